@@ -1,0 +1,56 @@
+"""What a request may be, as data. Mira's numbers come from its documentation and the public source of its backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Limits of a server on one request. None: no limit. Sizes in characters, counts or bytes as named."""
+
+    max_model_chars: int | None
+    max_messages: int | None
+    max_content_chars: int | None
+    roles: frozenset[str] | None
+    max_nesting: int | None
+    max_body_bytes: int | None
+    null_bytes_allowed: bool
+    content_required: bool
+    temperature: tuple[float, float] | None
+    max_tokens: int | None
+
+
+MIRA_LIMITS = RequestLimits(
+    max_model_chars=64,
+    max_messages=200,
+    max_content_chars=32_000,
+    roles=frozenset({"system", "user", "assistant"}),
+    max_nesting=20,
+    max_body_bytes=12 * MIB,
+    null_bytes_allowed=False,
+    content_required=True,
+    temperature=(0.0, 2.0),
+    max_tokens=16_384,
+)
+
+NO_LIMITS = RequestLimits(
+    max_model_chars=None,
+    max_messages=None,
+    max_content_chars=None,
+    roles=None,
+    max_nesting=None,
+    max_body_bytes=None,
+    null_bytes_allowed=True,
+    content_required=False,
+    temperature=None,
+    max_tokens=None,
+)
+
+
+def limits_named(name: Literal["mira", "none"]) -> RequestLimits:
+    """The limits that MIRA_CHECK_LIMITS names."""
+    return MIRA_LIMITS if name == "mira" else NO_LIMITS

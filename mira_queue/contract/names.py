@@ -1,0 +1,64 @@
+"""Names that both sides must spell alike: the task, the queue, and every key of ours in Redis.
+
+| key                      | type   | owner                | lives                                                      |
+| ------------------------ | ------ | -------------------- | ---------------------------------------------------------- |
+| mira:job:ID              | hash   | the job              | while open; then MIRA_RESULT_TTL                           |
+| mira:request:ID          | string | the job              | while open or failed (for retry); gone when it succeeded   |
+| mira:key:HASH            | string | the job              | as the job: its idempotency key                            |
+| mira:queued:QUEUE        | zset   | accept, resend       | an entry while the job is queued; score: when it was sent  |
+| mira:leased              | zset   | claim, extend        | an entry while the job runs; score: when the lease ends    |
+| mira:waiting             | zset   | defer                | an entry while the job waits; score: when it is overdue    |
+| mira:finished:GROUP      | list   | a running collector  | MIRA_RESULT_TTL after the last entry, or until dropped     |
+| mira:gate:ACCOUNT        | string | the account          | until the Retry-After it stands for has passed             |
+| mira:probe:ACCOUNT       | string | the account          | as the gate, and a minute                                  |
+| celery-task-meta-ID      | string | Celery's backend     | MIRA_RESULT_TTL                                            |
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+TASK = "mira.run_job"
+QUEUE = "mira.jobs"
+
+LEASED = "mira:leased"
+WAITING = "mira:waiting"
+
+
+def job_key(job_id: str) -> str:
+    return f"mira:job:{job_id}"
+
+
+def request_key(job_id: str) -> str:
+    return f"mira:request:{job_id}"
+
+
+def idempotency_key(key: str) -> str:
+    """Hashed: whatever the caller's key holds, the name stays short and says nothing. No key: a name never written."""
+    return f"mira:key:{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else "mira:key:"
+
+
+def queued_key(queue: str) -> str:
+    return f"mira:queued:{queue}"
+
+
+def finished_key(group: str) -> str:
+    return f"mira:finished:{group}"
+
+
+def result_key(job_id: str) -> str:
+    """Where Celery's Redis backend looks for a result; also the channel on which it is announced."""
+    return f"celery-task-meta-{job_id}"
+
+
+def gate_key(account: str) -> str:
+    return f"mira:gate:{account}"
+
+
+def probe_key(account: str) -> str:
+    return f"mira:probe:{account}"
+
+
+def account_name(api_base: str, api_key: str) -> str:
+    """An account is a base URL and a key; its name lets nobody guess the key (which has 160 random bits)."""
+    return hashlib.sha256(f"{api_base}\0{api_key}".encode()).hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""How a job ended: one completion or one error, as values, and as what the result backend keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from mira_queue.contract.errors import JobCancelled, JobError, error_for_code
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The API's answer.
+
+    `body` is the whole response; `text` and `finish_reason` are those of the first choice, `usage` the token counts
+    (empty where the server gave none). `attempts` counts the calls charged to the job, `unanswered_calls` those whose
+    answer was lost and that may have been billed as well. `latency_ms` is the time of the call that succeeded.
+    """
+
+    text: str
+    finish_reason: str | None
+    usage: Mapping[str, Any]
+    body: Mapping[str, Any]
+    attempts: int = 1
+    unanswered_calls: int = 0
+    latency_ms: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no completion.
+
+    `code` is stable and listed in the error tree, `status` the HTTP status (None: no answer), `detail` the server's own
+    words made readable, `body` what it sent where that was JSON, `retryable` whether the same request could succeed later.
+    """
+
+    code: str
+    detail: str
+    status: int | None = None
+    attempts: int = 0
+    unanswered_calls: int = 0
+    retryable: bool = False
+    body: Any = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_error(self) -> JobError:
+        """The typed exception that this failure is."""
+        return error_for_code(self.code)(self.detail, self.status, self.attempts, self.unanswered_calls, self.body)
+
+    @classmethod
+    def from_error(cls, error: JobError) -> Failure:
+        return cls(
+            code=error.code,
+            detail=error.detail,
+            status=error.status,
+            attempts=error.attempts,
+            unanswered_calls=error.unanswered_calls,
+            retryable=error.retryable,
+            body=error.body,
+        )
+
+
+Outcome = Completion | Failure
+
+
+def celery_state(outcome: Outcome) -> str:
+    """The state that plain Celery shows for this outcome."""
+    if isinstance(outcome, Completion):
+        return "SUCCESS"
+    return "REVOKED" if outcome.code == JobCancelled.code else "FAILURE"
+
+
+def celery_result(outcome: Outcome) -> dict[str, Any]:
+    """What Celery's JSON serialiser stores: a dict, or an exception as its name and arguments."""
+    if isinstance(outcome, Completion):
+        return outcome.to_dict()
+    error = outcome.to_error()
+    return {"exc_type": type(error).__name__, "exc_message": list(error.args), "exc_module": type(error).__module__}
+
+
+def celery_record(job_id: str, outcome: Outcome, finished: datetime) -> bytes:
+    """The very record that Celery's key-value backends keep under a task's key."""
+    return orjson.dumps(
+        {
+            "status": celery_state(outcome),
+            "result": celery_result(outcome),
+            "traceback": None,
+            "children": [],
+            "date_done": finished.isoformat(),
+            "task_id": job_id,
+        }
+    )
+
+
+def outcome_of(result: Any) -> Outcome:
+    """The outcome in what Celery's AsyncResult gives back as `result`: a dict, or a typed exception.
+
+    Raises TypeError for the result of a task that is not ours.
+    """
+    if isinstance(result, JobError):
+        return Failure.from_error(result)
+    if isinstance(result, Mapping) and "body" in result:
+        known = {name: value for name, value in result.items() if name in Completion.__dataclass_fields__}
+        return Completion(**known)
+    raise TypeError(f"not an outcome of mira-queue: {type(result).__name__}")

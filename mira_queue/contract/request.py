@@ -1,0 +1,154 @@
+"""A chat request: checked as the API would check it, before it costs a call; passed on untouched otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import orjson
+
+from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.limits import RequestLimits
+
+# Deeper than any server accepts and than orjson writes; the bound when limits are lifted, so that the walk always ends.
+DEEPEST = 200
+
+
+class ChatRequest:
+    """One request body, valid for the limits it was made with, as the very bytes that will be sent.
+
+    Fields that are not ours (`top_p`, `tools`, `response_format`, ...) pass through untouched, in the order given.
+    """
+
+    __slots__ = ("body", "digest")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.digest = hashlib.sha256(body).hexdigest()[:32]
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any], *, model: str, limits: RequestLimits) -> ChatRequest:
+        """A request of these fields; `model` where they name none. Raises InvalidRequest, naming the field."""
+        if not isinstance(fields, Mapping):
+            _refuse("body", f"expected a JSON object, got {_kind(fields)}")
+        whole = {"model": model, **fields}
+        if whole["model"] is None:
+            whole["model"] = model
+        _check_model(whole["model"], limits)
+        _check_messages(whole.get("messages"), limits)
+        _check_numbers(whole, limits)
+        _check_tree(whole, "", 1, limits)
+        try:
+            body = orjson.dumps(whole)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequest("body", f"cannot be written as JSON: {error}") from error
+        if limits.max_body_bytes is not None and len(body) > limits.max_body_bytes:
+            _refuse("body", f"{len(body):,} bytes, over the limit of {limits.max_body_bytes:,}")
+        return cls(body)
+
+
+def _refuse(field: str, reason: str) -> NoReturn:
+    raise InvalidRequest(field, reason)
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return names.get(type(value), "an object" if isinstance(value, Mapping) else type(value).__name__)
+
+
+def _check_model(model: Any, limits: RequestLimits) -> None:
+    if not isinstance(model, str) or not model:
+        _refuse("model", f"expected a model's name, got {_kind(model) if model != '' else 'an empty string'}")
+    if limits.max_model_chars is not None and len(model) > limits.max_model_chars:
+        _refuse("model", f"{len(model)} characters, over the limit of {limits.max_model_chars}")
+
+
+def _check_messages(messages: Any, limits: RequestLimits) -> None:
+    if messages is None:
+        _refuse("messages", "missing: expected a list of {role, content}")
+    if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
+        _refuse("messages", f"expected a list, got {_kind(messages)}")
+    if not messages:
+        _refuse("messages", "empty: expected at least one message")
+    if limits.max_messages is not None and len(messages) > limits.max_messages:
+        _refuse("messages", f"{len(messages)} messages, over the limit of {limits.max_messages}")
+    for number, message in enumerate(messages):
+        _check_message(message, f"messages[{number}]", limits)
+
+
+def _check_message(message: Any, field: str, limits: RequestLimits) -> None:
+    if not isinstance(message, Mapping):
+        _refuse(field, f"expected an object with role and content, got {_kind(message)}")
+    role = message.get("role")
+    if not isinstance(role, str):
+        _refuse(f"{field}.role", f"expected a string, got {_kind(role)}")
+    if limits.roles is not None and role not in limits.roles:
+        _refuse(f"{field}.role", f"unknown role {role[:40]!r}: expected one of {', '.join(sorted(limits.roles))}")
+    content = message.get("content")
+    if content is None:
+        if limits.content_required:
+            _refuse(f"{field}.content", "missing: expected text or a list of content parts")
+        return
+    size = _content_chars(content, f"{field}.content")
+    if limits.max_content_chars is not None and size > limits.max_content_chars:
+        _refuse(f"{field}.content", f"{size:,} characters, over the limit of {limits.max_content_chars:,}")
+
+
+def _content_chars(content: Any, field: str) -> int:
+    if isinstance(content, str):
+        return len(content)
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
+        _refuse(field, f"expected text or a list of content parts, got {_kind(content)}")
+    if not content:
+        _refuse(field, "an empty list: expected at least one content part")
+    size = 0
+    for number, part in enumerate(content):
+        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+            _refuse(f"{field}[{number}]", 'expected a content part such as {"type": "text", "text": "..."}')
+        if part["type"] == "text":
+            if not isinstance(part.get("text"), str):
+                _refuse(f"{field}[{number}].text", f"expected a string, got {_kind(part.get('text'))}")
+            size += len(part["text"])
+    return size
+
+
+def _check_numbers(whole: Mapping[str, Any], limits: RequestLimits) -> None:
+    temperature = whole.get("temperature")
+    if limits.temperature is not None and temperature is not None:
+        low, high = limits.temperature
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not low <= temperature <= high:
+            _refuse("temperature", f"expected a number from {low:g} to {high:g}")
+    max_tokens = whole.get("max_tokens")
+    if limits.max_tokens is not None and max_tokens is not None:
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or not 1 <= max_tokens <= limits.max_tokens:
+            _refuse("max_tokens", f"expected a whole number from 1 to {limits.max_tokens}")
+    stream = whole.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        _refuse("stream", f"expected true or false, got {_kind(stream)}")
+
+
+def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> None:
+    """Null bytes and nesting, anywhere in the body. The body itself is level 1."""
+    if isinstance(value, str):
+        if not limits.null_bytes_allowed and "\0" in value:
+            _refuse(field, "contains a null byte")
+        return
+    if isinstance(value, Mapping):
+        _check_depth(field, depth, limits)
+        for key, item in value.items():
+            if not isinstance(key, str):
+                _refuse(field or "body", f"expected strings as names, got {_kind(key)}")
+            if not limits.null_bytes_allowed and "\0" in key:
+                _refuse(field or "body", "a name contains a null byte")
+            _check_tree(item, f"{field}.{key}" if field else key, depth + 1, limits)
+    elif isinstance(value, list | tuple):
+        _check_depth(field, depth, limits)
+        for number, item in enumerate(value):
+            _check_tree(item, f"{field}[{number}]", depth + 1, limits)
+
+
+def _check_depth(field: str, depth: int, limits: RequestLimits) -> None:
+    deepest = DEEPEST if limits.max_nesting is None else limits.max_nesting
+    if depth > deepest:
+        _refuse(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {deepest} levels")
