@@ -1,0 +1,23 @@
+"""The embedded server: a real Valkey on a unix socket, for everyone who has not set MIRA_REDIS_URL."""
+
+from mira_queue.ledger.embedded.errors import (
+    EmbeddedServerError,
+    EmbeddedServerUnavailable,
+    ServerSilentError,
+    ServerStartError,
+    StateDirError,
+)
+from mira_queue.ledger.embedded.process import find_binary
+from mira_queue.ledger.embedded.server import EmbeddedServer, ServerStatus, is_supported
+
+__all__ = [
+    "EmbeddedServer",
+    "EmbeddedServerError",
+    "EmbeddedServerUnavailable",
+    "ServerSilentError",
+    "ServerStartError",
+    "ServerStatus",
+    "StateDirError",
+    "find_binary",
+    "is_supported",
+]

@@ -1,0 +1,103 @@
+"""Where the embedded server's files are, and that they are nobody else's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from mira_queue.ledger.embedded.errors import StateDirError
+
+# sun_path holds 104 bytes on macOS and 108 on Linux, with a closing zero byte.
+SOCKET_PATH_MAX_BYTES = 100
+
+# Anything else would need quoting in a URL, and Celery, kombu and redis-py do not agree on how.
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
+
+# Not tempfile.gettempdir(): TMPDIR differs between a shell, cron and a service, and all have to find one socket.
+SHORT_SOCKET_ROOT = Path("/tmp")
+
+PRIVATE_DIR_MODE = 0o700
+PRIVATE_FILE_MODE = 0o600
+
+
+@dataclass(frozen=True)
+class ServerFiles:
+    """The paths of one state directory. Lock files are never deleted: a lock on a deleted file protects nothing."""
+
+    state_dir: Path
+    socket: Path
+
+    @property
+    def start_lock(self) -> Path:
+        """Held while somebody starts or stops the server: one at a time decides whether there is one."""
+        return self.state_dir / "start.lock"
+
+    @property
+    def users_lock(self) -> Path:
+        """Held shared by everyone who uses the server; whoever gets it alone is the last."""
+        return self.state_dir / "users.lock"
+
+    @property
+    def server_lock(self) -> Path:
+        """Held by the server process itself, as long as it lives; its text is the server's pid."""
+        return self.state_dir / "server.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.state_dir / "valkey.log"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.state_dir / "appendonlydir"
+
+    def prepare(self) -> None:
+        """Create the directories. Raises StateDirError, one line that names the setting."""
+        try:
+            self.state_dir.mkdir(mode=PRIVATE_DIR_MODE, parents=True, exist_ok=True)
+        except OSError as error:
+            raise state_dir_error(self.state_dir, error) from None
+        if self.socket.parent != self.state_dir:
+            _own_private_dir(self.socket.parent)
+
+    def data_bytes(self) -> int:
+        """Size of the append-only files; a file that a rewrite removes meanwhile counts as nothing."""
+        total = 0
+        for path in self.data_dir.glob("*"):
+            try:
+                total += path.stat().st_size
+            except FileNotFoundError:
+                continue
+        return total
+
+
+def locate_files(state_dir: Path, short_socket_root: Path = SHORT_SOCKET_ROOT) -> ServerFiles:
+    """The files of a state directory; the socket moves to a short path when it would not fit into an address or URL."""
+    # One server for one directory, by whatever symbolic link it is reached.
+    state_dir = Path(os.path.realpath(state_dir.expanduser()))
+    socket = state_dir / "valkey.sock"
+    if len(os.fsencode(socket)) > SOCKET_PATH_MAX_BYTES or not PLAIN_PATH.fullmatch(str(socket)):
+        digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]
+        socket = short_socket_root / f"mira-queue-{os.getuid()}" / f"{digest}.sock"
+    return ServerFiles(state_dir, socket)
+
+
+def state_dir_error(state_dir: Path, error: OSError) -> StateDirError:
+    reason = error.strerror or str(error)
+    return StateDirError(f"{state_dir} cannot hold the embedded server ({reason}): free it or set MIRA_STATE_DIR")
+
+
+def _own_private_dir(path: Path) -> None:
+    """In a directory that all may write, another user may have made ours first, to listen in our place."""
+    try:
+        path.mkdir(mode=PRIVATE_DIR_MODE, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise StateDirError(f"{path} belongs to another user: remove it or set MIRA_STATE_DIR to a shorter path")
+        if stat.S_IMODE(found.st_mode) != PRIVATE_DIR_MODE:
+            path.chmod(PRIVATE_DIR_MODE)
+    except OSError as error:
+        raise state_dir_error(path, error) from None

