@@ -1,0 +1,88 @@
+"""The answers themselves: derived from the request alone, so that two runs give the same text. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from mira_queue.simulator.validation import Call
+
+QUOTED_CHARS = 200
+CHARS_A_TOKEN = 4
+DONE = b"data: [DONE]\n\n"
+_WORD = re.compile(r"\s*\S+|\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What Mira would say to a call."""
+
+    id: str
+    created: int
+    model: str
+    content: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(
+            {
+                "id": self.id,
+                "object": "chat.completion",
+                "created": self.created,
+                "model": self.model,
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": self.content},
+                        "finish_reason": self.finish_reason,
+                    }
+                ],
+                "usage": {
+                    "prompt_tokens": self.prompt_tokens,
+                    "completion_tokens": self.completion_tokens,
+                    "total_tokens": self.prompt_tokens + self.completion_tokens,
+                },
+            }
+        )
+
+    def to_events(self) -> Iterator[bytes]:
+        """Server-sent events: the role, the words, the finish reason; without usage, and without the closing DONE."""
+        yield self._event({"role": "assistant", "content": ""}, None)
+        for word in _WORD.findall(self.content):
+            yield self._event({"content": word}, None)
+        yield self._event({}, self.finish_reason)
+
+    def _event(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
+        chunk = {
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+        }
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def complete(call: Call, number: int, created: int) -> Completion:
+    """The answer to `call`; `number` makes its id, `created` is Unix seconds."""
+    content = "Simulated answer to: " + call.last_user_content[:QUOTED_CHARS]
+    finish_reason = "stop"
+    completion_tokens = tokens(content)
+    if completion_tokens > call.max_tokens:
+        content = content[: call.max_tokens * CHARS_A_TOKEN]
+        completion_tokens = call.max_tokens
+        finish_reason = "length"
+    prompt_tokens = sum(tokens(text) for text in call.contents)
+    return Completion(
+        f"chatcmpl-{number:024x}", created, call.model, content, finish_reason, prompt_tokens, completion_tokens
+    )
+
+
+def tokens(text: str) -> int:
+    """An estimate: four characters make a token."""
+    return max(1, (len(text) + CHARS_A_TOKEN - 1) // CHARS_A_TOKEN)

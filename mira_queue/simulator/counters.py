@@ -1,0 +1,97 @@
+"""What the simulator saw: totals for /sim/stats, and calls per request for /sim/requests. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from mira_queue.simulator.validation import Call
+
+
+class Counters:
+    """All counts since the start or the last reset. `requests` grows with the number of different requests."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.answered = 0
+        self.by_status: Counter[str] = Counter()
+        self.by_refusal: Counter[str] = Counter()
+        self.by_fault: Counter[str] = Counter()
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self.early = 0
+        self.crossed = 0
+        self.earliest_s = 0.0
+        self.client_gone = 0
+        self.requests: dict[str, RequestCount] = {}
+
+    def forget(self) -> None:
+        """Everything but the calls that are under way."""
+        in_flight = self.in_flight
+        self.__init__()  # type: ignore[misc]
+        self.in_flight = self.max_in_flight = in_flight
+
+    def arrive(self) -> None:
+        self.calls += 1
+        self.in_flight += 1
+        if self.in_flight > self.max_in_flight:
+            self.max_in_flight = self.in_flight
+
+    def leave(self, status: int | str) -> None:
+        """`status`: of HTTP, or what was done instead of an answer."""
+        self.in_flight -= 1
+        self.by_status[str(status)] += 1
+
+    def request(self, call: Call) -> RequestCount:
+        """The count of this very request, one call higher."""
+        digest = digest_of(call)
+        count = self.requests.get(digest)
+        if count is None:
+            count = self.requests[digest] = RequestCount(call.last_user_content)
+        count.calls += 1
+        return count
+
+    def totals(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "answered": self.answered,
+            "by_status": dict(self.by_status),
+            "by_refusal": dict(self.by_refusal),
+            "by_fault": dict(self.by_fault),
+            "in_flight": self.in_flight,
+            "max_in_flight": self.max_in_flight,
+            "early": self.early,
+            "crossed": self.crossed,
+            "earliest_s": round(self.earliest_s, 6),
+            "client_gone": self.client_gone,
+            "requests": len(self.requests),
+        }
+
+    def per_request(self) -> dict[str, Any]:
+        by_body = {}
+        by_content: dict[str, dict[str, int]] = {}
+        for digest, count in self.requests.items():
+            by_body[digest] = {"calls": count.calls, "answered": count.answered}
+            same = by_content.setdefault(count.content, {"calls": 0, "answered": 0})
+            same["calls"] += count.calls
+            same["answered"] += count.answered
+        return {"by_body": by_body, "by_content": by_content}
+
+
+class RequestCount:
+    """How often one request came, and how often it was answered with a completion."""
+
+    __slots__ = ("answered", "calls", "content")
+
+    def __init__(self, content: str) -> None:
+        self.content = content
+        self.calls = 0
+        self.answered = 0
+
+
+def digest_of(call: Call) -> str:
+    """sha256 of the body as JSON with sorted keys and no spaces, in hex."""
+    return hashlib.sha256(orjson.dumps(call.body, option=orjson.OPT_SORT_KEYS)).hexdigest()

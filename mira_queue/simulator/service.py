@@ -1,0 +1,100 @@
+"""The simulator as a process: it listens, says so, and ends on a signal or with its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from aiohttp import web
+
+from mira_queue.simulator.config import SimulatorConfig
+from mira_queue.simulator.control import PREFIX, Control
+from mira_queue.simulator.listening import Listener
+from mira_queue.simulator.outages import Outages
+from mira_queue.simulator.server import Simulator
+from mira_queue.simulator.validation import MAX_BODY_BYTES
+
+KEEPALIVE_S = 75.0
+LINGERING_S = 2.0  # how long the rest of a body that nobody wants is read, so that the client gets its answer
+
+
+def run_simulator(
+    config: SimulatorConfig,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    on_ready: Callable[[str], None] | None = None,
+    *,
+    parent_pipe: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or, with `parent_pipe`, until standard input ends.
+
+    `on_ready` is called with the base URL once connections are accepted. OSError: the address cannot be used.
+    """
+    asyncio.run(_serve(config, host, port, on_ready, parent_pipe))
+
+
+async def _serve(
+    config: SimulatorConfig, host: str, port: int, on_ready: Callable[[str], None] | None, parent_pipe: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    if parent_pipe:
+        threading.Thread(target=_watch_parent, args=(loop, stopped), daemon=True).start()
+
+    simulator = Simulator(config)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if path.startswith(PREFIX):
+            return await control.answer(request, path)
+        return await simulator.call(request, path)
+
+    server = web.Server(
+        handle,
+        request_factory=_request,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=LINGERING_S,
+    )
+    listener = Listener(server, host, port)
+    outages = Outages(simulator, listener)
+    control = Control(simulator, outages)
+    try:
+        await listener.open()
+        outages.schedule(config.outages)
+        if on_ready is not None:
+            on_ready(f"{listener.url}/v1")
+        await stopped.wait()
+    finally:
+        listener.close()
+        listener.drop_connections()
+
+
+def _request(message: object, payload: object, protocol: object, writer: object, task: object) -> web.BaseRequest:
+    """aiohttp's own limit of a body is 1 MiB; Mira's is 12."""
+    return web.BaseRequest(
+        message,  # type: ignore[arg-type]
+        payload,  # type: ignore[arg-type]
+        protocol,  # type: ignore[arg-type]
+        writer,  # type: ignore[arg-type]
+        task,  # type: ignore[arg-type]
+        protocol._loop,  # type: ignore[attr-defined]
+        client_max_size=MAX_BODY_BYTES,
+    )
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    """Standard input ends when the process that holds its other end does, even by SIGKILL."""
+    try:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    except OSError:
+        pass
+    loop.call_soon_threadsafe(stopped.set)
