@@ -1,0 +1,53 @@
+"""Everything a person or a web app uses to hand in jobs and get their outcomes.
+
+from producer import MiraQueue
+
+queue = MiraQueue()
+job = queue.enqueue(messages=[{"role": "user", "content": "Hello"}])
+print(job.result(timeout=60).text)
+"""
+
+from mira_queue.contract.errors import (
+    AccountFault,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobCancelled,
+    JobError,
+    JobFault,
+    JobNotFound,
+    MiraQueueError,
+    QueueUnavailable,
+    ResultTimeout,
+    ServiceFault,
+)
+from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.settings import Settings, SettingsError, load_settings
+from mira_queue.contract.states import JobState, JobStatus
+from producer.async_client import AsyncJob, AsyncMiraQueue
+from producer.client import Job, MiraQueue
+
+__all__ = [
+    "AccountFault",
+    "AsyncJob",
+    "AsyncMiraQueue",
+    "Completion",
+    "Failure",
+    "IdempotencyConflict",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFault",
+    "JobNotFound",
+    "JobState",
+    "JobStatus",
+    "MiraQueue",
+    "MiraQueueError",
+    "Outcome",
+    "QueueUnavailable",
+    "ResultTimeout",
+    "ServiceFault",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+]

@@ -83,7 +83,9 @@ class JobNotFound(MiraQueueError):
         self.job_id = job_id
 
     def __str__(self) -> str:
-        return f"no job {self.job_id}: the id is wrong, the queue another one, or the outcome older than MIRA_RESULT_TTL"
+        return (
+            f"no job {self.job_id}: the id is wrong, the queue another one, or the outcome older than MIRA_RESULT_TTL"
+        )
 
 
 class QueueUnavailable(MiraQueueError):

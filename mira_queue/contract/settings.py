@@ -47,7 +47,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_key: SecretStr | None = Field(None, description="Key of the Mira account (sk-mira-...); never printed or stored.")
+    api_key: SecretStr | None = Field(
+        None, description="Key of the Mira account (sk-mira-...); never printed or stored."
+    )
     api_base: str = Field("https://api.vmira.ai/v1", description="Base URL of the API; any OpenAI-compatible server.")
     model: str = Field("mira", min_length=1, max_length=256, description="Model for requests that name none.")
     check_limits: Literal["mira", "none"] = Field(
@@ -117,7 +119,9 @@ class Settings(BaseSettings):
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
         # A .env is shared with the web app: its other variables are none of our business, a misspelt one of ours is.
         dotenv_settings.env_vars = {
-            name: value for name, value in dotenv_settings.env_vars.items() if name.lower().startswith(ENV_PREFIX.lower())
+            name: value
+            for name, value in dotenv_settings.env_vars.items()
+            if name.lower().startswith(ENV_PREFIX.lower())
         }
         return init_settings, env_settings, dotenv_settings
 

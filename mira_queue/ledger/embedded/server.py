@@ -6,6 +6,7 @@ lock (`start.lock`), and what is true is asked of the kernel, never of a file's 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -81,7 +82,7 @@ class EmbeddedServer:
     def acquire(self) -> str:
         """Take a share, start the server when it does not run, and return its URL once it answers.
 
-        A second call of the same object only ensures that it runs. Raises EmbeddedServerError.
+        A second call of the same object only ensures that it runs. Raises EmbeddedServerError; then nothing is held.
         """
         with self._guard:
             if self._share is None:
@@ -95,8 +96,12 @@ class EmbeddedServer:
                     raise state_dir_error(self._files.state_dir, error) from None
             try:
                 self.ensure_running()
+                if self._probe() is Answer.CANNOT_WRITE:
+                    raise state_dir_error(self._files.state_dir, OSError(errno.ENOSPC, "its disk refuses writes"))
             except BaseException:
-                self._drop_share()
+                # Ctrl-C while a large file is loading comes here too: nobody else may want that server.
+                with suppress(EmbeddedServerError):
+                    self.release()
                 raise
             return self.url
 
@@ -105,15 +110,15 @@ class EmbeddedServer:
         with self._guard:
             if self._share is None:
                 return
-            with locks.exclusive(self._files.start_lock, LOCK_TIMEOUT_S):
-                self._drop_share()
-                # Asked through a new description: a fork that still has ours counts as a user.
-                fd = locks.open_lock(self._files.users_lock)
-                try:
-                    if locks.try_lock(fd, fcntl.LOCK_EX):
+            try:
+                with locks.exclusive(self._files.start_lock, LOCK_TIMEOUT_S):
+                    self._drop_share()
+                    if self._nobody_uses_it():
                         self._stop()
-                finally:
-                    os.close(fd)
+            except OSError as error:
+                raise state_dir_error(self._files.state_dir, error) from None
+            finally:
+                self._drop_share()
 
     def ensure_running(self) -> None:
         """Start the server again, with its data, when it is gone; one PING when it is not.
@@ -123,8 +128,7 @@ class EmbeddedServer:
         if self._share is None:
             raise EmbeddedServerError("The embedded server was not acquired, or was released")
         for _ in range(START_ATTEMPTS):
-            answer = process.probe(self._files.socket, PROBE_TIMEOUT_S)
-            if answer is not Answer.READY:
+            if not self._probe().alive:
                 with self._guard, locks.exclusive(self._files.start_lock, LOCK_TIMEOUT_S):
                     try:
                         self._bring_up()
@@ -137,7 +141,7 @@ class EmbeddedServer:
 
     def status(self) -> ServerStatus | None:
         """Of the running server, acquired or not; None when none answers."""
-        if process.probe(self._files.socket, PROBE_TIMEOUT_S) in (Answer.ABSENT, Answer.SILENT):
+        if not self._probe().alive:
             return None
         try:
             with self._client() as client:
@@ -166,10 +170,18 @@ class EmbeddedServer:
             os.close(self._share)
             self._share = None
 
+    def _nobody_uses_it(self) -> bool:
+        # Asked through a new file description: a fork that still has ours counts as a user.
+        fd = locks.open_lock(self._files.users_lock)
+        try:
+            return locks.try_lock(fd, fcntl.LOCK_EX)
+        finally:
+            os.close(fd)
+
     def _bring_up(self) -> None:
         """Until something answers at the socket. The caller holds the start lock."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (answer := process.probe(self._files.socket, PROBE_TIMEOUT_S)) not in (Answer.READY, Answer.LOADING):
+        while not (answer := self._probe()).alive:
             if answer is Answer.ABSENT and self._start():
                 return
             if time.monotonic() > deadline:
@@ -190,7 +202,7 @@ class EmbeddedServer:
 
     def _wait_until_listening(self, server: subprocess.Popen[bytes]) -> bool:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while process.probe(self._files.socket, PROBE_TIMEOUT_S) not in (Answer.READY, Answer.LOADING):
+        while not self._probe().alive:
             ended = server.poll()
             if ended is not None and ended >= 0:
                 raise self._start_error()
@@ -204,7 +216,7 @@ class EmbeddedServer:
     def _wait_until_loaded(self) -> bool:
         """True once it is ready, False when it ended instead. No limit while it says that it is loading."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (answer := process.probe(self._files.socket, PROBE_TIMEOUT_S)) is not Answer.READY:
+        while (answer := self._probe()) not in (Answer.READY, Answer.CANNOT_WRITE):
             if answer is Answer.ABSENT:
                 return False
             if answer is Answer.LOADING:
@@ -230,8 +242,8 @@ class EmbeddedServer:
 
     def _stop(self) -> None:
         """Stop the server and wait until it has let go of its data. The caller is the only user."""
-        if process.probe(self._files.socket, PROBE_TIMEOUT_S) is Answer.ABSENT:
-            return
+        if not self._probe().alive:
+            return  # Gone, or it hears nothing; the next user meets it as it is.
         try:
             with self._client() as client:
                 client.shutdown(nosave=True)  # Flushes the append-only file; "nosave" is about snapshots.
@@ -244,6 +256,9 @@ class EmbeddedServer:
                 log.warning("The embedded server has not stopped within %g s; see %s", STOP_TIMEOUT_S, self._files.log)
                 return
             time.sleep(POLL_S)
+
+    def _probe(self) -> Answer:
+        return process.probe(self._files.socket, PROBE_TIMEOUT_S)
 
     def _client(self) -> redis.Redis:
         return redis.Redis(

@@ -1,0 +1,32 @@
+"""`python -m worker`: one worker process with everything right. Started by `mira-queue worker` and `mira-queue run`.
+
+`--parent-pipe` as the first argument: end, gracefully, when standard input ends, that is, when the parent is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--parent-pipe"]:
+        arguments = arguments[1:]
+        threading.Thread(target=_end_with_parent, name="parent-pipe", daemon=True).start()
+    # Here, since building the application reads settings and may start the embedded server.
+    from worker.app import app  # noqa: PLC0415
+
+    # Gossip and mingle are talk between workers that nothing here needs, and cost a slow start.
+    app.worker_main(["worker", "--without-gossip", "--without-mingle", *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

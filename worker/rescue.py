@@ -1,0 +1,87 @@
+"""Rescue: jobs whose worker is gone, whose wait is over, or whose message the queue has lost, move on again.
+
+Every worker runs this step; no leader is needed, since each verb gives a job to one rescuer only. Its cost grows with
+the number of stranded jobs, never with the length of the queue.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from structlog.typing import FilteringBoundLogger
+
+from mira_queue.contract.errors import MiraQueueError, Poison
+from mira_queue.contract.settings import Settings
+from mira_queue.ledger.ledger import Lease, Ledger
+from worker.runner import JobRunner
+
+# Jobs that one step looks at, of each kind; the next step takes the next ones.
+MOST = 500
+# A message taken out of the queue may wait this long in a worker before it is claimed; then a second one is sent,
+# which costs a message and harms nothing.
+TAKEN_OUT_SLACK = timedelta(seconds=10)
+
+
+class Rescuer:
+    """`send` puts a message for each given job into the queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        runner: JobRunner,
+        send: Callable[[list[str]], None],
+        stopping: threading.Event,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._runner = runner
+        self._send = send
+        self._stopping = stopping
+        self._log = log
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="rescue", daemon=True).start()
+
+    def step(self) -> int:
+        """Look once; returns how many jobs were sent on."""
+        rescued = [job_id for job_id in self._ledger.expired_leases(MOST) if self._take(job_id)]
+        due = [job_id for job_id in self._ledger.overdue(MOST) if self._ledger.resend(job_id, 0)]
+        # The head first: whatever is sent after this look counts as younger than it.
+        head = self._ledger.queue_head()
+        before_ms = self._ledger.lost_before_ms(head, TAKEN_OUT_SLACK)
+        lost = [
+            job_id for job_id in self._ledger.queued_before(before_ms, MOST) if self._ledger.resend(job_id, before_ms)
+        ]
+        if rescued or due or lost:
+            self._send([*rescued, *due, *lost])
+            self._log.info("rescued", leases=len(rescued), due=len(due), messages=len(lost))
+        return len(rescued) + len(due) + len(lost)
+
+    def _take(self, job_id: str) -> bool:
+        taken = self._ledger.rescue(job_id, self._settings.max_crashes, self._settings.lease)
+        if isinstance(taken, Lease):
+            self._log.error("poison", job_id=job_id, crashes=taken.crashes)
+            detail = (
+                f"its worker died {taken.crashes} times in the middle of it (MIRA_MAX_CRASHES); "
+                "look at the workers' logs and memory before you retry it"
+            )
+            self._runner.finish_as(taken, Poison(detail, None, taken.attempts, taken.unanswered_calls))
+            return False
+        return taken
+
+    def _run(self) -> None:
+        # Spread over the interval: workers started together need not all look at the same moment.
+        pause_s = self._settings.rescue_interval.total_seconds()
+        while not self._stopping.wait(pause_s * random.uniform(0.5, 1.0)):
+            try:
+                self.step()
+            except MiraQueueError as error:
+                self._log.warning("rescue_failed", error=str(error))
+            except Exception:
+                # Whatever it was, a worker that no longer rescues would strand other workers' jobs.
+                self._log.exception("rescue_failed")

@@ -1,0 +1,83 @@
+"""Everything one worker process needs, built once from the settings and handed on."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.names import account_name
+from mira_queue.contract.settings import Settings
+from mira_queue.ledger.connection import WORKER_PATIENCE, connect
+from mira_queue.ledger.ledger import Ledger
+from worker.gate import Gate
+from worker.leases import LeaseKeeper
+from worker.mira_client import MiraClient
+from worker.rescue import Rescuer
+from worker.runner import JobRunner, ResultStore
+
+Send = Callable[[list[str]], None]
+
+
+class Runtime:
+    """The parts of a worker, wired. Nothing connects before the first job."""
+
+    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, send: Send) -> None:
+        self.settings = settings
+        self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
+        self.stopping = threading.Event()
+        self._send = send
+        ledger = Ledger(
+            connect(redis_url, WORKER_PATIENCE), result_ttl=settings.result_ttl, keeps_results=results is None
+        )
+        self.ledger = ledger
+        self.leases = LeaseKeeper(ledger, settings.lease, self.log)
+        key = settings.api_key
+        gate = Gate(
+            ledger,
+            account_name(settings.api_base, key.get_secret_value() if key else ""),
+            # A probe's worker may die: the next one probes when its call must have ended.
+            probe_lease=settings.request_timeout + timedelta(seconds=5),
+            stopping=self.stopping,
+            log=self.log,
+        )
+        client = key and MiraClient(
+            settings.api_base,
+            key,
+            connect_timeout=settings.connect_timeout,
+            total_timeout=settings.request_timeout,
+            max_response_bytes=settings.max_response_bytes,
+            connections=settings.concurrency,
+        )
+        self.runner = JobRunner(settings, ledger, gate, self.leases, client or None, results, self.stopping, self.log)
+        self.rescuer = Rescuer(settings, ledger, self.runner, send, self.stopping, self.log)
+
+    def start(self) -> None:
+        """Heartbeat and rescue."""
+        self.leases.start()
+        self.rescuer.start()
+
+    def stop(self, exit_now: Callable[[], None]) -> None:
+        """SIGTERM: jobs that wait go back at once; calls in flight get the grace period, then `exit_now` is called."""
+        if self.stopping.is_set():
+            self._give_all_back(exit_now)
+            return
+        self.stopping.set()
+        self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
+        timer = threading.Timer(self.settings.grace.total_seconds(), self._give_all_back, (exit_now,))
+        timer.daemon = True
+        timer.start()
+
+    def _give_all_back(self, exit_now: Callable[[], None]) -> None:
+        """What could not finish goes back unharmed: no attempt charged, its call counted as perhaps billed."""
+        held = self.leases.held()
+        try:
+            self._send([lease.job_id for lease in held if self.ledger.give_back(lease)])
+            self.log.warning("gave_back", jobs=len(held))
+        except QueueUnavailable as error:
+            self.log.warning("give_back_failed", jobs=len(held), error=str(error))
+        exit_now()

@@ -1,0 +1,132 @@
+"""The one Celery task, and the worker's life. With the Celery configuration, the only code that knows Celery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery, Task, bootsteps, signals
+from kombu.exceptions import OperationalError
+
+from mira_queue.contract.celery_config import stores_results_itself
+from mira_queue.contract.errors import JobError, ServiceFault
+from mira_queue.contract.names import QUEUE, TASK
+from mira_queue.contract.settings import Settings
+from worker.logs import configure_logs
+from worker.results import BackendResults
+from worker.runner import SendAgain, SendNow
+from worker.runtime import Runtime
+
+# Celery's loop looks for the next message when something happens, else once a second. A call that ends in another
+# thread is nothing that it sees: without this tick a worker that was full takes its next jobs up to a second late.
+TICK_S = 0.02
+
+
+class Again(Exception):
+    """Raised for autoretry_for: the job waits. Carries the countdown that its outcome asks for."""
+
+    def __init__(self, countdown: timedelta, error: JobError) -> None:
+        super().__init__(str(error))
+        self.countdown_s = countdown.total_seconds()
+        self.error = error
+
+
+class AfterFault(Again):
+    """A server fault or a broken connection: exponential backoff with jitter."""
+
+
+class JobTask(Task):  # type: ignore[misc]
+    """A job's task. The ledger counts attempts and the backoff policy says when; Celery carries the message."""
+
+    autoretry_for = (AfterFault,)
+    # Endless for Celery: waiting is not failing, and what may fail is counted in the ledger, where a crash keeps it.
+    max_retries = None
+    ignore_result = True
+
+    def retry(self, *args: Any, exc: Exception | None = None, countdown: float | None = None, **options: Any) -> Any:
+        """Celery's retry, with our countdown: its own backoff knows whole seconds only, and forgets in a crash."""
+        if isinstance(exc, Again):
+            countdown = exc.countdown_s
+        return super().retry(*args, exc=exc, countdown=countdown, **options)
+
+
+def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
+    """Give the application its task and its worker the runtime; `on_exit` is called last, when the grace has passed."""
+    life = WorkerLife(app, settings, redis_url, on_exit)
+
+    @app.task(bind=True, base=JobTask, name=TASK)  # type: ignore[misc]
+    def run_job(self: JobTask, job_id: str) -> None:
+        match life.runtime().runner.run(job_id):
+            case SendAgain(countdown=countdown, error=error) if isinstance(error, ServiceFault):
+                raise AfterFault(countdown, error)
+            case SendAgain(countdown=countdown):
+                raise self.retry(countdown=countdown.total_seconds())
+            case SendNow():
+                life.send([job_id])
+
+    life.connect_signals()
+
+
+class WorkerLife:
+    """Start and end of a worker. The runtime is built in the process that runs jobs, when it is first needed."""
+
+    def __init__(self, app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
+        self._app = app
+        self._on_exit = on_exit
+        self._settings = settings
+        self._redis_url = redis_url
+        self._runtime: tuple[int, Runtime] | None = None
+
+    def runtime(self) -> Runtime:
+        """This process's runtime (a forked child of Celery's prefork pool gets its own)."""
+        if self._runtime is None or self._runtime[0] != os.getpid():
+            results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
+            runtime = Runtime(self._settings, self._redis_url, results, self.send)
+            self._runtime = (os.getpid(), runtime)
+            runtime.start()
+        return self._runtime[1]
+
+    def send(self, job_ids: list[str]) -> None:
+        """A message for each job. One that cannot be sent now is not lost: the job is queued, and rescue sees it."""
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for job_id in job_ids:
+                    self._app.send_task(TASK, args=[job_id], task_id=job_id, queue=QUEUE, producer=producer)
+        except OperationalError as error:
+            self.runtime().log.warning("send_failed", jobs=len(job_ids), error=str(error))
+
+    def connect_signals(self) -> None:
+        signals.setup_logging.connect(self._on_logging, weak=False)
+        signals.worker_ready.connect(self._on_ready, weak=False)
+        signals.worker_shutting_down.connect(self._on_stop, weak=False)
+        self._app.steps["worker"].add(Tick)
+
+    def _on_logging(self, **_: Any) -> None:
+        configure_logs(self._settings.log_format, self._settings.log_level)
+
+    def _on_ready(self, **_: Any) -> None:
+        self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queue=QUEUE)
+
+    def _on_stop(self, **_: Any) -> None:
+        self.runtime().stop(self._exit_now)
+
+    def _exit_now(self) -> None:
+        """Threads that wait for an answer would keep Python from ending; their jobs are in the queue again."""
+        self._on_exit()
+        os._exit(0)
+
+
+class Tick(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Keeps Celery's loop looking for messages; see TICK_S."""
+
+    requires = ("celery.worker.components:Hub",)
+
+    def create(self, worker: Any) -> None:
+        if worker.hub is not None:
+            worker.hub.call_repeatedly(TICK_S, _nothing)
+
+
+def _nothing() -> None:
+    """The loop needs no more than to wake up."""
