@@ -28,8 +28,8 @@ CONFIG: dict[str, str] = {
     "daemonize": "no",
     "dir": ".",  # The working directory, which is the state directory.
     "appendonly": "yes",
-    # Every write is handed to the kernel before its reply is sent, so that SIGKILL loses nothing acknowledged. "everysec"
-    # holds writes back while an fsync runs and replies all the same: a kill then lost up to 1,979 acknowledged writes
+    # Every write is handed to the kernel before its reply is sent: SIGKILL loses nothing acknowledged. "everysec" holds
+    # writes back while an fsync runs and replies all the same: a kill then lost up to 1,979 acknowledged writes
     # (docs/decisions/0002-embedded-server.md).
     "appendfsync": "no",
     "aof-use-rdb-preamble": "yes",

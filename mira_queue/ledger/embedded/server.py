@@ -127,17 +127,17 @@ class EmbeddedServer:
         """
         if self._share is None:
             raise EmbeddedServerError("The embedded server was not acquired, or was released")
-        for _ in range(START_ATTEMPTS):
-            if not self._probe().alive:
+        attempts = 0
+        # Loading is waited for outside the lock: it may take minutes, and others may wait for it as well.
+        while not self._wait_until_loaded():
+            if attempts == START_ATTEMPTS:
+                raise self._start_error()
+            attempts += 1
+            try:
                 with self._guard, locks.exclusive(self._files.start_lock, LOCK_TIMEOUT_S):
-                    try:
-                        self._bring_up()
-                    except OSError as error:
-                        raise state_dir_error(self._files.state_dir, error) from None
-            # Loading is waited for outside the lock: it may take minutes, and others may wait for it as well.
-            if self._wait_until_loaded():
-                return
-        raise self._start_error()
+                    self._bring_up()
+            except OSError as error:
+                raise state_dir_error(self._files.state_dir, error) from None
 
     def status(self) -> ServerStatus | None:
         """Of the running server, acquired or not; None when none answers."""
