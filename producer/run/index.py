@@ -1,0 +1,58 @@
+"""Which lines a run has, and which of them are answered: on disk and in a byte a line, however long the file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+_ANSWERED = 1
+
+
+class LineIndex:
+    """Line numbers by custom_id, in a temporary database that SQLite removes by itself, even after a SIGKILL."""
+
+    def __init__(self) -> None:
+        # An empty name is SQLite's temporary database: in memory while small, spilled to disk beyond its cache.
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA cache_size = -16384")
+        self._database.execute("CREATE TABLE line (custom_id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+        self._flags = bytearray()
+        self.total = 0
+        self.answered = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, lines: Iterable[tuple[str, int]]) -> None:
+        """Add (custom_id, number). Ids must be new: ask `number_of` when this raises ValueError with (id, number)."""
+        for custom_id, number in lines:
+            try:
+                self._database.execute("INSERT INTO line VALUES (?, ?)", (custom_id, number))
+            except sqlite3.IntegrityError:
+                raise ValueError(custom_id, number) from None
+            self.total += 1
+            if number >= len(self._flags):
+                self._flags.extend(bytes(number + 1 - len(self._flags)))
+
+    def number_of(self, custom_id: str) -> int | None:
+        row = self._database.execute("SELECT number FROM line WHERE custom_id = ?", (custom_id,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def mark_answered(self, number: int) -> bool:
+        """False: it was already."""
+        if self._flags[number] & _ANSWERED:
+            return False
+        self._flags[number] |= _ANSWERED
+        self.answered += 1
+        return True
+
+    def is_answered(self, number: int) -> bool:
+        return bool(self._flags[number] & _ANSWERED)

@@ -1,0 +1,108 @@
+"""Lines of the input file: the batch format, a bare request body, or a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mira_queue.contract.errors import InvalidRequest, MiraQueueError
+from mira_queue.contract.request import ChatRequest
+
+BATCH_URL = "/v1/chat/completions"
+# A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
+MAX_LINE_BYTES = 64 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
+
+
+class InputError(MiraQueueError):
+    """The input cannot be used; one line for each thing wrong, with file, line and field."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputLine:
+    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number."""
+
+    number: int
+    custom_id: str
+    request: ChatRequest
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off."""
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise InputError(f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes: one request a line")
+            if number == 1:
+                line = line.removeprefix(_BOM)
+            line = line.strip()
+            if line:
+                yield number, line
+
+
+def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]], ChatRequest]) -> InputLine:
+    """The request in a line. `check` makes the request of its body. Raises InvalidRequest, naming the field."""
+    try:
+        entry = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"column {error.colno}", f"no JSON: {error.msg}") from None
+    if not isinstance(entry, dict):
+        raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")
+    custom_id = _custom_id(entry, number)
+    if "body" in entry:
+        return InputLine(number, custom_id, _in_body(lambda: check(_batch_body(entry))))
+    fields = {name: value for name, value in entry.items() if name != "custom_id"}
+    if "prompt" in fields:
+        fields = _prompt_fields(fields)
+    elif "messages" not in fields:
+        raise InvalidRequest("line", 'expected "messages", "prompt", or the batch format with "body"')
+    return InputLine(number, custom_id, check(fields))
+
+
+def _custom_id(entry: Mapping[str, Any], number: int) -> str:
+    custom_id = entry.get("custom_id")
+    if custom_id is None:
+        return str(number)
+    if not isinstance(custom_id, str) or not custom_id:
+        raise InvalidRequest("custom_id", "expected a string that is not empty")
+    if len(custom_id) > 512:
+        raise InvalidRequest("custom_id", f"{len(custom_id)} characters, over the limit of 512")
+    return custom_id
+
+
+def _batch_body(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    if entry.get("method", "POST") != "POST":
+        raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}')
+    if entry.get("url", BATCH_URL) != BATCH_URL:
+        raise InvalidRequest("url", f"expected {BATCH_URL!r}, got {str(entry['url'])[:60]!r}")
+    unknown = sorted(set(entry) - _BATCH_FIELDS)
+    if unknown:
+        raise InvalidRequest(unknown[0][:60], "no field of the batch format: it belongs into body")
+    if not isinstance(entry["body"], dict):
+        raise InvalidRequest("body", "expected a JSON object")
+    return entry["body"]
+
+
+def _in_body(check: Callable[[], ChatRequest]) -> ChatRequest:
+    try:
+        return check()
+    except InvalidRequest as error:
+        if error.field in ("body", "url", "method") or error.field in _BATCH_FIELDS:
+            raise
+        raise InvalidRequest(f"body.{error.field}", error.reason) from None
+
+
+def _prompt_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    if "messages" in fields:
+        raise InvalidRequest("prompt", "given beside messages: one of them")
+    if not isinstance(fields["prompt"], str):
+        raise InvalidRequest("prompt", "expected a string")
+    rest = {name: value for name, value in fields.items() if name != "prompt"}
+    return {"messages": [{"role": "user", "content": fields["prompt"]}], **rest}

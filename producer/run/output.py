@@ -1,0 +1,100 @@
+"""Output and error files: one complete JSON line for each answered line, appended; the files are the record of a run."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mira_queue.contract.outcome import Completion, Failure, Outcome
+from producer.run.lines import InputError
+
+_BLOCK = 1024 * 1024
+
+
+def output_line(job_id: str, custom_id: str, outcome: Outcome) -> bytes:
+    """A line in the batch format's words; failures carry the server's answer and our code side by side."""
+    if isinstance(outcome, Completion):
+        response: dict[str, Any] | None = {
+            "status_code": 200,
+            "request_id": outcome.body.get("id"),
+            "body": outcome.body,
+        }
+        error = None
+    else:
+        response = _error_response(outcome)
+        error = {"code": outcome.code, "message": outcome.detail}
+    line = {"id": f"batch_req_{job_id}", "custom_id": custom_id, "response": response, "error": error}
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _error_response(failure: Failure) -> dict[str, Any] | None:
+    if failure.status is None:
+        return None
+    body = failure.body if failure.body is not None else {"detail": failure.detail}
+    return {"status_code": failure.status, "request_id": None, "body": body}
+
+
+class LineFile:
+    """A file that holds complete lines at every moment, written by one run at a time.
+
+    Opening it takes a lock and removes a half line that a killed run may have left. Raises InputError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise InputError(f"{path}: another run is writing it: wait for that, or name another file") from None
+        self._drop_half_line()
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """(number, content) of the lines that stand in it."""
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line
+
+    def append(self, lines: list[bytes]) -> None:
+        """Write the lines and wait until the disk has them. A full disk leaves no half line behind."""
+        size = os.fstat(self._fd).st_size
+        data = memoryview(b"".join(lines))
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+            os.fsync(self._fd)
+        except OSError as error:
+            os.ftruncate(self._fd, size)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                reason = os.strerror(error.errno)
+                raise InputError(f"{self.path}: {reason}: nothing is lost; make room and run again") from None
+            raise
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _drop_half_line(self) -> None:
+        end = os.fstat(self._fd).st_size
+        position = end
+        while position > 0:
+            start = max(0, position - _BLOCK)
+            block = os.pread(self._fd, position - start, start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position < end:
+            os.ftruncate(self._fd, position)
