@@ -1,4 +1,4 @@
-"""Waiting in tests: for a state, never for a time."""
+"""Waiting for something to become true, instead of sleeping and hoping."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-POLL_S = 0.01
+# Far beyond what anything here takes on a busy machine: a test that fails must not fail for want of time.
+PATIENCE_S = 60.0
+_LOOK_EVERY_S = 0.02
 
-T = TypeVar("T")
+Found = TypeVar("Found")
 
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 30) -> T:
-    """Call the predicate until it is true, and return what it returned; fails the test when that takes too long."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := predicate()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {getattr(predicate, '__qualname__', predicate)}")
-        time.sleep(POLL_S)
-    return value
+def wait_until(what: str, look: Callable[[], Found], timeout_s: float = PATIENCE_S) -> Found:
+    """The first true value that `look` gives. Fails with `what`, and what was seen last, when there is none in time."""
+    end_s = time.monotonic() + timeout_s
+    while not (found := look()):
+        if time.monotonic() > end_s:
+            raise AssertionError(f"not within {timeout_s:g} s: {what}; last seen: {found!r}")
+        time.sleep(_LOOK_EVERY_S)
+    return found
