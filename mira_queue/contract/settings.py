@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         None, description="Queue and ledger: redis://, rediss:// or redis+socket://; unset: the embedded server."
     )
     result_backend: SecretStr | None = Field(
-        None, description="Any Celery result backend for the outcomes; unset: the same Redis."
+        None, description="Any Celery result backend for the outcomes; unset, or 'same': the same Redis."
     )
     state_dir: Path = Field(
         Path("~/.local/state/mira-queue"), description="Where the embedded server keeps its data, log and socket."
@@ -156,6 +156,11 @@ class Settings(BaseSettings):
         if parts.scheme == "redis+socket" and not parts.path:
             raise ValueError("expected the socket's path: redis+socket:///path/to.sock")
         return value
+
+    @field_validator("result_backend")
+    @classmethod
+    def _same_is_the_default(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None or value.get_secret_value() == "same" else value
 
     @field_validator("state_dir")
     @classmethod

@@ -145,8 +145,11 @@ class Ledger:
             found = pipeline.execute()
         return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
 
-    def cancel(self, job_id: str) -> bool:
-        """True: it was open and is cancelled now. False: it had ended before. Raises JobNotFound."""
+    def cancel(self, job_id: str, *, only_idle: bool = False) -> bool:
+        """True: it was open and is cancelled now. False: it had ended before. Raises JobNotFound.
+
+        With `only_idle` a running job is left to end by itself (False).
+        """
         status = self.status(job_id)
         failure = cancelled(status)
         record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
@@ -162,7 +165,7 @@ class Ledger:
                 names.result_key(job_id),
                 names.finished_key(self._field(job_id, "group")),
             ],
-            [job_id, record, self._life_ms],
+            [job_id, record, self._life_ms, "idle" if only_idle else ""],
         )
         if _text(state) == "missing":
             raise JobNotFound(job_id)

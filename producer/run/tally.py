@@ -11,10 +11,11 @@ from mira_queue.contract.outcome import Completion, Outcome
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one run; `before` are the lines that earlier runs had answered."""
+    """Counts of one run; `before` and `failed_before` are lines that earlier runs had answered and seen fail."""
 
     total: int
     before: int
+    failed_before: int
     succeeded: int = 0
     failed: int = 0
     codes: Counter[str] = field(default_factory=Counter)
@@ -35,7 +36,7 @@ class Tally:
 
     @property
     def done(self) -> int:
-        return self.before + self.succeeded + self.failed
+        return self.before + self.failed_before + self.succeeded + self.failed
 
     @property
     def elapsed_s(self) -> float:

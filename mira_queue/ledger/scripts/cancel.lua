@@ -1,14 +1,15 @@
 -- Cancel a job: it gets no completion any more. A call in flight cannot be recalled; its answer is not stored.
 -- Why atomic: either it has an outcome already, or it is cancelled, never both.
 -- KEYS  1 job hash   2 request   3 leased zset   4 queued zset   5 waiting zset   6 idempotency key   7 result   8 finished list
--- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms
--- Returns {1, state before} | {0, final state} | {0, 'missing'}
+-- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms   4 'idle': leave a running job alone
+-- Returns {1, state before} | {0, state} | {0, 'missing'}
 local job = redis.call('HMGET', KEYS[1], 'state', 'calling', 'key', 'group', 'outcome')
 local state = job[1]
 if not state then
   return { 0, 'missing' }
 end
-if state == 'succeeded' or state == 'failed' or state == 'cancelled' or job[5] then
+if state == 'succeeded' or state == 'failed' or state == 'cancelled' or job[5]
+  or (ARGV[4] == 'idle' and state == 'running') then
   return { 0, state }
 end
 local now = redis.call('TIME')

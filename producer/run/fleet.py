@@ -1,0 +1,67 @@
+"""The workers that a run starts, and looks after: one that dies is replaced, all end with the run."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from mira_queue.contract.errors import MiraQueueError
+from mira_queue.contract.settings import Settings
+from producer.processes import environment_of, start_worker, stop_all
+
+# A worker that dies this soon after its start has something wrong that the next one would have too.
+HEALTHY_AFTER_S = 10.0
+MOST_EARLY_DEATHS = 3
+
+
+class WorkersFail(MiraQueueError):
+    """Workers die as soon as they start; says where their log is."""
+
+
+class Fleet:
+    """`count` worker processes on the run's server; `log` is the file they write to."""
+
+    def __init__(self, settings: Settings, count: int, log: Path, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._count = count
+        self._log = log
+        self._say = say
+        self._workers: list[tuple[subprocess.Popen[bytes], float]] = []
+        self._early_deaths = 0
+
+    def start(self) -> None:
+        for _ in range(self._count):
+            self._start_one()
+
+    def tend(self) -> None:
+        """Replace workers that have died. Raises WorkersFail when they die as soon as they start."""
+        for entry in list(self._workers):
+            process, began_s = entry
+            code = process.poll()
+            if code is None:
+                continue
+            self._workers.remove(entry)
+            early = time.monotonic() - began_s < HEALTHY_AFTER_S
+            self._early_deaths = self._early_deaths + 1 if early else 0
+            if self._early_deaths >= MOST_EARLY_DEATHS:
+                raise WorkersFail(f"workers end as soon as they start (exit code {code}): see {self._log}\n{self._tail()}")
+            self._say(f"a worker has died (exit code {code}); starting another; its jobs are safe")
+            self._start_one()
+
+    def stop(self, grace: timedelta) -> None:
+        """SIGTERM for all at once; what has not ended after the grace period is killed, and its jobs are rescued."""
+        stop_all([process for process, _ in self._workers], grace)
+        self._workers.clear()
+
+    def _start_one(self) -> None:
+        # "same", since a .env that the worker reads may name a backend that this run does not use.
+        changes = {"result_backend": "same"} if self._settings.result_backend is None else {}
+        worker = start_worker(environment_of(self._settings, **changes), log=self._log)
+        self._workers.append((worker, time.monotonic()))
+
+    def _tail(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(line[:300] for line in lines[-5:])
