@@ -120,7 +120,9 @@ def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.P
             env={"LC_ALL": "C"},  # Keys in our environment are none of its business.
         )
     except OSError as error:
-        raise ServerStartError(f"The embedded server {binary} cannot be executed ({error.strerror})") from None
+        raise ServerStartError(
+            f"The embedded server {binary} cannot be executed ({error.strerror}): set MIRA_REDIS_URL to another server"
+        ) from None
     finally:
         os.close(log_fd)
     os.pwrite(server_lock_fd, str(process.pid).encode(), 0)
