@@ -41,7 +41,8 @@ def parse_retry_after(header: str | None, now: datetime) -> RetryAfter:
         return RetryAfter(SHORTEST, f"negative or in the past: {text[:40]!r}")
     if seconds == 0:
         return RetryAfter(SHORTEST)
-    return RetryAfter(timedelta(seconds=seconds))
+    # Up to the next millisecond, the grain of the ledger's clock: rounded down, a call would leave before its time.
+    return RetryAfter(timedelta(milliseconds=math.ceil(seconds * 1000)))
 
 
 def _seconds(text: str, now: datetime) -> float | None:
