@@ -27,6 +27,7 @@ QUICK = {
     "rescue_interval": 0.5,
     "max_attempts": 3,
     "concurrency": 8,
+    "max_response_bytes": 1_000_000,
     "log_format": "json",
 }
 OWN_COMMAND = (sys.executable, "-m", "worker", "--parent-pipe")
