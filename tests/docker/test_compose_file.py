@@ -1,0 +1,37 @@
+"""docker-compose.yml and the settings agree; needs no Docker Engine."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from mira_queue.contract.settings import Settings, variable
+from tests.docker.stack import ROOT
+
+COMPOSE_FILE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+# The directory of the embedded server, which the stack does not use; a file that the Dockerfile names.
+NOT_OF_THE_STACK = {"MIRA_STATE_DIR", "MIRA_HEARTBEAT_FILE"}
+# What a worker gets after its grace to hand the other jobs back and end.
+HANDING_BACK_S = 10
+
+
+def test_every_setting_reaches_the_containers() -> None:
+    passed_on = set(re.findall(r"^  (MIRA_[A-Z_]+):", COMPOSE_FILE, re.MULTILINE))
+    settings = {variable(field) for field in Settings.model_fields}
+
+    assert passed_on == settings - NOT_OF_THE_STACK
+
+
+def test_a_stopped_worker_gets_its_grace_and_time_to_hand_jobs_back() -> None:
+    stop_grace = re.search(r"\$\{WORKER_STOP_GRACE:-(\d+)s\}", COMPOSE_FILE)
+    assert stop_grace is not None
+    grace_s = Settings.model_fields["grace"].default.total_seconds()
+
+    assert int(stop_grace[1]) == grace_s + HANDING_BACK_S
+
+
+@pytest.mark.parametrize("default", re.findall(r"\$\{PYTHON_IMAGE:-([^}]+)\}", COMPOSE_FILE))
+def test_compose_file_and_dockerfile_name_the_same_base_image(default: str) -> None:
+    assert f"ARG PYTHON_IMAGE={default}\n" in DOCKERFILE
