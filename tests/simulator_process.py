@@ -33,7 +33,7 @@ class SimulatorProcess:
 
     @classmethod
     def start(cls, *arguments: str, **config: Any) -> Self:
-        """`config`: fields of SimulatorConfig; `arguments`: of `python -m mira_queue.simulator`, as "--limits", "mira"."""
+        """`config`: fields of SimulatorConfig; `arguments`: options of the command, as "--limits", "mira"."""
         command = [sys.executable, "-m", "mira_queue.simulator", "--parent-pipe", "--config", json.dumps(config)]
         process = subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
@@ -47,7 +47,7 @@ class SimulatorProcess:
         return self._process.pid
 
     def stats(self) -> dict[str, Any]:
-        """calls, answered, by_status, by_refusal, by_fault, in_flight, max_in_flight, early, crossed, client_gone, ..."""
+        """calls, answered, by_status, by_refusal, by_fault, in_flight, early, crossed, client_gone, accounts ..."""
         return self._control("GET", "stats")
 
     def requests(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class SimulatorProcess:
         self._control("POST", "reset", {})
 
     def outage(self, seconds: float, kind: str = "503") -> None:
-        """Serve nobody for a while: `503`, `drop` (every call is reset) or `refuse` (no connections; /sim/ neither)."""
+        """Serve nobody for a while: `503`, `drop` (every call is reset) or `refuse` (no new connections)."""
         self._control("POST", "outage", {"seconds": seconds, "kind": kind})
 
     def stop(self) -> int:

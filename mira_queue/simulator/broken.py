@@ -17,11 +17,15 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 def reset(request: web.BaseRequest) -> web.StreamResponse:
     """The connection is reset: the client reads ECONNRESET."""
-    transport = request.transport
-    if transport is not None:
+    cut(request.transport)
+    return web.Response()
+
+
+def cut(transport: asyncio.BaseTransport | None) -> None:
+    """Reset a connection, whatever it is at."""
+    if isinstance(transport, asyncio.Transport) and not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
-    return web.Response()
 
 
 def close(request: web.BaseRequest) -> web.StreamResponse:

@@ -45,8 +45,8 @@ class Control:
                     return _json({})
                 case "POST", "outage":
                     outage = Outage.model_validate(_object(await request.read()))
-                    self._outages.begin(outage.kind, outage.seconds, request.protocol)
-                    return _json(outage.model_dump(mode="json"), close=outage.kind == "refuse")
+                    self._outages.begin(outage.kind, outage.seconds)
+                    return _json(outage.model_dump(mode="json"))
         except ValidationError as error:
             return _json({"detail": _lines(error)}, 422)
         except orjson.JSONDecodeError as error:
@@ -81,8 +81,5 @@ def _lines(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors(include_url=False))
 
 
-def _json(value: Any, status: int = 200, *, close: bool = False) -> web.Response:
-    response = web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
-    if close:
-        response.force_close()
-    return response
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")

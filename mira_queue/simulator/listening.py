@@ -8,6 +8,8 @@ import socket
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from mira_queue.simulator import broken
+
 BACKLOG = 2048
 
 
@@ -21,6 +23,7 @@ class Listener:
         self._socket = self._bind(address)
         self._address = self._socket.getsockname()
         self._listening: asyncio.Server | None = None
+        self._spared: set[RequestHandler] = set()
 
     @property
     def url(self) -> str:
@@ -39,16 +42,24 @@ class Listener:
             self._listening = None
             self._socket = self._bind(self._address)
 
-    def drop_connections(self, spare: RequestHandler | None = None) -> None:
-        """Cut every connection but one."""
+    def cut_connections(self) -> None:
+        """Reset every connection, but leave those that /sim/ was asked over."""
         for connection in self._server.connections:
-            if connection is not spare and connection.transport is not None:
-                connection.transport.abort()
+            if connection not in self._spared:
+                broken.cut(connection.transport)
+
+    def spare(self, connection: RequestHandler) -> None:
+        """/sim/ was asked over this connection: outages do not cut it."""
+        if connection not in self._spared:
+            self._spared = {known for known in self._server.connections if known in self._spared} | {connection}
 
     def close(self) -> None:
+        """For good, with all connections."""
         if self._listening is not None:
             self._listening.close()
         self._socket.close()
+        self._spared.clear()
+        self.cut_connections()
 
     def _bind(self, address: tuple[object, ...]) -> socket.socket:
         bound = socket.socket(self._family, socket.SOCK_STREAM)

@@ -12,7 +12,7 @@ from mira_queue.simulator import faults
 from mira_queue.simulator.config import SimulatorConfig, mira_limits
 
 EPILOG = f"""\
-faults told by the request itself: {faults.__doc__ and faults.__doc__.partition("chance. Pure.")[2].strip()}
+faults that a request asks for itself. {(faults.__doc__ or "").partition("Pure.")[2].strip()}
 
 while it runs, on the same port:
     GET  /sim/stats      counts: calls, answered, by_status, by_refusal, by_fault, in_flight, early (calls before a
@@ -21,6 +21,7 @@ while it runs, on the same port:
     GET  /sim/config     the configuration; POST a JSON object to change some of it
     POST /sim/reset      forget counts, logs and balances
     POST /sim/outage     {{"seconds": 5, "kind": "503"}}; drop resets every call, refuse accepts no connections
+                         (those that /sim/ was asked over stay open)
 """
 
 
@@ -40,6 +41,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     add("--port", type=int, default=0, help="port; 0: any that is free (default)")
     add("--parent-pipe", action="store_true", help="end when standard input does, so that it dies with its parent")
+    add("--prog", help=argparse.SUPPRESS)
     add(
         "--limits",
         choices=["none", "mira"],

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp.web_protocol import RequestHandler
-
 from mira_queue.simulator.config import Outage, OutageKind
 from mira_queue.simulator.listening import Listener
 from mira_queue.simulator.server import Simulator
@@ -27,15 +25,15 @@ class Outages:
         loop = asyncio.get_running_loop()
         self._scheduled = [loop.call_later(o.after_s, self.begin, o.kind, o.seconds) for o in outages]
 
-    def begin(self, kind: OutageKind, seconds: float, spare: RequestHandler | None = None) -> None:
-        """`spare`: the connection that asked for it, which may still be answered."""
+    def begin(self, kind: OutageKind, seconds: float) -> None:
+        """`drop` and `refuse` reset the connections that are open, but those that /sim/ was asked over."""
         if self._end is not None:
             self._end.cancel()
         self._simulator.outage = kind
         if kind == "refuse":
             self._listener.refuse()
         if kind != "503":
-            self._listener.drop_connections(spare)
+            self._listener.cut_connections()
         self._end = asyncio.get_running_loop().create_task(self._end_after(seconds, kind))
 
     async def _end_after(self, seconds: float, kind: OutageKind) -> None:

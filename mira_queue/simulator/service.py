@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 
@@ -19,6 +19,7 @@ from mira_queue.simulator.server import Simulator
 from mira_queue.simulator.validation import MAX_BODY_BYTES
 
 KEEPALIVE_S = 75.0
+STDIN = 0
 LINGERING_S = 2.0  # how long the rest of a body that nobody wants is read, so that the client gets its answer
 
 
@@ -42,8 +43,9 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
+    # Not loop.add_signal_handler: it is undone when the loop closes, and a second signal would then kill a clean end.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        signal.signal(number, lambda *_: _stop(loop, stopped))
     if parent_pipe:
         threading.Thread(target=_watch_parent, args=(loop, stopped), daemon=True).start()
 
@@ -52,6 +54,7 @@ async def _serve(
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         if path.startswith(PREFIX):
+            listener.spare(request.protocol)
             return await control.answer(request, path)
         return await simulator.call(request, path)
 
@@ -74,7 +77,6 @@ async def _serve(
         await stopped.wait()
     finally:
         listener.close()
-        listener.drop_connections()
 
 
 def _request(message: object, payload: object, protocol: object, writer: object, task: object) -> web.BaseRequest:
@@ -93,8 +95,13 @@ def _request(message: object, payload: object, protocol: object, writer: object,
 def _watch_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
     """Standard input ends when the process that holds its other end does, even by SIGKILL."""
     try:
-        while os.read(sys.stdin.fileno(), 4096):
+        while os.read(STDIN, 4096):
             pass
     except OSError:
         pass
-    loop.call_soon_threadsafe(stopped.set)
+    _stop(loop, stopped)
+
+
+def _stop(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped already
+        loop.call_soon_threadsafe(stopped.set)
