@@ -90,7 +90,10 @@ class Simulator:
             outcome, response = await self._serve(request, path)
             return response
         except asyncio.CancelledError:
-            self.counters.client_gone += 1
+            if self.outage is None or self.outage == "503":
+                self.counters.client_gone += 1
+            else:
+                outcome = self.outage  # we cut the connection, not the client
             raise
         except ConnectionError:
             self.counters.client_gone += 1

@@ -109,6 +109,8 @@ def test_an_outage_that_drops_breaks_the_calls_under_way_and_every_new_one(simul
             connection.recv(1)
     with pytest.raises(requests.ConnectionError):
         call(simulator)
+    stats = wait_until(simulator, lambda stats: stats["in_flight"] == 0)
+    assert (stats["by_status"], stats["client_gone"]) == ({"drop": 2}, 0)
     simulator.outage(0.01, "503")
     wait_until(simulator, lambda stats: stats["outage"] is None)
     assert call(simulator).status_code == 200
