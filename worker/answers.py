@@ -29,6 +29,9 @@ from worker.retry_after import RetryAfter, parse_retry_after
 MAX_DETAIL_CHARS = 2_000
 # Kept beside the detail for the caller's own reading, unless it is larger than a person would look at.
 MAX_BODY_CHARS = 64 * 1024
+# Levels of an answer's JSON. Real ones have a handful; what is nested deeper than orjson writes could not be stored,
+# and the job that got it would die again and again.
+MAX_NESTING = 100
 # Statuses after which the server may have done, and billed, the work.
 _BEGUN = frozenset({408, 504})
 
@@ -124,7 +127,10 @@ def _broken(answer: HttpAnswer, why: str) -> Faulty:
 
 def readable(answer: HttpAnswer, parsed: Any) -> str:
     """Something a person can read, from JSON, JSON in a string, text, HTML or nothing."""
-    words = _words(parsed) if parsed is not None else _plain_text(answer.body)
+    try:
+        words = _words(parsed) if parsed is not None else _plain_text(answer.body)
+    except RecursionError:  # JSON in a string in JSON in a string ...
+        words = _plain_text(answer.body)
     if not words:
         words = f"HTTP {answer.status} with an empty body"
     return words if len(words) <= MAX_DETAIL_CHARS else words[: MAX_DETAIL_CHARS - 1] + "…"
@@ -142,7 +148,8 @@ def _words(value: Any) -> str:
             if value.get(name):
                 return _with_extras(_words(value[name]), value)
         if "msg" in value:
-            place = ".".join(str(step) for step in value.get("loc") or ())
+            loc = value.get("loc")
+            place = ".".join(map(str, loc)) if isinstance(loc, list) else ""
             return f"{place}: {value['msg']}" if place else str(value["msg"])
         return orjson.dumps(value).decode() if value else ""
     return "" if value is None else str(value)
@@ -160,10 +167,23 @@ def _is_moderation(parsed: Any) -> bool:
 
 
 def _json(body: bytes) -> Any:
+    """None: no JSON, or none that can be kept."""
     try:
-        return orjson.loads(body)
+        value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
+    # Few brackets cannot be nested deeply: most answers need no walk.
+    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _is_deeper(value, MAX_NESTING):
+        return None
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels + 1):
+        level = [item for item in level if isinstance(item, dict | list)]
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return bool(level)
 
 
 def _kept(parsed: Any) -> Any:

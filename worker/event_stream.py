@@ -55,16 +55,17 @@ def _add_chunk(whole: dict[str, Any], choices: dict[int, dict[str, Any]], data: 
 
 def _add_delta(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None:
     index = part.get("index") or 0
+    if not isinstance(index, int):
+        raise BrokenStream("the stream holds a choice whose index is no number")
     empty = {"index": index, "message": {"role": "assistant", "content": ""}, "finish_reason": None}
     choice = choices.setdefault(index, empty)
     delta = part.get("delta")
     if isinstance(delta, dict):
+        message = choice["message"]
         for name, value in delta.items():
-            if isinstance(value, str) and name != "role":
-                choice["message"][name] = (choice["message"].get(name) or "") + value
-            elif isinstance(value, list):
-                choice["message"].setdefault(name, []).extend(value)
-            elif value is not None:
-                choice["message"][name] = value
+            before = message.get(name)
+            goes_on = name != "role" and isinstance(value, str | list) and type(before) is type(value)
+            if value is not None:
+                message[name] = before + value if goes_on else value
     if part.get("finish_reason"):
         choice["finish_reason"] = part["finish_reason"]

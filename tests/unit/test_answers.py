@@ -1,0 +1,200 @@
+"""What an answer means: whatever a server sends becomes one of four values, with words that a person can read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mira_queue.contract import errors
+from mira_queue.contract.outcome import Completion, Failure, celery_record
+from worker.answers import MAX_BODY_CHARS, MAX_DETAIL_CHARS, Answered, Faulty, Limited, Meaning, Terminal, read_answer
+from worker.mira_client import HttpAnswer, NoAnswer
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+COMPLETION = {
+    "id": "chatcmpl-1",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"total_tokens": 3},
+}
+
+names = st.sampled_from(
+    ["detail", "message", "error", "msg", "loc", "type", "code", "category", "choices", "content", "usage", "x"]
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=12,
+)
+bodies = (
+    st.binary(max_size=60)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | json_values.map(lambda value: json.dumps({"detail": json.dumps(value)}).encode())
+    | st.text(max_size=40).map(lambda text: f"<html><title>{text}</title><h1>Bad</h1>".encode())
+    | st.integers(1, 1200).map(lambda depth: b"[" * depth + b"]" * depth)
+    | st.integers(1, 900).map(
+        lambda depth: orjson.dumps(COMPLETION)[:-1] + b',"x":' + b"[" * depth + b"]" * depth + b"}"
+    )
+)
+headers = st.fixed_dictionaries(
+    {},
+    optional={
+        "content-type": st.sampled_from(["application/json", "text/event-stream", "text/html; charset=utf-8", ""]),
+        "retry-after": st.text(max_size=8) | st.integers(-5, 10**6).map(str),
+        "location": st.text(max_size=300),
+    },
+)
+
+
+def answer(status: int, body: Any = b"", **more: str) -> HttpAnswer:
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return HttpAnswer(status, {name.replace("_", "-"): value for name, value in more.items()}, raw, 5)
+
+
+def failure(status: int, body: Any = b"", **more: str) -> errors.JobError:
+    match read_answer(answer(status, body, **more), NOW):
+        case Terminal(error=error) | Limited(error=error) | Faulty(fault=error):
+            return error
+    raise AssertionError("an answer was not expected")
+
+
+@given(st.integers(200, 599), headers, bodies)
+def test_whatever_a_server_sends_has_a_meaning_that_can_be_stored(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    meaning = read_answer(HttpAnswer(status, headers, body, 5), NOW)
+
+    match meaning:
+        case Answered():
+            assert status < 300
+            completion = Completion(meaning.text, meaning.finish_reason, meaning.usage, meaning.body)
+            assert celery_record("id", completion, NOW)
+            return
+        case Limited(error=error, retry_after=retry_after):
+            assert status == 429
+            assert timedelta(0) < retry_after.wait <= timedelta(days=1)
+        case Terminal(error=error):
+            assert 300 <= status < 500
+        case Faulty(fault=error):
+            assert status in (408, *range(200, 300), *range(500, 600))
+    assert 0 < len(error.detail) <= MAX_DETAIL_CHARS
+    assert error.status == status
+    assert celery_record("id", Failure.from_error(error), NOW)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"detail": "Unknown model"}, "Unknown model"),
+        ({"detail": '{"error": "content_blocked", "category": "violence"}'}, "content_blocked (violence)"),
+        ({"detail": {"error": "too_long", "message": "Shorten it"}}, "Shorten it"),
+        ({"error": {"message": "No", "type": "invalid", "code": "bad_key"}}, "No (invalid, bad_key)"),
+        ({"error": "plain"}, "plain"),
+        ({"message": "from a gateway"}, "from a gateway"),
+        ({"detail": [{"loc": ["body", "messages", 0], "msg": "bad"}, {"msg": "worse"}]}, "body.messages.0: bad; worse"),
+        ({"loc": 5, "msg": "bad"}, "bad"),
+        ({"reason": "unheard of"}, '{"reason":"unheard of"}'),
+        ('"a bare string"', "a bare string"),
+        (b"plain text\r\n of two  lines", "plain text of two lines"),
+        (b"<html><style>p{}</style><h1>502</h1><p>Bad &amp; sad</p></html>", "502 Bad & sad"),
+        (b"a < b", "a < b"),
+        (b"\xff\xfe\x00", "\ufffd\ufffd"),
+        (b"", "HTTP 400 with an empty body"),
+        (b"{}", "HTTP 400 with an empty body"),
+        (b"null", "null"),
+        ({"detail": ""}, '{"detail":""}'),
+    ],
+    ids=str,
+)
+def test_every_kind_of_error_body_becomes_words(body: Any, words: str) -> None:
+    assert failure(400, body.encode() if isinstance(body, str) else body).detail == words
+
+
+def test_the_words_of_a_page_are_cut_to_what_a_person_reads() -> None:
+    detail = failure(400, b"word " * 10_000).detail
+
+    assert len(detail) == MAX_DETAIL_CHARS
+    assert detail.endswith("…")
+
+
+def test_an_error_body_is_kept_unless_it_is_larger_than_a_person_would_look_at() -> None:
+    assert failure(400, {"detail": "x"}).body == {"detail": "x"}
+    assert failure(400, {"detail": "x" * MAX_BODY_CHARS}).body is None
+    assert failure(400, b"text").body is None
+
+
+def test_moderation_is_told_from_other_unprocessable_requests() -> None:
+    assert type(failure(422, {"detail": '{"error": "content_blocked"}'})) is errors.ContentBlocked
+    assert type(failure(422, {"detail": {"error": "content_blocked"}})) is errors.ContentBlocked
+    assert type(failure(422, {"detail": '{"error": "validation_error"}'})) is errors.Unprocessable
+    assert type(failure(422, {"detail": "content_blocked?"})) is errors.Unprocessable
+
+
+def test_a_redirect_says_where_to_and_which_setting() -> None:
+    error = failure(308, location="https://elsewhere.example/v1")
+
+    assert type(error) is errors.Redirected
+    assert "https://elsewhere.example/v1" in error.detail
+    assert "MIRA_API_BASE" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "may_be_billed"), [(408, True), (504, True), (500, False), (502, False), (503, False)]
+)
+def test_what_the_server_may_have_done_may_be_billed(status: int, may_be_billed: bool) -> None:
+    meaning = read_answer(answer(status), NOW)
+
+    assert isinstance(meaning, Faulty)
+    assert meaning.may_be_billed is may_be_billed
+
+
+def test_a_limit_carries_its_wait() -> None:
+    meaning = read_answer(answer(429, {"detail": "slow down"}, retry_after="7"), NOW)
+
+    assert isinstance(meaning, Limited)
+    assert (meaning.retry_after.wait, meaning.error.detail) == (timedelta(seconds=7), "slow down")
+
+
+def test_no_answer_is_the_fault_that_the_client_says() -> None:
+    fault = errors.Unreachable("refused")
+
+    assert read_answer(NoAnswer(fault, True), NOW) == Faulty(fault, True)
+
+
+def test_a_completion_is_read_and_kept_whole() -> None:
+    assert read_answer(answer(200, COMPLETION), NOW) == Answered(COMPLETION, "Hi", "stop", {"total_tokens": 3})
+
+
+def test_a_completion_without_text_is_one() -> None:
+    """A tool call has no content."""
+    body = {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}}]}
+
+    assert read_answer(answer(200, body), NOW) == Answered(body, "", None, {})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"<html>",
+        {"choices": []},
+        {"choices": [{}]},
+        {"choices": [{"message": "Hi"}]},
+        {"choices": {}},
+    ],
+    ids=str,
+)
+def test_a_200_without_a_completion_is_a_fault_of_the_server(body: Any) -> None:
+    meaning: Meaning = read_answer(answer(200, body), NOW)
+
+    assert isinstance(meaning, Faulty)
+    assert type(meaning.fault) is errors.BrokenAnswer
+    assert meaning.may_be_billed
