@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
 import time
@@ -126,20 +127,40 @@ def test_a_state_directory_that_cannot_be_made_is_one_clear_line(tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_clear_line_for_a_newcomer(tmp_path: Path, state_dir: Path) -> None:
+def fill(client: redis.Redis) -> int:
+    """Write until the server refuses; how many writes were acknowledged."""
+    for number in range(10_000):
+        try:
+            client.set(f"key{number}", "x" * 2000)
+        except redis.ResponseError:
+            return number
+    raise AssertionError("the disk never became full")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can free this disk again")
+def test_a_full_disk_is_one_clear_line_for_a_newcomer_and_costs_nothing_acknowledged(
+    tmp_path: Path, state_dir: Path
+) -> None:
     # SIGXFSZ ignored, the limit on file size is an error like that of a full disk.
-    full = wrapped_server(tmp_path, 'trap "" XFSZ; ulimit -f 64; exec "$SERVER" "$@"')
+    full = wrapped_server(tmp_path, 'trap "" XFSZ; ulimit -S -f 64; exec "$SERVER" "$@"')
     server = EmbeddedServer(state_dir, find_binary=full)
     with server as url, connect(url) as client:
-        with suppress(redis.ResponseError):
-            for number in range(100):
-                client.set(f"key{number}", "x" * 2000)
+        acknowledged = fill(client)
         server.ensure_running()  # It answers: its users see the error of each write.
         with pytest.raises(EmbeddedServerError, match="refuses writes") as caught:
             EmbeddedServer(state_dir).acquire()
         assert "\n" not in str(caught.value)
-        assert client.get("key0") == "x" * 2000
+        pid = int(client.info()["process_id"])
+    # Stopped now, it would take with it what it acknowledged as the disk became full.
+    assert not is_stopped(state_dir)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with connect(url) as client:
+        wait_until("it can write again", lambda: client.info("persistence")["aof_last_write_status"] == "ok")
+    with EmbeddedServer(state_dir):
+        pass
     assert is_stopped(state_dir)
+    with EmbeddedServer(state_dir) as url, connect(url) as client:
+        assert client.dbsize() == acknowledged
 
 
 def test_a_machine_without_the_wheel_is_told_to_set_the_url(state_dir: Path) -> None:

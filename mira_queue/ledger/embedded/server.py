@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -37,6 +38,8 @@ STOP_TIMEOUT_S = 30.0
 LOCK_TIMEOUT_S = 90.0
 # A server killed from outside while it starts is started again; one that refuses its data is not.
 START_ATTEMPTS = 3
+# With less the server cannot even begin a file.
+MIN_FREE_BYTES = 64 * 1024
 POLL_S = 0.02
 
 log = logging.getLogger(__name__)
@@ -242,7 +245,12 @@ class EmbeddedServer:
 
     def _stop(self) -> None:
         """Stop the server and wait until it has let go of its data. The caller is the only user."""
-        if not self._probe().alive:
+        answer = self._probe()
+        if answer is Answer.CANNOT_WRITE:
+            # What it acknowledged as the disk became full is in its memory only. It tries again every second.
+            log.warning("The disk of %s is full: the embedded server stays until it can write", self._files.state_dir)
+            return
+        if not answer.alive:
             return  # Gone, or it hears nothing; the next user meets it as it is.
         try:
             with self._client() as client:
@@ -267,7 +275,10 @@ class EmbeddedServer:
             retry=Retry(NoBackoff(), 0),
         )
 
-    def _start_error(self) -> ServerStartError:
+    def _start_error(self) -> EmbeddedServerError:
+        if shutil.disk_usage(self._files.state_dir).free < MIN_FREE_BYTES:
+            # The log could not be written either: what it ends with is of another day.
+            return state_dir_error(self._files.state_dir, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         tail = process.log_tail(self._files.log)
         return ServerStartError(f"The embedded server did not start; its log, {self._files.log}, ends with\n{tail}")
 
