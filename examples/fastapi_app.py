@@ -1,9 +1,9 @@
 """A FastAPI app that answers chat questions in the background, and one view that waits for a quick answer.
 
-    mira-queue worker &
-    uvicorn --factory examples.fastapi_app:create_app
-    curl -X POST localhost:8000/questions -H 'Content-Type: application/json' -d '{"text": "Why is the sky blue?"}'
-    curl localhost:8000/questions/ID
+mira-queue worker &
+uvicorn --factory examples.fastapi_app:create_app
+curl -X POST localhost:8000/questions -H 'Content-Type: application/json' -d '{"text": "Why is the sky blue?"}'
+curl localhost:8000/questions/ID
 """
 
 from __future__ import annotations

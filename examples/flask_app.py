@@ -1,9 +1,9 @@
 """A Flask app that answers chat questions in the background.
 
-    mira-queue worker &
-    flask --app examples.flask_app run
-    curl -X POST localhost:5000/questions -H 'Content-Type: application/json' -d '{"text": "Why is the sky blue?"}'
-    curl localhost:5000/questions/ID
+mira-queue worker &
+flask --app examples.flask_app run
+curl -X POST localhost:5000/questions -H 'Content-Type: application/json' -d '{"text": "Why is the sky blue?"}'
+curl localhost:5000/questions/ID
 """
 
 from __future__ import annotations

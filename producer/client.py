@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from celery import Celery
 from kombu.exceptions import OperationalError
 
 from mira_queue.contract.celery_config import build_celery, stores_results_itself
@@ -56,7 +55,7 @@ class Job:
         return self._queue.wait_for_outcome(self.id, timeout)
 
     def cancel(self) -> bool:
-        """True: it is cancelled, and gets no completion any more. False: it had ended. A call in flight may be billed."""
+        """True: it is cancelled, for good, though a call in flight may be billed. False: it had ended."""
         return self._queue.ledger.cancel(self.id)
 
     def retry(self) -> bool:
@@ -84,7 +83,7 @@ class MiraQueue:
             raise QueueUnavailable(str(error)) from error
         self._server.keep_running()
         self._limits = limits_named(self.settings.check_limits)
-        self._celery: Celery = build_celery(self.settings, self.redis_url)
+        self._celery = build_celery(self.settings, self.redis_url)
         self.ledger = Ledger(
             connect(self.redis_url),
             result_ttl=self.settings.result_ttl,
@@ -111,8 +110,8 @@ class MiraQueue:
 
         `key` is an idempotency key: the same key and request give the same job. Further `fields` (temperature,
         max_tokens, top_p, ...) pass through to the API.
-        Raises InvalidRequest (nothing was sent), IdempotencyConflict, QueueUnavailable (not accepted, or not known to be:
-        with a key, calling again is safe).
+        Raises InvalidRequest (nothing was sent), IdempotencyConflict, QueueUnavailable (not accepted, or not known to
+        be: with a key, calling again is safe).
         """
         body = {"messages": messages, **fields} if model is None else {"messages": messages, "model": model, **fields}
         return self.enqueue_many([body], keys=None if key is None else [key])[0]
@@ -122,8 +121,8 @@ class MiraQueue:
     ) -> list[Job]:
         """Accept many request bodies in one round trip; all are checked before any is accepted.
 
-        `keys`, when given, holds one idempotency key for each. Raises as `enqueue`; an InvalidRequest's field begins with
-        the request's place, `[3].messages`.
+        `keys`, when given, holds one idempotency key for each. Raises as `enqueue`; an InvalidRequest's field begins
+        with the request's place, `[3].messages`.
         """
         checked = [self._check(number, body) for number, body in enumerate(requests)]
         names = [""] * len(checked) if keys is None else list(keys)

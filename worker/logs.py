@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, JSON or readable. docs/logs.md lists the events; no key and no prompt is in any."""
+"""Structured logs, one line an event, JSON or readable; docs/logs.md lists them. No key and no prompt is in any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import structlog
 
 # Celery and its libraries log through the standard library; these say too much at info.
-_CHATTY = ("kombu", "amqp", "redis", "urllib3", "celery.utils.functional")
+_CHATTY = ("kombu", "amqp", "redis", "urllib3", "celery.app.trace", "celery.worker.strategy")
 
 
 def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:

@@ -82,6 +82,6 @@ class Rescuer:
                 self.step()
             except MiraQueueError as error:
                 self._log.warning("rescue_failed", error=str(error))
-            except Exception:
+            except Exception:  # noqa: BLE001
                 # Whatever it was, a worker that no longer rescues would strand other workers' jobs.
                 self._log.exception("rescue_failed")

@@ -56,7 +56,7 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
     """Give the application its task and its worker the runtime; `on_exit` is called last, when the grace has passed."""
     life = WorkerLife(app, settings, redis_url, on_exit)
 
-    @app.task(bind=True, base=JobTask, name=TASK)  # type: ignore[misc]
+    @app.task(bind=True, base=JobTask, name=TASK)  # type: ignore[untyped-decorator]
     def run_job(self: JobTask, job_id: str) -> None:
         match life.runtime().runner.run(job_id):
             case SendAgain(countdown=countdown, error=error) if isinstance(error, ServiceFault):

@@ -1,4 +1,4 @@
-"""The Celery application, configured once for both sides. Each line that is not Celery's default says which failure it prevents."""
+"""The Celery application, configured once for both sides; a line that is no default says what it prevents."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def celery_options(settings: Settings, redis_url: str) -> dict[str, Any]:
         "task_ignore_result": True,
         "worker_pool": "threads",
         "worker_concurrency": settings.concurrency,
-        # One message ahead for each thread: the next job is at hand when a call ends, and few are held back from others.
+        # One message ahead for each thread: the next job is at hand when a call ends; few are held back from others.
         "worker_prefetch_multiplier": 2,
         # Calls go on while the connection to the server is mended: their leases, not their messages, protect them.
         "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -1,17 +1,17 @@
 """Names that both sides must spell alike: the task, the queue, and every key of ours in Redis.
 
-| key                      | type   | owner                | lives                                                      |
-| ------------------------ | ------ | -------------------- | ---------------------------------------------------------- |
-| mira:job:ID              | hash   | the job              | while open; then MIRA_RESULT_TTL                           |
-| mira:request:ID          | string | the job              | while open or failed (for retry); gone when it succeeded   |
-| mira:key:HASH            | string | the job              | as the job: its idempotency key                            |
-| mira:queued:QUEUE        | zset   | accept, resend       | an entry while the job is queued; score: when it was sent  |
-| mira:leased              | zset   | claim, extend        | an entry while the job runs; score: when the lease ends    |
-| mira:waiting             | zset   | defer                | an entry while the job waits; score: when it is overdue    |
-| mira:finished:GROUP      | list   | a running collector  | MIRA_RESULT_TTL after the last entry, or until dropped     |
-| mira:gate:ACCOUNT        | string | the account          | until the Retry-After it stands for has passed             |
-| mira:probe:ACCOUNT       | string | the account          | as the gate, and a minute                                  |
-| celery-task-meta-ID      | string | Celery's backend     | MIRA_RESULT_TTL                                            |
+| key                 | type   | owner              | lives                                                    |
+| ------------------- | ------ | ------------------ | -------------------------------------------------------- |
+| mira:job:ID         | hash   | the job            | while open; then MIRA_RESULT_TTL                         |
+| mira:request:ID     | string | the job            | while open or failed (for retry); gone when it succeeded |
+| mira:key:HASH       | string | the job            | as the job: its idempotency key                          |
+| mira:queued:QUEUE   | zset   | accept, resend     | an entry while the job is queued; score: when it was sent |
+| mira:leased         | zset   | claim, extend      | an entry while the job runs; score: the lease's end      |
+| mira:waiting        | zset   | defer              | an entry while the job waits; score: when it is overdue  |
+| mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
+| mira:gate:ACCOUNT   | string | the account        | until the Retry-After that it stands for has passed      |
+| mira:probe:ACCOUNT  | string | the account        | as the gate, and a minute                                |
+| celery-task-meta-ID | string | Celery's backend   | MIRA_RESULT_TTL                                          |
 """
 
 from __future__ import annotations

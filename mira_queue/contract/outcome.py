@@ -37,8 +37,9 @@ class Completion:
 class Failure:
     """Why there is no completion.
 
-    `code` is stable and listed in the error tree, `status` the HTTP status (None: no answer), `detail` the server's own
-    words made readable, `body` what it sent where that was JSON, `retryable` whether the same request could succeed later.
+    `code` is stable and listed in the error tree, `status` the HTTP status (None: no answer), `detail` the server's
+    own words made readable, `body` what it sent where that was JSON, `retryable` whether the same request could succeed
+    later.
     """
 
     code: str

@@ -121,7 +121,8 @@ def _check_numbers(whole: Mapping[str, Any], limits: RequestLimits) -> None:
             _refuse("temperature", f"expected a number from {low:g} to {high:g}")
     max_tokens = whole.get("max_tokens")
     if limits.max_tokens is not None and max_tokens is not None:
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or not 1 <= max_tokens <= limits.max_tokens:
+        is_number = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
+        if not is_number or not 1 <= max_tokens <= limits.max_tokens:
             _refuse("max_tokens", f"expected a whole number from 1 to {limits.max_tokens}")
     stream = whole.get("stream")
     if stream is not None and not isinstance(stream, bool):

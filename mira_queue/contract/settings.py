@@ -1,4 +1,4 @@
-"""Every setting, once: name, default, unit, meaning. Built in the entry points and passed on; nothing else reads the environment."""
+"""Every setting, once: name, default, unit, meaning. Built in the entry points and passed on from there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 
 
 class Settings(BaseSettings):
-    """All settings of mira-queue. Durations are seconds. Read from the environment, then from `.env` in the working directory."""
+    """All settings of mira-queue. Durations are seconds. The environment wins over `.env` in the working directory."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,

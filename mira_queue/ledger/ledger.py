@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 import redis
@@ -28,6 +28,9 @@ VERBS = (
     "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back",
     "rescue", "resend", "cancel", "retry", "forget", "close_gate",
 )  # fmt: skip
+
+
+PermitVerdict = Literal["go", "probe", "wait", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class NothingToDo:
 class Permit:
     """The gate's answer: go (perhaps as the probe), wait so long, or the lease is lost."""
 
-    verdict: Literal["go", "probe", "wait", "lost"]
+    verdict: PermitVerdict
     wait_ms: int = 0
 
 
@@ -222,7 +225,7 @@ class Ledger:
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has ended, or after `timeout_s`; Celery announces results on the same channel."""
-        with translated_errors(), self._client.pubsub(ignore_subscribe_messages=False) as channel:
+        with translated_errors(), self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(names.result_key(job_id))
             # The subscription is in force once it is confirmed: what ends later is heard, what ended before is seen.
             channel.get_message(timeout=timeout_s)
@@ -262,7 +265,7 @@ class Ledger:
             [names.job_key(lease.job_id), names.gate_key(account), names.probe_key(account)],
             [lease.epoch, _ms(probe_lease), _ms(probe_poll)],
         )
-        return Permit(_text(verdict), wait_ms)  # type: ignore[arg-type]
+        return Permit(cast(PermitVerdict, _text(verdict)), wait_ms)
 
     def close_gate(self, account: str, wait: timedelta) -> timedelta:
         """Nothing leaves for this account before `wait` has passed; returns how long the gate stays closed."""
@@ -354,7 +357,7 @@ class Ledger:
             return [
                 _text(item)
                 for item in self._client.zrange(names.LEASED, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
-            ]  # type: ignore[arg-type]
+            ]
 
     def overdue(self, most: int) -> list[str]:
         """Jobs whose wait is over and for which no message came."""
@@ -362,7 +365,7 @@ class Ledger:
             return [
                 _text(item)
                 for item in self._client.zrange(names.WAITING, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
-            ]  # type: ignore[arg-type]
+            ]
 
     def lost_before_ms(self, head: str | None, slack: timedelta, queue: str = names.QUEUE) -> int:
         """Queued jobs sent before this time (server's ms) have no message any more.
@@ -374,14 +377,14 @@ class Ledger:
         with translated_errors():
             reference_ms: float | None = self._now_ms()
             if head is not None:
-                reference_ms = self._client.zscore(names.queued_key(queue), head)  # type: ignore[assignment]
+                reference_ms = self._client.zscore(names.queued_key(queue), head)
         return 0 if reference_ms is None else max(0, int(reference_ms) - _ms(slack))
 
     def queued_before(self, before_ms: int, most: int, queue: str = names.QUEUE) -> list[str]:
         with translated_errors():
             found: Any = self._client.zrange(
                 names.queued_key(queue), "-inf", f"({before_ms}", byscore=True, offset=0, num=most
-            )  # type: ignore[arg-type]
+            )
         return [_text(item) for item in found]
 
     def queue_head(self, queue: str = names.QUEUE) -> str | None:
@@ -425,7 +428,7 @@ class Ledger:
         return _text(value) if value is not None else ""
 
     def _now_ms(self) -> int:
-        seconds, micros = self._client.time()  # type: ignore[misc]
+        seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _run(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:

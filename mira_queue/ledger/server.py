@@ -12,7 +12,7 @@ _LOOK_EVERY_S = 1.0
 
 
 class QueueServer:
-    """The server of these settings. `open` gives its URL; `close` lets it go (the last one out stops an embedded one)."""
+    """The server of these settings. `open` gives its URL; `close` lets it go; the last one stops an embedded one."""
 
     def __init__(self, settings: Settings) -> None:
         self._configured = settings.redis_url.get_secret_value() if settings.redis_url else None

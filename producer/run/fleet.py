@@ -47,7 +47,9 @@ class Fleet:
             early = time.monotonic() - began_s < HEALTHY_AFTER_S
             self._early_deaths = self._early_deaths + 1 if early else 0
             if self._early_deaths >= MOST_EARLY_DEATHS:
-                raise WorkersFail(f"workers end as soon as they start (exit code {code}): see {self._log}\n{self._tail()}")
+                raise WorkersFail(
+                    f"workers end as soon as they start (exit code {code}): see {self._log}\n{self._tail()}"
+                )
             self._say(f"a worker has died (exit code {code}); starting another; its jobs are safe")
             self._start_one()
 

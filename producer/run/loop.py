@@ -90,7 +90,7 @@ class RunLoop:
 
 
 def unanswered_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine]:
-    """The input's lines that have no answer yet, in order. They were checked before; a file must not change meanwhile."""
+    """The input's lines that have no answer yet, in order. The file must not change meanwhile."""
     for number, content in raw_lines(path):
         if not index.is_answered(number):
             yield parse_line(number, content, check)

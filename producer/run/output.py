@@ -1,4 +1,4 @@
-"""Output and error files: one complete JSON line for each answered line, appended; the files are the record of a run."""
+"""Output and error files: a complete JSON line for each answered line; the files are the record of a run."""
 
 from __future__ import annotations
 

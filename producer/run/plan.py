@@ -21,7 +21,7 @@ Check = Callable[[Mapping[str, Any]], ChatRequest]
 
 
 def read_input(path: Path, check: Check, index: LineIndex) -> None:
-    """Put every line of the input into the index. Raises InputError with a line for each thing wrong: nothing was sent."""
+    """Put every line of the input into the index. Raises InputError, a line for each thing wrong."""
     complaints: list[str] = []
     wrong = 0
     try:
@@ -45,7 +45,9 @@ def read_input(path: Path, check: Check, index: LineIndex) -> None:
     if wrong > len(complaints):
         complaints.append(f"... and {wrong - len(complaints):,} more")
     if complaints:
-        raise InputError("\n".join([*complaints, f"{wrong:,} of {wrong + index.total:,} lines are wrong: nothing was sent"]))
+        raise InputError(
+            "\n".join([*complaints, f"{wrong:,} of {wrong + index.total:,} lines are wrong: nothing was sent"])
+        )
     if index.total == 0:
         raise InputError(f"{path}: holds no requests")
 
@@ -58,7 +60,7 @@ def read_answers(file: LineFile, index: LineIndex, input_path: Path) -> int:
             custom_id = orjson.loads(content)["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise InputError(
-                f"{file.path}, line {number}: no line of an earlier run: name another output file, or move this one away"
+                f"{file.path}, line {number}: no line of an earlier run: name another output, or move this one away"
             ) from None
         line = index.number_of(str(custom_id))
         if line is None:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live bar on a terminal, a line now and then elsewhere. All on standard error."""
+"""What a person sees while a run goes on: a live bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 

@@ -136,9 +136,7 @@ def _send(
     account = account_name(settings.api_base, key)
     lines = unanswered_lines(options.input, check, index)
     with _interrupts(display) as (interrupted, hurry), display:
-        loop = RunLoop(
-            window, lines, tally, display, lambda: queue.ledger.gate_wait(account), fleet.tend, interrupted
-        )
+        loop = RunLoop(window, lines, tally, display, lambda: queue.ledger.gate_wait(account), fleet.tend, interrupted)
         end = loop.run()
         if end is not End.COMPLETE:
             loop.drain(settings.grace, hurry)
@@ -241,4 +239,3 @@ def _interrupts(display: Display) -> Iterator[tuple[threading.Event, threading.E
 
 def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
-

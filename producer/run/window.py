@@ -153,4 +153,3 @@ class Window:
 def group_of(output: Path) -> str:
     """The name of the run that writes this file."""
     return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
-

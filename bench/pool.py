@@ -1,0 +1,109 @@
+"""Which pool runs jobs faster, Celery's threads or gevent? One worker process, one simulator, the two in turn.
+
+    python -m bench.pool [--jobs 1000] [--runs 5] [--slots 16] [--latency 0]
+
+Needs gevent, which the product does not: it is installed with the `dev` extra. Prints jobs a second (from the first
+job's acceptance to the last outcome) and the worker's peak memory, medians, and the ratio threads : gevent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from producer import MiraQueue, load_settings
+from producer.processes import environment_of, start_simulator, stop
+
+KEY = "sk-mira-" + "0" * 40
+GRACE = timedelta(seconds=10)
+POOLS = ("threads", "gevent")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    jobs_per_s: float
+    peak_mib: float
+
+
+def measure(pool: str, jobs: int, slots: int, latency_s: float, folder: Path) -> Sample:
+    """One worker with this pool runs this many jobs; the queue is filled before it starts."""
+    simulator, url = start_simulator(["--latency", str(latency_s), "--no-request-counts"])
+    settings = load_settings(
+        api_key=KEY, api_base=url, state_dir=folder / "state", concurrency=slots, log_level="warning"
+    )
+    try:
+        with MiraQueue(settings) as queue:
+            group = f"bench-{time.monotonic_ns()}"
+            bodies = ({"messages": [{"role": "user", "content": f"question {number}"}]} for number in range(jobs))
+            environment = environment_of(settings, redis_url=queue.redis_url)
+            worker = _start(pool, environment, folder / "worker.log")
+            warm = queue.enqueue([{"role": "user", "content": "are you there?"}])
+            warm.result(timeout=60)
+            began_s = time.monotonic()
+            queue.enqueue_many(bodies, group=group)
+            ended = 0
+            while ended < jobs:
+                ended += len(queue.ledger.finished(group, timeout_s=30))
+            elapsed_s = time.monotonic() - began_s
+            peak_mib = _peak_mib(worker)
+            stop(worker, GRACE)
+            return Sample(jobs / elapsed_s, peak_mib)
+    finally:
+        stop(simulator, GRACE)
+
+
+def _start(pool: str, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """By Celery's own command: it makes the standard library cooperative before anything is imported."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", pool, "--without-mingle"],
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+        )
+
+
+def _peak_mib(process: subprocess.Popen[bytes]) -> float:
+    """VmHWM of /proc, which counts in KiB; nan where there is no /proc."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return float("nan")
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds")
+    options = parser.parse_args()
+    samples: dict[str, list[Sample]] = {pool: [] for pool in POOLS}
+    for _ in range(options.runs):
+        for pool in POOLS:
+            with tempfile.TemporaryDirectory(prefix="mq-bench-") as folder:
+                samples[pool].append(measure(pool, options.jobs, options.slots, options.latency, Path(folder)))
+    print(f"{options.jobs} jobs, {options.slots} slots, latency {options.latency:g} s, medians of {options.runs}")
+    for pool in POOLS:
+        rates = sorted(sample.jobs_per_s for sample in samples[pool])
+        memory = statistics.median(sample.peak_mib for sample in samples[pool])
+        print(
+            f"  {pool:8} {statistics.median(rates):7.0f} jobs/s ({rates[0]:.0f} to {rates[-1]:.0f}), {memory:.0f} MiB"
+        )
+    pairs = zip(samples["threads"], samples["gevent"], strict=True)
+    ratio = statistics.median(threads.jobs_per_s / gevent.jobs_per_s for threads, gevent in pairs)
+    print(f"  threads : gevent = {ratio:.2f}, median of the pairs")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
