@@ -95,7 +95,7 @@ class MiraClient:
                 request, timeout=self._timeouts_s, allow_redirects=False, **self._environment
             ) as response:
                 content = self._read(response, began_s)
-                headers = {name.lower(): value for name, value in response.headers.items()}
+                headers = {name.lower(): self._quoted(value) for name, value in response.headers.items()}
                 return HttpAnswer(response.status_code, headers, self._without_key(content), _since_ms(began_s))
         except _TooLong as error:
             return NoAnswer(BrokenAnswer(str(error)), True, _since_ms(began_s))
@@ -123,6 +123,10 @@ class MiraClient:
         """Servers quote the key when they refuse it; it must not reach results and logs."""
         return content.replace(self._secret, b"***") if self._secret and self._secret in content else content
 
+    def _quoted(self, header: str) -> str:
+        """The same for a header, such as the target of a redirect; the key is ASCII."""
+        return header.replace(self._secret.decode(), "***") if self._secret else header
+
 
 class _TooLong(Exception):
     """The answer passed a bound of ours."""
@@ -140,6 +144,8 @@ _TABLE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceF
             requests.exceptions.ChunkedEncodingError,
             requests.exceptions.ContentDecodingError,
             urllib3.exceptions.ProtocolError,
+            urllib3.exceptions.IncompleteRead,
+            urllib3.exceptions.InvalidChunkLength,
             urllib3.exceptions.DecodeError,
         ),
         BrokenAnswer,

@@ -1,0 +1,89 @@
+"""The way of a call: proxies of the environment, and certificates."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.calls import OK, fault, post
+from tests.queue_process import API_KEY
+from tests.raw_server import RawServer, always, closing, response
+from worker.mira_client import HttpAnswer, NoAnswer
+
+# --- proxies of the environment ---
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(always(OK)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        answer = post("http://api.example.invalid/v1")
+
+    assert isinstance(answer, HttpAnswer)
+    assert proxy.requests[0].line == "POST http://api.example.invalid/v1/chat/completions HTTP/1.1"
+
+
+def test_a_host_that_needs_no_proxy_is_called_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(always(OK)) as proxy, RawServer(always(OK)) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        post(server.url)
+
+    assert (len(proxy.requests), len(server.requests)) == (0, 1)
+
+
+def test_a_proxy_never_sees_the_key_of_a_tls_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(closing(response(403, b"not allowed"))) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        answer = post("https://api.example.invalid/v1")
+
+    assert "proxy" in fault(answer).detail
+    assert isinstance(answer, NoAnswer)
+    assert not answer.may_be_billed
+    (request,) = proxy.requests
+    assert request.line.startswith("CONNECT api.example.invalid:443")
+    assert API_KEY not in str(request)
+
+
+# --- TLS ---
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate, with its key, that nobody trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    subprocess.run([*command, *names], check=True, capture_output=True, timeout=60)
+    return path
+
+
+@pytest.fixture
+def tls_server(certificate: Path) -> Iterator[RawServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    with RawServer(always(OK), context) as server:
+        yield server
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_key(tls_server: RawServer) -> None:
+    answer = post(tls_server.url)
+
+    assert "TLS" in fault(answer).detail
+    assert isinstance(answer, NoAnswer)
+    assert not answer.may_be_billed
+    assert tls_server.requests == []
+
+
+def test_a_certificate_that_the_environment_trusts_is_accepted(
+    tls_server: RawServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+
+    assert isinstance(post(tls_server.url), HttpAnswer)
