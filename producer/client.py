@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from mira_queue.contract.celery_config import build_celery, stores_results_itself
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.limits import limits_named
-from mira_queue.contract.names import QUEUE, TASK
+from mira_queue.contract.names import QUEUE, TASK, Lane
 from mira_queue.contract.outcome import Completion, Outcome, outcome_of
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings, load_settings
@@ -24,6 +24,7 @@ from mira_queue.ledger.server import QueueServer
 
 # The end of a job is announced; an announcement can be lost with a connection, so somebody looks this often anyway.
 LOOK_EVERY_S = 2.0
+ACCEPT_AT_ONCE = 500
 
 
 class Job:
@@ -119,7 +120,7 @@ class MiraQueue:
     def enqueue_many(
         self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None, group: str = ""
     ) -> list[Job]:
-        """Accept many request bodies in one round trip; all are checked before any is accepted.
+        """Accept many request bodies; all are checked before any is accepted.
 
         `keys`, when given, holds one idempotency key for each. Raises as `enqueue`; an InvalidRequest's field begins
         with the request's place, `[3].messages`.
@@ -134,16 +135,22 @@ class MiraQueue:
 
     def accept(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Accept requests that have been checked, and send their messages."""
-        accepted = self.ledger.accept(jobs)
-        self.send([job.id for job in accepted if job.is_new])
-        return [Job(self, job.id) for job in accepted]
+        handles = []
+        # In pieces: a job that is accepted long before its message is sent would look like one whose message was lost.
+        for start in range(0, len(jobs), ACCEPT_AT_ONCE):
+            accepted = self.ledger.accept(jobs[start : start + ACCEPT_AT_ONCE])
+            self.send([job.id for job in accepted if job.is_new])
+            handles += [Job(self, job.id) for job in accepted]
+        return handles
 
     def send(self, job_ids: Sequence[str]) -> None:
         """A message for each job. What cannot be sent now is sent by a worker's rescue: the jobs are accepted."""
         try:
             with self._celery.producer_or_acquire() as producer:
                 for job_id in job_ids:
-                    self._celery.send_task(TASK, args=[job_id], task_id=job_id, queue=QUEUE, producer=producer)
+                    self._celery.send_task(
+                        TASK, args=[job_id], task_id=job_id, queue=QUEUE, priority=int(Lane.NORMAL), producer=producer
+                    )
         except OperationalError:
             return
 

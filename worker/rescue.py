@@ -14,6 +14,7 @@ from datetime import timedelta
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import MiraQueueError, Poison
+from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Lease, Ledger
 from worker.runner import JobRunner
@@ -50,17 +51,20 @@ class Rescuer:
     def step(self) -> int:
         """Look once; returns how many jobs were sent on."""
         rescued = [job_id for job_id in self._ledger.expired_leases(MOST) if self._take(job_id)]
-        due = [job_id for job_id in self._ledger.overdue(MOST) if self._ledger.resend(job_id, 0)]
-        # The head first: whatever is sent after this look counts as younger than it.
-        head = self._ledger.queue_head()
-        before_ms = self._ledger.lost_before_ms(head, TAKEN_OUT_SLACK)
-        lost = [
-            job_id for job_id in self._ledger.queued_before(before_ms, MOST) if self._ledger.resend(job_id, before_ms)
-        ]
+        due = [job_id for job_id in self._ledger.overdue(MOST) if self._ledger.resend(job_id)]
+        lost = [job_id for lane in Lane for job_id in self._lost(lane)]
         if rescued or due or lost:
             self._send([*rescued, *due, *lost])
             self._log.info("rescued", leases=len(rescued), due=len(due), messages=len(lost))
         return len(rescued) + len(due) + len(lost)
+
+    def _lost(self, lane: Lane) -> list[str]:
+        """Jobs whose message the queue no longer has, noted as sent again."""
+        # The head first: whatever is sent after this look counts as younger than it.
+        head = self._ledger.head(lane)
+        before_ms = self._ledger.lost_before_ms(lane, head, TAKEN_OUT_SLACK)
+        queued = self._ledger.queued_before(lane, before_ms, MOST)
+        return [job_id for job_id in queued if self._ledger.resend(job_id, lane, before_ms)]
 
     def _take(self, job_id: str) -> bool:
         taken = self._ledger.rescue(job_id, self._settings.max_crashes, self._settings.lease)

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from mira_queue.contract.celery_config import stores_results_itself
 from mira_queue.contract.errors import JobError, ServiceFault
-from mira_queue.contract.names import QUEUE, TASK
+from mira_queue.contract.names import QUEUE, TASK, Lane
 from mira_queue.contract.settings import Settings
 from worker.logs import configure_logs
 from worker.results import BackendResults
@@ -49,7 +49,8 @@ class JobTask(Task):  # type: ignore[misc]
         """Celery's retry, with our countdown: its own backoff knows whole seconds only, and forgets in a crash."""
         if isinstance(exc, Again):
             countdown = exc.countdown_s
-        return super().retry(*args, exc=exc, countdown=countdown, **options)
+        # First in line, since a message is only looked at, and its countdown begun, when it has been taken out.
+        return super().retry(*args, exc=exc, countdown=countdown, **{"priority": int(Lane.FIRST), **options})
 
 
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
@@ -89,11 +90,13 @@ class WorkerLife:
         return self._runtime[1]
 
     def send(self, job_ids: list[str]) -> None:
-        """A message for each job. One that cannot be sent now is not lost: the job is queued, and rescue sees it."""
+        """A message for each job, first in line. One that cannot be sent is not lost: rescue sees a queued job."""
         try:
             with self._app.producer_or_acquire() as producer:
                 for job_id in job_ids:
-                    self._app.send_task(TASK, args=[job_id], task_id=job_id, queue=QUEUE, producer=producer)
+                    self._app.send_task(
+                        TASK, args=[job_id], task_id=job_id, queue=QUEUE, priority=int(Lane.FIRST), producer=producer
+                    )
         except OperationalError as error:
             self.runtime().log.warning("send_failed", jobs=len(job_ids), error=str(error))
 

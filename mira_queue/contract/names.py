@@ -5,7 +5,7 @@
 | mira:job:ID         | hash   | the job            | while open; then MIRA_RESULT_TTL                         |
 | mira:request:ID     | string | the job            | while open or failed (for retry); gone when it succeeded |
 | mira:key:HASH       | string | the job            | as the job: its idempotency key                          |
-| mira:queued:QUEUE   | zset   | accept, resend     | an entry while the job is queued; score: when it was sent |
+| mira:queued:LANE    | zset   | accept, resend     | an entry while the job is queued; score: when it was sent |
 | mira:leased         | zset   | claim, extend      | an entry while the job runs; score: the lease's end      |
 | mira:waiting        | zset   | defer              | an entry while the job waits; score: when it is overdue  |
 | mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
@@ -17,9 +17,21 @@
 from __future__ import annotations
 
 import hashlib
+from enum import IntEnum
 
 TASK = "mira.run_job"
 QUEUE = "mira.jobs"
+
+
+class Lane(IntEnum):
+    """Celery's priority of a message; 0 is served first.
+
+    A rescued job has waited its turn already: it must not go behind all that came since.
+    """
+
+    FIRST = 0
+    NORMAL = 3
+
 
 LEASED = "mira:leased"
 WAITING = "mira:waiting"
@@ -38,8 +50,13 @@ def idempotency_key(key: str) -> str:
     return f"mira:key:{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else "mira:key:"
 
 
-def queued_key(queue: str) -> str:
-    return f"mira:queued:{queue}"
+def queued_key(lane: Lane) -> str:
+    return f"mira:queued:{lane.name.lower()}"
+
+
+def messages_key(lane: Lane) -> str:
+    """Celery's own list of messages; the separator is the transport's."""
+    return f"{QUEUE}\x06\x16{lane:d}" if lane else QUEUE
 
 
 def finished_key(group: str) -> str:

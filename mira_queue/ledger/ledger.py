@@ -19,6 +19,7 @@ from redis.commands.core import Script
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
+from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Failure, Outcome, celery_record
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState, JobStatus
@@ -112,7 +113,7 @@ class Ledger:
 
     # --- producers ---
 
-    def accept(self, jobs: Sequence[NewJob], queue: str = names.QUEUE) -> list[Accepted]:
+    def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
         """Accept jobs, in one round trip; when this returns they are kept.
 
         Raises IdempotencyConflict for the first key that belongs to another request; the other jobs are accepted.
@@ -123,9 +124,9 @@ class Ledger:
                     names.job_key(job.id),
                     names.request_key(job.id),
                     names.idempotency_key(job.key),
-                    names.queued_key(queue),
+                    names.queued_key(Lane.NORMAL),
                 ],
-                [job.id, job.request.body, job.request.digest, queue, job.key, job.group],
+                [job.id, job.request.body, job.request.digest, job.key, job.group],
             )
             for job in jobs
         ]
@@ -149,7 +150,7 @@ class Ledger:
         return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
 
     def cancel(self, job_id: str, *, only_idle: bool = False) -> bool:
-        """True: it was open and is cancelled now. False: it had ended before. Raises JobNotFound.
+        """True: it is cancelled, by this call or an earlier one. False: it had ended before. Raises JobNotFound.
 
         With `only_idle` a running job is left to end by itself (False).
         """
@@ -162,8 +163,8 @@ class Ledger:
                 names.job_key(job_id),
                 names.request_key(job_id),
                 names.LEASED,
-                names.queued_key(names.QUEUE),
                 names.WAITING,
+                *(names.queued_key(lane) for lane in Lane),
                 names.idempotency_key(self._field(job_id, "key")),
                 names.result_key(job_id),
                 names.finished_key(self._field(job_id, "group")),
@@ -182,11 +183,11 @@ class Ledger:
             [
                 names.job_key(job_id),
                 names.request_key(job_id),
-                names.queued_key(names.QUEUE),
+                names.queued_key(Lane.NORMAL),
                 names.idempotency_key(key),
                 names.result_key(job_id),
             ],
-            [job_id],
+            [job_id, uuid.uuid4().hex],
         )
         if _text(state) == "missing":
             raise JobNotFound(job_id)
@@ -234,7 +235,7 @@ class Ledger:
 
     # --- workers ---
 
-    def claim(self, job_id: str, lease: timedelta, queue: str = names.QUEUE) -> Lease | SettledLease | NothingToDo:
+    def claim(self, job_id: str, lease: timedelta) -> Lease | SettledLease | NothingToDo:
         """The right to run a job, for one caller at a time."""
         answer = self._run(
             "claim",
@@ -242,8 +243,8 @@ class Ledger:
                 names.job_key(job_id),
                 names.request_key(job_id),
                 names.LEASED,
-                names.queued_key(queue),
                 names.WAITING,
+                *(names.queued_key(lane) for lane in Lane),
             ],
             [job_id, _ms(lease), uuid.uuid4().hex],
         )
@@ -339,12 +340,12 @@ class Ledger:
         )
         return bool(answer)
 
-    def give_back(self, lease: Lease, queue: str = names.QUEUE) -> bool:
-        """Return the job unharmed; the caller sends a message for it. False: the lease was lost."""
+    def give_back(self, lease: Lease) -> bool:
+        """Return the job unharmed; the caller sends its message, in the first lane. False: the lease was lost."""
         return bool(
             self._run(
                 "give_back",
-                [names.job_key(lease.job_id), names.LEASED, names.queued_key(queue)],
+                [names.job_key(lease.job_id), names.LEASED, names.queued_key(Lane.FIRST)],
                 [lease.job_id, lease.epoch],
             )
         )
@@ -367,40 +368,40 @@ class Ledger:
                 for item in self._client.zrange(names.WAITING, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
             ]
 
-    def lost_before_ms(self, head: str | None, slack: timedelta, queue: str = names.QUEUE) -> int:
+    def lost_before_ms(self, lane: Lane, head: str | None, slack: timedelta) -> int:
         """Queued jobs sent before this time (server's ms) have no message any more.
 
-        A queue is first in, first out: what was sent before its `head` (the job whose message is next; None: the queue
+        A lane is first in, first out: what was sent before its `head` (the job whose message is next; None: the lane
         is empty) has been taken out. `slack` covers messages taken a moment ago, and those that overtook each other.
         Returns 0 (nothing is known to be lost) when the head's message is a repeated one.
         """
         with translated_errors():
             reference_ms: float | None = self._now_ms()
             if head is not None:
-                reference_ms = self._client.zscore(names.queued_key(queue), head)
+                reference_ms = self._client.zscore(names.queued_key(lane), head)
         return 0 if reference_ms is None else max(0, int(reference_ms) - _ms(slack))
 
-    def queued_before(self, before_ms: int, most: int, queue: str = names.QUEUE) -> list[str]:
+    def queued_before(self, lane: Lane, before_ms: int, most: int) -> list[str]:
         with translated_errors():
             found: Any = self._client.zrange(
-                names.queued_key(queue), "-inf", f"({before_ms}", byscore=True, offset=0, num=most
+                names.queued_key(lane), "-inf", f"({before_ms}", byscore=True, offset=0, num=most
             )
         return [_text(item) for item in found]
 
-    def queue_head(self, queue: str = names.QUEUE) -> str | None:
-        """The job whose message is next in Celery's own list; '' when that message is not one of ours."""
+    def head(self, lane: Lane) -> str | None:
+        """The job whose message is next in Celery's own list; None: no message; '': one that is not ours."""
         with translated_errors():
-            raw: Any = self._client.lindex(queue, -1)
+            raw: Any = self._client.lindex(names.messages_key(lane), -1)
         return None if raw is None else _message_id(raw)
 
-    def rescue(self, job_id: str, max_crashes: int, lease: timedelta, queue: str = names.QUEUE) -> Lease | bool:
-        """Take a job from a worker that is gone. True: it is queued again, send a message. False: somebody else did.
+    def rescue(self, job_id: str, max_crashes: int, lease: timedelta) -> Lease | bool:
+        """Take a job from a worker that is gone. True: it is queued again, send its message in the first lane.
 
-        A Lease: it has killed its worker for the last time; finish it as poison.
+        False: somebody else took it. A Lease: it has killed its worker for the last time; finish it as poison.
         """
         answer = self._run(
             "rescue",
-            [names.job_key(job_id), names.LEASED, names.queued_key(queue)],
+            [names.job_key(job_id), names.LEASED, names.queued_key(Lane.FIRST)],
             [job_id, max_crashes, _ms(lease)],
         )
         match [_text(answer[0]), *answer[1:]]:
@@ -410,12 +411,17 @@ class Ledger:
                 return True
         return False
 
-    def resend(self, job_id: str, lost_before_ms: int, queue: str = names.QUEUE) -> bool:
-        """True: the job is queued and needs a new message, and it is the caller who sends it."""
+    def resend(self, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
+        """True: the job is queued and needs a new message, and it is the caller who sends it, in the first lane."""
         return bool(
             self._run(
                 "resend",
-                [names.job_key(job_id), names.queued_key(queue), names.WAITING],
+                [
+                    names.job_key(job_id),
+                    names.queued_key(found_in),
+                    names.WAITING,
+                    names.queued_key(Lane.FIRST),
+                ],
                 [job_id, lost_before_ms],
             )
         )

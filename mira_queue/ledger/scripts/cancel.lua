@@ -1,14 +1,18 @@
 -- Cancel a job: it gets no completion any more. A call in flight cannot be recalled; its answer is not stored.
 -- Why atomic: either it has an outcome already, or it is cancelled, never both.
--- KEYS  1 job hash   2 request   3 leased zset   4 queued zset   5 waiting zset   6 idempotency key   7 result   8 finished list
+-- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5, 6 queued zsets of both lanes   7 idempotency key
+--       8 result   9 finished list
 -- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms   4 'idle': leave a running job alone
--- Returns {1, state before} | {0, state} | {0, 'missing'}
+-- Returns {1, state before} (cancelled: by an earlier call, perhaps this one, repeated) | {0, state} | {0, 'missing'}
 local job = redis.call('HMGET', KEYS[1], 'state', 'calling', 'key', 'group', 'outcome')
 local state = job[1]
 if not state then
   return { 0, 'missing' }
 end
-if state == 'succeeded' or state == 'failed' or state == 'cancelled' or job[5]
+if state == 'cancelled' then
+  return { 1, state }
+end
+if state == 'succeeded' or state == 'failed' or job[5]
   or (ARGV[4] == 'idle' and state == 'running') then
   return { 0, state }
 end
@@ -22,17 +26,18 @@ redis.call('HDEL', KEYS[1], 'token', 'calling', 'due_ms', 'reason')
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('DEL', KEYS[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if job[3] ~= '' then
-  redis.call('PEXPIRE', KEYS[6], ARGV[3])
+  redis.call('PEXPIRE', KEYS[7], ARGV[3])
 end
 if ARGV[2] ~= '' then
-  redis.call('SET', KEYS[7], ARGV[2], 'PX', ARGV[3])
+  redis.call('SET', KEYS[8], ARGV[2], 'PX', ARGV[3])
 end
 if job[4] ~= '' then
-  redis.call('RPUSH', KEYS[8], ARGV[1])
-  redis.call('PEXPIRE', KEYS[8], ARGV[3])
+  redis.call('RPUSH', KEYS[9], ARGV[1])
+  redis.call('PEXPIRE', KEYS[9], ARGV[3])
 end
-redis.call('PUBLISH', KEYS[7], ARGV[2])
+redis.call('PUBLISH', KEYS[8], ARGV[2])
 return { 1, state }

@@ -1,6 +1,6 @@
 -- Give a job back unharmed: the worker stops. No attempt is charged; a call whose answer is not awaited is counted.
 -- Why atomic: it must be either leased or queued, or nobody would move it on.
--- KEYS  1 job hash   2 leased zset   3 queued zset
+-- KEYS  1 job hash   2 leased zset   3 queued zset of the lane that goes first
 -- ARGV  1 job id   2 epoch
 -- Returns 1 | 0 (the lease was lost)
 local job = redis.call('HMGET', KEYS[1], 'state', 'epoch', 'calling')

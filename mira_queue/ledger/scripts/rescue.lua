@@ -1,6 +1,6 @@
 -- Rescue a job from a worker that is gone: its lease has passed.
 -- Why atomic: any number of rescuers look at once; one of them gets the job, and only if nobody has extended the lease.
--- KEYS  1 job hash   2 leased zset   3 queued zset
+-- KEYS  1 job hash   2 leased zset   3 queued zset of the lane that goes first
 -- ARGV  1 job id   2 crashes that make it poison   3 lease in ms, for storing a poisoned job's end
 -- Returns {'queued'} | {'poison', epoch, attempts, crashes, unanswered, key, group} | {'nothing'}
 local now = redis.call('TIME')

@@ -1,6 +1,6 @@
 -- Note that a job needs a new message: its wait is over, or the queue has lost the one it had.
 -- Why atomic: any number of rescuers look at once; one of them sends.
--- KEYS  1 job hash   2 queued zset   3 waiting zset
+-- KEYS  1 job hash   2 queued zset where it was found   3 waiting zset   4 queued zset of the lane that goes first
 -- ARGV  1 job id   2 a queued job was lost when it was sent before this time (ms)
 -- Returns 1 (send it) | 0
 local now = redis.call('TIME')
@@ -21,5 +21,6 @@ elseif state ~= 'queued' or not sent_ms or tonumber(sent_ms) >= tonumber(ARGV[2]
   end
   return 0
 end
-redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[4], now_ms, ARGV[1])
 return 1
