@@ -7,7 +7,7 @@ import threading
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.embedded import EmbeddedServer, EmbeddedServerError
 
-# An embedded server that was killed is started again by whoever uses it; this often somebody looks.
+# An embedded server that was killed is started again by whoever uses it; this often somebody looks, and syncs its file.
 _LOOK_EVERY_S = 1.0
 
 
@@ -27,7 +27,7 @@ class QueueServer:
         return self.embedded.acquire()
 
     def keep_running(self) -> None:
-        """From now on, start an embedded server again when it was killed."""
+        """From now on, start an embedded server again when it was killed, and sync its file once a second."""
         if self.embedded is not None:
             threading.Thread(target=self._watch, args=(self.embedded,), name="embedded-server", daemon=True).start()
 
@@ -40,6 +40,7 @@ class QueueServer:
         while not self._closed.wait(_LOOK_EVERY_S):
             try:
                 embedded.ensure_running()
-            except EmbeddedServerError:
+                embedded.sync()
+            except (EmbeddedServerError, OSError):
                 # The next look tries again; meanwhile every verb says that the queue is unavailable.
                 continue

@@ -82,7 +82,7 @@ def test_the_server_keeps_what_it_accepts(stack: Stack) -> None:
         config = client.config_get()
 
     assert config["appendonly"] == "yes"
-    assert config["appendfsync"] == "everysec"
+    assert config["appendfsync"] == "always"
     assert config["maxmemory-policy"] == "noeviction"
 
 
@@ -111,6 +111,12 @@ def test_workers_have_no_rights_that_they_do_not_need(stack: Stack, workers: lis
 
 def test_a_job_sent_from_this_host_is_answered(workers: list[str], queue: MiraQueue) -> None:
     assert ask(queue, "Hello").result(timeout=60).text == "Simulated answer to: Hello"
+
+
+def test_a_one_off_sends_a_job_and_prints_its_answer(stack: Stack, workers: list[str]) -> None:
+    printed = stack.compose("run", "--rm", "-T", "worker", "enqueue", "--wait", "Hello")
+
+    assert printed.strip() == "Simulated answer to: Hello"
 
 
 def test_a_worker_that_has_lost_the_server_is_unhealthy_until_it_is_back(stack: Stack, workers: list[str]) -> None:

@@ -63,6 +63,18 @@ class ServerFiles:
         if self.socket.parent != self.state_dir:
             _own_private_dir(self.socket.parent)
 
+    def sync(self) -> None:
+        """Wait until the disk has the append-only file's newest part, which is the one that is written to."""
+        try:
+            newest = max(self.data_dir.glob("*.incr.aof"), key=lambda path: path.stat().st_mtime_ns)
+            fd = os.open(newest, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ValueError):
+            return
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def data_bytes(self) -> int:
         """Size of the append-only files; a file that a rewrite removes meanwhile counts as nothing."""
         total = 0

@@ -142,6 +142,10 @@ class EmbeddedServer:
             except OSError as error:
                 raise state_dir_error(self._files.state_dir, error) from None
 
+    def sync(self) -> None:
+        """Bring what was acknowledged to the disk, for the day the power fails; the server does not (see 0002)."""
+        self._files.sync()
+
     def status(self) -> ServerStatus | None:
         """Of the running server, acquired or not; None when none answers."""
         if not self._probe().alive:
