@@ -28,6 +28,10 @@ LOG_MODE = 0o600
 class StartError(RuntimeError):
     """A process that was started ended at once, or said nothing; the message is one line for a person."""
 
+    def __init__(self, reason: str, exit_code: int = 1) -> None:
+        super().__init__(reason)
+        self.exit_code = exit_code
+
 
 def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     """The variables that give a child these settings: those that were set, not the defaults, which it has itself.
@@ -35,13 +39,17 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     `changes` are further fields by name: `concurrency="8"`. Secrets travel here, never as arguments: `ps` shows those.
     """
     given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set)}
-    written = {name: _written(value) for name, value in given.items() if value is not None} | changes
+    written = {name: written(value) for name, value in given.items() if value is not None} | changes
     return {variable(name): text for name, text in written.items()}
 
 
 def worker_command(*arguments: str) -> list[str]:
     """The command of one worker, under a name of its own: two of one name would answer a ping as one."""
     return [sys.executable, "-m", "worker", *arguments, "--hostname", f"mira-{uuid.uuid4().hex[:8]}@%h"]
+
+
+def simulator_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mira_queue.simulator", *arguments]
 
 
 def start_worker(
@@ -63,15 +71,18 @@ def start_worker(
         )
 
 
-def start_simulator(arguments: Sequence[str] = (), *, log: Path | None = None) -> tuple[subprocess.Popen[bytes], str]:
+def start_simulator(
+    arguments: Sequence[str] = (), *, log: Path | None = None, overrides: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
     """A simulator and its base URL, for MIRA_API_BASE; it ends with us, as a worker does.
 
-    `arguments` are those of `python -m mira_queue.simulator`. Raises StartError; its own complaint is in `log`, or on
-    our standard error.
+    `arguments` are those of `python -m mira_queue.simulator`, `log` and `overrides` as for a worker. Raises StartError;
+    its own complaint is in `log`, or on our standard error.
     """
     with _output(log) as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mira_queue.simulator", PARENT_PIPE, *arguments],
+            simulator_command(PARENT_PIPE, *arguments),
+            env={**os.environ, **(overrides or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
@@ -129,16 +140,16 @@ def _ready_url(process: subprocess.Popen[bytes]) -> str:
         raise StartError(f"the simulator has not said that it is ready for {SIMULATOR_START_S:g} s")
     word, _, url = process.stdout.readline().decode(errors="replace").strip().partition(" ")
     if word != "ready":
-        raise StartError("the simulator did not start")
+        raise StartError("the simulator did not start", process.wait(SIMULATOR_START_S))
     return url
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """A setting as the environment holds it; durations are seconds."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, timedelta):
-        return repr(value.total_seconds())
+        return repr(value.total_seconds()).removesuffix(".0")
     return str(value)
 
 

@@ -1,0 +1,30 @@
+"""`mira-queue cancel`: jobs that shall not be done any more."""
+
+from __future__ import annotations
+
+from mira_queue.contract.states import JobState
+from producer.cli import output
+from producer.cli.outcome import Json
+from producer.cli.status import Ids
+from producer.cli.verdicts import for_each
+from producer.client import Job
+
+HELP_END = output.help_end(
+    [("mira-queue cancel ID ID", "each is told to be cancelled, or why not")],
+    {0: "all are cancelled", 1: "some had ended before, or were not found", 2: "wrong usage or setting"},
+)
+
+
+def cancel(ids: Ids, as_json: Json = False) -> None:
+    """Cancel jobs that have not ended.
+
+    They get no answer any more. A call that is in flight goes on at the API and may be billed; its answer is dropped.
+    """
+    for_each(
+        ids,
+        Job.cancel,
+        done="is cancelled",
+        refused=lambda state: "was cancelled before" if state is JobState.CANCELLED else f"had ended before: {state}",
+        fine=JobState.CANCELLED,
+        as_json=as_json,
+    )

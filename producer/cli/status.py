@@ -1,0 +1,70 @@
+"""`mira-queue status`: where jobs are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from mira_queue.contract.errors import JobNotFound
+from mira_queue.contract.states import JobStatus
+from producer.cli import output
+from producer.cli.outcome import Json
+from producer.client import MiraQueue
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs, as enqueue prints them.")]
+
+COLUMNS = ("id", "state", "attempts", "crashes", "unanswered", "created", "due", "finished", "reason")
+
+HELP_END = output.help_end(
+    [
+        ("mira-queue status 6e0956e5-e24f-4a9a-b9d9-907ba2571472", "one job"),
+        ("mira-queue status --json ID ID | jq -r '.[] | select(.state == \"failed\") | .id'", "which have failed?"),
+    ],
+    {0: "all were found", 1: "some were not (the others are shown)", 2: "wrong usage or setting"},
+)
+
+
+def status(ids: Ids, as_json: Json = False) -> None:
+    """Show where jobs are, and why.
+
+    \b
+    state        queued, running, waiting (until `due`), succeeded, failed or cancelled
+    attempts     calls charged to the job; waiting for a rate limit is none
+    crashes      workers that died in the middle of it
+    unanswered   calls whose answer was lost; they may have been billed
+    reason       why it waits, or the code of its error
+    due          when it is tried again
+
+    In a pipe: tab-separated, with a heading. With --json: a list of objects, times in Unix milliseconds.
+    """
+    found: list[JobStatus] = []
+    missing = False
+    with MiraQueue() as queue:
+        for job_id in ids:
+            try:
+                found.append(queue.ledger.status(job_id))
+            except JobNotFound as error:
+                missing = True
+                output.error(str(error))
+    if as_json:
+        output.json_data([asdict(each) for each in found])
+    elif found:
+        output.table(COLUMNS, [_row(each) for each in found])
+    if missing:
+        raise typer.Exit(output.EXIT_FAILED)
+
+
+def _row(job: JobStatus) -> tuple[str, ...]:
+    return (
+        job.id,
+        job.state,
+        str(job.attempts),
+        str(job.crashes),
+        str(job.unanswered_calls),
+        output.local_time(job.created_ms),
+        output.local_time(job.due_ms),
+        output.local_time(job.finished_ms),
+        job.reason or "",
+    )

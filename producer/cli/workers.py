@@ -1,0 +1,22 @@
+"""Which workers of the queue are alive: asked of them, over the queue's server."""
+
+from __future__ import annotations
+
+import redis
+from kombu.exceptions import OperationalError
+
+from mira_queue.contract.celery_config import build_celery
+from mira_queue.contract.settings import Settings
+
+# A worker answers at once, or is too busy to be of use.
+PATIENCE_S = 1.0
+
+
+def alive_workers(settings: Settings, redis_url: str) -> list[str]:
+    """Names of the workers that answer a ping within a second; none when the server does not answer either."""
+    with build_celery(settings, redis_url) as celery:
+        try:
+            answers = celery.control.ping(timeout=PATIENCE_S)
+        except (OperationalError, redis.RedisError, OSError):
+            return []
+    return sorted(name for answer in answers for name in answer)
