@@ -1,0 +1,75 @@
+"""Steps of a job's life on a bare ledger, for tests that look at one verb."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import redis
+
+from mira_queue.contract.errors import BadRequest
+from mira_queue.contract.limits import MIRA_LIMITS
+from mira_queue.contract.outcome import Completion, Failure
+from mira_queue.contract.request import ChatRequest
+from mira_queue.ledger.ledger import Lease, Ledger, NewJob, new_job_id
+
+LONG = timedelta(hours=1)
+# A lease, or a wait, that has passed the moment it is given: no test needs to wait for one.
+PASSED = timedelta(0)
+LIFE = timedelta(hours=2)
+COMPLETION = Completion("Hi", "stop", {"total_tokens": 3}, {"id": "chatcmpl-1"}, attempts=1)
+FAILURE = Failure.from_error(BadRequest("no such model", 400, attempts=1))
+
+
+def request(text: str = "Hello") -> ChatRequest:
+    return ChatRequest.checked({"messages": [{"role": "user", "content": text}]}, model="mira", limits=MIRA_LIMITS)
+
+
+def new_job(key: str = "", group: str = "", text: str = "Hello") -> NewJob:
+    return NewJob(request(text), new_job_id(), key, group)
+
+
+def accepted(ledger: Ledger, key: str = "", group: str = "") -> str:
+    """A queued job."""
+    return ledger.accept([new_job(key, group)])[0].id
+
+
+def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG) -> Lease:
+    held = ledger.claim(job_id, lease)
+    assert isinstance(held, Lease), held
+    return held
+
+
+def running(ledger: Ledger, key: str = "", group: str = "", lease: timedelta = LONG) -> Lease:
+    """A job that is being run."""
+    return claimed(ledger, accepted(ledger, key, group), lease)
+
+
+def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "") -> Lease:
+    """A job whose call is under way."""
+    held = running(ledger, key, group, lease)
+    assert begin(ledger, held) == "go"
+    return held
+
+
+def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
+    return ledger.begin(lease, account, probe_lease=LONG, probe_poll=timedelta(milliseconds=5)).verdict
+
+
+def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: timedelta = PASSED) -> bool:
+    return ledger.defer(lease, wait, lost_after, attempts=2, unanswered_calls=1, reason="rate_limited (429): later")
+
+
+def snapshot(client: redis.Redis) -> dict[str, Any]:
+    """Every key, its value, and whether it has an end."""
+    found: dict[str, Any] = {}
+    for key in client.scan_iter(count=1000):
+        read = {
+            b"string": lambda k: client.get(k),
+            b"hash": lambda k: client.hgetall(k),
+            b"zset": lambda k: client.zrange(k, 0, -1, withscores=True),
+            b"list": lambda k: client.lrange(k, 0, -1),
+            b"set": lambda k: client.smembers(k),
+        }[client.type(key)]
+        found[key.decode()] = (read(key), client.pttl(key) >= 0)
+    return found
