@@ -39,8 +39,8 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     `changes` are further fields by name: `concurrency="8"`. Secrets travel here, never as arguments: `ps` shows those.
     """
     given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set)}
-    written = {name: written(value) for name, value in given.items() if value is not None} | changes
-    return {variable(name): text for name, text in written.items()}
+    texts = {name: written(value) for name, value in given.items() if value is not None} | changes
+    return {variable(name): text for name, text in texts.items()}
 
 
 def worker_command(*arguments: str) -> list[str]:

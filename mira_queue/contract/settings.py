@@ -84,7 +84,8 @@ class Settings(BaseSettings):
     )
     backoff_cap: Seconds = Field(timedelta(seconds=60), gt=ZERO, le=DAY, description="Ceiling of any such wait.")
 
-    concurrency: int = Field(16, ge=1, le=1000, description="Calls that one worker process makes at a time.")
+    # Mira admits three calls in flight per account, and counts those it refuses against the rate limit.
+    concurrency: int = Field(3, ge=1, le=1000, description="Calls that one worker process makes at a time.")
     lease: Seconds = Field(
         timedelta(seconds=15),
         ge=timedelta(seconds=1),

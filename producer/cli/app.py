@@ -13,7 +13,7 @@ import typer
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
-from producer.cli import cancel, config, doctor, enqueue, output, result, retry, simulate, status, worker
+from producer.cli import cancel, config, doctor, enqueue, output, result, retry, run, simulate, status, worker
 from producer.processes import StartError
 
 DEBUG = "--debug"
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 # One line for each command, in the order of the help.
+app.command("run", epilog=run.HELP_END)(run.run)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)

@@ -1,0 +1,94 @@
+"""`mira-queue run`: a file of requests becomes a file of answers."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mira_queue.contract.settings import load_settings
+from producer.cli import output
+from producer.run.lines import InputError
+from producer.run.run import RunOptions, default_output
+from producer.run.run import run as run_file
+
+HELP_END = output.help_end(
+    [
+        ("mira-queue run prompts.jsonl", "answers in prompts.answers.jsonl, errors in prompts.errors.jsonl"),
+        ("mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl", "the same, in files you name"),
+        ("mira-queue run prompts.jsonl --simulate", "a rehearsal: no key, no bill, no real answers"),
+        ("mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'", "... with limits"),
+    ],
+    {
+        0: "every line is answered",
+        1: "it ran to the end, and some lines are in the error file",
+        2: "wrong usage, input or setting: nothing was sent",
+        3: "stopped by the account (401, 402, 403): mend it and run again",
+        130: "interrupted: run again",
+    },
+)
+
+
+def run(
+    input_path: Annotated[Path, typer.Argument(metavar="INPUT.jsonl", help="One JSON request a line.")],
+    output_path: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Answers. [default: INPUT.answers.jsonl]")
+    ] = None,
+    errors_path: Annotated[
+        Path | None, typer.Option("--errors", metavar="FILE", help="Failed lines. [default: INPUT.errors.jsonl]")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, metavar="N", help="Worker processes to start; 0: others do the work.")
+    ] = 1,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=1000, metavar="N", help="Calls at a time, of each; else MIRA_CONCURRENCY.")
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
+    ] = False,
+    simulator_options: Annotated[
+        str, typer.Option(metavar="OPTIONS", help="For the simulator; see mira-queue simulate --help.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON to standard output.")] = False,
+) -> None:
+    """Answer every request of a file, whatever happens on the way.
+
+    A line is a request body ({"messages": [...]}), a prompt ({"prompt": "..."}), or one of the batch format
+    ({"custom_id": ..., "body": {...}}). "custom_id" names the line in the output; without one its number does. All
+    lines are checked before the first is sent.
+
+    The output file is the record of what is done: run the same command again after any stop, and it goes on there. An
+    answered line is never sent again, nor is a failed one: to try those again, move the error file away.
+    """
+    if simulator_options and not simulate:
+        raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
+    settings = load_settings(**({} if concurrency is None else {"concurrency": concurrency}))
+    output_default, errors_default = default_output(input_path, simulate)
+    options = RunOptions(
+        input=input_path,
+        output=output_path or output_default,
+        errors=errors_path or errors_default,
+        workers=workers,
+        simulate=simulate,
+        simulator_options=_words(simulator_options),
+    )
+    try:
+        result = run_file(options, settings, Console(stderr=True))
+    except InputError as error:
+        for line in str(error).splitlines():
+            output.error(line)
+        raise typer.Exit(output.EXIT_USAGE) from None
+    if as_json:
+        output.json_data(asdict(result))
+    raise typer.Exit(result.exit_code)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--simulator-options") from None
