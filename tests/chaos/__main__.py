@@ -1,0 +1,137 @@
+"""`python -m tests.chaos`, that is `make chaos`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tests.chaos.driver import NotEmpty, run_chaos
+from tests.chaos.options import ChaosOptions
+from tests.chaos.scorecard import Score, table
+from tests.chaos.system import MiraQueueSystem, StockSystem, System
+
+EXIT_LOSS = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(context_settings={"max_content_width": 120})
+def chaos(
+    jobs: Annotated[int, typer.Option(min=10, help="Jobs in all, single ones and lines of batches.")] = 5_000,
+    kills: Annotated[int, typer.Option(min=0, help="Signals to workers, producers, batch runs and the server.")] = 40,
+    seed: Annotated[int, typer.Option(help="The same seed: the same blows, after the same share of the work.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Give up after so long; default: by jobs and kills.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 3,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at a time of each worker.")] = 16,
+    producers: Annotated[int, typer.Option(min=1, max=64, help="Producers of single jobs.")] = 2,
+    batch_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the jobs that are batch lines.")] = 0.25,
+    latency: Annotated[str, typer.Option(metavar="LEAST-MOST", help="Seconds that an answer takes.")] = "0.05-0.25",
+    lease: Annotated[float, typer.Option(min=1, help="MIRA_LEASE of the workers, seconds.")] = 3.0,
+    rescue: Annotated[float, typer.Option(min=0.1, help="MIRA_RESCUE_INTERVAL, seconds.")] = 1.0,
+    grace: Annotated[float, typer.Option(min=0, help="MIRA_GRACE, seconds.")] = 5.0,
+    backlog: Annotated[int | None, typer.Option(min=1, help="Jobs that may wait; default: a tenth of all.")] = None,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CHAOS_REDIS_URL", help="Your own server, empty; it is not killed, and emptied at the end."
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as request_timeout=5.")
+    ] = None,
+    stock: Annotated[bool, typer.Option("--stock", help="Stock Celery instead of mira-queue.")] = False,
+    both: Annotated[bool, typer.Option("--both", help="First mira-queue, then stock Celery, in one table.")] = False,
+    visibility_timeout: Annotated[int, typer.Option(min=1, help="Stock Celery's redelivery, seconds.")] = 20,
+    beside: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="A scorecard of an earlier run (--json) for the table.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the scorecards here; '-': print them.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="New directory for logs, journals and files.")] = None,
+) -> None:
+    """Kill workers, producers and the server at random moments; wait until all is settled; add up.
+
+    Exits with 1 when anything is lost, doubled, wrong or stuck (of stock Celery that is only told), with 2 for wrong
+    usage.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    least, _, most = latency.partition("-")
+    try:
+        options = ChaosOptions(
+            jobs=jobs,
+            kills=kills,
+            seed=seed,
+            workers=workers,
+            concurrency=concurrency,
+            producers=producers,
+            batch_share=batch_share,
+            latency_s=(float(least), float(most or least)),
+            lease_s=lease,
+            rescue_s=rescue,
+            grace_s=grace,
+            backlog=backlog,
+            minutes=minutes,
+            redis_url=redis_url,
+            settings=dict(_pair(text) for text in setting or []),
+            visibility_timeout_s=visibility_timeout,
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    systems: list[System] = (
+        [MiraQueueSystem(), StockSystem()] if both else [StockSystem() if stock else MiraQueueSystem()]
+    )
+    console = Console(stderr=True)
+    earlier = [Score.from_dict(entry) for path in beside or [] for entry in json.loads(path.read_text())]
+    try:
+        scores = [_run(options, system, console, keep) for system in systems]
+    except KeyboardInterrupt:
+        console.print("interrupted: everything that was started is gone")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except (NotEmpty, FileExistsError) as error:
+        console.print(str(error), markup=False)
+        raise typer.Exit(EXIT_USAGE) from None
+    _show(scores, earlier, json_path, console)
+    if not scores[0].is_clean and not stock:
+        raise typer.Exit(EXIT_LOSS)
+
+
+def _run(options: ChaosOptions, system: System, console: Console, keep: Path | None) -> Score:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    folder = keep / system.name.replace(" ", "-") if keep else None
+    say(f"{system.name}: {options.jobs:,} jobs, {options.kills} kills, seed {options.seed}")
+    return run_chaos(options, system, say, folder)
+
+
+def _show(scores: list[Score], earlier: list[Score], json_path: Path | None, console: Console) -> None:
+    content = json.dumps([score.to_dict() for score in scores], indent=1)
+    if json_path is not None and os.fspath(json_path) == "-":
+        print(content)
+    else:
+        Console().print(table([*scores, *earlier]))
+    if json_path is not None and os.fspath(json_path) != "-":
+        json_path.write_text(content)
+    for score in scores:
+        for line in score.remarks:
+            console.print(f"{score.system}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: NAME=VALUE was expected")
+    return name.lower().removeprefix("mira_"), value
+
+
+if __name__ == "__main__":
+    app()

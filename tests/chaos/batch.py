@@ -1,0 +1,24 @@
+"""`python -m tests.chaos.batch INPUT OUTPUT ERRORS`: what `mira-queue run` does, on the driver's workers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from producer import load_settings
+from producer.run.run import EXIT_ANSWERED, EXIT_SOME_FAILED, RunOptions, run
+from tests.chaos.child import end_with_driver
+
+
+def main(arguments: list[str]) -> int:
+    end_with_driver()
+    source, output, errors = map(Path, arguments)
+    result = run(RunOptions(source, output, errors, workers=0), load_settings(), Console(stderr=True))
+    # 1 would also be what an exception ends with: 0 says that every line has ended, whichever way.
+    return 0 if result.exit_code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else result.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""`python -m tests.chaos.single`: a producer of mira-queue that enqueues single jobs, as a web app does."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from mira_queue.contract.names import QUEUE
+from producer import MiraQueue, QueueUnavailable
+from tests.chaos import workload
+from tests.chaos.enqueueing import AGAIN_S, NotAccepted, produce
+
+
+def main() -> None:
+    with _open() as queue:
+
+        def enqueue(job: workload.ChaosJob) -> str:
+            try:
+                return queue.enqueue(messages=workload.messages(job.content), key=f"chaos-{job.number}").id
+            except QueueUnavailable as error:
+                raise NotAccepted(str(error)) from error
+
+        produce(enqueue, queue.redis_url, QUEUE, sys.argv[1:])
+
+
+def _open() -> MiraQueue:
+    while True:
+        try:
+            return MiraQueue()
+        except QueueUnavailable as error:
+            print(error, file=sys.stderr, flush=True)
+            time.sleep(AGAIN_S)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""`python -m tests.chaos.stock.batch INPUT OUTPUT ERRORS`: the script that one writes around Celery for a file.
+
+A window of open tasks; a line is written when its result is there; started again, it skips the lines that are written.
+A result that does not come is given up after a while, or the script would never end.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+from celery.result import AsyncResult
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from tests.chaos.child import end_with_driver
+from tests.chaos.stock.app import TOLD, app, chat
+
+WINDOW = 200
+PAUSE_S = 0.05
+# Three times the redelivery, then the line is a missing one.
+GIVE_UP_S = 3.0 * TOLD["visibility_timeout_s"] + 20
+
+
+def main(arguments: list[str]) -> None:
+    end_with_driver()
+    source, output, errors = map(Path, arguments)
+    written = {entry["custom_id"] for path in (output, errors) for entry in _entries(path)}
+    todo = (entry for entry in _entries(source) if entry["custom_id"] not in written)
+    opened: deque[tuple[str, AsyncResult, float]] = deque()
+    more = True
+    with output.open("ab", buffering=0) as answers, errors.open("ab", buffering=0) as failures:
+        while more or opened:
+            while more and len(opened) < WINDOW:
+                entry = next(todo, None)
+                more = entry is not None
+                if entry is not None:
+                    sent = _send(entry["custom_id"], entry["body"]["messages"][0]["content"])
+                    opened.append((entry["custom_id"], sent, time.monotonic()))
+            for _ in range(len(opened)):
+                custom_id, result, sent_s = opened.popleft()
+                state = _state(result)
+                if state in ("SUCCESS", "FAILURE"):
+                    line = orjson.dumps({"custom_id": custom_id}, option=orjson.OPT_APPEND_NEWLINE)
+                    (answers if state == "SUCCESS" else failures).write(line)
+                elif time.monotonic() - sent_s < GIVE_UP_S:
+                    opened.append((custom_id, result, sent_s))
+            time.sleep(PAUSE_S)
+
+
+def _send(custom_id: str, content: str) -> AsyncResult:
+    while True:
+        try:
+            return chat.apply_async(args=[content], task_id=f"batch-{custom_id}")
+        except (OperationalError, RedisError, OSError):
+            time.sleep(PAUSE_S)
+
+
+def _state(result: AsyncResult) -> str:
+    try:
+        return str(app.backend.get_task_meta(result.id, cache=False)["status"])
+    except (OperationalError, RedisError, OSError):
+        return "PENDING"
+
+
+def _entries(path: Path) -> Iterator[dict]:  # type: ignore[type-arg]
+    if path.exists():
+        with path.open("rb") as file:
+            yield from (orjson.loads(line) for line in file if line.endswith(b"\n"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

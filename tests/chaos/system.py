@@ -1,0 +1,127 @@
+"""What is put to the test: mira-queue, or stock Celery. The driver treats both alike, through these few answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mira_queue.contract import names
+from producer.processes import PARENT_PIPE, worker_command
+from tests.chaos.child import module
+from tests.chaos.options import ChaosOptions
+from tests.queue_process import API_KEY
+
+# Chance may hit one job in several kills; here only kills hurt jobs, never jobs their workers.
+MAX_CRASHES = 20
+# An outage of the API takes attempts of its own; none of it may look like a loss.
+MAX_ATTEMPTS = 1_000
+RESULT_TTL_S = 86_400
+REQUEST_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An outcome as its record tells it."""
+
+    succeeded: bool
+    text: str
+    unanswered_calls: int
+
+
+class System(Protocol):
+    """A queue with workers, on the server at a URL, calling the API at another."""
+
+    name: str
+    #: The Redis list in which messages wait.
+    queue: str
+
+    def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]: ...
+
+    def worker(self, options: ChaosOptions) -> list[str]: ...
+
+    def producer(self, *arguments: str) -> list[str]: ...
+
+    def batch(self, *arguments: str) -> list[str]: ...
+
+    def ended(self, record: Mapping[str, Any]) -> Ended: ...
+
+
+class MiraQueueSystem:
+    """Ours. Its workers and producers start an embedded server again by themselves."""
+
+    name = "mira-queue"
+    queue = names.QUEUE
+
+    def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
+        fields = {
+            "api_key": API_KEY,
+            "api_base": api_base,
+            "request_timeout": REQUEST_TIMEOUT_S,
+            "result_ttl": RESULT_TTL_S,
+            "max_attempts": MAX_ATTEMPTS,
+            "max_crashes": MAX_CRASHES,
+            "backoff_base": 0.1,
+            "backoff_cap": 1.0,
+            "concurrency": options.concurrency,
+            "lease": options.lease_s,
+            "rescue_interval": options.rescue_s,
+            "grace": options.grace_s,
+            "log_level": "warning",
+            "log_format": "json",
+        }
+        fields |= {"redis_url": redis_url} if options.redis_url else {"state_dir": state_dir}
+        fields |= options.settings
+        return {f"MIRA_{name.upper()}": str(value) for name, value in fields.items()}
+
+    def worker(self, options: ChaosOptions) -> list[str]:
+        return worker_command(PARENT_PIPE)
+
+    def producer(self, *arguments: str) -> list[str]:
+        return module("tests.chaos.single", *arguments)
+
+    def batch(self, *arguments: str) -> list[str]:
+        return module("tests.chaos.batch", *arguments)
+
+    def ended(self, record: Mapping[str, Any]) -> Ended:
+        result = record["result"]
+        if record["status"] == "SUCCESS":
+            return Ended(True, result["text"], result["unanswered_calls"])
+        # The arguments of a JobError: detail, status, attempts, unanswered calls, body.
+        return Ended(False, f"{result['exc_type']}: {result['exc_message'][0]}", result["exc_message"][3])
+
+
+class StockSystem:
+    """Celery as its documentation sets it up for tasks that must not be lost; see stock/app.py."""
+
+    name = "stock Celery"
+    queue = "celery"
+
+    def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
+        told = {
+            "redis_url": redis_url,
+            "api_base": api_base,
+            "api_key": API_KEY,
+            "visibility_timeout_s": options.visibility_timeout_s,
+            "request_timeout_s": REQUEST_TIMEOUT_S,
+            "result_ttl_s": RESULT_TTL_S,
+        }
+        return {"CHAOS_STOCK": json.dumps(told)}
+
+    def worker(self, options: ChaosOptions) -> list[str]:
+        pool = ("--pool", "threads", "--concurrency", str(options.concurrency))
+        return module("tests.chaos.stock.worker", *pool, "--loglevel", "warning")
+
+    def producer(self, *arguments: str) -> list[str]:
+        return module("tests.chaos.stock.single", *arguments)
+
+    def batch(self, *arguments: str) -> list[str]:
+        return module("tests.chaos.stock.batch", *arguments)
+
+    def ended(self, record: Mapping[str, Any]) -> Ended:
+        result = record["result"]
+        if record["status"] == "SUCCESS":
+            return Ended(True, result["choices"][0]["message"]["content"], 0)
+        return Ended(False, str(result)[:200], 0)

@@ -1,0 +1,76 @@
+"""The jobs of a run: what job number n asks for, and how it must end. Pure: producers and the adding up agree by it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from tests.chaos.options import ChaosOptions
+
+# Of a thousand jobs, so many carry this directive for the simulator; it fails on purpose, and says so in the request.
+# Then: how many calls that makes, those answered 429 left out, and whether it succeeds in the end.
+_TROUBLE = (
+    (10, " [[sim:503x1]]", 2, True),
+    (5, " [[sim:500x2]]", 3, True),
+    (5, " [[sim:resetx1]]", 2, True),
+    (5, " [[sim:truncatex1]]", 2, True),
+    (5, " [[sim:notjsonx1]]", 2, True),
+    (2, " [[sim:429x1 retry-after=0.3]]", 1, True),
+    (10, " [[sim:slow=0.5]]", 1, True),
+    (15, " [[sim:400]]", 1, False),
+    (10, " [[sim:moderation]]", 1, False),
+)
+# Jobs from this number on are no part of the count: they keep every worker busy for a while, to see who still works.
+ROLL_CALL = 1_000_000_000
+ROLL_CALL_S = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosJob:
+    """One job. `content` is unique to it, so that the simulator's counts can be put down to it."""
+
+    number: int
+    content: str
+    calls: int
+    succeeds: bool
+
+
+def job(seed: int, number: int) -> ChaosJob:
+    """Job number `number` of the runs with this seed."""
+    if number >= ROLL_CALL:
+        return ChaosJob(number, f"job {number} [[sim:slow={ROLL_CALL_S}]]", 1, True)
+    draw = random.Random(f"{seed}:{number}").randrange(1000)
+    for share, directive, calls, succeeds in _TROUBLE:
+        if draw < share:
+            return ChaosJob(number, f"job {number}{directive}", calls, succeeds)
+        draw -= share
+    return ChaosJob(number, f"job {number}", 1, True)
+
+
+def messages(content: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": content}]
+
+
+def single_numbers(options: ChaosOptions, producer: int) -> range:
+    """The jobs that one producer enqueues one by one."""
+    return range(producer, options.single_jobs, options.producers)
+
+
+def custom_id(number: int) -> str:
+    return f"line-{number}"
+
+
+def batch_numbers(options: ChaosOptions) -> list[range]:
+    """The jobs of each batch file, one a line."""
+    first, lines, files = options.single_jobs, options.batch_lines, options.batch_files
+    return [range(first + lines * i // files, first + lines * (i + 1) // files) for i in range(files)] if lines else []
+
+
+def write_batch_file(path: Path, seed: int, numbers: range) -> None:
+    with path.open("wb") as file:
+        for number in numbers:
+            body = {"messages": messages(job(seed, number).content)}
+            file.write(orjson.dumps({"custom_id": custom_id(number), "body": body}, option=orjson.OPT_APPEND_NEWLINE))
