@@ -9,7 +9,7 @@ import redis
 
 from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.limits import MIRA_LIMITS
-from mira_queue.contract.outcome import Completion, Failure
+from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.request import ChatRequest
 from mira_queue.ledger.ledger import Lease, Ledger, NewJob, new_job_id
 
@@ -73,3 +73,16 @@ def snapshot(client: redis.Redis) -> dict[str, Any]:
         }[client.type(key)]
         found[key.decode()] = (read(key), client.pttl(key) >= 0)
     return found
+
+
+def ended(ledger: Ledger, outcome: Outcome, key: str = "", group: str = "") -> str:
+    held = running(ledger, key, group)
+    assert ledger.finish(held, outcome)
+    return held.job_id
+
+
+def waiting(ledger: Ledger) -> str:
+    """A job that waits for long."""
+    held = begun(ledger)
+    assert defer(ledger, held)
+    return held.job_id

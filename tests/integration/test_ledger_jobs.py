@@ -1,0 +1,240 @@
+"""The ledger's verbs for producers, on a real server: accept, status, cancel, retry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from mira_queue.contract import names
+from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
+from mira_queue.contract.states import JobState
+from mira_queue.ledger.connection import connect
+from mira_queue.ledger.ledger import Ledger, NothingToDo
+from tests.ledger_steps import (
+    COMPLETION,
+    FAILURE,
+    LIFE,
+    LONG,
+    PASSED,
+    accepted,
+    begun,
+    claimed,
+    defer,
+    ended,
+    new_job,
+    running,
+    snapshot,
+    waiting,
+)
+
+
+@pytest.fixture
+def ledger(redis_url: str) -> Iterator[Ledger]:
+    with connect(redis_url) as client:
+        yield Ledger(client, result_ttl=LIFE)
+
+
+def life_ms(client: redis.Redis, key: str) -> int:
+    return int(client.pttl(key))
+
+
+# --- accept ---
+
+
+def test_an_accepted_job_is_queued_and_lives_until_it_ends(ledger: Ledger, redis_client: redis.Redis) -> None:
+    job_id = accepted(ledger, key="order 7")
+
+    status = ledger.status(job_id)
+    assert (status.state, status.attempts, status.finished_ms) == (JobState.QUEUED, 0, None)
+    assert status.created_ms > 0
+    for key in (names.job_key(job_id), names.request_key(job_id), names.idempotency_key("order 7")):
+        assert life_ms(redis_client, key) == -1
+
+
+def test_many_jobs_are_accepted_in_their_order(ledger: Ledger) -> None:
+    jobs = [new_job(text=f"number {number}") for number in range(50)]
+
+    assert [answer.id for answer in ledger.accept(jobs)] == [job.id for job in jobs]
+    assert [status.state for status in ledger.statuses([job.id for job in jobs])] == [JobState.QUEUED] * 50
+
+
+def test_the_same_key_and_request_is_the_same_job(ledger: Ledger, redis_client: redis.Redis) -> None:
+    (first,) = ledger.accept([new_job("order 7")])
+    before = snapshot(redis_client)
+
+    (second,) = ledger.accept([new_job("order 7")])
+
+    assert (second.id, first.is_new, second.is_new) == (first.id, True, False)
+    assert snapshot(redis_client) == before
+
+
+@pytest.mark.parametrize("outcome", [COMPLETION, FAILURE], ids=["succeeded", "failed"])
+def test_the_key_of_a_job_that_has_ended_still_finds_it(outcome: Any, ledger: Ledger) -> None:
+    job_id = ended(ledger, outcome, key="order 7")
+
+    (again,) = ledger.accept([new_job("order 7")])
+
+    assert (again.id, again.is_new) == (job_id, False)
+
+
+def test_the_same_key_with_another_request_is_a_conflict_and_the_others_are_accepted(ledger: Ledger) -> None:
+    (first,) = ledger.accept([new_job("order 7", text="one")])
+    others = [new_job(), new_job("order 7", text="two"), new_job()]
+
+    with pytest.raises(IdempotencyConflict) as conflict:
+        ledger.accept(others)
+
+    assert (conflict.value.key, conflict.value.job_id) == ("order 7", first.id)
+    assert ledger.status(others[0].id).state is JobState.QUEUED
+    assert ledger.status(others[2].id).state is JobState.QUEUED
+    with pytest.raises(JobNotFound):
+        ledger.status(others[1].id)
+
+
+def test_of_many_that_use_one_key_at_once_one_makes_the_job(ledger: Ledger, redis_client: redis.Redis) -> None:
+    starting = threading.Barrier(8)
+
+    def accept(_: int) -> Any:
+        starting.wait()
+        return ledger.accept([new_job("order 7")])[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(accept, range(8)))
+
+    assert len({answer.id for answer in answers}) == 1
+    assert [answer.is_new for answer in answers].count(True) == 1
+    assert len(redis_client.keys(names.job_key("*"))) == 1
+
+
+def test_a_key_says_nothing_of_what_the_caller_put_in_it(ledger: Ledger, redis_client: redis.Redis) -> None:
+    accepted(ledger, key="patient Jane Roe " * 100)
+
+    assert all(b"Jane" not in key and len(key) < 100 for key in redis_client.scan_iter())
+
+
+def test_what_was_never_accepted_is_not_found(ledger: Ledger) -> None:
+    for ask in (ledger.status, ledger.cancel, ledger.retry):
+        with pytest.raises(JobNotFound, match="no job nowhere"):
+            ask("nowhere")
+    assert ledger.claim("nowhere", LONG) == NothingToDo("missing")
+
+
+# --- cancel ---
+
+
+def cancelled(ledger: Ledger) -> str:
+    job_id = accepted(ledger)
+    assert ledger.cancel(job_id)
+    return job_id
+
+
+def settled(ledger: Ledger) -> str:
+    held = begun(ledger)
+    assert ledger.settle(held, b"[]")
+    return held.job_id
+
+
+@pytest.mark.parametrize(
+    ("make", "done", "state"),
+    [
+        (accepted, True, JobState.CANCELLED),
+        (lambda ledger: running(ledger).job_id, True, JobState.CANCELLED),
+        (lambda ledger: begun(ledger).job_id, True, JobState.CANCELLED),
+        (waiting, True, JobState.CANCELLED),
+        (cancelled, True, JobState.CANCELLED),
+        (lambda ledger: ended(ledger, COMPLETION), False, JobState.SUCCEEDED),
+        (lambda ledger: ended(ledger, FAILURE), False, JobState.FAILED),
+        (settled, False, JobState.RUNNING),
+    ],
+    ids=["queued", "running", "calling", "waiting", "cancelled", "succeeded", "failed", "settled"],
+)
+def test_a_job_can_be_cancelled_until_it_has_an_outcome(
+    make: Callable[[Ledger], str], done: bool, state: JobState, ledger: Ledger
+) -> None:
+    job_id = make(ledger)
+
+    assert ledger.cancel(job_id) is done
+    assert ledger.status(job_id).state is state
+
+
+def test_a_cancelled_job_gets_no_outcome_any_more(ledger: Ledger, redis_client: redis.Redis) -> None:
+    held = begun(ledger, key="order 7", group="a group")
+    ledger.cancel(held.job_id)
+    before = snapshot(redis_client)
+
+    assert ledger.finish(held, COMPLETION) is False
+    assert ledger.extend([held], LONG) == [False]
+    assert ledger.settle(held, b"[]") is False
+    assert defer(ledger, held) is False
+    assert ledger.give_back(held) is False
+    assert ledger.claim(held.job_id, LONG) == NothingToDo("final")
+    assert ledger.retry(held.job_id) == (False, JobState.CANCELLED)
+    assert snapshot(redis_client) == before
+
+
+def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger: Ledger) -> None:
+    held, quiet = begun(ledger), running(ledger)
+
+    ledger.cancel(held.job_id)
+    ledger.cancel(quiet.job_id)
+
+    assert ledger.status(held.job_id).unanswered_calls == 1
+    assert ledger.status(quiet.job_id).unanswered_calls == 0
+
+
+def test_only_idle_jobs_are_cancelled_when_so_asked(ledger: Ledger) -> None:
+    held, idle = running(ledger), accepted(ledger)
+
+    assert ledger.cancel(held.job_id, only_idle=True) is False
+    assert ledger.cancel(idle, only_idle=True) is True
+    assert ledger.status(held.job_id).state is JobState.RUNNING
+
+
+# --- retry ---
+
+
+def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger, redis_client: redis.Redis) -> None:
+    dead = running(ledger, key="order 7", lease=PASSED)
+    assert ledger.rescue(dead.job_id, 3, LONG) is True
+    held = claimed(ledger, dead.job_id)
+    assert held.crashes == 1
+    failure = FAILURE.__class__(**{**FAILURE.to_dict(), "attempts": 5, "unanswered_calls": 2})
+    ledger.finish(held, failure)
+
+    assert ledger.retry(held.job_id) == (True, JobState.QUEUED)
+
+    status = ledger.status(held.job_id)
+    assert (status.state, status.attempts, status.crashes, status.unanswered_calls) == (JobState.QUEUED, 0, 0, 2)
+    assert (status.reason, status.finished_ms) == (None, None)
+    for key in (names.job_key(held.job_id), names.request_key(held.job_id), names.idempotency_key("order 7")):
+        assert life_ms(redis_client, key) == -1
+    assert redis_client.get(names.result_key(held.job_id)) is None
+    again = claimed(ledger, held.job_id)
+    assert (again.body, again.unanswered_calls) == (held.body, 2)
+    assert again.epoch > held.epoch
+
+
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (accepted, JobState.QUEUED),
+        (lambda ledger: running(ledger).job_id, JobState.RUNNING),
+        (waiting, JobState.WAITING),
+        (lambda ledger: ended(ledger, COMPLETION), JobState.SUCCEEDED),
+        (cancelled, JobState.CANCELLED),
+    ],
+    ids=["queued", "running", "waiting", "succeeded", "cancelled"],
+)
+def test_a_job_that_has_not_failed_is_not_retried(
+    make: Callable[[Ledger], str], state: JobState, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    job_id = make(ledger)
+    before = snapshot(redis_client)
+
+    assert ledger.retry(job_id) == (False, state)
+    assert snapshot(redis_client) == before

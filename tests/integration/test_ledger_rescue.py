@@ -1,0 +1,195 @@
+"""The ledger's verbs for rescue, and the account's gate, on a real server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import orjson
+import pytest
+import redis
+
+from mira_queue.contract import names
+from mira_queue.contract.names import Lane
+from mira_queue.contract.states import JobState
+from mira_queue.ledger.connection import connect
+from mira_queue.ledger.ledger import Lease, Ledger
+from tests.ledger_steps import (
+    COMPLETION,
+    FAILURE,
+    LIFE,
+    LONG,
+    PASSED,
+    accepted,
+    begin,
+    begun,
+    claimed,
+    defer,
+    running,
+    snapshot,
+)
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def ledger(redis_url: str) -> Iterator[Ledger]:
+    with connect(redis_url) as client:
+        yield Ledger(client, result_ttl=LIFE)
+
+
+def test_a_job_is_rescued_from_a_worker_that_is_gone_by_one_of_many(ledger: Ledger) -> None:
+    held = begun(ledger, PASSED)
+    starting = threading.Barrier(8)
+
+    def rescue(_: int) -> Lease | bool:
+        starting.wait()
+        return ledger.rescue(held.job_id, 3, LONG)
+
+    assert ledger.expired_leases(10) == [held.job_id]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(rescue, range(8))).count(True) == 1
+
+    status = ledger.status(held.job_id)
+    assert (status.state, status.crashes, status.unanswered_calls) == (JobState.QUEUED, 1, 1)
+
+
+def test_a_worker_that_died_before_its_call_cost_nothing(ledger: Ledger) -> None:
+    held = running(ledger, lease=PASSED)
+
+    assert ledger.rescue(held.job_id, 3, LONG) is True
+
+    assert ledger.status(held.job_id).unanswered_calls == 0
+
+
+def test_a_job_whose_worker_lives_is_not_rescued(ledger: Ledger, redis_client: redis.Redis) -> None:
+    held = running(ledger)
+    before = snapshot(redis_client)
+
+    assert ledger.expired_leases(10) == []
+    assert ledger.rescue(held.job_id, 3, LONG) is False
+    assert ledger.rescue("nowhere", 3, LONG) is False
+    assert snapshot(redis_client) == before
+
+
+def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> None:
+    job_id = accepted(ledger, key="order 7", group="a run")
+    for _ in range(2):
+        assert begin(ledger, claimed(ledger, job_id, PASSED)) == "go"
+        assert ledger.rescue(job_id, 3, LONG) is True
+    last = claimed(ledger, job_id, PASSED)
+
+    poison = ledger.rescue(job_id, 3, LONG)
+
+    assert isinstance(poison, Lease)
+    assert (poison.crashes, poison.unanswered_calls, poison.key, poison.group) == (3, 2, "order 7", "a run")
+    assert ledger.finish(last, COMPLETION) is False
+    assert ledger.finish(poison, FAILURE) is True
+
+
+def test_a_rescuer_that_died_with_a_poisoned_job_is_followed_by_another(ledger: Ledger) -> None:
+    job_id = running(ledger, lease=PASSED).job_id
+    first = ledger.rescue(job_id, 1, PASSED)
+
+    second = ledger.rescue(job_id, 1, LONG)
+
+    assert isinstance(first, Lease)
+    assert isinstance(second, Lease)
+    assert ledger.finish(first, FAILURE) is False
+    assert ledger.finish(second, FAILURE) is True
+
+
+def test_a_wait_that_is_over_is_sent_on_by_one_of_many(ledger: Ledger) -> None:
+    due, early = running(ledger), running(ledger)
+    defer(ledger, due, PASSED)
+    defer(ledger, early, LONG)
+    starting = threading.Barrier(8)
+
+    def resend(_: int) -> bool:
+        starting.wait()
+        return ledger.resend(due.job_id)
+
+    assert ledger.overdue(10) == [due.job_id]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(resend, range(8))).count(True) == 1
+    assert ledger.resend(early.job_id) is False
+    assert ledger.status(due.job_id).state is JobState.QUEUED
+
+
+def test_a_wait_with_a_message_on_its_way_is_left_alone_until_that_counts_as_lost(ledger: Ledger) -> None:
+    held = running(ledger)
+    defer(ledger, held, PASSED, lost_after=LONG)
+
+    assert ledger.overdue(10) == []
+    assert ledger.resend(held.job_id) is False
+
+
+def message(job_id: str) -> bytes:
+    return orjson.dumps({"headers": {"id": job_id}, "body": "..."})
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_a_job_older_than_the_head_of_its_lane_has_lost_its_message(
+    lane: Lane, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    jobs = [accepted(ledger) for _ in range(3)]
+    redis_client.delete(names.queued_key(Lane.NORMAL))
+    redis_client.zadd(names.queued_key(lane), {job: 1_000 * place for place, job in enumerate(jobs, 1)})
+    # Newest at the left, next at the right.
+    redis_client.lpush(names.messages_key(lane), message(jobs[1]), message(jobs[2]))
+
+    before_ms = ledger.lost_before_ms(lane, ledger.head(lane), timedelta(milliseconds=500))
+
+    assert ledger.head(lane) == jobs[1]
+    assert before_ms == 1_500
+    assert ledger.queued_before(lane, before_ms, 10) == [jobs[0]]
+    assert ledger.resend(jobs[1], lane, before_ms) is False
+    assert ledger.resend(jobs[0], lane, before_ms) is True
+    assert ledger.queued_before(lane, before_ms, 10) == []
+    assert redis_client.zscore(names.queued_key(Lane.FIRST), jobs[0]) > 1_000_000
+
+
+def test_in_an_empty_lane_every_message_that_is_old_enough_is_lost(ledger: Ledger) -> None:
+    job_id = accepted(ledger)
+
+    assert ledger.head(Lane.NORMAL) is None
+    young = ledger.lost_before_ms(Lane.NORMAL, None, LONG)
+    old = ledger.lost_before_ms(Lane.NORMAL, None, -LONG)
+    assert ledger.queued_before(Lane.NORMAL, young, 10) == []
+    assert ledger.queued_before(Lane.NORMAL, old, 10) == [job_id]
+
+
+@pytest.mark.parametrize("head", [b"no JSON", b"{}", message("somebody's")])
+def test_behind_a_message_that_says_nothing_no_job_counts_as_lost(
+    head: bytes, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    accepted(ledger)
+    redis_client.lpush(names.messages_key(Lane.NORMAL), head)
+
+    assert ledger.lost_before_ms(Lane.NORMAL, ledger.head(Lane.NORMAL), -LONG) == 0
+
+
+# --- the gate ---
+
+
+def test_while_the_gate_is_closed_nothing_leaves_and_the_longest_wait_holds(ledger: Ledger) -> None:
+    held = running(ledger)
+    assert ledger.close_gate("an-account", LONG) == LONG
+    assert LONG - timedelta(minutes=1) < ledger.close_gate("an-account", timedelta(seconds=1)) <= LONG
+
+    assert begin(ledger, held) == "wait"
+    assert begin(ledger, held, account="another-account") == "go"
+    assert ledger.gate_wait("an-account") > timedelta(minutes=50)
+
+
+def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: Ledger) -> None:
+    ledger.close_gate("an-account", timedelta(milliseconds=1))
+    wait_until("the gate is open", lambda: not ledger.gate_wait("an-account"))
+    crowd = [running(ledger) for _ in range(5)]
+
+    verdicts = [begin(ledger, held) for held in crowd]
+    ledger.probe_answered("an-account")
+
+    assert verdicts == ["probe", "wait", "wait", "wait", "wait"]
+    assert [begin(ledger, held) for held in crowd[1:]] == ["go"] * 4
