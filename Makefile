@@ -22,7 +22,13 @@ $(STAMP): pyproject.toml
 install: $(STAMP) ## Set up .venv with everything (run and test do it too)
 
 run: $(STAMP) ## Answer the 100 example requests: on Mira when MIRA_API_KEY is set, else on the simulator
-	@$(BIN)/mira-queue run examples/requests.jsonl --output out/answers.jsonl --errors out/errors.jsonl
+	@if $(BIN)/python -c 'import producer, sys; sys.exit(producer.load_settings().api_key is None)'; then \
+	  $(BIN)/mira-queue run examples/requests.jsonl --output out/answers.jsonl --errors out/errors.jsonl; \
+	else \
+	  echo "MIRA_API_KEY is not set: using the simulator"; \
+	  $(BIN)/mira-queue run examples/requests.jsonl --simulate \
+	    --output out/simulated/answers.jsonl --errors out/simulated/errors.jsonl; \
+	fi
 
 test: $(STAMP) ## Run all tests (embedded server, real workers, simulator; no service needed)
 	@$(BIN)/python -m pytest
