@@ -50,6 +50,9 @@ def run(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
     ] = False,
+    simulate_without_key: Annotated[
+        bool, typer.Option("--simulate-without-key", help="The same, but only when MIRA_API_KEY is not set.")
+    ] = False,
     simulator_options: Annotated[
         str, typer.Option(metavar="OPTIONS", help="For the simulator; see mira-queue simulate --help.")
     ] = "",
@@ -64,9 +67,12 @@ def run(
     The output file is the record of what is done: run the same command again after any stop, and it goes on there. An
     answered line is never sent again, nor is a failed one: to try those again, move the error file away.
     """
-    if simulator_options and not simulate:
-        raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     settings = load_settings(**({} if concurrency is None else {"concurrency": concurrency}))
+    if simulate_without_key and settings.api_key is None:
+        output.message("MIRA_API_KEY is not set: using the simulator")
+        simulate = True
+    if simulator_options and not (simulate or simulate_without_key):
+        raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     output_default, errors_default = default_output(input_path, simulate)
     options = RunOptions(
         input=input_path,
