@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mira_queue.contract.crash_points import parse_crash_at
+
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 class SettingsError(ValueError):
@@ -19,13 +22,13 @@ class SettingsError(ValueError):
 
 
 def _seconds(value: Any) -> Any:
-    """Durations are written as seconds ("90", "0.5"); pydantic's own forms ("PT2M", timedelta) stay possible."""
-    if isinstance(value, str):
-        try:
-            return timedelta(seconds=float(value))
-        except (ValueError, OverflowError):
-            return value
-    return value
+    """Durations are written as seconds: "90", "0.5"."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return timedelta(seconds=float(value))
+    except (ValueError, OverflowError):
+        raise ValueError(f"expected seconds, such as 90 or 0.5, got {value[:40]!r}") from None
 
 
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
@@ -95,6 +98,12 @@ class Settings(BaseSettings):
     rescue_interval: Seconds = Field(
         timedelta(seconds=5), gt=ZERO, le=timedelta(hours=1), description="How often a worker looks for stranded jobs."
     )
+    resend_after: Seconds = Field(
+        timedelta(seconds=10),
+        gt=ZERO,
+        le=timedelta(hours=1),
+        description="A message gone from the queue or overdue for this long counts as lost: another is sent.",
+    )
     max_crashes: int = Field(
         3, ge=1, le=1000, description="Worker deaths in the middle of one job before the job is set aside as poison."
     )
@@ -107,6 +116,10 @@ class Settings(BaseSettings):
 
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    crash_at: str | None = Field(
+        None, description="Tests only: a point of a job's way at which the process dies; needs a simulator."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -167,6 +180,19 @@ class Settings(BaseSettings):
     @classmethod
     def _home_is_expanded(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("crash_at")
+    @classmethod
+    def _crash_point_exists(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_crash_at(value)
+        return value
+
+    @model_validator(mode="after")
+    def _no_crashes_in_earnest(self) -> Self:
+        if self.crash_at is not None and urlsplit(self.api_base).hostname not in THIS_MACHINE:
+            raise ValueError("MIRA_CRASH_AT is for tests: allowed only with a MIRA_API_BASE on this machine")
+        return self
 
     @model_validator(mode="after")
     def _cap_is_not_below_base(self) -> Self:

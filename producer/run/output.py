@@ -83,6 +83,9 @@ class LineFile:
             raise
 
     def close(self) -> None:
+        """A file that has got no line is removed: no errors, no error file."""
+        if os.fstat(self._fd).st_size == 0:
+            self.path.unlink(missing_ok=True)
         os.close(self._fd)
 
     def _drop_half_line(self) -> None:
