@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from mira_queue.ledger.embedded import EmbeddedServer
 from tests.chaos.cast import Cast
@@ -28,8 +29,14 @@ class Striker:
     """Does one event at a time; `counts` and `in_flight` are what the scorecard needs of them."""
 
     def __init__(
-        self, options: ChaosOptions, cast: Cast, simulator: SimulatorProcess, server: EmbeddedServer | None
+        self,
+        options: ChaosOptions,
+        cast: Cast,
+        simulator: SimulatorProcess,
+        server: EmbeddedServer | None,
+        note: Callable[[str], None],
     ) -> None:
+        self._note = note
         self._options = options
         self._cast = cast
         self._simulator = simulator
@@ -49,7 +56,7 @@ class Striker:
             self._simulator.configure(concurrency=None)
 
     def strike(self, event: Event, in_flight: int) -> bool:
-        """False: nobody could be hit yet, ask again. `in_flight`: calls that the simulator has open."""
+        """False: nobody could be hit yet, ask again. `in_flight`: calls that the simulator had open a moment ago."""
         if self._waiting_since_s is None:
             self._waiting_since_s = time.monotonic()
         impatient = time.monotonic() - self._waiting_since_s > PATIENCE_S
@@ -62,35 +69,43 @@ class Striker:
 
     def _strike(self, blow: Blow, pick: float, in_flight: int, impatient: bool) -> bool:
         cast = self._cast
+        victim: Child | None = None
         match blow:
             case Blow.KILL_WORKER | Blow.TERM_WORKER | Blow.STOP_WORKER:
                 victims = cast.at_work(cast.workers, grown_up=not impatient)
                 if not victims or (in_flight == 0 and not impatient):
                     return False
-                self._hit_worker(blow, victims[int(pick * len(victims))], pick)
+                victim = victims[int(pick * len(victims))]
+                self._hit_worker(blow, victim, pick)
             case Blow.KILL_PRODUCER:
                 victims = cast.at_work(cast.producers, grown_up=False)
                 if not victims:
                     return False
-                cast.kill(victims[int(pick * len(victims))], pick * LONGEST_RESTART_S)
+                victim = victims[int(pick * len(victims))]
+                cast.kill(victim, pick * LONGEST_RESTART_S)
             case Blow.KILL_BATCH | Blow.TERM_BATCH:
-                batch = cast.batch
-                if batch is None or not cast.at_work([batch], grown_up=False):
+                victim = cast.batch
+                if victim is None or not cast.at_work([victim], grown_up=False):
                     return False
                 if blow is Blow.KILL_BATCH:
-                    cast.kill(batch, pick * LONGEST_RESTART_S)
+                    cast.kill(victim, pick * LONGEST_RESTART_S)
                 else:
-                    cast.term(batch)
+                    cast.term(victim)
             case Blow.KILL_SERVER:
                 if not self._kill_server():
                     return False
             case Blow.OUTAGE:
-                self._simulator.outage(TROUBLE_S, ("503", "drop", "refuse")[int(pick * 3)])
+                kind = ("503", "drop", "refuse")[int(pick * 3)]
+                if kind != "503":
+                    # It resets every connection: what was under way is repeated, as it must be.
+                    self.in_flight[blow] += self._simulator.stats()["in_flight"]
+                self._simulator.outage(TROUBLE_S, kind)
             case Blow.LIMIT:
                 most = max(1, self._options.workers * self._options.concurrency // 2)
                 self._simulator.configure(concurrency=most, concurrency_retry_after_s=LIMIT_RETRY_AFTER_S)
                 self._limit_ends_s = time.monotonic() + TROUBLE_S
         self.counts[blow] += 1
+        self._note(f"{blow}{f': {victim.name}' if victim else ''}, {in_flight} calls in flight")
         return True
 
     def _hit_worker(self, blow: Blow, victim: Child, pick: float) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ TICK_S = 0.05
 LOOK_EVERY_S = 0.25
 SAY_EVERY_S = 10.0
 # Blows do not come closer together than this: a process that never gets to start shows nothing.
-BLOW_EVERY_S = 0.5
+BLOW_EVERY_S = 1.0
 SERVER_LOOK_S = 1.0
 
 Say = Callable[[str], None]
@@ -65,7 +66,7 @@ class _Run:
     ) -> None:
         self._options, self._system, self._say, self._simulator = options, system, say, simulator
         self._cast, self._server, self._url, self._env, self._folder = cast, server, url, env, folder
-        self._striker = Striker(options, cast, simulator, server)
+        self._striker = Striker(options, cast, simulator, server, self._note)
         self._witness = Witness(url)
         self._journals = [JournalReader(cast.journal(number)) for number in range(options.producers)]
         self._accepted: dict[int, set[str]] = defaultdict(set)
@@ -94,6 +95,11 @@ class _Run:
             self._witness.stop()
             self._cast.end()
 
+    def _note(self, text: str) -> None:
+        """For whoever reads a kept directory: which blow fell when, on the clock of the workers' logs."""
+        with (self._folder / "blows.txt").open("a") as log:
+            log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
+
     def _tick(self, began_s: float) -> None:
         self._cast.tend()
         self._striker.tend()
@@ -104,6 +110,7 @@ class _Run:
             self._read_journals()
         if self._is_time("say", SAY_EVERY_S):
             self._say(self._progress(time.monotonic() - began_s))
+            self._note(f"{self._stats['answered']} answered, {self._stats['in_flight']} in flight")
         if self._events and self._share_done() >= self._events[0].at and time.monotonic() >= self._due_s["blow"]:
             event = self._events[0]
             if self._striker.strike(event, self._stats["in_flight"]):

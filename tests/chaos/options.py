@@ -27,7 +27,7 @@ class ChaosOptions:
     lease_s: float = 3.0
     rescue_s: float = 1.0
     grace_s: float = 5.0
-    #: Jobs that may wait in the queue before producers pause; None: a tenth of all, 200 to 2,000.
+    #: Jobs that may wait in the queue before producers pause; None: a tenth of all, 100 to 600.
     backlog: int | None = None
     minutes: float | None = None
     #: The user's own server, which must be empty and is never killed; None: an embedded one, which is.
@@ -47,7 +47,7 @@ class ChaosOptions:
 
     @property
     def most_waiting(self) -> int:
-        return self.backlog if self.backlog is not None else min(2_000, max(200, self.jobs // 10))
+        return self.backlog if self.backlog is not None else min(600, max(100, self.jobs // 10))
 
     @property
     def limit_s(self) -> float:

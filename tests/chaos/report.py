@@ -62,6 +62,7 @@ def report(
         Measure("  in flight at SIGKILLs of workers", in_flight[Blow.KILL_WORKER]),
         Measure("  in flight at SIGSTOPs of workers", in_flight[Blow.STOP_WORKER]),
         Measure("  in flight at SIGKILLs of the server", in_flight[Blow.KILL_SERVER]),
+        Measure("  in flight when the API reset its connections", in_flight[Blow.OUTAGE]),
         Measure("  repeated calls", calls.repeated, sum(in_flight.values())),
         Measure("  broken off by their client", stats["client_gone"]),
         Measure("  requests answered again (surely billed twice)", calls.answered_again),
