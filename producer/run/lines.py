@@ -57,7 +57,7 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
         raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")
     custom_id = _custom_id(entry, number)
     if "body" in entry:
-        return InputLine(number, custom_id, _in_body(lambda: check(_batch_body(entry))))
+        return InputLine(number, custom_id, _checked_body(_batch_body(entry), check))
     fields = {name: value for name, value in entry.items() if name != "custom_id"}
     if "prompt" in fields:
         fields = _prompt_fields(fields)
@@ -90,11 +90,11 @@ def _batch_body(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry["body"]
 
 
-def _in_body(check: Callable[[], ChatRequest]) -> ChatRequest:
+def _checked_body(body: Mapping[str, Any], check: Callable[[Mapping[str, Any]], ChatRequest]) -> ChatRequest:
     try:
-        return check()
+        return check(body)
     except InvalidRequest as error:
-        if error.field in ("body", "url", "method") or error.field in _BATCH_FIELDS:
+        if error.field == "body":
             raise
         raise InvalidRequest(f"body.{error.field}", error.reason) from None
 
