@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,11 @@ class LineFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            raise InputError(f"{path}: another run is writing it: wait for that, or name another file") from None
+        # Closed by a run that has left it without a line, the file may be gone between our opening and our lock: what
+        # were written then would be in no file.
+        while os.fstat(fd := _open_locked(path)).st_nlink == 0:
+            os.close(fd)
+        self._fd = fd
         self._drop_half_line()
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
@@ -101,3 +97,20 @@ class LineFile:
             position = start
         if position < end:
             os.ftruncate(self._fd, position)
+
+
+def _open_locked(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InputError(f"{path}: cannot be written: it is no regular file, and could not be read again")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise InputError(f"{path}: another run is writing it: wait for that, or name another file") from None
+    return fd
