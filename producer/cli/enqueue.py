@@ -53,7 +53,8 @@ def enqueue(
 ) -> None:
     """Hand one chat job to the queue.
 
-    Once its id is printed, the job is kept, whatever crashes. A worker (mira-queue worker) makes the call to the API, now or when one is started.
+    Once its id is printed, the job is kept, whatever crashes. A worker (mira-queue worker) makes the call to the API,
+    now or when one is started.
     """
     if key == "":
         raise typer.BadParameter("is empty: give one, or leave it out", param_hint="--key")
