@@ -1,0 +1,25 @@
+"""`make bench`: every measurement that the documents quote, one after the other; each runs by itself, too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# (module, arguments): the settings with which the documents' figures were made.
+BENCHES: tuple[tuple[str, ...], ...] = (
+    ("bench.simulator",),
+    ("bench.pool", "--slots", "3"),
+    ("bench.pool", "--slots", "64", "--latency", "0.1"),
+)
+
+
+def main() -> int:
+    worst = 0
+    for module, *arguments in BENCHES:
+        print(f"\n== {module} {' '.join(arguments)}", flush=True)
+        worst = max(worst, subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
