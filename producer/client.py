@@ -10,6 +10,7 @@ from typing import Any, Self
 from kombu.exceptions import OperationalError
 
 from mira_queue.contract.celery_config import build_celery, stores_results_itself
+from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.limits import limits_named
 from mira_queue.contract.names import QUEUE, TASK, Lane
@@ -83,6 +84,7 @@ class MiraQueue:
         except EmbeddedServerError as error:
             raise QueueUnavailable(str(error)) from error
         self._server.keep_running()
+        self._crash_points = CrashPoints(self.settings.crash_at)
         self._limits = limits_named(self.settings.check_limits)
         self._celery = build_celery(self.settings, self.redis_url)
         self.ledger = Ledger(
@@ -138,7 +140,9 @@ class MiraQueue:
         handles = []
         # In pieces: a job that is accepted long before its message is sent would look like one whose message was lost.
         for start in range(0, len(jobs), ACCEPT_AT_ONCE):
+            self._crash_points.reach(CrashPoint.BEFORE_ACCEPT)
             accepted = self.ledger.accept(jobs[start : start + ACCEPT_AT_ONCE])
+            self._crash_points.reach(CrashPoint.AFTER_ACCEPT)
             self.send([job.id for job in accepted if job.is_new])
             handles += [Job(self, job.id) for job in accepted]
         return handles

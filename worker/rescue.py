@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
+from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import MiraQueueError, Poison
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
@@ -21,9 +21,6 @@ from worker.runner import JobRunner
 
 # Jobs that one step looks at, of each kind; the next step takes the next ones.
 MOST = 500
-# A message taken out of the queue may wait this long in a worker before it is claimed; then a second one is sent,
-# which costs a message and harms nothing.
-TAKEN_OUT_SLACK = timedelta(seconds=10)
 
 
 class Rescuer:
@@ -37,6 +34,7 @@ class Rescuer:
         send: Callable[[list[str]], None],
         stopping: threading.Event,
         log: FilteringBoundLogger,
+        crash_points: CrashPoints,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -44,6 +42,7 @@ class Rescuer:
         self._send = send
         self._stopping = stopping
         self._log = log
+        self._crash_points = crash_points
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="rescue", daemon=True).start()
@@ -54,6 +53,7 @@ class Rescuer:
         due = [job_id for job_id in self._ledger.overdue(MOST) if self._ledger.resend(job_id)]
         lost = [job_id for lane in Lane for job_id in self._lost(lane)]
         if rescued or due or lost:
+            self._crash_points.reach(CrashPoint.AFTER_RESCUE)
             self._send([*rescued, *due, *lost])
             self._log.info("rescued", leases=len(rescued), due=len(due), messages=len(lost))
         return len(rescued) + len(due) + len(lost)
@@ -62,13 +62,15 @@ class Rescuer:
         """Jobs whose message the queue no longer has, noted as sent again."""
         # The head first: whatever is sent after this look counts as younger than it.
         head = self._ledger.head(lane)
-        before_ms = self._ledger.lost_before_ms(lane, head, TAKEN_OUT_SLACK)
+        # A message taken out may wait in a worker before it is claimed; a second one costs little and harms nothing.
+        before_ms = self._ledger.lost_before_ms(lane, head, self._settings.resend_after)
         queued = self._ledger.queued_before(lane, before_ms, MOST)
         return [job_id for job_id in queued if self._ledger.resend(job_id, lane, before_ms)]
 
     def _take(self, job_id: str) -> bool:
         taken = self._ledger.rescue(job_id, self._settings.max_crashes, self._settings.lease)
         if isinstance(taken, Lease):
+            self._crash_points.reach(CrashPoint.AFTER_POISON)
             self._log.error("poison", job_id=job_id, crashes=taken.crashes)
             detail = (
                 f"its worker died {taken.crashes} times in the middle of it (MIRA_MAX_CRASHES); "

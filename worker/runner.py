@@ -10,6 +10,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import InvalidKey, JobError, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.settings import Settings
@@ -22,8 +23,6 @@ from worker.mira_client import HttpAnswer, NoAnswer, Transport
 
 # A message that waits longer than this in a worker's memory is better kept in the ledger, which sends it when due.
 LONGEST_COUNTDOWN = timedelta(minutes=5)
-# How long after its time a countdown's message counts as lost.
-COUNTDOWN_LOST_AFTER = timedelta(seconds=10)
 
 
 class ResultStore(Protocol):
@@ -70,6 +69,7 @@ class JobRunner:
         results: ResultStore | None,
         stopping: threading.Event,
         log: FilteringBoundLogger,
+        crash_points: CrashPoints,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -79,9 +79,11 @@ class JobRunner:
         self._results = results
         self._stopping = stopping
         self._log = log
+        self._crash_points = crash_points
 
     def run(self, job_id: str) -> Next:
         """Claim the job and bring it one step further. A message that asks for nothing is Done."""
+        self._crash_points.reach(CrashPoint.AFTER_MESSAGE)
         claimed = self._ledger.claim(job_id, self._settings.lease)
         match claimed:
             case NothingToDo(why="early", wait_ms=wait_ms):
@@ -92,6 +94,7 @@ class JobRunner:
             case SettledLease(lease=lease, outcome=packed):
                 assert self._results is not None
                 return self._store_elsewhere(lease, self._results.unpack(packed))
+        self._crash_points.reach(CrashPoint.AFTER_CLAIM)
         self._leases.hold(claimed)
         try:
             return self._attempt(claimed)
@@ -112,6 +115,7 @@ class JobRunner:
         if leave is None:
             return self._give_back(lease)
         answer = self._transport.post(lease.body)
+        self._crash_points.reach(CrashPoint.AFTER_ANSWER)
         meaning = read_answer(answer, datetime.now(UTC))
         self._log_attempt(lease, answer, meaning)
         if not isinstance(meaning, Limited):
@@ -129,6 +133,7 @@ class JobRunner:
                 return self._finish(lease, _charged(error, lease.attempts + 1, lease.unanswered_calls))
             case Limited(error=error, retry_after=retry_after):
                 self._gate.refused(retry_after.wait)
+                self._crash_points.reach(CrashPoint.AFTER_GATE_CLOSED)
                 return self._defer(lease, retry_after.wait, error)
             case Faulty(fault=fault, may_be_billed=may_be_billed):
                 charged = replace(
@@ -148,15 +153,18 @@ class JobRunner:
             if not self._ledger.settle(lease, self._results.pack(outcome)):
                 self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease was lost")
                 return Done()
+            self._crash_points.reach(CrashPoint.AFTER_SETTLE)
             return self._store_elsewhere(lease, outcome)
         if not self._ledger.finish(lease, outcome):
             self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease was lost")
+        self._crash_points.reach(CrashPoint.AFTER_FINISH)
         return Done()
 
     def _store_elsewhere(self, lease: Lease, outcome: Outcome) -> Next:
         """Store a settled outcome; when this is cut short, the lease passes and the next holder stores it."""
         assert self._results is not None
         self._results.store(lease.job_id, outcome)
+        self._crash_points.reach(CrashPoint.AFTER_STORE)
         self._ledger.finish(lease, outcome)
         return Done()
 
@@ -165,11 +173,12 @@ class JobRunner:
         kept = self._ledger.defer(
             lease,
             wait,
-            COUNTDOWN_LOST_AFTER if by_message else timedelta(0),
+            self._settings.resend_after if by_message else timedelta(0),
             attempts=lease.attempts,
             unanswered_calls=lease.unanswered_calls,
             reason=str(error)[:200],
         )
+        self._crash_points.reach(CrashPoint.AFTER_DEFER)
         return SendAgain(wait, error) if kept and by_message else Done()
 
     def _give_back(self, lease: Lease) -> Next:
@@ -178,6 +187,7 @@ class JobRunner:
         except QueueUnavailable:
             # Its lease passes, and it is rescued.
             return Done()
+        self._crash_points.reach(CrashPoint.AFTER_GIVE_BACK)
         return SendNow() if kept else Done()
 
     def _log_attempt(self, lease: Lease, answer: HttpAnswer | NoAnswer, meaning: Meaning) -> None:

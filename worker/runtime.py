@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 
+from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
@@ -31,6 +32,9 @@ class Runtime:
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
         self._send = send
+        crash_points = CrashPoints(settings.crash_at)
+        if crash_points.armed:
+            self.log.warning("crash_armed", crash_at=settings.crash_at)
         ledger = Ledger(
             connect(redis_url, WORKER_PATIENCE), result_ttl=settings.result_ttl, keeps_results=results is None
         )
@@ -53,8 +57,10 @@ class Runtime:
             max_response_bytes=settings.max_response_bytes,
             connections=settings.concurrency,
         )
-        self.runner = JobRunner(settings, ledger, gate, self.leases, client or None, results, self.stopping, self.log)
-        self.rescuer = Rescuer(settings, ledger, self.runner, send, self.stopping, self.log)
+        self.runner = JobRunner(
+            settings, ledger, gate, self.leases, client or None, results, self.stopping, self.log, crash_points
+        )
+        self.rescuer = Rescuer(settings, ledger, self.runner, send, self.stopping, self.log, crash_points)
 
     def start(self) -> None:
         """Heartbeat and rescue."""

@@ -1,0 +1,58 @@
+"""Named points of a job's way at which a test makes a process die: the rows of the crash table in docs/states.md.
+
+Armed by MIRA_CRASH_AT alone, which names a point, and is refused where calls could cost money (settings.py).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from enum import StrEnum
+from threading import Lock
+
+
+class CrashPoint(StrEnum):
+    """Where a process may be told to die. The value is the name in MIRA_CRASH_AT."""
+
+    BEFORE_ACCEPT = "before-accept"
+    AFTER_ACCEPT = "after-accept"
+    AFTER_MESSAGE = "after-message"
+    AFTER_CLAIM = "after-claim"
+    AFTER_ANSWER = "after-answer"
+    AFTER_GATE_CLOSED = "after-gate-closed"
+    AFTER_SETTLE = "after-settle"
+    AFTER_STORE = "after-store"
+    AFTER_FINISH = "after-finish"
+    AFTER_DEFER = "after-defer"
+    AFTER_GIVE_BACK = "after-give-back"
+    AFTER_RESCUE = "after-rescue"
+    AFTER_POISON = "after-poison"
+
+
+def parse_crash_at(text: str) -> tuple[CrashPoint, int]:
+    """ "after-claim" or "after-claim:3" (at the third pass). Raises ValueError, which says what was expected."""
+    name, _, count = text.partition(":")
+    if name not in {point.value for point in CrashPoint} or not (count or "1").isdecimal() or int(count or 1) < 1:
+        raise ValueError(f"expected NAME or NAME:PASS, NAME one of {', '.join(CrashPoint)}")
+    return CrashPoint(name), int(count or 1)
+
+
+class CrashPoints:
+    """What a process was told. Nothing, as a rule: then `reach` is one comparison."""
+
+    def __init__(self, crash_at: str | None = None) -> None:
+        self.armed: CrashPoint | None = None
+        if crash_at:
+            self.armed, self._passes = parse_crash_at(crash_at)
+        self._lock = Lock()
+
+    def reach(self, point: CrashPoint) -> None:
+        """Die here, as by SIGKILL, if this is the pass of the point that was named."""
+        if point is self.armed:
+            self._count_down()
+
+    def _count_down(self) -> None:
+        with self._lock:
+            self._passes -= 1
+            if self._passes == 0:
+                os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,45 @@
+"""A rescuer dies with what it has just taken; another one takes it again. Each test is a row in docs/states.md."""
+
+from __future__ import annotations
+
+from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.outcome import Failure
+from mira_queue.contract.states import JobState
+from producer import MiraQueue
+from tests.conftest import StartWorker
+from tests.crash_table import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die
+from tests.simulator_process import SimulatorProcess
+
+
+@row("rescuer", "after `rescue` or `resend`, before it has sent")
+def test_a_rescued_job_without_a_message_runs(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    worker = start_to_die(start_worker, CrashPoint.AFTER_CLAIM)
+    job = enqueue(queue)
+    died(worker)
+    died(start_to_die(start_worker, CrashPoint.AFTER_RESCUE, wait=False))
+    assert job.status().state is JobState.QUEUED
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=1, unanswered=0)
+
+
+@row("rescuer", "between taking a poisoned job and storing its end")
+def test_a_poisoned_job_is_set_aside_by_the_next_rescuer(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    worker = start_to_die(start_worker, CrashPoint.AFTER_CLAIM)
+    job = enqueue(queue)
+    died(worker)
+    died(start_to_die(start_worker, CrashPoint.AFTER_POISON, wait=False, max_crashes=1))
+    assert job.status().state is JobState.RUNNING
+
+    start_worker(max_crashes=1, **QUICK_RESEND)
+
+    outcome = job.outcome(timeout=60)
+    assert isinstance(outcome, Failure)
+    assert outcome.code == "poison"
+    assert simulator.stats()["calls"] == 0
+    assert ends(queue) == [job.id]

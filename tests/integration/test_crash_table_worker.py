@@ -1,0 +1,243 @@
+"""A worker dies exactly here; another one mends it. Each test is a row of the table in docs/states.md."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.outcome import Failure
+from mira_queue.contract.settings import Settings
+from mira_queue.contract.states import JobState
+from producer import MiraQueue
+from tests.conftest import StartWorker
+from tests.crash_table import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
+from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
+
+
+@row("worker", "after it took the message, before `claim`")
+def test_a_job_whose_message_died_with_its_worker_runs(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_MESSAGE)
+    job = enqueue(queue)
+    died(first)
+    assert job.status().state is JobState.QUEUED
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=1, unanswered=0)
+
+
+@row("worker", "after `claim`, before the call")
+def test_a_job_claimed_by_a_dead_worker_runs_again(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_CLAIM)
+    job = enqueue(queue)
+    died(first)
+    assert job.status().state is JobState.RUNNING
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=1, unanswered=0)
+
+
+@row("worker", "in the middle of the call")
+def test_a_call_cut_by_its_workers_death_is_made_again_and_counted(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_worker(**QUICK_RESEND)
+    job = enqueue(queue, "[[sim:slow=1]]")
+    wait_for_calls(simulator, 1)
+    first.kill()
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=2, unanswered=1)
+
+
+@row("worker", "after the answer, before `finish`")
+def test_an_answer_that_died_with_its_worker_is_asked_for_again_and_counted(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_ANSWER)
+    job = enqueue(queue)
+    died(first)
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=2, unanswered=1)
+
+
+@row("worker", "after a 429 has closed the gate, before `defer`")
+def test_a_refused_job_whose_worker_died_waits_for_the_gate_all_the_same(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_GATE_CLOSED)
+    job = enqueue(queue, "[[sim:429x1 retry-after=2]]")
+    died(first)
+
+    start_worker(**QUICK_RESEND)
+
+    # The refusal cost nothing, but the worker that knew is dead: it is counted, rather once too often than too seldom.
+    ended_once(queue, simulator, job, calls=2, unanswered=1)
+    assert simulator.stats()["early"] == 0
+
+
+@row("worker", "after `finish`, before the message is acknowledged")
+def test_a_second_message_of_an_ended_job_finds_nothing_to_do(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_FINISH)
+    job = enqueue(queue)
+    died(first)
+    assert job.status().state is JobState.SUCCEEDED
+
+    second = start_worker(log_level="debug", **QUICK_RESEND)
+    queue.send([job.id])
+
+    wait_until("the message was looked at", lambda: second.events("nothing_to_do", job_id=job.id, why="final"))
+    ended_once(queue, simulator, job, calls=1, unanswered=0)
+
+
+@row("worker", "after `defer`, before the countdown's message is sent")
+def test_a_waiting_job_without_a_message_runs_when_it_is_due(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_DEFER)
+    job = enqueue(queue, "[[sim:503x1]]")
+    died(first)
+    assert job.status().state is JobState.WAITING
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=2, unanswered=0)
+    assert job.status().attempts == 2
+
+
+@row("worker", "with countdown messages in its memory")
+def test_a_waiting_job_whose_countdown_died_in_a_worker_runs_when_it_is_due(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    first = start_worker(**QUICK_RESEND)
+    job = enqueue(queue, "[[sim:429x1 retry-after=3]]")
+    wait_until("the worker holds the countdown", lambda: _countdowns_held(redis_client))
+    first.kill()
+    assert job.status().state is JobState.WAITING
+
+    start_worker(**QUICK_RESEND)
+
+    ended_once(queue, simulator, job, calls=2, unanswered=0)
+    assert simulator.stats()["early"] == 0
+
+
+@row("worker", "after `give_back`, before its message is sent")
+def test_a_job_given_back_without_a_message_runs(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    first = start_to_die(start_worker, CrashPoint.AFTER_GIVE_BACK)
+    refused = enqueue(queue, "[[sim:429x1 retry-after=3]]")
+    wait_until("the gate is closed", lambda: refused.status().state is JobState.WAITING)
+    job = enqueue(queue)
+    wait_until("the job waits at the gate", lambda: job.status().state is JobState.RUNNING)
+    first.signal(signal.SIGTERM)
+    died(first)
+    assert job.status().state is JobState.QUEUED
+
+    start_worker(**QUICK_RESEND)
+
+    assert {job.outcome(60).unanswered_calls, refused.outcome(60).unanswered_calls} == {0}
+    assert job.status().attempts == refused.status().attempts == 1
+    assert simulator.stats()["calls"] == 3
+    assert sorted(ends(queue)) == sorted([job.id, refused.id])
+
+
+@row("worker", "in the middle of the same job, three times (`MIRA_MAX_CRASHES`)")
+def test_a_job_that_kills_every_worker_is_set_aside(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    job = None
+    for _ in range(3):
+        worker = start_to_die(start_worker, CrashPoint.AFTER_ANSWER, wait=False)
+        job = job or enqueue(queue)
+        died(worker)
+
+    last = start_worker(**QUICK_RESEND)
+
+    assert job is not None
+    outcome = job.outcome(timeout=60)
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.unanswered_calls) == ("poison", 3)
+    assert simulator.stats()["calls"] == 3
+    assert len(last.events("poison", job_id=job.id)) == 1
+    assert ends(queue) == [job.id]
+
+
+@row("worker paused (SIGSTOP, a closed laptop)", "anywhere")
+def test_a_worker_that_wakes_up_after_its_lease_has_passed_stores_nothing(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    sleeper = start_worker(**QUICK_RESEND)
+    job = enqueue(queue, "[[sim:slow=1]]")
+    wait_for_calls(simulator, 1)
+    sleeper.signal(signal.SIGSTOP)
+    start_worker(**QUICK_RESEND)
+    job.outcome(timeout=60)
+
+    sleeper.signal(signal.SIGCONT)
+
+    wait_until("the sleeper drops its answer", lambda: sleeper.events("outcome_dropped", job_id=job.id))
+    ended_once(queue, simulator, job, calls=2, unanswered=1)
+
+
+class TestResultBackendElsewhere:
+    """Outcomes in a backend that is not the ledger's server: here, files."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> str:
+        (tmp_path / "results").mkdir()
+        return f"file://{tmp_path}/results"
+
+    @pytest.fixture
+    def queue(self, settings: Settings, backend: str) -> Iterator[MiraQueue]:
+        with MiraQueue(**settings.model_dump(exclude_unset=True) | {"result_backend": backend}) as client:
+            yield client
+
+    @row("worker", "after `settle`, before a result backend elsewhere has the outcome")
+    def test_a_settled_outcome_is_stored_by_the_next_worker(
+        self, queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
+    ) -> None:
+        self._dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_SETTLE)
+
+    @row("worker", "after a result backend elsewhere has the outcome, before `finish`")
+    def test_a_stored_outcome_is_stored_again_and_closed_by_the_next_worker(
+        self, queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
+    ) -> None:
+        self._dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_STORE)
+
+    def _dies_and_is_mended(
+        self,
+        queue: MiraQueue,
+        start_worker: StartWorker,
+        simulator: SimulatorProcess,
+        backend: str,
+        point: CrashPoint,
+    ) -> None:
+        first = start_to_die(start_worker, point, result_backend=backend)
+        job = enqueue(queue)
+        died(first)
+        assert job.status().state is JobState.RUNNING
+
+        start_worker(result_backend=backend, **QUICK_RESEND)
+
+        ended_once(queue, simulator, job, calls=1, unanswered=0)
+
+
+def _countdowns_held(client: redis.Redis) -> list[bytes]:
+    return [message for message in client.hvals("unacked") if b'"eta": "2' in message]
