@@ -25,13 +25,13 @@ COPY --from=build /opt/mira-queue /opt/mira-queue
 ENV PATH=/opt/mira-queue/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    MIRA_HEARTBEAT_FILE=/tmp/mira-queue.heartbeat
+    MIRA_HEALTH_FILE=/tmp/mira-queue.health
 USER 10001:10001
 WORKDIR /work
-# The worker touches the file at each turn of its loop that reached Redis. Reading its age costs a few milliseconds;
+# The worker touches the file while it reaches the server. Reading its age costs a few milliseconds;
 # `celery inspect ping` costs a second of CPU a time, and every worker answers every other's.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=2 \
-    CMD find "$MIRA_HEARTBEAT_FILE" -mmin -1 2>/dev/null | grep -q .
+    CMD find "$MIRA_HEALTH_FILE" -mmin -1 2>/dev/null | grep -q .
 # Exec form: SIGTERM reaches the worker, not a shell that keeps it to itself.
 ENTRYPOINT ["mira-queue"]
 CMD ["worker"]

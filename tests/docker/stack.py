@@ -23,7 +23,7 @@ PASSWORD = "not-for-production_" + uuid.uuid4().hex
 # Building the image downloads its dependencies.
 BUILD_TIMEOUT_S = 1200.0
 COMMAND_TIMEOUT_S = 180.0
-# A worker is healthy for a minute after its last heartbeat, then the check fails twice; and machines are slow.
+# A worker is healthy for a minute after its last touch, then the check fails twice; and machines are slow.
 HEALTH_WITHIN_S = 180.0
 
 
