@@ -31,7 +31,7 @@ def simulate(context: typer.Context) -> None:
         command = simulator_command("--help")
         os.execve(command[0], command, {**os.environ, **as_ours})
     # SIGTERM as Ctrl-C: the simulator is stopped, and collected.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         process, url = start_simulator(context.args, overrides=as_ours)
     except StartError as error:

@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 HELP_END = output.help_end(
     [
-        ("mira-queue worker", "one process, MIRA_CONCURRENCY (16) calls at a time"),
+        ("mira-queue worker", "one process, MIRA_CONCURRENCY calls at a time"),
         ("mira-queue worker --processes 4 --concurrency 32", "128 calls at a time"),
         ("mira-queue worker --log-format json 2> worker.log", "one JSON object for each attempt"),
     ],
