@@ -71,18 +71,15 @@ def start_worker(
         )
 
 
-def start_simulator(
-    arguments: Sequence[str] = (), *, log: Path | None = None, overrides: Mapping[str, str] | None = None
-) -> tuple[subprocess.Popen[bytes], str]:
+def start_simulator(arguments: Sequence[str] = (), *, log: Path | None = None) -> tuple[subprocess.Popen[bytes], str]:
     """A simulator and its base URL, for MIRA_API_BASE; it ends with us, as a worker does.
 
-    `arguments` are those of `python -m mira_queue.simulator`, `log` and `overrides` as for a worker. Raises StartError;
-    its own complaint is in `log`, or on our standard error.
+    `arguments` are those of `python -m mira_queue.simulator`, `log` as for a worker. Raises StartError; its own
+    complaint is in `log`, or on our standard error.
     """
     with _output(log) as output:
         process = subprocess.Popen(
             simulator_command(PARENT_PIPE, *arguments),
-            env={**os.environ, **(overrides or {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,

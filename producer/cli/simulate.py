@@ -14,8 +14,6 @@ from producer.processes import StartError, simulator_command, start_simulator, s
 
 # Every option is the simulator's own, its help too.
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-# How the simulator's usage line calls it.
-PROG_VARIABLE = "MIRA_SIMULATOR_PROG"
 STOP_WITHIN = timedelta(seconds=10)
 # Of the form of a real key, which it accepts like any other.
 EXAMPLE_KEY = "sk-mira-" + "0" * 40
@@ -25,15 +23,15 @@ HELP_END = ""
 
 def simulate(context: typer.Context) -> None:
     """Run a Mira API of your own, to try things on."""
-    as_ours = {PROG_VARIABLE: context.command_path}
+    as_ours = ("--prog", context.command_path)
     if {"-h", "--help"} & set(context.args):
         sys.stdout.flush()
-        command = simulator_command("--help")
-        os.execve(command[0], command, {**os.environ, **as_ours})
+        command = simulator_command(*as_ours, "--help")
+        os.execv(command[0], command)
     # SIGTERM as Ctrl-C: the simulator is stopped, and collected.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        process, url = start_simulator(context.args, overrides=as_ours)
+        process, url = start_simulator([*as_ours, *context.args])
     except StartError as error:
         # It has said why on standard error.
         raise typer.Exit(error.exit_code) from None

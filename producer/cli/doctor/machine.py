@@ -25,8 +25,8 @@ MIB = 1024 * 1024
 LOW_DISK_BYTES = 1024 * MIB
 NO_DISK_BYTES = 100 * MIB
 
-# Variables of our name that are no settings: the tests', and how the simulator is called.
-NOT_SETTINGS = re.compile(f"{ENV_PREFIX}(TEST|SIMULATOR)_")
+# The tests' variables have our name and are no settings.
+NOT_SETTINGS = f"{ENV_PREFIX}TEST_"
 
 
 def check_python() -> Iterator[Finding]:
@@ -95,7 +95,7 @@ def _unknown(names: Iterable[str]) -> Iterator[Finding]:
     known = [variable(field) for field in Settings.model_fields]
     for name in sorted(names):
         upper = name.upper()
-        if not upper.startswith(ENV_PREFIX) or upper in known or NOT_SETTINGS.match(upper):
+        if not upper.startswith(ENV_PREFIX) or upper in known or upper.startswith(NOT_SETTINGS):
             continue
         close = difflib.get_close_matches(upper, known, n=1)
         yield warning(
