@@ -87,7 +87,9 @@ class JobRunner:
         claimed = self._ledger.claim(job_id, self._settings.lease)
         match claimed:
             case NothingToDo(why="early", wait_ms=wait_ms):
-                return SendAgain(timedelta(milliseconds=wait_ms), JobError("not due yet"))
+                early = timedelta(milliseconds=wait_ms)
+                # A stray message for a job that the ledger keeps: it gets another one when it is due.
+                return SendAgain(early, JobError("not due yet")) if early <= LONGEST_COUNTDOWN else Done()
             case NothingToDo(why=why):
                 self._log.debug("nothing_to_do", job_id=job_id, why=why)
                 return Done()
