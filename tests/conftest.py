@@ -33,6 +33,8 @@ SETTLE_S = 20.0
 
 StartWorker = Callable[..., WorkerProcess]
 
+_shared_workers: list[WorkerProcess] = []
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """What the user has set for real work is not for tests: no variables, no proxies, which cannot reach loopback."""
@@ -125,12 +127,15 @@ def worker(
     """One worker for all tests of a module, quick, on the session's server and simulator. Not to be killed."""
     folder = tmp_path_factory.mktemp("worker")
     with WorkerProcess.start(folder, redis_url=redis_url, api_base=simulator_process.url) as process:
+        _shared_workers.append(process)
         yield process
+        _shared_workers.remove(process)
 
 
 @pytest.fixture
 def start_worker(redis_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[StartWorker]:
-    """Starts workers for one test: `start_worker(lease=2, wait=False)`. Not beside `worker`: it would take the jobs."""
+    """Starts workers for one test: `start_worker(lease=2, wait=False)`. Not in a module that uses `worker`."""
+    assert not _shared_workers, "the worker of this module would take the jobs: use start_worker in another module"
     with ExitStack() as stack:
 
         def start(**options: Any) -> WorkerProcess:

@@ -86,6 +86,11 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def hang_up(self) -> None:
+        """Close its standard input, as the end of a parent does."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self._process.kill()

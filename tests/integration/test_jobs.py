@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from producer import MiraQueue
+import redis
+
+from mira_queue.contract import names
+from producer import Failure, Job, MiraQueue
+from tests.ledger_steps import PASSED, claimed, new_job
 from tests.queue_process import WorkerProcess
 from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
+
+TIMEOUT_S = 60
+
+
+def enqueue(queue: MiraQueue, text: str) -> Job:
+    return queue.enqueue([{"role": "user", "content": text}])
+
+
+def wait_for_call(simulator: SimulatorProcess) -> None:
+    wait_until("a call is in flight", lambda: simulator.stats()["in_flight"] == 1)
 
 
 def test_a_job_goes_in_and_its_completion_comes_out(
@@ -18,3 +33,39 @@ def test_a_job_goes_in_and_its_completion_comes_out(
     assert completion.body["object"] == "chat.completion"
     assert completion.attempts == 1
     assert simulator.stats()["calls"] == 1
+
+
+def test_a_job_that_kills_its_workers_ends_as_poison(
+    queue: MiraQueue, redis_client: redis.Redis, worker: WorkerProcess, simulator: SimulatorProcess
+) -> None:
+    (accepted,) = queue.ledger.accept([new_job()])
+    # As two workers have left it that died, and a third that has just died.
+    redis_client.hset(names.job_key(accepted.id), "crashes", 2)
+    claimed(queue.ledger, accepted.id, PASSED)
+
+    job = queue.job(accepted.id)
+    outcome = job.outcome(TIMEOUT_S)
+
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.status, outcome.retryable) == ("poison", None, True)
+    assert "died 3 times" in outcome.detail
+    assert simulator.stats()["calls"] == 0
+    assert worker.events("poison", job_id=job.id)
+    # Its owner may try once more, and then it counts from nothing.
+    assert job.retry()
+    assert job.result(TIMEOUT_S).text == "Simulated answer to: Hello"
+
+
+def test_a_message_that_comes_again_and_again_makes_one_call(
+    queue: MiraQueue, simulator: SimulatorProcess, worker: WorkerProcess
+) -> None:
+    job = enqueue(queue, "[[sim:slow=0.3]] Hello")
+    queue.send([job.id] * 10)
+    wait_for_call(simulator)
+    queue.send([job.id] * 10)
+    job.result(TIMEOUT_S)
+    queue.send([job.id] * 10)
+
+    # Whatever was sent before this one has been looked at when it ends.
+    assert enqueue(queue, "last").result(TIMEOUT_S)
+    assert simulator.requests()["by_content"]["[[sim:slow=0.3]] Hello"] == {"calls": 1, "answered": 1}
