@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -23,6 +24,10 @@ from worker.runner import JobRunner, ResultStore
 
 Send = Callable[[list[str]], None]
 
+# A worker that stops listening is still waited for by the server until its last look into the queue (the transport's
+# BRPOP, a second) is over. A message sent sooner may be handed to this very process, and would end with it.
+LAST_LOOK_S = 1.5
+
 
 class Runtime:
     """The parts of a worker, wired. Nothing connects before the first job."""
@@ -32,6 +37,7 @@ class Runtime:
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
         self._send = send
+        self._deaf_at_s = 0.0
         crash_points = CrashPoints(settings.crash_at)
         if crash_points.armed:
             self.log.warning("crash_armed", crash_at=settings.crash_at)
@@ -72,6 +78,7 @@ class Runtime:
         if self.stopping.is_set():
             self._give_all_back(exit_now)
             return
+        self._deaf_at_s = time.monotonic() + LAST_LOOK_S
         self.stopping.set()
         self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
         timer = threading.Timer(self.settings.grace.total_seconds(), self._give_all_back, (exit_now,))
@@ -80,6 +87,7 @@ class Runtime:
 
     def _give_all_back(self, exit_now: Callable[[], None]) -> None:
         """What could not finish goes back unharmed: no attempt charged, its call counted as perhaps billed."""
+        time.sleep(max(0.0, self._deaf_at_s - time.monotonic()))
         held = self.leases.held()
         try:
             self._send([lease.job_id for lease in held if self.ledger.give_back(lease)])
