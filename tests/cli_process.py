@@ -1,0 +1,73 @@
+"""The real `mira-queue` as a process for tests: run to its end, or started and ended by signals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from tests.queue_process import QUICK, environment
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "mira-queue")
+PATIENCE_S = 60.0
+
+
+class Ended(subprocess.CompletedProcess[str]):
+    """What a command left: `code`, `out`, `err`."""
+
+    @property
+    def code(self) -> int:
+        return self.returncode
+
+    @property
+    def out(self) -> str:
+        return self.stdout
+
+    @property
+    def err(self) -> str:
+        return self.stderr
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+class Cli:
+    """`mira-queue` with settings of its own, in a working directory of its own: `cli("status", job_id).code`."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.settings = settings
+
+    def __call__(self, *arguments: str, stdin: str = "", **settings: Any) -> Ended:
+        """Runs to its end. `settings` come on top; None unsets one."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self._environment(settings),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        # A traceback is nobody's message, whatever goes wrong.
+        assert "Traceback" not in done.stderr, done.stderr
+        return Ended(done.args, done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, log: Path, **settings: Any) -> subprocess.Popen[str]:
+        """Starts it; standard output is a pipe, standard error goes to `log`."""
+        with log.open("wb") as stream:
+            return subprocess.Popen(
+                [COMMAND, *arguments],
+                cwd=self.folder,
+                env=self._environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                text=True,
+            )
+
+    def _environment(self, settings: dict[str, Any]) -> dict[str, str]:
+        return environment(**{**QUICK, **self.settings, **settings})

@@ -1,0 +1,89 @@
+"""What the command line prints: secrets masked, help that teaches."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mira_queue.contract.settings import load_settings
+from producer.cli.app import app
+from producer.cli.config import masked
+from producer.cli.doctor.finding import reason
+from producer.cli.doctor.machine import _asked_versions, _fits
+
+COMMANDS = sorted(str(command.name) for command in app.registered_commands)
+# Its help is the simulator's own.
+ELSEWHERE = {"simulate"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [
+        ("sk-mira-" + "0" * 36 + "beef", "sk-mira-…beef"),
+        ("sk-" + "x" * 20 + "abcd", "…abcd"),
+        ("short", "…"),
+        ("sk-mira-short", "sk-mira-…"),
+        ("redis://:hush@host:6379/0", "redis://:***@host:6379/0"),
+        ("rediss://user:hush@host/0?ssl_cert_reqs=none", "rediss://user:***@host/0?ssl_cert_reqs=none"),
+        ("redis://host/0?password=hush&db=1", "redis://host/0?password=***&db=1"),
+        ("redis://:hu/sh@host/0", "redis://***@host/0"),
+        ("redis://:hu#sh@host/0", "redis://***@host/0"),
+        ("redis://:hu?sh@host/0", "redis://***@host/0"),
+        ("redis://:hu@sh@host/0", "redis://:***@host/0"),
+        ("db+postgresql://user:hush@host/name", "db+postgresql://user:***@host/name"),
+        ("redis+socket:///run/valkey.sock", "redis+socket:///run/valkey.sock"),
+    ],
+)
+def test_a_secret_is_masked_and_what_is_none_stays(secret: str, shown: str) -> None:
+    assert masked(secret) == shown
+
+
+def test_a_librarys_error_is_cleared_of_secrets() -> None:
+    settings = load_settings(redis_url="redis://:hush@host/0", api_key="sk-mira-" + "0" * 40)
+    error = ConnectionError("redis://:hush@host/0 failed\nfor hush and sk-mira-" + "0" * 40)
+
+    assert reason(error, settings) == "redis://:***@host/0 failed for *** and sk-mira-…0000"
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "fits"),
+    [
+        ("5.7.0", "<6,>=5.6", True),
+        ("6.0.0", "<6,>=5.6", False),
+        ("5.5.9", "<6,>=5.6", False),
+        ("5.10.1", ">=5.6", True),
+        ("9.1.2.post2", "<10,>=9.1", True),
+        ("5.7.0rc1", "<6,>=5.6", True),
+        ("1.0", "", True),
+    ],
+)
+def test_a_version_is_held_against_what_is_asked_for(version: str, asked: str, fits: bool) -> None:
+    assert _fits(version, asked) is fits
+
+
+def test_requirements_are_read_without_those_of_extras() -> None:
+    lines = ["celery[redis]<6,>=5.6", "redis<9,>=6.4; python_version > '3'", 'flask<4; extra == "examples"']
+
+    assert _asked_versions(lines) == {"celery": "<6,>=5.6", "redis": "<9,>=6.4"}
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ELSEWHERE])
+def test_the_help_of_every_command_has_a_purpose_examples_and_exit_codes(command: str) -> None:
+    text = CliRunner().invoke(app, [command, "--help"]).output
+
+    assert f"Usage: mira-queue {command}" in text
+    assert f"    mira-queue {command}" in text.partition("Examples:")[2]
+    assert "\n    0 " in text.partition("Exit codes:")[2]
+
+
+def test_the_first_help_lists_every_command_with_an_uncut_line() -> None:
+    text = CliRunner().invoke(app, ["--help"]).output
+    listed = text.partition("Commands:")[2].partition("Examples:")[0]
+
+    assert {line.split()[0] for line in listed.splitlines() if line.strip()} == set(COMMANDS)
+    assert "..." not in listed
+
+
+def test_a_usage_error_of_typers_is_of_the_class_that_main_catches() -> None:
+    assert issubclass(typer.BadParameter, typer.TyperException)

@@ -1,0 +1,115 @@
+"""Settings: where they come from, what a wrong one says, and how they reach a child process."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mira_queue.contract.settings import Settings, SettingsError, load_settings, variable
+from producer.cli.config import described
+from producer.processes import environment_of
+
+KEY = "sk-mira-" + "0123456789" * 4
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("MIRA_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("MIRA_CONCURRENCY", "many", "integer"),
+        ("MIRA_API_BASE", "api.vmira.ai", "expected a URL such as"),
+        ("MIRA_API_BASE", "https://user:pass@api.vmira.ai/v1", "MIRA_API_KEY"),
+        ("MIRA_API_KEY", "sk mira", "without spaces"),
+        ("MIRA_REDIS_URL", "localhost:6379", "redis://host:6379/0"),
+        ("MIRA_REDIS_URL", "redis+socket://", "the socket's path"),
+        ("MIRA_RESULT_TTL", "0", "greater than"),
+        ("MIRA_LOG_LEVEL", "loud", "'debug', 'info'"),
+        ("MIRA_CHECK_LIMITS", "some", "'mira' or 'none'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(
+    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).startswith(f"{name}: ")
+    assert expected in str(caught.value)
+
+
+def test_several_wrong_values_are_one_line_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRA_CONCURRENCY", "0")
+    monkeypatch.setenv("MIRA_LEASE", "-1")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+
+    assert sorted(line.partition(":")[0] for line in str(caught.value).splitlines()) == [
+        "MIRA_CONCURRENCY",
+        "MIRA_LEASE",
+    ]
+
+
+@pytest.mark.parametrize("name", ["MIRA_API_KEY", "MIRA_REDIS_URL"])
+def test_a_wrong_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hush hush")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+
+    assert "hush" not in str(caught.value)
+
+
+def test_a_misspelt_variable_in_the_env_file_is_named_and_others_are_nobodys_business(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=x\nMIRA_CONCURENCY=3\n")
+
+    with pytest.raises(SettingsError, match=r"^MIRA_CONCURENCY: no such setting"):
+        load_settings()
+
+
+def test_the_environment_wins_over_the_env_file_which_wins_over_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("MIRA_MODEL=from-file\nMIRA_CONCURRENCY=7\nMIRA_LEASE=\n")
+    monkeypatch.setenv("MIRA_MODEL", "from-environment")
+    monkeypatch.setenv("MIRA_GRACE", "")
+
+    settings = load_settings()
+    sources = {setting.variable: (setting.value, setting.source) for setting in described(settings)}
+
+    assert sources["MIRA_MODEL"] == ("from-environment", "environment")
+    assert sources["MIRA_CONCURRENCY"] == ("7", ".env")
+    assert sources["MIRA_LEASE"] == ("15", "default")
+    assert sources["MIRA_GRACE"] == ("20", "default")
+
+
+def test_a_child_gets_the_very_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(
+        api_key=KEY, redis_url="redis://:hush@127.0.0.1/0", backoff_base="0.25", lease=timedelta(seconds=90), model="m"
+    )
+
+    for name, text in environment_of(settings).items():
+        monkeypatch.setenv(name, text)
+
+    assert load_settings() == settings
+
+
+def test_a_child_is_told_only_what_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(_env_file=None, model="m")
+
+    assert environment_of(settings, concurrency="5") == {"MIRA_MODEL": "m", "MIRA_CONCURRENCY": "5"}
+
+
+def test_every_setting_has_a_meaning() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+    assert variable("api_key") == "MIRA_API_KEY"
