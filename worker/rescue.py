@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,6 +20,7 @@ from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Lease, Ledger
 from worker.runner import JobRunner
+from worker.taken_out import TakenOut
 
 # Jobs that one step looks at, of each kind; the next step takes the next ones.
 MOST = 500
@@ -43,6 +46,7 @@ class Rescuer:
         self._stopping = stopping
         self._log = log
         self._crash_points = crash_points
+        self._taken_out = {lane: TakenOut(settings.resend_after) for lane in Lane}
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="rescue", daemon=True).start()
@@ -62,8 +66,9 @@ class Rescuer:
         """Jobs whose message the queue no longer has, noted as sent again."""
         # The head first: whatever is sent after this look counts as younger than it.
         head = self._ledger.head(lane)
+        head_sent_ms = self._ledger.lost_before_ms(lane, head, timedelta(0))
         # A message taken out may wait in a worker before it is claimed; a second one costs little and harms nothing.
-        before_ms = self._ledger.lost_before_ms(lane, head, self._settings.resend_after)
+        before_ms = self._taken_out[lane].lost_before_ms(head_sent_ms, time.monotonic())
         queued = self._ledger.queued_before(lane, before_ms, MOST)
         return [job_id for job_id in queued if self._ledger.resend(job_id, lane, before_ms)]
 
