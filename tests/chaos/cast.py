@@ -74,8 +74,12 @@ class Cast:
         return next((child for child in self.batches if child not in self._done), None)
 
     @property
+    def producers_are_done(self) -> bool:
+        return self._done.issuperset(self.producers)
+
+    @property
     def has_handed_in_all(self) -> bool:
-        return self._done.issuperset(self.producers) and self.batch is None
+        return self.producers_are_done and self.batch is None
 
     def at_work(self, children: list[Child], *, grown_up: bool) -> list[Child]:
         """Those that could be hit now; `grown_up`: and that have had time to begin."""

@@ -76,6 +76,8 @@ class _Run:
         self._all_answers = sum(workload.job(options.seed, number).succeeds for number in range(options.jobs))
         self._stats: dict[str, Any] = simulator.stats()
         self._due_s: dict[str, float] = defaultdict(float)
+        more_s = 0.0 if isinstance(system, MiraQueueSystem) or options.minutes else options.stock_patience_s
+        self._limit_s = options.limit_s + more_s
 
     def run(self) -> Score:
         began_s = time.monotonic()
@@ -83,7 +85,7 @@ class _Run:
         self._witness.start()
         try:
             self._cast.start()
-            while time.monotonic() - began_s < self._options.limit_s:
+            while time.monotonic() - began_s < self._limit_s:
                 self._tick(began_s)
                 settled = self._is_settled()
                 if settled or self._is_hopeless():
@@ -146,9 +148,9 @@ class _Run:
 
     def _is_hopeless(self) -> bool:
         """Stock Celery loses jobs for good: nothing has ended for far longer than its redelivery takes."""
-        if isinstance(self._system, MiraQueueSystem) or not self._cast.has_handed_in_all:
+        if isinstance(self._system, MiraQueueSystem) or not self._cast.producers_are_done:
             return False
-        return time.monotonic() - self._witness.last_news_s > 3 * self._options.visibility_timeout_s + 30
+        return time.monotonic() - self._witness.last_news_s > self._options.stock_patience_s
 
     def _conclude(self, settled: bool, seconds: float) -> Score:
         self._say(self._progress(seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import redis
@@ -26,8 +26,11 @@ class NotAccepted(Exception):
     """The queue did not take the job, or it is not known whether it did."""
 
 
-def produce(enqueue: Enqueue, redis_url: str, queue: str, arguments: list[str]) -> None:
-    """Enqueue the jobs that are not in the journal yet; `enqueue` returns the job's id or raises NotAccepted."""
+def produce(enqueue: Enqueue, redis_url: str, queues: Sequence[str], arguments: list[str]) -> None:
+    """Enqueue the jobs that are not in the journal yet; `enqueue` returns the job's id or raises NotAccepted.
+
+    `queues` are the Redis lists in which messages wait.
+    """
     told = _parser().parse_args(arguments)
     end_with_driver()
     client = redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://", 1), socket_timeout=5)
@@ -35,7 +38,7 @@ def produce(enqueue: Enqueue, redis_url: str, queue: str, arguments: list[str]) 
     numbers = [number for number in range(told.first, told.end, told.step) if number not in journal.written]
     for count, number in enumerate(numbers):
         if count % LOOK_EVERY_JOBS == 0:
-            _wait_for_room(client, queue, told.most_waiting)
+            _wait_for_room(client, queues, told.most_waiting)
         journal.append(number, _accepted(enqueue, workload.job(told.seed, number)))
 
 
@@ -48,11 +51,11 @@ def _accepted(enqueue: Enqueue, job: workload.ChaosJob) -> str:
             time.sleep(AGAIN_S)
 
 
-def _wait_for_room(client: redis.Redis, queue: str, most: int) -> None:
+def _wait_for_room(client: redis.Redis, queues: Sequence[str], most: int) -> None:
     """An open loop would put all jobs in at once, and every later kill would meet the same long queue."""
     while True:
         try:
-            if int(client.llen(queue)) < most:  # type: ignore[arg-type]
+            if sum(int(client.llen(queue)) for queue in queues) < most:
                 return
         except redis.RedisError:
             return

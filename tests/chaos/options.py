@@ -9,6 +9,9 @@ BASE_LIMIT_S = 180.0
 # Slower than this, all together, and the run counts as stuck: a busy machine with two cores does three times as much.
 LEAST_JOBS_PER_S = 40.0
 KILL_ALLOWANCE_S = 2.0
+# Stock Celery's redelivery stands still for five minutes when a worker is killed in the middle of it (its lock's life);
+# what comes back after that is late, not lost.
+STOCK_MUTEX_S = 330.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class ChaosOptions:
     settings: dict[str, str] = field(default_factory=dict)
     #: Only for stock Celery: its own way of finding what a dead worker held.
     visibility_timeout_s: int = 20
+
+    @property
+    def stock_patience_s(self) -> float:
+        """How long nothing may come back from stock Celery before what is missing counts as lost."""
+        return STOCK_MUTEX_S + 3.0 * self.visibility_timeout_s
 
     @property
     def batch_lines(self) -> int:

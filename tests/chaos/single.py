@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from mira_queue.contract.names import QUEUE
+from mira_queue.contract.names import Lane, messages_key
 from producer import MiraQueue, QueueUnavailable
 from tests.chaos import workload
 from tests.chaos.enqueueing import AGAIN_S, NotAccepted, produce
@@ -20,7 +20,7 @@ def main() -> None:
             except QueueUnavailable as error:
                 raise NotAccepted(str(error)) from error
 
-        produce(enqueue, queue.redis_url, QUEUE, sys.argv[1:])
+        produce(enqueue, queue.redis_url, [messages_key(lane) for lane in Lane], sys.argv[1:])
 
 
 def _open() -> MiraQueue:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from mira_queue.contract import names
 from producer.processes import PARENT_PIPE, worker_command
 from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
@@ -35,8 +34,6 @@ class System(Protocol):
     """A queue with workers, on the server at a URL, calling the API at another."""
 
     name: str
-    #: The Redis list in which messages wait.
-    queue: str
 
     def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]: ...
 
@@ -53,7 +50,6 @@ class MiraQueueSystem:
     """Ours. Its workers and producers start an embedded server again by themselves."""
 
     name = "mira-queue"
-    queue = names.QUEUE
 
     def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
         fields = {
@@ -97,7 +93,6 @@ class StockSystem:
     """Celery as its documentation sets it up for tasks that must not be lost; see stock/app.py."""
 
     name = "stock Celery"
-    queue = "celery"
 
     def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
         told = {
@@ -107,6 +102,7 @@ class StockSystem:
             "visibility_timeout_s": options.visibility_timeout_s,
             "request_timeout_s": REQUEST_TIMEOUT_S,
             "result_ttl_s": RESULT_TTL_S,
+            "patience_s": options.stock_patience_s,
         }
         return {"CHAOS_STOCK": json.dumps(told)}
 

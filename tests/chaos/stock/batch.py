@@ -22,8 +22,8 @@ from tests.chaos.stock.app import TOLD, app, chat
 
 WINDOW = 200
 PAUSE_S = 0.05
-# Three times the redelivery, then the line is a missing one.
-GIVE_UP_S = 3.0 * TOLD["visibility_timeout_s"] + 20
+# After this the line is a missing one.
+GIVE_UP_S = float(TOLD["patience_s"])
 
 
 def main(arguments: list[str]) -> None:

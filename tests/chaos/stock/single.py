@@ -20,4 +20,4 @@ def enqueue(job: workload.ChaosJob) -> str:
 
 
 if __name__ == "__main__":
-    produce(enqueue, TOLD["redis_url"], app.conf.task_default_queue, sys.argv[1:])
+    produce(enqueue, TOLD["redis_url"], [app.conf.task_default_queue], sys.argv[1:])
