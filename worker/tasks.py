@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -113,6 +115,12 @@ class WorkerLife:
         self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queue=QUEUE)
 
     def _on_stop(self, **_: Any) -> None:
+        # Celery's own answer to a second Ctrl-C cannot stop threads: it ends in an error, and the worker goes on.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._on_second_interrupt)
+        self.runtime().stop(self._exit_now)
+
+    def _on_second_interrupt(self, *_: Any) -> None:
         self.runtime().stop(self._exit_now)
 
     def _exit_now(self) -> None:
