@@ -205,7 +205,7 @@ class JobRunner:
             case Answered():
                 entry.info("attempt", outcome="succeeded")
             case Terminal(error=error):
-                entry.warning("attempt", outcome="failed", code=error.code, detail=error.detail[:200])
+                entry.warning("attempt", outcome="failed", code=error.code)
             case Limited(error=error, retry_after=retry_after):
                 entry.warning(
                     "attempt",
@@ -215,9 +215,9 @@ class JobRunner:
                     retry_after_remark=retry_after.remark,
                 )
             case Faulty(fault=fault, may_be_billed=may_be_billed):
-                entry.warning(
-                    "attempt", outcome="fault", code=fault.code, detail=fault.detail[:200], may_be_billed=may_be_billed
-                )
+                # A server's words may quote the prompt, which no log may hold: they are in the outcome. Ours are logged.
+                words = fault.detail[:200] if isinstance(answer, NoAnswer) else None
+                entry.warning("attempt", outcome="fault", code=fault.code, detail=words, may_be_billed=may_be_billed)
 
 
 def _charged(error: JobError, attempts: int, unanswered_calls: int) -> Failure:

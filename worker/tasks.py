@@ -30,7 +30,8 @@ class Again(Exception):
     """Raised for autoretry_for: the job waits. Carries the countdown that its outcome asks for."""
 
     def __init__(self, countdown: timedelta, error: JobError) -> None:
-        super().__init__(str(error))
+        # Celery logs it: the code, and not the server's words, which may quote the prompt.
+        super().__init__(error.code)
         self.countdown_s = countdown.total_seconds()
         self.error = error
 
