@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
-from mira_queue.contract.errors import Blame, JobNotFound, error_for_code
-from mira_queue.contract.outcome import Completion, Failure
+from mira_queue.contract.errors import Blame, JobCancelled, JobNotFound, QueueUnavailable, error_for_code
+from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import NewJob, new_job_id
 from producer.client import MiraQueue
@@ -62,18 +64,21 @@ class Window:
             return False
         jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group) for line in chunk]
         handles = self._queue.accept(jobs)
-        self._pending = []
-        known = []
+        known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
-            self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, len(line.request.body))
-            self._bytes += len(line.request.body)
+            if handle.id not in self.open:
+                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, len(line.request.body))
+                self._bytes += len(line.request.body)
             if handle.id != new.id:
-                known.append(handle.id)
-        self._take_up(known)
+                known[handle.id] = line
+        # Should the server fall silent in between, they are looked at again.
+        self._pending = list(known.values())
+        self._pending = self._take_over(known)
         return True
 
     def _next_chunk(self, lines: Iterator[InputLine]) -> list[InputLine]:
-        """The next lines to hand in; those that a silent server did not take the last time come first."""
+        """The next lines to hand in; those that were not taken the last time come first."""
+        self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
         if not self._pending:
             room = min(CHUNK, self._size - len(self.open))
             size = self._bytes
@@ -89,7 +94,11 @@ class Window:
 
     def look_again(self) -> int:
         """Write what has ended without being announced (an announcement taken out by a run that was killed)."""
-        return self._take_up(list(self.open))
+        if not self.open:
+            return 0
+        # No messages are sent again here: a lost one is the workers' to find, and every look would add another.
+        statuses = self._queue.ledger.statuses(list(self.open))
+        return self._write([status.id for status in statuses if status.state.is_final])
 
     def withdraw(self) -> None:
         """Cancel and forget what has not begun; what runs ends by itself. A later run hands these lines in again."""
@@ -104,20 +113,31 @@ class Window:
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
         if not self.open:
-            self._queue.ledger.drop_group(self.group)
+            # Without its server it goes by itself, with the outcomes' life.
+            with suppress(QueueUnavailable):
+                self._queue.ledger.drop_group(self.group)
 
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
         return f"run:{self.group}:{line.request.digest}:{line.custom_id}"
 
-    def _take_up(self, job_ids: list[str]) -> int:
-        """Jobs of an earlier run: those that have ended are written, those that were never sent are sent."""
-        if not job_ids:
-            return 0
-        statuses = self._queue.ledger.statuses(job_ids)
+    def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
+        """Jobs of an earlier run: those that have ended are written, those that were never sent are sent.
+
+        Returns the lines to hand in anew: that run was stopped by the account, or had withdrawn them, and was killed
+        before it could forget the job.
+        """
+        if not known:
+            return []
+        statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED])
-        return self._write([status.id for status in statuses if status.state.is_final])
+        ended = [status.id for status in statuses if status.state.is_final]
+        outcomes = zip(ended, self._queue.outcomes(ended), strict=True)
+        stale = {job_id for job_id, outcome in outcomes if _is_of_account(outcome) or _is_withdrawn(outcome)}
+        self._drop([(job_id, self.open[job_id]) for job_id in stale])
+        self._write([job_id for job_id in ended if job_id not in stale])
+        return [known[job_id] for job_id in stale]
 
     def _write(self, job_ids: list[str]) -> int:
         answers: list[bytes] = []
@@ -126,7 +146,7 @@ class Window:
         for job_id, outcome in zip(job_ids, self._queue.outcomes(job_ids), strict=True):
             line = self.open[job_id]
             ended.append((job_id, line))
-            if isinstance(outcome, Failure) and error_for_code(outcome.code).blame is Blame.ACCOUNT:
+            if _is_of_account(outcome):
                 self.account_error = outcome
                 continue
             # Already marked: it was written, and the server fell silent before it could forget the job.
@@ -148,6 +168,14 @@ class Window:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
+
+
+def _is_of_account(outcome: Outcome) -> TypeGuard[Failure]:
+    return isinstance(outcome, Failure) and error_for_code(outcome.code).blame is Blame.ACCOUNT
+
+
+def _is_withdrawn(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and outcome.code == JobCancelled.code
 
 
 def group_of(output: Path) -> str:
