@@ -55,4 +55,5 @@ class LineIndex:
         return True
 
     def is_answered(self, number: int) -> bool:
-        return bool(self._flags[number] & _ANSWERED)
+        """False for a number that no line has."""
+        return number < len(self._flags) and bool(self._flags[number] & _ANSWERED)

@@ -9,9 +9,9 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
 from producer.run.index import LineIndex
-from producer.run.lines import InputLine, parse_line, raw_lines
+from producer.run.lines import InputError, InputLine, parse_line, raw_lines
 from producer.run.plan import Check
 from producer.run.progress import Display
 from producer.run.tally import Tally
@@ -75,11 +75,18 @@ class RunLoop:
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """Withdraw what has not begun and wait for what runs, for `patience` at most, or until `hurry` is set."""
         end_s = time.monotonic() + patience.total_seconds()
-        self._window.withdraw()
-        while self._window.open and time.monotonic() < end_s and not hurry.is_set():
-            self._step(COLLECT_S)
-            # A running job that was refused or met a fault waits now, and can be withdrawn.
-            self._window.withdraw()
+        while not hurry.is_set():
+            try:
+                # Again each time: a running job that was refused or met a fault waits now, and can be withdrawn.
+                self._window.withdraw()
+                if not self._window.open or time.monotonic() >= end_s:
+                    return
+                self._step(COLLECT_S)
+            except QueueUnavailable as error:
+                if time.monotonic() >= end_s:
+                    return
+                self._display.say(f"waiting for the queue's server: {error}")
+                hurry.wait(1.0)
 
     def _step(self, timeout_s: float) -> None:
         self._window.collect(timeout_s)
@@ -90,7 +97,24 @@ class RunLoop:
 
 
 def unanswered_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine]:
-    """The input's lines that have no answer yet, in order. The file must not change meanwhile."""
+    """The input's lines that have no answer yet, in order; lines added since it was planned are for the next run.
+
+    Raises InputError when those that were planned are not there any more.
+    """
+    missing = index.total - index.answered
+    changed = InputError(f"{path} has changed during the run: what is answered is kept; run the same command again")
     for number, content in raw_lines(path):
-        if not index.is_answered(number):
-            yield parse_line(number, content, check)
+        if missing == 0:
+            return
+        if index.is_answered(number):
+            continue
+        try:
+            line = parse_line(number, content, check)
+        except InvalidRequest:
+            raise changed from None
+        if index.number_of(line.custom_id) != number:
+            raise changed
+        missing -= 1
+        yield line
+    if missing:
+        raise changed
