@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from producer.processes import environment_of, start_worker, stop_all
 # A worker that dies this soon after its start has something wrong that the next one would have too.
 HEALTHY_AFTER_S = 10.0
 MOST_EARLY_DEATHS = 3
+# Two signals that come at the same time count as one.
+BETWEEN_SIGNALS_S = 0.5
 
 
 class WorkersFail(MiraQueueError):
@@ -31,6 +35,8 @@ class Fleet:
         self._say = say
         self._workers: list[tuple[subprocess.Popen[bytes], float]] = []
         self._early_deaths = 0
+        #: Set when calls in flight are not to be waited for any longer: their jobs go back to the queue.
+        self.hurry = False
 
     def start(self) -> None:
         for _ in range(self._count):
@@ -55,7 +61,10 @@ class Fleet:
 
     def stop(self, grace: timedelta) -> None:
         """SIGTERM for all at once; what has not ended after the grace period is killed, and its jobs are rescued."""
-        stop_all([process for process, _ in self._workers], grace)
+        processes = [process for process, _ in self._workers]
+        if self.hurry:
+            _ask_to_end(processes)
+        stop_all(processes, grace)
         self._workers.clear()
 
     def _start_one(self) -> None:
@@ -67,3 +76,14 @@ class Fleet:
     def _tail(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(line[:300] for line in lines[-5:])
+
+
+def _ask_to_end(processes: list[subprocess.Popen[bytes]]) -> None:
+    """A first SIGTERM, so that the one of `stop_all` is the second, which a worker takes as: at once."""
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + BETWEEN_SIGNALS_S
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))

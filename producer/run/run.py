@@ -26,7 +26,7 @@ from producer.run.lines import InputError
 from producer.run.loop import End, RunLoop, unanswered_lines
 from producer.run.output import LineFile
 from producer.run.plan import Check, read_answers, read_input
-from producer.run.progress import Display, duration, make_display
+from producer.run.progress import duration, make_display
 from producer.run.tally import Tally
 from producer.run.window import Window
 
@@ -77,7 +77,7 @@ class RunResult:
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
     """Beside the input; simulated answers never share a file with real ones."""
     stem = input_path.name.removesuffix(".jsonl") + (".simulated" if simulate else "")
-    return input_path.with_name(f"{stem}.answers.jsonl"), input_path.with_name(f"{stem}.errors.jsonl")
+    return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -135,11 +135,14 @@ def _send(
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     account = account_name(settings.api_base, key)
     lines = unanswered_lines(options.input, check, index)
-    with _interrupts(display) as (interrupted, hurry), display:
+    with _interrupts() as (interrupted, hurry), display:
         loop = RunLoop(window, lines, tally, display, lambda: queue.ledger.gate_wait(account), fleet.tend, interrupted)
         end = loop.run()
+        if end is End.INTERRUPTED:
+            display.say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
         if end is not End.COMPLETE:
             loop.drain(settings.grace, hurry)
+            fleet.hurry = bool(window.open)
     window.close()
     return end, str(window.account_error.to_error()) if window.account_error else ""
 
@@ -218,16 +221,13 @@ def _check_paths(options: RunOptions) -> None:
 
 
 @contextmanager
-def _interrupts(display: Display) -> Iterator[tuple[threading.Event, threading.Event]]:
+def _interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
     """(interrupted, hurry): set by the first and by the second Ctrl-C or SIGTERM, instead of an exception anywhere."""
     interrupted, hurry = threading.Event(), threading.Event()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
-            hurry.set()
-            return
-        interrupted.set()
-        display.say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
+        # No word from here: the signal may have come in the middle of one.
+        (hurry if interrupted.is_set() else interrupted).set()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
