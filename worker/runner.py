@@ -215,7 +215,7 @@ class JobRunner:
                     retry_after_remark=retry_after.remark,
                 )
             case Faulty(fault=fault, may_be_billed=may_be_billed):
-                # A server's words may quote the prompt, which no log may hold; they are in the outcome. Ours may be here.
+                # A server's words may quote the prompt, which no log may hold; the outcome has them.
                 words = fault.detail[:200] if isinstance(answer, NoAnswer) else None
                 entry.warning("attempt", outcome="fault", code=fault.code, detail=words, may_be_billed=may_be_billed)
 
