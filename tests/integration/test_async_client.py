@@ -1,0 +1,136 @@
+"""The client for async views: the same jobs, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from mira_queue.contract.settings import Settings
+from producer import (
+    AsyncMiraQueue,
+    Failure,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobCancelled,
+    JobNotFound,
+    JobState,
+    MiraQueue,
+    ResultTimeout,
+)
+from tests.simulator_process import SimulatorProcess
+
+TIMEOUT_S = 60
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+View = Callable[[AsyncMiraQueue], Awaitable[Any]]
+
+
+def ask(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture
+def run(settings: Settings) -> Callable[[View], Any]:
+    """Runs an async view with a client of its own."""
+
+    async def serve(view: View) -> Any:
+        async with AsyncMiraQueue(settings) as queue:
+            return await view(queue)
+
+    return lambda view: asyncio.run(serve(view))
+
+
+def test_a_hundred_views_wait_at_once(run: Callable[[View], Any], simulator: SimulatorProcess) -> None:
+    async def one(queue: AsyncMiraQueue, number: int) -> str:
+        job = await queue.enqueue(ask(f"number {number}"), temperature=1)
+        return (await job.result(TIMEOUT_S)).text
+
+    async def view(queue: AsyncMiraQueue) -> list[str]:
+        return await asyncio.gather(*(one(queue, number) for number in range(100)))
+
+    assert run(view) == [f"Simulated answer to: number {number}" for number in range(100)]
+    assert simulator.stats()["calls"] == 100
+
+
+def test_while_a_view_waits_the_loop_goes_on(run: Callable[[View], Any]) -> None:
+    async def view(queue: AsyncMiraQueue) -> int:
+        job = await queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
+        waiting = asyncio.create_task(job.result(TIMEOUT_S))
+        turns = 0
+        while not waiting.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        await waiting
+        return turns
+
+    assert run(view) > 10
+
+
+def test_a_failure_is_raised_typed_and_retried_on_command(run: Callable[[View], Any]) -> None:
+    async def view(queue: AsyncMiraQueue) -> tuple[Any, ...]:
+        job = await queue.enqueue(ask("[[sim:402x1]] Hello"))
+        outcome = await job.outcome(TIMEOUT_S)
+        retried = await job.retry()
+        completion = await job.result(TIMEOUT_S)
+        return outcome, retried, completion.attempts, (await job.status()).state, await job.retry()
+
+    outcome, *rest = run(view)
+    assert isinstance(outcome, Failure)
+    assert outcome.code == "balance_used_up"
+    assert rest == [True, 1, JobState.SUCCEEDED, False]
+
+
+def test_a_job_that_has_not_ended_is_waited_for_or_not(run: Callable[[View], Any]) -> None:
+    async def view(queue: AsyncMiraQueue) -> str:
+        job = await queue.enqueue(ask("[[sim:slow=1]] Hello"))
+        for timeout in (0, 0.05):
+            with pytest.raises(ResultTimeout, match="it goes on"):
+                await job.result(timeout)
+        return (await job.result()).text
+
+    assert run(view).endswith("Hello")
+
+
+def test_many_requests_and_their_keys(run: Callable[[View], Any], simulator: SimulatorProcess) -> None:
+    async def view(queue: AsyncMiraQueue) -> tuple[list[str], list[str]]:
+        requests = [{"messages": ask(f"number {number}")} for number in range(5)]
+        keys = [f"order {number}" for number in range(5)]
+        first = await queue.enqueue_many(requests, keys=keys)
+        second = await queue.enqueue_many(requests, keys=keys)
+        for job in first:
+            await job.result(TIMEOUT_S)
+        with pytest.raises(IdempotencyConflict):
+            await queue.enqueue(ask("other"), key="order 0")
+        with pytest.raises(InvalidRequest, match="messages"):
+            await queue.enqueue([])
+        return [job.id for job in first], [job.id for job in second]
+
+    first, second = run(view)
+    assert first == second
+    assert simulator.stats()["calls"] == 5
+
+
+def test_cancelled_and_unknown_jobs_say_so(run: Callable[[View], Any]) -> None:
+    async def view(queue: AsyncMiraQueue) -> None:
+        job = await queue.enqueue(ask("[[sim:slow=1]] Hello"))
+        assert repr(job) == f"AsyncJob({job.id!r})"
+        assert await job.cancel()
+        with pytest.raises(JobCancelled):
+            await job.result(TIMEOUT_S)
+        with pytest.raises(JobNotFound):
+            await queue.job("nowhere").status()
+
+    run(view)
+
+
+def test_a_job_of_the_one_client_is_a_job_of_the_other(run: Callable[[View], Any], queue: MiraQueue) -> None:
+    job = queue.enqueue(ask("Hello"))
+
+    async def view(async_queue: AsyncMiraQueue) -> str:
+        return (await async_queue.job(job.id).result(TIMEOUT_S)).text
+
+    assert run(view) == job.result(0).text
