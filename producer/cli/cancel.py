@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mira_queue.contract.states import JobState
 from producer.cli import output
 from producer.cli.outcome import Json
 from producer.cli.status import Ids
@@ -24,7 +23,6 @@ def cancel(ids: Ids, as_json: Json = False) -> None:
         ids,
         Job.cancel,
         done="is cancelled",
-        refused=lambda state: "was cancelled before" if state is JobState.CANCELLED else f"had ended before: {state}",
-        fine=JobState.CANCELLED,
+        refused=lambda state: f"had ended before: {state}",
         as_json=as_json,
     )

@@ -19,10 +19,9 @@ def for_each(
     *,
     done: str,
     refused: Callable[[JobState], str],
-    fine: JobState | None = None,
     as_json: bool,
 ) -> None:
-    """`act` on each job; `done` and `refused` are what is said. Jobs already in state `fine` count as done.
+    """`act` on each job; `done` and `refused` are what is said.
 
     Raises typer.Exit when one of them could not be done; the others are.
     """
@@ -37,7 +36,7 @@ def for_each(
                 verdicts.append({"id": job_id, "done": False, "state": None})
                 output.error(str(error))
                 continue
-            verdicts.append({"id": job_id, "done": acted or state == fine, "state": state})
+            verdicts.append({"id": job_id, "done": acted, "state": state})
             output.error(f"job {job_id} {done if acted else refused(state)}")
     if as_json:
         output.json_data(verdicts)
