@@ -33,6 +33,8 @@ SAY_EVERY_S = 10.0
 # Blows do not come closer together than this: a process that never gets to start shows nothing.
 BLOW_EVERY_S = 1.0
 SERVER_LOOK_S = 1.0
+# Nothing of ours takes longer: not a lease, not a lost message, not a worker's start on a busy machine.
+STUCK_S = 120.0
 
 Say = Callable[[str], None]
 
@@ -147,10 +149,9 @@ class _Run:
         return self._witness.pending == 0
 
     def _is_hopeless(self) -> bool:
-        """Stock Celery loses jobs for good: nothing has ended for far longer than its redelivery takes."""
-        if isinstance(self._system, MiraQueueSystem) or not self._cast.producers_are_done:
-            return False
-        return time.monotonic() - self._witness.last_news_s > self._options.stock_patience_s
+        """No outcome has come for longer than any repair takes: what is missing now is lost."""
+        patience_s = STUCK_S if isinstance(self._system, MiraQueueSystem) else self._options.stock_patience_s
+        return time.monotonic() - self._witness.last_news_s > patience_s
 
     def _conclude(self, settled: bool, seconds: float) -> Score:
         self._say(self._progress(seconds))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import redis
+
+from mira_queue.contract import names
 from producer.processes import PARENT_PIPE, worker_command
 from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
@@ -44,6 +47,10 @@ class System(Protocol):
     def batch(self, *arguments: str) -> list[str]: ...
 
     def ended(self, record: Mapping[str, Any]) -> Ended: ...
+
+    def describe(self, client: redis.Redis, job_id: str) -> str:
+        """What the system itself knows of a job that has not ended, for whoever has to find out why."""
+        ...
 
 
 class MiraQueueSystem:
@@ -88,6 +95,17 @@ class MiraQueueSystem:
         # The arguments of a JobError: detail, status, attempts, unanswered calls, body.
         return Ended(False, f"{result['exc_type']}: {result['exc_message'][0]}", result["exc_message"][3])
 
+    def describe(self, client: redis.Redis, job_id: str) -> str:
+        fields = {name.decode(): value.decode() for name, value in client.hgetall(names.job_key(job_id)).items()}
+        fields = {name: value for name, value in fields.items() if name not in ("key", "outcome")}
+        entries = {
+            key: score
+            for key in (names.LEASED, names.WAITING, *(names.queued_key(lane) for lane in names.Lane))
+            if (score := client.zscore(key, job_id)) is not None
+        }
+        now_s, _ = client.time()
+        return f"{fields or 'no job hash'}, entries {entries or 'none'}, server's clock {now_s}"
+
 
 class StockSystem:
     """Celery as its documentation sets it up for tasks that must not be lost; see stock/app.py."""
@@ -121,3 +139,6 @@ class StockSystem:
         if record["status"] == "SUCCESS":
             return Ended(True, result["choices"][0]["message"]["content"], 0)
         return Ended(False, str(result)[:200], 0)
+
+    def describe(self, client: redis.Redis, job_id: str) -> str:
+        return f"{client.hlen('unacked')} messages unacknowledged, {client.llen('celery')} in the queue"

@@ -25,10 +25,13 @@ class Remarks:
     lines: list[str] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
 
+    def has_room(self, kind: str) -> bool:
+        return self._counts[kind] < MOST_REMARKS
+
     def add(self, kind: str, text: str) -> None:
-        self._counts[kind] += 1
-        if self._counts[kind] <= MOST_REMARKS:
+        if self.has_room(kind):
             self.lines.append(f"{kind}: {text}")
+        self._counts[kind] += 1
 
 
 @dataclass(slots=True)
@@ -82,7 +85,8 @@ def add_outcomes(
         job = workload.job(options.seed, numbers[job_id])
         if record is None:
             found.lost += 1
-            remarks.add("lost", f"job {job.number}, {job_id}, calls: {seen_calls.get(job.content)}")
+            known = system.describe(witness.client, job_id) if remarks.has_room("lost") else ""
+            remarks.add("lost", f"job {job.number}, {job_id}, calls: {seen_calls.get(job.content)}; {known}")
             continue
         ended = system.ended(record)
         if ended.succeeded != job.succeeds or (ended.succeeded and not _answers(ended.text, job)):

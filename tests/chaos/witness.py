@@ -28,7 +28,7 @@ class Witness:
 
     def __init__(self, url: str) -> None:
         self._url = url.replace("redis+socket://", "unix://", 1)
-        self._client = redis.Redis.from_url(self._url, socket_timeout=10)
+        self.client = redis.Redis.from_url(self._url, socket_timeout=10)
         self._seen: dict[str, bytes] = {}
         self._pending: dict[str, None] = {}
         self.doubled: set[str] = set()
@@ -85,11 +85,11 @@ class Witness:
         """Each job's outcome as it stands in the end; None: it has none. Compared with what was seen before."""
         for start in range(0, len(job_ids), CHUNK):
             part = job_ids[start : start + CHUNK]
-            for job_id, record in zip(part, self._client.mget([PREFIX + job_id for job_id in part]), strict=True):
+            for job_id, record in zip(part, self.client.mget([PREFIX + job_id for job_id in part]), strict=True):
                 yield job_id, None if record is None else self.note(job_id, record)
 
     def _listen(self) -> None:
-        with self._client.pubsub() as channel:
+        with self.client.pubsub() as channel:
             channel.psubscribe(PREFIX + "*")
             while not self._stopped.is_set():
                 message = channel.get_message(timeout=0.5)

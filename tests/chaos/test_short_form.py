@@ -1,0 +1,50 @@
+"""The short form of `make chaos`: about a minute of it, with every kind of blow."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos import schedule
+from tests.chaos.driver import run_chaos
+from tests.chaos.options import ChaosOptions
+from tests.chaos.scorecard import Score
+from tests.chaos.system import MiraQueueSystem
+
+OPTIONS = ChaosOptions(jobs=2_000, kills=15, seed=20_261, minutes=6)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(480)
+def test_nothing_is_lost_or_doubled_while_everything_is_killed() -> None:
+    said: list[str] = []
+    score = run_chaos(OPTIONS, MiraQueueSystem(), said.append)
+    assert score.is_clean, _why(score, said)
+    assert score.value("single jobs accepted") == OPTIONS.single_jobs
+    assert score.value("kills") >= OPTIONS.kills // 2
+    assert score.value("  SIGKILL server") >= 1
+
+
+def _why(score: Score, said: list[str]) -> str:
+    bad = [f"{measure.name}: {measure.value}, allowed {measure.most}" for measure in score.measures if measure.is_bad]
+    return "\n".join([*bad, *score.remarks, *said])
+
+
+def test_the_same_seed_makes_the_same_plan_and_another_one_another() -> None:
+    plans = [schedule.plan(seed, 300, server=True, batches=True) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1] != plans[2]
+
+
+@pytest.mark.parametrize("kills", [0, 1, 3, 15, 300])
+def test_a_plan_has_as_many_kills_as_it_was_asked_for(kills: int) -> None:
+    events = schedule.plan(1, kills, server=True, batches=True)
+    assert sum(event.blow.is_kill for event in events) == kills
+    assert [event.at for event in events] == sorted(event.at for event in events)
+
+
+def test_a_server_that_is_not_ours_is_never_killed() -> None:
+    events = schedule.plan(1, 300, server=False, batches=False)
+    assert not {event.blow for event in events} & {
+        schedule.Blow.KILL_SERVER,
+        schedule.Blow.KILL_BATCH,
+        schedule.Blow.TERM_BATCH,
+    }

@@ -1,0 +1,68 @@
+"""The adding up finds what is wrong: a driver that sees nothing proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import workload
+from tests.chaos.journal import Journal, JournalReader
+from tests.chaos.options import ChaosOptions
+from tests.chaos.tally import Remarks, add_calls, add_lines
+from tests.chaos.witness import Witness
+
+OPTIONS = ChaosOptions(jobs=300, seed=3)
+
+
+def test_an_outcome_that_is_stored_again_is_seen() -> None:
+    witness = Witness("redis://127.0.0.1:1")
+    witness.accepted(["a", "b"])
+    witness.note("a", b'{"status": "RETRY"}')
+    assert witness.pending == 2
+    witness.note("a", b'{"status": "SUCCESS", "result": 1}')
+    witness.note("a", b'{"status": "SUCCESS", "result": 1}')
+    assert (witness.pending, witness.doubled) == (1, set())
+    witness.note("a", b'{"status": "SUCCESS", "result": 2}')
+    assert witness.doubled == {"a"}
+
+
+def test_missing_doubled_and_strange_lines_are_counted(tmp_path: Path) -> None:
+    answers, errors = tmp_path / "answers", tmp_path / "errors"
+    answers.write_text('{"custom_id": "line-1"}\n{"custom_id": "line-2"}\n{"custom_id": "line-9"}\n{"cust')
+    errors.write_text('{"custom_id": "line-2"}\n')
+    lines = add_lines(range(1, 4), [answers, errors, tmp_path / "absent"], Remarks())
+    assert (lines.wanted, lines.missing, lines.doubled, lines.strange) == (3, 1, 1, 2)
+
+
+def seen() -> dict[str, dict[str, int]]:
+    """What the simulator sees of a run in which nothing is repeated."""
+    jobs = [workload.job(OPTIONS.seed, number) for number in range(OPTIONS.jobs)]
+    return {job.content: {"calls": job.calls, "answered": int(job.succeeds)} for job in jobs}
+
+
+@pytest.mark.parametrize(
+    ("by_status", "extra", "repeated"), [({}, 0, 0), ({"429": 5}, 5, 0), ({}, 2, 2), ({"429": 5}, 6, 1)]
+)
+def test_calls_beyond_those_that_the_jobs_need_are_repeated_ones_and_refused_ones_are_not(
+    by_status: Mapping[str, int], extra: int, repeated: int
+) -> None:
+    calls = seen()
+    calls[workload.job(OPTIONS.seed, 0).content]["calls"] += extra
+    assert add_calls(OPTIONS, calls, by_status).repeated == repeated
+
+
+def test_every_job_of_a_run_is_enqueued_by_one_producer_or_stands_in_one_batch() -> None:
+    numbers = [number for producer in range(OPTIONS.producers) for number in workload.single_numbers(OPTIONS, producer)]
+    numbers += [number for batch in workload.batch_numbers(OPTIONS) for number in batch]
+    assert sorted(numbers) == list(range(OPTIONS.jobs))
+
+
+def test_a_journal_that_a_kill_cut_short_goes_on_on_a_new_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text("1 a\n2 b\n3")
+    journal = Journal(path)
+    assert journal.written == {1, 2}
+    journal.append(3, "c")
+    assert list(JournalReader(path).new()) == [(1, "a"), (2, "b"), (3, "c")]
