@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench chaos clean
+.PHONY: help install run test test-docker check format bench chaos clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer, or name it: make PYTHON=python3.12 run"; exit 2; }
@@ -27,6 +27,9 @@ run: $(STAMP) ## Answer the 100 example requests: on Mira when MIRA_API_KEY is s
 
 test: $(STAMP) ## Run all tests (embedded server, real workers, simulator; no service needed)
 	@$(BIN)/python -m pytest
+
+test-docker: $(STAMP) ## Test the compose stack on a Docker Engine (takes minutes)
+	@MIRA_TEST_DOCKER=1 $(BIN)/python -m pytest tests/docker -rs
 
 check: $(STAMP) ## Format, lint, types, import arrows
 	@$(BIN)/ruff format --check .

@@ -91,6 +91,9 @@ class Rescuer:
         while not self._stopping.wait(pause_s * random.uniform(0.5, 1.0)):
             try:
                 self.step()
+                if self._settings.health_file is not None:
+                    # Its age says: this worker lives, and reaches the server.
+                    self._settings.health_file.touch()
             except MiraQueueError as error:
                 self._log.warning("rescue_failed", error=str(error))
             except Exception:  # noqa: BLE001

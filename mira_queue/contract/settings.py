@@ -114,6 +114,10 @@ class Settings(BaseSettings):
         description="After SIGTERM, what calls in flight get to finish before their jobs go back to the queue.",
     )
 
+    health_file: Path | None = Field(
+        None, description="A file that a worker touches at every look for stranded jobs: for a container's health check."
+    )
+
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
