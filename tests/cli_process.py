@@ -1,17 +1,26 @@
-"""The real `mira-queue` as a process for tests: run to its end, or started and ended by signals."""
+"""`mira-queue` for tests: as a process, run to its end or ended by signals; or, for many calls, in this process."""
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from producer.cli import main
 from tests.queue_process import QUICK, environment
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "mira-queue")
 PATIENCE_S = 60.0
+
+# A command in this process: its arguments, and its standard input as `stdin`; exit code, standard output and error.
+Call = Callable[..., tuple[int, str, str]]
 
 
 class Ended(subprocess.CompletedProcess[str]):
@@ -71,3 +80,17 @@ class Cli:
 
     def _environment(self, settings: dict[str, Any]) -> dict[str, str]:
         return environment(**{**QUICK, **self.settings, **settings})
+
+
+def call_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """The console script without the most of a second that Python needs to start; settings are the environment's."""
+
+    def call(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mira-queue", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    return call

@@ -28,7 +28,7 @@ NOT_MIRA = "http://127.0.0.1:1/v1"
 def test_nothing_is_wrong_where_everything_is_there(
     short_folder: Path, tmp_path: Path, simulator: SimulatorProcess
 ) -> None:
-    own = {"state_dir": short_folder / "doctor", "api_base": simulator.url}
+    own: dict[str, Any] = {"state_dir": short_folder / "doctor", "api_base": simulator.url}
     with WorkerProcess.start(tmp_path, **own) as worker:
         well = Cli(tmp_path, **own)("doctor")
         worker.stop()

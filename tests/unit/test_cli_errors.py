@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 
-from producer.cli import main, status
-
-# Exit code, standard output, standard error.
-Ended = tuple[int, str, str]
-Call = Callable[..., Ended]
+from producer.cli import status
+from tests.cli_process import Call, call_in_process
 
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """The console script, in this process: `call("status", "x")`."""
+    """The console script, in this process and an empty folder: `call("status", "x")`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MIRA_STATE_DIR", str(tmp_path / "state"))
-
-    def run(*arguments: str, stdin: str = "") -> Ended:
-        monkeypatch.setattr(sys, "argv", ["mira-queue", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+    return call_in_process(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +95,23 @@ def test_ctrl_c_is_130_and_says_nothing(call: Call, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(status, "MiraQueue", interrupted)
 
     assert call("status", "x") == (130, "", "")
+
+
+def test_config_shows_every_setting_with_its_source_and_no_secret(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("MIRA_MODEL=from-file\n")
+    monkeypatch.setenv("MIRA_REDIS_URL", "redis://:hush@127.0.0.1:1/0")
+    monkeypatch.setenv("MIRA_API_KEY", "sk-mira-" + "0" * 36 + "beef")
+    _, text, _ = call("config", "--json")
+    code, table, _ = call("config")
+    settings = {entry["variable"]: entry for entry in orjson.loads(text)}
+
+    assert code == 0
+    assert (settings["MIRA_MODEL"]["value"], settings["MIRA_MODEL"]["source"]) == ("from-file", ".env")
+    assert settings["MIRA_API_KEY"]["value"] == "sk-mira-…beef"
+    assert settings["MIRA_REDIS_URL"]["value"] == "redis://:***@127.0.0.1:1/0"
+    assert settings["MIRA_GRACE"]["source"] == "default"
+    assert "hush" not in text + table
+    assert "MIRA_MODEL\tfrom-file\t.env\t" in table
 
 
 def test_the_version_is_printed(call: Call) -> None:
