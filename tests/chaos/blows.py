@@ -17,6 +17,8 @@ from tests.simulator_process import SimulatorProcess
 
 # An event that finds nobody to hit waits so long for somebody, and then hits a worker, whatever it does.
 PATIENCE_S = 10.0
+# Share of all slots that must be in a call before a worker is hit: so that it is hit in the middle of calls.
+LEAST_BUSY = 0.2
 # The simulator hears of a dead client when the kernel closes its connections.
 HEARD_AFTER_S = 0.1
 LONGEST_RESTART_S = 1.0
@@ -73,7 +75,8 @@ class Striker:
         match blow:
             case Blow.KILL_WORKER | Blow.TERM_WORKER | Blow.STOP_WORKER:
                 victims = cast.at_work(cast.workers, grown_up=not impatient)
-                if not victims or (in_flight == 0 and not impatient):
+                busy = len(cast.workers) * self._options.concurrency * LEAST_BUSY
+                if not victims or (in_flight < busy and not impatient):
                     return False
                 victim = victims[int(pick * len(victims))]
                 self._hit_worker(blow, victim, pick)

@@ -24,7 +24,7 @@ from tests.chaos.report import report
 from tests.chaos.rollcall import call_the_roll
 from tests.chaos.scorecard import Measure, Score
 from tests.chaos.system import MiraQueueSystem, System
-from tests.chaos.witness import Witness
+from tests.chaos.witness import Witness, client_url
 from tests.simulator_process import SimulatorProcess
 
 TICK_S = 0.05
@@ -204,7 +204,7 @@ def _server(options: ChaosOptions, folder: Path) -> Iterator[tuple[EmbeddedServe
         with server as url:
             yield server, url
         return
-    with redis.Redis.from_url(options.redis_url) as client:
+    with redis.Redis.from_url(client_url(options.redis_url)) as client:
         if count := client.dbsize():
             raise NotEmpty(f"the server holds {count} keys: chaos needs an empty one")
         try:

@@ -13,6 +13,7 @@ import redis
 from tests.chaos import workload
 from tests.chaos.child import end_with_driver
 from tests.chaos.journal import Journal
+from tests.chaos.witness import client_url
 
 # After an error the same job is enqueued again, with the same key, as a web app's client would.
 AGAIN_S = 0.2
@@ -33,7 +34,7 @@ def produce(enqueue: Enqueue, redis_url: str, queues: Sequence[str], arguments: 
     """
     told = _parser().parse_args(arguments)
     end_with_driver()
-    client = redis.Redis.from_url(redis_url.replace("redis+socket://", "unix://", 1), socket_timeout=5)
+    client = redis.Redis.from_url(client_url(redis_url), socket_timeout=5)
     journal = Journal(told.journal)
     numbers = [number for number in range(told.first, told.end, told.step) if number not in journal.written]
     for count, number in enumerate(numbers):

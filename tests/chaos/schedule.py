@@ -25,15 +25,15 @@ class Blow(StrEnum):
         return self not in (Blow.OUTAGE, Blow.LIMIT)
 
 
-# Shares of all kills. 300 of them make 126 SIGKILLs of workers and 36 of the server.
+# Shares of all kills. 300 of them make 138 SIGKILLs of workers and 30 of the server.
 _SHARES = {
-    Blow.KILL_WORKER: 0.42,
+    Blow.KILL_WORKER: 0.45,
     Blow.TERM_WORKER: 0.10,
     Blow.STOP_WORKER: 0.10,
-    Blow.KILL_PRODUCER: 0.12,
+    Blow.KILL_PRODUCER: 0.11,
     Blow.KILL_BATCH: 0.10,
     Blow.TERM_BATCH: 0.04,
-    Blow.KILL_SERVER: 0.12,
+    Blow.KILL_SERVER: 0.10,
 }
 # An outage and a limit of the API for so many kills.
 _KILLS_PER_TROUBLE = 8
