@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     )
 
     health_file: Path | None = Field(
-        None, description="A file that a worker touches at every look for stranded jobs: for a container's health check."
+        None, description="A file that a worker touches at every look for stranded jobs, for health checks."
     )
 
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
