@@ -73,6 +73,11 @@ def create_app() -> FastAPI:
             return {"state": status.state, "text": outcome.text, "usage": outcome.usage}
         return JSONResponse({"state": status.state, "error": asdict(outcome)}, 502)
 
+    @app.delete("/questions/{job_id}")
+    async def cancel(job_id: str, request: Request) -> dict[str, bool]:
+        queue: AsyncMiraQueue = request.app.state.queue
+        return {"cancelled": await queue.job(job_id).cancel()}
+
     @app.post("/quick-questions")
     async def ask_and_wait(question: Question, request: Request) -> dict[str, Any]:
         """Waits up to 20 s without holding a thread; the job goes on when the caller has gone."""

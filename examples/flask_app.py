@@ -23,7 +23,8 @@ def create_app(queue: MiraQueue | None = None) -> Flask:
 
     @app.post("/questions")
     def ask() -> Any:
-        text = (request.get_json(silent=True) or {}).get("text", "")
+        body = request.get_json(silent=True)
+        text = body.get("text") if isinstance(body, dict) else None
         # A client that repeats its request after a time-out gets the same job, and is billed once.
         key = request.headers.get("Idempotency-Key")
         job = jobs.enqueue([{"role": "user", "content": text}], key=key)
