@@ -63,10 +63,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not sys.stdout.isatty():
         data("\n".join("\t".join(one_line(cell) for cell in row) for row in [columns, *rows]))
         return
-    drawn = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    # A narrow terminal has no room for columns in which nothing stands.
+    wanted = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    for place in wanted:
+        # The first column is what is copied from a table: an id, a variable's name.
+        drawn.add_column(columns[place], no_wrap=place == 0, overflow="fold")
     for row in rows:
-        # Text, not markup: a cell may hold brackets. Ids are copied, so they are never cut.
-        drawn.add_row(*(Text(cell.translate(_CONTROLS), overflow="fold") for cell in row))
+        # Text, not markup: a cell may hold brackets.
+        drawn.add_row(*(Text(row[place].translate(_CONTROLS)) for place in wanted))
     Console().print(drawn)
 
 
