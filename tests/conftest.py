@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
@@ -42,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
         ours = name.startswith("MIRA_") and not name.startswith("MIRA_TEST_")
         if ours or name.lower() in PROXY_VARIABLES:
             del os.environ[name]
+    # How long an example takes says something of the machine, and nothing of the code.
+    hypothesis.settings.register_profile(
+        "tests", deadline=None, max_examples=60, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True, scope="session")
