@@ -7,6 +7,10 @@ from typing import Any
 import orjson
 
 
+# Some servers repeat these in every fragment.
+_SAID_ONCE = frozenset({"role", "id", "type", "name"})
+
+
 class BrokenStream(ValueError):
     """The stream ended without its end, or holds what is no chunk of a completion."""
 
@@ -59,13 +63,37 @@ def _add_delta(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None
         raise BrokenStream("the stream holds a choice whose index is no number")
     empty = {"index": index, "message": {"role": "assistant", "content": ""}, "finish_reason": None}
     choice = choices.setdefault(index, empty)
-    delta = part.get("delta")
-    if isinstance(delta, dict):
-        message = choice["message"]
-        for name, value in delta.items():
-            before = message.get(name)
-            goes_on = name != "role" and isinstance(value, str | list) and type(before) is type(value)
-            if value is not None:
-                message[name] = before + value if goes_on else value
+    if isinstance(part.get("delta"), dict):
+        _join(choice["message"], part["delta"])
     if part.get("finish_reason"):
         choice["finish_reason"] = part["finish_reason"]
+
+
+def _join(whole: dict[str, Any], fragment: dict[str, Any]) -> None:
+    """Add a fragment to what is there: text goes on, objects are joined name by name, lists item by item."""
+    for name, value in fragment.items():
+        before = whole.get(name)
+        if isinstance(before, str) and isinstance(value, str):
+            whole[name] = before if name in _SAID_ONCE and before else before + value
+        elif isinstance(before, dict) and isinstance(value, dict):
+            _join(before, value)
+        elif isinstance(value, list) and all(isinstance(item, dict) and "index" in item for item in value):
+            whole[name] = _joined_items(before if isinstance(before, list) else [], value)
+        elif isinstance(before, list) and isinstance(value, list):
+            whole[name] = before + value
+        elif value is not None:
+            whole[name] = value
+
+
+def _joined_items(before: list[Any], fragments: list[dict[str, Any]]) -> list[Any]:
+    """Parts of tool calls belong to the call with the same index."""
+    items = list(before)
+    for fragment in fragments:
+        known = next(
+            (item for item in items if isinstance(item, dict) and item.get("index") == fragment["index"]), None
+        )
+        if known is None:
+            items.append(dict(fragment))
+        else:
+            _join(known, fragment)
+    return items

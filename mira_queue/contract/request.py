@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -130,11 +131,14 @@ def _check_numbers(whole: Mapping[str, Any], limits: RequestLimits) -> None:
 
 
 def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> None:
-    """Null bytes and nesting, anywhere in the body. The body itself is level 1."""
+    """Null bytes, nesting and odd numbers, anywhere in the body. The body itself is level 1."""
     if isinstance(value, str):
         if not limits.null_bytes_allowed and "\0" in value:
             _refuse(field, "contains a null byte")
         return
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no such number; it would be sent as null.
+        _refuse(field, f"{value} is no number in JSON")
     if isinstance(value, Mapping):
         _check_depth(field, depth, limits)
         for key, item in value.items():

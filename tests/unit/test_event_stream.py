@@ -113,3 +113,25 @@ def test_the_content_type_is_read_without_its_parameters() -> None:
     assert is_event_stream("Text/Event-Stream; charset=utf-8")
     assert not is_event_stream("application/json")
     assert not is_event_stream("")
+
+
+def test_the_parts_of_a_tool_call_are_put_together_by_its_index() -> None:
+    def calls(*parts: dict[str, Any]) -> bytes:
+        return event({"choices": [{"index": 0, "delta": {"tool_calls": list(parts)}}]})
+
+    body = b"".join(
+        [
+            calls({"index": 0, "id": "call-1", "type": "function", "function": {"name": "add", "arguments": ""}}),
+            calls({"index": 0, "id": "call-1", "type": "function", "function": {"arguments": '{"a": '}}),
+            calls({"index": 1, "id": "call-2", "function": {"name": "now", "arguments": "{}"}}),
+            calls({"index": 0, "function": {"arguments": "1}"}}),
+            DONE,
+        ]
+    )
+
+    first, second = assemble(body)["choices"][0]["message"]["tool_calls"]
+
+    assert first == {
+        "index": 0, "id": "call-1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}
+    }  # fmt: skip
+    assert second == {"index": 1, "id": "call-2", "function": {"name": "now", "arguments": "{}"}}

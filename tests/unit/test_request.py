@@ -254,3 +254,9 @@ def test_lifted_limits_let_other_servers_decide() -> None:
 def test_the_setting_names_its_limits() -> None:
     assert limits_named("mira") is MIRA_LIMITS
     assert limits_named("none") is NO_LIMITS
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_json_has_not_is_refused_not_sent_as_null(number: float) -> None:
+    with pytest.raises(InvalidRequest, match=r"logit_bias\.a: .* is no number in JSON"):
+        checked(messages=[HELLO], logit_bias={"a": number})
