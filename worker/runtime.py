@@ -14,11 +14,12 @@ from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
-from mira_queue.ledger.connection import WORKER_PATIENCE, connect
+from mira_queue.ledger.connection import FOR_EVER, connect
 from mira_queue.ledger.ledger import Ledger
 from worker.gate import Gate
 from worker.leases import LeaseKeeper
 from worker.mira_client import MiraClient
+from worker.outage import OutageLog
 from worker.rescue import Rescuer
 from worker.runner import JobRunner, ResultStore
 
@@ -27,6 +28,8 @@ Send = Callable[[list[str]], None]
 # A worker that stops listening is still waited for by the server until its last look into the queue (the transport's
 # BRPOP, a second) is over. A message sent sooner may be handed to this very process, and would end with it.
 LAST_LOOK_S = 1.5
+# How long giving back may take when the grace is over.
+LAST_WORDS_S = 3.0
 
 
 class Runtime:
@@ -42,7 +45,9 @@ class Runtime:
         if crash_points.armed:
             self.log.warning("crash_armed", crash_at=settings.crash_at)
         ledger = Ledger(
-            connect(redis_url, WORKER_PATIENCE), result_ttl=settings.result_ttl, keeps_results=results is None
+            connect(redis_url, FOR_EVER, OutageLog(self.log).tell),
+            result_ttl=settings.result_ttl,
+            keeps_results=results is None,
         )
         self.ledger = ledger
         self.leases = LeaseKeeper(ledger, settings.lease, self.log)
@@ -74,9 +79,12 @@ class Runtime:
         self.rescuer.start()
 
     def stop(self, exit_now: Callable[[], None]) -> None:
-        """SIGTERM: jobs that wait go back at once; calls in flight get the grace period, then `exit_now` is called."""
+        """SIGTERM: jobs that wait go back at once; calls in flight get the grace period, then `exit_now` is called.
+
+        Said again, the grace is over. Called in a signal's handler: whatever may need a lock is left to a thread.
+        """
         if self.stopping.is_set():
-            self._give_all_back(exit_now)
+            threading.Thread(target=self._give_all_back, args=(exit_now,), daemon=True).start()
             return
         self._deaf_at_s = time.monotonic() + LAST_LOOK_S
         self.stopping.set()
@@ -89,6 +97,10 @@ class Runtime:
         """What could not finish goes back unharmed: no attempt charged, its call counted as perhaps billed."""
         time.sleep(max(0.0, self._deaf_at_s - time.monotonic()))
         held = self.leases.held()
+        # Without a server nothing can be given back; its leases pass, and the end of the grace is still the end.
+        exit_at_last = threading.Timer(LAST_WORDS_S, exit_now)
+        exit_at_last.daemon = True
+        exit_at_last.start()
         try:
             self._send([lease.job_id for lease in held if self.ledger.give_back(lease)])
             self.log.warning("gave_back", jobs=len(held))

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from celery import Celery, Task, bootsteps, signals
+from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
 from mira_queue.contract.celery_config import stores_results_itself
@@ -40,6 +41,17 @@ class AfterFault(Again):
     """A server fault or a broken connection: exponential backoff with jitter."""
 
 
+class JobMessage(Request):  # type: ignore[misc]
+    """A message that a worker holds.
+
+    Celery logs an acknowledgement that failed, and the transport goes on counting its message as held: after some
+    broken connections so many are "held" that the worker takes no more. Handed no errors to swallow, it connects anew.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "connection_errors": ()})
+
+
 class JobTask(Task):  # type: ignore[misc]
     """A job's task. The ledger counts attempts and the backoff policy says when; Celery carries the message."""
 
@@ -47,6 +59,7 @@ class JobTask(Task):  # type: ignore[misc]
     # Endless for Celery: waiting is not failing, and what may fail is counted in the ledger, where a crash keeps it.
     max_retries = None
     ignore_result = True
+    Request = "worker.tasks:JobMessage"
 
     def retry(self, *args: Any, exc: Exception | None = None, countdown: float | None = None, **options: Any) -> Any:
         """Celery's retry, with our countdown: its own backoff knows whole seconds only, and forgets in a crash."""

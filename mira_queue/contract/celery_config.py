@@ -37,13 +37,24 @@ def celery_options(settings: Settings, redis_url: str) -> dict[str, Any]:
         "broker_transport_options": {
             "visibility_timeout": int(VISIBILITY_TIMEOUT.total_seconds()),
             "socket_keepalive": not url.startswith("redis+socket"),
-            "health_check_interval": 10,
+            # A connection may die without a word (a firewall forgets it): without these a publish, and with it a web
+            # request, would wait on it for ever, and a worker would stop consuming for most of a minute.
+            # Not retry_on_timeout: it would mend a broken pub/sub connection inside the event loop, and then wait there
+            # for its next message: the worker would consume no more.
+            "socket_timeout": 4,
+            "socket_connect_timeout": 3,
+            "health_check_interval": 5,
         },
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A server that refuses writes (no memory, no disk, a replica) is no reason for a worker to end.
+        "broker_channel_error_retry": True,
         # A web request must not hang on a dead server: about two seconds, then a clear error. The job is safe by then.
         "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1},
         "result_backend": backend,
+        "redis_socket_timeout": 4.0,
+        "redis_socket_connect_timeout": 3.0,
+        "redis_retry_on_timeout": True,
         "result_expires": settings.result_ttl,
         # Without it every thread of a worker opens its own connections to the result backend.
         "result_backend_thread_safe": True,

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 import orjson
 import redis
 from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
@@ -444,12 +445,18 @@ class Ledger:
     def _run_many(self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         if not calls:
             return []
-        script = self._scripts[verb]
         with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for keys, args in calls:
-                script(keys=keys, args=args, client=pipeline)
-            return pipeline.execute()
+            try:
+                return self._pipelined(self._scripts[verb], calls)
+            except NoScriptError:
+                # The server was started anew between the look for the script and its use.
+                return self._pipelined(self._scripts[verb], calls)
+
+    def _pipelined(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, args in calls:
+            script(keys=keys, args=args, client=pipeline)
+        return pipeline.execute()
 
 
 def cancelled(status: JobStatus) -> Failure:
