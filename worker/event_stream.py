@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-
 # Some servers repeat these in every fragment.
 _SAID_ONCE = frozenset({"role", "id", "type", "name"})
 
