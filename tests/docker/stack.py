@@ -57,7 +57,7 @@ class Stack:
         self._environment = own | {
             "REDIS_PASSWORD": PASSWORD,
             "REDIS_PORT": str(self.redis_port),
-            "MIRA_QUEUE_TAG": "test",
+            "IMAGE_TAG": "test",
             "MIRA_API_KEY": API_KEY,
             "MIRA_API_BASE": "http://simulator:8080/v1",
             **_base_images(),
