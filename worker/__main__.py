@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     from worker.app import app  # noqa: PLC0415
 
     # Gossip and mingle are talk between workers that nothing here needs, and cost a slow start.
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--quiet", *arguments])
+    app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments])
 
 
 if __name__ == "__main__":
