@@ -55,6 +55,11 @@ class Gate:
             self._stopping.wait(min(permit.wait_ms / 1000, LONGEST_SLEEP_S))
         return None
 
+    def caller_gone(self, job_id: str) -> None:
+        """This job's call will bring no answer; if it was the probe, the next call is."""
+        if self._ledger.free_probe(self._account, job_id):
+            self._log.info("probe_lost", account=self._account, job_id=job_id)
+
     def refused(self, wait: timedelta) -> None:
         """The API said to wait: so does everybody who uses this account."""
         closed = self._ledger.close_gate(self._account, wait + MARGIN)

@@ -19,6 +19,7 @@ from mira_queue.contract.errors import MiraQueueError, Poison
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Lease, Ledger
+from worker.gate import Gate
 from worker.leases import BEATS_PER_LEASE
 from worker.runner import JobRunner
 from worker.taken_out import TakenOut
@@ -34,6 +35,7 @@ class Rescuer:
         self,
         settings: Settings,
         ledger: Ledger,
+        gate: Gate,
         runner: JobRunner,
         send: Callable[[list[str]], None],
         stopping: threading.Event,
@@ -42,6 +44,7 @@ class Rescuer:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._gate = gate
         self._runner = runner
         self._send = send
         self._stopping = stopping
@@ -72,6 +75,9 @@ class Rescuer:
         """
         began_s = time.monotonic()
         expired = self._ledger.expired_leases(MOST)
+        if expired:
+            # It may have answered, and refused to write.
+            self._ledger.wait_until_writable()
         now_s = time.monotonic()
         if now_s - began_s > self._settings.lease.total_seconds() / BEATS_PER_LEASE:
             self._lenient_until_s = now_s + self._settings.lease.total_seconds()
@@ -96,8 +102,11 @@ class Rescuer:
                 f"its worker died {taken.crashes} times in the middle of it (MIRA_MAX_CRASHES); "
                 "look at the workers' logs and memory before you retry it"
             )
+            self._gate.caller_gone(job_id)
             self._runner.finish_as(taken, Poison(detail, None, taken.attempts, taken.unanswered_calls))
             return False
+        if taken:
+            self._gate.caller_gone(job_id)
         return taken
 
     def _run(self) -> None:

@@ -52,7 +52,7 @@ class Runtime:
         self.ledger = ledger
         self.leases = LeaseKeeper(ledger, settings.lease, self.log)
         key = settings.api_key
-        gate = Gate(
+        self.gate = Gate(
             ledger,
             account_name(settings.api_base, key.get_secret_value() if key else ""),
             # A probe's worker may die: the next one probes when its call must have ended.
@@ -69,9 +69,9 @@ class Runtime:
             connections=settings.concurrency,
         )
         self.runner = JobRunner(
-            settings, ledger, gate, self.leases, client or None, results, self.stopping, self.log, crash_points
+            settings, ledger, self.gate, self.leases, client or None, results, self.stopping, self.log, crash_points
         )
-        self.rescuer = Rescuer(settings, ledger, self.runner, send, self.stopping, self.log, crash_points)
+        self.rescuer = Rescuer(settings, ledger, self.gate, self.runner, send, self.stopping, self.log, crash_points)
 
     def start(self) -> None:
         """Heartbeat and rescue."""
@@ -102,7 +102,10 @@ class Runtime:
         exit_at_last.daemon = True
         exit_at_last.start()
         try:
-            self._send([lease.job_id for lease in held if self.ledger.give_back(lease)])
+            given = [lease.job_id for lease in held if self.ledger.give_back(lease)]
+            for job_id in given:
+                self.gate.caller_gone(job_id)
+            self._send(given)
             self.log.warning("gave_back", jobs=len(held))
         except QueueUnavailable as error:
             self.log.warning("give_back_failed", jobs=len(held), error=str(error))

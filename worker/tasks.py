@@ -9,7 +9,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
@@ -52,6 +54,22 @@ class JobMessage(Request):  # type: ignore[misc]
         super().__init__(*args, **{**options, "connection_errors": ()})
 
 
+class JobConsumer(Consumer):  # type: ignore[misc]
+    """Listens to the queue."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Let a broken connection go; whatever goes wrong with that, go on to the next one.
+
+        Celery 5.7 closes a connection that it has emptied before. With messages held, and the server away, kombu then
+        stumbles over what is not there (AttributeError), and the worker would end.
+        """
+        try:
+            super().on_connection_error_after_connected(exc)
+        except Exception as error:  # noqa: BLE001
+            self.connection = None
+            structlog.get_logger("mira_queue.worker").warning("connection_dropped", error=repr(error))
+
+
 class JobTask(Task):  # type: ignore[misc]
     """A job's task. The ledger counts attempts and the backoff policy says when; Celery carries the message."""
 
@@ -72,6 +90,7 @@ class JobTask(Task):  # type: ignore[misc]
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
     """Give the application its task and its worker the runtime; `on_exit` is called last, when the grace has passed."""
     life = WorkerLife(app, settings, redis_url, on_exit)
+    app.conf.worker_consumer = JobConsumer
 
     @app.task(bind=True, base=JobTask, name=TASK)  # type: ignore[untyped-decorator]
     def run_job(self: JobTask, job_id: str) -> None:

@@ -28,7 +28,7 @@ from mira_queue.ledger.connection import translated_errors
 
 VERBS = (
     "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back",
-    "rescue", "resend", "cancel", "retry", "forget", "close_gate",
+    "rescue", "resend", "cancel", "retry", "forget", "close_gate", "free_probe",
 )  # fmt: skip
 
 
@@ -281,6 +281,10 @@ class Ledger:
         with translated_errors():
             self._client.delete(names.probe_key(account))
 
+    def free_probe(self, account: str, job_id: str) -> bool:
+        """True: this job's call was the probe, and will bring no answer; the next call goes in its place."""
+        return bool(self._run("free_probe", [names.probe_key(account)], [names.job_key(job_id)]))
+
     def gate_wait(self, account: str) -> timedelta:
         """How long the gate stays closed; zero when it is open."""
         with translated_errors():
@@ -360,6 +364,11 @@ class Ledger:
                 _text(item)
                 for item in self._client.zrange(names.LEASED, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
             ]
+
+    def wait_until_writable(self) -> None:
+        """Return when the server takes writes, within the client's patience."""
+        with translated_errors():
+            self._client.set(names.WRITE_CHECK, "1", px=1)
 
     def overdue(self, most: int) -> list[str]:
         """Jobs whose wait is over and for which no message came."""

@@ -199,7 +199,7 @@ def test_only_idle_jobs_are_cancelled_when_so_asked(ledger: Ledger) -> None:
 
 
 def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger, redis_client: redis.Redis) -> None:
-    dead = running(ledger, key="order 7", lease=PASSED)
+    dead = begun(ledger, key="order 7", lease=PASSED)
     assert ledger.rescue(dead.job_id, 3, LONG) is True
     held = claimed(ledger, dead.job_id)
     assert held.crashes == 1

@@ -79,17 +79,18 @@ def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> 
         assert begin(ledger, claimed(ledger, job_id, PASSED)) == "go"
         assert ledger.rescue(job_id, 3, LONG) is True
     last = claimed(ledger, job_id, PASSED)
+    assert begin(ledger, last) == "go"
 
     poison = ledger.rescue(job_id, 3, LONG)
 
     assert isinstance(poison, Lease)
-    assert (poison.crashes, poison.unanswered_calls, poison.key, poison.group) == (3, 2, "order 7", "a run")
+    assert (poison.crashes, poison.unanswered_calls, poison.key, poison.group) == (3, 3, "order 7", "a run")
     assert ledger.finish(last, COMPLETION) is False
     assert ledger.finish(poison, FAILURE) is True
 
 
 def test_a_rescuer_that_died_with_a_poisoned_job_is_followed_by_another(ledger: Ledger) -> None:
-    job_id = running(ledger, lease=PASSED).job_id
+    job_id = begun(ledger, lease=PASSED).job_id
     first = ledger.rescue(job_id, 1, PASSED)
 
     second = ledger.rescue(job_id, 1, LONG)
@@ -193,3 +194,25 @@ def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: L
 
     assert verdicts == ["probe", "wait", "wait", "wait", "wait"]
     assert [begin(ledger, held) for held in crowd[1:]] == ["go"] * 4
+
+
+def test_a_job_that_waited_for_the_gate_is_not_to_blame_for_its_workers_death(ledger: Ledger) -> None:
+    job_id = running(ledger, lease=PASSED).job_id
+
+    assert ledger.rescue(job_id, 1, LONG) is True
+
+    assert ledger.status(job_id).crashes == 0
+
+
+def test_the_probe_of_a_worker_that_is_gone_is_followed_by_another(ledger: Ledger) -> None:
+    account = "an-account"
+    ledger.close_gate(account, timedelta(milliseconds=1))
+    wait_until("the gate is open", lambda: not ledger.gate_wait(account))
+    dead, other = running(ledger), running(ledger)
+    assert (begin(ledger, dead), begin(ledger, other)) == ("probe", "wait")
+
+    assert ledger.free_probe(account, other.job_id) is False
+    assert ledger.free_probe(account, dead.job_id) is True
+
+    assert begin(ledger, other) == "probe"
+    assert ledger.free_probe(account, dead.job_id) is False

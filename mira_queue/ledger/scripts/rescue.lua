@@ -20,7 +20,8 @@ if job[3] then
 end
 redis.call('HDEL', KEYS[1], 'token', 'calling')
 local crashes = tonumber(redis.call('HGET', KEYS[1], 'crashes') or 0)
-if not job[8] then
+-- Only in the middle of its call can a job be what killed its worker; one that waited for the gate is innocent.
+if job[3] and not job[8] then
   crashes = redis.call('HINCRBY', KEYS[1], 'crashes', 1)
 end
 if crashes >= tonumber(ARGV[2]) and not job[8] then
