@@ -20,7 +20,9 @@ from mira_queue.contract.settings import Settings, load_settings
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
-from mira_queue.ledger.ledger import Ledger, NewJob, cancelled, new_job_id
+from mira_queue.ledger.jobs import cancelled
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import NewJob, new_job_id
 from mira_queue.ledger.server import QueueServer
 
 # The end of a job is announced; an announcement can be lost with a connection, so somebody looks this often anyway.

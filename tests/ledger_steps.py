@@ -11,7 +11,8 @@ from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.request import ChatRequest
-from mira_queue.ledger.ledger import Lease, Ledger, NewJob, new_job_id
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
 LONG = timedelta(hours=1)
 # A lease, or a wait, that has passed the moment it is given: no test needs to wait for one.

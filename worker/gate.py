@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.ledger.ledger import Lease, Ledger
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 
 # While a probe is out, others look this often whether it has come back.
 PROBE_POLL = timedelta(milliseconds=200)

@@ -8,7 +8,8 @@ from datetime import timedelta
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.ledger import Lease, Ledger
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 
 # Two heartbeats may be late or lost before the lease is.
 BEATS_PER_LEASE = 3

@@ -18,7 +18,8 @@ from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import MiraQueueError, Poison
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
-from mira_queue.ledger.ledger import Lease, Ledger
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 from worker.gate import Gate
 from worker.leases import BEATS_PER_LEASE
 from worker.runner import JobRunner
@@ -74,10 +75,9 @@ class Rescuer:
         them what they hold, answers that were paid for among it.
         """
         began_s = time.monotonic()
+        # A server may answer, and refuse to write: then leases pass while it can be read.
+        self._ledger.wait_until_writable()
         expired = self._ledger.expired_leases(MOST)
-        if expired:
-            # It may have answered, and refused to write.
-            self._ledger.wait_until_writable()
         now_s = time.monotonic()
         if now_s - began_s > self._settings.lease.total_seconds() / BEATS_PER_LEASE:
             self._lenient_until_s = now_s + self._settings.lease.total_seconds()

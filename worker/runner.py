@@ -14,7 +14,8 @@ from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import InvalidKey, JobError, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.settings import Settings
-from mira_queue.ledger.ledger import Lease, Ledger, NothingToDo, SettledLease
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
 from worker.answers import Answered, Faulty, Limited, Meaning, Terminal, read_answer
 from worker.backoff import backoff
 from worker.gate import Gate, Pass

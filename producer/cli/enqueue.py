@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from mira_queue.ledger.ledger import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob, new_job_id
 from producer.cli import output
 from producer.cli.outcome import OUTCOME_CODES, Json, Timeout, Wait, show, wait_for
 from producer.client import MiraQueue

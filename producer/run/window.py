@@ -12,7 +12,7 @@ from typing import TypeGuard
 from mira_queue.contract.errors import Blame, JobCancelled, JobNotFound, QueueUnavailable, error_for_code
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.ledger import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob, new_job_id
 from producer.client import MiraQueue
 from producer.run.index import LineIndex
 from producer.run.lines import InputLine

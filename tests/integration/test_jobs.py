@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import redis
 
 from mira_queue.contract import names
 from producer import Failure, Job, MiraQueue
-from tests.ledger_steps import PASSED, claimed, new_job
+from tests.ledger_steps import begin, claimed, new_job
 from tests.queue_process import WorkerProcess
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
@@ -41,7 +43,7 @@ def test_a_job_that_kills_its_workers_ends_as_poison(
     (accepted,) = queue.ledger.accept([new_job()])
     # As two workers have left it that died, and a third that has just died.
     redis_client.hset(names.job_key(accepted.id), "crashes", 2)
-    claimed(queue.ledger, accepted.id, PASSED)
+    assert begin(queue.ledger, claimed(queue.ledger, accepted.id, timedelta(seconds=1))) == "go"
 
     job = queue.job(accepted.id)
     outcome = job.outcome(TIMEOUT_S)

@@ -11,7 +11,8 @@ import redis
 from mira_queue.contract import names
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.connection import connect
-from mira_queue.ledger.ledger import Lease, Ledger
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 from tests import redis_keys
 from tests.ledger_steps import (
     COMPLETION,

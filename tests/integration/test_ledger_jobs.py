@@ -14,7 +14,8 @@ from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
-from mira_queue.ledger.ledger import Ledger, NothingToDo
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import NothingToDo
 from tests.ledger_steps import (
     COMPLETION,
     FAILURE,

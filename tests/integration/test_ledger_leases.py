@@ -12,7 +12,8 @@ import redis
 
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
-from mira_queue.ledger.ledger import Lease, Ledger, NothingToDo, SettledLease
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
 from tests.ledger_steps import (
     COMPLETION,
     FAILURE,

@@ -12,7 +12,8 @@ import redis
 
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.connection import connect
-from mira_queue.ledger.ledger import Lease, Ledger
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 from tests import redis_keys
 from tests.ledger_steps import (
     COMPLETION,

@@ -15,7 +15,8 @@ from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
-from mira_queue.ledger.ledger import Lease, Ledger
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 from tests.ledger_steps import (
     COMPLETION,
     FAILURE,

@@ -1,0 +1,165 @@
+"""The producers' part of the ledger: jobs come in, are looked at, cancelled, retried, forgotten."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from mira_queue.contract import names
+from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
+from mira_queue.contract.names import Lane
+from mira_queue.contract.outcome import Failure, celery_record
+from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.connection import translated_errors
+from mira_queue.ledger.records import Accepted, NewJob
+from mira_queue.ledger.verbs import LedgerPart, text
+
+
+class JobVerbs(LedgerPart):
+    """Verbs of producers."""
+
+    def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
+        """Accept jobs, in one round trip; when this returns they are kept.
+
+        Raises IdempotencyConflict for the first key that belongs to another request; the other jobs are accepted.
+        """
+        calls = [
+            (
+                [
+                    names.job_key(job.id),
+                    names.request_key(job.id),
+                    names.idempotency_key(job.key),
+                    names.queued_key(Lane.NORMAL),
+                ],
+                [job.id, job.request.body, job.request.digest, job.key, job.group],
+            )
+            for job in jobs
+        ]
+        answers = [(text(verdict), text(job_id)) for verdict, job_id in self._run_many("accept", calls)]
+        for job, (verdict, job_id) in zip(jobs, answers, strict=True):
+            if verdict == "conflict":
+                raise IdempotencyConflict(job.key, job_id)
+        return [Accepted(job_id, verdict == "accepted") for verdict, job_id in answers]
+
+    def status(self, job_id: str) -> JobStatus:
+        """Raises JobNotFound."""
+        return self.statuses([job_id])[0]
+
+    def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
+        """In one round trip, in order. Raises JobNotFound for the first that is not there."""
+        with translated_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipeline.hgetall(names.job_key(job_id))
+            found = pipeline.execute()
+        return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
+
+    def cancel(self, job_id: str, *, only_idle: bool = False) -> bool:
+        """True: it is cancelled, by this call or an earlier one. False: it had ended before. Raises JobNotFound.
+
+        With `only_idle` a running job is left to end by itself (False).
+        """
+        status = self.status(job_id)
+        failure = cancelled(status)
+        record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
+        done, state = self._run(
+            "cancel",
+            [
+                names.job_key(job_id),
+                names.request_key(job_id),
+                names.LEASED,
+                names.WAITING,
+                *(names.queued_key(lane) for lane in Lane),
+                names.idempotency_key(self._field(job_id, "key")),
+                names.result_key(job_id),
+                names.finished_key(self._field(job_id, "group")),
+            ],
+            [job_id, record, self._life_ms, "idle" if only_idle else ""],
+        )
+        if text(state) == "missing":
+            raise JobNotFound(job_id)
+        return bool(done)
+
+    def retry(self, job_id: str) -> tuple[bool, str]:
+        """Queue a failed job again. (False, its state) when it has not failed. Raises JobNotFound."""
+        key = self._field(job_id, "key")
+        done, state = self._run(
+            "retry",
+            [
+                names.job_key(job_id),
+                names.request_key(job_id),
+                names.queued_key(Lane.NORMAL),
+                names.idempotency_key(key),
+                names.result_key(job_id),
+            ],
+            [job_id, uuid.uuid4().hex],
+        )
+        if text(state) == "missing":
+            raise JobNotFound(job_id)
+        return bool(done), text(state)
+
+    def forget(self, jobs: Iterable[tuple[str, str]]) -> None:
+        """Drop finished jobs, given as (id, idempotency key); open ones stay."""
+        self._run_many(
+            "forget",
+            [
+                (
+                    [
+                        names.job_key(job_id),
+                        names.request_key(job_id),
+                        names.idempotency_key(key),
+                        names.result_key(job_id),
+                    ],
+                    [],
+                )
+                for job_id, key in jobs
+            ],
+        )
+
+    def finished(self, group: str, timeout_s: float, most: int = 1000) -> list[str]:
+        """Ids of jobs of the group that have ended since the last call, at most `most`; waits up to `timeout_s`."""
+        with translated_errors():
+            first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)
+            if first is None:
+                return []
+            rest = self._client.lpop(names.finished_key(group), most - 1) if most > 1 else None
+        return [text(first[1]), *(text(item) for item in rest or [])]
+
+    def drop_group(self, group: str) -> None:
+        with translated_errors():
+            self._client.delete(names.finished_key(group))
+
+    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
+        """Return when the job has ended, or after `timeout_s`; Celery announces results on the same channel."""
+        with translated_errors(), self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
+            channel.subscribe(names.result_key(job_id))
+            # The subscription is in force once it is confirmed: what ends later is heard, what ended before is seen.
+            channel.get_message(timeout=timeout_s)
+            if not self.status(job_id).state.is_final:
+                channel.get_message(timeout=timeout_s)
+
+
+def cancelled(status: JobStatus) -> Failure:
+    """The outcome of a cancelled job."""
+    detail = "cancelled by its owner"
+    if status.state is JobState.RUNNING:
+        detail += "; a call was in flight and may be billed"
+    return Failure.from_error(JobCancelled(detail, None, status.attempts, status.unanswered_calls))
+
+
+def _status(job_id: str, raw: dict[bytes, bytes]) -> JobStatus:
+    if not raw:
+        raise JobNotFound(job_id)
+    entry = {text(name): text(value) for name, value in raw.items()}
+    return JobStatus(
+        id=job_id,
+        state=JobState(entry["state"]),
+        created_ms=int(entry["created_ms"]),
+        attempts=int(entry.get("attempts", 0)),
+        crashes=int(entry.get("crashes", 0)),
+        unanswered_calls=int(entry.get("unanswered", 0)),
+        due_ms=int(entry["due_ms"]) if "due_ms" in entry else None,
+        finished_ms=int(entry["finished_ms"]) if "finished_ms" in entry else None,
+        reason=entry.get("reason") or None,
+    )

@@ -1,0 +1,149 @@
+"""The workers' part of the ledger: jobs are claimed, called, and brought to an end or back, under a lease."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from mira_queue.contract import names
+from mira_queue.contract.names import Lane
+from mira_queue.contract.outcome import Completion, Outcome, celery_record
+from mira_queue.contract.states import JobState
+from mira_queue.ledger.connection import translated_errors
+from mira_queue.ledger.records import Lease, NothingToDo, Permit, PermitVerdict, SettledLease
+from mira_queue.ledger.verbs import LedgerPart, in_ms, text
+
+
+class LeaseVerbs(LedgerPart):
+    """Verbs of workers."""
+
+    def claim(self, job_id: str, lease: timedelta) -> Lease | SettledLease | NothingToDo:
+        """The right to run a job, for one caller at a time."""
+        answer = self._run(
+            "claim",
+            [
+                names.job_key(job_id),
+                names.request_key(job_id),
+                names.LEASED,
+                names.WAITING,
+                *(names.queued_key(lane) for lane in Lane),
+            ],
+            [job_id, in_ms(lease), uuid.uuid4().hex],
+        )
+        match [text(answer[0]), *answer[1:]]:
+            case ["run", epoch, body, attempts, crashes, unanswered, key, group]:
+                return Lease(job_id, epoch, body, attempts, crashes, unanswered, text(key), text(group))
+            case ["store", epoch, outcome, key, group]:
+                return SettledLease(Lease(job_id, epoch, b"", key=text(key), group=text(group)), outcome)
+            case ["early", wait_ms]:
+                return NothingToDo("early", wait_ms)
+            case [("leased" | "final" | "missing") as why]:
+                return NothingToDo(why)
+        raise AssertionError(f"claim answered {answer!r}")
+
+    def begin(self, lease: Lease, account: str, *, probe_lease: timedelta, probe_poll: timedelta) -> Permit:
+        """Ask the account's gate for a call; when it says go, an answer is owed and a crash may have been billed."""
+        verdict, wait_ms = self._run(
+            "begin",
+            [names.job_key(lease.job_id), names.gate_key(account), names.probe_key(account)],
+            [lease.epoch, in_ms(probe_lease), in_ms(probe_poll)],
+        )
+        return Permit(cast(PermitVerdict, text(verdict)), wait_ms)
+
+    def close_gate(self, account: str, wait: timedelta) -> timedelta:
+        """Nothing leaves for this account before `wait` has passed; returns how long the gate stays closed."""
+        closed_ms = self._run(
+            "close_gate",
+            [names.gate_key(account), names.probe_key(account)],
+            [in_ms(wait), in_ms(timedelta(minutes=1))],
+        )
+        return timedelta(milliseconds=closed_ms)
+
+    def probe_answered(self, account: str) -> None:
+        """The probe came back unrefused: everybody may go."""
+        with translated_errors():
+            self._client.delete(names.probe_key(account))
+
+    def free_probe(self, account: str, job_id: str) -> bool:
+        """True: this job's call was the probe, and will bring no answer; the next call goes in its place."""
+        return bool(self._run("free_probe", [names.probe_key(account)], [names.job_key(job_id)]))
+
+    def gate_wait(self, account: str) -> timedelta:
+        """How long the gate stays closed; zero when it is open."""
+        with translated_errors():
+            return timedelta(milliseconds=max(0, int(self._client.pttl(names.gate_key(account)))))
+
+    def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
+        """Extend leases in one round trip; False for each that is lost."""
+        answers = self._run_many(
+            "extend",
+            [([names.job_key(held.job_id), names.LEASED], [held.job_id, held.epoch, in_ms(lease)]) for held in leases],
+        )
+        return [bool(answer) for answer in answers]
+
+    def settle(self, lease: Lease, outcome: bytes) -> bool:
+        """Decide the outcome before a result backend elsewhere gets it. False: the lease was lost, store nothing."""
+        return bool(self._run("settle", [names.job_key(lease.job_id)], [lease.epoch, outcome]))
+
+    def finish(self, lease: Lease, outcome: Outcome) -> bool:
+        """Store the outcome, once. False: the lease was lost, and nothing was stored."""
+        done = isinstance(outcome, Completion)
+        record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
+        answer = self._run(
+            "finish",
+            [
+                names.job_key(lease.job_id),
+                names.request_key(lease.job_id),
+                names.LEASED,
+                names.idempotency_key(lease.key),
+                names.result_key(lease.job_id),
+                names.finished_key(lease.group),
+            ],
+            [
+                lease.job_id,
+                lease.epoch,
+                JobState.SUCCEEDED if done else JobState.FAILED,
+                record,
+                self._life_ms,
+                lease.key,
+                lease.group,
+                outcome.attempts,
+                outcome.unanswered_calls,
+                "" if isinstance(outcome, Completion) else outcome.code,
+            ],
+        )
+        return bool(answer)
+
+    def defer(
+        self, lease: Lease, wait: timedelta, lost_after: timedelta, *, attempts: int, unanswered_calls: int, reason: str
+    ) -> bool:
+        """Let the job wait, without a lease. False: the lease was lost.
+
+        `lost_after` its time the message that the caller sends for it counts as lost; zero: there will be none.
+        """
+        answer = self._run(
+            "defer",
+            [names.job_key(lease.job_id), names.LEASED, names.WAITING],
+            [
+                lease.job_id,
+                lease.epoch,
+                in_ms(wait),
+                in_ms(lost_after),
+                attempts,
+                unanswered_calls,
+                reason,
+            ],
+        )
+        return bool(answer)
+
+    def give_back(self, lease: Lease) -> bool:
+        """Return the job unharmed; the caller sends its message, in the first lane. False: the lease was lost."""
+        return bool(
+            self._run(
+                "give_back",
+                [names.job_key(lease.job_id), names.LEASED, names.queued_key(Lane.FIRST)],
+                [lease.job_id, lease.epoch],
+            )
+        )

@@ -1,0 +1,71 @@
+"""What the ledger is asked and what it answers, as values."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from mira_queue.contract.request import ChatRequest
+
+PermitVerdict = Literal["go", "probe", "wait", "lost"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What `accept` is asked: a request, and if wanted an idempotency key and the group that collects its end."""
+
+    request: ChatRequest
+    id: str
+    key: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The job that stands for a request; `is_new` is False when the idempotency key already had one."""
+
+    id: str
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claimed job: the right to call and to store its outcome, as long as the lease is extended in time."""
+
+    job_id: str
+    epoch: int
+    body: bytes
+    attempts: int = 0
+    crashes: int = 0
+    unanswered_calls: int = 0
+    key: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledLease:
+    """A claimed job whose outcome was decided by a worker that died before the result backend had it."""
+
+    lease: Lease
+    outcome: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """Why a message asks for nothing; `wait_ms` is set when it came before its job was due."""
+
+    why: Literal["leased", "final", "missing", "early"]
+    wait_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The gate's answer: go (perhaps as the probe), wait so long, or the lease is lost."""
+
+    verdict: PermitVerdict
+    wait_ms: int = 0
+
+
+def new_job_id() -> str:
+    return str(uuid.uuid4())

@@ -1,0 +1,70 @@
+"""How every part of the ledger runs its scripts: one for each atomic verb, of the same name, in `scripts/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+from redis.exceptions import NoScriptError
+
+from mira_queue.contract import names
+from mira_queue.ledger.connection import translated_errors
+
+VERBS = (
+    "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back",
+    "rescue", "resend", "cancel", "retry", "forget", "close_gate", "free_probe",
+)  # fmt: skip
+
+
+class LedgerPart:
+    """What the parts share; see Ledger for the parameters."""
+
+    def __init__(self, client: redis.Redis, *, result_ttl: timedelta, keeps_results: bool = True) -> None:
+        self._client = client
+        self._life_ms = int(result_ttl.total_seconds() * 1000)
+        self.keeps_results = keeps_results
+        folder = files("mira_queue.ledger") / "scripts"
+        self._scripts: dict[str, Script] = {
+            verb: client.register_script((folder / f"{verb}.lua").read_text(encoding="utf-8")) for verb in VERBS
+        }
+
+    def _field(self, job_id: str, field: str) -> str:
+        with translated_errors():
+            value: Any = self._client.hget(names.job_key(job_id), field)
+        return text(value) if value is not None else ""
+
+    def _now_ms(self) -> int:
+        seconds, micros = self._client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def _run(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        with translated_errors():
+            return self._scripts[verb](keys=keys, args=args)
+
+    def _run_many(self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        if not calls:
+            return []
+        with translated_errors():
+            try:
+                return self._pipelined(self._scripts[verb], calls)
+            except NoScriptError:
+                # The server was started anew between the look for the script and its use.
+                return self._pipelined(self._scripts[verb], calls)
+
+    def _pipelined(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for keys, args in calls:
+            script(keys=keys, args=args, client=pipeline)
+        return pipeline.execute()
+
+
+def in_ms(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
+
+
+def text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
