@@ -47,11 +47,12 @@ class JobMessage(Request):  # type: ignore[misc]
     """A message that a worker holds.
 
     Celery logs an acknowledgement that failed, and the transport goes on counting its message as held: after some
-    broken connections so many are "held" that the worker takes no more. Handed no errors to swallow, it connects anew.
+    broken connections so many are "held" that the worker takes no more. Not swallowed, they make it connect anew.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{**options, "connection_errors": ()})
+        # What kombu stumbles over when the message's connection is gone altogether: nothing is held there any more.
+        super().__init__(*args, **{**options, "connection_errors": (AttributeError,)})
 
 
 class JobConsumer(Consumer):  # type: ignore[misc]

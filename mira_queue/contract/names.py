@@ -11,6 +11,7 @@
 | mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
 | mira:gate:ACCOUNT   | string | the account        | until the Retry-After that it stands for has passed      |
 | mira:probe:ACCOUNT  | string | the account        | as the gate, and a minute                                |
+| mira:write-check    | string | rescue             | a millisecond                                            |
 | celery-task-meta-ID | string | Celery's backend   | MIRA_RESULT_TTL                                          |
 """
 
@@ -34,6 +35,7 @@ class Lane(IntEnum):
 
 
 LEASED = "mira:leased"
+WRITE_CHECK = "mira:write-check"
 WAITING = "mira:waiting"
 
 

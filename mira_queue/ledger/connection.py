@@ -112,9 +112,7 @@ def translated_errors() -> Iterator[None]:
             f"the queue's server does not answer: is it running, is MIRA_REDIS_URL right? ({error})"
         ) from error
     except redis.OutOfMemoryError as error:
-        raise QueueUnavailable(
-            "the queue's server is out of memory: raise its maxmemory, or let workers make room"
-        ) from error
+        raise QueueUnavailable("the queue's server is out of memory: raise its maxmemory") from error
     except redis.ResponseError as error:
         raise QueueUnavailable(f"the queue's server refused a command: {error}") from error
 
