@@ -86,7 +86,7 @@ class MiraQueue:
         except EmbeddedServerError as error:
             raise QueueUnavailable(str(error)) from error
         self._server.keep_running()
-        self._crash_points = CrashPoints(self.settings.crash_at)
+        self.crash_points = CrashPoints(self.settings.crash_at)
         self._limits = limits_named(self.settings.check_limits)
         self._celery = build_celery(self.settings, self.redis_url)
         self.ledger = Ledger(
@@ -142,9 +142,9 @@ class MiraQueue:
         handles = []
         # In pieces: a job that is accepted long before its message is sent would look like one whose message was lost.
         for start in range(0, len(jobs), ACCEPT_AT_ONCE):
-            self._crash_points.reach(CrashPoint.BEFORE_ACCEPT)
+            self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
             accepted = self.ledger.accept(jobs[start : start + ACCEPT_AT_ONCE])
-            self._crash_points.reach(CrashPoint.AFTER_ACCEPT)
+            self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
             self.send([job.id for job in accepted if job.is_new])
             handles += [Job(self, job.id) for job in accepted]
         return handles

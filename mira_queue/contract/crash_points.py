@@ -27,6 +27,8 @@ class CrashPoint(StrEnum):
     AFTER_GIVE_BACK = "after-give-back"
     AFTER_RESCUE = "after-rescue"
     AFTER_POISON = "after-poison"
+    BEFORE_LINES = "before-lines"
+    AFTER_LINES = "after-lines"
 
 
 def parse_crash_at(text: str) -> tuple[CrashPoint, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import Blame, JobCancelled, JobNotFound, QueueUnavailable, error_for_code
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.states import JobState
@@ -140,6 +141,8 @@ class Window:
         return [known[job_id] for job_id in stale]
 
     def _write(self, job_ids: list[str]) -> int:
+        if not job_ids:
+            return 0
         answers: list[bytes] = []
         failures: list[bytes] = []
         ended = []
@@ -155,11 +158,13 @@ class Window:
                     output_line(job_id, line.custom_id, outcome)
                 )
                 self._tally.add(outcome)
+        self._queue.crash_points.reach(CrashPoint.BEFORE_LINES)
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
         if answers:
             self._output.append(answers)
         if failures:
             self._errors.append(failures)
+        self._queue.crash_points.reach(CrashPoint.AFTER_LINES)
         self._drop(ended)
         return len(answers) + len(failures)
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 import redis
 
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.outcome import Failure
-from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from producer import MiraQueue
 from tests.conftest import StartWorker
@@ -194,49 +190,6 @@ def test_a_worker_that_wakes_up_after_its_lease_has_passed_stores_nothing(
 
     wait_until("the sleeper drops its answer", lambda: sleeper.events("outcome_dropped", job_id=job.id))
     ended_once(queue, simulator, job, calls=2, unanswered=1)
-
-
-class TestResultBackendElsewhere:
-    """Outcomes in a backend that is not the ledger's server: here, files."""
-
-    @pytest.fixture
-    def backend(self, tmp_path: Path) -> str:
-        (tmp_path / "results").mkdir()
-        return f"file://{tmp_path}/results"
-
-    @pytest.fixture
-    def queue(self, settings: Settings, backend: str) -> Iterator[MiraQueue]:
-        with MiraQueue(**settings.model_dump(exclude_unset=True) | {"result_backend": backend}) as client:
-            yield client
-
-    @row("worker", "after `settle`, before a result backend elsewhere has the outcome")
-    def test_a_settled_outcome_is_stored_by_the_next_worker(
-        self, queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
-    ) -> None:
-        self._dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_SETTLE)
-
-    @row("worker", "after a result backend elsewhere has the outcome, before `finish`")
-    def test_a_stored_outcome_is_stored_again_and_closed_by_the_next_worker(
-        self, queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
-    ) -> None:
-        self._dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_STORE)
-
-    def _dies_and_is_mended(
-        self,
-        queue: MiraQueue,
-        start_worker: StartWorker,
-        simulator: SimulatorProcess,
-        backend: str,
-        point: CrashPoint,
-    ) -> None:
-        first = start_to_die(start_worker, point, result_backend=backend)
-        job = enqueue(queue)
-        died(first)
-        assert job.status().state is JobState.RUNNING
-
-        start_worker(result_backend=backend, **QUICK_RESEND)
-
-        ended_once(queue, simulator, job, calls=1, unanswered=0)
 
 
 def _countdowns_held(client: redis.Redis) -> list[bytes]:
