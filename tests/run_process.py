@@ -83,8 +83,13 @@ class RunProcess:
         self._process.wait()
 
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
-        """Its exit code."""
-        return self._process.wait(timeout_s)
+        """Its exit code. Fails with what it and its workers said when it does not end."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            logs = [self._log, *self._log.parent.glob("state/**/worker.log")]
+            said = "\n".join(f"--- {log.name}\n{log.read_text(encoding='utf-8')[-3000:]}" for log in logs)
+            raise AssertionError(f"the run has not ended within {timeout_s:g} s\n{said}") from None
 
     def __enter__(self) -> Self:
         return self

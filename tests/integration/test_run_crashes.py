@@ -73,7 +73,7 @@ FAULTS = (
 )
 REFUSALS = ("rate", "quota", "concurrency", "busy")
 # Every so many lines a limit is met, which all the others wait out.
-REFUSED_EVERY = 100
+REFUSED_EVERY = 200
 
 
 def faulty(number: int) -> str:
