@@ -1,0 +1,35 @@
+"""A worker that is told to end while the queue's server is away: the end of the grace is the end all the same."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from producer import MiraQueue
+from tests.queue_process import QUICK, WorkerProcess
+from tests.redis_pair import PortServer, Wire
+from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
+
+GRACE_S = 1
+# The end of the grace, giving back in vain, and a busy machine; far from what a call or an outage takes.
+IN_TIME_S = 20.0
+
+
+@pytest.mark.parametrize("fault", ["reset", "blackhole"])
+def test_a_worker_ends_in_time_without_its_server(fault: str, simulator: SimulatorProcess, tmp_path: Path) -> None:
+    with PortServer(tmp_path / "server") as server, Wire(server.port) as wire:
+        settings = {"redis_url": wire.url, "api_base": simulator.url}
+        with (
+            MiraQueue(**{**QUICK, **settings}) as queue,
+            WorkerProcess.start(tmp_path, grace=GRACE_S, **settings) as worker,
+        ):
+            queue.enqueue([{"role": "user", "content": "[[sim:slow=25]]"}])
+            wait_until("the call is in flight", lambda: simulator.stats()["in_flight"] == 1)
+            wire.reset() if fault == "reset" else wire.blackhole()
+            worker.signal(signal.SIGTERM)
+
+            assert worker.wait(IN_TIME_S) == 0
+            wire.mend()
