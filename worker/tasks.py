@@ -146,6 +146,8 @@ class WorkerLife:
         configure_logs(self._settings.log_format, self._settings.log_level)
 
     def _on_ready(self, **_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGQUIT, self._on_quit)
         self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queue=QUEUE)
 
     def _on_stop(self, **_: Any) -> None:
@@ -155,6 +157,11 @@ class WorkerLife:
         self.runtime().stop(self._exit_now)
 
     def _on_second_interrupt(self, *_: Any) -> None:
+        self.runtime().stop(self._exit_now)
+
+    def _on_quit(self, *_: Any) -> None:
+        """Cold shutdown: a warm one whose grace is over. Celery's own would kill threads, which cannot be done."""
+        os.kill(os.getpid(), signal.SIGTERM)
         self.runtime().stop(self._exit_now)
 
     def _exit_now(self) -> None:

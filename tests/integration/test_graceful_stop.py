@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mira_queue.contract.states import JobState
 from producer import MiraQueue
+from tests.conftest import StartWorker
 from tests.queue_process import QUICK, WorkerProcess
 from tests.redis_pair import PortServer, Wire
 from tests.simulator_process import SimulatorProcess
@@ -33,3 +35,18 @@ def test_a_worker_ends_in_time_without_its_server(fault: str, simulator: Simulat
 
             assert worker.wait(IN_TIME_S) == 0
             wire.mend()
+
+
+def test_a_cold_shutdown_gives_everything_back_at_once(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    worker = start_worker(grace=600)
+    job = queue.enqueue([{"role": "user", "content": "[[sim:slow=25]]"}])
+    wait_until("the call is in flight", lambda: simulator.stats()["in_flight"] == 1)
+
+    worker.signal(signal.SIGQUIT)
+
+    worker.wait(IN_TIME_S)
+    status = job.status()
+    assert (status.state, status.attempts, status.crashes, status.unanswered_calls) == (JobState.QUEUED, 0, 0, 1)
+    job.cancel()
