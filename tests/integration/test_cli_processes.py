@@ -125,11 +125,12 @@ def test_the_simulator_says_where_it_is_and_ends_with_the_command(
     process, log = start(Cli(tmp_path), stack, "simulate", "--rate", "5/60")
     url = _url(process)
     config = _config(url)
+    # Its address is on standard output a moment before the words for a person are.
+    wait_until("it says where it is", lambda: f"export MIRA_API_BASE={url}" in log.read_text())
     process.send_signal(number)
 
     assert config["rate"] == 5
     assert process.wait(PATIENCE_S) == 0
-    assert f"export MIRA_API_BASE={url}" in log.read_text()
     with pytest.raises(OSError, match="refused"):
         _config(url)
 
