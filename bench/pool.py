@@ -51,7 +51,7 @@ def measure(pool: str, jobs: int, slots: int, latency_s: float, folder: Path) ->
             queue.enqueue_many(bodies, group=group)
             ended = 0
             while ended < jobs:
-                ended += len(queue.ledger.finished(group, timeout_s=30))
+                ended += len(queue.ledger.finished(group, timeout_s=1))
             elapsed_s = time.monotonic() - began_s
             peak_mib = _peak_mib(worker)
             stop(worker, GRACE)
