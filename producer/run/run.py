@@ -105,7 +105,10 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         if index.answered < index.total:
             end, account_error = _send(options, settings, console, stack, check, index, output, errors, tally)
         else:
-            _say(console, f"all {index.total:,} lines of {options.input} are answered already: nothing was sent")
+            ended = "are answered already" if not failed_before else "were answered or have failed already"
+            _say(console, f"all {index.total:,} lines of {options.input} {ended}: nothing was sent")
+            if failed_before:
+                _say(console, f"to try the failed ones again, move {options.errors} away and run again")
         return _conclude(options, console, tally, end, account_error)
 
 
