@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -38,6 +39,13 @@ _shared_workers: list[WorkerProcess] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started in the background, a shell tells us to ignore Ctrl-C, and every process of the tests would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _without_the_users_environment()
+
+
+def _without_the_users_environment() -> None:
     """What the user has set for real work is not for tests: no variables, no proxies, which cannot reach loopback."""
     for name in list(os.environ):
         ours = name.startswith("MIRA_") and not name.startswith("MIRA_TEST_")

@@ -53,10 +53,13 @@ def server_pid(folder: Path) -> int:
 
 
 def jobs_left(folder: Path) -> list[bytes]:
-    """What the ledger of a run's embedded server still holds."""
+    """What the ledger of a run's embedded server holds for ever.
+
+    A run that dies between writing a line and forgetting its job leaves that job behind, which then expires.
+    """
     with EmbeddedServer(folder / "state") as url, connect(url) as client:
         found: list[bytes] = client.keys("mira:*")
-    return found
+        return [key for key in found if client.ttl(key) == -1]
 
 
 def numbered(count: int) -> list[dict[str, Any]]:
