@@ -195,7 +195,7 @@ class MiraQueue:
         return self._stored(job_id)
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome]:
-        """Of jobs that have ended, in order, in one round trip where the backend can. Raises JobNotFound."""
+        """Of jobs that have ended, in order; one read of the result backend for each. Raises JobNotFound."""
         return [self._stored(job_id) for job_id in job_ids]
 
     def _stored(self, job_id: str) -> Outcome:
