@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,14 +11,18 @@ import redis
 from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.pace import Told
 from mira_queue.contract.request import ChatRequest
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.pace import Landed, Pace, Permit, call_name
 from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
 LONG = timedelta(hours=1)
 # A lease, or a wait, that has passed the moment it is given: no test needs to wait for one.
 PASSED = timedelta(0)
 LIFE = timedelta(hours=2)
+# Who is told so much need not wait for the pacer to learn.
+MANY = Told(in_flight=1000)
 COMPLETION = Completion("Hi", "stop", {"total_tokens": 3}, {"id": "chatcmpl-1"}, attempts=1)
 FAILURE = Failure.from_error(BadRequest("no such model", 400, attempts=1))
 
@@ -53,8 +58,37 @@ def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "
     return held
 
 
+def ask(
+    ledger: Ledger,
+    *leases: Lease,
+    account: str = "an-account",
+    process: str = "a process",
+    landed: Sequence[Landed] = (),
+    told: Told = MANY,
+    now_ms: int | None = None,
+) -> tuple[Pace, list[Permit]]:
+    """Ask the pacer for calls of these jobs."""
+    return ledger.begin(
+        account,
+        process,
+        [(lease, 0) for lease in leases],
+        landed,
+        told=told,
+        call_lease=LONG,
+        probe_lease=LONG,
+        ask_again=timedelta(milliseconds=5),
+        now_ms=now_ms,
+    )
+
+
 def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
-    return ledger.begin(lease, account, probe_lease=LONG, probe_poll=timedelta(milliseconds=5)).verdict
+    """Ask for one call."""
+    return ask(ledger, lease, account=account)[1][0].verdict
+
+
+def land(ledger: Ledger, lease: Lease, account: str = "an-account") -> bool:
+    """The call is back; True: it was the probe."""
+    return ledger.land(account, [Landed(call_name(lease), Permit("go"))])
 
 
 def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: timedelta = PASSED) -> bool:

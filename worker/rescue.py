@@ -20,8 +20,8 @@ from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
-from worker.gate import Gate
 from worker.leases import BEATS_PER_LEASE
+from worker.pacing.pacer import Pacer
 from worker.runner import JobRunner
 from worker.taken_out import TakenOut
 
@@ -36,7 +36,7 @@ class Rescuer:
         self,
         settings: Settings,
         ledger: Ledger,
-        gate: Gate,
+        pacer: Pacer,
         runner: JobRunner,
         send: Callable[[list[str]], None],
         stopping: threading.Event,
@@ -45,7 +45,7 @@ class Rescuer:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._gate = gate
+        self._pacer = pacer
         self._runner = runner
         self._send = send
         self._stopping = stopping
@@ -102,11 +102,12 @@ class Rescuer:
                 f"its worker died {taken.crashes} times in the middle of it (MIRA_MAX_CRASHES); "
                 "look at the workers' logs and memory before you retry it"
             )
-            self._gate.caller_gone(job_id)
+            # The call was made under the lease before this one.
+            self._pacer.caller_gone(job_id, taken.epoch - 1)
             self._runner.finish_as(taken, Poison(detail, None, taken.attempts, taken.unanswered_calls))
             return False
         if taken:
-            self._gate.caller_gone(job_id)
+            self._pacer.caller_gone(job_id)
         return taken
 
     def _run(self) -> None:

@@ -18,9 +18,11 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
 from worker.answers import Answered, Faulty, Limited, Meaning, Terminal, read_answer
 from worker.backoff import backoff
-from worker.gate import Gate, Pass
 from worker.leases import LeaseKeeper
 from worker.mira_client import HttpAnswer, NoAnswer, Transport
+from worker.pacing import tokens
+from worker.pacing.headers import room_left
+from worker.pacing.pacer import Pacer, Pass
 
 # A message that waits longer than this in a worker's memory is better kept in the ledger, which sends it when due.
 LONGEST_COUNTDOWN = timedelta(minutes=5)
@@ -64,7 +66,7 @@ class JobRunner:
         self,
         settings: Settings,
         ledger: Ledger,
-        gate: Gate,
+        pacer: Pacer,
         leases: LeaseKeeper,
         transport: Transport | None,
         results: ResultStore | None,
@@ -74,7 +76,7 @@ class JobRunner:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._gate = gate
+        self._pacer = pacer
         self._leases = leases
         self._transport = transport
         self._results = results
@@ -114,15 +116,17 @@ class JobRunner:
                 "no key: set MIRA_API_KEY where the worker runs", None, lease.attempts, lease.unanswered_calls
             )
             return self._finish(lease, Failure.from_error(error))
-        leave = self._gate.wait_for_pass(lease)
+        leave = self._pacer.wait_for_pass(lease)
         if leave is None:
             return self._give_back(lease)
         answer = self._transport.post(lease.body)
         self._crash_points.reach(CrashPoint.AFTER_ANSWER)
-        meaning = read_answer(answer, datetime.now(UTC))
+        now = datetime.now(UTC)
+        meaning = read_answer(answer, now)
         self._log_attempt(lease, answer, meaning)
-        if not isinstance(meaning, Limited):
-            self._gate.answered(leave)
+        if isinstance(meaning, Answered | Terminal) and isinstance(answer, HttpAnswer):
+            usage = meaning.usage if isinstance(meaning, Answered) else {}
+            self._pacer.answered(leave, tokens.used(usage, leave.tokens), room_left(answer.headers, now))
         return self._act(lease, answer, meaning, leave)
 
     def _act(self, lease: Lease, answer: HttpAnswer | NoAnswer, meaning: Meaning, leave: Pass) -> Next:
@@ -135,19 +139,20 @@ class JobRunner:
             case Terminal(error=error):
                 return self._finish(lease, _charged(error, lease.attempts + 1, lease.unanswered_calls))
             case Limited(error=error, retry_after=retry_after):
-                self._gate.refused(retry_after.wait)
+                self._pacer.refused(leave, retry_after.wait)
                 self._crash_points.reach(CrashPoint.AFTER_GATE_CLOSED)
                 return self._defer(lease, retry_after.wait, error)
             case Faulty(fault=fault, may_be_billed=may_be_billed):
+                is_charged = self._pacer.faulted(leave, fault)
                 charged = replace(
                     lease,
-                    attempts=lease.attempts + 1,
+                    attempts=lease.attempts + is_charged,
                     unanswered_calls=lease.unanswered_calls + may_be_billed,
                 )
-                if charged.attempts >= self._settings.max_attempts:
+                if is_charged and charged.attempts >= self._settings.max_attempts:
                     return self._finish(lease, _charged(fault, charged.attempts, charged.unanswered_calls))
                 wait = backoff(
-                    charged.attempts, self._settings.backoff_base, self._settings.backoff_cap, random.uniform
+                    max(1, charged.attempts), self._settings.backoff_base, self._settings.backoff_cap, random.uniform
                 )
                 return self._defer(charged, wait, fault)
 

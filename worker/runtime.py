@@ -16,10 +16,11 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOR_EVER, connect
 from mira_queue.ledger.ledger import Ledger
-from worker.gate import Gate
 from worker.leases import LeaseKeeper
 from worker.mira_client import MiraClient
 from worker.outage import OutageLog
+from worker.pacing.courier import Courier
+from worker.pacing.pacer import Pacer
 from worker.rescue import Rescuer
 from worker.runner import JobRunner, ResultStore
 
@@ -52,9 +53,10 @@ class Runtime:
         self.ledger = ledger
         self.leases = LeaseKeeper(ledger, settings.lease, self.log)
         key = settings.api_key
-        self.gate = Gate(
+        self.pacer = Pacer(
             ledger,
             account_name(settings.api_base, key.get_secret_value() if key else ""),
+            settings.told,
             # A probe's worker may die: the next one probes when its call must have ended.
             probe_lease=settings.request_timeout + timedelta(seconds=5),
             stopping=self.stopping,
@@ -69,13 +71,18 @@ class Runtime:
             connections=settings.concurrency,
         )
         self.runner = JobRunner(
-            settings, ledger, self.gate, self.leases, client or None, results, self.stopping, self.log, crash_points
+            settings, ledger, self.pacer, self.leases, client or None, results, self.stopping, self.log, crash_points
         )
-        self.rescuer = Rescuer(settings, ledger, self.gate, self.runner, send, self.stopping, self.log, crash_points)
+        self.courier = Courier(
+            self.pacer, ledger.wakes(self.pacer.account, self.pacer.process), self.stopping, self.log
+        )
+        self.rescuer = Rescuer(settings, ledger, self.pacer, self.runner, send, self.stopping, self.log, crash_points)
 
     def start(self) -> None:
-        """Heartbeat and rescue."""
+        """Heartbeat, pacer and rescue."""
+        self.ledger.name_account(self.pacer.account, self.settings.api_base)
         self.leases.start()
+        self.courier.start()
         self.rescuer.start()
 
     def stop(self, exit_now: Callable[[], None]) -> None:
@@ -88,6 +95,7 @@ class Runtime:
             return
         self._deaf_at_s = time.monotonic() + LAST_LOOK_S
         self.stopping.set()
+        threading.Thread(target=self.pacer.stop, daemon=True).start()
         self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
         timer = threading.Timer(self.settings.grace.total_seconds(), self._give_all_back, (exit_now,))
         timer.daemon = True
@@ -102,10 +110,10 @@ class Runtime:
         exit_at_last.daemon = True
         exit_at_last.start()
         try:
-            given = [lease.job_id for lease in held if self.ledger.give_back(lease)]
-            for job_id in given:
-                self.gate.caller_gone(job_id)
-            self._send(given)
+            given = [lease for lease in held if self.ledger.give_back(lease)]
+            for lease in given:
+                self.pacer.caller_gone(lease.job_id, lease.epoch)
+            self._send([lease.job_id for lease in given])
             self.log.warning("gave_back", jobs=len(held))
         except QueueUnavailable as error:
             self.log.warning("give_back_failed", jobs=len(held), error=str(error))

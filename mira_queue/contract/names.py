@@ -9,8 +9,13 @@
 | mira:leased         | zset   | claim, extend      | an entry while the job runs; score: the lease's end      |
 | mira:waiting        | zset   | defer              | an entry while the job waits; score: when it is overdue  |
 | mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
-| mira:gate:ACCOUNT   | string | the account        | until the Retry-After that it stands for has passed      |
-| mira:probe:ACCOUNT  | string | the account        | as the gate, and a minute                                |
+| mira:pace:ACCOUNT   | hash   | the account        | a week after its last call: gate, limits, counts          |
+| mira:sent:ACCOUNT   | zset   | the account        | as long as its limits look back, and a minute: calls made |
+| mira:tokens:ACCOUNT | zset   | the account        | likewise: tokens used                                    |
+| mira:flying:ACCOUNT | zset   | the account        | likewise: calls in flight; score: the end of their lease |
+| mira:turns:ACCOUNT  | zset   | the account        | likewise: processes that wait; score: since when         |
+| mira:turn-ends:ACCOUNT | zset | the account       | likewise; score: when a process counts as gone           |
+| mira:faults:ACCOUNT | set    | the account        | a minute: jobs that met a fault, since the last answer   |
 | mira:write-check    | string | rescue             | a millisecond                                            |
 | celery-task-meta-ID | string | Celery's backend   | MIRA_RESULT_TTL                                          |
 """
@@ -70,12 +75,37 @@ def result_key(job_id: str) -> str:
     return f"celery-task-meta-{job_id}"
 
 
-def gate_key(account: str) -> str:
-    return f"mira:gate:{account}"
+def pace_key(account: str) -> str:
+    return f"mira:pace:{account}"
 
 
-def probe_key(account: str) -> str:
-    return f"mira:probe:{account}"
+def sent_key(account: str) -> str:
+    return f"mira:sent:{account}"
+
+
+def tokens_key(account: str) -> str:
+    return f"mira:tokens:{account}"
+
+
+def flying_key(account: str) -> str:
+    return f"mira:flying:{account}"
+
+
+def turns_key(account: str) -> str:
+    return f"mira:turns:{account}"
+
+
+def turn_ends_key(account: str) -> str:
+    return f"mira:turn-ends:{account}"
+
+
+def faults_key(account: str) -> str:
+    return f"mira:faults:{account}"
+
+
+def wake_channel(account: str, process: str = "") -> str:
+    """The channel on which a process hears that it may go; without a process, what all of an account's begin with."""
+    return f"mira:wake:{account}:{process}"
 
 
 def account_name(api_base: str, api_key: str) -> str:

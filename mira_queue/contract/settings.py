@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +13,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mira_queue.contract.crash_points import parse_crash_at
+from mira_queue.contract.pace import Told
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -31,6 +34,39 @@ def _seconds(value: Any) -> Any:
         raise ValueError(f"expected seconds, such as 90 or 0.5, got {value[:40]!r}") from None
 
 
+def _quantity(value: Any) -> Any:
+    """ "60/60s", "60/min", "1000/1h": so many in so long."""
+    if not isinstance(value, str):
+        return value
+    found = _QUANTITY.fullmatch(value.strip())
+    if found is None or not int(found[1]) or not float(found[2] or 1):
+        raise ValueError(f"expected a number in a time, such as 60/60s or 1000/h, got {value[:40]!r}")
+    window = timedelta(seconds=float(found[2] or 1) * _UNITS_S[(found[3] or "s").lower()])
+    if window > DAY:
+        raise ValueError("expected a time of a day at most")
+    return PerTime(int(found[1]), window)
+
+
+_QUANTITY = re.compile(r"(\d{1,12})\s*/\s*(\d{1,6}(?:\.\d{1,3})?)?\s*(s|m|min|h|d)?", re.IGNORECASE)
+_UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True, slots=True)
+class PerTime:
+    """So many in any so long."""
+
+    most: int
+    window: timedelta
+
+    @property
+    def window_ms(self) -> int:
+        return round(self.window.total_seconds() * 1000)
+
+    def __str__(self) -> str:
+        return f"{self.most}/{self.window.total_seconds():g}s"
+
+
+Quantity = Annotated[PerTime, BeforeValidator(_quantity)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 
 ZERO = timedelta(0)
@@ -87,8 +123,17 @@ class Settings(BaseSettings):
     )
     backoff_cap: Seconds = Field(timedelta(seconds=60), gt=ZERO, le=DAY, description="Ceiling of any such wait.")
 
-    # Mira admits three calls in flight per account, and counts those it refuses against the rate limit.
-    concurrency: int = Field(3, ge=1, le=1000, description="Calls that one worker process makes at a time.")
+    # More than any account of Mira's admits: the pacer finds out how many leave, the others wait at no cost.
+    concurrency: int = Field(32, ge=1, le=1000, description="Jobs that one worker process has in hand at a time.")
+    rate: Quantity | None = Field(
+        None, description="Ceiling of calls of the account, such as 60/60s; unset: learned from the API."
+    )
+    max_in_flight: int | None = Field(
+        None, ge=1, le=100_000, description="Ceiling of the account's calls in flight; unset: learned from the API."
+    )
+    tokens: Quantity | None = Field(
+        None, description="Ceiling of the account's tokens, such as 90000/60s; unset: none."
+    )
     lease: Seconds = Field(
         timedelta(seconds=15),
         ge=timedelta(seconds=1),
@@ -124,6 +169,17 @@ class Settings(BaseSettings):
     crash_at: str | None = Field(
         None, description="Tests only: a point of a job's way at which the process dies; needs a simulator."
     )
+
+    @property
+    def told(self) -> Told:
+        """The ceilings that the user has told."""
+        return Told(
+            rate=self.rate.most if self.rate else 0,
+            window_ms=self.rate.window_ms if self.rate else 0,
+            in_flight=self.max_in_flight or 0,
+            tokens=self.tokens.most if self.tokens else 0,
+            tokens_window_ms=self.tokens.window_ms if self.tokens else 0,
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import cast
 
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome, celery_record
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.records import Lease, NothingToDo, Permit, PermitVerdict, SettledLease
+from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
 from mira_queue.ledger.verbs import LedgerPart, in_ms, text
 
 
@@ -42,38 +40,6 @@ class LeaseVerbs(LedgerPart):
             case [("leased" | "final" | "missing") as why]:
                 return NothingToDo(why)
         raise AssertionError(f"claim answered {answer!r}")
-
-    def begin(self, lease: Lease, account: str, *, probe_lease: timedelta, probe_poll: timedelta) -> Permit:
-        """Ask the account's gate for a call; when it says go, an answer is owed and a crash may have been billed."""
-        verdict, wait_ms = self._run(
-            "begin",
-            [names.job_key(lease.job_id), names.gate_key(account), names.probe_key(account)],
-            [lease.epoch, in_ms(probe_lease), in_ms(probe_poll)],
-        )
-        return Permit(cast(PermitVerdict, text(verdict)), wait_ms)
-
-    def close_gate(self, account: str, wait: timedelta) -> timedelta:
-        """Nothing leaves for this account before `wait` has passed; returns how long the gate stays closed."""
-        closed_ms = self._run(
-            "close_gate",
-            [names.gate_key(account), names.probe_key(account)],
-            [in_ms(wait), in_ms(timedelta(minutes=1))],
-        )
-        return timedelta(milliseconds=closed_ms)
-
-    def probe_answered(self, account: str) -> None:
-        """The probe came back unrefused: everybody may go."""
-        with translated_errors():
-            self._client.delete(names.probe_key(account))
-
-    def free_probe(self, account: str, job_id: str) -> bool:
-        """True: this job's call was the probe, and will bring no answer; the next call goes in its place."""
-        return bool(self._run("free_probe", [names.probe_key(account)], [names.job_key(job_id)]))
-
-    def gate_wait(self, account: str) -> timedelta:
-        """How long the gate stays closed; zero when it is open."""
-        with translated_errors():
-            return timedelta(milliseconds=max(0, int(self._client.pttl(names.gate_key(account)))))
 
     def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
         """Extend leases in one round trip; False for each that is lost."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from mira_queue.ledger.jobs import JobVerbs
 from mira_queue.ledger.leases import LeaseVerbs
+from mira_queue.ledger.pace import PaceVerbs
 from mira_queue.ledger.stranded import RescueVerbs
 
 
-class Ledger(JobVerbs, LeaseVerbs, RescueVerbs):
+class Ledger(JobVerbs, LeaseVerbs, RescueVerbs, PaceVerbs):
     """The jobs on one server.
 
     `result_ttl` is the life of a finished job; with `keeps_results` outcomes are stored by `finish` itself, where

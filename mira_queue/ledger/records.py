@@ -8,8 +8,6 @@ from typing import Literal
 
 from mira_queue.contract.request import ChatRequest
 
-PermitVerdict = Literal["go", "probe", "wait", "lost"]
-
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -56,14 +54,6 @@ class NothingToDo:
     """Why a message asks for nothing; `wait_ms` is set when it came before its job was due."""
 
     why: Literal["leased", "final", "missing", "early"]
-    wait_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Permit:
-    """The gate's answer: go (perhaps as the probe), wait so long, or the lease is lost."""
-
-    verdict: PermitVerdict
     wait_ms: int = 0
 
 

@@ -16,7 +16,8 @@ from mira_queue.ledger.connection import translated_errors
 
 VERBS = (
     "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back",
-    "rescue", "resend", "cancel", "retry", "forget", "close_gate", "free_probe",
+    "rescue", "resend", "cancel", "retry", "forget",
+    "land", "refuse", "fault", "close", "gone", "believe", "keep_flying",
 )  # fmt: skip
 
 
@@ -46,19 +47,26 @@ class LedgerPart:
             return self._scripts[verb](keys=keys, args=args)
 
     def _run_many(self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        return self._run_in_order([(verb, keys, args) for keys, args in calls])
+
+    def _run_in_order(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Several verbs in one round trip."""
         if not calls:
             return []
         with translated_errors():
             try:
-                return self._pipelined(self._scripts[verb], calls)
+                return self._pipelined(calls)
             except NoScriptError:
-                # The server was started anew between the look for the script and its use.
-                return self._pipelined(self._scripts[verb], calls)
+                # The server is a new one, or was started anew. Every verb may be repeated.
+                for verb in {verb for verb, _, _ in calls}:
+                    self._client.script_load(self._scripts[verb].script)
+                return self._pipelined(calls)
 
-    def _pipelined(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    def _pipelined(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
-        for keys, args in calls:
-            script(keys=keys, args=args, client=pipeline)
+        for verb, keys, args in calls:
+            # The client's own way asks for every pipeline whether the server knows the scripts: a round trip each.
+            pipeline.evalsha(self._scripts[verb].sha, len(keys), *keys, *args)
         return pipeline.execute()
 
 

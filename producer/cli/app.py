@@ -13,7 +13,7 @@ import typer
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
-from producer.cli import cancel, config, doctor, enqueue, output, result, retry, run, simulate, status, worker
+from producer.cli import cancel, config, doctor, enqueue, limits, output, result, retry, run, simulate, status, worker
 from producer.processes import StartError
 
 DEBUG = "--debug"
@@ -34,6 +34,7 @@ app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
 app.command("cancel", epilog=cancel.HELP_END)(cancel.cancel)
 app.command("retry", epilog=retry.HELP_END)(retry.retry)
+app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
 app.command("simulate", epilog=simulate.HELP_END, context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("config", epilog=config.HELP_END)(config.config)

@@ -28,6 +28,7 @@ from tests.ledger_steps import (
     begun,
     claimed,
     defer,
+    land,
     running,
     snapshot,
 )
@@ -191,7 +192,7 @@ def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: L
     crowd = [running(ledger) for _ in range(5)]
 
     verdicts = [begin(ledger, held) for held in crowd]
-    ledger.probe_answered("an-account")
+    assert land(ledger, crowd[0]) is True
 
     assert verdicts == ["probe", "wait", "wait", "wait", "wait"]
     assert [begin(ledger, held) for held in crowd[1:]] == ["go"] * 4
@@ -212,8 +213,8 @@ def test_the_probe_of_a_worker_that_is_gone_is_followed_by_another(ledger: Ledge
     dead, other = running(ledger), running(ledger)
     assert (begin(ledger, dead), begin(ledger, other)) == ("probe", "wait")
 
-    assert ledger.free_probe(account, other.job_id) is False
-    assert ledger.free_probe(account, dead.job_id) is True
+    assert ledger.call_gone(account, other.job_id) is False
+    assert ledger.call_gone(account, dead.job_id) is True
 
     assert begin(ledger, other) == "probe"
-    assert ledger.free_probe(account, dead.job_id) is False
+    assert ledger.call_gone(account, dead.job_id) is False

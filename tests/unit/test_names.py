@@ -19,8 +19,13 @@ BUILT = {
     names.LEASED,
     names.WAITING,
     names.finished_key("GROUP"),
-    names.gate_key("ACCOUNT"),
-    names.probe_key("ACCOUNT"),
+    names.pace_key("ACCOUNT"),
+    names.sent_key("ACCOUNT"),
+    names.tokens_key("ACCOUNT"),
+    names.flying_key("ACCOUNT"),
+    names.turns_key("ACCOUNT"),
+    names.turn_ends_key("ACCOUNT"),
+    names.faults_key("ACCOUNT"),
     names.result_key("ID"),
 }
 

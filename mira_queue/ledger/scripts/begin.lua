@@ -1,25 +1,195 @@
--- Begin a call: permission of the account's gate, and the note that an answer is now owed.
--- Why atomic: after a Retry-After exactly one call goes first, and a crash after this point may have been billed.
--- KEYS  1 job hash   2 gate   3 probe
--- ARGV  1 epoch   2 probe's lease in ms   3 ms to wait while somebody else probes
--- The probe is 'needed', or who is out as it: the job and epoch, so that a repeated call hears again that it is the one.
--- Returns {'go', 0} | {'probe', 0} | {'wait', ms} | {'lost', 0}
-local job = redis.call('HMGET', KEYS[1], 'state', 'epoch')
-if job[1] ~= 'running' or job[2] ~= ARGV[1] then
-  return { 'lost', 0 }
+-- Begin calls: permission of the account's pacer, and the note that answers are now owed.
+-- Why atomic: every worker of the account counts against the same limits, and after a wait exactly one call goes first;
+-- a crash after this point may have been billed.
+-- KEYS  1 pace hash   2 sent zset   3 tokens zset   4 flying zset   5 turns zset   6 turns' ends zset   7.. job hashes
+-- ARGV  1 now in ms, '' for the server's clock   2 process   3 channel of wake-ups, without the process
+--       4 lease of a call in ms   5 probe's lease in ms   6 ms after which to ask again where only an answer frees a place
+--       7, 8 told calls and their window in ms   9 told calls in flight   10, 11 told tokens and their window in ms
+--       12.. for each job: id, epoch, tokens it may use.   A told limit of 0 is none. No jobs: only wake who may go.
+-- Returns { {version, reason, ms to wait, accepted, peak flying, peak sent, quiet ms, now}, verdict of each job },
+--         a verdict being {'go' | 'probe', calls sent before it, those in the rate's window, calls flying with it, now}
+--         | {'wait'} | {'lost'}
+local JOBS = 12
+local START, GRAIN_MS, HISTORY_MS, TURN_MS = 2, 10, 120000, 500
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local closed_ms = redis.call('PTTL', KEYS[2])
-if closed_ms > 0 then
-  return { 'wait', closed_ms }
+local process, again_ms = ARGV[2], tonumber(ARGV[6])
+local pace = redis.call('HMGET', KEYS[1], 'version', 'closed_until', 'probe', 'probe_until', 'rate', 'window_ms',
+  'flights', 'spacing_ms', 'sent', 'spent', 'sent_at', 'accepted', 'peak_flying', 'peak_sent', 'room', 'room_until',
+  'sent_bucket', 'tokens_bucket')
+local closed_until, probe, probe_until = tonumber(pace[2] or 0), pace[3], tonumber(pace[4] or 0)
+local flights, spacing_ms = tonumber(pace[7]), tonumber(pace[8] or 0)
+local sent, spent, sent_at = tonumber(pace[9] or 0), tonumber(pace[10] or 0), tonumber(pace[11] or 0)
+local room, room_until = tonumber(pace[15]), tonumber(pace[16] or 0)
+local told_flights = tonumber(ARGV[9])
+if not flights then
+  flights = told_flights > 0 and told_flights or START
 end
-local probe = redis.call('GET', KEYS[3])
-local own = KEYS[1] .. ':' .. ARGV[1]
-if probe and probe ~= 'needed' and probe ~= own then
-  return { 'wait', tonumber(ARGV[3]) }
+local ceiling = told_flights > 0 and math.min(flights, told_flights) or flights
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+local flying = redis.call('ZCARD', KEYS[4])
+
+-- Sliding logs: {name, key, total so far, most, window}. An entry is a bucket of calls: its member what the total was
+-- before them, its score the time of the last of them.
+local windows = {}
+local function watch(reason, key, most, window_ms)
+  if most and most > 0 then
+    windows[#windows + 1] = { reason, key, most, window_ms }
+  end
 end
-redis.call('HSET', KEYS[1], 'calling', 1)
-if probe then
-  redis.call('SET', KEYS[3], own, 'PX', ARGV[2])
-  return { 'probe', 0 }
+watch('rate', KEYS[2], tonumber(pace[5]), tonumber(pace[6]))
+watch('told', KEYS[2], tonumber(ARGV[7]), tonumber(ARGV[8]))
+watch('tokens', KEYS[3], tonumber(ARGV[10]), tonumber(ARGV[11]))
+
+-- What a window holds, and what the total was before the first of it.
+local function used_of(window)
+  local total = window[2] == KEYS[2] and sent or spent
+  local first = redis.call('ZRANGEBYSCORE', window[2], '(' .. (now - window[4]), '+inf', 'LIMIT', 0, 1)[1]
+  return first and total - tonumber(first) or 0, tonumber(first or total)
 end
-return { 'go', 0 }
+
+-- Until the place that is the nth to come free (0 is the first) in a window has come free; 0 when it is free now.
+local function wait_for(window, amount, nth)
+  local used, first = used_of(window)
+  -- What asks for more than the whole window holds waits until the window is empty.
+  local over = math.min(used, used + amount * (nth + 1) - window[3])
+  if over <= 0 then
+    return 0
+  end
+  local entries = redis.call('ZRANGEBYSCORE', window[2], '(' .. (now - window[4]), '+inf', 'WITHSCORES', 'LIMIT', 0,
+    math.min(over + 1, 1000))
+  for at = 1, #entries, 2 do
+    local next_first = tonumber(entries[at + 2])
+    if not next_first or next_first - first >= over then
+      return math.max(1, entries[at + 1] + window[4] - now)
+    end
+  end
+end
+
+local function record(key, bucket_field, bucket, total, window_ms)
+  local grain_ms = math.max(GRAIN_MS, math.floor(window_ms / 2000))
+  local member, began = string.match(bucket or '', '^(%S+) (%S+)$')
+  if not member or now - began >= grain_ms then
+    member, began = string.format('%.0f', total), now
+    bucket = member .. ' ' .. began
+    redis.call('HSET', KEYS[1], bucket_field, bucket)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', now - math.max(HISTORY_MS, window_ms))
+    for index = 1, 6 do
+      redis.call('PEXPIRE', KEYS[index], index == 1 and 604800000 or math.max(HISTORY_MS, window_ms) + 60000)
+    end
+  end
+  redis.call('ZADD', key, now, member)
+  return bucket
+end
+
+-- Whose turn it is: processes wait in line, and each gets one call before any gets another.
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', now)) do
+  redis.call('ZREM', KEYS[5], gone)
+  redis.call('ZREM', KEYS[6], gone)
+end
+local ahead = redis.call('ZRANK', KEYS[5], process)
+local others = redis.call('ZCARD', KEYS[5]) - (ahead and 1 or 0)
+ahead = ahead or others
+
+local function blocked(tokens)
+  if closed_until > now then
+    return 'closed', closed_until - now
+  end
+  if probe and probe ~= 'needed' and probe_until > now then
+    return 'probe', math.min(again_ms, probe_until - now)
+  end
+  if flying + ahead >= ceiling then
+    return flying < ceiling and 'turn' or ceiling == told_flights and 'told' or 'flights', again_ms
+  end
+  for _, window in ipairs(windows) do
+    local wait_ms = wait_for(window, window[1] == 'tokens' and tokens or 1, window[1] == 'tokens' and 0 or ahead)
+    if wait_ms > 0 then
+      return window[1], wait_ms
+    end
+  end
+  if room_until > now and room - ahead <= 0 then
+    return 'header', room_until - now
+  end
+  if now - sent_at < spacing_ms then
+    return 'spacing', spacing_ms - (now - sent_at)
+  end
+end
+
+local reason, wait_ms = '', 0
+local verdicts, granted, denied = {}, 0, 0
+local sent_bucket, tokens_bucket = pace[17], pace[18]
+for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
+  local id, epoch, tokens = ARGV[JOBS + index * 3], ARGV[JOBS + index * 3 + 1], tonumber(ARGV[JOBS + index * 3 + 2])
+  local member = id .. ':' .. epoch
+  local job = redis.call('HMGET', KEYS[7 + index], 'state', 'epoch')
+  if job[1] ~= 'running' or job[2] ~= epoch then
+    verdicts[index + 1] = { 'lost' }
+  elseif redis.call('ZSCORE', KEYS[4], member) then
+    -- Asked before; the answer was lost on its way.
+    verdicts[index + 1] = { probe == member and 'probe' or 'go', sent - 1, 0, flying, now }
+  else
+    if denied == 0 then
+      reason, wait_ms = blocked(tokens)
+    end
+    if reason then
+      denied = denied + 1
+      verdicts[index + 1] = { 'wait' }
+    else
+      redis.call('HSET', KEYS[7 + index], 'calling', 1)
+      redis.call('ZADD', KEYS[4], now + ARGV[4], member)
+      flying, granted = flying + 1, granted + 1
+      verdicts[index + 1] = { probe and 'probe' or 'go', sent, windows[1] and used_of(windows[1]) or 0, flying, now }
+      sent_bucket = record(KEYS[2], 'sent_bucket', sent_bucket, sent, math.max(tonumber(pace[6] or 0), ARGV[8]))
+      sent, sent_at = sent + 1, now
+      if tonumber(ARGV[10]) > 0 then
+        tokens_bucket = record(KEYS[3], 'tokens_bucket', tokens_bucket, spent, tonumber(ARGV[11]))
+        spent = spent + tokens
+      end
+      if room_until > now then
+        room = room - 1
+      end
+      if probe then
+        probe, probe_until = member, now + ARGV[5]
+        redis.call('HSET', KEYS[1], 'probe', probe, 'probe_until', probe_until)
+      end
+      -- Its next call comes after one of everybody who waits.
+      ahead = others
+    end
+  end
+end
+if granted > 0 then
+  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at)
+  if room then
+    redis.call('HSET', KEYS[1], 'room', room)
+  end
+end
+if denied > 0 then
+  if granted > 0 then
+    redis.call('ZADD', KEYS[5], now, process)
+  else
+    redis.call('ZADD', KEYS[5], 'NX', now, process)
+  end
+  redis.call('ZADD', KEYS[6], now + wait_ms + TURN_MS, process)
+else
+  redis.call('ZREM', KEYS[5], process)
+  redis.call('ZREM', KEYS[6], process)
+end
+-- Places that are left belong to those who wait in other processes.
+if others > 0 and (not reason or reason == '' or reason == 'turn') then
+  ahead = 0
+  if reason == 'turn' or not blocked(0) then
+    for _, other in ipairs(redis.call('ZRANGE', KEYS[5], 0, math.min(ceiling - flying, others, 8))) do
+      if other ~= process then
+        redis.call('PUBLISH', ARGV[3] .. other, '1')
+      end
+    end
+  end
+end
+return {
+  { pace[1] or '0', reason or '', wait_ms or 0, tonumber(pace[12] or 0), tonumber(pace[13] or 0),
+    tonumber(pace[14] or 0), now - sent_at, now },
+  verdicts,
+}

@@ -1,0 +1,62 @@
+"""What is believed of an account's limits, and what a user has told of them. Values; the policy is the worker's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Ceilings from the settings. 0: not told."""
+
+    rate: int = 0  # calls
+    window_ms: int = 0
+    in_flight: int = 0
+    tokens: int = 0
+    tokens_window_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One learned limit of an account."""
+
+    most: int  # calls: in the window, or in flight
+    retry_after_ms: int  # what its refusals say, which tells them from others; for the rate it is the window
+    since_ms: int
+    sure: int = 1  # refusals that came at just this number
+    look_ms: int = 0  # when to look whether there is more by now
+    interval_ms: int = 0  # from one look to the next
+    step: int = 0  # how many more are let through, to see whether they are accepted; 0: no look is under way
+    doubts: int = 0  # refusals in a row at a number a little lower
+
+    @property
+    def let_through(self) -> int:
+        return self.most + self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the calls of an account have taught. Times are the server's, in ms."""
+
+    rate: Limit | None = None
+    in_flight: Limit | None = None
+    start: int = 2  # calls in flight that are let through while no limit on them is known
+    proven: int = 0  # most calls in flight of which the last was accepted
+    margin_ms: int = 0  # added to the window: both clocks, and the way there
+    event_ms: int = 0  # when the last refusal was taken in; what left before is part of it
+    others: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: obeyed, not learned from
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Empty: nothing is believed yet."""
+        if not text:
+            return cls()
+        found: dict[str, Any] = orjson.loads(text)
+        limits = {name: Limit(**found[name]) if found[name] else None for name in ("rate", "in_flight")}
+        return replace(cls(**{**found, **limits}), others=tuple(found["others"]))

@@ -1,0 +1,19 @@
+-- Write down what is now believed of the account's limits, if nobody has written since it was read.
+-- Why atomic: two processes that learn from the same calls must not undo each other.
+-- KEYS  1 pace hash
+-- ARGV  1 version that was read   2 belief   3 calls, '' for no limit   4 their window in ms   5 calls in flight
+--       6 least ms between two calls
+-- Returns {1} | {0, version, belief}
+local pace = redis.call('HMGET', KEYS[1], 'version', 'belief')
+if (pace[1] or '0') ~= ARGV[1] then
+  return { 0, pace[1] or '0', pace[2] or '' }
+end
+redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'belief', ARGV[2], 'flights', ARGV[5], 'spacing_ms', ARGV[6],
+  'accepted', 0, 'peak_flying', 0, 'peak_sent', 0)
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], 'rate', 'window_ms')
+else
+  redis.call('HSET', KEYS[1], 'rate', ARGV[3], 'window_ms', ARGV[4])
+end
+redis.call('PEXPIRE', KEYS[1], 604800000)
+return { 1 }

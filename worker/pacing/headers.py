@@ -1,0 +1,55 @@
+"""What X-RateLimit headers say: how many calls are left, and until when. Pure.
+
+Mira documents X-RateLimit-Remaining and was not seen to send it. OpenAI and those like it say -Remaining-Requests and
+-Reset-Requests ("1s", "6m0s", "120ms"); others -Remaining and -Reset (seconds, or a Unix time).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+LONGEST_RESET = timedelta(days=1)
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def room_left(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta] | None:
+    """Calls that the server says are left, and for how long that holds; None: it says nothing that can be used.
+
+    Of requests and tokens the tighter one counts: no tokens left is no call left.
+    """
+    found = [
+        (left, reset)
+        for suffix in ("", "-requests")
+        if (left := _number(headers.get(f"x-ratelimit-remaining{suffix}"))) is not None
+        and (reset := _reset(headers.get(f"x-ratelimit-reset{suffix}"), now)) is not None
+    ]
+    if _number(headers.get("x-ratelimit-remaining-tokens")) == 0:
+        reset = _reset(headers.get("x-ratelimit-reset-tokens"), now)
+        if reset is not None:
+            found.append((0, reset))
+    return min(found, default=None)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.strip().isdecimal() else None
+
+
+def _reset(text: str | None, now: datetime) -> timedelta | None:
+    if text is None:
+        return None
+    text = text.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        parts = _PART.findall(text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            return None
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    else:
+        # Larger than any wait: a point in time.
+        if seconds > 1e9:
+            seconds -= now.timestamp()
+    return timedelta(seconds=seconds) if 0 < seconds <= LONGEST_RESET.total_seconds() else None

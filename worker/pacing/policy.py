@@ -1,0 +1,236 @@
+"""What calls teach about an account's limits, and what to let through next. Pure: numbers in, a belief out.
+
+The record that the numbers come from is a replica of what the API counts: every call, refused ones included, and the
+calls in flight. A refusal by a sliding window says how long the window is (its Retry-After), and the record how many
+calls it holds; a refusal by concurrency says a shorter time, at a number in flight that was never accepted before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Literal
+
+from mira_queue.contract.pace import Belief, Limit, Told
+
+# While nothing is known: doubled up to here, then grown by an eighth.
+DOUBLES_UP_TO = 8
+GROWTH = 8
+# A call that is out for so long and was not refused was let in: refusals are quick.
+SETTLED_MS = 250
+# The record looks back no further; longer waits are quotas, which are obeyed and not counted.
+LONGEST_WINDOW_MS = 120_000
+# Retry-Afters this close to each other are of one kind.
+SAME_SHARE = 0.2
+# A refusal at this share of what was known may be a call that came early for its place: it must repeat to be believed.
+NEARLY = 0.9
+# The margin grows with the window, as clocks do, and with every such refusal.
+MARGIN_SHARE, LEAST_MARGIN_MS, MOST_MARGIN_MS = 0.01, 30, 250
+MORE_MARGIN, MOST_MARGIN_SHARE = 1.5, 0.03
+# A look for more costs a wait when it fails: for the rate what is left of a window, for calls in flight a Retry-After.
+FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 8, 20
+LONGEST_INTERVAL_MS = 3_600_000
+# A look at the rate waits for a moment when no place comes free for this share of the window, but not for ever.
+QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
+# Kinds of waits that are remembered as neither.
+MOST_OTHERS = 8
+
+Kind = Literal["rate", "in_flight", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A refusal: its Retry-After, when its call left, and what was out then (the call itself not in `in_window`)."""
+
+    now_ms: int
+    left_ms: int
+    retry_after_ms: int
+    in_window: int
+    flying: int
+    peak_flying: int
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A call was held back by what is believed (`reason`: 'rate' or 'flights'); what was accepted since then."""
+
+    now_ms: int
+    reason: str
+    wait_ms: int
+    accepted: int
+    peak_flying: int
+    peak_sent: int
+    quiet_ms: int
+
+
+def with_margin(told: Told) -> Told:
+    """What a user told, kept to the server's clock."""
+    return replace(
+        told,
+        window_ms=told.window_ms and told.window_ms + _margin_ms(told.window_ms),
+        tokens_window_ms=told.tokens_window_ms and told.tokens_window_ms + _margin_ms(told.tokens_window_ms),
+    )
+
+
+def informed(belief: Belief, told: Told) -> Belief:
+    """Who was told how many calls may be in flight need not start low."""
+    return replace(belief, start=max(belief.start, told.in_flight))
+
+
+def spacing(belief: Belief) -> timedelta:
+    """Least time between two calls: while nothing is known, so that few are under way when the first is refused."""
+    if belief.rate or belief.in_flight or belief.start >= 64:
+        return timedelta(0)
+    return timedelta(milliseconds=5 if belief.start < 16 else 1)
+
+
+def refused(belief: Belief, refusal: Refused) -> Belief:
+    """What is believed after a refusal. A burst of refusals from one cause is one event."""
+    proven = max(belief.proven, refusal.peak_flying)
+    belief = replace(belief, proven=proven)
+    kind = _kind(belief, refusal)
+    if refusal.left_ms <= belief.event_ms:
+        return _corrected(belief, refusal, kind)
+    belief = replace(belief, event_ms=refusal.now_ms)
+    match kind:
+        case "rate":
+            return _rate_refused(belief, refusal)
+        case "in_flight":
+            return _flights_refused(belief, refusal)
+    return _obeyed_only(belief, refusal.retry_after_ms)
+
+
+def grown(belief: Belief, denied: Denied) -> Belief | None:
+    """What is believed when more may be let through than the call was denied by; None: nothing new."""
+    settled = denied.quiet_ms >= SETTLED_MS
+    limit = belief.rate if denied.reason == "rate" else belief.in_flight
+    if limit is None:
+        if denied.reason != "flights":
+            return None
+        full_round = denied.peak_flying >= belief.start and denied.accepted >= belief.start
+        if not full_round and not settled:
+            return None
+        more = belief.start if belief.start < DOUBLES_UP_TO else belief.start // GROWTH
+        return replace(belief, start=belief.start + more, proven=max(belief.proven, denied.peak_flying))
+    if limit.step:
+        # The call that took the last place is the proof; before it, there were one fewer in the window.
+        reached = denied.peak_sent + 1 if denied.reason == "rate" else denied.peak_flying
+        if reached < limit.let_through and not settled:
+            return None
+        found = replace(
+            limit, most=limit.let_through, step=limit.step * 2, sure=0, since_ms=denied.now_ms, doubts=0,
+            interval_ms=_first_interval_ms(denied.reason, limit),
+        )  # fmt: skip
+    elif denied.now_ms >= limit.look_ms and _is_good_moment(limit, denied):
+        found = replace(limit, step=1)
+    else:
+        return None
+    return replace(belief, rate=found) if denied.reason == "rate" else replace(belief, in_flight=found)
+
+
+def _is_good_moment(limit: Limit, denied: Denied) -> bool:
+    if denied.reason != "rate":
+        return True
+    if denied.wait_ms >= limit.retry_after_ms * QUIET_SHARE:
+        return True
+    return denied.now_ms >= limit.look_ms + PATIENCE_INTERVALS * limit.interval_ms
+
+
+def _kind(belief: Belief, refusal: Refused) -> Kind:
+    retry_after_ms = refusal.retry_after_ms
+    alone = refusal.flying <= 1 and refusal.in_window == 0
+    if alone or retry_after_ms > LONGEST_WINDOW_MS or any(_same(each, retry_after_ms) for each in belief.others):
+        return "other"
+    if belief.rate and _same(belief.rate.retry_after_ms, retry_after_ms):
+        return "rate" if refusal.in_window else "other"
+    if belief.in_flight and _same(belief.in_flight.retry_after_ms, retry_after_ms):
+        return "in_flight" if refusal.flying > 1 else "other"
+    # A new kind. Calls in flight can be the cause only when so many were never accepted.
+    few_in_window = refusal.in_window < 3 * refusal.flying
+    kind: Kind = "in_flight" if refusal.flying > max(1, belief.proven) and few_in_window else "rate"
+    known = belief.rate if kind == "rate" else belief.in_flight
+    # What repeated is not given up for what is new; "busy" says a time of its own, and is neither.
+    return "other" if known and known.sure > 1 else kind
+
+
+def _same(one_ms: int, other_ms: int) -> bool:
+    return abs(one_ms - other_ms) <= SAME_SHARE * max(one_ms, other_ms)
+
+
+def _corrected(belief: Belief, refusal: Refused, kind: Kind) -> Belief:
+    """More of the same event: the first that was refused left at the lowest number, whenever its answer came."""
+    if kind == "rate" and belief.rate and 0 < refusal.in_window < belief.rate.most and belief.rate.sure <= 1:
+        return replace(belief, rate=replace(belief.rate, most=refusal.in_window))
+    if kind == "in_flight" and belief.in_flight and 1 < refusal.flying <= belief.in_flight.most:
+        return replace(belief, in_flight=replace(belief.in_flight, most=refusal.flying - 1))
+    return belief
+
+
+def _rate_refused(belief: Belief, refusal: Refused) -> Belief:
+    known, window_ms = belief.rate, refusal.retry_after_ms
+    margin_ms = max(belief.margin_ms, _margin_ms(window_ms))
+    interval_ms = window_ms * FIRST_RATE_LOOK_WINDOWS
+    if known is None or not _same(known.retry_after_ms, window_ms):
+        limit = Limit(refusal.in_window, window_ms, refusal.now_ms, interval_ms=interval_ms)
+    elif refusal.in_window >= known.most:
+        limit = _confirmed(known, min(refusal.in_window, known.let_through), refusal.now_ms)
+    elif refusal.in_window >= known.most * NEARLY and not known.doubts:
+        limit = replace(known, step=0, doubts=1)
+        margin_ms = round(min(margin_ms * MORE_MARGIN, max(LEAST_MARGIN_MS, window_ms * MOST_MARGIN_SHARE)))
+    else:
+        limit = Limit(refusal.in_window, known.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
+    limit = replace(limit, look_ms=refusal.now_ms + limit.interval_ms)
+    # What was taken for a limit in flight by the same words was this one.
+    mistaken = belief.in_flight and _same(belief.in_flight.retry_after_ms, window_ms)
+    in_flight = None if mistaken else _not_looking(belief.in_flight, refusal.now_ms)
+    return replace(belief, rate=limit, in_flight=in_flight, margin_ms=margin_ms)
+
+
+def _flights_refused(belief: Belief, refusal: Refused) -> Belief:
+    known, most = belief.in_flight, max(1, refusal.flying - 1)
+    interval_ms = refusal.retry_after_ms * FIRST_FLIGHT_LOOK_WAITS
+    if known is None or not _same(known.retry_after_ms, refusal.retry_after_ms):
+        limit = Limit(most, refusal.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
+    elif most >= known.most:
+        limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
+    else:
+        limit = Limit(most, known.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
+    limit = replace(limit, look_ms=refusal.now_ms + limit.interval_ms)
+    return replace(belief, in_flight=limit, rate=_not_looking(belief.rate, refusal.now_ms))
+
+
+def _margin_ms(window_ms: int) -> int:
+    return max(LEAST_MARGIN_MS, min(MOST_MARGIN_MS, round(window_ms * MARGIN_SHARE)))
+
+
+def _confirmed(known: Limit, most: int, now_ms: int) -> Limit:
+    """Refused at the known number or above: it holds. A look that found nothing makes the next one come later."""
+    longer = min(LONGEST_INTERVAL_MS, known.interval_ms * 2) if known.step == 1 else known.interval_ms
+    since_ms = known.since_ms if most == known.most else now_ms
+    return replace(known, most=most, sure=known.sure + 1, step=0, doubts=0, interval_ms=longer, since_ms=since_ms)
+
+
+def _not_looking(limit: Limit | None, now_ms: int) -> Limit | None:
+    """A look that another refusal has broken off: later again."""
+    return limit and replace(limit, step=0, look_ms=max(limit.look_ms, now_ms + limit.interval_ms // 4))
+
+
+def _obeyed_only(belief: Belief, retry_after_ms: int) -> Belief:
+    """A wait that is neither limit: a quota, a busy server. A guess made from the same words, once, is given up."""
+    alike = [
+        limit for limit in (belief.rate, belief.in_flight) if limit and _same(limit.retry_after_ms, retry_after_ms)
+    ]
+    if any(limit.sure > 1 for limit in alike) or any(_same(each, retry_after_ms) for each in belief.others):
+        # Somebody else uses the account, too.
+        return belief
+    return replace(
+        belief,
+        rate=None if belief.rate in alike else belief.rate,
+        in_flight=None if belief.in_flight in alike else belief.in_flight,
+        others=(*belief.others, retry_after_ms)[-MOST_OTHERS:],
+    )
+
+
+def _first_interval_ms(reason: str, limit: Limit) -> int:
+    waits = FIRST_RATE_LOOK_WINDOWS if reason == "rate" else FIRST_FLIGHT_LOOK_WAITS
+    return limit.retry_after_ms * waits
