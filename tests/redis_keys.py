@@ -48,7 +48,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _strange_entries(client, key, JobState.QUEUED)
         case ["mira", "leased" | "waiting"]:
             return _strange_entries(client, key, _STATE_OF_ENTRY[key])
-        case ["mira", "finished" | "gate" | "probe", _]:
+        case ["mira", "finished" | "pace" | "sent" | "tokens" | "flying" | "turns" | "turn-ends" | "faults", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

@@ -230,10 +230,10 @@ class PaceVerbs(LedgerPart):
             )
         return int(version or 0), Belief.from_json(belief or b"")
 
-    def believe(self, account: str, version: int, belief: Belief, spacing: timedelta) -> bool:
-        """Write a belief down. False: somebody has written since `version`; read it again."""
+    def believe(self, account: str, version: int, belief: Belief, spacing: timedelta) -> int:
+        """Write a belief down; returns its version. 0: somebody has written since `version`; read it again."""
         rate, in_flight = belief.rate, belief.in_flight
-        return bool(
+        return int(
             self._run(
                 "believe",
                 [names.pace_key(account)],
@@ -245,7 +245,7 @@ class PaceVerbs(LedgerPart):
                     in_flight.let_through if in_flight else belief.start,
                     in_ms(spacing),
                 ],
-            )[0]
+            )
         )
 
     def wakes(self, account: str, process: str) -> Wakes:

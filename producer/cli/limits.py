@@ -28,7 +28,9 @@ HELP_END = output.help_end(
 
 
 def limits(forget: Forget = False, as_json: Json = False) -> None:
-    """Show what the accounts' own refusals have taught, and whether calls may leave now.
+    """Show what is known of the accounts' limits, and their gates.
+
+    Limits are learned from the API's own refusals.
 
     \b
     account    a hash of base URL and key

@@ -87,7 +87,7 @@ def test_outcomes_that_are_kept_elsewhere_are_not_kept_here(redis_client: redis.
     [
         (lambda c: c.set("mira:stray", 1), "mira:stray: no owner in mira_queue/contract/names.py"),
         (lambda c: c.set("celery-task-meta-x", 1), "celery-task-meta-x: lives for ever"),
-        (lambda c: c.set("mira:gate:x", 1), "mira:gate:x: lives for ever"),
+        (lambda c: c.hset("mira:pace:x", "sent", 1), "mira:pace:x: lives for ever"),
         (lambda c: c.set("mira:request:x", 1), "mira:request:x: lives for ever, and its job is not there"),
         (lambda c: c.hset("mira:job:x", "state", "failed"), "mira:job:x: lives for ever, and its job is failed"),
         (lambda c: c.set("mira:key:h", "digest:x"), "mira:key:h: lives for ever, and its job is not there"),

@@ -162,7 +162,16 @@ def shape(client: redis.Redis) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         match value:
             case dict():
-                times = {b"created_ms", b"finished_ms", b"due_ms"}
+                times = {
+                    b"created_ms",
+                    b"finished_ms",
+                    b"due_ms",
+                    b"closed_until",
+                    b"closed_at",
+                    b"sent_at",
+                    b"sent_bucket",
+                }
+                times |= {b"probe_until", b"probe"}
                 return {name: name in times or name == b"token" or plain(inner) for name, inner in value.items()}
             case list():
                 return len(value)

@@ -54,10 +54,11 @@ class Learner:
                 return
 
     def _believe(self, version: int, belief: Belief, before: Belief) -> bool:
-        if not self._ledger.believe(self._account, version, belief, policy.spacing(belief)):
+        written = self._ledger.believe(self._account, version, belief, policy.spacing(belief))
+        if not written:
             self._version = -1
             return False
-        self._version, self._belief = version + 1, belief
+        self._version, self._belief = written, belief
         self._tell("calls", belief.rate, before.rate)
         self._tell("in_flight", belief.in_flight, before.in_flight)
         return True

@@ -10,7 +10,7 @@
 --         a verdict being {'go' | 'probe', calls sent before it, those in the rate's window, calls flying with it, now}
 --         | {'wait'} | {'lost'}
 local JOBS = 12
-local START, GRAIN_MS, HISTORY_MS, TURN_MS = 2, 10, 120000, 500
+local START, GRAIN_MS, HISTORY_MS, TURN_MS, LIFE_MS = 2, 10, 120000, 500, 604800000
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -77,11 +77,10 @@ local function record(key, bucket_field, bucket, total, window_ms)
     bucket = member .. ' ' .. began
     redis.call('HSET', KEYS[1], bucket_field, bucket)
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now - math.max(HISTORY_MS, window_ms))
-    for index = 1, 6 do
-      redis.call('PEXPIRE', KEYS[index], index == 1 and 604800000 or math.max(HISTORY_MS, window_ms) + 60000)
-    end
+    redis.call('PEXPIRE', KEYS[1], LIFE_MS)
   end
   redis.call('ZADD', key, now, member)
+  redis.call('PEXPIRE', key, math.max(HISTORY_MS, window_ms) + 60000)
   return bucket
 end
 
@@ -161,6 +160,7 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
   end
 end
 if granted > 0 then
+  redis.call('PEXPIRE', KEYS[4], ARGV[4] + 60000)
   redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at)
   if room then
     redis.call('HSET', KEYS[1], 'room', room)
@@ -173,6 +173,8 @@ if denied > 0 then
     redis.call('ZADD', KEYS[5], 'NX', now, process)
   end
   redis.call('ZADD', KEYS[6], now + wait_ms + TURN_MS, process)
+  redis.call('PEXPIRE', KEYS[5], wait_ms + LIFE_MS)
+  redis.call('PEXPIRE', KEYS[6], wait_ms + LIFE_MS)
 else
   redis.call('ZREM', KEYS[5], process)
   redis.call('ZREM', KEYS[6], process)

@@ -3,12 +3,13 @@
 -- KEYS  1 pace hash
 -- ARGV  1 version that was read   2 belief   3 calls, '' for no limit   4 their window in ms   5 calls in flight
 --       6 least ms between two calls
--- Returns {1} | {0, version, belief}
-local pace = redis.call('HMGET', KEYS[1], 'version', 'belief')
-if (pace[1] or '0') ~= ARGV[1] then
-  return { 0, pace[1] or '0', pace[2] or '' }
+-- Returns the new version, or 0. Versions begin with the time, so that none comes again when the key was away.
+local version = redis.call('HGET', KEYS[1], 'version')
+if (version or '0') ~= ARGV[1] then
+  return 0
 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'belief', ARGV[2], 'flights', ARGV[5], 'spacing_ms', ARGV[6],
+version = version and version + 1 or redis.call('TIME')[1] * 1000
+redis.call('HSET', KEYS[1], 'version', version, 'belief', ARGV[2], 'flights', ARGV[5], 'spacing_ms', ARGV[6],
   'accepted', 0, 'peak_flying', 0, 'peak_sent', 0)
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], 'rate', 'window_ms')
@@ -16,4 +17,4 @@ else
   redis.call('HSET', KEYS[1], 'rate', ARGV[3], 'window_ms', ARGV[4])
 end
 redis.call('PEXPIRE', KEYS[1], 604800000)
-return { 1 }
+return version

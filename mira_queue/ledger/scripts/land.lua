@@ -13,6 +13,7 @@ for index = 2, #ARGV, 6 do
     local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent')
     redis.call('HSET', KEYS[1], 'peak_flying', math.max(tonumber(pace[1] or 0), ARGV[index + 1]),
       'peak_sent', math.max(tonumber(pace[2] or 0), ARGV[index + 2]))
+    redis.call('PEXPIRE', KEYS[1], 604800000)
     if tonumber(ARGV[index + 3]) ~= 0 then
       redis.call('HINCRBY', KEYS[1], 'spent', ARGV[index + 3])
     end
