@@ -46,7 +46,10 @@ class Belief:
     start: int = 2  # calls in flight that are let through while no limit on them is known
     proven: int = 0  # most calls in flight of which the last was accepted
     margin_ms: int = 0  # added to the window: both clocks, and the way there
-    event_ms: int = 0  # when the last refusal was taken in; what left before is part of it
+    event_ms: int = 0  # when the last event's first refusal was taken in; what left before is part of it
+    event_in_window: int = 0  # calls in the window then, refused ones included
+    event_flying: int = 0  # calls in flight then, likewise
+    event_refused: int = 0  # how many of them were refused
     others: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: obeyed, not learned from
 
     def to_json(self) -> bytes:

@@ -31,7 +31,6 @@ class Permit:
     """The pacer's answer for one job. The numbers are set when a call may leave: see begin.lua."""
 
     verdict: Verdict
-    sent: int = 0
     in_window: int = 0
     flying: int = 0
     at_ms: int = 0
@@ -44,10 +43,11 @@ class Pace:
     version: int
     reason: Reason
     wait_ms: int
-    accepted: int
+    at_ceiling: int
     peak_flying: int
     peak_sent: int
     quiet_ms: int
+    rate_bound_ms: int
     now_ms: int
 
 
@@ -64,11 +64,12 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the record says of a refused call: calls in the time of its Retry-After before it, and the proven peak."""
+    """What the record says of a refused call; see refuse.lua. The call itself is in `in_window` and `flying`."""
 
     version: int
     belief: Belief
     in_window: int
+    flying: int
     peak_flying: int
     now_ms: int
 
@@ -143,7 +144,7 @@ class PaceVerbs(LedgerPart):
         """
         calls: list[tuple[str, Sequence[str], Sequence[Any]]] = []
         if landed:
-            calls.append(("land", *self._landing(account, landed)))
+            calls.append(("land", *self._landing(account, landed, now_ms)))
         calls.append(
             (
                 "begin",
@@ -188,7 +189,7 @@ class PaceVerbs(LedgerPart):
         version, belief, *numbers = self._run(
             "refuse",
             [names.pace_key(account), names.sent_key(account), names.flying_key(account)],
-            [call, permit.sent, permit.at_ms, in_ms(retry_after), "" if now_ms is None else now_ms],
+            [call, permit.at_ms, in_ms(retry_after), "" if now_ms is None else now_ms],
         )
         return Refusal(int(version), Belief.from_json(belief), *numbers)
 
@@ -294,9 +295,12 @@ class PaceVerbs(LedgerPart):
             self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights", "spacing_ms")
             self._client.hincrby(names.pace_key(account), "version", 1)
 
-    def _landing(self, account: str, landed: Sequence[Landed]) -> tuple[list[str], list[Any]]:
+    def _landing(
+        self, account: str, landed: Sequence[Landed], now_ms: int | None = None
+    ) -> tuple[list[str], list[Any]]:
         keys = [
             names.pace_key(account),
+            names.sent_key(account),
             names.flying_key(account),
             names.turns_key(account),
             names.faults_key(account),
@@ -313,4 +317,4 @@ class PaceVerbs(LedgerPart):
                 call.room_ms,
             )
         ]
-        return keys, [names.wake_channel(account), *calls]
+        return keys, ["" if now_ms is None else now_ms, names.wake_channel(account), *calls]

@@ -31,7 +31,14 @@ class Learner:
             self._version, belief = self._ledger.belief(self._account)
             self._belief = policy.informed(belief, self._told)
         denied = policy.Denied(
-            pace.now_ms, pace.reason, pace.wait_ms, pace.accepted, pace.peak_flying, pace.peak_sent, pace.quiet_ms
+            pace.now_ms,
+            pace.reason,
+            pace.wait_ms,
+            pace.at_ceiling,
+            pace.peak_flying,
+            pace.peak_sent,
+            pace.quiet_ms,
+            pace.rate_bound_ms,
         )
         grown = policy.grown(self._belief, denied)
         return grown is not None and self._believe(self._version, grown, self._belief)
@@ -45,7 +52,7 @@ class Learner:
                 permit.at_ms,
                 round(retry_after / timedelta(milliseconds=1)),
                 seen.in_window,
-                permit.flying,
+                seen.flying,
                 seen.peak_flying,
             )
             known = policy.informed(seen.belief, self._told)

@@ -18,6 +18,8 @@ DOUBLES_UP_TO = 8
 GROWTH = 8
 # A call that is out for so long and was not refused was let in: refusals are quick.
 SETTLED_MS = 250
+# Calls that took the last place, for each place, that prove it where calls are too short to be seen in flight together.
+ROUNDS = 5
 # The record looks back no further; longer waits are quotas, which are obeyed and not counted.
 LONGEST_WINDOW_MS = 120_000
 # Retry-Afters this close to each other are of one kind.
@@ -29,7 +31,7 @@ MARGIN_SHARE, LEAST_MARGIN_MS, MOST_MARGIN_MS = 0.01, 30, 250
 MORE_MARGIN, MOST_MARGIN_SHARE = 1.5, 0.03
 # A look for more costs a wait when it fails: for the rate what is left of a window, for calls in flight a Retry-After.
 FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 8, 20
-LONGEST_INTERVAL_MS = 3_600_000
+LONGER, LONGEST_INTERVAL_MS = 1.5, 3_600_000
 # A look at the rate waits for a moment when no place comes free for this share of the window, but not for ever.
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
 # Kinds of waits that are remembered as neither.
@@ -40,7 +42,7 @@ Kind = Literal["rate", "in_flight", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A refusal: its Retry-After, when its call left, and what was out then (the call itself not in `in_window`)."""
+    """A refusal: its Retry-After, when its call left, and what is on record with it (see ledger.pace.Refusal)."""
 
     now_ms: int
     left_ms: int
@@ -52,15 +54,21 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A call was held back by what is believed (`reason`: 'rate' or 'flights'); what was accepted since then."""
+    """A call was held back by what is believed (`reason`: 'rate' or 'flights').
+
+    Since that was believed: accepted calls that took the last place in flight (`at_ceiling`), most calls that were in
+    flight together for certain, most calls in the window before one that was accepted. `quiet_ms`: since the last call;
+    `rate_bound_ms`: since calls last waited for the rate.
+    """
 
     now_ms: int
     reason: str
     wait_ms: int
-    accepted: int
+    at_ceiling: int
     peak_flying: int
     peak_sent: int
     quiet_ms: int
+    rate_bound_ms: int
 
 
 def with_margin(told: Told) -> Told:
@@ -90,8 +98,14 @@ def refused(belief: Belief, refusal: Refused) -> Belief:
     belief = replace(belief, proven=proven)
     kind = _kind(belief, refusal)
     if refusal.left_ms <= belief.event_ms:
-        return _corrected(belief, refusal, kind)
-    belief = replace(belief, event_ms=refusal.now_ms)
+        return _corrected(replace(belief, event_refused=belief.event_refused + 1), kind)
+    belief = replace(
+        belief,
+        event_ms=refusal.now_ms,
+        event_in_window=refusal.in_window,
+        event_flying=refusal.flying,
+        event_refused=1,
+    )
     match kind:
         case "rate":
             return _rate_refused(belief, refusal)
@@ -103,19 +117,19 @@ def refused(belief: Belief, refusal: Refused) -> Belief:
 def grown(belief: Belief, denied: Denied) -> Belief | None:
     """What is believed when more may be let through than the call was denied by; None: nothing new."""
     settled = denied.quiet_ms >= SETTLED_MS
+    if denied.reason == "flights" and belief.rate and denied.rate_bound_ms <= belief.rate.retry_after_ms:
+        # The rate is what holds the account: more calls at a time would bring nothing, and a look costs a wait.
+        return None
     limit = belief.rate if denied.reason == "rate" else belief.in_flight
     if limit is None:
         if denied.reason != "flights":
             return None
-        full_round = denied.peak_flying >= belief.start and denied.accepted >= belief.start
-        if not full_round and not settled:
+        if denied.at_ceiling < max(1, belief.start // 2) and not settled:
             return None
         more = belief.start if belief.start < DOUBLES_UP_TO else belief.start // GROWTH
         return replace(belief, start=belief.start + more, proven=max(belief.proven, denied.peak_flying))
     if limit.step:
-        # The call that took the last place is the proof; before it, there were one fewer in the window.
-        reached = denied.peak_sent + 1 if denied.reason == "rate" else denied.peak_flying
-        if reached < limit.let_through and not settled:
+        if not settled and not _was_accepted(limit, denied):
             return None
         found = replace(
             limit, most=limit.let_through, step=limit.step * 2, sure=0, since_ms=denied.now_ms, doubts=0,
@@ -128,6 +142,14 @@ def grown(belief: Belief, denied: Denied) -> Belief | None:
     return replace(belief, rate=found) if denied.reason == "rate" else replace(belief, in_flight=found)
 
 
+def _was_accepted(limit: Limit, denied: Denied) -> bool:
+    if denied.reason == "rate":
+        # The call that took the last place; before it, there were one fewer in the window.
+        return denied.peak_sent + 1 >= limit.let_through
+    # An answer that is on its way back has freed a place at the API before it does here: one call proves nothing.
+    return denied.peak_flying >= limit.let_through or denied.at_ceiling >= ROUNDS * limit.let_through
+
+
 def _is_good_moment(limit: Limit, denied: Denied) -> bool:
     if denied.reason != "rate":
         return True
@@ -138,11 +160,11 @@ def _is_good_moment(limit: Limit, denied: Denied) -> bool:
 
 def _kind(belief: Belief, refusal: Refused) -> Kind:
     retry_after_ms = refusal.retry_after_ms
-    alone = refusal.flying <= 1 and refusal.in_window == 0
+    alone = refusal.flying <= 1 and refusal.in_window <= 1
     if alone or retry_after_ms > LONGEST_WINDOW_MS or any(_same(each, retry_after_ms) for each in belief.others):
         return "other"
     if belief.rate and _same(belief.rate.retry_after_ms, retry_after_ms):
-        return "rate" if refusal.in_window else "other"
+        return "rate" if refusal.in_window > 1 else "other"
     if belief.in_flight and _same(belief.in_flight.retry_after_ms, retry_after_ms):
         return "in_flight" if refusal.flying > 1 else "other"
     # A new kind. Calls in flight can be the cause only when so many were never accepted.
@@ -157,28 +179,31 @@ def _same(one_ms: int, other_ms: int) -> bool:
     return abs(one_ms - other_ms) <= SAME_SHARE * max(one_ms, other_ms)
 
 
-def _corrected(belief: Belief, refusal: Refused, kind: Kind) -> Belief:
-    """More of the same event: the first that was refused left at the lowest number, whenever its answer came."""
-    if kind == "rate" and belief.rate and 0 < refusal.in_window < belief.rate.most and belief.rate.sure <= 1:
-        return replace(belief, rate=replace(belief.rate, most=refusal.in_window))
-    if kind == "in_flight" and belief.in_flight and 1 < refusal.flying <= belief.in_flight.most:
-        return replace(belief, in_flight=replace(belief.in_flight, most=refusal.flying - 1))
+def _corrected(belief: Belief, kind: Kind) -> Belief:
+    """One more refusal of the same event: of what was out when it began, one fewer was let in than was thought."""
+    rate, in_flight = belief.rate, belief.in_flight
+    in_window = belief.event_in_window - belief.event_refused
+    flying = belief.event_flying - belief.event_refused
+    if kind == "rate" and rate and rate.since_ms == belief.event_ms and 0 < in_window < rate.most:
+        return replace(belief, rate=replace(rate, most=in_window))
+    if kind == "in_flight" and in_flight and in_flight.since_ms == belief.event_ms and 0 < flying < in_flight.most:
+        return replace(belief, in_flight=replace(in_flight, most=flying))
     return belief
 
 
 def _rate_refused(belief: Belief, refusal: Refused) -> Belief:
-    known, window_ms = belief.rate, refusal.retry_after_ms
+    known, window_ms, most = belief.rate, refusal.retry_after_ms, refusal.in_window - 1
     margin_ms = max(belief.margin_ms, _margin_ms(window_ms))
     interval_ms = window_ms * FIRST_RATE_LOOK_WINDOWS
     if known is None or not _same(known.retry_after_ms, window_ms):
-        limit = Limit(refusal.in_window, window_ms, refusal.now_ms, interval_ms=interval_ms)
-    elif refusal.in_window >= known.most:
-        limit = _confirmed(known, min(refusal.in_window, known.let_through), refusal.now_ms)
-    elif refusal.in_window >= known.most * NEARLY and not known.doubts:
+        limit = Limit(most, window_ms, refusal.now_ms, interval_ms=interval_ms)
+    elif most >= known.most:
+        limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
+    elif most >= known.most * NEARLY and not known.doubts:
         limit = replace(known, step=0, doubts=1)
         margin_ms = round(min(margin_ms * MORE_MARGIN, max(LEAST_MARGIN_MS, window_ms * MOST_MARGIN_SHARE)))
     else:
-        limit = Limit(refusal.in_window, known.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
+        limit = Limit(most, known.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
     limit = replace(limit, look_ms=refusal.now_ms + limit.interval_ms)
     # What was taken for a limit in flight by the same words was this one.
     mistaken = belief.in_flight and _same(belief.in_flight.retry_after_ms, window_ms)
@@ -193,6 +218,9 @@ def _flights_refused(belief: Belief, refusal: Refused) -> Belief:
         limit = Limit(most, refusal.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
     elif most >= known.most:
         limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
+    elif not known.doubts:
+        # An answer was on its way while its place was taken already; if there really is less now, this repeats.
+        limit = replace(known, step=0, doubts=1)
     else:
         limit = Limit(most, known.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
     limit = replace(limit, look_ms=refusal.now_ms + limit.interval_ms)
@@ -205,7 +233,7 @@ def _margin_ms(window_ms: int) -> int:
 
 def _confirmed(known: Limit, most: int, now_ms: int) -> Limit:
     """Refused at the known number or above: it holds. A look that found nothing makes the next one come later."""
-    longer = min(LONGEST_INTERVAL_MS, known.interval_ms * 2) if known.step == 1 else known.interval_ms
+    longer = min(LONGEST_INTERVAL_MS, round(known.interval_ms * LONGER)) if known.step == 1 else known.interval_ms
     since_ms = known.since_ms if most == known.most else now_ms
     return replace(known, most=most, sure=known.sure + 1, step=0, doubts=0, interval_ms=longer, since_ms=since_ms)
 

@@ -6,8 +6,9 @@
 --       4 lease of a call in ms   5 probe's lease in ms   6 ms after which to ask again where only an answer frees a place
 --       7, 8 told calls and their window in ms   9 told calls in flight   10, 11 told tokens and their window in ms
 --       12.. for each job: id, epoch, tokens it may use.   A told limit of 0 is none. No jobs: only wake who may go.
--- Returns { {version, reason, ms to wait, accepted, peak flying, peak sent, quiet ms, now}, verdict of each job },
---         a verdict being {'go' | 'probe', calls sent before it, those in the rate's window, calls flying with it, now}
+-- Returns { {version, reason, ms to wait, calls accepted at the ceiling, peak flying, peak sent, quiet ms,
+--         ms since calls last waited for the rate, now}, verdict of each job },
+--         a verdict being {'go' | 'probe', calls in the rate's window before it, calls flying with it, now}
 --         | {'wait'} | {'lost'}
 local JOBS = 12
 local START, GRAIN_MS, HISTORY_MS, TURN_MS, LIFE_MS = 2, 10, 120000, 500, 604800000
@@ -18,8 +19,8 @@ if not now then
 end
 local process, again_ms = ARGV[2], tonumber(ARGV[6])
 local pace = redis.call('HMGET', KEYS[1], 'version', 'closed_until', 'probe', 'probe_until', 'rate', 'window_ms',
-  'flights', 'spacing_ms', 'sent', 'spent', 'sent_at', 'accepted', 'peak_flying', 'peak_sent', 'room', 'room_until',
-  'sent_bucket', 'tokens_bucket')
+  'flights', 'spacing_ms', 'sent', 'spent', 'sent_at', 'at_ceiling', 'peak_flying', 'peak_sent', 'room', 'room_until',
+  'sent_bucket', 'tokens_bucket', 'rate_bound', 'served')
 local closed_until, probe, probe_until = tonumber(pace[2] or 0), pace[3], tonumber(pace[4] or 0)
 local flights, spacing_ms = tonumber(pace[7]), tonumber(pace[8] or 0)
 local sent, spent, sent_at = tonumber(pace[9] or 0), tonumber(pace[10] or 0), tonumber(pace[11] or 0)
@@ -84,14 +85,21 @@ local function record(key, bucket_field, bucket, total, window_ms)
   return bucket
 end
 
--- Whose turn it is: processes wait in line, and each gets one call before any gets another.
+-- Whose turn it is: who waits has as score the calls that it was served, and the fewest come first; who comes anew
+-- begins where the last one that was served stood.
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', now)) do
   redis.call('ZREM', KEYS[5], gone)
   redis.call('ZREM', KEYS[6], gone)
 end
-local ahead = redis.call('ZRANK', KEYS[5], process)
-local others = redis.call('ZCARD', KEYS[5]) - (ahead and 1 or 0)
-ahead = ahead or others
+local in_line = redis.call('ZSCORE', KEYS[5], process)
+local others = redis.call('ZCARD', KEYS[5]) - (in_line and 1 or 0)
+local turn = tonumber(in_line or pace[20] or 0)
+local granted = 0
+local function count_ahead()
+  local before = redis.call('ZCOUNT', KEYS[5], '-inf', '(' .. turn + granted)
+  return in_line and tonumber(in_line) < turn + granted and before - 1 or before
+end
+local ahead = others > 0 and count_ahead() or 0
 
 local function blocked(tokens)
   if closed_until > now then
@@ -118,7 +126,7 @@ local function blocked(tokens)
 end
 
 local reason, wait_ms = '', 0
-local verdicts, granted, denied = {}, 0, 0
+local verdicts, denied = {}, 0
 local sent_bucket, tokens_bucket = pace[17], pace[18]
 for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
   local id, epoch, tokens = ARGV[JOBS + index * 3], ARGV[JOBS + index * 3 + 1], tonumber(ARGV[JOBS + index * 3 + 2])
@@ -128,7 +136,7 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
     verdicts[index + 1] = { 'lost' }
   elseif redis.call('ZSCORE', KEYS[4], member) then
     -- Asked before; the answer was lost on its way.
-    verdicts[index + 1] = { probe == member and 'probe' or 'go', sent - 1, 0, flying, now }
+    verdicts[index + 1] = { probe == member and 'probe' or 'go', 0, flying, now }
   else
     if denied == 0 then
       reason, wait_ms = blocked(tokens)
@@ -140,7 +148,7 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
       redis.call('HSET', KEYS[7 + index], 'calling', 1)
       redis.call('ZADD', KEYS[4], now + ARGV[4], member)
       flying, granted = flying + 1, granted + 1
-      verdicts[index + 1] = { probe and 'probe' or 'go', sent, windows[1] and used_of(windows[1]) or 0, flying, now }
+      verdicts[index + 1] = { probe and 'probe' or 'go', windows[1] and used_of(windows[1]) or 0, flying, now }
       sent_bucket = record(KEYS[2], 'sent_bucket', sent_bucket, sent, math.max(tonumber(pace[6] or 0), ARGV[8]))
       sent, sent_at = sent + 1, now
       if tonumber(ARGV[10]) > 0 then
@@ -154,24 +162,22 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
         probe, probe_until = member, now + ARGV[5]
         redis.call('HSET', KEYS[1], 'probe', probe, 'probe_until', probe_until)
       end
-      -- Its next call comes after one of everybody who waits.
-      ahead = others
+      ahead = others > 0 and count_ahead() or 0
     end
   end
 end
 if granted > 0 then
   redis.call('PEXPIRE', KEYS[4], ARGV[4] + 60000)
-  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at)
+  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at, 'served', turn)
   if room then
     redis.call('HSET', KEYS[1], 'room', room)
   end
 end
 if denied > 0 then
-  if granted > 0 then
-    redis.call('ZADD', KEYS[5], now, process)
-  else
-    redis.call('ZADD', KEYS[5], 'NX', now, process)
+  if reason == 'rate' then
+    redis.call('HSET', KEYS[1], 'rate_bound', now)
   end
+  redis.call('ZADD', KEYS[5], turn + granted, process)
   redis.call('ZADD', KEYS[6], now + wait_ms + TURN_MS, process)
   redis.call('PEXPIRE', KEYS[5], wait_ms + LIFE_MS)
   redis.call('PEXPIRE', KEYS[6], wait_ms + LIFE_MS)
@@ -192,6 +198,6 @@ if others > 0 and (not reason or reason == '' or reason == 'turn') then
 end
 return {
   { pace[1] or '0', reason or '', wait_ms or 0, tonumber(pace[12] or 0), tonumber(pace[13] or 0),
-    tonumber(pace[14] or 0), now - sent_at, now },
+    tonumber(pace[14] or 0), now - sent_at, now - tonumber(pace[19] or 0), now },
   verdicts,
 }

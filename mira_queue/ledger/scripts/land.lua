@@ -1,38 +1,48 @@
 -- Calls have come back, and not with a refusal: their places are free, and what they show is noted.
 -- Why atomic: an answer ends a row of faults, and the probe's answer opens the gate for everybody at once.
--- KEYS  1 pace hash   2 flying zset   3 turns zset   4 faults set
--- ARGV  1 channel of wake-ups, without the process
---       2.. for each call: job:epoch, calls in flight with it, calls in the rate's window before it, tokens beyond the
+-- KEYS  1 pace hash   2 sent zset   3 flying zset   4 turns zset   5 faults set
+-- ARGV  1 now in ms, '' for the server's clock   2 channel of wake-ups, without the process
+--       3.. for each call: job:epoch, calls in flight with it, calls in the rate's window before it, tokens beyond the
 --       estimate, calls that a header left ('' for none), ms for which the header holds
 -- Returns 1 when the gate was opened, else 0
+-- A call that is out for so long was let in: refusals are quick.
+local SETTLED_MS, LIFE_MS = 100, 604800000
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
 local opened = 0
-for index = 2, #ARGV, 6 do
+for index = 3, #ARGV, 6 do
   local member = ARGV[index]
-  if redis.call('ZREM', KEYS[2], member) == 1 then
-    redis.call('HINCRBY', KEYS[1], 'accepted', 1)
-    local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent')
-    redis.call('HSET', KEYS[1], 'peak_flying', math.max(tonumber(pace[1] or 0), ARGV[index + 1]),
+  local flying = redis.call('ZCARD', KEYS[3])
+  if redis.call('ZREM', KEYS[3], member) == 1 then
+    local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent', 'flights', 'sent')
+    -- What was in flight together for certain: those that had left before, and had not come back until now.
+    local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
+    local settled = flying - (young and pace[4] - young or 0)
+    redis.call('HSET', KEYS[1], 'peak_flying', math.max(tonumber(pace[1] or 0), settled),
       'peak_sent', math.max(tonumber(pace[2] or 0), ARGV[index + 2]))
-    redis.call('PEXPIRE', KEYS[1], 604800000)
+    redis.call('HINCRBY', KEYS[1], 'at_ceiling', tonumber(ARGV[index + 1]) >= tonumber(pace[3] or 2) and 1 or 0)
+    redis.call('PEXPIRE', KEYS[1], LIFE_MS)
     if tonumber(ARGV[index + 3]) ~= 0 then
       redis.call('HINCRBY', KEYS[1], 'spent', ARGV[index + 3])
     end
   end
   if ARGV[index + 4] ~= '' then
     -- The header counted what had arrived; calls that are on their way may not have.
-    local time = redis.call('TIME')
-    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 4] - redis.call('ZCARD', KEYS[2])),
-      'room_until', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[index + 5])
+    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 4] - redis.call('ZCARD', KEYS[3])),
+      'room_until', now + ARGV[index + 5])
   end
   if redis.call('HGET', KEYS[1], 'probe') == member then
     redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'closed_until', 'reason', 'trips')
     opened = 1
   end
 end
-redis.call('DEL', KEYS[4])
+redis.call('DEL', KEYS[5])
 if opened == 1 then
-  for _, process in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-    redis.call('PUBLISH', ARGV[1] .. process, '1')
+  for _, process in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+    redis.call('PUBLISH', ARGV[2] .. process, '1')
   end
 end
 return opened
