@@ -197,8 +197,13 @@ class PaceVerbs(LedgerPart):
         """A call met a fault of the service, or of its own."""
         jobs, flying, trips, was_probe, is_old = self._run(
             "fault",
-            [names.pace_key(account), names.flying_key(account), names.faults_key(account)],
-            [call_name(lease), lease.job_id, permit.at_ms, in_ms(ROW_OF_FAULTS)],
+            [
+                names.pace_key(account),
+                names.flying_key(account),
+                names.turns_key(account),
+                names.faults_key(account),
+            ],
+            [call_name(lease), lease.job_id, permit.at_ms, in_ms(ROW_OF_FAULTS), names.wake_channel(account)],
         )
         return FaultRow(jobs, flying, trips, bool(was_probe), bool(is_old))
 

@@ -31,7 +31,7 @@ MARGIN_SHARE, LEAST_MARGIN_MS, MOST_MARGIN_MS = 0.01, 30, 250
 MORE_MARGIN, MOST_MARGIN_SHARE = 1.5, 0.03
 # A look for more costs a wait when it fails: for the rate what is left of a window, for calls in flight a Retry-After.
 FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 8, 20
-LONGER, LONGEST_INTERVAL_MS = 1.5, 3_600_000
+LONGER, LONGEST_INTERVAL_MS = 2, 3_600_000
 # A look at the rate waits for a moment when no place comes free for this share of the window, but not for ever.
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
 # Kinds of waits that are remembered as neither.
