@@ -236,7 +236,7 @@ class PaceVerbs(LedgerPart):
             )
         return int(version or 0), Belief.from_json(belief or b"")
 
-    def believe(self, account: str, version: int, belief: Belief, spacing: timedelta) -> int:
+    def believe(self, account: str, version: int, belief: Belief) -> int:
         """Write a belief down; returns its version. 0: somebody has written since `version`; read it again."""
         rate, in_flight = belief.rate, belief.in_flight
         return int(
@@ -249,7 +249,6 @@ class PaceVerbs(LedgerPart):
                     rate.let_through if rate else "",
                     rate.retry_after_ms + belief.margin_ms if rate else 0,
                     in_flight.let_through if in_flight else belief.start,
-                    in_ms(spacing),
                 ],
             )
         )
@@ -297,7 +296,7 @@ class PaceVerbs(LedgerPart):
     def forget_account(self, account: str) -> None:
         """Forget what is believed of its limits. A gate that is closed stays closed: that was the server's word."""
         with translated_errors():
-            self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights", "spacing_ms")
+            self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights")
             self._client.hincrby(names.pace_key(account), "version", 1)
 
     def _landing(

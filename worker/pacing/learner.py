@@ -61,7 +61,7 @@ class Learner:
                 return
 
     def _believe(self, version: int, belief: Belief, before: Belief) -> bool:
-        written = self._ledger.believe(self._account, version, belief, policy.spacing(belief))
+        written = self._ledger.believe(self._account, version, belief)
         if not written:
             self._version = -1
             return False

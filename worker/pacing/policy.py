@@ -8,7 +8,6 @@ calls it holds; a refusal by concurrency says a shorter time, at a number in fli
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Literal
 
 from mira_queue.contract.pace import Belief, Limit, Told
@@ -83,13 +82,6 @@ def with_margin(told: Told) -> Told:
 def informed(belief: Belief, told: Told) -> Belief:
     """Who was told how many calls may be in flight need not start low."""
     return replace(belief, start=max(belief.start, told.in_flight))
-
-
-def spacing(belief: Belief) -> timedelta:
-    """Least time between two calls: while nothing is known, so that few are under way when the first is refused."""
-    if belief.rate or belief.in_flight or belief.start >= 64:
-        return timedelta(0)
-    return timedelta(milliseconds=5 if belief.start < 16 else 1)
 
 
 def refused(belief: Belief, refusal: Refused) -> Belief:

@@ -11,6 +11,8 @@
 --         a verdict being {'go' | 'probe', calls in the rate's window before it, calls flying with it, now}
 --         | {'wait'} | {'lost'}
 local JOBS = 12
+-- While nothing is known calls leave one by one: few are under way when the first is refused.
+local SLOW_CALLS, SLOW_MS = 200, 5
 local START, GRAIN_MS, HISTORY_MS, TURN_MS, LIFE_MS = 2, 10, 120000, 500, 604800000
 local now = tonumber(ARGV[1])
 if not now then
@@ -19,12 +21,12 @@ if not now then
 end
 local process, again_ms = ARGV[2], tonumber(ARGV[6])
 local pace = redis.call('HMGET', KEYS[1], 'version', 'closed_until', 'probe', 'probe_until', 'rate', 'window_ms',
-  'flights', 'spacing_ms', 'sent', 'spent', 'sent_at', 'at_ceiling', 'peak_flying', 'peak_sent', 'room', 'room_until',
+  'flights', 'sent', 'spent', 'sent_at', 'at_ceiling', 'peak_flying', 'peak_sent', 'room', 'room_until',
   'sent_bucket', 'tokens_bucket', 'rate_bound', 'served')
 local closed_until, probe, probe_until = tonumber(pace[2] or 0), pace[3], tonumber(pace[4] or 0)
-local flights, spacing_ms = tonumber(pace[7]), tonumber(pace[8] or 0)
-local sent, spent, sent_at = tonumber(pace[9] or 0), tonumber(pace[10] or 0), tonumber(pace[11] or 0)
-local room, room_until = tonumber(pace[15]), tonumber(pace[16] or 0)
+local flights = tonumber(pace[7])
+local sent, spent, sent_at = tonumber(pace[8] or 0), tonumber(pace[9] or 0), tonumber(pace[10] or 0)
+local room, room_until = tonumber(pace[14]), tonumber(pace[15] or 0)
 local told_flights = tonumber(ARGV[9])
 if not flights then
   flights = told_flights > 0 and told_flights or START
@@ -93,7 +95,7 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', now)) do
 end
 local in_line = redis.call('ZSCORE', KEYS[5], process)
 local others = redis.call('ZCARD', KEYS[5]) - (in_line and 1 or 0)
-local turn = tonumber(in_line or pace[20] or 0)
+local turn = tonumber(in_line or pace[19] or 0)
 local granted = 0
 local function count_ahead()
   local before = redis.call('ZCOUNT', KEYS[5], '-inf', '(' .. turn + granted)
@@ -120,6 +122,7 @@ local function blocked(tokens)
   if room_until > now and room - ahead <= 0 then
     return 'header', room_until - now
   end
+  local spacing_ms = pace[5] and 0 or sent < SLOW_CALLS and SLOW_MS or sent < 5 * SLOW_CALLS and 1 or 0
   if now - sent_at < spacing_ms then
     return 'spacing', spacing_ms - (now - sent_at)
   end
@@ -127,7 +130,7 @@ end
 
 local reason, wait_ms = '', 0
 local verdicts, denied = {}, 0
-local sent_bucket, tokens_bucket = pace[17], pace[18]
+local sent_bucket, tokens_bucket = pace[16], pace[17]
 for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
   local id, epoch, tokens = ARGV[JOBS + index * 3], ARGV[JOBS + index * 3 + 1], tonumber(ARGV[JOBS + index * 3 + 2])
   local member = id .. ':' .. epoch
@@ -197,7 +200,7 @@ if others > 0 and (not reason or reason == '' or reason == 'turn') then
   end
 end
 return {
-  { pace[1] or '0', reason or '', wait_ms or 0, tonumber(pace[12] or 0), tonumber(pace[13] or 0),
-    tonumber(pace[14] or 0), now - sent_at, now - tonumber(pace[19] or 0), now },
+  { pace[1] or '0', reason or '', wait_ms or 0, tonumber(pace[11] or 0), tonumber(pace[12] or 0),
+    tonumber(pace[13] or 0), now - sent_at, now - tonumber(pace[18] or 0), now },
   verdicts,
 }

@@ -2,15 +2,13 @@
 -- Why atomic: two processes that learn from the same calls must not undo each other.
 -- KEYS  1 pace hash
 -- ARGV  1 version that was read   2 belief   3 calls, '' for no limit   4 their window in ms   5 calls in flight
---       6 least ms between two calls
 -- Returns the new version, or 0. Versions begin with the time, so that none comes again when the key was away.
 local version = redis.call('HGET', KEYS[1], 'version')
 if (version or '0') ~= ARGV[1] then
   return 0
 end
 version = version and version + 1 or redis.call('TIME')[1] * 1000
-redis.call('HSET', KEYS[1], 'version', version, 'belief', ARGV[2], 'flights', ARGV[5], 'spacing_ms', ARGV[6],
-  'at_ceiling', 0, 'peak_flying', 0, 'peak_sent', 0)
+redis.call('HSET', KEYS[1], 'version', version, 'belief', ARGV[2], 'flights', ARGV[5], 'at_ceiling', 0, 'peak_flying', 0, 'peak_sent', 0)
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], 'rate', 'window_ms')
 else
