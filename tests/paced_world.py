@@ -1,6 +1,6 @@
 """A world with a clock of its own, for the pacer: real scripts on a real server, the policy, and a simulated API.
 
-Days pass in seconds. Only the threads of `worker.pacing.pacer` are left out: a process here is a line of jobs that asks.
+Days pass in seconds. Only the threads of `worker.pacing.pacer` are left out: here a process is a line of jobs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class World:
 
     ledger: Ledger
     config: SimulatorConfig
-    told: Told = Told()
+    told: Told = field(default_factory=Told)
     processes: int = 1
     slots: int = 20
     travel_s: tuple[float, float] = (0.001, 0.004)
