@@ -16,6 +16,8 @@
 | mira:turns:ACCOUNT  | zset   | the account        | likewise: processes that wait; score: since when         |
 | mira:turn-ends:ACCOUNT | zset | the account       | likewise; score: when a process counts as gone           |
 | mira:faults:ACCOUNT | set    | the account        | a minute: jobs that met a fault, since the last answer   |
+| mira:batch:ID       | hash   | the batch          | while open; then MIRA_RESULT_TTL                         |
+| mira:batches        | zset   | submit             | an entry as long as its batch; score: when it was created |
 | mira:write-check    | string | rescue             | a millisecond                                            |
 | celery-task-meta-ID | string | Celery's backend   | MIRA_RESULT_TTL                                          |
 """
@@ -55,6 +57,7 @@ class Lane(Enum):
 
 LEASED = "mira:leased"
 WRITE_CHECK = "mira:write-check"
+BATCHES = "mira:batches"
 WAITING = "mira:waiting"
 
 
@@ -78,6 +81,10 @@ def queued_key(lane: Lane) -> str:
 def messages_key(lane: Lane) -> str:
     """Celery's own list of messages; the separator is the transport's."""
     return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
+
+
+def batch_key(batch_id: str) -> str:
+    return f"mira:batch:{batch_id}"
 
 
 def finished_key(group: str) -> str:
