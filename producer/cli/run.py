@@ -13,7 +13,8 @@ from rich.console import Console
 from mira_queue.contract.settings import load_settings
 from producer.cli import output
 from producer.run.lines import InputError
-from producer.run.run import RunOptions, default_output
+from producer.run.paths import default_output
+from producer.run.run import RunOptions
 from producer.run.run import run as run_file
 
 HELP_END = output.help_end(

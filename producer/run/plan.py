@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -12,12 +13,47 @@ from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
 from producer.run.index import LineIndex
 from producer.run.lines import InputError, parse_line, raw_lines
+from producer.run.options import EngineOptions
 from producer.run.output import LineFile
+from producer.run.tally import Tally
 
 # Enough to see the pattern; a wrong file must not scroll the screen away.
 MOST_COMPLAINTS = 20
 
 Check = Callable[[Mapping[str, Any]], ChatRequest]
+
+
+class Plan:
+    """The lines of a run, those of them that are answered, and its files, which are locked until `close`."""
+
+    def __init__(self, index: LineIndex, output: LineFile, errors: LineFile, tally: Tally, closing: ExitStack) -> None:
+        self.index = index
+        self.output = output
+        self.errors = errors
+        self.tally = tally
+        self._closing = closing
+
+    @classmethod
+    def make(cls, options: EngineOptions, check: Check) -> Self:
+        """Read the input, and what earlier runs have written. Raises InputError."""
+        with ExitStack() as stack:
+            index = stack.enter_context(LineIndex())
+            read_input(options.input, check, index)
+            output = LineFile(options.output)
+            stack.callback(output.close)
+            errors = LineFile(options.errors)
+            stack.callback(errors.close)
+            before = read_answers(output, index, options.input)
+            failed_before = read_answers(errors, index, options.input)
+            return cls(index, output, errors, Tally(index.total, before, failed_before), stack.pop_all())
+
+    @property
+    def left(self) -> int:
+        """Lines that have neither an answer nor an error."""
+        return self.index.total - self.index.answered
+
+    def close(self) -> None:
+        self._closing.close()
 
 
 def read_input(path: Path, check: Check, index: LineIndex) -> None:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeGuard
 
-from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import Blame, JobCancelled, JobNotFound, QueueUnavailable, error_for_code
 from mira_queue.contract.names import Lane
-from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import NewJob, new_job_id
 from producer.client import MiraQueue
-from producer.run.index import LineIndex
+from producer.run.answers import Answers, OpenLine
 from producer.run.lines import InputLine
-from producer.run.output import LineFile, output_line
-from producer.run.tally import Tally
+from producer.run.options import EngineOptions
+from producer.run.plan import Plan
 
 # Lines accepted in one round trip.
 CHUNK = 100
@@ -27,37 +23,28 @@ CHUNK = 100
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLine:
-    """A line whose job is open: enough to write its answer and to forget the job."""
-
-    number: int
-    custom_id: str
-    key: str
-    size: int
-
-
 class Window:
-    """Open jobs of one run. `group` names the run to the ledger: the same output file, the same group."""
+    """Open jobs of one run."""
 
-    def __init__(
-        self, queue: MiraQueue, size: int, output: LineFile, errors: LineFile, index: LineIndex, tally: Tally
-    ) -> None:
+    def __init__(self, queue: MiraQueue, options: EngineOptions, plan: Plan) -> None:
         self._queue = queue
-        self._size = size
-        self._output = output
-        self._errors = errors
-        self._index = index
-        self._tally = tally
-        self.group = group_of(output.path)
+        self._size = options.window
+        self._index = plan.index
+        self._answers = Answers(plan, queue.crash_points)
+        self.group = options.group
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
+        # Until the account has let one line through, a second one would only be refused as well.
+        self._unproved = options.careful
         #: Set by the first error of the account: its lines stay unanswered, for the next run.
         self.account_error: Failure | None = None
 
     def has_room(self) -> bool:
-        return len(self.open) < self._size and self._bytes < MAX_WINDOW_BYTES
+        return self._room() > 0 and self._bytes < MAX_WINDOW_BYTES
+
+    def _room(self) -> int:
+        return (1 if self._unproved else self._size) - len(self.open)
 
     def fill(self, lines: Iterator[InputLine]) -> bool:
         """Accept lines while there is room, one chunk. False: no line is left."""
@@ -82,7 +69,7 @@ class Window:
         """The next lines to hand in; those that were not taken the last time come first."""
         self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
         if not self._pending:
-            room = min(CHUNK, self._size - len(self.open))
+            room = min(CHUNK, self._room())
             size = self._bytes
             while len(self._pending) < room and size < MAX_WINDOW_BYTES and (line := next(lines, None)) is not None:
                 self._pending.append(line)
@@ -144,30 +131,18 @@ class Window:
     def _write(self, job_ids: list[str]) -> int:
         if not job_ids:
             return 0
-        answers: list[bytes] = []
-        failures: list[bytes] = []
         ended = []
-        for job_id, outcome in zip(job_ids, self._queue.outcomes(job_ids), strict=True):
-            line = self.open[job_id]
-            ended.append((job_id, line))
+        outcomes = self._queue.outcomes(job_ids)
+        for job_id, outcome in zip(job_ids, outcomes, strict=True):
             if _is_of_account(outcome):
                 self.account_error = outcome
-                continue
-            # Already marked: it was written, and the server fell silent before it could forget the job.
-            if self._index.mark_answered(line.number):
-                (answers if isinstance(outcome, Completion) else failures).append(
-                    output_line(job_id, line.custom_id, outcome)
-                )
-                self._tally.add(outcome)
-        self._queue.crash_points.reach(CrashPoint.BEFORE_LINES)
+            else:
+                self._unproved = False
+                ended.append((job_id, self.open[job_id], outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
-        if answers:
-            self._output.append(answers)
-        if failures:
-            self._errors.append(failures)
-        self._queue.crash_points.reach(CrashPoint.AFTER_LINES)
-        self._drop(ended)
-        return len(answers) + len(failures)
+        self._answers.write(ended)
+        self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
+        return len(ended)
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
         self._queue.ledger.forget([(job_id, line.key) for job_id, line in jobs])
@@ -182,8 +157,3 @@ def _is_of_account(outcome: Outcome) -> TypeGuard[Failure]:
 
 def _is_withdrawn(outcome: Outcome) -> bool:
     return isinstance(outcome, Failure) and outcome.code == JobCancelled.code
-
-
-def group_of(output: Path) -> str:
-    """The name of the run that writes this file."""
-    return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
