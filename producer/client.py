@@ -24,6 +24,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.ledger.records import NewJob, new_job_id
 from mira_queue.ledger.server import QueueServer
+from producer.batches.client import Batches
 
 # The end of a job is announced; an announcement can be lost with a connection, so somebody looks this often anyway.
 LOOK_EVERY_S = 2.0
@@ -95,6 +96,11 @@ class MiraQueue:
             result_ttl=self.settings.result_ttl,
             keeps_results=stores_results_itself(self.settings),
         )
+
+    @property
+    def batches(self) -> Batches:
+        """Files of requests that are brought to their end in the background."""
+        return Batches(self)
 
     def __enter__(self) -> Self:
         return self

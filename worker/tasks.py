@@ -16,10 +16,10 @@ from celery.worker.request import Request
 
 from mira_queue.contract.celery_config import stores_results_itself
 from mira_queue.contract.errors import JobError, ServiceFault
+from mira_queue.contract.logs import configure_logs
 from mira_queue.contract.names import GROUP_TASK, QUEUE, TASK, Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.messages import MessageNotSent, Messenger
-from worker.logs import configure_logs
 from worker.results import BackendResults
 from worker.runner import SendAgain, SendNow
 from worker.runtime import Runtime

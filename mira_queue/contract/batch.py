@@ -111,7 +111,11 @@ class Batch:
             "output_file_id": f"{self.place}/output.jsonl" if files and self.answered else None,
             "error_file_id": f"{self.place}/errors.jsonl" if files and self.failed else None,
             "created_at": self.created_at,
-            **{f"{status}_at": self.stamps.get(status) for status in BatchStatus if status is not BatchStatus.VALIDATING},
+            **{
+                f"{status}_at": self.stamps.get(status)
+                for status in BatchStatus
+                if status is not BatchStatus.VALIDATING
+            },
             "expires_at": self.options.deadline_s or None,
             "request_counts": {"total": self.total, "completed": self.answered, "failed": self.failed},
             "usage": {
