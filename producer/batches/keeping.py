@@ -1,4 +1,4 @@
-"""One batch, brought to its end: checked, sent, paused, resumed, finished, as its owner and the account will have it."""
+"""One batch, brought to its end: checked, sent, paused, resumed, finished, as owner and account will have it."""
 
 from __future__ import annotations
 
