@@ -82,7 +82,7 @@ class Batch:
 
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
         """At another status, from now on."""
-        return replace(self, status=status, stamps={**self.stamps, status: now_s}, **changes)
+        return replace(self, status=status, stamps={**self.stamps, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))

@@ -53,7 +53,7 @@ class Batches:
             now_s,
             options or BatchOptions(),
             dict(metadata or {}),
-            {BatchStatus.VALIDATING: now_s},
+            {BatchStatus.VALIDATING.value: now_s},
         )
         try:
             self._queue.ledger.write_batch(batch)
