@@ -12,10 +12,10 @@ from rich.console import Console
 
 from mira_queue.contract.settings import load_settings
 from producer.cli import output
-from producer.run.lines import InputError
 from producer.run.paths import default_output
 from producer.run.run import RunOptions
 from producer.run.run import run as run_file
+from producer.run.source import InputError
 
 HELP_END = output.help_end(
     [

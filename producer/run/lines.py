@@ -9,18 +9,15 @@ from typing import Any
 
 import orjson
 
-from mira_queue.contract.errors import InvalidRequest, MiraQueueError
+from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
+from producer.run.source import InputError, opened
 
 BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
-
-
-class InputError(MiraQueueError):
-    """The input cannot be used; one line for each thing wrong, with file, line and field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,11 @@ class InputLine:
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off."""
-    with path.open("rb") as file:
+    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off.
+
+    Raises InputError for a file that cannot be read, is no text, or has a line without an end.
+    """
+    with opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1

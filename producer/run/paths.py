@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
     """Beside the input; simulated answers never share a file with real ones."""
-    stem = input_path.name.removesuffix(".jsonl") + (".simulated" if simulate else "")
+    plain = input_path.name.removesuffix(".gz").removesuffix(".zst")
+    stem = plain.removesuffix(".jsonl") + (".simulated" if simulate else "")
     return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
 
 

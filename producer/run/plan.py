@@ -12,9 +12,10 @@ import orjson
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
 from producer.run.index import LineIndex
-from producer.run.lines import InputError, parse_line, raw_lines
+from producer.run.lines import parse_line, raw_lines
 from producer.run.options import EngineOptions
 from producer.run.output import LineFile
+from producer.run.source import InputError
 from producer.run.tally import Tally
 
 # Enough to see the pattern; a wrong file must not scroll the screen away.
@@ -60,24 +61,21 @@ def read_input(path: Path, check: Check, index: LineIndex) -> None:
     """Put every line of the input into the index. Raises InputError, a line for each thing wrong."""
     complaints: list[str] = []
     wrong = 0
-    try:
-        for number, content in raw_lines(path):
-            try:
-                line = parse_line(number, content, check)
-                index.add([(line.custom_id, number)])
-                continue
-            except InvalidRequest as error:
-                complaint = f"{path}, line {number}, {error}"
-            except ValueError as error:
-                custom_id = str(error.args[0])
-                complaint = (
-                    f"{path}, line {number}, custom_id: {custom_id!r} is that of line {index.number_of(custom_id)} too"
-                )
-            wrong += 1
-            if len(complaints) < MOST_COMPLAINTS:
-                complaints.append(complaint)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    for number, content in raw_lines(path):
+        try:
+            line = parse_line(number, content, check)
+            index.add([(line.custom_id, number)])
+            continue
+        except InvalidRequest as error:
+            complaint = f"{path}, line {number}, {error}"
+        except ValueError as error:
+            custom_id = str(error.args[0])
+            complaint = (
+                f"{path}, line {number}, custom_id: {custom_id!r} is that of line {index.number_of(custom_id)} too"
+            )
+        wrong += 1
+        if len(complaints) < MOST_COMPLAINTS:
+            complaints.append(complaint)
     if wrong > len(complaints):
         complaints.append(f"... and {wrong - len(complaints):,} more")
     if complaints:

@@ -21,11 +21,11 @@ from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
 from producer.run.fleet import Fleet
 from producer.run.interrupts import interrupts
-from producer.run.lines import InputError
 from producer.run.options import End, EngineOptions
 from producer.run.paths import check_paths, group_of
 from producer.run.plan import Check, Plan
 from producer.run.progress import make_display
+from producer.run.source import InputError
 from producer.run.tally import Tally
 
 # Open jobs for each call that can be under way: enough that no worker waits for the next line.

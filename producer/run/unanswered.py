@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mira_queue.contract.errors import InvalidRequest
 from producer.run.index import LineIndex
-from producer.run.lines import InputError, InputLine, parse_line, raw_lines
+from producer.run.lines import InputLine, parse_line, raw_lines
 from producer.run.plan import Check
+from producer.run.source import InputError
 
 
 def unanswered_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine]:

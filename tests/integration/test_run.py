@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,16 @@ def test_answers_and_errors_stand_beside_the_input_when_no_files_are_named(
     assert run.wait() == 1
     assert ids(read_lines(tmp_path / "my questions.answers.jsonl")) == ["1"]
     assert ids(read_lines(tmp_path / "my questions.errors.jsonl")) == ["2"]
+
+
+def test_a_packed_input_is_answered_as_a_plain_one_beside_it(tmp_path: Path, target: dict[str, Any]) -> None:
+    lines = write_lines(tmp_path / "plain.jsonl", prompts(120)).read_bytes()
+    (tmp_path / "questions.jsonl.gz").write_bytes(gzip.compress(lines))
+
+    run = run_to_the_end(tmp_path, "questions.jsonl.gz", "--workers", "0", files=False, **target)
+
+    assert run.wait() == 0, run.said()
+    assert ids(read_lines(tmp_path / "questions.answers.jsonl")) == ids(prompts(120))
 
 
 # --- 2: nothing was sent ---

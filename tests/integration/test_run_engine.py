@@ -13,8 +13,8 @@ import pytest
 
 from producer import MiraQueue
 from producer.run.engine import Engine
-from producer.run.lines import InputError
 from producer.run.options import End, EngineOptions
+from producer.run.source import InputError
 from producer.run.tally import Tally
 from tests.queue_process import WorkerProcess
 from tests.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
