@@ -1,4 +1,4 @@
-"""The other door, for tests and benches: /sim/stats, /sim/requests, /sim/calls, /sim/config, /sim/reset, /sim/outage."""
+"""The other door, for tests and benches: what was seen, and /sim/config, /sim/reset, /sim/outage to change things."""
 
 from __future__ import annotations
 
