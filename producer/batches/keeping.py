@@ -19,9 +19,9 @@ from producer.batches.results import has_status, take_out, usage_of
 from producer.batches.spool import BatchFiles
 from producer.client import MiraQueue
 from producer.run.engine import Engine
-from producer.run.lines import InputError
 from producer.run.options import End, EngineOptions
 from producer.run.paths import group_of
+from producer.run.source import InputError
 from producer.run.tally import Tally
 
 # Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TypeGuard
 
-from mira_queue.contract.errors import Blame, JobCancelled, JobNotFound, QueueUnavailable, error_for_code
+from mira_queue.contract.errors import Blame, JobCancelled, QueueUnavailable, error_for_code
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
@@ -90,14 +90,10 @@ class Window:
         return self._write([status.id for status in statuses if status.state.is_final])
 
     def withdraw(self) -> None:
-        """Cancel and forget what has not begun; what runs ends by itself. A later run hands these lines in again."""
-        for job_id, line in list(self.open.items()):
-            try:
-                withdrawn = self._queue.ledger.cancel(job_id, only_idle=True)
-            except JobNotFound:
-                withdrawn = True
-            if withdrawn:
-                self._drop([(job_id, line)])
+        """Drop what has not begun; what runs ends by itself. A later run hands these lines in again."""
+        jobs = list(self.open.items())
+        gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
+        self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
 
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
@@ -146,6 +142,9 @@ class Window:
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
         self._queue.ledger.forget([(job_id, line.key) for job_id, line in jobs])
+        self._let_go(jobs)
+
+    def _let_go(self, jobs: list[tuple[str, OpenLine]]) -> None:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
