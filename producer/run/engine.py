@@ -8,6 +8,8 @@ from datetime import timedelta
 
 from mira_queue.contract.outcome import Failure
 from producer.client import MiraQueue
+from producer.run.account import Account
+from producer.run.feed import Feed
 from producer.run.loop import Hooks, RunLoop
 from producer.run.options import End, EngineOptions
 from producer.run.plan import Plan
@@ -41,6 +43,7 @@ class Engine:
         self._waiting = waiting
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
+        self._account = Account(options.on_account_error, queue.settings.model)
         self._plan: Plan | None = None
         self._window: Window | None = None
         self._loop: RunLoop | None = None
@@ -48,9 +51,10 @@ class Engine:
     def plan(self, made: Plan | None = None) -> Plan:
         """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
         self._plan = made or Plan.make(self._options, self._queue.check)
-        self._window = Window(self._queue, self._options, self._plan)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        self._loop = RunLoop(self._window, lines, self._hooks, self._interrupted)
+        feed = Feed(lines, self._account)
+        self._window = Window(self._queue, self._options, self._plan, feed, self._account)
+        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted)
         return self._plan
 
     def run(self) -> End:
@@ -74,7 +78,7 @@ class Engine:
     @property
     def account_error(self) -> Failure | None:
         """What the account refused with, after ACCOUNT."""
-        return self._window.account_error if self._window else None
+        return self._account.error
 
     def close(self) -> None:
         """Let the files go; the ledger keeps nothing of a run that has no open job."""

@@ -22,11 +22,15 @@ _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number."""
+    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number.
+
+    `model` is None where the line names none.
+    """
 
     number: int
     custom_id: str
     request: ChatRequest
+    model: str | None
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -57,13 +61,14 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
         raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")
     custom_id = _custom_id(entry, number)
     if "body" in entry:
-        return InputLine(number, custom_id, _checked_body(_batch_body(entry), check))
+        body = _batch_body(entry)
+        return InputLine(number, custom_id, _checked_body(body, check), body.get("model"))
     fields = {name: value for name, value in entry.items() if name != "custom_id"}
     if "prompt" in fields:
         fields = _prompt_fields(fields)
     elif "messages" not in fields:
         raise InvalidRequest("line", 'expected "messages", "prompt", or the batch format with "body"')
-    return InputLine(number, custom_id, check(fields))
+    return InputLine(number, custom_id, check(fields), fields.get("model"))
 
 
 def _custom_id(entry: Mapping[str, Any], number: int) -> str:
