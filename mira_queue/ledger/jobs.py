@@ -30,7 +30,7 @@ class JobVerbs(LedgerPart):
                     names.job_key(job.id),
                     names.request_key(job.id),
                     names.idempotency_key(job.key),
-                    names.queued_key(Lane.NORMAL),
+                    names.queued_key(job.lane),
                 ],
                 [job.id, job.request.body, job.request.digest, job.key, job.group],
             )
@@ -70,10 +70,10 @@ class JobVerbs(LedgerPart):
                 names.request_key(job_id),
                 names.LEASED,
                 names.WAITING,
-                *(names.queued_key(lane) for lane in Lane),
                 names.idempotency_key(self._field(job_id, "key")),
                 names.result_key(job_id),
                 names.finished_key(self._field(job_id, "group")),
+                *(names.queued_key(lane) for lane in Lane),
             ],
             [job_id, record, self._life_ms, "idle" if only_idle else ""],
         )

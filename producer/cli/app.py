@@ -13,8 +13,25 @@ import typer
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
-from producer.cli import cancel, config, doctor, enqueue, limits, output, result, retry, run, simulate, status, worker
+from producer.cli import (
+    batches,
+    cancel,
+    config,
+    doctor,
+    enqueue,
+    limits,
+    output,
+    result,
+    results,
+    retry,
+    run,
+    simulate,
+    status,
+    submit,
+    worker,
+)
 from producer.processes import StartError
+from producer.run.lines import InputError
 
 DEBUG = "--debug"
 
@@ -29,6 +46,11 @@ app = typer.Typer(
 
 # One line for each command, in the order of the help.
 app.command("run", epilog=run.HELP_END)(run.run)
+app.command("submit", epilog=submit.HELP_END)(submit.submit)
+app.command("batches", epilog=batches.LIST_HELP_END)(batches.batches)
+app.command("results", epilog=results.HELP_END)(results.results)
+app.command("pause", epilog=batches.PAUSE_HELP_END)(batches.pause)
+app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
@@ -104,6 +126,10 @@ def _say(error: Exception) -> int:
     """The error as a line (as lines, where several settings are wrong) on standard error; returns the exit code."""
     match error:
         case SettingsError():
+            for line in str(error).splitlines():
+                output.error(line)
+            return output.EXIT_USAGE
+        case InputError():
             for line in str(error).splitlines():
                 output.error(line)
             return output.EXIT_USAGE

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
+from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import NewJob, new_job_id
@@ -51,7 +52,7 @@ class Window:
         chunk = self._next_chunk()
         if not chunk:
             return
-        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group) for line in chunk]
+        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
@@ -121,7 +122,7 @@ class Window:
             return []
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
-        self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED])
+        self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
         ended = [status.id for status in statuses if status.state.is_final]
         outcomes = zip(ended, self._queue.outcomes(ended), strict=True)
         stale = {job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)}

@@ -61,7 +61,7 @@ def test_a_server_that_quotes_key_and_prompt_puts_them_in_no_log_and_the_key_in_
     queue: MiraQueue, redis_client: redis.Redis, start_worker: StartWorker
 ) -> None:
     with RawServer(echo) as server:
-        worker = start_worker(api_base=server.url, log_level="debug", max_attempts=2)
+        worker = start_worker(api_base=server.url, log_level="debug", max_attempts=1)
         jobs = [queue.enqueue([{"role": "user", "content": f"{PROMPT} {how}"}]) for how in WAYS]
         outcomes = [job.outcome(TIMEOUT_S) for job in jobs]
 

@@ -1,0 +1,58 @@
+"""How fast something goes: now, and seen from as far back as a forecast looks ahead. In the same memory for ever."""
+
+from __future__ import annotations
+
+from collections import deque
+
+# "Now" is this long.
+WINDOW_S = 60.0
+# Marks in a window; each level's window is twice as long as the one before, the last reaches back a year.
+MARKS = 60
+LEVELS = 20
+# A forecast looks back at least a quarter as far as it looks ahead: an account that lets a thousand calls through in
+# the first ten seconds of each hour is not done in a minute.
+AHEAD = 4.0
+
+
+class Meter:
+    """Counts, and remembers when. Every call is told the time, in seconds of a monotonic clock."""
+
+    def __init__(self, now_s: float) -> None:
+        self.count = 0
+        self._began_s = now_s
+        # (when, the count then); the first level has a mark a second.
+        self._levels = [deque([(now_s, 0)], maxlen=MARKS + 2) for _ in range(LEVELS)]
+
+    def add(self, number: int, now_s: float) -> None:
+        self._mark(now_s)
+        self.count += number
+
+    def now(self, now_s: float) -> float:
+        """Per second, over the last minute, or since the beginning where that is shorter."""
+        return self._rate(0, now_s)
+
+    def average(self, now_s: float) -> float:
+        """Per second, since the beginning."""
+        return self.count / max(now_s - self._began_s, 1e-9)
+
+    def seconds_for(self, number: int, now_s: float) -> float | None:
+        """How long so many more will take, going on as it went. None: nothing has come yet."""
+        for level in range(LEVELS):
+            rate = self._rate(level, now_s)
+            window_s = WINDOW_S * 2**level
+            if rate and (number / rate <= AHEAD * window_s or window_s >= now_s - self._began_s):
+                return number / rate
+        return None
+
+    def _rate(self, level: int, now_s: float) -> float:
+        self._mark(now_s)
+        marks = self._levels[level]
+        since_s = now_s - WINDOW_S * 2**level
+        when_s, count = next((mark for mark in reversed(marks) if mark[0] <= since_s), marks[0])
+        return (self.count - count) / max(now_s - when_s, 1e-9)
+
+    def _mark(self, now_s: float) -> None:
+        for level, marks in enumerate(self._levels):
+            if now_s - marks[-1][0] < WINDOW_S * 2**level / MARKS:
+                return
+            marks.append((now_s, self.count))
