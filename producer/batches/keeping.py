@@ -145,7 +145,19 @@ class BatchKeeper:
     def _cancel(self) -> None:
         if self._batch.status is not BatchStatus.CANCELLING:
             self._write(self._moved(BatchStatus.CANCELLING))
+        self._give_up("batch_cancelled", "not run: the batch was cancelled before")
         self._finish(BatchStatus.CANCELLED)
+
+    def _give_up(self, code: str, message: str) -> None:
+        engine = self._engine()
+        try:
+            plan = engine.plan()
+            engine.give_up(code, message)
+            self._write(self._counted(plan.tally, ""))
+        except InputError as error:
+            self._log.warning("batch_says", text=str(error))
+        finally:
+            engine.close()
 
     def _pause(self, reason: str) -> None:
         self._write(replace(self._batch, paused=reason, note=""))

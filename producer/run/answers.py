@@ -19,6 +19,7 @@ class OpenLine:
     custom_id: str
     key: str
     size: int
+    model: str
 
 
 class Answers:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import islice
 
 from mira_queue.contract.outcome import Failure
+from mira_queue.ledger.records import new_job_id
 from producer.client import MiraQueue
+from producer.run.account import Account
+from producer.run.answers import Answers, OpenLine
+from producer.run.feed import Feed
 from producer.run.loop import Hooks, RunLoop
 from producer.run.options import End, EngineOptions
 from producer.run.plan import Plan
 from producer.run.tally import Tally
 from producer.run.unanswered import unanswered_lines
 from producer.run.window import Window
+
+# Lines that were never run, written and synced in one go.
+NEVER_RUN_AT_ONCE = 1000
 
 
 class Engine:
@@ -41,6 +49,7 @@ class Engine:
         self._waiting = waiting
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
+        self._account = Account(options.on_account_error, queue.settings.model)
         self._plan: Plan | None = None
         self._window: Window | None = None
         self._loop: RunLoop | None = None
@@ -48,9 +57,10 @@ class Engine:
     def plan(self, made: Plan | None = None) -> Plan:
         """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
         self._plan = made or Plan.make(self._options, self._queue.check)
-        self._window = Window(self._queue, self._options, self._plan)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        self._loop = RunLoop(self._window, lines, self._hooks, self._interrupted)
+        feed = Feed(lines, self._account)
+        self._window = Window(self._queue, self._options, self._plan, feed, self._account)
+        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted)
         return self._plan
 
     def run(self) -> End:
@@ -66,6 +76,19 @@ class Engine:
         assert self._loop is not None, "plan first"
         self._loop.drain(patience, hurry)
 
+    def give_up(self, code: str, message: str) -> None:
+        """Every line that has neither answer nor error gets this error; they were never run. After `drain`."""
+        assert self._plan is not None, "plan first"
+        answers = Answers(self._plan, self._queue.crash_points)
+        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
+        while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
+            answers.write(
+                [
+                    (new_job_id(), OpenLine(line.number, line.custom_id, "", 0, ""), Failure(code, message))
+                    for line in chunk
+                ]
+            )
+
     @property
     def open(self) -> int:
         """Jobs that are handed in and have not ended."""
@@ -74,7 +97,7 @@ class Engine:
     @property
     def account_error(self) -> Failure | None:
         """What the account refused with, after ACCOUNT."""
-        return self._window.account_error if self._window else None
+        return self._account.error
 
     def close(self) -> None:
         """Let the files go; the ledger keeps nothing of a run that has no open job."""

@@ -11,7 +11,8 @@ import orjson
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
-from producer.run.source import InputError, opened
+from producer.run.source import InputError as InputError
+from producer.run.source import opened
 
 BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
@@ -22,11 +23,15 @@ _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number."""
+    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number.
+
+    `model` is None where the line names none.
+    """
 
     number: int
     custom_id: str
     request: ChatRequest
+    model: str | None
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -57,13 +62,14 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
         raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")
     custom_id = _custom_id(entry, number)
     if "body" in entry:
-        return InputLine(number, custom_id, _checked_body(_batch_body(entry), check))
+        body = _batch_body(entry)
+        return InputLine(number, custom_id, _checked_body(body, check), body.get("model"))
     fields = {name: value for name, value in entry.items() if name != "custom_id"}
     if "prompt" in fields:
         fields = _prompt_fields(fields)
     elif "messages" not in fields:
         raise InvalidRequest("line", 'expected "messages", "prompt", or the batch format with "body"')
-    return InputLine(number, custom_id, check(fields))
+    return InputLine(number, custom_id, check(fields), fields.get("model"))
 
 
 def _custom_id(entry: Mapping[str, Any], number: int) -> str:

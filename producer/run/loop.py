@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from mira_queue.contract.errors import QueueUnavailable
-from producer.run.lines import InputLine
+from producer.run.account import Account
 from producer.run.options import End
 from producer.run.window import Window
 
@@ -33,32 +33,48 @@ class Hooks:
 class RunLoop:
     """`interrupted` is set by whoever wants the run to stop."""
 
-    def __init__(self, window: Window, lines: Iterator[InputLine], hooks: Hooks, interrupted: threading.Event) -> None:
+    def __init__(self, window: Window, account: Account, hooks: Hooks, interrupted: threading.Event) -> None:
         self._window = window
-        self._lines = lines
+        self._account = account
         self._hooks = hooks
         self._interrupted = interrupted
+        self._held: list[str] = []
         self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def run(self) -> End:
         """Until every line has ended, the account refuses, or somebody interrupts."""
-        more = True
-        while (more or self._window.open) and not self._window.account_error and not self._interrupted.is_set():
+        while not (self._is_done() or self._account.stop or self._interrupted.is_set()):
             self._hooks.tend()
             try:
-                if more and self._window.has_room():
-                    more = self._window.fill(self._lines)
+                if not self._window.is_fed and self._window.has_room():
+                    self._window.fill()
                     # A full window at once, then answers: an empty wait only when there is nothing else to do.
-                    self._step(0.01 if more and self._window.has_room() else COLLECT_S)
+                    self._step(0.01 if not self._window.is_fed and self._window.has_room() else COLLECT_S)
                 else:
                     self._step(COLLECT_S)
+                self._hold()
             except QueueUnavailable as error:
                 # The server may be on its way back; what is accepted is kept, and what is not will be handed in again.
                 self._hooks.say(f"waiting for the queue's server: {error}")
                 self._interrupted.wait(1.0)
-        if self._window.account_error:
+        if self._account.stop:
             return End.ACCOUNT
-        return End.INTERRUPTED if self._interrupted.is_set() else End.COMPLETE
+        if self._interrupted.is_set() and not self._is_done():
+            return End.INTERRUPTED
+        return End.ACCOUNT if self._account.held else End.COMPLETE
+
+    def _is_done(self) -> bool:
+        return self._window.is_fed and not self._window.open
+
+    def _hold(self) -> None:
+        """Lines of a model that the plan lacks are taken back, before each of them is refused as well."""
+        new = [model for model in self._account.held if model not in self._held]
+        if not new:
+            return
+        self._window.withdraw(lambda line: line.model in new)
+        self._held += new
+        for model in new:
+            self._hooks.say(f"the account's plan lacks the model {model!r}: its lines are left, all others go on")
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """Withdraw what has not begun and wait for what runs, for `patience` at most, or until `hurry` is set."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Literal
+
+# Of an error that every line would meet: leave the lines for the next run, or note one error a line.
+OnAccountError = Literal["pause", "fail"]
 
 
 class End(Enum):
@@ -28,4 +32,5 @@ class EngineOptions:
     errors: Path
     group: str
     window: int
+    on_account_error: OnAccountError = "pause"
     careful: bool = False

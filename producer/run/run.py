@@ -21,7 +21,7 @@ from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
 from producer.run.fleet import Fleet
 from producer.run.interrupts import interrupts
-from producer.run.options import End, EngineOptions
+from producer.run.options import End, EngineOptions, OnAccountError
 from producer.run.paths import check_paths, group_of
 from producer.run.plan import Check, Plan
 from producer.run.progress import make_display
@@ -46,6 +46,7 @@ class RunOptions:
     workers: int = 1
     simulate: bool = False
     simulator_options: tuple[str, ...] = ()
+    on_account_error: OnAccountError = "pause"
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -79,6 +80,7 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         errors=options.errors,
         group=group_of(options.output),
         window=max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT),
+        on_account_error=options.on_account_error,
     )
 
 

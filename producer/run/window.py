@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeGuard
 
-from mira_queue.contract.errors import Blame, JobCancelled, QueueUnavailable, error_for_code
+from mira_queue.contract.errors import JobCancelled, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import NewJob, new_job_id
 from producer.client import MiraQueue
+from producer.run.account import Account, is_of_account
 from producer.run.answers import Answers, OpenLine
+from producer.run.feed import Feed
 from producer.run.lines import InputLine
 from producer.run.options import EngineOptions
 from producer.run.plan import Plan
@@ -26,19 +27,19 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 class Window:
     """Open jobs of one run."""
 
-    def __init__(self, queue: MiraQueue, options: EngineOptions, plan: Plan) -> None:
+    def __init__(self, queue: MiraQueue, options: EngineOptions, plan: Plan, feed: Feed, account: Account) -> None:
         self._queue = queue
         self._size = options.window
         self._index = plan.index
         self._answers = Answers(plan, queue.crash_points)
+        self._feed = feed
+        self._account = account
         self.group = options.group
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
         # Until the account has let one line through, a second one would only be refused as well.
         self._unproved = options.careful
-        #: Set by the first error of the account: its lines stay unanswered, for the next run.
-        self.account_error: Failure | None = None
 
     def has_room(self) -> bool:
         return self._room() > 0 and self._bytes < MAX_WINDOW_BYTES
@@ -46,34 +47,35 @@ class Window:
     def _room(self) -> int:
         return (1 if self._unproved else self._size) - len(self.open)
 
-    def fill(self, lines: Iterator[InputLine]) -> bool:
-        """Accept lines while there is room, one chunk. False: no line is left."""
-        chunk = self._next_chunk(lines)
+    def fill(self) -> None:
+        """Hand in lines while there is room, one chunk."""
+        chunk = self._next_chunk()
         if not chunk:
-            return False
+            return
         jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             if handle.id not in self.open:
-                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, len(line.request.body))
-                self._bytes += len(line.request.body)
+                size, model = len(line.request.body), self._account.model_of(line)
+                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model)
+                self._bytes += size
             if handle.id != new.id:
                 known[handle.id] = line
         # Should the server fall silent in between, they are looked at again.
         self._pending = list(known.values())
         self._pending = self._take_over(known)
-        return True
 
-    def _next_chunk(self, lines: Iterator[InputLine]) -> list[InputLine]:
+    @property
+    def is_fed(self) -> bool:
+        """Every line that is to be handed in has been."""
+        return self._feed.is_empty and not self._pending
+
+    def _next_chunk(self) -> list[InputLine]:
         """The next lines to hand in; those that were not taken the last time come first."""
         self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
         if not self._pending:
-            room = min(CHUNK, self._room())
-            size = self._bytes
-            while len(self._pending) < room and size < MAX_WINDOW_BYTES and (line := next(lines, None)) is not None:
-                self._pending.append(line)
-                size += len(line.request.body)
+            self._pending = self._feed.take(min(CHUNK, self._room()), MAX_WINDOW_BYTES - self._bytes)
         return self._pending
 
     def collect(self, timeout_s: float) -> int:
@@ -89,9 +91,9 @@ class Window:
         statuses = self._queue.ledger.statuses(list(self.open))
         return self._write([status.id for status in statuses if status.state.is_final])
 
-    def withdraw(self) -> None:
+    def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:
         """Drop what has not begun; what runs ends by itself. A later run hands these lines in again."""
-        jobs = list(self.open.items())
+        jobs = [entry for entry in self.open.items() if wanted(entry[1])]
         gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
         self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
 
@@ -119,7 +121,7 @@ class Window:
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
         ended = [status.id for status in statuses if status.state.is_final]
         outcomes = zip(ended, self._queue.outcomes(ended), strict=True)
-        stale = {job_id for job_id, outcome in outcomes if _is_of_account(outcome) or _is_withdrawn(outcome)}
+        stale = {job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)}
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return [known[job_id] for job_id in stale]
@@ -130,11 +132,10 @@ class Window:
         ended = []
         outcomes = self._queue.outcomes(job_ids)
         for job_id, outcome in zip(job_ids, outcomes, strict=True):
-            if _is_of_account(outcome):
-                self.account_error = outcome
-            else:
+            line = self.open[job_id]
+            if not self._account.note(line.model, outcome):
                 self._unproved = False
-                ended.append((job_id, self.open[job_id], outcome))
+                ended.append((job_id, line, outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
         self._answers.write(ended)
         self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
@@ -148,10 +149,6 @@ class Window:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
-
-
-def _is_of_account(outcome: Outcome) -> TypeGuard[Failure]:
-    return isinstance(outcome, Failure) and error_for_code(outcome.code).blame is Blame.ACCOUNT
 
 
 def _is_withdrawn(outcome: Outcome) -> bool:

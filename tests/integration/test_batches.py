@@ -134,7 +134,7 @@ def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
 def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
     batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    simulator.configure(balance=50)
+    simulator.configure(balance_calls=50)
     start_worker()
     batch_id = submitted(batches, tmp_path, entries())
 
@@ -146,7 +146,7 @@ def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
     assert simulator.stats()["requests"] == seen + 1
     assert results(batches, batch_id, tmp_path)[1] == Counter()
 
-    simulator.configure(balance=None)
+    simulator.configure(balance_calls=None)
     batches.batches.resume(batch_id)
     assert at(batches, batch_id, BatchStatus.COMPLETED).answered == LINES
     every_line_once(*results(batches, batch_id, tmp_path))

@@ -197,7 +197,7 @@ def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Led
 
     assert ledger.status(held.job_id).state is JobState.RUNNING
     assert ledger.status(over).state is JobState.SUCCEEDED
-    assert not [key for key in redis_client.keys() if idle.encode() in key]
+    assert not [key for key in redis_client.scan_iter() if idle.encode() in key]
     assert not redis_client.exists(names.queued_key(Lane.NORMAL), names.idempotency_key("key 2"))
 
 

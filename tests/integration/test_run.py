@@ -314,6 +314,45 @@ def test_a_refusal_that_a_killed_run_has_left_behind_does_not_stop_the_next_one(
     assert keys(redis_client) == []
 
 
+def test_a_model_that_the_plan_lacks_holds_back_only_its_own_lines(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    lines = [{**line, "model": "mira-max"} if number % 3 == 0 else line for number, line in enumerate(prompts(300))]
+    write_lines(tmp_path / INPUT, lines)
+    simulator.configure(plans={"max": ["mira"]})
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+
+    assert run.wait() == 3, run.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(line for line in lines if "model" not in line)
+    assert not (tmp_path / ERRORS).exists()
+    assert simulator.stats()["by_status"]["403"] < 100
+    assert "the account's plan lacks the model 'mira-max': its lines are left, all others go on" in run.said()
+    assert "(403)" in run.summary()["reason"]
+    assert keys(redis_client) == []
+
+    simulator.configure(plans={"max": ["mira", "mira-max"]})
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+
+    assert again.wait() == 0, again.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(lines)
+
+
+def test_a_run_that_shall_fail_on_the_accounts_errors_notes_one_for_each_line(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(40))
+    simulator.configure(balance_calls=10)
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--on-account-error", "fail", **target)
+
+    assert run.wait() == 1, run.said()
+    answers, errors = read_lines(tmp_path / ANSWERS), read_lines(tmp_path / ERRORS)
+    assert (len(answers), ids([*answers, *errors])) == (10, ids(prompts(40)))
+    assert {(line["error"]["code"], line["response"]["status_code"]) for line in errors} == {("balance_used_up", 402)}
+    assert keys(redis_client) == []
+
+
 # --- 130: interrupted ---
 
 
