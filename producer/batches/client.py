@@ -12,7 +12,7 @@ from mira_queue.contract.errors import MiraQueueError
 from producer.batches.results import copy_lines
 from producer.batches.spool import Spool
 from producer.batches.starting import ensure_keeper
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 if TYPE_CHECKING:
     from producer.client import MiraQueue

@@ -19,9 +19,9 @@ from producer.batches.results import has_status, take_out, usage_of
 from producer.batches.spool import BatchFiles
 from producer.client import MiraQueue
 from producer.run.engine import Engine
-from producer.run.lines import InputError
 from producer.run.options import End, EngineOptions
 from producer.run.paths import group_of
+from producer.run.source import InputError
 from producer.run.tally import Tally
 
 # Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.
@@ -145,7 +145,19 @@ class BatchKeeper:
     def _cancel(self) -> None:
         if self._batch.status is not BatchStatus.CANCELLING:
             self._write(self._moved(BatchStatus.CANCELLING))
+        self._give_up("batch_cancelled", "not run: the batch was cancelled before")
         self._finish(BatchStatus.CANCELLED)
+
+    def _give_up(self, code: str, message: str) -> None:
+        engine = self._engine()
+        try:
+            plan = engine.plan()
+            engine.give_up(code, message)
+            self._write(self._counted(plan.tally, ""))
+        except InputError as error:
+            self._log.warning("batch_says", text=str(error))
+        finally:
+            engine.close()
 
     def _pause(self, reason: str) -> None:
         self._write(replace(self._batch, paused=reason, note=""))

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 STANDARD_OUTPUT = Path("-")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 _MODE = 0o700
 

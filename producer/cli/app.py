@@ -33,7 +33,7 @@ from producer.cli import (
     worker,
 )
 from producer.processes import StartError
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 DEBUG = "--debug"
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import islice
 
 from mira_queue.contract.outcome import Failure
+from mira_queue.ledger.records import new_job_id
 from producer.client import MiraQueue
 from producer.run.account import Account
+from producer.run.answers import Answers, OpenLine
 from producer.run.feed import Feed
 from producer.run.loop import Hooks, RunLoop
 from producer.run.options import End, EngineOptions
@@ -16,6 +19,9 @@ from producer.run.plan import Plan
 from producer.run.tally import Tally
 from producer.run.unanswered import unanswered_lines
 from producer.run.window import Window
+
+# Lines that were never run, written and synced in one go.
+NEVER_RUN_AT_ONCE = 1000
 
 
 class Engine:
@@ -69,6 +75,19 @@ class Engine:
         """
         assert self._loop is not None, "plan first"
         self._loop.drain(patience, hurry)
+
+    def give_up(self, code: str, message: str) -> None:
+        """Every line that has neither answer nor error gets this error; they were never run. After `drain`."""
+        assert self._plan is not None, "plan first"
+        answers = Answers(self._plan, self._queue.crash_points)
+        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
+        while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
+            answers.write(
+                [
+                    (new_job_id(), OpenLine(line.number, line.custom_id, "", 0, ""), Failure(code, message))
+                    for line in chunk
+                ]
+            )
 
     @property
     def open(self) -> int:

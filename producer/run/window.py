@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
+from mira_queue.contract.errors import JobCancelled, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
@@ -92,14 +92,10 @@ class Window:
         return self._write([status.id for status in statuses if status.state.is_final])
 
     def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:
-        """Cancel and forget what has not begun; what runs ends by itself. A later run hands these lines in again."""
-        for job_id, line in [entry for entry in self.open.items() if wanted(entry[1])]:
-            try:
-                withdrawn = self._queue.ledger.cancel(job_id, only_idle=True)
-            except JobNotFound:
-                withdrawn = True
-            if withdrawn:
-                self._drop([(job_id, line)])
+        """Drop what has not begun; what runs ends by itself. A later run hands these lines in again."""
+        jobs = [entry for entry in self.open.items() if wanted(entry[1])]
+        gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
+        self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
 
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
@@ -147,6 +143,9 @@ class Window:
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
         self._queue.ledger.forget([(job_id, line.key) for job_id, line in jobs])
+        self._let_go(jobs)
+
+    def _let_go(self, jobs: list[tuple[str, OpenLine]]) -> None:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size

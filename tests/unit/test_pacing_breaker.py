@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mira_queue.contract.errors import BrokenAnswer, JobError, ServerError, ServerTimeout, Unreachable
 from mira_queue.ledger.pace import FaultRow
-from worker.pacing.breaker import is_charged, pause
+from worker.pacing.breaker import is_charged, is_sick, pause
 
 ONE_SICK_JOB = FaultRow(jobs=1, flying=3, trips=0, was_probe=False, is_old=False)
 PROBE = replace(ONE_SICK_JOB, was_probe=True, flying=1)
@@ -91,3 +91,14 @@ def test_a_later_pause_is_never_shorter(trips: int) -> None:
 def test_a_probe_is_charged_only_with_what_the_server_says_of_its_request(fault: JobError, of_a_probe: bool) -> None:
     assert is_charged(PROBE, fault) is of_a_probe
     assert is_charged(ONE_SICK_JOB, fault)
+
+
+def test_when_probes_come_a_minute_apart_they_are_charged() -> None:
+    fault = ServerError("down", 503)
+
+    assert not is_charged(replace(PROBE, trips=20), fault)
+    assert is_charged(replace(PROBE, trips=30), fault)
+
+
+def test_a_job_that_was_charged_twice_is_sick() -> None:
+    assert [is_sick(attempts) for attempts in range(4)] == [False, False, True, True]

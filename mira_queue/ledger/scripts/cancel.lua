@@ -2,7 +2,7 @@
 -- Why atomic: either it has an outcome already, or it is cancelled, never both.
 -- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5 idempotency key   6 result
 --       7 finished list   8.. queued zsets of all lanes
--- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms   4 'idle': leave a running job alone
+-- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms
 -- Returns {1, state before} (cancelled: by an earlier call, perhaps this one, repeated) | {0, state} | {0, 'missing'}
 local job = redis.call('HMGET', KEYS[1], 'state', 'calling', 'key', 'group', 'outcome')
 local state = job[1]
@@ -12,8 +12,7 @@ end
 if state == 'cancelled' then
   return { 1, state }
 end
-if state == 'succeeded' or state == 'failed' or job[5]
-  or (ARGV[4] == 'idle' and state == 'running') then
+if state == 'succeeded' or state == 'failed' or job[5] then
   return { 0, state }
 end
 local now = redis.call('TIME')
