@@ -28,6 +28,8 @@ from producer.cli import (
     simulate,
     status,
     submit,
+    validate,
+    verify,
     worker,
 )
 from producer.processes import StartError
@@ -51,6 +53,8 @@ app.command("batches", epilog=batches.LIST_HELP_END)(batches.batches)
 app.command("results", epilog=results.HELP_END)(results.results)
 app.command("pause", epilog=batches.PAUSE_HELP_END)(batches.pause)
 app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
+app.command("validate", epilog=validate.HELP_END)(validate.validate)
+app.command("verify", epilog=verify.HELP_END)(verify.verify)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)

@@ -204,8 +204,9 @@ def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     assert complaint({**BATCH, "body": body}) == ("body", "expected a JSON object")
 
 
-def test_a_prompt_must_be_text_and_stand_alone() -> None:
+def test_a_prompt_must_be_text_that_is_not_blank_and_stand_alone() -> None:
     assert complaint({"prompt": ["a"]}) == ("prompt", "expected a string")
+    assert complaint({"prompt": " \n"}) == ("prompt", "is empty")
     assert complaint({"prompt": "a", "messages": MESSAGES}) == ("prompt", "given beside messages: one of them")
 
 
@@ -244,7 +245,7 @@ def test_a_custom_id_may_stand_only_once(tmp_path: Path) -> None:
 
     assert complaints(path) == [
         f"{path}, line 3, custom_id: 'a' is that of line 1 too",
-        "1 of 3 lines are wrong: nothing was sent",
+        "1 of 3 lines is wrong: nothing was sent",
     ]
 
 
@@ -342,6 +343,6 @@ def test_whatever_stands_in_a_file_it_is_planned_or_refused_with_its_lines_count
             read_input(path, check, index)
         except InputError as error:
             said = str(error).splitlines()
-            assert said[-1].endswith(("lines are wrong: nothing was sent", "holds no requests")) or len(said) == 1
+            assert said[-1].endswith(("wrong: nothing was sent", "holds no requests")) or len(said) == 1
         else:
             assert index.total == len(list(raw_lines(path)))
