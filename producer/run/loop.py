@@ -15,6 +15,7 @@ from producer.run.lines import InputError, InputLine, parse_line, raw_lines
 from producer.run.plan import Check
 from producer.run.progress import Display
 from producer.run.tally import Tally
+from producer.run.waiting import Reason
 from producer.run.window import Window
 
 COLLECT_S = 0.2
@@ -39,7 +40,7 @@ class RunLoop:
         lines: Iterator[InputLine],
         tally: Tally,
         display: Display,
-        waiting: Callable[[], timedelta],
+        waiting: Callable[[], Reason],
         tend: Callable[[], None],
         interrupted: threading.Event,
     ) -> None:

@@ -26,8 +26,9 @@ from producer.run.lines import InputError
 from producer.run.loop import End, RunLoop, unanswered_lines
 from producer.run.output import LineFile
 from producer.run.plan import Check, read_answers, read_input
-from producer.run.progress import duration, make_display
+from producer.run.progress import make_display
 from producer.run.tally import Tally
+from producer.run.waiting import Watch, duration
 from producer.run.window import Window
 
 EXIT_ANSWERED = 0
@@ -126,7 +127,7 @@ def _send(
     settings = _with_simulator(options, settings, stack)
     queue = stack.enter_context(MiraQueue(settings))
     settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
-    display = make_display(console, tally.total)
+    display = make_display(console)
     _announce(options, settings, console, tally)
     log = settings.state_dir / "worker.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,8 +139,9 @@ def _send(
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     account = account_name(settings.api_base, key)
     lines = unanswered_lines(options.input, check, index)
+    watch = Watch(lambda: queue.ledger.pace_view(account), lambda: len(window.open), told=settings.told)
     with _interrupts() as (interrupted, hurry), display:
-        loop = RunLoop(window, lines, tally, display, lambda: queue.ledger.gate_wait(account), fleet.tend, interrupted)
+        loop = RunLoop(window, lines, tally, display, watch.reason, fleet.tend, interrupted)
         end = loop.run()
         if end is End.INTERRUPTED:
             display.say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
