@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mira_queue.contract.outcome import Failure
 from producer.run.options import End
-from producer.run.progress import duration
 from producer.run.tally import Tally
+from producer.run.waiting import duration
 
 EXIT_ANSWERED = 0
 EXIT_SOME_FAILED = 1
