@@ -55,6 +55,8 @@ class BatchKeeper:
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._careful = False
+        self._tokens_before = (batch.prompt_tokens, batch.completion_tokens)
+        self._unanswered_before = batch.unanswered_calls
         self._look_s = self._write_s = 0.0
         self._wish = ""
 
@@ -96,6 +98,8 @@ class BatchKeeper:
 
     def _run(self) -> None:
         self._interrupted.clear()
+        self._tokens_before = (self._batch.prompt_tokens, self._batch.completion_tokens)
+        self._unanswered_before = self._batch.unanswered_calls
         engine = self._engine()
         try:
             try:
@@ -188,6 +192,9 @@ class BatchKeeper:
             total=tally.total,
             answered=tally.before + tally.succeeded,
             failed=tally.failed_before + tally.failed,
+            prompt_tokens=self._tokens_before[0] + tally.prompt_tokens,
+            completion_tokens=self._tokens_before[1] + tally.completion_tokens,
+            unanswered_calls=self._unanswered_before + tally.unanswered_calls,
             note=note,
         )
 
