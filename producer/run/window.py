@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from mira_queue.contract.errors import JobCancelled, QueueUnavailable
+from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
@@ -96,6 +96,13 @@ class Window:
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
         gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
         self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
+
+    def abandon(self) -> None:
+        """Cancel and forget whatever is open: nobody waits for it any more."""
+        for job_id in self.open:
+            with suppress(JobNotFound):
+                self._queue.ledger.cancel(job_id)
+        self._drop(list(self.open.items()))
 
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""

@@ -410,6 +410,56 @@ def test_a_line_whose_job_was_cancelled_after_its_run_was_killed_is_sent_by_the_
     assert ids(read_lines(tmp_path / ANSWERS)) == ids(prompts(60))
 
 
+# --- the deadline ---
+
+
+def test_lines_that_have_not_ended_at_the_deadline_are_noted_and_not_run(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(300))
+    # Far fewer than all get their answer by then, on the fastest machine.
+    simulator.configure(latency_s=0.5)
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--deadline", "6s", **target)
+
+    assert run.wait() == 1, run.said()
+    answers, errors = read_lines(tmp_path / ANSWERS), read_lines(tmp_path / ERRORS)
+    assert ids([*answers, *errors]) == ids(prompts(300))
+    assert len(answers) == simulator.stats()["answered"] == simulator.stats()["calls"]
+    assert {(line["response"], line["error"]["code"]) for line in errors} == {(None, "batch_expired")}
+    assert errors[0]["error"]["message"].startswith("not run: the deadline, ")
+    assert run.summary()["codes"] == {"batch_expired": len(errors)}
+    assert f"to run the rest later, move {ERRORS} away and run again" in run.said()
+    assert keys(redis_client) == []
+
+    simulator.configure(latency_s=0)
+    (tmp_path / ERRORS).unlink()
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--deadline", "1d", **target)
+
+    assert again.wait() == 0, again.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(prompts(300))
+
+
+def test_a_deadline_that_has_passed_is_refused_for_a_new_run_and_ends_one_that_goes_on(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(5))
+    arguments = [INPUT, "--workers", "0", "--deadline", "2020-01-01T00:00"]
+
+    new = run_to_the_end(tmp_path, *arguments, **target)
+
+    assert new.wait() == 2
+    assert "--deadline: 2020-01-01 00:00:00" in new.said()
+    assert not (tmp_path / ERRORS).exists()
+
+    write_lines(tmp_path / ANSWERS, [{"custom_id": "req-1"}])
+    going_on = run_to_the_end(tmp_path, *arguments, **target)
+
+    assert going_on.wait() == 1
+    assert ids(read_lines(tmp_path / ERRORS)) == ["req-2", "req-3", "req-4", "req-5"]
+    assert simulator.stats()["calls"] == 0
+
+
 # --- while it runs ---
 
 
