@@ -58,6 +58,9 @@ def run(
     deadline: Annotated[
         str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
     ] = None,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
+    ] = False,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
     ] = False,
@@ -94,6 +97,7 @@ def run(
         simulator_options=_words(simulator_options),
         on_account_error=on_account_error,
         deadline=_time(deadline),
+        dedupe=dedupe,
     )
     try:
         result = run_file(options, settings, Console(stderr=True))

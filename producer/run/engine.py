@@ -60,7 +60,7 @@ class Engine:
         """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
         self._plan = made or Plan.make(self._options, self._queue.check)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        feed = Feed(lines, self._account)
+        feed = Feed(lines, self._account, self._plan.twins)
         self._window = Window(self._queue, self._options, self._plan, feed, self._account)
         self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted, self._options.deadline)
         return self._plan
@@ -93,10 +93,7 @@ class Engine:
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
         while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
             answers.write(
-                [
-                    (new_job_id(), OpenLine(line.number, line.custom_id, "", 0, ""), Failure(code, message))
-                    for line in chunk
-                ]
+                [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
             )
 
     @property

@@ -26,8 +26,8 @@ class EngineOptions:
     """One run from a file to a file.
 
     `group` names it to the ledger: a run that goes on where another stopped has the same. `window` is the most jobs
-    that are open at a time. After the `deadline`, which knows its zone, no line is handed in. A `careful` run sends one
-    line, and the rest only when that was not refused by the account.
+    that are open at a time. After the `deadline`, which knows its zone, no line is handed in. With `dedupe` identical
+    requests are sent once. A `careful` run sends one line, and the rest only when that was not refused by the account.
     """
 
     input: Path
@@ -37,4 +37,5 @@ class EngineOptions:
     window: int
     on_account_error: OnAccountError = "pause"
     deadline: datetime | None = None
+    dedupe: bool = False
     careful: bool = False

@@ -49,6 +49,7 @@ class RunOptions:
     simulator_options: tuple[str, ...] = ()
     on_account_error: OnAccountError = "pause"
     deadline: datetime | None = None
+    dedupe: bool = False
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -85,6 +86,7 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         window=max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT),
         on_account_error=options.on_account_error,
         deadline=options.deadline,
+        dedupe=options.dedupe,
     )
 
 

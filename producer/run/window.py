@@ -33,6 +33,7 @@ class Window:
         self._index = plan.index
         self._answers = Answers(plan, queue.crash_points)
         self._feed = feed
+        self._shares_jobs = options.dedupe
         self._account = account
         self.group = options.group
         self.open: dict[str, OpenLine] = {}
@@ -58,7 +59,7 @@ class Window:
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             if handle.id not in self.open:
                 size, model = len(line.request.body), self._account.model_of(line)
-                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model)
+                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model, line.request.digest)
                 self._bytes += size
             if handle.id != new.id:
                 known[handle.id] = line
@@ -113,7 +114,8 @@ class Window:
 
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
-        return f"run:{self.group}:{line.request.digest}:{line.custom_id}"
+        # Twins share a job: one that got its answer from a run that was killed before it wrote the others' has theirs.
+        return f"run:{self.group}:{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
         """Jobs of an earlier run: those that have ended are written, those that were never sent are sent.

@@ -167,6 +167,47 @@ def test_a_packed_input_is_answered_as_a_plain_one_beside_it(tmp_path: Path, tar
     assert ids(read_lines(tmp_path / "questions.answers.jsonl")) == ids(prompts(120))
 
 
+def test_identical_requests_are_sent_once_and_each_line_gets_the_answer(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    texts = [*(f"Question {number}" for number in range(20)), "[[sim:400]]"]
+    lines = [{"custom_id": f"{number}", "prompt": texts[number % 21]} for number in range(630)]
+    write_lines(tmp_path / INPUT, lines)
+    simulator.configure(latency_s=0.05)
+    with RunProcess.start(tmp_path, INPUT, "--workers", "0", "--dedupe", **target) as killed:
+        wait_until("some lines are answered", lambda: read_lines(tmp_path / ANSWERS))
+        killed.kill()
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--dedupe", **target)
+
+    assert run.wait() == 1, run.said()
+    answers, errors = read_lines(tmp_path / ANSWERS), read_lines(tmp_path / ERRORS)
+    assert ids([*answers, *errors]) == ids(lines)
+    asked = {line["custom_id"]: line["prompt"] for line in lines}
+    for line in answers:
+        assert line["response"]["body"]["choices"][0]["message"]["content"].endswith(asked[line["custom_id"]])
+    assert len({line["id"] for line in [*answers, *errors]}) == 630
+    assert {asked[line["custom_id"]] for line in errors} == {"[[sim:400]]"}
+    assert simulator.stats()["calls"] == 21
+    wait_until(
+        "the ledger keeps nothing for ever", lambda: all(redis_client.ttl(key) > 0 for key in keys(redis_client))
+    )
+
+
+def test_lines_whose_twins_were_written_by_a_killed_run_get_an_answer_too(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess
+) -> None:
+    lines = [{"custom_id": f"{number}", "prompt": f"Question {number % 2}"} for number in range(40)]
+    write_lines(tmp_path / INPUT, lines)
+    write_lines(tmp_path / ANSWERS, [{"custom_id": f"{number}"} for number in (0, 1, 7, 8)])
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--dedupe", **target)
+
+    assert run.wait() == 0, run.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(lines)
+    assert simulator.stats()["calls"] == 2
+
+
 # --- 2: nothing was sent ---
 
 
