@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from mira_queue.contract.settings import load_settings
 from producer.cli import output
+from producer.run.deadline import parse_deadline
 from producer.run.options import OnAccountError
 from producer.run.paths import default_output
 from producer.run.run import RunOptions
@@ -53,6 +55,12 @@ def run(
         OnAccountError,
         typer.Option(help="On 401, 402 and 403: stop, and leave the lines for later; or note one error a line."),
     ] = "pause",
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
+    ] = None,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
+    ] = False,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
     ] = False,
@@ -88,6 +96,8 @@ def run(
         simulate=simulate,
         simulator_options=_words(simulator_options),
         on_account_error=on_account_error,
+        deadline=_time(deadline),
+        dedupe=dedupe,
     )
     try:
         result = run_file(options, settings, Console(stderr=True))
@@ -98,6 +108,13 @@ def run(
     if as_json:
         output.json_data(asdict(result))
     raise typer.Exit(result.exit_code)
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else parse_deadline(text, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--deadline") from None
 
 
 def _words(text: str) -> tuple[str, ...]:

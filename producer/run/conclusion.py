@@ -57,6 +57,8 @@ def conclude(output: Path, errors: Path, tally: Tally, end: End, refusal: Failur
         code, reason = EXIT_ACCOUNT, str(refusal.to_error())
         say(f"stopped by the account: {reason}")
         say("mend it and run the same command again: it goes on where it stopped")
+    elif end is End.EXPIRED:
+        say(f"the deadline has passed: to run the rest later, move {errors} away and run again")
     elif end is End.INTERRUPTED:
         code = EXIT_INTERRUPTED
         say("interrupted: run the same command again, and it goes on where it stopped")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import islice
 
 from mira_queue.contract.outcome import Failure
@@ -22,6 +22,8 @@ from producer.run.unanswered import unanswered_lines
 from producer.run.waiting import Reason, Watch
 from producer.run.window import Window
 
+# As the batch API calls it.
+EXPIRED_CODE = "batch_expired"
 # Lines that were never run, written and synced in one go.
 NEVER_RUN_AT_ONCE = 1000
 
@@ -60,9 +62,9 @@ class Engine:
         """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
         self._plan = made or Plan.make(self._options, self._queue.check)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        feed = Feed(lines, self._account)
+        feed = Feed(lines, self._account, self._plan.twins)
         self._window = Window(self._queue, self._options, self._plan, feed, self._account)
-        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted)
+        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted, self._options.deadline)
         return self._plan
 
     def run(self) -> End:
@@ -78,17 +80,22 @@ class Engine:
         assert self._loop is not None, "plan first"
         self._loop.drain(patience, hurry)
 
+    def expire(self) -> None:
+        """After EXPIRED and `drain`: lines that have not ended get an error that says so."""
+        assert self._options.deadline is not None, "there is no deadline"
+        deadline = self._options.deadline.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        self.give_up(EXPIRED_CODE, f"not run: the deadline, {deadline}, had passed")
+
     def give_up(self, code: str, message: str) -> None:
         """Every line that has neither answer nor error gets this error; they were never run. After `drain`."""
         assert self._plan is not None, "plan first"
+        assert self._window is not None, "plan first"
+        self._window.abandon()
         answers = Answers(self._plan, self._queue.crash_points)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
         while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
             answers.write(
-                [
-                    (new_job_id(), OpenLine(line.number, line.custom_id, "", 0, ""), Failure(code, message))
-                    for line in chunk
-                ]
+                [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
             )
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from producer.run.account import Account
 from producer.run.lines import InputLine
+from producer.run.twins import Twins
 
 # Lines looked at in one go: a file of lines that are all left out must not keep the loop from its other duties.
 LOOK_AT = 1000
@@ -14,8 +15,9 @@ LOOK_AT = 1000
 class Feed:
     """The lines that are still to be handed in, in order."""
 
-    def __init__(self, lines: Iterator[InputLine], account: Account) -> None:
+    def __init__(self, lines: Iterator[InputLine], account: Account, twins: Twins | None) -> None:
         self._lines = lines
+        self._twins = twins
         self._account = account
         #: No line is left.
         self.is_empty = False
@@ -32,6 +34,8 @@ class Feed:
                 self.is_empty = True
                 break
             if self._account.model_of(line) in self._account.held:
+                continue
+            if self._twins is not None and not self._twins.is_first(line.request.digest, line.number):
                 continue
             taken.append(line)
             size += len(line.request.body)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from mira_queue.contract.errors import QueueUnavailable
 from producer.run.account import Account
@@ -33,17 +33,25 @@ class Hooks:
 class RunLoop:
     """`interrupted` is set by whoever wants the run to stop."""
 
-    def __init__(self, window: Window, account: Account, hooks: Hooks, interrupted: threading.Event) -> None:
+    def __init__(
+        self,
+        window: Window,
+        account: Account,
+        hooks: Hooks,
+        interrupted: threading.Event,
+        deadline: datetime | None = None,
+    ) -> None:
         self._window = window
         self._account = account
         self._hooks = hooks
         self._interrupted = interrupted
+        self._deadline = deadline
         self._held: list[str] = []
         self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def run(self) -> End:
-        """Until every line has ended, the account refuses, or somebody interrupts."""
-        while not (self._is_done() or self._account.stop or self._interrupted.is_set()):
+        """Until every line has ended, the account refuses, the deadline passes, or somebody interrupts."""
+        while not (self._is_done() or self._account.stop or self._interrupted.is_set() or self._is_late()):
             self._hooks.tend()
             try:
                 if not self._window.is_fed and self._window.has_room():
@@ -61,7 +69,12 @@ class RunLoop:
             return End.ACCOUNT
         if self._interrupted.is_set() and not self._is_done():
             return End.INTERRUPTED
+        if self._is_late() and not self._is_done():
+            return End.EXPIRED
         return End.ACCOUNT if self._account.held else End.COMPLETE
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and datetime.now(UTC) >= self._deadline
 
     def _is_done(self) -> bool:
         return self._window.is_fed and not self._window.open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ class End(Enum):
     COMPLETE = "every line has its answer or its error"
     ACCOUNT = "the account refused"
     INTERRUPTED = "interrupted"
+    EXPIRED = "the deadline has passed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class EngineOptions:
     """One run from a file to a file.
 
     `group` names it to the ledger: a run that goes on where another stopped has the same. `window` is the most jobs
-    that are open at a time. A `careful` run sends one line, and the rest only when that was not refused by the account.
+    that are open at a time. After the `deadline`, which knows its zone, no line is handed in. With `dedupe` identical
+    requests are sent once. A `careful` run sends one line, and the rest only when that was not refused by the account.
     """
 
     input: Path
@@ -33,4 +36,6 @@ class EngineOptions:
     group: str
     window: int
     on_account_error: OnAccountError = "pause"
+    deadline: datetime | None = None
+    dedupe: bool = False
     careful: bool = False

@@ -17,6 +17,7 @@ from producer.run.options import EngineOptions
 from producer.run.output import LineFile
 from producer.run.source import InputError
 from producer.run.tally import Tally
+from producer.run.twins import Twins
 from producer.run.words import plural
 
 # Enough to see the pattern; a wrong file must not scroll the screen away.
@@ -28,26 +29,29 @@ Check = Callable[[Mapping[str, Any]], ChatRequest]
 class Plan:
     """The lines of a run, those of them that are answered, and its files, which are locked until `close`."""
 
-    def __init__(self, index: LineIndex, output: LineFile, errors: LineFile, tally: Tally, closing: ExitStack) -> None:
-        self.index = index
-        self.output = output
-        self.errors = errors
-        self.tally = tally
+    def __init__(self, options: EngineOptions, check: Check, closing: ExitStack) -> None:
+        """Raises InputError. What is opened is closed by `closing`, whatever happens."""
         self._closing = closing
+        self.index = closing.enter_context(LineIndex())
+        #: With `dedupe`: which lines ask the same.
+        self.twins = closing.enter_context(Twins()) if options.dedupe else None
+        read_input(options.input, check, self.index, self.twins)
+        self.output = LineFile(options.output)
+        closing.callback(self.output.close)
+        self.errors = LineFile(options.errors)
+        closing.callback(self.errors.close)
+        before = read_answers(self.output, self.index, options.input)
+        failed_before = read_answers(self.errors, self.index, options.input)
+        self.tally = Tally(self.index.total, before, failed_before)
 
     @classmethod
     def make(cls, options: EngineOptions, check: Check) -> Self:
         """Read the input, and what earlier runs have written. Raises InputError."""
         with ExitStack() as stack:
-            index = stack.enter_context(LineIndex())
-            read_input(options.input, check, index)
-            output = LineFile(options.output)
-            stack.callback(output.close)
-            errors = LineFile(options.errors)
-            stack.callback(errors.close)
-            before = read_answers(output, index, options.input)
-            failed_before = read_answers(errors, index, options.input)
-            return cls(index, output, errors, Tally(index.total, before, failed_before), stack.pop_all())
+            plan = cls(options, check, stack)
+            # Nothing was wrong: from now on `close` closes what is open.
+            plan._closing = stack.pop_all()
+            return plan
 
     @property
     def left(self) -> int:
@@ -74,7 +78,7 @@ def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
             yield line
 
 
-def read_input(path: Path, check: Check, index: LineIndex) -> None:
+def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None = None) -> None:
     """Put every line of the input into the index. Raises InputError, a line for each thing wrong."""
     complaints: list[str] = []
     wrong = 0
@@ -83,6 +87,8 @@ def read_input(path: Path, check: Check, index: LineIndex) -> None:
             wrong += 1
             if len(complaints) < MOST_COMPLAINTS:
                 complaints.append(str(line))
+        elif twins is not None:
+            twins.add(line.request.digest, line.number, line.custom_id)
     if wrong > len(complaints):
         complaints.append(f"... and {wrong - len(complaints):,} more")
     if complaints:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -47,6 +48,8 @@ class RunOptions:
     simulate: bool = False
     simulator_options: tuple[str, ...] = ()
     on_account_error: OnAccountError = "pause"
+    deadline: datetime | None = None
+    dedupe: bool = False
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -63,6 +66,7 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         plan = Plan.make(_engine_options(options, settings), _check_of(settings))
         stack.callback(plan.close)
         end, refusal = End.COMPLETE, None
+        _check_deadline(options, plan)
         if plan.left:
             settings = _with_simulator(options, settings, stack)
             _announce(options, settings, plan.tally, say)
@@ -81,7 +85,15 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         group=group_of(options.output),
         window=max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT),
         on_account_error=options.on_account_error,
+        deadline=options.deadline,
+        dedupe=options.dedupe,
     )
+
+
+def _check_deadline(options: RunOptions, plan: Plan) -> None:
+    """A deadline that has passed is for a run that goes on; a new one would not answer a single line."""
+    if options.deadline and options.deadline <= datetime.now(UTC) and plan.left == plan.tally.total:
+        raise InputError(f"--deadline: {options.deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
 
 
 def _check_of(settings: Settings) -> Check:
@@ -110,15 +122,28 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
         stack.callback(engine.close)
         engine.plan(plan)
         with display:
-            end = engine.run()
-            if end is End.INTERRUPTED:
-                display.say(
-                    "stopping: calls in flight may end, the rest is left for the next run (again: stop at once)"
-                )
-            if end is not End.COMPLETE:
-                engine.drain(settings.grace, hurry)
-                fleet.hurry = engine.open > 0
+            end = _bring_to_an_end(engine, settings, hurry, display.say)
+            # Those calls are nobody's any more: the workers need not wait for them.
+            fleet.hurry = engine.open > 0
+            if end is End.EXPIRED:
+                engine.expire()
         return end, engine.account_error
+
+
+def _bring_to_an_end(engine: Engine, settings: Settings, hurry: threading.Event, say: Say) -> End:
+    """Run, and when that ends early, let calls in flight end."""
+    end = engine.run()
+    if end is End.COMPLETE:
+        return end
+    patience = settings.grace
+    if end is End.INTERRUPTED:
+        say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
+    elif end is End.EXPIRED:
+        # A call that was made in time may take its time.
+        patience = settings.request_timeout
+        say("the deadline has passed: calls in flight may end, the other lines are not run")
+    engine.drain(patience, hurry)
+    return End.INTERRUPTED if hurry.is_set() and engine.open else end
 
 
 def _start_fleet(options: RunOptions, settings: Settings, queue: MiraQueue, say: Say, stack: ExitStack) -> Fleet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from mira_queue.contract.errors import JobCancelled, QueueUnavailable
+from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
@@ -33,6 +33,7 @@ class Window:
         self._index = plan.index
         self._answers = Answers(plan, queue.crash_points)
         self._feed = feed
+        self._shares_jobs = options.dedupe
         self._account = account
         self.group = options.group
         self.open: dict[str, OpenLine] = {}
@@ -58,7 +59,7 @@ class Window:
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             if handle.id not in self.open:
                 size, model = len(line.request.body), self._account.model_of(line)
-                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model)
+                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model, line.request.digest)
                 self._bytes += size
             if handle.id != new.id:
                 known[handle.id] = line
@@ -97,6 +98,13 @@ class Window:
         gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
         self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
 
+    def abandon(self) -> None:
+        """Cancel and forget whatever is open: nobody waits for it any more."""
+        for job_id in self.open:
+            with suppress(JobNotFound):
+                self._queue.ledger.cancel(job_id)
+        self._drop(list(self.open.items()))
+
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
         if not self.open:
@@ -106,7 +114,8 @@ class Window:
 
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
-        return f"run:{self.group}:{line.request.digest}:{line.custom_id}"
+        # Twins share a job: one that got its answer from a run that was killed before it wrote the others' has theirs.
+        return f"run:{self.group}:{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
         """Jobs of an earlier run: those that have ended are written, those that were never sent are sent.
