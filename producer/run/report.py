@@ -12,10 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from producer.run.lines import InputError
 from producer.run.prices import money
 from producer.run.progress import per_time
 from producer.run.record import Latencies, Recorder
+from producer.run.source import InputError
 from producer.run.tally import ModelSum, Tally
 from producer.run.waiting import Kind, duration
 
