@@ -22,6 +22,8 @@ from mira_queue.ledger.verbs import LedgerPart, in_ms, text
 Verdict = Literal["go", "probe", "wait", "lost"]
 # Why calls wait: the gate, somebody's probe, a learned limit, a told one, a header's word, other processes' turn.
 Reason = Literal["", "closed", "probe", "flights", "rate", "told", "tokens", "header", "spacing", "turn"]
+# So long after it was to ask again, a process that waits counts as gone; begin.lua has the same number.
+TURN_MS = 500
 # Jobs that met a fault are a row as long as one follows the other within this time.
 ROW_OF_FAULTS = timedelta(minutes=1)
 
@@ -87,7 +89,11 @@ class FaultRow:
 
 @dataclass(frozen=True, slots=True)
 class PaceView:
-    """An account for people to look at. `gate`: '', 'limit' or 'faults'; `closed` is how long it stays closed."""
+    """An account for people to look at. `gate`: '', 'limit' or 'faults'; `closed` is how long it stays closed.
+
+    `next_in` is how long until the first of the processes that wait asks again: where a rate holds them, the next call
+    leaves then. Zero: none waits, or one is about to ask.
+    """
 
     account: str
     base: str
@@ -97,6 +103,7 @@ class PaceView:
     flying: int
     waiting: int
     now_ms: int
+    next_in: timedelta = timedelta(0)
 
 
 def call_name(lease: Lease) -> str:
@@ -276,7 +283,8 @@ class PaceVerbs(LedgerPart):
             fields = ["base", "belief", "reason", "closed_until", "probe"]
             found = cast("list[bytes | None]", self._client.hmget(names.pace_key(account), fields))
             flying = int(self._client.zcount(names.flying_key(account), now_ms, "+inf"))
-            waiting = int(self._client.zcount(names.turn_ends_key(account), now_ms, "+inf"))
+            turn_ends: Any = self._client.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
+        ends = [end_ms for _, end_ms in turn_ends]
         base, belief, reason, closed_until, probe = found
         return PaceView(
             account,
@@ -285,8 +293,9 @@ class PaceVerbs(LedgerPart):
             text(reason or b"") if probe else "",
             timedelta(milliseconds=max(0, int(closed_until or 0) - now_ms)),
             flying,
-            waiting,
+            len(ends),
             now_ms,
+            timedelta(milliseconds=max(0, int(min(ends)) - now_ms - TURN_MS)) if ends else timedelta(0),
         )
 
     def gate_wait(self, account: str) -> timedelta:

@@ -80,7 +80,7 @@ class Keeper:
                 self._queue,
                 self._queue.ledger.batch(batch_id),
                 self._spool.files(batch_id),
-                lambda: self._queue.ledger.gate_wait(self._account),
+                lambda: self._queue.ledger.pace_view(self._account),
                 self._ending,
                 self._log,
             ).keep()

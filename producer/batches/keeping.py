@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.batch import Batch, BatchStatus, LineError
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.outcome import Failure
+from mira_queue.ledger.pace import PaceView
 from producer.batches.client import CANCEL, PAUSE, RESUME, RETRY
 from producer.batches.results import has_status, take_out, usage_of
 from producer.batches.spool import BatchFiles
@@ -23,6 +23,7 @@ from producer.run.options import End, EngineOptions
 from producer.run.paths import group_of
 from producer.run.source import InputError
 from producer.run.tally import Tally
+from producer.run.waiting import Reason
 
 # Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.
 WINDOW = 4000
@@ -41,7 +42,7 @@ class BatchKeeper:
         queue: MiraQueue,
         batch: Batch,
         files: BatchFiles,
-        waiting: Callable[[], timedelta],
+        pace: Callable[[], PaceView],
         ending: threading.Event,
         log: FilteringBoundLogger,
     ) -> None:
@@ -49,11 +50,13 @@ class BatchKeeper:
         self._ledger = queue.ledger
         self._batch = batch
         self._files = files
-        self._waiting = waiting
+        self._pace = pace
         self._ending = ending
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._careful = False
+        self._tokens_before = (batch.prompt_tokens, batch.completion_tokens)
+        self._unanswered_before = batch.unanswered_calls
         self._look_s = self._write_s = 0.0
         self._wish = ""
 
@@ -95,6 +98,8 @@ class BatchKeeper:
 
     def _run(self) -> None:
         self._interrupted.clear()
+        self._tokens_before = (self._batch.prompt_tokens, self._batch.completion_tokens)
+        self._unanswered_before = self._batch.unanswered_calls
         engine = self._engine()
         try:
             try:
@@ -132,7 +137,7 @@ class BatchKeeper:
             show=self._show,
             say=lambda text: self._log.info("batch_says", text=text),
             tend=self._look_for_wish,
-            waiting=self._waiting,
+            pace=self._pace,
             interrupted=self._interrupted,
         )
 
@@ -175,11 +180,11 @@ class BatchKeeper:
         except QueueUnavailable:
             return
 
-    def _show(self, tally: Tally, waiting: timedelta) -> None:
+    def _show(self, tally: Tally, reason: Reason) -> None:
         now_s = time.monotonic()
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
-            self._write(self._counted(tally, f"next call in {waiting.total_seconds():.0f} s" if waiting else ""))
+            self._write(self._counted(tally, str(reason)))
 
     def _counted(self, tally: Tally, note: str) -> Batch:
         return replace(
@@ -187,6 +192,9 @@ class BatchKeeper:
             total=tally.total,
             answered=tally.before + tally.succeeded,
             failed=tally.failed_before + tally.failed,
+            prompt_tokens=self._tokens_before[0] + tally.prompt_tokens,
+            completion_tokens=self._tokens_before[1] + tally.completion_tokens,
+            unanswered_calls=self._unanswered_before + tally.unanswered_calls,
             note=note,
         )
 

@@ -61,7 +61,10 @@ def batches(as_json: Json = False) -> None:
 
 
 def pause(batch_id: BatchId) -> None:
-    """Pause a batch: calls in flight end, the other lines stay as they are."""
+    """Send no more of a batch.
+
+    Calls in flight end, the other lines stay as they are.
+    """
     _act(lambda queue: queue.batches.pause(batch_id), f"batch {batch_id} is asked to pause")
 
 

@@ -34,7 +34,10 @@ def results(
         Path | None, typer.Option("--errors", metavar="FILE", help="Where failed lines go. [default: nowhere]")
     ] = None,
 ) -> None:
-    """Write what a batch has by now, in the batch format; also while it runs."""
+    """Write the answers that a batch has by now.
+
+    In the batch format, a complete line for each; also while it runs.
+    """
     with MiraQueue() as queue:
         answers, errors = queue.batches.results(batch_id, output_path, errors_path)
         batch = queue.batches.get(batch_id)

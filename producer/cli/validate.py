@@ -14,8 +14,8 @@ from producer.cli import output
 from producer.cli.outcome import Json
 from producer.run.plan import MOST_COMPLAINTS, wrong_lines
 from producer.run.prices import Prices, load_prices, money
-from producer.run.progress import duration
 from producer.run.validate import Survey, as_json, survey
+from producer.run.waiting import duration
 from producer.run.words import plural, size
 
 HELP_END = output.help_end(

@@ -29,11 +29,11 @@ class Answers:
             # Already marked: it was written, and the server fell silent before it could forget the job.
             if self._plan.index.mark_answered(line.number):
                 buffer.add(output_line(job_id, line.custom_id, outcome))
-                self._plan.tally.add(outcome, line.model)
+                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
             for number, custom_id in self._twins_of(line):
                 if self._plan.index.mark_answered(number):
                     buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
-                    self._plan.tally.add(outcome, line.model, billed=False)
+                    self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()

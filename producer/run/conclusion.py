@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.run.options import End
-from producer.run.progress import duration
 from producer.run.tally import Tally
+from producer.run.waiting import duration
 from producer.run.words import plural
 
 EXIT_ANSWERED = 0

@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 from itertools import islice
 
 from mira_queue.contract.outcome import Failure
+from mira_queue.ledger.pace import PaceView
 from mira_queue.ledger.records import new_job_id
 from producer.client import MiraQueue
 from producer.run.account import Account
@@ -20,6 +21,7 @@ from producer.run.plan import Plan
 from producer.run.spending import Spending
 from producer.run.tally import Tally
 from producer.run.unanswered import unanswered_lines
+from producer.run.waiting import Reason, Watch
 from producer.run.window import Window
 
 # As the batch API calls it.
@@ -31,8 +33,8 @@ NEVER_RUN_AT_ONCE = 1000
 class Engine:
     """Takes a plan to its end: `plan` (unless one was made before), `run`, after an early end `drain`, then `close`.
 
-    `show(tally, waiting)` draws the state, `say(text)` says a sentence, `tend()` looks after the workers, `waiting()`
-    is the time until the account lets the next call through; all are called often, from the thread of `run`. Setting
+    `show(tally, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
+    workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
     `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there.
     """
 
@@ -41,16 +43,16 @@ class Engine:
         queue: MiraQueue,
         options: EngineOptions,
         *,
-        show: Callable[[Tally, timedelta], None],
+        show: Callable[[Tally, Reason], None],
         say: Callable[[str], None],
         tend: Callable[[], None],
-        waiting: Callable[[], timedelta],
+        pace: Callable[[], PaceView],
         interrupted: threading.Event,
     ) -> None:
         self._queue = queue
         self._options = options
         self._show = show
-        self._waiting = waiting
+        self._watch = Watch(pace, lambda: self.open, told=queue.settings.told)
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
         self._account = Account(options.on_account_error, queue.settings.model)
@@ -129,4 +131,4 @@ class Engine:
 
     def _draw(self) -> None:
         assert self._plan is not None
-        self._show(self._plan.tally, self._waiting())
+        self._show(self._plan.tally, self._watch.reason())

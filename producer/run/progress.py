@@ -1,22 +1,32 @@
-"""What a person sees while a run goes on: a live bar on a terminal, elsewhere a line now and then."""
+"""What a person sees while a run goes on: some live lines on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.control import Control
+from rich.segment import ControlType
+from rich.text import Text
 
 from producer.run.tally import Tally
+from producer.run.waiting import Reason, duration
 
 LINE_EVERY_S = 10.0
+DRAW_EVERY_S = 0.15
+SMALLEST_BAR, LARGEST_BAR = 8, 60
+BETWEEN = "  "
+EXACT_BELOW_S = 600.0
+
+Clock = Callable[[], float]
 
 
 class Display(Protocol):
-    """Shows a tally, and what the run waits for."""
+    """Shows a tally, and what the run waits for; `show` may be called as often as one likes."""
 
     def __enter__(self) -> Self: ...
 
@@ -24,48 +34,78 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, tally: Tally, waiting: timedelta) -> None: ...
+    def show(self, tally: Tally, reason: Reason) -> None: ...
 
     def say(self, text: str) -> None: ...
 
 
-class LiveDisplay:
-    """One live line that follows the terminal's width."""
+def make_display(console: Console) -> Display:
+    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console)
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.completed:,} of {task.total:,}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=total, note="")
+
+class LiveDisplay:
+    """Lines that are drawn again and again in the same place, and follow the terminal's width.
+
+    rich's own Live takes the lines of the last drawing for as many rows as they were: on a terminal that was made
+    narrower they have become more, and what it does not erase piles up.
+    """
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._drawn: list[int] = []  # the widths of the lines that stand there
+        self._next_s = clock()
+        self._said = _Said(clock)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._console.show_cursor(False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._erase()
+        self._console.show_cursor(True)
 
-    def show(self, tally: Tally, waiting: timedelta) -> None:
-        self._progress.update(self._task, completed=tally.done, note=describe(tally, waiting))
+    def show(self, tally: Tally, reason: Reason) -> None:
+        if self._clock() < self._next_s:
+            return
+        self._next_s = self._clock() + DRAW_EVERY_S
+        # The last column stays free: a terminal may begin a new row as soon as it is written to.
+        width, height = self._console.width - 1, self._console.height
+        lines = live_lines(tally, reason, width, ascii_only=self._console.options.ascii_only)[: max(1, height - 1)]
+        # In one write: nobody sees the moment in between.
+        with self._console:
+            self._erase()
+            for line in lines:
+                self._console.print(line, no_wrap=True, overflow="crop", crop=True)
+        self._drawn = [line.cell_len for line in lines]
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False)
+        if self._said.just_now(text):
+            return
+        self._erase()
+        self._console.print(text, highlight=False, markup=False)
+        self._next_s = self._clock()
+
+    def _erase(self) -> None:
+        width = max(1, self._console.width)
+        rows = sum(max(1, -(-cells // width)) for cells in self._drawn)
+        self._drawn = []
+        if rows:
+            codes = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * rows
+            self._console.control(Control(ControlType.CARRIAGE_RETURN, *codes))
 
 
 class PlainDisplay:
-    """A line at the beginning of every interval in which something changed."""
+    """A line at the end of every interval in which something changed."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
         self._console = console
-        self._next_s = time.monotonic() + LINE_EVERY_S
+        self._clock = clock
+        self._next_s = clock() + LINE_EVERY_S
+        self._last: tuple[int, str] | None = None
+        self._said = _Said(clock)
 
     def __enter__(self) -> Self:
         return self
@@ -75,37 +115,149 @@ class PlainDisplay:
     ) -> None:
         return None
 
-    def show(self, tally: Tally, waiting: timedelta) -> None:
-        if time.monotonic() >= self._next_s:
-            self._next_s = time.monotonic() + LINE_EVERY_S
-            self.say(f"{tally.done:,} of {tally.total:,}, {describe(tally, waiting)}")
+    def show(self, tally: Tally, reason: Reason) -> None:
+        now_s = self._clock()
+        # A wait that only grows shorter is no news.
+        state = (tally.done, reason.words)
+        if now_s < self._next_s or state == self._last:
+            return
+        self._last = state
+        self._next_s = now_s + LINE_EVERY_S
+        self._print(plain_line(tally, reason))
 
     def say(self, text: str) -> None:
+        if not self._said.just_now(text):
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def make_display(console: Console, total: int) -> Display:
-    return LiveDisplay(console, total) if console.is_terminal else PlainDisplay(console)
+class _Said:
+    """Holds back a sentence that was the last one, and was said a moment ago."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._text = ""
+        self._until_s = 0.0
+
+    def just_now(self, text: str) -> bool:
+        if text == self._text and self._clock() < self._until_s:
+            return True
+        self._text, self._until_s = text, self._clock() + LINE_EVERY_S
+        return False
 
 
-def describe(tally: Tally, waiting: timedelta) -> str:
-    """The words beside the bar: errors, the rate, the time left, the account's wait."""
-    parts = []
+def live_lines(tally: Tally, reason: Reason, width: int, *, ascii_only: bool = False) -> list[Text]:
+    """Lines of at most `width` cells, what matters most first: how far, why not further, what failed, how fast, what
+    it has cost. What does not fit beside another goes below it; only what is wider than the terminal is cut.
+    """
+    lines = _bar_lines(tally, reason, width, ascii_only=ascii_only)
+    if reason.words:
+        lines += _flow([str(reason)], width, "yellow")
     if tally.failed:
-        parts.append(f"{tally.failed:,} failed")
-    if waiting > timedelta(0):
-        parts.append(f"the account's limit: next call in {duration(waiting.total_seconds())}")
-    elif tally.succeeded + tally.failed:
-        parts.append(f"{tally.per_second:.1f}/s")
-        parts.append(f"{duration((tally.total - tally.done) / tally.per_second)} left")
-    return ", ".join(parts) or "starting"
+        lines += _flow(_failed_parts(tally), width, "red")
+    lines += _flow([part for part in (_rate(tally), _cost(tally), _average(tally), _tokens(tally)) if part], width, "")
+    return lines
 
 
-def duration(seconds: float) -> str:
-    """For people: 8 s, 2 min 5 s, 3 h 20 min."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def plain_line(tally: Tally, reason: Reason) -> str:
+    """All of it in one line."""
+    parts = [
+        f"{_count(tally)} ({_percent(tally)})",
+        str(reason),
+        ", ".join(_failed_parts(tally)) if tally.failed else "",
+        _left(tally, reason),
+        _rate(tally),
+        _average(tally),
+        _tokens(tally),
+        _cost(tally),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def per_time(per_second: float) -> str:
+    """24.1/s, 12.3/min, 20/h: never a row of zeros."""
+    if per_second >= 99.5:
+        return f"{per_second:,.0f}/s"
+    for rate, unit in ((per_second, "s"), (per_second * 60, "min")):
+        if rate >= 0.95:
+            return f"{rate:.1f}/{unit}"
+    return f"{per_second * 3600:.1f}/h"
+
+
+def _bar_lines(tally: Tally, reason: Reason, width: int, *, ascii_only: bool) -> list[Text]:
+    """How far it is; the bar takes the room that the words leave."""
+    line = Text(_count(tally), style="bold", no_wrap=True)
+    left = _left(tally, reason)
+    room = width - line.cell_len
+    for part in (_percent(tally), left):
+        room -= len(BETWEEN) + cell_len(part)
+    if width - line.cell_len >= len(BETWEEN) + len("100%"):
+        line.append(BETWEEN + _percent(tally))
+    if room >= SMALLEST_BAR + len(BETWEEN):
+        cells = min(room - len(BETWEEN), LARGEST_BAR)
+        full = int(cells * _fraction(tally))
+        line.append(BETWEEN).append(("#" if ascii_only else "━") * full, "not bold green")
+        line.append(("-" if ascii_only else "━") * (cells - full), "not bold bright_black")
+    return _flow_on([line], [left] if left else [], width, BETWEEN)
+
+
+def _flow(parts: list[str], width: int, style: str) -> list[Text]:
+    """Parts side by side while they fit, the next ones below."""
+    return _flow_on([Text(parts[0], style=style, no_wrap=True)], parts[1:], width, ", ")
+
+
+def _flow_on(lines: list[Text], parts: list[str], width: int, between: str) -> list[Text]:
+    for part in parts:
+        if lines[-1].cell_len + len(between) + cell_len(part) <= width:
+            lines[-1].append(between + part)
+        else:
+            lines.append(Text(part, style=lines[-1].style, no_wrap=True))
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines
+
+
+def _count(tally: Tally) -> str:
+    return f"{tally.done:,} of {tally.total:,}"
+
+
+def _fraction(tally: Tally) -> float:
+    return min(1.0, tally.done / tally.total) if tally.total else 1.0
+
+
+def _percent(tally: Tally) -> str:
+    # Down, never up: 100% is when all is done.
+    return f"{int(100 * _fraction(tally))}%"
+
+
+def _left(tally: Tally, reason: Reason) -> str:
+    seconds = tally.seconds_left
+    if seconds is None or tally.done >= tally.total:
+        return ""
+    seconds = max(seconds, reason.wait.total_seconds())
+    # Seconds of a forecast of an hour would only flicker.
+    return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
+
+
+def _failed_parts(tally: Tally) -> list[str]:
+    codes = [f"{count:,} {code}" for code, count in tally.codes.most_common()]
+    return [f"{tally.failed:,} failed: {codes[0]}", *codes[1:]] if codes else [f"{tally.failed:,} failed"]
+
+
+def _rate(tally: Tally) -> str:
+    ended = tally.succeeded + tally.failed
+    return f"{per_time(tally.per_second_now)} now" if ended else "starting"
+
+
+def _average(tally: Tally) -> str:
+    return f"{per_time(tally.per_second)} average" if tally.succeeded + tally.failed else ""
+
+
+def _tokens(tally: Tally) -> str:
+    return tally.tokens_text() if tally.has_tokens else ""
+
+
+def _cost(tally: Tally) -> str:
+    return tally.cost_text() if tally.succeeded else ""

@@ -108,7 +108,7 @@ def _check_of(settings: Settings) -> Check:
 
 def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, str]:
     """Run the engine with workers, a display and an ear for Ctrl-C: how it ended, and why."""
-    display = make_display(console, plan.tally.total)
+    display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
         fleet = _start_fleet(options, settings, queue, display.say, stack)
@@ -121,7 +121,7 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
             show=display.show,
             say=display.say,
             tend=fleet.tend,
-            waiting=lambda: queue.ledger.gate_wait(account),
+            pace=lambda: queue.ledger.pace_view(account),
             interrupted=interrupted,
         )
         stack.callback(engine.close)

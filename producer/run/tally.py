@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from mira_queue.contract.outcome import Completion, Outcome
 from producer.run.meter import Meter
 from producer.run.prices import Prices, money
+from producer.run.record import Recorder
 
 # Names of models come from outside: beyond so many, they are counted together.
 MOST_MODELS = 50
@@ -28,11 +29,24 @@ class ModelSum:
     cost: Decimal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """What one answer took; `cost` is None where it is not known."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: Decimal | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        return bool(self.prompt_tokens or self.completion_tokens)
+
+
 @dataclass(slots=True)
 class Tally:
     """Counts of one run; `before` and `failed_before` are lines that earlier runs had answered and seen fail.
 
-    `clock` is monotonic, in seconds.
+    `clock` is monotonic, in seconds. A `recorder` is told of every line.
     """
 
     total: int
@@ -40,6 +54,7 @@ class Tally:
     failed_before: int
     prices: Prices = field(default_factory=Prices)
     clock: Callable[[], float] = time.monotonic
+    recorder: Recorder | None = None
     succeeded: int = 0
     failed: int = 0
     codes: Counter[str] = field(default_factory=Counter)
@@ -59,20 +74,31 @@ class Tally:
         self.began_s = self.clock()
         self._meter = Meter(self.began_s)
 
-    def add(self, outcome: Outcome, model: str = "", *, billed: bool = True) -> None:
+    def add(self, outcome: Outcome, model: str = "", *, custom_id: str = "", billed: bool = True) -> None:
         """Count a line. `model` is the one asked for; the answer may name another, which stands for it where only that
         one has a price. `billed=False`: the line has the answer of another one, and cost nothing.
         """
         self._meter.add(1, self.clock())
+        used = _Usage()
         if isinstance(outcome, Completion):
             self.succeeded += 1
             if billed:
-                self._add_usage(outcome, model)
+                used = self._add_usage(outcome, model)
         else:
             self.failed += 1
             self.codes[code_of(outcome)] += 1
         if billed:
             self.unanswered_calls += outcome.unanswered_calls
+        if self.recorder is not None:
+            self.recorder.ended(
+                custom_id,
+                outcome,
+                code=code_of(outcome),
+                prompt_tokens=used.prompt_tokens,
+                completion_tokens=used.completion_tokens,
+                cost=used.cost,
+                billed=billed,
+            )
 
     @property
     def done(self) -> int:
@@ -114,25 +140,29 @@ class Tally:
         left_out = f" without {self.unpriced:,} answers that have no price" if self.unpriced else ""
         return money(self.cost, self.prices.currency) + left_out
 
-    def _add_usage(self, completion: Completion, model: str) -> None:
+    def _add_usage(self, completion: Completion, model: str) -> _Usage:
         answered_by = completion.body.get("model")
         names = [name for name in (model, answered_by) if isinstance(name, str) and name]
-        prompt_tokens = _count(completion.usage.get("prompt_tokens"))
-        completion_tokens = _count(completion.usage.get("completion_tokens"))
-        counted = bool(prompt_tokens or completion_tokens)
-        self.prompt_tokens += prompt_tokens
-        self.completion_tokens += completion_tokens
-        self.uncounted += not counted
-        costs = [self.prices.cost(name, prompt_tokens, completion_tokens) for name in names] if counted else []
-        cost = next((cost for cost in costs if cost is not None), None)
-        self.unpriced += cost is None
-        self.cost += cost or 0
+        used = self._usage(completion, names)
+        self.prompt_tokens += used.prompt_tokens
+        self.completion_tokens += used.completion_tokens
+        self.uncounted += not used.is_counted
+        self.unpriced += used.cost is None
+        self.cost += used.cost or 0
         entry = self._model(names[0] if names else NO_MODEL)
         entry.answers += 1
-        entry.prompt_tokens += prompt_tokens
-        entry.completion_tokens += completion_tokens
-        if cost is not None:
-            entry.cost = (entry.cost or 0) + cost
+        entry.prompt_tokens += used.prompt_tokens
+        entry.completion_tokens += used.completion_tokens
+        if used.cost is not None:
+            entry.cost = (entry.cost or 0) + used.cost
+        return used
+
+    def _usage(self, completion: Completion, names: list[str]) -> _Usage:
+        used = _Usage(_count(completion.usage.get("prompt_tokens")), _count(completion.usage.get("completion_tokens")))
+        if not used.is_counted:
+            return used
+        costs = [self.prices.cost(name, used.prompt_tokens, used.completion_tokens) for name in names]
+        return replace(used, cost=next((cost for cost in costs if cost is not None), None))
 
     def _model(self, name: str) -> ModelSum:
         if name not in self.models and len(self.models) >= MOST_MODELS:

@@ -123,9 +123,9 @@ def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
     batches.batches.pause(batch_id)
 
     assert paused(batches, batch_id) == "paused by its owner"
-    seen = simulator.stats()["requests"]
+    seen = simulator.stats()["calls"]
     simulator.configure(latency_s=0)
-    assert simulator.stats()["requests"] == seen
+    assert simulator.stats()["calls"] == seen
     batches.batches.resume(batch_id)
     at(batches, batch_id, BatchStatus.COMPLETED)
     every_line_once(*results(batches, batch_id, tmp_path))
@@ -139,11 +139,11 @@ def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
     batch_id = submitted(batches, tmp_path, entries())
 
     assert "402" in paused(batches, batch_id)
-    seen = simulator.stats()["requests"]
+    seen = simulator.stats()["calls"]
     batches.batches.resume(batch_id)
-    wait_until("it has tried", lambda: simulator.stats()["requests"] > seen)
+    wait_until("it has tried", lambda: simulator.stats()["calls"] > seen)
     assert "402" in paused(batches, batch_id)
-    assert simulator.stats()["requests"] == seen + 1
+    assert simulator.stats()["calls"] == seen + 1
     assert results(batches, batch_id, tmp_path)[1] == Counter()
 
     simulator.configure(balance_calls=None)

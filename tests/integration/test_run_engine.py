@@ -16,6 +16,7 @@ from producer.run.engine import Engine
 from producer.run.options import End, EngineOptions
 from producer.run.source import InputError
 from producer.run.tally import Tally
+from producer.run.waiting import Reason
 from tests.queue_process import WorkerProcess
 from tests.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
@@ -37,7 +38,7 @@ def engine_of(
     """`shown` gets the number of lines that were done whenever the engine shows it."""
     interrupted = interrupted or threading.Event()
 
-    def show(tally: Tally, waiting: timedelta) -> None:
+    def show(tally: Tally, reason: Reason) -> None:
         if shown is not None:
             shown.append(tally.done)
 
@@ -47,7 +48,7 @@ def engine_of(
         show=show,
         say=lambda text: None,
         tend=lambda: None,
-        waiting=lambda: timedelta(0),
+        pace=lambda: queue.ledger.pace_view("nobody"),
         interrupted=interrupted,
     )
     try:

@@ -1,0 +1,336 @@
+"""What stands on the screen during a run: on a wide terminal, a narrow one, one that is resized, and in a file."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from rich.console import Console
+
+from mira_queue.contract.errors import BadRequest, ServerError
+from mira_queue.contract.outcome import Completion, Failure
+from producer.run.prices import Price, Prices
+from producer.run.progress import LiveDisplay, PlainDisplay, live_lines, make_display, per_time
+from producer.run.tally import Tally
+from producer.run.waiting import NOTHING, Reason
+
+LIMIT = Reason("limit", "account limit: 60 in 60 s", timedelta(seconds=12))
+PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 50.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@functools.cache
+def busy_tally() -> Tally:
+    """12,345 lines in 500 s, some of which failed."""
+    own = Clock()
+    tally = Tally(100_000, 0, 0, PRICES, own)
+    body = {"model": "mira"}
+    for number in range(12_345):
+        if number % 1000 == 7:
+            tally.add(Failure.from_error(ServerError("down", 503, 5, 0)))
+        elif number % 5000 == 9:
+            tally.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
+        else:
+            tally.add(Completion("Hi", "stop", {"prompt_tokens": 100, "completion_tokens": 37}, body))
+        own.now_s += 0.04
+    return tally
+
+
+def lines_at(width: int, tally: Tally, reason: Reason = NOTHING) -> list[str]:
+    return [line.plain for line in live_lines(tally, reason, width)]
+
+
+class Terminal:
+    """Rows of a terminal that wraps, and that wraps again what stands there when it is resized, as most do."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.lines: list[str] = [""]  # as they were written, without regard to the width
+        self.row = 0  # the cursor's row, from the top
+        self.column = 0
+
+    def rows(self) -> list[str]:
+        return [row for line in self.lines for row in self._wrapped(line)]
+
+    def write(self, text: str) -> None:
+        for code, letter, plain in re.findall(r"\x1b\[([?0-9;]*)([A-Za-z])|(.)", text, re.DOTALL):
+            if plain == "\n":
+                self._newline()
+            elif plain == "\r":
+                self.column = 0
+            elif plain:
+                self._put(plain)
+            elif letter == "A":
+                self.row = max(0, self.row - int(code or 1))
+            elif letter == "K":
+                assert code == "2"
+                self._erase_row()
+            else:
+                assert letter in "mhl", f"a code this terminal does not know: {code}{letter}"
+
+    def resize(self, width: int) -> None:
+        below = len(self.rows()) - self.row
+        self.width = width
+        self.row = len(self.rows()) - below
+
+    def text(self) -> list[str]:
+        return [line for line in self.lines if line]
+
+    def _wrapped(self, line: str) -> list[str]:
+        return [line[at : at + self.width] for at in range(0, len(line), self.width)] or [""]
+
+    def _line(self) -> tuple[int, int]:
+        """Index of the line the cursor stands in, and the row within it."""
+        row = self.row
+        for index, line in enumerate(self.lines):
+            rows = len(self._wrapped(line))
+            if row < rows:
+                return index, row
+            row -= rows
+        raise AssertionError("below the screen")
+
+    def _put(self, character: str) -> None:
+        index, row = self._line()
+        at = row * self.width + self.column
+        assert self.column < self.width, "written past the edge"
+        line = self.lines[index].ljust(at)
+        self.lines[index] = line[:at] + character + line[at + 1 :]
+        self.column += 1
+
+    def _newline(self) -> None:
+        self.row += 1
+        self.column = 0
+        if self.row >= len(self.rows()):
+            self.lines.append("")
+
+    def _erase_row(self) -> None:
+        index, row = self._line()
+        line = self.lines[index]
+        self.lines[index] = (line[: row * self.width] + line[(row + 1) * self.width :]).rstrip()
+
+
+class Screen:
+    """A console on a terminal."""
+
+    def __init__(self, width: int = 100) -> None:
+        self.clock = Clock()
+        self.terminal = Terminal(width)
+        self._stream = io.StringIO()
+        self.console = Console(
+            file=self._stream, force_terminal=True, width=width, height=24, color_system=None, legacy_windows=False
+        )
+        self.display = LiveDisplay(self.console, self.clock)
+
+    def show(self, tally: Tally, reason: Reason = NOTHING) -> list[str]:
+        self.clock.now_s += 1
+        self.display.show(tally, reason)
+        return self.seen()
+
+    def seen(self) -> list[str]:
+        self.terminal.write(self._stream.getvalue())
+        self._stream.seek(0)
+        self._stream.truncate()
+        return self.terminal.text()
+
+    def resize(self, width: int) -> None:
+        self.terminal.resize(width)
+        self.console.width = width
+
+
+# --- what is said ---
+
+
+def test_a_wide_terminal_shows_all_of_it() -> None:
+    assert lines_at(110, busy_tally(), LIMIT) == [
+        "12,345 of 100,000  12%  " + "━" * 60 + "  58 min left",
+        "account limit: 60 in 60 s, next in 12 s",
+        "16 failed: 13 server_error (503), 3 bad_request (400)",
+        "25.0/s now, 2.15 USD, 25.0/s average, 1,232,900 tokens in, 456,173 out",
+    ]
+
+
+def test_a_narrow_terminal_shows_the_same_in_more_lines_and_cuts_nothing() -> None:
+    assert lines_at(39, busy_tally(), LIMIT) == [
+        "12,345 of 100,000  12%  58 min left",
+        "account limit: 60 in 60 s, next in 12 s",
+        "16 failed: 13 server_error (503)",
+        "3 bad_request (400)",
+        "25.0/s now, 2.15 USD, 25.0/s average",
+        "1,232,900 tokens in, 456,173 out",
+    ]
+
+
+def test_no_line_is_wider_than_the_terminal() -> None:
+    for width in range(1, 130):
+        lines = lines_at(width, busy_tally(), LIMIT)
+        assert all(0 < len(line) <= width for line in lines)
+
+
+def test_a_very_narrow_terminal_keeps_the_first_words() -> None:
+    assert lines_at(19, busy_tally(), LIMIT)[:3] == ["12,345 of 100,000", "58 min left", "account limit: 60 …"]
+
+
+def test_a_hundred_percent_is_said_when_all_is_done() -> None:
+    tally = Tally(1000, 999, 0)
+    assert "99%" in lines_at(80, tally)[0]
+    tally.add(Completion("Hi", "stop", {}, {}))
+    assert "100%" in lines_at(80, tally)[0]
+
+
+def test_before_the_first_answer_nothing_is_made_up() -> None:
+    assert lines_at(80, Tally(10, 0, 0)) == ["0 of 10  0%  " + "━" * 60, "starting"]
+
+
+def test_the_time_left_is_no_shorter_than_the_wait() -> None:
+    reason = Reason("limit", "account limit", timedelta(hours=3))
+
+    assert lines_at(110, busy_tally(), reason)[0].endswith("3 h left")
+
+
+def test_a_console_without_unicode_gets_plain_signs() -> None:
+    line = live_lines(busy_tally(), NOTHING, 100, ascii_only=True)[0].plain
+
+    assert line.isascii()
+    assert "#-" in line
+
+
+@pytest.mark.parametrize(
+    ("per_second", "words"),
+    [(0, "0.0/h"), (0.005, "18.0/h"), (0.5, "30.0/min"), (1, "1.0/s"), (24.13, "24.1/s"), (1234.5, "1,234/s")],
+)
+def test_rates_are_never_a_row_of_zeros(per_second: float, words: str) -> None:
+    assert per_time(per_second) == words
+
+
+# --- on a terminal ---
+
+
+def test_the_live_lines_stay_in_their_place() -> None:
+    screen = Screen()
+    tally = busy_tally()
+    screen.console.print("before")
+    for reason in (LIMIT, NOTHING, LIMIT):
+        seen = screen.show(tally, reason)
+
+    assert seen[0] == "before"
+    assert len(seen) == 5
+    assert sum("12,345 of" in line for line in seen) == 1
+
+
+def test_a_sentence_stands_above_the_live_lines() -> None:
+    screen = Screen()
+    screen.show(busy_tally())
+    screen.display.say("a worker has died (exit code -9); starting another; its jobs are safe")
+    seen = screen.show(busy_tally())
+
+    assert seen[0].startswith("a worker has died")
+    assert sum("12,345 of" in line for line in seen) == 1
+
+
+@pytest.mark.parametrize("widths", [(100, 40, 100), (100, 80, 60, 40, 20, 10), (40, 120), (61, 60, 59)])
+def test_resizing_leaves_nothing_behind(widths: tuple[int, ...]) -> None:
+    screen = Screen(widths[0])
+    tally = busy_tally()
+    screen.console.print("before")
+    screen.show(tally, LIMIT)
+    for width in widths[1:]:
+        screen.seen()
+        screen.resize(width)
+        seen = screen.show(tally, LIMIT)
+        assert seen[0] == "before"
+        assert sum("12,345" in line for line in seen) == 1
+        assert max(len(line) for line in seen[1:]) < width
+
+
+def test_at_the_end_the_live_lines_are_gone() -> None:
+    screen = Screen()
+    with screen.display:
+        screen.show(busy_tally(), LIMIT)
+    screen.console.print("this run: 12,345 lines")
+
+    assert screen.seen() == ["this run: 12,345 lines"]
+
+
+def test_drawing_does_not_follow_every_step_of_a_fast_run() -> None:
+    screen = Screen()
+    tally = busy_tally()
+    drawn = 0
+    for _ in range(1000):
+        screen.clock.now_s += 0.001
+        screen.display.show(tally, NOTHING)
+        drawn += bool(screen._stream.getvalue())
+        screen.seen()
+
+    assert drawn <= 8
+
+
+def test_a_terminal_of_few_rows_is_not_overrun() -> None:
+    screen = Screen(40)
+    screen.console.height = 3
+
+    assert len(screen.show(busy_tally(), LIMIT)) == 2
+
+
+# --- elsewhere ---
+
+
+class Log:
+    """A display that writes to a file."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.stream = io.StringIO()
+        self.display = PlainDisplay(Console(file=self.stream, width=40), self.clock)
+
+    def lines(self) -> list[str]:
+        return self.stream.getvalue().splitlines()
+
+
+def test_redirected_output_is_a_whole_line_every_ten_seconds() -> None:
+    log = Log()
+    tally = Tally(1000, 0, 0, PRICES, log.clock)
+    for _ in range(600):
+        log.clock.now_s += 0.1
+        tally.add(Completion("Hi", "stop", {"prompt_tokens": 10, "completion_tokens": 5}, {"model": "mira"}))
+        log.display.show(tally, NOTHING)
+
+    assert 5 <= len(log.lines()) <= 6
+    assert log.lines()[0] == (
+        "100 of 1,000 (10%); 1 min 30 s left; 10.0/s now; 10.0/s average; 1,000 tokens in, 500 out; 0.0020 USD"
+    )
+    assert "\x1b" not in log.stream.getvalue()
+
+
+def test_a_long_wait_is_told_once_and_not_every_ten_seconds() -> None:
+    log = Log()
+    tally = Tally(10, 0, 0, clock=log.clock)
+    for second in range(3000):
+        log.clock.now_s += 1
+        log.display.show(tally, Reason("limit", "account limit", timedelta(seconds=3000 - second)))
+
+    assert log.lines() == ["0 of 10 (0%); account limit, next in 49 min 51 s; starting"]
+
+
+def test_the_same_sentence_again_and_again_is_said_now_and_then() -> None:
+    log = Log()
+    for _ in range(20):
+        log.clock.now_s += 1
+        log.display.say("waiting for the queue's server: no connection")
+
+    assert len(log.lines()) == 2
+
+
+def test_the_display_is_chosen_by_what_it_writes_to() -> None:
+    assert isinstance(make_display(Console(file=io.StringIO())), PlainDisplay)
+    assert isinstance(make_display(Console(file=io.StringIO(), force_terminal=True)), LiveDisplay)

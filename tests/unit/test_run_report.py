@@ -1,0 +1,263 @@
+"""The report's page: it holds what happened, loads nothing, escapes everything, and fails before anything is sent."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mira_queue.contract.errors import ContentBlocked, ServerError
+from mira_queue.contract.outcome import Completion, Failure
+from mira_queue.contract.pace import Belief, Limit
+from mira_queue.ledger.pace import PaceView
+from producer.run.lines import InputError
+from producer.run.prices import Price, Prices
+from producer.run.record import Recorder
+from producer.run.report import About, check_report, write_report
+from producer.run.tally import Tally
+from producer.run.waiting import NOTHING, Reason
+
+EVIL = """<script>alert("1")</script><img src=http://evil.example/x onerror='alert(2)'>&amp;"""
+VIEW = PaceView("account", "", Belief(), "", timedelta(0), flying=3, waiting=0, now_ms=1_000_000)
+LIMITED = replace(VIEW, flying=0, belief=Belief(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
+PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})
+ABOUT = About(
+    "prompts.jsonl",
+    "answers.jsonl",
+    "errors.jsonl",
+    "https://api.vmira.ai/v1",
+    datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+)
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Page(HTMLParser):
+    """A page's tags, attributes and text; fails when a tag is not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self._open.append(tag)
+        self._note(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._note(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def _note(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            self.attributes.add(name)
+            if name in ("href", "src", "xlink:href", "data", "action"):
+                self.links.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def a_run(prices: Prices = PRICES, evil: str = "", lines: int = 300) -> tuple[Tally, Recorder]:
+    """Some minutes: answers, errors, a wait."""
+    clock = Clock()
+    recorder = Recorder(clock)
+    tally = Tally(lines + 10, 0, 0, prices, clock, recorder)
+    body = {"model": evil or "mira"}
+    for number in range(lines):
+        clock.now_s += 0.5
+        waits = 100 <= number < 160
+        reason = Reason("limit", "account limit", timedelta(seconds=5)) if waits else NOTHING
+        recorder.looked(LIMITED if waits else VIEW, reason)
+        if waits:
+            continue
+        if number % 50 == 3:
+            tally.add(Failure.from_error(ServerError(f"down {evil}", 503, 5, 1)), custom_id=f"bad-{number}{evil}")
+        elif number % 90 == 4:
+            tally.add(Failure.from_error(ContentBlocked(f"no {evil}", 422, 1, 0)), custom_id=f"bad-{number}{evil}")
+        else:
+            usage = {"prompt_tokens": 1000, "completion_tokens": 500}
+            tally.add(Completion("Hi", "stop", usage, body, latency_ms=200 + number), custom_id=f"line-{number}{evil}")
+    return tally, recorder
+
+
+def page(tmp_path: Path, tally: Tally, recorder: Recorder, about: About = ABOUT) -> str:
+    path = tmp_path / "out.html"
+    write_report(path, tally, recorder, about)
+    assert list(tmp_path.iterdir()) == [path]
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_holds_what_happened(tmp_path: Path) -> None:
+    tally, recorder = a_run()
+    found = Page(page(tmp_path, tally, recorder))
+
+    assert {"html", "svg", "table"} <= found.tags
+    for words in (
+        "prompts.jsonl",
+        "2026-01-02 03:04:05 UTC",
+        "https://api.vmira.ai/v1",
+        f"{tally.succeeded} 99",
+        f"{tally.prompt_tokens:,} in",
+        tally.cost_text(),
+        "lines per second",
+        "held back by a limit",
+        "Held back by the account's limit for 30 s.",
+        "calls in flight",
+        "learned limit",
+        "half within",
+        "server_error (503)",
+        "content_blocked (422)",
+        "bad-3",
+        "down",
+        "line-299",
+        "499 ms",
+        "calls without an answer",
+    ):
+        assert words.removesuffix(" 99") in found.text, words
+
+
+@pytest.mark.parametrize("evil", ["", EVIL])
+def test_the_page_loads_and_runs_nothing(tmp_path: Path, evil: str) -> None:
+    tally, recorder = a_run(evil=evil)
+    html = page(tmp_path, tally, recorder, replace(ABOUT, where="a host", reason=evil, input=f"x{evil}"))
+    found = Page(html)
+
+    assert found.tags.isdisjoint({"script", "img", "link", "iframe", "object", "embed", "a", "form", "image"})
+    assert all(link.startswith("#") for link in found.links)
+    assert not [name for name in found.attributes if name.startswith("on")]
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", html))
+    # What is left of addresses is a stranger's text.
+    assert "://" not in html.replace("http://evil.example", "")
+    assert "default-src 'none'" in html
+
+
+def test_a_strangers_text_stands_in_the_page_as_text(tmp_path: Path) -> None:
+    tally, recorder = a_run(evil=EVIL, prices=Prices("<b>$", PRICES.models))
+    about = About(EVIL, EVIL, EVIL, EVIL, ABOUT.began, EVIL)
+    found = Page(page(tmp_path, tally, recorder, about))
+
+    assert "script" not in found.tags
+    assert "b" not in found.tags
+    assert found.text.count('<script>alert("1")</script>') >= 8
+    assert "<b>$ so far" in found.text
+
+
+def test_the_drawings_of_a_page_do_not_share_names(tmp_path: Path) -> None:
+    tally, recorder = a_run()
+    found = Page(page(tmp_path, tally, recorder))
+    definitions = [name for name in found.ids if re.fullmatch(r"[mp][0-9a-f]{10}", name)]
+
+    assert len(definitions) == len(set(definitions)) > 0
+
+
+def test_colours_are_the_pages_own_for_light_and_dark(tmp_path: Path) -> None:
+    tally, recorder = a_run()
+    html = page(tmp_path, tally, recorder)
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+
+    assert re.findall(r"#[0-9a-f]{6}\b(?!\w)", drawings) == []
+    used = set(re.findall(r"var\(--(\w+)\)", html))
+    light, dark = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
+    for name in used:
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 5])
+def test_a_run_of_next_to_nothing_has_a_page_too(tmp_path: Path, lines: int) -> None:
+    tally, recorder = a_run(lines=lines)
+    found = Page(page(tmp_path, tally, recorder))
+
+    assert "prompts.jsonl" in found.text
+
+
+def test_a_run_of_errors_only_has_a_page_without_latencies(tmp_path: Path) -> None:
+    recorder = Recorder(Clock())
+    tally = Tally(5, 0, 0, Prices(), Clock(), recorder)
+    for number in range(40):
+        tally.add(Failure("refused", "no", 410 + number), custom_id=str(number))
+    found = Page(page(tmp_path, tally, recorder))
+
+    assert "Latency" not in found.text
+    assert "Tokens" not in found.text
+    assert "refused (449)" in found.text
+
+
+def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:
+    tally, recorder = a_run(prices=Prices())
+    found = Page(page(tmp_path, tally, recorder))
+
+    assert "cost" not in found.text
+    assert "Tokens" in found.text
+
+
+def test_a_page_does_not_grow_with_the_run(tmp_path: Path) -> None:
+    tally, recorder = a_run(lines=20_000)
+
+    assert len(page(tmp_path, tally, recorder)) < 200_000
+
+
+def test_a_page_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out.html").write_text("old")
+    tally, recorder = a_run(lines=3)
+
+    assert page(tmp_path, tally, recorder).startswith("<!doctype html>")
+
+
+# --- before anything is sent ---
+
+
+def test_a_place_one_cannot_write_to_is_told_before(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        check_report(tmp_path / "no" / "out.html")
+    with pytest.raises(InputError, match="Is a directory"):
+        check_report(tmp_path)
+    check_report(tmp_path / "out.html")
+
+
+def test_a_missing_library_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delitem(sys.modules, "producer.run.charts", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    with pytest.raises(InputError, match=r'--report needs matplotlib \(.*\): pip install "mira-queue\[report\]"'):
+        check_report(tmp_path / "out.html")
+
+
+def test_the_library_is_loaded_only_when_a_report_is_asked_for() -> None:
+    code = "import sys, producer.cli, producer.run.run, producer.run.report; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"

@@ -1,0 +1,160 @@
+"""Why a run waits, in words; and that looking at the account costs the server next to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.ledger.pace import PaceView
+from producer.run.waiting import NOTHING, Reason, Watch, duration, reason_of, why_waiting
+
+RATE = Limit(most=60, retry_after_ms=60_000, since_ms=1)
+IN_FLIGHT = Limit(most=3, retry_after_ms=1_000, since_ms=1)
+HOURLY = Limit(most=1000, retry_after_ms=3_600_000, since_ms=1)
+CALM = PaceView("account", "", Belief(), "", timedelta(0), flying=0, waiting=0, now_ms=1_000_000)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (replace(CALM, flying=3), ""),
+        (CALM, "waiting for a worker"),
+        (
+            replace(CALM, gate="limit", closed=seconds(12), belief=Belief(rate=RATE)),
+            "account limit: 60 in 60 s, next in 12 s",
+        ),
+        (replace(CALM, gate="limit", belief=Belief(rate=RATE)), "account limit: 60 in 60 s, asking again"),
+        (replace(CALM, gate="limit", closed=seconds(0.2)), "account limit, next in 1 s"),
+        (replace(CALM, gate="faults", closed=seconds(8)), "service unreachable, next try in 8 s"),
+        (replace(CALM, gate="faults"), "service unreachable, trying again"),
+        (
+            replace(CALM, waiting=2, flying=3, belief=Belief(rate=RATE, in_flight=IN_FLIGHT)),
+            "account limit: 3 at a time",
+        ),
+        (
+            replace(CALM, waiting=2, flying=1, next_in=seconds(12), belief=Belief(rate=RATE, in_flight=IN_FLIGHT)),
+            "account limit: 60 in 60 s, next in 12 s",
+        ),
+        (replace(CALM, waiting=1, flying=2, belief=Belief(rate=HOURLY)), "account limit: 1,000 in 1 h"),
+        (replace(CALM, waiting=1, flying=2), "finding the account's limit: 2 at a time so far"),
+    ],
+)
+def test_the_reason_is_said_in_words(view: PaceView, words: str) -> None:
+    assert why_waiting(view, 5) == words
+
+
+def test_without_open_jobs_nothing_waits() -> None:
+    assert why_waiting(replace(CALM, gate="limit", closed=seconds(9)), 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("closed_s", "flying", "words"),
+    [
+        (0.5, 3, "account limit: 3 at a time"),
+        (0.5, 1, "account limit: 60 in 60 s"),
+        (30, 3, "account limit: 60 in 60 s"),
+        # A refusal of neither: a daily quota, say. Naming a limit that it is not would be a lie.
+        (3600, 0, "account limit"),
+    ],
+)
+def test_the_limit_that_is_named_is_the_one_that_asks_for_such_a_wait(closed_s: float, flying: int, words: str) -> None:
+    belief = Belief(rate=RATE, in_flight=IN_FLIGHT)
+    view = replace(CALM, gate="limit", closed=seconds(closed_s), flying=flying, belief=belief)
+
+    assert reason_of(view, 5).words == words
+
+
+@pytest.mark.parametrize(
+    ("told", "belief", "flying", "words"),
+    [
+        (Told(in_flight=2), Belief(in_flight=IN_FLIGHT), 2, "your limit: 2 at a time"),
+        (Told(rate=30, window_ms=60_000), Belief(rate=RATE), 0, "your limit: 30 in 60 s"),
+        (Told(rate=90, window_ms=60_000), Belief(rate=RATE), 0, "account limit: 60 in 60 s"),
+        (Told(tokens=5000, tokens_window_ms=60_000), Belief(), 0, "your limit: 5,000 tokens in 60 s"),
+    ],
+)
+def test_a_limit_of_the_users_own_is_called_so(told: Told, belief: Belief, flying: int, words: str) -> None:
+    assert why_waiting(replace(CALM, waiting=1, flying=flying, belief=belief), 5, told=told) == words
+
+
+def test_jobs_that_wait_to_be_tried_again_wait_for_no_worker() -> None:
+    assert why_waiting(CALM, 5, resting=1) == "1 job waits to be tried again"
+    assert why_waiting(CALM, 5, resting=4) == "4 jobs wait to be tried again"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (125, "2 min 5 s"),
+        (3599.6, "1 h"),
+        (7190, "2 h"),
+        (86_399, "1 d"),
+        (200_000, "2 d 8 h"),
+    ],
+)
+def test_durations_are_for_people(number: float, words: str) -> None:
+    assert duration(number) == words
+
+
+# --- the watch ---
+
+
+class World:
+    """A clock, and an account that counts who looks."""
+
+    def __init__(self, view: PaceView = CALM) -> None:
+        self.now_s = 100.0
+        self.view = view
+        self.looks = 0
+        self.is_up = True
+        self.seen: list[Reason] = []
+        self.watch = Watch(
+            self._look, lambda: 5, seen=lambda view, reason: self.seen.append(reason), clock=lambda: self.now_s
+        )
+
+    def _look(self) -> PaceView:
+        self.looks += 1
+        if not self.is_up:
+            raise QueueUnavailable("down")
+        return self.view
+
+
+def test_the_account_is_looked_at_twice_a_second_at_most() -> None:
+    world = World()
+    for _ in range(1000):
+        world.watch.reason()
+        world.now_s += 0.01
+
+    assert 19 <= world.looks <= 21
+    assert len(world.seen) == world.looks
+
+
+def test_a_worker_is_missed_only_when_nothing_has_gone_on_for_a_while() -> None:
+    world = World()
+    assert world.watch.reason() == NOTHING
+    world.now_s += 4
+    assert world.watch.reason().kind == "worker"
+    world.view = replace(CALM, flying=1)
+    world.now_s += 1
+    assert world.watch.reason() == NOTHING
+    world.view = CALM
+    world.now_s += 1
+    assert world.watch.reason() == NOTHING
+
+
+def test_a_server_that_is_away_is_the_reason_and_no_error() -> None:
+    world = World()
+    world.is_up = False
+
+    assert str(world.watch.reason()) == "waiting for the queue's server"
