@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.outcome import Completion, Outcome
+from producer.run.lines import OpenLine
 from producer.run.output import LineFile, output_line
 from producer.run.plan import Plan
 
 # Written and synced in one go: one answer may stand for a million lines.
 _MOST_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLine:
-    """A line whose job is open: enough to write its answer and to forget the job."""
-
-    number: int
-    custom_id: str
-    key: str = ""
-    size: int = 0
-    model: str = ""
-    digest: str = ""
 
 
 class Answers:
@@ -41,11 +29,11 @@ class Answers:
             # Already marked: it was written, and the server fell silent before it could forget the job.
             if self._plan.index.mark_answered(line.number):
                 buffer.add(output_line(job_id, line.custom_id, outcome))
-                self._plan.tally.add(outcome, line.model)
+                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
             for number, custom_id in self._twins_of(line):
                 if self._plan.index.mark_answered(number):
                     buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
-                    self._plan.tally.add(outcome, line.model, billed=False)
+                    self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()

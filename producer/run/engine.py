@@ -12,11 +12,13 @@ from mira_queue.ledger.pace import PaceView
 from mira_queue.ledger.records import new_job_id
 from producer.client import MiraQueue
 from producer.run.account import Account
-from producer.run.answers import Answers, OpenLine
-from producer.run.feed import Feed
+from producer.run.answers import Answers
+from producer.run.budget import Budget
+from producer.run.lines import OpenLine
 from producer.run.loop import Hooks, RunLoop
 from producer.run.options import End, EngineOptions
 from producer.run.plan import Plan
+from producer.run.spending import Spending
 from producer.run.tally import Tally
 from producer.run.unanswered import unanswered_lines
 from producer.run.waiting import Reason, Watch
@@ -54,6 +56,7 @@ class Engine:
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
         self._account = Account(options.on_account_error, queue.settings.model)
+        self._spending: Spending | None = None
         self._plan: Plan | None = None
         self._window: Window | None = None
         self._loop: RunLoop | None = None
@@ -61,16 +64,19 @@ class Engine:
     def plan(self, made: Plan | None = None) -> Plan:
         """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
         self._plan = made or Plan.make(self._options, self._queue.check)
-        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        feed = Feed(lines, self._account, self._plan.twins)
-        self._window = Window(self._queue, self._options, self._plan, feed, self._account)
+        if self._options.budget:
+            budget = Budget(self._options.budget, self._plan.used_before)
+            self._spending = Spending(budget, self._options.prices)
+        self._window = Window(self._queue, self._options, self._plan, self._account, self._spending)
         self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted, self._options.deadline)
         return self._plan
 
     def run(self) -> End:
         """Until the run has ended, one way or another. Raises InputError when a file cannot be used any more."""
         assert self._loop is not None, "plan first"
-        return self._loop.run()
+        assert self._plan is not None, "plan first"
+        end = self._loop.run()
+        return end if self._plan.left else End.COMPLETE
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """After an end that is not COMPLETE: withdraw what has not begun, and write what ends.
@@ -107,6 +113,14 @@ class Engine:
     def account_error(self) -> Failure | None:
         """What the account refused with, after ACCOUNT."""
         return self._account.error
+
+    def why(self, end: End) -> str:
+        """The reason of this end, for people."""
+        if end is End.ACCOUNT and self._account.error:
+            return str(self._account.error.to_error())
+        if end is End.BUDGET and self._spending:
+            return self._spending.words()
+        return end.value
 
     def close(self) -> None:
         """Let the files go; the ledger keeps nothing of a run that has no open job."""

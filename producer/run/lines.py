@@ -35,6 +35,18 @@ class InputLine:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenLine:
+    """A line whose job is open: enough to write its answer and to forget the job."""
+
+    number: int
+    custom_id: str
+    key: str = ""
+    size: int = 0
+    model: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Complaint:
     """What is wrong with a line of the file at `path`."""
 

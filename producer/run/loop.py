@@ -50,8 +50,8 @@ class RunLoop:
         self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def run(self) -> End:
-        """Until every line has ended, the account refuses, the deadline passes, or somebody interrupts."""
-        while not (self._is_done() or self._account.stop or self._interrupted.is_set() or self._is_late()):
+        """Until every line has ended, or there is a reason to end before."""
+        while (end := self._end()) is None:
             self._hooks.tend()
             try:
                 if not self._window.is_fed and self._window.has_room():
@@ -65,19 +65,22 @@ class RunLoop:
                 # The server may be on its way back; what is accepted is kept, and what is not will be handed in again.
                 self._hooks.say(f"waiting for the queue's server: {error}")
                 self._interrupted.wait(1.0)
+        return end
+
+    def _end(self) -> End | None:
+        """Why the loop ends now; None: it goes on."""
         if self._account.stop:
             return End.ACCOUNT
-        if self._interrupted.is_set() and not self._is_done():
+        if self._window.is_fed and not self._window.open:
+            return End.ACCOUNT if self._account.held else End.COMPLETE
+        if self._interrupted.is_set():
             return End.INTERRUPTED
-        if self._is_late() and not self._is_done():
+        if self._is_late():
             return End.EXPIRED
-        return End.ACCOUNT if self._account.held else End.COMPLETE
+        return End.BUDGET if self._window.is_out_of_budget else None
 
     def _is_late(self) -> bool:
         return self._deadline is not None and datetime.now(UTC) >= self._deadline
-
-    def _is_done(self) -> bool:
-        return self._window.is_fed and not self._window.open
 
     def _hold(self) -> None:
         """Lines of a model that the plan lacks are taken back, before each of them is refused as well."""

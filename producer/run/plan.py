@@ -11,11 +11,14 @@ import orjson
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
+from producer.run.budget import Use
 from producer.run.index import LineIndex
 from producer.run.lines import Complaint, InputLine, parse_line, raw_lines
 from producer.run.options import EngineOptions
 from producer.run.output import LineFile
+from producer.run.prices import Prices
 from producer.run.source import InputError
+from producer.run.spending import used_before
 from producer.run.tally import Tally
 from producer.run.twins import Twins
 from producer.run.words import plural
@@ -35,14 +38,17 @@ class Plan:
         self.index = closing.enter_context(LineIndex())
         #: With `dedupe`: which lines ask the same.
         self.twins = closing.enter_context(Twins()) if options.dedupe else None
-        read_input(options.input, check, self.index, self.twins)
+        read_input(options.input, _with_price(options, check), self.index, self.twins)
         self.output = LineFile(options.output)
         closing.callback(self.output.close)
         self.errors = LineFile(options.errors)
         closing.callback(self.errors.close)
-        before = read_answers(self.output, self.index, options.input)
-        failed_before = read_answers(self.errors, self.index, options.input)
-        self.tally = Tally(self.index.total, before, failed_before)
+        #: By earlier runs, as far as their lines say; nothing without a budget.
+        self.used_before = Use()
+        note = self._note_use(options.prices) if options.budget else None
+        before = read_answers(self.output, self.index, options.input, note)
+        failed_before = read_answers(self.errors, self.index, options.input, note)
+        self.tally = Tally(self.index.total, before, failed_before, options.prices)
 
     @classmethod
     def make(cls, options: EngineOptions, check: Check) -> Self:
@@ -52,6 +58,12 @@ class Plan:
             # Nothing was wrong: from now on `close` closes what is open.
             plan._closing = stack.pop_all()
             return plan
+
+    def _note_use(self, prices: Prices) -> Callable[[Mapping[str, Any]], None]:
+        def note(entry: Mapping[str, Any]) -> None:
+            self.used_before += used_before(entry, prices)
+
+        return note
 
     @property
     def left(self) -> int:
@@ -101,12 +113,18 @@ def wrong_lines(wrong: int, total: int) -> str:
     return f"{wrong:,} of {plural(total, 'line')} {'is' if wrong == 1 else 'are'} wrong"
 
 
-def read_answers(file: LineFile, index: LineIndex, input_path: Path) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError."""
+def read_answers(
+    file: LineFile, index: LineIndex, input_path: Path, note: Callable[[Mapping[str, Any]], None] | None = None
+) -> int:
+    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError.
+
+    `note` is told each of them.
+    """
     count = 0
     for number, content in file:
         try:
-            custom_id = orjson.loads(content)["custom_id"]
+            entry = orjson.loads(content)
+            custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise InputError(
                 f"{file.path}, line {number}: no line of an earlier run: name another output, or move this one away"
@@ -120,4 +138,21 @@ def read_answers(file: LineFile, index: LineIndex, input_path: Path) -> int:
         if not index.mark_answered(line):
             raise InputError(f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is answered twice")
         count += 1
+        if note is not None:
+            note(entry)
     return count
+
+
+def _with_price(options: EngineOptions, check: Check) -> Check:
+    """Where the cost is limited, a request whose model has no price is a wrong one: it could cost anything."""
+    if options.budget is None or options.budget.max_cost is None:
+        return check
+
+    def check_price(fields: Mapping[str, Any]) -> ChatRequest:
+        request = check(fields)
+        model = fields.get("model") or orjson.loads(request.body)["model"]
+        if options.prices.cost(model, 0, 0) is None:
+            raise InvalidRequest("model", f"{model!r} has no price in the table, which --max-cost needs")
+        return request
+
+    return check_price

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from rich.console import Console
 
 from mira_queue.contract.limits import limits_named
 from mira_queue.contract.names import account_name
-from mira_queue.contract.outcome import Failure
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from producer.client import MiraQueue
 from producer.processes import start_simulator, stop
+from producer.run.budget import BudgetLimits
 from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
 from producer.run.fleet import Fleet
@@ -25,6 +25,7 @@ from producer.run.interrupts import interrupts
 from producer.run.options import End, EngineOptions, OnAccountError
 from producer.run.paths import check_paths, group_of
 from producer.run.plan import Check, Plan
+from producer.run.prices import Prices
 from producer.run.progress import make_display
 from producer.run.source import InputError
 from producer.run.tally import Tally
@@ -50,6 +51,8 @@ class RunOptions:
     on_account_error: OnAccountError = "pause"
     deadline: datetime | None = None
     dedupe: bool = False
+    prices: Prices = field(default_factory=Prices)
+    budget: BudgetLimits | None = None
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -65,15 +68,15 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         # Before anything is started: what is wrong with a run is most often its files.
         plan = Plan.make(_engine_options(options, settings), _check_of(settings))
         stack.callback(plan.close)
-        end, refusal = End.COMPLETE, None
+        end, reason = End.COMPLETE, End.COMPLETE.value
         _check_deadline(options, plan)
         if plan.left:
             settings = _with_simulator(options, settings, stack)
             _announce(options, settings, plan.tally, say)
-            end, refusal = _send(options, settings, console, plan)
+            end, reason = _send(options, settings, console, plan)
         else:
             _say_nothing_is_left(options, plan.tally, say)
-        return conclude(options.output, options.errors, plan.tally, end, refusal, say)
+        return conclude(options.output, options.errors, plan.tally, end, reason, say)
 
 
 def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
@@ -87,6 +90,8 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         on_account_error=options.on_account_error,
         deadline=options.deadline,
         dedupe=options.dedupe,
+        prices=options.prices,
+        budget=options.budget,
     )
 
 
@@ -101,8 +106,8 @@ def _check_of(settings: Settings) -> Check:
     return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
 
 
-def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, Failure | None]:
-    """Run the engine with workers, a display and an ear for Ctrl-C."""
+def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, str]:
+    """Run the engine with workers, a display and an ear for Ctrl-C: how it ended, and why."""
     display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
@@ -122,15 +127,15 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
         stack.callback(engine.close)
         engine.plan(plan)
         with display:
-            end = _bring_to_an_end(engine, settings, hurry, display.say)
+            end = _bring_to_an_end(engine, plan, settings, hurry, display.say)
             # Those calls are nobody's any more: the workers need not wait for them.
             fleet.hurry = engine.open > 0
             if end is End.EXPIRED:
                 engine.expire()
-        return end, engine.account_error
+        return end, engine.why(end)
 
 
-def _bring_to_an_end(engine: Engine, settings: Settings, hurry: threading.Event, say: Say) -> End:
+def _bring_to_an_end(engine: Engine, plan: Plan, settings: Settings, hurry: threading.Event, say: Say) -> End:
     """Run, and when that ends early, let calls in flight end."""
     end = engine.run()
     if end is End.COMPLETE:
@@ -143,7 +148,9 @@ def _bring_to_an_end(engine: Engine, settings: Settings, hurry: threading.Event,
         patience = settings.request_timeout
         say("the deadline has passed: calls in flight may end, the other lines are not run")
     engine.drain(patience, hurry)
-    return End.INTERRUPTED if hurry.is_set() and engine.open else end
+    if hurry.is_set() and engine.open:
+        return End.INTERRUPTED
+    return end if plan.left else End.COMPLETE
 
 
 def _start_fleet(options: RunOptions, settings: Settings, queue: MiraQueue, say: Say, stack: ExitStack) -> Fleet:

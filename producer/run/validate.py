@@ -48,7 +48,7 @@ class Survey:
         self.bytes += size
         if size > self.largest_bytes:
             self.largest_bytes, self.largest_line = size, line.number
-        prompt, completion = estimate.prompt_tokens(line), estimate.most_completion_tokens(line)
+        prompt, completion = estimate.tokens_of_bytes(size), estimate.most_completion_tokens(line)
         self.prompt_tokens += prompt
         self.most_completion_tokens += completion
         self.models[model if model in self.models or len(self.models) < MOST_MODELS else OTHER_MODELS] += 1

@@ -501,6 +501,66 @@ def test_a_deadline_that_has_passed_is_refused_for_a_new_run_and_ends_one_that_g
     assert simulator.stats()["calls"] == 0
 
 
+# --- the budget ---
+
+
+def test_a_run_stops_at_its_budget_of_calls_and_goes_on_with_a_larger_one(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(300))
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--max-requests", "130", **target)
+
+    assert run.wait() == 3, run.said()
+    assert simulator.stats()["calls"] == len(read_lines(tmp_path / ANSWERS)) == 130
+    assert "stopped: the budget is used up: 130 of 130 requests" in run.said()
+    assert "170 lines left: run the same command again with a larger budget" in run.said()
+    assert keys(redis_client) == []
+
+    same = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--max-requests", "130", **target)
+    assert same.wait() == 3
+    assert simulator.stats()["calls"] == 130
+
+    more = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--max-requests", "300", **target)
+    assert more.wait() == 0, more.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(prompts(300))
+
+
+def test_a_run_stops_at_its_budget_of_tokens_or_money_and_exceeds_it_by_the_calls_in_flight_at_most(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(300))
+    (tmp_path / "prices.toml").write_text('currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = 1\n')
+    one = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--max-requests", "1", **target)
+    assert one.wait() == 3, one.said()
+    a_line = one.summary()["prompt_tokens"] + one.summary()["completion_tokens"]
+    most = 100 * a_line
+
+    for budget in (["--max-tokens", str(most)], ["--max-cost", f"{2 * most / 1_000_000:f}"]):
+        run = run_to_the_end(tmp_path, INPUT, "--workers", "0", *budget, **target)
+
+        assert run.wait() == 3, run.said()
+        assert "stopped: the budget is " in run.said()
+    used = [line["response"]["body"]["usage"]["total_tokens"] for line in read_lines(tmp_path / ANSWERS)]
+    # Eight calls are in flight at a time, and an answer is a few tokens longer than another.
+    assert most * 1.5 < sum(used) <= 2 * most + 8 * max(used)
+    assert keys(redis_client) == []
+
+
+def test_a_budget_of_money_needs_a_price_for_every_model(tmp_path: Path, target: dict[str, Any]) -> None:
+    write_lines(tmp_path / INPUT, [*prompts(2), {"prompt": "Three", "model": "mira-max"}])
+    arguments = [INPUT, "--workers", "0", "--max-cost", "5"]
+
+    without = run_to_the_end(tmp_path, *arguments, **target)
+    assert without.wait() == 2
+    assert "--max-cost: needs a price table: --prices FILE, or prices.toml here" in without.said()
+
+    (tmp_path / "prices.toml").write_text('currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = 1\n')
+    lacking = run_to_the_end(tmp_path, *arguments, **target)
+    assert lacking.wait() == 2
+    assert "line 3, model: 'mira-max' has no price in the table, which --max-cost needs" in lacking.said()
+
+
 # --- while it runs ---
 
 

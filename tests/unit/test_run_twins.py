@@ -12,7 +12,8 @@ from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.request import ChatRequest
-from producer.run.answers import Answers, OpenLine
+from producer.run.answers import Answers
+from producer.run.lines import OpenLine
 from producer.run.options import EngineOptions
 from producer.run.plan import Plan
 from producer.run.twins import Twins
@@ -86,7 +87,8 @@ import json, resource, sys
 from pathlib import Path
 from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.outcome import Completion
-from producer.run.answers import Answers, OpenLine
+from producer.run.answers import Answers
+from producer.run.lines import OpenLine
 from tests.unit.test_run_twins import digest_of, planned
 
 def peak_kib():
