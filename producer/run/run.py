@@ -51,6 +51,7 @@ class RunOptions:
     on_account_error: OnAccountError = "pause"
     deadline: datetime | None = None
     dedupe: bool = False
+    ordered: bool = False
     prices: Prices = field(default_factory=Prices)
     budget: BudgetLimits | None = None
 
@@ -76,6 +77,8 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
             end, reason = _send(options, settings, console, plan)
         else:
             _say_nothing_is_left(options, plan.tally, say)
+            if plan.put_in_order():
+                say("its lines are in the order of the input now")
         return conclude(options.output, options.errors, plan.tally, end, reason, say)
 
 
@@ -90,6 +93,7 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         on_account_error=options.on_account_error,
         deadline=options.deadline,
         dedupe=options.dedupe,
+        ordered=options.ordered,
         prices=options.prices,
         budget=options.budget,
     )
