@@ -31,6 +31,7 @@ class Limit:
     interval_ms: int = 0  # from one look to the next
     step: int = 0  # how many more are let through, to see whether they are accepted; 0: no look is under way
     doubts: int = 0  # refusals in a row at a number a little lower
+    beside: int = 0  # of a limit in flight: calls in the window when it was guessed, should it have been the rate
 
     @property
     def let_through(self) -> int:
@@ -51,6 +52,7 @@ class Belief:
     event_flying: int = 0  # calls in flight then, likewise
     event_refused: int = 0  # how many of them were refused
     others: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: obeyed, not learned from
+    others_ms: int = 0  # when the last of them was added; they are not held for ever
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))

@@ -36,8 +36,10 @@ def _seconds(value: Any) -> Any:
 
 def _quantity(value: Any) -> Any:
     """ "60/60s", "60/min", "1000/1h": so many in so long."""
-    if not isinstance(value, str):
+    if isinstance(value, PerTime):
         return value
+    # A setting that looks like JSON ("60") comes here as what that says.
+    value = str(value)
     found = _QUANTITY.fullmatch(value.strip())
     if found is None or not int(found[1]) or not float(found[2] or 1):
         raise ValueError(f"expected a number in a time, such as 60/60s or 1000/h, got {value[:40]!r}")
@@ -63,7 +65,7 @@ class PerTime:
         return round(self.window.total_seconds() * 1000)
 
     def __str__(self) -> str:
-        return f"{self.most}/{self.window.total_seconds():g}s"
+        return f"{self.most}/{repr(self.window.total_seconds()).removesuffix('.0')}s"
 
 
 Quantity = Annotated[PerTime, BeforeValidator(_quantity)]

@@ -307,6 +307,7 @@ class PaceVerbs(LedgerPart):
         with translated_errors():
             self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights")
             self._client.hincrby(names.pace_key(account), "version", 1)
+            self._client.expire(names.pace_key(account), timedelta(days=7))
 
     def _landing(
         self, account: str, landed: Sequence[Landed], now_ms: int | None = None

@@ -452,10 +452,6 @@ def turns_of(first: Line, second: Line, rounds: int) -> list[str]:
     return served
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="who gets all that it asked for comes anew where it stood before: its calls are never counted",
-)
 def test_processes_take_turns_though_one_always_asks_first(ledger: Ledger) -> None:
     told = Told(in_flight=1)
     served = turns_of(Line(ledger, "one", told), Line(ledger, "two", told), 40)
@@ -464,10 +460,6 @@ def test_processes_take_turns_though_one_always_asks_first(ledger: Ledger) -> No
     assert min(served.count("one"), served.count("two")) >= len(served) / 4
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="who gets all that it asked for comes anew where it stood before: its calls are never counted",
-)
 def test_of_two_that_wait_the_one_that_was_served_less_goes_first(ledger: Ledger) -> None:
     told = Told(in_flight=2)
     busy, fresh = Line(ledger, "busy", told), Line(ledger, "fresh", told)
@@ -801,14 +793,8 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
         lambda ledger, lease: ledger.land(ACCOUNT, [landed(lease)]),
         lambda ledger, lease: ledger.fault(ACCOUNT, lease, Permit("go")),
         lambda ledger, lease: ledger.refuse(ACCOUNT, call_name(lease), Permit("go", at_ms=START_MS), MINUTE),
-        pytest.param(
-            lambda ledger, lease: ledger.land(ACCOUNT, [landed(lease, room=5, room_ms=1_000)]),
-            marks=pytest.mark.xfail(strict=True, reason="a header of a call that nobody counts makes a key for ever"),
-        ),
-        pytest.param(
-            lambda ledger, lease: ledger.forget_account(ACCOUNT),
-            marks=pytest.mark.xfail(strict=True, reason="forgetting an account that has expired makes a key for ever"),
-        ),
+        lambda ledger, lease: ledger.land(ACCOUNT, [landed(lease, room=5, room_ms=1_000)]),
+        lambda ledger, lease: ledger.forget_account(ACCOUNT),
     ],
     ids=["close", "believe", "name", "gone", "keep", "land", "fault", "refuse", "header", "forget"],
 )

@@ -179,10 +179,6 @@ def test_two_processes_get_the_same_of_the_places_in_flight(build: Build) -> Non
     assert abs(one - other) <= 0.05 * (one + other)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="61 calls against 4, 882 against 252: who gets all that it asked for comes anew where it stood before",
-)
 @pytest.mark.parametrize(("concurrency", "slots"), [(1, 1), (20, 16)])
 def test_a_process_whose_jobs_all_fit_leaves_places_to_the_other(build: Build, concurrency: int, slots: int) -> None:
     world = build({"concurrency": concurrency, "latency_s": [1, 3]}, processes=2, slots=slots)
@@ -332,10 +328,6 @@ def second_half(world: World, seconds: float) -> tuple[float, float]:
     return world.accepted(seconds / 2) / (seconds / 2), refused_share(world, seconds / 2)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="32 % refused for ever: a refusal met alone makes its Retry-After one that is never learned from",
-)
 def test_an_account_that_somebody_has_just_used_up_is_learned_all_the_same(build: Build) -> None:
     world = build(TEN_A_SECOND, slots=50)
     for _ in range(60):
@@ -350,11 +342,6 @@ def test_an_account_that_somebody_has_just_used_up_is_learned_all_the_same(build
     assert refused <= 0.05
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="88 % refused with calls of 1 to 3 s, 47 % of the pace with calls of 0.2 s: what was once proven in flight"
-    " is never doubted, so a new limit on it is taken for a rate, or for nothing",
-)
 @pytest.mark.parametrize(("latency_s", "mean_s"), [([1, 3], 2), (0.2, 0.2)], ids=["long calls", "short calls"])
 def test_a_limit_in_flight_where_there_was_none_is_found(build: Build, latency_s: Any, mean_s: float) -> None:
     world = build({"latency_s": latency_s}, slots=30)
@@ -369,11 +356,6 @@ def test_a_limit_in_flight_where_there_was_none_is_found(build: Build, latency_s
     assert refused <= 0.05
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a rate that is met while most calls of its window are still out is taken for a limit in flight, and given"
-    " up for good when that does not repeat",
-)
 @pytest.mark.parametrize(
     ("rate", "window_s", "latency_s", "fleet"),
     [
@@ -382,7 +364,16 @@ def test_a_limit_in_flight_where_there_was_none_is_found(build: Build, latency_s
         pytest.param(10, 60, [1, 3], {"slots": 30}, id="10 in 60 s"),
         pytest.param(10, 6, [1, 3], {"slots": 30}, id="10 in 6 s"),
         pytest.param(3, 60, [1, 3], {"slots": 30}, id="3 in 60 s"),
-        pytest.param(2, 1, 0, {"slots": 30}, id="2 in 1 s, answered at once"),
+        pytest.param(
+            2,
+            1,
+            0,
+            {"slots": 30},
+            id="2 in 1 s, answered at once",
+            marks=pytest.mark.xfail(
+                strict=True, reason="46 % refused: so few calls are in flight that they seem to be the limit"
+            ),
+        ),
     ],
 )
 def test_a_rate_is_not_taken_for_something_else(

@@ -60,7 +60,7 @@ def flights_of(belief: Belief | None) -> Limit:
     [
         pytest.param(refusal(), 60, None, id="many in the window, few in flight: the rate"),
         pytest.param(crowd(), None, 3, id="more in flight than were ever accepted: in flight"),
-        pytest.param(crowd(peak_flying=4), 3, None, id="as many in flight were accepted before: the rate"),
+        pytest.param(crowd(peak_flying=4), None, None, id="as many in flight were accepted before: not sure yet"),
         pytest.param(crowd(in_window=12), 11, None, id="three times as many in the window as in flight: the rate"),
         pytest.param(crowd(in_window=11), None, 3, id="just fewer than that: in flight"),
         pytest.param(crowd(flying=2, in_window=2, peak_flying=0), None, 1, id="the second call of all: one at a time"),
@@ -74,7 +74,8 @@ def test_a_first_refusal_teaches_one_limit_or_none(met: Refused, rate: int | Non
 
     assert (learned.rate.most if learned.rate else None) == rate
     assert (learned.in_flight.most if learned.in_flight else None) == in_flight
-    assert learned.others == (() if rate or in_flight else (met.retry_after_ms,))
+    is_quota = met.retry_after_ms > 120_000
+    assert learned.others == ((met.retry_after_ms,) if is_quota else ())
     assert (learned.event_ms, learned.event_refused) == (NOW_MS, 1)
 
 
@@ -105,12 +106,14 @@ def test_a_wait_that_is_neither_limit_is_remembered_once_and_the_last_eight_are(
     assert (belief.rate, belief.in_flight) == (None, None)
 
 
-def test_words_that_were_neither_limit_once_teach_nothing_afterwards() -> None:
-    belief = refused(NOTHING, refusal(10_000, in_window=1, flying=1))
+def test_words_that_were_neither_limit_once_teach_nothing_for_ten_minutes() -> None:
+    belief = replace(NOTHING, others=(10_000,), others_ms=NOW_MS)
 
-    later = refused(belief, refusal(9_000, now_ms=NOW_MS + 2, left_ms=NOW_MS + 1))
+    later = refused(belief, refusal(9_000, now_ms=NOW_MS + 599_999))
+    long_after = refused(belief, refusal(9_000, now_ms=NOW_MS + 600_000))
 
     assert (later.rate, later.others) == (None, (10_000,))
+    assert (rate_of(long_after).most, long_after.others) == (60, ())
 
 
 # --- one event ---
@@ -255,7 +258,25 @@ def test_a_guess_that_does_not_repeat_is_given_up() -> None:
 
     learned = refused(belief, refusal(in_window=1, flying=1))
 
-    assert (learned.rate, learned.others) == (None, (WINDOW_MS,))
+    # Alone it says nothing about these words: somebody else may have used the account up.
+    assert (learned.rate, learned.others) == (None, ())
+
+
+def test_a_guess_in_flight_whose_calls_in_the_window_repeat_was_the_rate() -> None:
+    first = refused(NOTHING, refusal(WINDOW_MS, in_window=31, flying=12))
+    assert (flights_of(first).most, flights_of(first).beside) == (11, 31)
+
+    second = refused(first, refusal(WINDOW_MS, in_window=31, flying=9, now_ms=NOW_MS + 90_000, left_ms=NOW_MS + 89_000))
+
+    assert (rate_of(second).most, second.in_flight) == (30, None)
+
+
+def test_after_a_refusal_at_a_number_that_was_once_accepted_the_next_one_is_believed() -> None:
+    first = refused(NOTHING, crowd(peak_flying=9))
+    second = refused(first, crowd(now_ms=NOW_MS + 900, left_ms=NOW_MS + 800))
+
+    assert (first.in_flight, first.rate, first.proven) == (None, None, 0)
+    assert flights_of(second).most == 3
 
 
 def test_a_guess_in_flight_that_does_not_repeat_is_given_up() -> None:
@@ -449,7 +470,6 @@ def test_whatever_happens_the_numbers_stay_what_they_mean(happened: list[Refused
     before = NOTHING
     for belief in histories(happened):
         assert belief.start >= before.start
-        assert belief.proven >= before.proven
         assert len(belief.others) <= 8
         assert all(limit.step >= 0 and limit.sure >= 0 and limit.doubts in (0, 1) for limit in limits_of(belief))
         assert all(0 < limit.interval_ms <= 3_600_000 * 20 for limit in limits_of(belief))
@@ -464,10 +484,6 @@ def test_a_belief_never_lets_through_less_than_one_call(happened: list[Refused |
         assert all(limit.most >= 1 for limit in limits_of(belief))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="one call in the window, fewer in flight than were once accepted: taken for a rate of 0, which is not kept",
-)
 @given(events)
 @example([Refused(NOW_MS, NOW_MS - 5, 500, in_window=1, flying=3, peak_flying=3)])
 def test_a_belief_never_lets_through_less_than_one_call_even_when_long_calls_are_out(

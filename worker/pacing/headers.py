@@ -34,7 +34,7 @@ def room_left(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.strip().isdecimal() else None
+    return int(text) if text is not None and len(text) < 19 and text.strip().isdecimal() else None
 
 
 def _reset(text: str | None, now: datetime) -> timedelta | None:

@@ -30,6 +30,8 @@ class Learner:
         if pace.version != self._version:
             self._version, belief = self._ledger.belief(self._account)
             self._belief = policy.informed(belief, self._told)
+        # Another thread may learn in between: what is written must follow from what was read.
+        version, known = self._version, self._belief
         denied = policy.Denied(
             pace.now_ms,
             pace.reason,
@@ -40,8 +42,8 @@ class Learner:
             pace.quiet_ms,
             pace.rate_bound_ms,
         )
-        grown = policy.grown(self._belief, denied)
-        return grown is not None and self._believe(self._version, grown, self._belief)
+        grown = policy.grown(known, denied)
+        return grown is not None and self._believe(version, grown, known)
 
     def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> None:
         """A call was refused."""

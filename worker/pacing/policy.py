@@ -33,10 +33,12 @@ FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 8, 20
 LONGER, LONGEST_INTERVAL_MS = 2, 3_600_000
 # A look at the rate waits for a moment when no place comes free for this share of the window, but not for ever.
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
-# Kinds of waits that are remembered as neither.
-MOST_OTHERS = 8
+# Kinds of waits that are remembered as neither, and for how long.
+MOST_OTHERS, OTHERS_LIFE_MS = 8, 600_000
+# The calls in the window at two refusals are the same number, but for calls that came early for their places.
+REPEATS = 0.1
 
-Kind = Literal["rate", "in_flight", "other"]
+Kind = Literal["rate", "in_flight", "other", "unsure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def informed(belief: Belief, told: Told) -> Belief:
 def refused(belief: Belief, refusal: Refused) -> Belief:
     """What is believed after a refusal. A burst of refusals from one cause is one event."""
     proven = max(belief.proven, refusal.peak_flying)
-    belief = replace(belief, proven=proven)
+    others = belief.others if refusal.now_ms - belief.others_ms < OTHERS_LIFE_MS else ()
+    belief = replace(belief, proven=proven, others=others)
     kind = _kind(belief, refusal)
     if refusal.left_ms <= belief.event_ms:
         return _corrected(replace(belief, event_refused=belief.event_refused + 1), kind)
@@ -103,7 +106,10 @@ def refused(belief: Belief, refusal: Refused) -> Belief:
             return _rate_refused(belief, refusal)
         case "in_flight":
             return _flights_refused(belief, refusal)
-    return _obeyed_only(belief, refusal.retry_after_ms)
+        case "unsure":
+            # So many were in flight once, and perhaps no longer may be: the next refusal is seen without that.
+            return replace(belief, proven=0)
+    return _obeyed_only(belief, refusal)
 
 
 def grown(belief: Belief, denied: Denied) -> Belief | None:
@@ -161,7 +167,9 @@ def _kind(belief: Belief, refusal: Refused) -> Kind:
         return "in_flight" if refusal.flying > 1 else "other"
     # A new kind. Calls in flight can be the cause only when so many were never accepted.
     few_in_window = refusal.in_window < 3 * refusal.flying
-    kind: Kind = "in_flight" if refusal.flying > max(1, belief.proven) and few_in_window else "rate"
+    kind: Kind = "rate"
+    if few_in_window:
+        kind = "in_flight" if refusal.flying > max(1, belief.proven) else "unsure"
     known = belief.rate if kind == "rate" else belief.in_flight
     # What repeated is not given up for what is new; "busy" says a time of its own, and is neither.
     return "other" if known and known.sure > 1 else kind
@@ -207,9 +215,12 @@ def _flights_refused(belief: Belief, refusal: Refused) -> Belief:
     known, most = belief.in_flight, max(1, refusal.flying - 1)
     interval_ms = refusal.retry_after_ms * FIRST_FLIGHT_LOOK_WAITS
     if known is None or not _same(known.retry_after_ms, refusal.retry_after_ms):
-        limit = Limit(most, refusal.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
+        limit = Limit(most, refusal.retry_after_ms, refusal.now_ms, interval_ms=interval_ms, beside=refusal.in_window)
     elif most >= known.most:
         limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
+    elif known.sure == 1 and refusal.in_window > refusal.flying and _repeats(known.beside, refusal.in_window):
+        # What repeats is not the number in flight: it was the rate, met while its calls were still out.
+        return _rate_refused(replace(belief, in_flight=None), refusal)
     elif not known.doubts:
         # An answer was on its way while its place was taken already; if there really is less now, this repeats.
         limit = replace(known, step=0, doubts=1)
@@ -235,20 +246,28 @@ def _not_looking(limit: Limit | None, now_ms: int) -> Limit | None:
     return limit and replace(limit, step=0, look_ms=max(limit.look_ms, now_ms + limit.interval_ms // 4))
 
 
-def _obeyed_only(belief: Belief, retry_after_ms: int) -> Belief:
+def _repeats(one: int, other: int) -> bool:
+    return abs(one - other) <= max(1, REPEATS * max(one, other))
+
+
+def _obeyed_only(belief: Belief, refusal: Refused) -> Belief:
     """A wait that is neither limit: a quota, a busy server. A guess made from the same words, once, is given up."""
+    retry_after_ms = refusal.retry_after_ms
     alike = [
         limit for limit in (belief.rate, belief.in_flight) if limit and _same(limit.retry_after_ms, retry_after_ms)
     ]
     if any(limit.sure > 1 for limit in alike) or any(_same(each, retry_after_ms) for each in belief.others):
         # Somebody else uses the account, too.
         return belief
-    return replace(
+    belief = replace(
         belief,
         rate=None if belief.rate in alike else belief.rate,
         in_flight=None if belief.in_flight in alike else belief.in_flight,
-        others=(*belief.others, retry_after_ms)[-MOST_OTHERS:],
     )
+    if refusal.in_window <= 1 and refusal.flying <= 1:
+        # The only call of its time: somebody else has used the account up, which says nothing about these words.
+        return belief
+    return replace(belief, others=(*belief.others, retry_after_ms)[-MOST_OTHERS:], others_ms=refusal.now_ms)
 
 
 def _first_interval_ms(reason: str, limit: Limit) -> int:

@@ -171,7 +171,7 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
 end
 if granted > 0 then
   redis.call('PEXPIRE', KEYS[4], ARGV[4] + 60000)
-  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at, 'served', turn)
+  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at, 'served', turn + granted)
   if room then
     redis.call('HSET', KEYS[1], 'room', room)
   end

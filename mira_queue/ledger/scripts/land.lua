@@ -33,6 +33,7 @@ for index = 3, #ARGV, 6 do
     -- The header counted what had arrived; calls that are on their way may not have.
     redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 4] - redis.call('ZCARD', KEYS[3])),
       'room_until', now + ARGV[index + 5])
+    redis.call('PEXPIRE', KEYS[1], LIFE_MS)
   end
   if redis.call('HGET', KEYS[1], 'probe') == member then
     redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'closed_until', 'reason', 'trips')
