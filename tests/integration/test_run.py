@@ -280,9 +280,24 @@ def _input_is_a_folder(folder: Path) -> list[str]:
     return ["."]
 
 
+def _standard_input(folder: Path) -> list[str]:
+    return ["-"]
+
+
+def _output_in_no_folder(folder: Path) -> list[str]:
+    return [INPUT, "--output", "none/answers.jsonl"]
+
+
+def _errors_in_no_folder(folder: Path) -> list[str]:
+    return [INPUT, "--errors", "none/errors.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("arrange", "said"),
     [
+        (_standard_input, "-: is read more than once: write it to a file, and give that"),
+        (_output_in_no_folder, "--output: none: no such directory: make it, or name another"),
+        (_errors_in_no_folder, "--errors: none: no such directory: make it, or name another"),
         (_output_of_another_input, "'another-1' is not in input.jsonl: these are the answers of another file"),
         (_input_is_output, "--output is the input file itself: name another one"),
         (_input_is_errors, "--errors is the input file itself: name another one"),
@@ -303,6 +318,7 @@ def test_wrong_files_are_refused_and_left_alone(
     assert run.wait() == 2, run.said()
     assert said in run.said()
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
+    assert not (tmp_path / "none").exists()
     assert simulator.stats()["calls"] == 0
 
 
@@ -317,6 +333,40 @@ def test_a_run_without_a_key_says_where_to_put_one_and_how_to_do_without(
     assert "MIRA_API_KEY is not set" in run.said()
     assert "--simulate" in run.said()
     assert simulator.stats()["calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (["--simulator-options", "--nonsense"], {}, "--simulator-options: unrecognized arguments: --nonsense (see "),
+        (["--simulator-options", "--port x"], {}, "--simulator-options: argument --port: invalid int value: 'x' (see "),
+        ([], {"state_dir": "/proc/none"}, "MIRA_STATE_DIR: /proc/none: "),
+        ([], {"state_dir": "input.jsonl"}, "MIRA_STATE_DIR: "),
+        (["--deadline", "soon"], {}, "--deadline: expected 24h, 90m, 2d, or a time such as "),
+        (["--max-cost", "much"], {}, "--max-cost: expected an amount above 0, such as 10 or 0.50, got 'much'"),
+        (["--prices", "none.toml"], {}, "none.toml: cannot be read: No such file or directory"),
+    ],
+)
+def test_a_wrong_option_or_setting_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], settings: dict[str, Any], said: str
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(3))
+
+    run = run_to_the_end(tmp_path, INPUT, "--simulate", *arguments, **settings)
+
+    assert run.wait() == 2, run.said()
+    assert run.said().count("\n") == 1
+    assert said in run.said()
+
+
+def test_a_single_line_is_spoken_of_as_one(tmp_path: Path, target: dict[str, Any]) -> None:
+    write_lines(tmp_path / INPUT, prompts(1))
+    first = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+
+    assert "1 of 1 request of input.jsonl goes to " in first.said()
+    assert "this run: 1 line in " in first.said()
+    assert "the line of input.jsonl is answered already: nothing was sent" in again.said()
 
 
 # --- 3: the account ---
