@@ -116,7 +116,7 @@ def run(
         simulate=simulate,
         simulator_options=_words(simulator_options),
         on_account_error=on_account_error,
-        deadline=_time(deadline),
+        deadline=deadline_time(deadline),
         dedupe=dedupe,
         ordered=ordered,
         prices=prices,
@@ -133,7 +133,8 @@ def run(
     raise typer.Exit(result.exit_code)
 
 
-def _time(text: str | None) -> datetime | None:
+def deadline_time(text: str | None) -> datetime | None:
+    """The time that --deadline says."""
     try:
         return None if text is None else parse_deadline(text, datetime.now(UTC))
     except ValueError as error:

@@ -31,9 +31,9 @@ from producer.run.source import InputError
 from producer.run.tally import Tally
 from producer.run.words import plural
 
-# Open jobs for each call that can be under way: enough that no worker waits for the next line.
+# Open jobs for each call that can be under way: enough that no worker waits for the next line, whole groups of them.
 WINDOW_PER_SLOT = 8
-SMALLEST_WINDOW = 200
+SMALLEST_WINDOW = 2000
 # Beyond the workers' own grace period, before they are killed.
 STOP_MARGIN = timedelta(seconds=5)
 SIMULATED_KEY = "sk-mira-" + "0" * 40

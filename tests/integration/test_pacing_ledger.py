@@ -15,14 +15,16 @@ from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import FaultRow, Landed, Pace, Permit, call_name
+from mira_queue.ledger.pace import FaultRow, Landed, Pace, Permit, Wakes, call_name
 from mira_queue.ledger.records import Lease
 from tests.ledger_steps import LIFE, LONG, MANY, PASSED, running
+from tests.waiting import wait_until
 
 ACCOUNT = "an-account"
 # A clock of the tests' own: nothing waits for it.
 START_MS = 1_000_000_000_000
 MINUTE = timedelta(minutes=1)
+SHORT = timedelta(milliseconds=20)
 AGAIN_MS = 250
 # The keys of an account, each with an end.
 KEYS = [
@@ -426,6 +428,13 @@ def test_a_probe_that_is_refused_closes_the_gate_for_the_next_one(ledger: Ledger
 # --- turns ---
 
 
+def listening(client: redis.Redis, wakes: Wakes, process: str) -> None:
+    """The server knows that somebody listens, and has called out nothing yet."""
+    channel = names.wake_channel(ACCOUNT, process)
+    assert wakes.wait(PASSED) is False
+    wait_until("somebody listens", lambda: client.pubsub_numsub(channel) == [(channel.encode(), 1)])
+
+
 def turns_of(first: Line, second: Line, rounds: int) -> list[str]:
     """One place, and two processes that want it all the time; who got it, round by round."""
     waiting = {line.name: running(line.ledger) for line in (first, second)}
@@ -451,8 +460,8 @@ def test_processes_take_turns_though_one_always_asks_first(ledger: Ledger) -> No
     told = Told(in_flight=1)
     served = turns_of(Line(ledger, "one", told), Line(ledger, "two", told), 40)
 
-    assert abs(served.count("one") - served.count("two")) <= 2
     assert len(served) >= 30
+    assert min(served.count("one"), served.count("two")) >= len(served) / 4
 
 
 @pytest.mark.xfail(
@@ -488,36 +497,38 @@ def test_a_process_that_is_gone_loses_its_turn(ledger: Ledger) -> None:
     assert alive.verdicts(third, at_ms=10 + AGAIN_MS + 500) == ["go"]
 
 
-def test_places_that_are_left_are_called_out_to_those_who_wait_elsewhere(ledger: Ledger) -> None:
+def test_places_that_are_left_are_called_out_to_those_who_wait_elsewhere(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
     told = Told(in_flight=1)
     one, other = Line(ledger, "one", told), Line(ledger, "other", told)
     first, second = jobs(ledger, 2)
     one.fly(first)
     wakes = ledger.wakes(ACCOUNT, "other")
     try:
-        assert wakes.wait(PASSED) is False
+        listening(redis_client, wakes, "other")
         assert other.verdicts(second, at_ms=10) == ["wait"]
 
         one.ask(landed=[landed(first)], at_ms=20)
 
-        assert wakes.wait(MINUTE) is True
+        wait_until("it is called", lambda: wakes.wait(SHORT))
     finally:
         wakes.close()
 
 
-def test_an_open_gate_is_called_out_to_all_who_wait(ledger: Ledger) -> None:
+def test_an_open_gate_is_called_out_to_all_who_wait(ledger: Ledger, redis_client: redis.Redis) -> None:
     one, other = Line(ledger, "one"), Line(ledger, "other")
     probe, second = jobs(ledger, 2)
     ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
     wakes = ledger.wakes(ACCOUNT, "other")
     try:
-        assert wakes.wait(PASSED) is False
+        listening(redis_client, wakes, "other")
         _, (permit,) = one.ask(probe)
         assert other.verdicts(second, at_ms=10) == ["wait"]
 
         ledger.land(ACCOUNT, [landed(probe, permit)])
 
-        assert wakes.wait(MINUTE) is True
+        wait_until("it is called", lambda: wakes.wait(SHORT))
     finally:
         wakes.close()
 
