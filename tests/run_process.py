@@ -11,13 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import redis
+
 from tests.queue_process import QUICK, environment
+from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
 
 # What the console script does, whether or not its folder is on the PATH.
 COMMAND = (sys.executable, "-c", "from producer.cli import main; main()", "run")
 PATIENCE_S = 120.0
-ANSWERS, ERRORS = "answers.jsonl", "errors.jsonl"
+INPUT, ANSWERS, ERRORS = "input.jsonl", "answers.jsonl", "errors.jsonl"
 # Workers of a run that was killed end by themselves, and need not wait for a call that never comes back.
 GRACE_S = 5
 
@@ -131,3 +134,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def ids(lines: Iterable[dict[str, Any]]) -> list[str]:
     return sorted(line["custom_id"] for line in lines)
+
+
+def prompts(count: int, suffix: str = "") -> list[dict[str, Any]]:
+    """Lines for an input."""
+    return [{"custom_id": f"req-{number}", "prompt": f"Question {number}{suffix}"} for number in range(1, count + 1)]
+
+
+def keys(client: redis.Redis) -> list[bytes]:
+    """What the ledger and the result backend hold."""
+    return sorted([*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")])
+
+
+def answered_calls(simulator: SimulatorProcess) -> dict[str, int]:
+    """How often each line's call was answered."""
+    return {content: count["answered"] for content, count in simulator.requests()["by_content"].items()}

@@ -98,6 +98,10 @@ def run(
 
     The output file is the record of what is done: run the same command again after any stop, and it goes on there. An
     answered line is never sent again, nor is a failed one: to try those again, move the error file away.
+
+    A budget includes what earlier runs used, as far as the two files say (tokens: the answers' usage; calls: one a
+    line). Something is set aside for a line before it is handed in, and settled when it has ended; where answers turn
+    out longer than those before, the calls that workers have in hand can exceed it, and nothing else.
     """
     settings = load_settings(**({} if concurrency is None else {"concurrency": concurrency}))
     if simulate_without_key and settings.api_key is None:

@@ -16,19 +16,20 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from producer.client import MiraQueue
-from producer.processes import start_simulator, stop
 from producer.run.budget import BudgetLimits
 from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
 from producer.run.fleet import Fleet
 from producer.run.interrupts import interrupts
 from producer.run.options import End, EngineOptions, OnAccountError
-from producer.run.paths import check_paths, group_of
+from producer.run.paths import check_paths, group_of, made
 from producer.run.plan import Check, Plan
 from producer.run.prices import Prices
 from producer.run.progress import make_display
+from producer.run.simulated import start_own_simulator
 from producer.run.source import InputError
 from producer.run.tally import Tally
+from producer.run.words import plural
 
 # Open jobs for each call that can be under way: enough that no worker waits for the next line, whole groups of them.
 WINDOW_PER_SLOT = 8
@@ -72,8 +73,8 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         end, reason = End.COMPLETE, End.COMPLETE.value
         _check_deadline(options, plan)
         if plan.left:
+            made(settings.state_dir)
             settings = _with_simulator(options, settings, stack)
-            _announce(options, settings, plan.tally, say)
             end, reason = _send(options, settings, console, plan)
         else:
             _say_nothing_is_left(options, plan.tally, say)
@@ -115,6 +116,7 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
     display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
+        _announce(options, settings, plan.tally, display.say)
         fleet = _start_fleet(options, settings, queue, display.say, stack)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         account = account_name(settings.api_base, key)
@@ -160,7 +162,6 @@ def _bring_to_an_end(engine: Engine, plan: Plan, settings: Settings, hurry: thre
 def _start_fleet(options: RunOptions, settings: Settings, queue: MiraQueue, say: Say, stack: ExitStack) -> Fleet:
     settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
     log = settings.state_dir / "worker.log"
-    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fleet = Fleet(settings, options.workers, log, say)
     stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
     fleet.start()
@@ -171,15 +172,15 @@ def _with_simulator(options: RunOptions, settings: Settings, stack: ExitStack) -
     """With --simulate: a simulator, and a queue of its own, so that no real job is ever answered by it."""
     if not options.simulate:
         return settings
-    process, url = start_simulator(options.simulator_options)
-    stack.callback(stop, process, STOP_MARGIN)
+    state_dir = settings.state_dir / "simulated"
+    url = start_own_simulator(options.simulator_options, made(state_dir) / "simulator.log", stack)
     return settings.model_copy(
         update={
             "api_base": url,
             "api_key": SecretStr(SIMULATED_KEY),
             "redis_url": None,
             "result_backend": None,
-            "state_dir": settings.state_dir / "simulated",
+            "state_dir": state_dir,
         }
     )
 
@@ -188,11 +189,16 @@ def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -
     where = f"the simulator ({settings.api_base}): no real answers" if options.simulate else settings.api_base
     todo = tally.total - tally.done
     again = f", going on after {tally.done:,} that are answered already" if tally.done else ""
-    say(f"{todo:,} of {tally.total:,} requests of {options.input} go to {where}{again}")
+    goes = "goes" if todo == 1 else "go"
+    say(f"{todo:,} of {plural(tally.total, 'request')} of {options.input} {goes} to {where}{again}")
 
 
 def _say_nothing_is_left(options: RunOptions, tally: Tally, say: Say) -> None:
-    ended = "were answered or have failed already" if tally.failed_before else "are answered already"
-    say(f"all {tally.total:,} lines of {options.input} {ended}: nothing was sent")
+    if tally.total == 1:
+        ended = "has failed already" if tally.failed_before else "is answered already"
+    else:
+        ended = "were answered or have failed already" if tally.failed_before else "are answered already"
+    lines = "the line" if tally.total == 1 else f"all {tally.total:,} lines"
+    say(f"{lines} of {options.input} {ended}: nothing was sent")
     if tally.failed_before:
         say(f"to try the failed ones again, move {options.errors} away and run again")

@@ -41,9 +41,16 @@ class InputError(MiraQueueError):
     """The input cannot be used; one line for each thing wrong, with file, line and field."""
 
 
+def refuse_standard_input(path: Path) -> None:
+    """What cannot be read twice is no input: a run reads it again for the lines, and once more when it goes on."""
+    if str(path) == "-" or path.is_fifo() or path.is_char_device():
+        raise InputError(f"{path}: is read more than once: write it to a file, and give that")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a plain, a gzip or a zstd file. Raises InputError for one that cannot be read or is no such text."""
+    refuse_standard_input(path)
     try:
         with path.open("rb") as file, _unpacked(file) as stream:
             _refuse_other_kinds(path, stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])

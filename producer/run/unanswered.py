@@ -15,13 +15,15 @@ from producer.run.source import InputError
 def unanswered_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine]:
     """The input's lines that have no answer yet, in order; lines added since it was planned are for the next run.
 
-    Raises InputError when those that were planned are not there any more.
+    A line that is answered before it is its turn is left out. Raises InputError when those that were planned are not
+    there any more.
     """
-    missing = index.total - index.answered
     changed = InputError(f"{path} has changed during the run: what is answered is kept; run the same command again")
+    seen = 0
     for number, content in raw_lines(path):
-        if missing == 0:
+        if seen == index.total:
             return
+        seen += 1
         if index.is_answered(number):
             continue
         try:
@@ -30,7 +32,6 @@ def unanswered_lines(path: Path, check: Check, index: LineIndex) -> Iterator[Inp
             raise changed from None
         if index.number_of(line.custom_id) != number:
             raise changed
-        missing -= 1
         yield line
-    if missing:
+    if seen < index.total:
         raise changed
