@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
-
-from kombu.exceptions import OperationalError
 
 from mira_queue.contract.celery_config import build_celery, stores_results_itself
 from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.limits import limits_named
-from mira_queue.contract.names import QUEUE, TASK, Lane
+from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome, outcome_of
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings, load_settings
@@ -22,8 +21,10 @@ from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.jobs import cancelled
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.ledger.records import NewJob, new_job_id
 from mira_queue.ledger.server import QueueServer
+from producer.batches.client import Batches
 
 # The end of a job is announced; an announcement can be lost with a connection, so somebody looks this often anyway.
 LOOK_EVERY_S = 2.0
@@ -89,11 +90,17 @@ class MiraQueue:
         self.crash_points = CrashPoints(self.settings.crash_at)
         self._limits = limits_named(self.settings.check_limits)
         self._celery = build_celery(self.settings, self.redis_url)
+        self._messenger = Messenger(self._celery)
         self.ledger = Ledger(
             connect(self.redis_url),
             result_ttl=self.settings.result_ttl,
             keeps_results=stores_results_itself(self.settings),
         )
+
+    @property
+    def batches(self) -> Batches:
+        """Files of requests that are brought to their end in the background."""
+        return Batches(self)
 
     def __enter__(self) -> Self:
         return self
@@ -138,27 +145,21 @@ class MiraQueue:
         )
 
     def accept(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Accept requests that have been checked, and send their messages."""
+        """Accept requests that have been checked, all for one lane, and send their messages."""
         handles = []
         # In pieces: a job that is accepted long before its message is sent would look like one whose message was lost.
         for start in range(0, len(jobs), ACCEPT_AT_ONCE):
             self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
             accepted = self.ledger.accept(jobs[start : start + ACCEPT_AT_ONCE])
             self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
-            self.send([job.id for job in accepted if job.is_new])
+            self.send([job.id for job in accepted if job.is_new], jobs[start].lane)
             handles += [Job(self, job.id) for job in accepted]
         return handles
 
-    def send(self, job_ids: Sequence[str]) -> None:
-        """A message for each job. What cannot be sent now is sent by a worker's rescue: the jobs are accepted."""
-        try:
-            with self._celery.producer_or_acquire() as producer:
-                for job_id in job_ids:
-                    self._celery.send_task(
-                        TASK, args=[job_id], task_id=job_id, queue=QUEUE, priority=int(Lane.NORMAL), producer=producer
-                    )
-        except OperationalError:
-            return
+    def send(self, job_ids: Sequence[str], lane: Lane = Lane.NORMAL) -> None:
+        """A message for each job, in the bulk lane for many. What cannot be sent is sent by a worker's rescue."""
+        with suppress(MessageNotSent):
+            self._messenger.send(job_ids, lane)
 
     def check(self, body: Mapping[str, Any]) -> ChatRequest:
         """The request as it would be sent. Raises InvalidRequest."""

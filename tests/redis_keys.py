@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import redis
 
 from mira_queue.contract import names
+from mira_queue.contract.batch import Batch
 from mira_queue.contract.states import JobState
 
 # Celery's transport owns these, as long as the queue exists: bindings, the queue, what workers hold unacknowledged,
 # and the mailbox of `celery inspect`.
-CELERYS = ("_kombu.", names.QUEUE, "unacked", "celery.pidbox", "/0.celery.pidbox", "celeryev")
+CELERYS = ("_kombu.", names.QUEUE, names.BULK_QUEUE, "unacked", "celery.pidbox", "/0.celery.pidbox", "celeryev")
 # The bindings are known to running workers and producers, which would not write them again.
 KEPT = "_kombu."
 
@@ -48,6 +49,12 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _strange_entries(client, key, JobState.QUEUED)
         case ["mira", "leased" | "waiting"]:
             return _strange_entries(client, key, _STATE_OF_ENTRY[key])
+        case ["mira", "batch", batch_id]:
+            batch = client.hget(key, "batch")
+            ended = batch is not None and Batch.from_json(batch).status.is_final
+            return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
+        case ["mira", "batches"]:
+            return None
         case ["mira", "finished" | "pace" | "sent" | "tokens" | "flying" | "turns" | "turn-ends" | "faults", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):

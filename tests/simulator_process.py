@@ -54,6 +54,10 @@ class SimulatorProcess:
         """{"by_body": {sha256: {"calls", "answered"}}, "by_content": {last user message: the same}}"""
         return self._control("GET", "requests")
 
+    def calls(self) -> list[dict[str, Any]]:
+        """Every call, with log_calls: {"came_s", "word": "admitted", a limit's name or an outage's, "left_s"}."""
+        return list(self._control("GET", "calls")["calls"])
+
     def config(self) -> dict[str, Any]:
         return self._control("GET", "config")
 

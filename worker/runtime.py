@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -16,6 +17,7 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOR_EVER, connect
 from mira_queue.ledger.ledger import Ledger
+from worker.groups import GroupRunner
 from worker.leases import LeaseKeeper
 from worker.mira_client import MiraClient
 from worker.outage import OutageLog
@@ -24,7 +26,16 @@ from worker.pacing.pacer import Pacer
 from worker.rescue import Rescuer
 from worker.runner import JobRunner, ResultStore
 
-Send = Callable[[list[str]], None]
+
+class Sender(Protocol):
+    """Puts messages into the queue; what cannot be sent is left to rescue."""
+
+    def send(self, job_ids: list[str]) -> None: ...
+
+    def send_later(self, job_id: str, countdown: timedelta) -> None: ...
+
+    def send_groups(self, job_ids: list[str], size: int) -> None: ...
+
 
 # A worker that stops listening is still waited for by the server until its last look into the queue (the transport's
 # BRPOP, a second) is over. A message sent sooner may be handed to this very process, and would end with it.
@@ -36,11 +47,11 @@ LAST_WORDS_S = 3.0
 class Runtime:
     """The parts of a worker, wired. Nothing connects before the first job."""
 
-    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, send: Send) -> None:
+    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, sender: Sender) -> None:
         self.settings = settings
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
-        self._send = send
+        self._send = sender.send
         self._deaf_at_s = 0.0
         crash_points = CrashPoints(settings.crash_at)
         if crash_points.armed:
@@ -73,16 +84,22 @@ class Runtime:
         self.runner = JobRunner(
             settings, ledger, self.pacer, self.leases, client or None, results, self.stopping, self.log, crash_points
         )
+        self.groups = GroupRunner(
+            ledger, self.runner, sender.send, sender.send_later, sender.send_groups, self.stopping, self.log
+        )
         self.courier = Courier(
             self.pacer, ledger.wakes(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
-        self.rescuer = Rescuer(settings, ledger, self.pacer, self.runner, send, self.stopping, self.log, crash_points)
+        self.rescuer = Rescuer(
+            settings, ledger, self.pacer, self.runner, sender.send, self.stopping, self.log, crash_points
+        )
 
     def start(self) -> None:
         """Heartbeat, pacer and rescue."""
         self.ledger.name_account(self.pacer.account, self.settings.api_base)
         self.leases.start()
         self.courier.start()
+        self.groups.start()
         self.rescuer.start()
 
     def stop(self, exit_now: Callable[[], None]) -> None:

@@ -13,13 +13,13 @@ import structlog
 from celery import Celery, Task, bootsteps, signals
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
-from kombu.exceptions import OperationalError
 
 from mira_queue.contract.celery_config import stores_results_itself
 from mira_queue.contract.errors import JobError, ServiceFault
-from mira_queue.contract.names import QUEUE, TASK, Lane
+from mira_queue.contract.logs import configure_logs
+from mira_queue.contract.names import GROUP_TASK, QUEUE, TASK, Lane
 from mira_queue.contract.settings import Settings
-from worker.logs import configure_logs
+from mira_queue.ledger.messages import MessageNotSent, Messenger
 from worker.results import BackendResults
 from worker.runner import SendAgain, SendNow
 from worker.runtime import Runtime
@@ -85,7 +85,7 @@ class JobTask(Task):  # type: ignore[misc]
         if isinstance(exc, Again):
             countdown = exc.countdown_s
         # First in line, since a message is only looked at, and its countdown begun, when it has been taken out.
-        return super().retry(*args, exc=exc, countdown=countdown, **{"priority": int(Lane.FIRST), **options})
+        return super().retry(*args, exc=exc, countdown=countdown, **{"priority": Lane.FIRST.priority, **options})
 
 
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
@@ -103,6 +103,13 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
             case SendNow():
                 life.send([job_id])
 
+    @app.task(acks_late=True, ignore_result=True, name=GROUP_TASK)  # type: ignore[untyped-decorator]
+    def run_jobs(job_ids: list[str]) -> None:
+        life.runtime().groups.run(job_ids)
+
+    # Celery's own class for requests would swallow a failed acknowledgement; see JobMessage.
+    run_jobs.Request = JobTask.Request
+
     life.connect_signals()
 
 
@@ -111,6 +118,7 @@ class WorkerLife:
 
     def __init__(self, app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
         self._app = app
+        self._messenger = Messenger(app)
         self._on_exit = on_exit
         self._settings = settings
         self._redis_url = redis_url
@@ -120,20 +128,27 @@ class WorkerLife:
         """This process's runtime (a forked child of Celery's prefork pool gets its own)."""
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
-            runtime = Runtime(self._settings, self._redis_url, results, self.send)
+            runtime = Runtime(self._settings, self._redis_url, results, self)
             self._runtime = (os.getpid(), runtime)
             runtime.start()
         return self._runtime[1]
 
     def send(self, job_ids: list[str]) -> None:
         """A message for each job, first in line. One that cannot be sent is not lost: rescue sees a queued job."""
+        self._send(job_ids, Lane.FIRST)
+
+    def send_later(self, job_id: str, countdown: timedelta) -> None:
+        """A message for a job that waits."""
+        self._send([job_id], Lane.FIRST, countdown=countdown)
+
+    def send_groups(self, job_ids: list[str], size: int) -> None:
+        """Messages for jobs of a file, `size` in each."""
+        self._send(job_ids, Lane.BULK, group_size=size)
+
+    def _send(self, job_ids: list[str], lane: Lane, **options: Any) -> None:
         try:
-            with self._app.producer_or_acquire() as producer:
-                for job_id in job_ids:
-                    self._app.send_task(
-                        TASK, args=[job_id], task_id=job_id, queue=QUEUE, priority=int(Lane.FIRST), producer=producer
-                    )
-        except OperationalError as error:
+            self._messenger.send(job_ids, lane, **options)
+        except MessageNotSent as error:
             self.runtime().log.warning("send_failed", jobs=len(job_ids), error=str(error))
 
     def connect_signals(self) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
+from kombu.entity import Exchange, Queue
 
-from mira_queue.contract.names import QUEUE
+from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings
 
 # Longer than any message is held on purpose: stranded jobs are rescued by their lease, within seconds. Shorter, and
@@ -64,6 +65,7 @@ def celery_options(settings: Settings, redis_url: str) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
+        "task_queues": [_queue(name) for name in (QUEUE, BULK_QUEUE)],
         "task_acks_late": True,
         # The ledger stores the outcome, once, for the holder of the lease; Celery would store it for anybody.
         "task_ignore_result": True,
@@ -86,3 +88,8 @@ def with_checked_certificate(url: str) -> str:
     if parts.scheme != "rediss" or "ssl_cert_reqs" in query:
         return url
     return urlunsplit(parts._replace(query=urlencode({**query, "ssl_cert_reqs": "required"})))
+
+
+def _queue(name: str) -> Queue:
+    """As Celery declares a queue that it is only told the name of; without the exchange, both would be one."""
+    return Queue(name, Exchange(name), name)  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@
     ├── InvalidRequest              refused before it costs a call; names the field
     ├── IdempotencyConflict         the same key, another request
     ├── JobNotFound                 never accepted here, or its outcome has outlived MIRA_RESULT_TTL
+    ├── BatchNotFound               never submitted here, or it has outlived MIRA_RESULT_TTL
     ├── QueueUnavailable            the server could not be reached; nothing was accepted, or its state is unknown
     ├── ResultTimeout               the job is not finished yet; it goes on
     └── JobError                    how a job ended without a completion
@@ -86,6 +87,17 @@ class JobNotFound(MiraQueueError):
         return (
             f"no job {self.job_id}: the id is wrong, the queue another one, or the outcome older than MIRA_RESULT_TTL"
         )
+
+
+class BatchNotFound(MiraQueueError, LookupError):
+    """No such batch: never submitted to this queue, or it has outlived MIRA_RESULT_TTL."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(batch_id)
+        self.batch_id = batch_id
+
+    def __str__(self) -> str:
+        return f"no batch {self.batch_id!r} here: see mira-queue batches (or it has outlived MIRA_RESULT_TTL)"
 
 
 class QueueUnavailable(MiraQueueError):

@@ -16,6 +16,8 @@
 | mira:turns:ACCOUNT  | zset   | the account        | likewise: processes that wait; score: since when         |
 | mira:turn-ends:ACCOUNT | zset | the account       | likewise; score: when a process counts as gone           |
 | mira:faults:ACCOUNT | set    | the account        | a minute: jobs that met a fault, since the last answer   |
+| mira:batch:ID       | hash   | the batch          | while open; then MIRA_RESULT_TTL                         |
+| mira:batches        | zset   | submit             | an entry as long as its batch; score: when it was created |
 | mira:write-check    | string | rescue             | a millisecond                                            |
 | celery-task-meta-ID | string | Celery's backend   | MIRA_RESULT_TTL                                          |
 """
@@ -23,24 +25,39 @@
 from __future__ import annotations
 
 import hashlib
-from enum import IntEnum
+from enum import Enum
 
 TASK = "mira.run_job"
+GROUP_TASK = "mira.run_jobs"
 QUEUE = "mira.jobs"
+BULK_QUEUE = "mira.bulk"
 
 
-class Lane(IntEnum):
-    """Celery's priority of a message; 0 is served first.
+class Lane(Enum):
+    """Where a job's message goes: Celery's queue, and its priority there (0 is served first).
 
-    A rescued job has waited its turn already: it must not go behind all that came since.
+    A rescued job has waited its turn already: it must not go behind all that came since. Jobs of a file have a queue of
+    their own: workers look into both in turn, so that neither a single job waits behind a million lines nor the file
+    for single jobs that keep coming.
     """
 
-    FIRST = 0
-    NORMAL = 3
+    FIRST = (QUEUE, 0)
+    NORMAL = (QUEUE, 3)
+    # Not 0, which workers serve first in all queues: of equals they take one of each in turn.
+    BULK = (BULK_QUEUE, 3)
+
+    @property
+    def queue(self) -> str:
+        return self.value[0]
+
+    @property
+    def priority(self) -> int:
+        return self.value[1]
 
 
 LEASED = "mira:leased"
 WRITE_CHECK = "mira:write-check"
+BATCHES = "mira:batches"
 WAITING = "mira:waiting"
 
 
@@ -63,7 +80,11 @@ def queued_key(lane: Lane) -> str:
 
 def messages_key(lane: Lane) -> str:
     """Celery's own list of messages; the separator is the transport's."""
-    return f"{QUEUE}\x06\x16{lane:d}" if lane else QUEUE
+    return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
+
+
+def batch_key(batch_id: str) -> str:
+    return f"mira:batch:{batch_id}"
 
 
 def finished_key(group: str) -> str:

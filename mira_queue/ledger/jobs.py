@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
@@ -30,7 +31,7 @@ class JobVerbs(LedgerPart):
                     names.job_key(job.id),
                     names.request_key(job.id),
                     names.idempotency_key(job.key),
-                    names.queued_key(Lane.NORMAL),
+                    names.queued_key(job.lane),
                 ],
                 [job.id, job.request.body, job.request.digest, job.key, job.group],
             )
@@ -55,11 +56,8 @@ class JobVerbs(LedgerPart):
             found = pipeline.execute()
         return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
 
-    def cancel(self, job_id: str, *, only_idle: bool = False) -> bool:
-        """True: it is cancelled, by this call or an earlier one. False: it had ended before. Raises JobNotFound.
-
-        With `only_idle` a running job is left to end by itself (False).
-        """
+    def cancel(self, job_id: str) -> bool:
+        """True: it is cancelled, by this call or an earlier one. False: it had ended before. Raises JobNotFound."""
         status = self.status(job_id)
         failure = cancelled(status)
         record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
@@ -70,12 +68,12 @@ class JobVerbs(LedgerPart):
                 names.request_key(job_id),
                 names.LEASED,
                 names.WAITING,
-                *(names.queued_key(lane) for lane in Lane),
                 names.idempotency_key(self._field(job_id, "key")),
                 names.result_key(job_id),
                 names.finished_key(self._field(job_id, "group")),
+                *(names.queued_key(lane) for lane in Lane),
             ],
-            [job_id, record, self._life_ms, "idle" if only_idle else ""],
+            [job_id, record, self._life_ms],
         )
         if text(state) == "missing":
             raise JobNotFound(job_id)
@@ -116,6 +114,29 @@ class JobVerbs(LedgerPart):
                 for job_id, key in jobs
             ],
         )
+
+    def withdraw(self, jobs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Drop jobs that have not begun, given as (id, idempotency key). False for each that runs, or has ended."""
+        answers: list[Any] = []
+        # In pieces: the server does nothing else meanwhile.
+        for start in range(0, len(jobs), 200):
+            answers += self._run_many(
+                "withdraw",
+                [
+                    (
+                        [
+                            names.job_key(job_id),
+                            names.request_key(job_id),
+                            names.WAITING,
+                            names.idempotency_key(key),
+                            *(names.queued_key(lane) for lane in Lane),
+                        ],
+                        [job_id],
+                    )
+                    for job_id, key in jobs[start : start + 200]
+                ],
+            )
+        return [bool(answer) for answer in answers]
 
     def finished(self, group: str, timeout_s: float, most: int = 1000) -> list[str]:
         """Ids of jobs of the group that have ended since the last call, at most `most`; waits up to `timeout_s`."""

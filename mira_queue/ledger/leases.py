@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from mira_queue.contract import names
@@ -113,3 +113,7 @@ class LeaseVerbs(LedgerPart):
                 [lease.job_id, lease.epoch],
             )
         )
+
+    def hand_back(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
+        """Jobs that a message of this lane brought and that were not begun; returns those that need a new message."""
+        return [text(job_id) for job_id in self._run("hand_back", [names.queued_key(lane)], job_ids)]

@@ -6,17 +6,22 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
+from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
 
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `accept` is asked: a request, and if wanted an idempotency key and the group that collects its end."""
+    """What `accept` is asked: a request, and if wanted an idempotency key and the group that collects its end.
+
+    `lane` is where its message will go.
+    """
 
     request: ChatRequest
     id: str
     key: str = ""
     group: str = ""
+    lane: Lane = Lane.NORMAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from mira_queue.contract import names
 from mira_queue.ledger.connection import translated_errors
 
 VERBS = (
-    "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back",
-    "rescue", "resend", "cancel", "retry", "forget",
+    "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back", "hand_back",
+    "rescue", "resend", "cancel", "retry", "forget", "withdraw",
     "land", "refuse", "fault", "close", "gone", "believe", "keep_flying",
 )  # fmt: skip
 

@@ -107,6 +107,7 @@ class SimulatorConfig(BaseModel):
 
     seed: int = Field(0, description="Seed of latencies and faults.")
     count_requests: bool = Field(True, description="Count calls per request; off for loads of millions.")
+    log_calls: bool = Field(False, description="Keep when each call came, went and what became of it; for benches.")
 
     @classmethod
     def mira(cls, scale: float = 1.0, **changes: Any) -> Self:

@@ -1,4 +1,4 @@
-"""The other door, for tests and benches: /sim/stats, /sim/requests, /sim/config, /sim/reset, /sim/outage."""
+"""The other door, for tests and benches: what was seen, and /sim/config, /sim/reset, /sim/outage to change things."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Control:
                     return _json(self._stats())
                 case "GET", "requests":
                     return _json(simulator.counters.per_request())
+                case "GET", "calls":
+                    return _json({"calls": simulator.counters.log})
                 case "GET", "config":
                     return _json(simulator.config.model_dump(mode="json"))
                 case "POST", "config":
@@ -51,7 +53,7 @@ class Control:
             return _json({"detail": _lines(error)}, 422)
         except orjson.JSONDecodeError as error:
             return _json({"detail": f"the body is not JSON: {error}"}, 422)
-        return _json({"detail": "there are GET stats, requests, config and POST config, reset, outage"}, 404)
+        return _json({"detail": "there are GET stats, requests, calls, config and POST config, reset, outage"}, 404)
 
     def _stats(self) -> dict[str, Any]:
         simulator = self._simulator

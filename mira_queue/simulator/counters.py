@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ class Counters:
         self.earliest_s = 0.0
         self.client_gone = 0
         self.requests: dict[str, RequestCount] = {}
+        self.log: list[LoggedCall] = []
 
     def forget(self) -> None:
         """Everything but the calls that are under way."""
@@ -54,6 +56,12 @@ class Counters:
         count.calls += 1
         return count
 
+    def log_call(self, came_s: float, word: str, *, keep: bool) -> LoggedCall:
+        entry = LoggedCall(came_s, word)
+        if keep:
+            self.log.append(entry)
+        return entry
+
     def totals(self) -> dict[str, Any]:
         return {
             "calls": self.calls,
@@ -79,6 +87,18 @@ class Counters:
             same["calls"] += count.calls
             same["answered"] += count.answered
         return {"by_body": by_body, "by_content": by_content}
+
+
+@dataclass(slots=True)
+class LoggedCall:
+    """A call that the limits have judged, or an outage. Times are seconds since the simulator's start.
+
+    `word`: "admitted", the limit that refused it, or the outage. `left_s`: when an admitted one made room again.
+    """
+
+    came_s: float
+    word: str
+    left_s: float | None = None
 
 
 class RequestCount:

@@ -107,6 +107,8 @@ class Simulator:
         account = self._account(key) if key else None
         if account is not None:
             self._watch_promises(account)
+        if self.outage is not None:
+            self.counters.log_call(self.now(), self.outage, keep=config.log_calls)
         if self.outage == "503":
             return self._send(answers.detail(503))
         if self.outage is not None:
@@ -133,7 +135,9 @@ class Simulator:
         count = self.counters.request(call) if config.count_requests else None
         if not config.may_use(key, call.model):
             return self._send(answers.detail(403))
-        refusal = account.limits.admit(config, self.now())
+        came_s = self.now()
+        refusal = account.limits.admit(config, came_s)
+        entry = self.counters.log_call(came_s, refusal or "admitted", keep=config.log_calls)
         if refusal is not None:
             return self._send(self._refuse(account, refusal))
         try:
@@ -145,6 +149,7 @@ class Simulator:
                 self._capacity.leave()
         finally:
             account.limits.release()
+            entry.left_s = self.now()
         if outcome == "answered":
             self.counters.answered += 1
             if count is not None:

@@ -13,8 +13,27 @@ import typer
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
-from producer.cli import cancel, config, doctor, enqueue, limits, output, result, retry, run, simulate, status, worker
+from producer.cli import (
+    batches,
+    cancel,
+    config,
+    doctor,
+    enqueue,
+    limits,
+    output,
+    result,
+    results,
+    retry,
+    run,
+    simulate,
+    status,
+    submit,
+    validate,
+    verify,
+    worker,
+)
 from producer.processes import StartError
+from producer.run.source import InputError
 
 DEBUG = "--debug"
 
@@ -29,6 +48,13 @@ app = typer.Typer(
 
 # One line for each command, in the order of the help.
 app.command("run", epilog=run.HELP_END)(run.run)
+app.command("submit", epilog=submit.HELP_END)(submit.submit)
+app.command("batches", epilog=batches.LIST_HELP_END)(batches.batches)
+app.command("results", epilog=results.HELP_END)(results.results)
+app.command("pause", epilog=batches.PAUSE_HELP_END)(batches.pause)
+app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
+app.command("validate", epilog=validate.HELP_END)(validate.validate)
+app.command("verify", epilog=verify.HELP_END)(verify.verify)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
@@ -104,6 +130,10 @@ def _say(error: Exception) -> int:
     """The error as a line (as lines, where several settings are wrong) on standard error; returns the exit code."""
     match error:
         case SettingsError():
+            for line in str(error).splitlines():
+                output.error(line)
+            return output.EXIT_USAGE
+        case InputError():
             for line in str(error).splitlines():
                 output.error(line)
             return output.EXIT_USAGE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from mira_queue.contract.batch import is_batch_id
 from producer.cli import output
 from producer.cli.outcome import Json
 from producer.cli.status import Ids
 from producer.cli.verdicts import for_each
-from producer.client import Job
+from producer.client import Job, MiraQueue
 
 HELP_END = output.help_end(
     [("mira-queue cancel ID ID", "each is told to be cancelled, or why not")],
@@ -15,12 +16,19 @@ HELP_END = output.help_end(
 
 
 def cancel(ids: Ids, as_json: Json = False) -> None:
-    """Cancel jobs that have not ended.
+    """Cancel jobs and batches that have not ended.
 
     They get no answer any more. A call that is in flight goes on at the API and may be billed; its answer is dropped.
     """
+    batch_ids = [each for each in ids if is_batch_id(each)]
+    with MiraQueue() as queue:
+        for each in batch_ids:
+            queue.batches.cancel(each)
+            output.message(f"batch {each} is asked to end")
+    if len(batch_ids) == len(ids):
+        return
     for_each(
-        ids,
+        [each for each in ids if each not in batch_ids],
         Job.cancel,
         done="is cancelled",
         refused=lambda state: f"had ended before: {state}",

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
+from mira_queue.contract.batch import is_batch_id
 from mira_queue.contract.states import FINAL
 from producer.cli import output
 from producer.cli.outcome import Json
 from producer.cli.status import Ids
 from producer.cli.verdicts import for_each
-from producer.client import Job
+from producer.client import Job, MiraQueue
 
 HELP_END = output.help_end(
-    [("mira-queue retry ID", "after the account was topped up, the key renewed, the outage over")],
+    [
+        ("mira-queue retry ID", "after the account was topped up, the key renewed, the outage over"),
+        ("mira-queue retry BATCH --status 402 --status 5xx", "those lines of a batch once more"),
+    ],
     {0: "all are queued again", 1: "some had not failed, or were not found", 2: "wrong usage or setting"},
 )
 
 
-def retry(ids: Ids, as_json: Json = False) -> None:
-    """Queue failed jobs again.
+def retry(
+    ids: Ids,
+    statuses: Annotated[
+        list[str] | None,
+        typer.Option("--status", metavar="STATUS", help="Of a batch: lines with 402, 5xx or a code; repeat for more."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Queue failed jobs, or the failed lines of a batch, again.
 
     Each keeps its id; its attempts and crashes are counted from zero. A failed job is never tried again by
     itself. The same request fails again where the job is to blame (bad_request, unprocessable, ...); where the account
     or the service was, it can succeed now.
     """
+    batch_ids = [each for each in ids if is_batch_id(each)]
+    if statuses and len(batch_ids) < len(ids):
+        raise typer.BadParameter("is for batches", param_hint="--status")
+    with MiraQueue() as queue:
+        for each in batch_ids:
+            queue.batches.retry(each, statuses or [])
+            output.message(f"batch {each}: its failed lines are tried again")
+    if len(batch_ids) == len(ids):
+        return
     for_each(
-        ids,
+        [each for each in ids if each not in batch_ids],
         Job.retry,
         done="is queued again",
         refused=lambda state: (

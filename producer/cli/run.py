@@ -12,9 +12,11 @@ from rich.console import Console
 
 from mira_queue.contract.settings import load_settings
 from producer.cli import output
-from producer.run.lines import InputError
-from producer.run.run import RunOptions, default_output
+from producer.run.options import OnAccountError
+from producer.run.paths import default_output
+from producer.run.run import RunOptions
 from producer.run.run import run as run_file
+from producer.run.source import InputError
 
 HELP_END = output.help_end(
     [
@@ -47,6 +49,10 @@ def run(
     concurrency: Annotated[
         int | None, typer.Option(min=1, max=1000, metavar="N", help="Calls at a time, of each; else MIRA_CONCURRENCY.")
     ] = None,
+    on_account_error: Annotated[
+        OnAccountError,
+        typer.Option(help="On 401, 402 and 403: stop, and leave the lines for later; or note one error a line."),
+    ] = "pause",
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
     ] = False,
@@ -81,6 +87,7 @@ def run(
         workers=workers,
         simulate=simulate,
         simulator_options=_words(simulator_options),
+        on_account_error=on_account_error,
     )
     try:
         result = run_file(options, settings, Console(stderr=True))

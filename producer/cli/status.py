@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from mira_queue.contract.errors import JobNotFound
+from mira_queue.contract.batch import Batch, is_batch_id
+from mira_queue.contract.errors import BatchNotFound, JobNotFound
 from mira_queue.contract.states import JobStatus
-from producer.cli import output
+from producer.cli import batches, output
 from producer.cli.outcome import Json
 from producer.client import MiraQueue
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of jobs, as enqueue prints them.")]
+Ids = Annotated[
+    list[str], typer.Argument(metavar="ID...", help="Ids of jobs or batches, as enqueue and submit print them.")
+]
 
 COLUMNS = ("id", "state", "attempts", "crashes", "unanswered", "created", "due", "finished", "reason")
 
@@ -21,13 +24,20 @@ HELP_END = output.help_end(
     [
         ("mira-queue status 6e0956e5-e24f-4a9a-b9d9-907ba2571472", "one job"),
         ("mira-queue status --json ID ID | jq -r '.[] | select(.state == \"failed\") | .id'", "which have failed?"),
+        ("mira-queue status BATCH --watch", "how far a batch is, until it has ended"),
     ],
     {0: "all were found", 1: "some were not (the others are shown)", 2: "wrong usage or setting"},
 )
 
 
-def status(ids: Ids, as_json: Json = False) -> None:
-    """Show where jobs are, and why.
+def status(
+    ids: Ids,
+    watched: Annotated[
+        bool, typer.Option("--watch", help="Of a batch: go on showing it until it has ended or is paused.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show where jobs and batches are, and why.
 
     \b
     state        queued, running, waiting (until `due`), succeeded, failed or cancelled
@@ -37,21 +47,31 @@ def status(ids: Ids, as_json: Json = False) -> None:
     reason       why it waits, or the code of its error
     due          when it is tried again
 
-    In a pipe: tab-separated, with a heading. With --json: a list of objects, times in Unix milliseconds.
+    The columns of a batch are explained by mira-queue batches --help. In a pipe: tab-separated, with a heading. With
+    --json: a list of objects, a job's times in Unix milliseconds, a batch's as OpenAI has them.
     """
-    found: list[JobStatus] = []
+    if watched and not all(is_batch_id(each) for each in ids):
+        raise typer.BadParameter("is for batches", param_hint="--watch")
+    jobs: list[JobStatus] = []
+    found: list[Batch] = []
     missing = False
     with MiraQueue() as queue:
-        for job_id in ids:
+        for each in ids:
             try:
-                found.append(queue.ledger.status(job_id))
-            except JobNotFound as error:
+                if is_batch_id(each):
+                    found.append(batches.watch(queue, each) if watched else queue.batches.get(each))
+                else:
+                    jobs.append(queue.ledger.status(each))
+            except (JobNotFound, BatchNotFound) as error:
                 missing = True
                 output.error(str(error))
     if as_json:
-        output.json_data([asdict(each) for each in found])
-    elif found:
-        output.table(COLUMNS, [_row(each) for each in found])
+        output.json_data([*(asdict(each) for each in jobs), *(each.to_object() for each in found)])
+        jobs, found = [], []
+    if jobs:
+        output.table(COLUMNS, [_row(each) for each in jobs])
+    if found:
+        output.table(batches.COLUMNS, [batches.row(each) for each in found])
     if missing:
         raise typer.Exit(output.EXIT_FAILED)
 

@@ -1,4 +1,4 @@
-"""Which lines a run has, and which of them are answered: on disk and in a byte a line, however long the file."""
+"""Which lines a run has, and which of them are answered: on disk and in a bit a line, however long the file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-_ANSWERED = 1
+# What the database holds in memory; beyond it, the system's cache of files serves it as well.
+_CACHE_KIB = 2048
 
 
 class LineIndex:
@@ -16,10 +17,10 @@ class LineIndex:
     def __init__(self) -> None:
         # An empty name is SQLite's temporary database: in memory while small, spilled to disk beyond its cache.
         self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("PRAGMA cache_size = -16384")
+        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._database.execute("CREATE TABLE line (custom_id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID")
         self._database.execute("BEGIN")
-        self._flags = bytearray()
+        self._answered = Bits()
         self.total = 0
         self.answered = 0
 
@@ -39,8 +40,6 @@ class LineIndex:
             except sqlite3.IntegrityError:
                 raise ValueError(custom_id, number) from None
             self.total += 1
-            if number >= len(self._flags):
-                self._flags.extend(bytes(number + 1 - len(self._flags)))
 
     def number_of(self, custom_id: str) -> int | None:
         row = self._database.execute("SELECT number FROM line WHERE custom_id = ?", (custom_id,)).fetchone()
@@ -48,12 +47,32 @@ class LineIndex:
 
     def mark_answered(self, number: int) -> bool:
         """False: it was already."""
-        if self._flags[number] & _ANSWERED:
+        if not self._answered.add(number):
             return False
-        self._flags[number] |= _ANSWERED
         self.answered += 1
         return True
 
     def is_answered(self, number: int) -> bool:
         """False for a number that no line has."""
-        return number < len(self._flags) and bool(self._flags[number] & _ANSWERED)
+        return number in self._answered
+
+
+class Bits:
+    """A set of small numbers, a bit each up to the greatest."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def __contains__(self, number: int) -> bool:
+        place, bit = divmod(number, 8)
+        return place < len(self._bytes) and bool(self._bytes[place] >> bit & 1)
+
+    def add(self, number: int) -> bool:
+        """False: it was in already."""
+        place, bit = divmod(number, 8)
+        if place >= len(self._bytes):
+            self._bytes.extend(bytes(place + 1 - len(self._bytes)))
+        if self._bytes[place] >> bit & 1:
+            return False
+        self._bytes[place] |= 1 << bit
+        return True

@@ -9,8 +9,10 @@ from typing import Any
 
 import orjson
 
-from mira_queue.contract.errors import InvalidRequest, MiraQueueError
+from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
+from producer.run.source import InputError as InputError
+from producer.run.source import opened
 
 BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
@@ -19,22 +21,39 @@ _BOM = b"\xef\xbb\xbf"
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 
-class InputError(MiraQueueError):
-    """The input cannot be used; one line for each thing wrong, with file, line and field."""
-
-
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number."""
+    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number.
+
+    `model` and `max_tokens` are None where the line names none.
+    """
 
     number: int
     custom_id: str
     request: ChatRequest
+    model: str | None
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What is wrong with a line of the file at `path`."""
+
+    path: Path
+    line: int
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}, {self.field}: {self.reason}"
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off."""
-    with path.open("rb") as file:
+    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off.
+
+    Raises InputError for a file that cannot be read, is no text, or has a line without an end.
+    """
+    with opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
@@ -49,21 +68,38 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]], ChatRequest]) -> InputLine:
     """The request in a line. `check` makes the request of its body. Raises InvalidRequest, naming the field."""
+    entry = _entry(content)
+    custom_id = _custom_id(entry, number)
+    if "body" in entry:
+        body = _batch_body(entry)
+        return _line(number, custom_id, body, _checked_body(body, check))
+    fields = {name: value for name, value in entry.items() if name != "custom_id"}
+    if "prompt" in fields:
+        fields = _prompt_fields(fields)
+    elif "messages" not in fields:
+        raise InvalidRequest("line", 'expected "messages", "prompt", or the batch format with "body"')
+    return _line(number, custom_id, fields, check(fields))
+
+
+def line_id(number: int, content: bytes) -> str:
+    """The custom_id of a line, whatever else it holds. Raises InvalidRequest."""
+    return _custom_id(_entry(content), number)
+
+
+def _line(number: int, custom_id: str, fields: Mapping[str, Any], request: ChatRequest) -> InputLine:
+    max_tokens = fields.get("max_tokens")
+    is_count = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 0
+    return InputLine(number, custom_id, request, fields.get("model"), max_tokens if is_count else None)
+
+
+def _entry(content: bytes) -> dict[str, Any]:
     try:
         entry = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"column {error.colno}", f"no JSON: {error.msg}") from None
     if not isinstance(entry, dict):
         raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")
-    custom_id = _custom_id(entry, number)
-    if "body" in entry:
-        return InputLine(number, custom_id, _checked_body(_batch_body(entry), check))
-    fields = {name: value for name, value in entry.items() if name != "custom_id"}
-    if "prompt" in fields:
-        fields = _prompt_fields(fields)
-    elif "messages" not in fields:
-        raise InvalidRequest("line", 'expected "messages", "prompt", or the batch format with "body"')
-    return InputLine(number, custom_id, check(fields))
+    return entry
 
 
 def _custom_id(entry: Mapping[str, Any], number: int) -> str:
@@ -104,5 +140,7 @@ def _prompt_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequest("prompt", "given beside messages: one of them")
     if not isinstance(fields["prompt"], str):
         raise InvalidRequest("prompt", "expected a string")
+    if not fields["prompt"].strip():
+        raise InvalidRequest("prompt", "is empty")
     rest = {name: value for name, value in fields.items() if name != "prompt"}
     return {"messages": [{"role": "user", "content": fields["prompt"]}], **rest}

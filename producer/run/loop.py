@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
-from pathlib import Path
 
-from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
-from producer.run.index import LineIndex
-from producer.run.lines import InputError, InputLine, parse_line, raw_lines
-from producer.run.plan import Check
-from producer.run.progress import Display
-from producer.run.tally import Tally
-from producer.run.waiting import Reason
+from mira_queue.contract.errors import QueueUnavailable
+from producer.run.account import Account
+from producer.run.options import End
 from producer.run.window import Window
 
 COLLECT_S = 0.2
@@ -23,55 +18,63 @@ COLLECT_S = 0.2
 LOOK_AGAIN_S = 5.0
 
 
-class End(Enum):
-    """Why the loop ended."""
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a loop does for whoever runs it, between its own steps: all are called often, and must be quick.
 
-    COMPLETE = "every line has its answer or its error"
-    ACCOUNT = "the account refused"
-    INTERRUPTED = "interrupted"
+    `show` draws the state, `say` says a sentence, `tend` looks after the workers (what it raises ends the run).
+    """
+
+    show: Callable[[], None]
+    say: Callable[[str], None]
+    tend: Callable[[], None]
 
 
 class RunLoop:
-    """`interrupted` is set by the first Ctrl-C; `tend` is called often, to look after the workers."""
+    """`interrupted` is set by whoever wants the run to stop."""
 
-    def __init__(
-        self,
-        window: Window,
-        lines: Iterator[InputLine],
-        tally: Tally,
-        display: Display,
-        waiting: Callable[[], Reason],
-        tend: Callable[[], None],
-        interrupted: threading.Event,
-    ) -> None:
+    def __init__(self, window: Window, account: Account, hooks: Hooks, interrupted: threading.Event) -> None:
         self._window = window
-        self._lines = lines
-        self._tally = tally
-        self._display = display
-        self._waiting = waiting
-        self._tend = tend
+        self._account = account
+        self._hooks = hooks
         self._interrupted = interrupted
+        self._held: list[str] = []
         self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def run(self) -> End:
         """Until every line has ended, the account refuses, or somebody interrupts."""
-        more = True
-        while (more or self._window.open) and not self._window.account_error and not self._interrupted.is_set():
-            self._tend()
+        while not (self._is_done() or self._account.stop or self._interrupted.is_set()):
+            self._hooks.tend()
             try:
-                if more and self._window.has_room():
-                    more = self._window.fill(self._lines)
+                if not self._window.is_fed and self._window.has_room():
+                    self._window.fill()
                     # A full window at once, then answers: an empty wait only when there is nothing else to do.
-                    self._step(0.01 if more and self._window.has_room() else COLLECT_S)
+                    self._step(0.01 if not self._window.is_fed and self._window.has_room() else COLLECT_S)
                 else:
                     self._step(COLLECT_S)
+                self._hold()
             except QueueUnavailable as error:
                 # The server may be on its way back; what is accepted is kept, and what is not will be handed in again.
-                self._display.say(f"waiting for the queue's server: {error}")
+                self._hooks.say(f"waiting for the queue's server: {error}")
                 self._interrupted.wait(1.0)
-        if self._window.account_error:
+        if self._account.stop:
             return End.ACCOUNT
-        return End.INTERRUPTED if self._interrupted.is_set() else End.COMPLETE
+        if self._interrupted.is_set() and not self._is_done():
+            return End.INTERRUPTED
+        return End.ACCOUNT if self._account.held else End.COMPLETE
+
+    def _is_done(self) -> bool:
+        return self._window.is_fed and not self._window.open
+
+    def _hold(self) -> None:
+        """Lines of a model that the plan lacks are taken back, before each of them is refused as well."""
+        new = [model for model in self._account.held if model not in self._held]
+        if not new:
+            return
+        self._window.withdraw(lambda line: line.model in new)
+        self._held += new
+        for model in new:
+            self._hooks.say(f"the account's plan lacks the model {model!r}: its lines are left, all others go on")
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """Withdraw what has not begun and wait for what runs, for `patience` at most, or until `hurry` is set."""
@@ -86,7 +89,7 @@ class RunLoop:
             except QueueUnavailable as error:
                 if time.monotonic() >= end_s:
                     return
-                self._display.say(f"waiting for the queue's server: {error}")
+                self._hooks.say(f"waiting for the queue's server: {error}")
                 hurry.wait(1.0)
 
     def _step(self, timeout_s: float) -> None:
@@ -94,28 +97,4 @@ class RunLoop:
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + LOOK_AGAIN_S
             self._window.look_again()
-        self._display.show(self._tally, self._waiting())
-
-
-def unanswered_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine]:
-    """The input's lines that have no answer yet, in order; lines added since it was planned are for the next run.
-
-    Raises InputError when those that were planned are not there any more.
-    """
-    missing = index.total - index.answered
-    changed = InputError(f"{path} has changed during the run: what is answered is kept; run the same command again")
-    for number, content in raw_lines(path):
-        if missing == 0:
-            return
-        if index.is_answered(number):
-            continue
-        try:
-            line = parse_line(number, content, check)
-        except InvalidRequest:
-            raise changed from None
-        if index.number_of(line.custom_id) != number:
-            raise changed
-        missing -= 1
-        yield line
-    if missing:
-        raise changed
+        self._hooks.show()

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 _BLOCK = 1024 * 1024
 

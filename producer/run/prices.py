@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from producer.run.lines import InputError
+from producer.run.source import InputError
 
 # Looked for in the working directory when no file is named.
 DEFAULT_TABLE = Path("prices.toml")

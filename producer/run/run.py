@@ -1,41 +1,32 @@
-"""One run, from the command's options to its exit code."""
+"""One run of the command line, from its options to its exit code: the engine with a console, signals and workers."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 
 from pydantic import SecretStr
 from rich.console import Console
 
 from mira_queue.contract.limits import limits_named
 from mira_queue.contract.names import account_name
+from mira_queue.contract.outcome import Failure
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from producer.client import MiraQueue
 from producer.processes import start_simulator, stop
+from producer.run.conclusion import RunResult, Say, conclude
+from producer.run.engine import Engine
 from producer.run.fleet import Fleet
-from producer.run.index import LineIndex
-from producer.run.lines import InputError
-from producer.run.loop import End, RunLoop, unanswered_lines
-from producer.run.output import LineFile
-from producer.run.plan import Check, read_answers, read_input
+from producer.run.interrupts import interrupts
+from producer.run.options import End, EngineOptions, OnAccountError
+from producer.run.paths import check_paths, group_of
+from producer.run.plan import Check, Plan
 from producer.run.progress import make_display
+from producer.run.source import InputError
 from producer.run.tally import Tally
-from producer.run.waiting import Watch, duration
-from producer.run.window import Window
-
-EXIT_ANSWERED = 0
-EXIT_SOME_FAILED = 1
-EXIT_USAGE = 2
-EXIT_ACCOUNT = 3
-EXIT_INTERRUPTED = 130
 
 # Open jobs for each call that can be under way: enough that no worker waits for the next line.
 WINDOW_PER_SLOT = 8
@@ -55,101 +46,89 @@ class RunOptions:
     workers: int = 1
     simulate: bool = False
     simulator_options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How it ended, for the exit code and `--json`."""
-
-    exit_code: int
-    total: int
-    answered: int
-    failed: int
-    codes: dict[str, int]
-    unanswered_calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    output: str
-    errors: str
-    reason: str
-
-
-def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
-    """Beside the input; simulated answers never share a file with real ones."""
-    stem = input_path.name.removesuffix(".jsonl") + (".simulated" if simulate else "")
-    return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
+    on_account_error: OnAccountError = "pause"
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
     """Do the whole job. Raises InputError (nothing was sent) and other MiraQueueErrors, each one clear line."""
-    _check_paths(options)
+    check_paths(options.input, options.output, options.errors)
     if not options.simulate and settings.api_key is None and options.workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
-    limits = limits_named(settings.check_limits)
 
-    def check(body: object) -> ChatRequest:
-        return ChatRequest.checked(body, model=settings.model, limits=limits)  # type: ignore[arg-type]
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     with ExitStack() as stack:
-        index = stack.enter_context(LineIndex())
-        read_input(options.input, check, index)
-        output = LineFile(options.output)
-        stack.callback(output.close)
-        errors = LineFile(options.errors)
-        stack.callback(errors.close)
-        before = read_answers(output, index, options.input)
-        failed_before = read_answers(errors, index, options.input)
-        tally = Tally(index.total, before, failed_before)
-        end = End.COMPLETE
-        account_error = ""
-        if index.answered < index.total:
-            end, account_error = _send(options, settings, console, stack, check, index, output, errors, tally)
+        # Before anything is started: what is wrong with a run is most often its files.
+        plan = Plan.make(_engine_options(options, settings), _check_of(settings))
+        stack.callback(plan.close)
+        end, refusal = End.COMPLETE, None
+        if plan.left:
+            settings = _with_simulator(options, settings, stack)
+            _announce(options, settings, plan.tally, say)
+            end, refusal = _send(options, settings, console, plan)
         else:
-            ended = "are answered already" if not failed_before else "were answered or have failed already"
-            _say(console, f"all {index.total:,} lines of {options.input} {ended}: nothing was sent")
-            if failed_before:
-                _say(console, f"to try the failed ones again, move {options.errors} away and run again")
-        return _conclude(options, console, tally, end, account_error)
+            _say_nothing_is_left(options, plan.tally, say)
+        return conclude(options.output, options.errors, plan.tally, end, refusal, say)
 
 
-def _send(
-    options: RunOptions,
-    settings: Settings,
-    console: Console,
-    stack: ExitStack,
-    check: Check,
-    index: LineIndex,
-    output: LineFile,
-    errors: LineFile,
-    tally: Tally,
-) -> tuple[End, str]:
-    settings = _with_simulator(options, settings, stack)
-    queue = stack.enter_context(MiraQueue(settings))
-    settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
+def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
+    slots = max(1, options.workers) * settings.concurrency
+    return EngineOptions(
+        input=options.input,
+        output=options.output,
+        errors=options.errors,
+        group=group_of(options.output),
+        window=max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT),
+        on_account_error=options.on_account_error,
+    )
+
+
+def _check_of(settings: Settings) -> Check:
+    limits = limits_named(settings.check_limits)
+    return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
+
+
+def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, Failure | None]:
+    """Run the engine with workers, a display and an ear for Ctrl-C."""
     display = make_display(console)
-    _announce(options, settings, console, tally)
+    with ExitStack() as stack:
+        queue = stack.enter_context(MiraQueue(settings))
+        fleet = _start_fleet(options, settings, queue, display.say, stack)
+        key = settings.api_key.get_secret_value() if settings.api_key else ""
+        account = account_name(settings.api_base, key)
+        interrupted, hurry = stack.enter_context(interrupts())
+        engine = Engine(
+            queue,
+            _engine_options(options, settings),
+            show=display.show,
+            say=display.say,
+            tend=fleet.tend,
+            pace=lambda: queue.ledger.pace_view(account),
+            interrupted=interrupted,
+        )
+        stack.callback(engine.close)
+        engine.plan(plan)
+        with display:
+            end = engine.run()
+            if end is End.INTERRUPTED:
+                display.say(
+                    "stopping: calls in flight may end, the rest is left for the next run (again: stop at once)"
+                )
+            if end is not End.COMPLETE:
+                engine.drain(settings.grace, hurry)
+                fleet.hurry = engine.open > 0
+        return end, engine.account_error
+
+
+def _start_fleet(options: RunOptions, settings: Settings, queue: MiraQueue, say: Say, stack: ExitStack) -> Fleet:
+    settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
     log = settings.state_dir / "worker.log"
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fleet = Fleet(settings, options.workers, log, display.say)
+    fleet = Fleet(settings, options.workers, log, say)
     stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
     fleet.start()
-    slots = max(1, options.workers) * settings.concurrency
-    window = Window(queue, max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT), output, errors, index, tally)
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
-    account = account_name(settings.api_base, key)
-    lines = unanswered_lines(options.input, check, index)
-    watch = Watch(lambda: queue.ledger.pace_view(account), lambda: len(window.open), told=settings.told)
-    with _interrupts() as (interrupted, hurry), display:
-        loop = RunLoop(window, lines, tally, display, watch.reason, fleet.tend, interrupted)
-        end = loop.run()
-        if end is End.INTERRUPTED:
-            display.say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
-        if end is not End.COMPLETE:
-            loop.drain(settings.grace, hurry)
-            fleet.hurry = bool(window.open)
-    window.close()
-    return end, str(window.account_error.to_error()) if window.account_error else ""
+    return fleet
 
 
 def _with_simulator(options: RunOptions, settings: Settings, stack: ExitStack) -> Settings:
@@ -169,78 +148,15 @@ def _with_simulator(options: RunOptions, settings: Settings, stack: ExitStack) -
     )
 
 
-def _announce(options: RunOptions, settings: Settings, console: Console, tally: Tally) -> None:
+def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -> None:
     where = f"the simulator ({settings.api_base}): no real answers" if options.simulate else settings.api_base
     todo = tally.total - tally.done
     again = f", going on after {tally.done:,} that are answered already" if tally.done else ""
-    _say(console, f"{todo:,} of {tally.total:,} requests of {options.input} go to {where}{again}")
+    say(f"{todo:,} of {tally.total:,} requests of {options.input} go to {where}{again}")
 
 
-def _conclude(options: RunOptions, console: Console, tally: Tally, end: End, account_error: str) -> RunResult:
-    answered, failed = tally.before + tally.succeeded, tally.failed_before + tally.failed
-    sent = tally.succeeded + tally.failed
-    if sent:
-        rate = f" in {duration(tally.elapsed_s)}, {tally.per_second:.1f} a second"
-        tokens = f"; {tally.prompt_tokens:,} tokens in, {tally.completion_tokens:,} out"
-        _say(console, f"this run: {sent:,} lines{rate}{tokens}")
-    _say(console, f"answered: {answered:,} of {tally.total:,} in {options.output}")
-    if failed:
-        new = f" (now: {tally.errors()})" if tally.failed else ""
-        _say(console, f"failed: {failed:,} in {options.errors}{new}")
-    if tally.unanswered_calls:
-        _say(console, f"calls whose answer was lost, and which may have been billed: {tally.unanswered_calls:,}")
-    code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    reason = end.value
-    if end is End.ACCOUNT:
-        code, reason = EXIT_ACCOUNT, account_error
-        _say(console, f"stopped by the account: {account_error}")
-        _say(console, "mend it and run the same command again: it goes on where it stopped")
-    elif end is End.INTERRUPTED:
-        code = EXIT_INTERRUPTED
-        _say(console, "interrupted: run the same command again, and it goes on where it stopped")
-    return RunResult(
-        exit_code=code,
-        total=tally.total,
-        answered=answered,
-        failed=failed,
-        codes=dict(tally.codes),
-        unanswered_calls=tally.unanswered_calls,
-        prompt_tokens=tally.prompt_tokens,
-        completion_tokens=tally.completion_tokens,
-        seconds=round(tally.elapsed_s, 3),
-        output=str(options.output),
-        errors=str(options.errors),
-        reason=reason,
-    )
-
-
-def _check_paths(options: RunOptions) -> None:
-    if not options.input.is_file():
-        raise InputError(f"{options.input}: no such file: give a file with one JSON request a line")
-    paths = {"--output": options.output.resolve(), "--errors": options.errors.resolve()}
-    for name, path in paths.items():
-        if path == options.input.resolve():
-            raise InputError(f"{name} is the input file itself: name another one")
-    if paths["--output"] == paths["--errors"]:
-        raise InputError("--output and --errors are the same file: name two")
-
-
-@contextmanager
-def _interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """(interrupted, hurry): set by the first and by the second Ctrl-C or SIGTERM, instead of an exception anywhere."""
-    interrupted, hurry = threading.Event(), threading.Event()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        # No word from here: the signal may have come in the middle of one.
-        (hurry if interrupted.is_set() else interrupted).set()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupted, hurry
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _say_nothing_is_left(options: RunOptions, tally: Tally, say: Say) -> None:
+    ended = "were answered or have failed already" if tally.failed_before else "are answered already"
+    say(f"all {tally.total:,} lines of {options.input} {ended}: nothing was sent")
+    if tally.failed_before:
+        say(f"to try the failed ones again, move {options.errors} away and run again")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeGuard
 
-from mira_queue.contract.crash_points import CrashPoint
-from mira_queue.contract.errors import Blame, JobCancelled, JobNotFound, QueueUnavailable, error_for_code
-from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.errors import JobCancelled, QueueUnavailable
+from mira_queue.contract.names import Lane
+from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import NewJob, new_job_id
 from producer.client import MiraQueue
-from producer.run.index import LineIndex
+from producer.run.account import Account, is_of_account
+from producer.run.answers import Answers, OpenLine
+from producer.run.feed import Feed
 from producer.run.lines import InputLine
-from producer.run.output import LineFile, output_line
-from producer.run.tally import Tally
+from producer.run.options import EngineOptions
+from producer.run.plan import Plan
 
 # Lines accepted in one round trip.
 CHUNK = 100
@@ -26,66 +24,58 @@ CHUNK = 100
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class OpenLine:
-    """A line whose job is open: enough to write its answer and to forget the job."""
-
-    number: int
-    custom_id: str
-    key: str
-    size: int
-
-
 class Window:
-    """Open jobs of one run. `group` names the run to the ledger: the same output file, the same group."""
+    """Open jobs of one run."""
 
-    def __init__(
-        self, queue: MiraQueue, size: int, output: LineFile, errors: LineFile, index: LineIndex, tally: Tally
-    ) -> None:
+    def __init__(self, queue: MiraQueue, options: EngineOptions, plan: Plan, feed: Feed, account: Account) -> None:
         self._queue = queue
-        self._size = size
-        self._output = output
-        self._errors = errors
-        self._index = index
-        self._tally = tally
-        self.group = group_of(output.path)
+        self._size = options.window
+        self._index = plan.index
+        self._answers = Answers(plan, queue.crash_points)
+        self._feed = feed
+        self._account = account
+        self.group = options.group
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
-        #: Set by the first error of the account: its lines stay unanswered, for the next run.
-        self.account_error: Failure | None = None
+        # Until the account has let one line through, a second one would only be refused as well.
+        self._unproved = options.careful
 
     def has_room(self) -> bool:
-        return len(self.open) < self._size and self._bytes < MAX_WINDOW_BYTES
+        return self._room() > 0 and self._bytes < MAX_WINDOW_BYTES
 
-    def fill(self, lines: Iterator[InputLine]) -> bool:
-        """Accept lines while there is room, one chunk. False: no line is left."""
-        chunk = self._next_chunk(lines)
+    def _room(self) -> int:
+        return (1 if self._unproved else self._size) - len(self.open)
+
+    def fill(self) -> None:
+        """Hand in lines while there is room, one chunk."""
+        chunk = self._next_chunk()
         if not chunk:
-            return False
-        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group) for line in chunk]
+            return
+        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             if handle.id not in self.open:
-                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, len(line.request.body))
-                self._bytes += len(line.request.body)
+                size, model = len(line.request.body), self._account.model_of(line)
+                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model)
+                self._bytes += size
             if handle.id != new.id:
                 known[handle.id] = line
         # Should the server fall silent in between, they are looked at again.
         self._pending = list(known.values())
         self._pending = self._take_over(known)
-        return True
 
-    def _next_chunk(self, lines: Iterator[InputLine]) -> list[InputLine]:
+    @property
+    def is_fed(self) -> bool:
+        """Every line that is to be handed in has been."""
+        return self._feed.is_empty and not self._pending
+
+    def _next_chunk(self) -> list[InputLine]:
         """The next lines to hand in; those that were not taken the last time come first."""
         self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
         if not self._pending:
-            room = min(CHUNK, self._size - len(self.open))
-            size = self._bytes
-            while len(self._pending) < room and size < MAX_WINDOW_BYTES and (line := next(lines, None)) is not None:
-                self._pending.append(line)
-                size += len(line.request.body)
+            self._pending = self._feed.take(min(CHUNK, self._room()), MAX_WINDOW_BYTES - self._bytes)
         return self._pending
 
     def collect(self, timeout_s: float) -> int:
@@ -101,15 +91,11 @@ class Window:
         statuses = self._queue.ledger.statuses(list(self.open))
         return self._write([status.id for status in statuses if status.state.is_final])
 
-    def withdraw(self) -> None:
-        """Cancel and forget what has not begun; what runs ends by itself. A later run hands these lines in again."""
-        for job_id, line in list(self.open.items()):
-            try:
-                withdrawn = self._queue.ledger.cancel(job_id, only_idle=True)
-            except JobNotFound:
-                withdrawn = True
-            if withdrawn:
-                self._drop([(job_id, line)])
+    def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:
+        """Drop what has not begun; what runs ends by itself. A later run hands these lines in again."""
+        jobs = [entry for entry in self.open.items() if wanted(entry[1])]
+        gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
+        self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
 
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
@@ -132,10 +118,10 @@ class Window:
             return []
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
-        self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED])
+        self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
         ended = [status.id for status in statuses if status.state.is_final]
         outcomes = zip(ended, self._queue.outcomes(ended), strict=True)
-        stale = {job_id for job_id, outcome in outcomes if _is_of_account(outcome) or _is_withdrawn(outcome)}
+        stale = {job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)}
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return [known[job_id] for job_id in stale]
@@ -143,46 +129,27 @@ class Window:
     def _write(self, job_ids: list[str]) -> int:
         if not job_ids:
             return 0
-        answers: list[bytes] = []
-        failures: list[bytes] = []
         ended = []
-        for job_id, outcome in zip(job_ids, self._queue.outcomes(job_ids), strict=True):
+        outcomes = self._queue.outcomes(job_ids)
+        for job_id, outcome in zip(job_ids, outcomes, strict=True):
             line = self.open[job_id]
-            ended.append((job_id, line))
-            if _is_of_account(outcome):
-                self.account_error = outcome
-                continue
-            # Already marked: it was written, and the server fell silent before it could forget the job.
-            if self._index.mark_answered(line.number):
-                (answers if isinstance(outcome, Completion) else failures).append(
-                    output_line(job_id, line.custom_id, outcome)
-                )
-                self._tally.add(outcome)
-        self._queue.crash_points.reach(CrashPoint.BEFORE_LINES)
+            if not self._account.note(line.model, outcome):
+                self._unproved = False
+                ended.append((job_id, line, outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
-        if answers:
-            self._output.append(answers)
-        if failures:
-            self._errors.append(failures)
-        self._queue.crash_points.reach(CrashPoint.AFTER_LINES)
-        self._drop(ended)
-        return len(answers) + len(failures)
+        self._answers.write(ended)
+        self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
+        return len(ended)
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
         self._queue.ledger.forget([(job_id, line.key) for job_id, line in jobs])
+        self._let_go(jobs)
+
+    def _let_go(self, jobs: list[tuple[str, OpenLine]]) -> None:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
 
 
-def _is_of_account(outcome: Outcome) -> TypeGuard[Failure]:
-    return isinstance(outcome, Failure) and error_for_code(outcome.code).blame is Blame.ACCOUNT
-
-
 def _is_withdrawn(outcome: Outcome) -> bool:
     return isinstance(outcome, Failure) and outcome.code == JobCancelled.code
-
-
-def group_of(output: Path) -> str:
-    """The name of the run that writes this file."""
-    return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from producer import load_settings
-from producer.run.run import EXIT_ANSWERED, EXIT_SOME_FAILED, RunOptions, run
+from producer.run.conclusion import EXIT_ANSWERED, EXIT_SOME_FAILED
+from producer.run.run import RunOptions, run
 from tests.chaos.child import end_with_driver
 
 

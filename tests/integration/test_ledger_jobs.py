@@ -12,6 +12,7 @@ import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
+from mira_queue.contract.names import Lane
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
@@ -188,12 +189,16 @@ def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger:
     assert ledger.status(quiet.job_id).unanswered_calls == 0
 
 
-def test_only_idle_jobs_are_cancelled_when_so_asked(ledger: Ledger) -> None:
-    held, idle = running(ledger), accepted(ledger)
+def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
+    held, idle, over = running(ledger, "key 1"), accepted(ledger, "key 2"), ended(ledger, COMPLETION)
 
-    assert ledger.cancel(held.job_id, only_idle=True) is False
-    assert ledger.cancel(idle, only_idle=True) is True
+    jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
+    assert ledger.withdraw(jobs) == [False, True, False, True]
+
     assert ledger.status(held.job_id).state is JobState.RUNNING
+    assert ledger.status(over).state is JobState.SUCCEEDED
+    assert not [key for key in redis_client.scan_iter() if idle.encode() in key]
+    assert not redis_client.exists(names.queued_key(Lane.NORMAL), names.idempotency_key("key 2"))
 
 
 # --- retry ---

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,16 @@ def test_answers_and_errors_stand_beside_the_input_when_no_files_are_named(
     assert ids(read_lines(tmp_path / "my questions.errors.jsonl")) == ["2"]
 
 
+def test_a_packed_input_is_answered_as_a_plain_one_beside_it(tmp_path: Path, target: dict[str, Any]) -> None:
+    lines = write_lines(tmp_path / "plain.jsonl", prompts(120)).read_bytes()
+    (tmp_path / "questions.jsonl.gz").write_bytes(gzip.compress(lines))
+
+    run = run_to_the_end(tmp_path, "questions.jsonl.gz", "--workers", "0", files=False, **target)
+
+    assert run.wait() == 0, run.said()
+    assert ids(read_lines(tmp_path / "questions.answers.jsonl")) == ids(prompts(120))
+
+
 # --- 2: nothing was sent ---
 
 
@@ -303,6 +314,45 @@ def test_a_refusal_that_a_killed_run_has_left_behind_does_not_stop_the_next_one(
     assert keys(redis_client) == []
 
 
+def test_a_model_that_the_plan_lacks_holds_back_only_its_own_lines(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    lines = [{**line, "model": "mira-max"} if number % 3 == 0 else line for number, line in enumerate(prompts(300))]
+    write_lines(tmp_path / INPUT, lines)
+    simulator.configure(plans={"max": ["mira"]})
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+
+    assert run.wait() == 3, run.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(line for line in lines if "model" not in line)
+    assert not (tmp_path / ERRORS).exists()
+    assert simulator.stats()["by_status"]["403"] < 100
+    assert "the account's plan lacks the model 'mira-max': its lines are left, all others go on" in run.said()
+    assert "(403)" in run.summary()["reason"]
+    assert keys(redis_client) == []
+
+    simulator.configure(plans={"max": ["mira", "mira-max"]})
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+
+    assert again.wait() == 0, again.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(lines)
+
+
+def test_a_run_that_shall_fail_on_the_accounts_errors_notes_one_for_each_line(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(40))
+    simulator.configure(balance_calls=10)
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--on-account-error", "fail", **target)
+
+    assert run.wait() == 1, run.said()
+    answers, errors = read_lines(tmp_path / ANSWERS), read_lines(tmp_path / ERRORS)
+    assert (len(answers), ids([*answers, *errors])) == (10, ids(prompts(40)))
+    assert {(line["error"]["code"], line["response"]["status_code"]) for line in errors} == {("balance_used_up", 402)}
+    assert keys(redis_client) == []
+
+
 # --- 130: interrupted ---
 
 
@@ -342,7 +392,7 @@ def test_the_first_interrupt_lets_calls_in_flight_finish_and_withdraws_the_rest(
     assert set(answered_calls(simulator).values()) == {1}
 
 
-def test_a_line_that_a_run_withdrew_and_was_killed_before_it_forgot_it_is_sent_by_the_next(
+def test_a_line_whose_job_was_cancelled_after_its_run_was_killed_is_sent_by_the_next(
     tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, queue: MiraQueue, redis_client: redis.Redis
 ) -> None:
     simulator.configure(latency_s=1)
@@ -351,7 +401,7 @@ def test_a_line_that_a_run_withdrew_and_was_killed_before_it_forgot_it_is_sent_b
         wait_until("all lines are handed in", lambda: len(redis_client.keys("mira:job:*")) == 60)
         run.kill()
     jobs = [key.decode().removeprefix("mira:job:") for key in redis_client.keys("mira:job:*")]
-    assert sum(queue.ledger.cancel(job, only_idle=True) for job in jobs) > 0
+    assert sum(queue.ledger.cancel(job) for job in jobs if queue.ledger.status(job).state is JobState.QUEUED) > 0
     simulator.configure(latency_s=0)
 
     again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)

@@ -70,6 +70,22 @@ def test_counting_single_requests_can_be_turned_off_and_scripts_go_on(simulator)
     assert simulator.stats()["calls"] == 2
 
 
+def test_each_call_is_logged_when_it_is_told_to(simulator):
+    call(simulator, "before")
+    simulator.configure(log_calls=True, concurrency=0)
+    call(simulator)
+    simulator.configure(concurrency=None, latency_s=0.01)
+    call(simulator)
+    simulator.outage(60)
+    call(simulator)
+    simulator.outage(0.01)
+    wait_until(simulator, lambda stats: stats["outage"] is None)
+    refused, admitted, lost = simulator.calls()
+    assert [each["word"] for each in (refused, admitted, lost)] == ["concurrency", "admitted", "503"]
+    assert refused["came_s"] < admitted["came_s"] < admitted["left_s"] < lost["came_s"]
+    assert refused["left_s"] is lost["left_s"] is None
+
+
 def test_a_reset_forgets_counts_logs_and_steps_of_scripts(simulator):
     simulator.configure(rate=1)
     assert [call(simulator, "[[sim:503x1]]").status_code for _ in range(2)] == [503, 429]

@@ -10,7 +10,7 @@ import pytest
 
 LOG_SOME = """
 import logging, structlog
-from worker.logs import configure_logs
+from mira_queue.contract.logs import configure_logs
 configure_logs({form!r}, {level!r})
 log = structlog.get_logger("mira_queue.worker").bind(job_id="some-id")
 log.debug("too_quiet")

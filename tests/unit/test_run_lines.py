@@ -16,8 +16,9 @@ from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.request import ChatRequest
 from producer.run.index import LineIndex
-from producer.run.lines import MAX_LINE_BYTES, InputError, InputLine, parse_line, raw_lines
+from producer.run.lines import MAX_LINE_BYTES, InputLine, parse_line, raw_lines
 from producer.run.plan import MOST_COMPLAINTS, read_input
+from producer.run.source import InputError
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BATCH = {"custom_id": "req-1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": MESSAGES}}
@@ -203,8 +204,9 @@ def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
     assert complaint({**BATCH, "body": body}) == ("body", "expected a JSON object")
 
 
-def test_a_prompt_must_be_text_and_stand_alone() -> None:
+def test_a_prompt_must_be_text_that_is_not_blank_and_stand_alone() -> None:
     assert complaint({"prompt": ["a"]}) == ("prompt", "expected a string")
+    assert complaint({"prompt": " \n"}) == ("prompt", "is empty")
     assert complaint({"prompt": "a", "messages": MESSAGES}) == ("prompt", "given beside messages: one of them")
 
 
@@ -243,7 +245,7 @@ def test_a_custom_id_may_stand_only_once(tmp_path: Path) -> None:
 
     assert complaints(path) == [
         f"{path}, line 3, custom_id: 'a' is that of line 1 too",
-        "1 of 3 lines are wrong: nothing was sent",
+        "1 of 3 lines is wrong: nothing was sent",
     ]
 
 
@@ -340,7 +342,7 @@ def test_whatever_stands_in_a_file_it_is_planned_or_refused_with_its_lines_count
         try:
             read_input(path, check, index)
         except InputError as error:
-            said = str(error).splitlines()[-1]
-            assert said.endswith(("lines are wrong: nothing was sent", "holds no requests"))
+            said = str(error).splitlines()
+            assert said[-1].endswith(("wrong: nothing was sent", "holds no requests")) or len(said) == 1
         else:
             assert index.total == len(list(raw_lines(path)))

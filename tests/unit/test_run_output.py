@@ -15,9 +15,9 @@ import pytest
 from mira_queue.contract.errors import BadRequest, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
 from producer.run.index import LineIndex
-from producer.run.lines import InputError
 from producer.run.output import LineFile, output_line
 from producer.run.plan import read_answers
+from producer.run.source import InputError
 from tests.waiting import wait_until
 
 BODY = {"id": "chatcmpl-1", "object": "chat.completion", "choices": [], "a_new_field": [1]}
@@ -229,7 +229,7 @@ def test_a_device_is_refused_for_it_remembers_nothing(device: str) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from producer.run.lines import InputError
+from producer.run.source import InputError
 from producer.run.output import LineFile
 
 path = Path(sys.argv[1])

@@ -16,6 +16,13 @@ LEAST_ROW, MOST_ROW = 3, 10
 FIRST_PAUSE, GROWTH, LONGEST_PAUSE = timedelta(milliseconds=250), 1.25, timedelta(minutes=1)
 # The server's word about the request, not about itself: such a fault is charged whatever the neighbours meet.
 OF_THE_REQUEST = frozenset({200, 408, 500})
+# A job that was charged so often met faults while its neighbours were answered: its own words say nothing any more.
+SICK_AFTER = 2
+
+
+def is_sick(attempts: int) -> bool:
+    """True: what this job meets is its own, whatever the gate is; it is charged, and closes nothing."""
+    return attempts >= SICK_AFTER
 
 
 def pause(row: FaultRow, uniform: Callable[[float, float], float] = random.uniform) -> timedelta | None:
@@ -24,12 +31,18 @@ def pause(row: FaultRow, uniform: Callable[[float, float], float] = random.unifo
         return None
     if not row.was_probe and row.jobs < min(MOST_ROW, max(LEAST_ROW, row.flying // 2)):
         return None
-    longest_s = LONGEST_PAUSE.total_seconds()
-    # Beyond 50 steps any growth is past the longest; a power that large would not be a number.
-    seconds = min(longest_s, FIRST_PAUSE.total_seconds() * GROWTH ** min(row.trips, 50))
-    return timedelta(seconds=uniform(0.8, 1.0) * seconds)
+    return uniform(0.8, 1.0) * _pause(row.trips)
 
 
 def is_charged(row: FaultRow, fault: JobError) -> bool:
-    """True: the fault costs the job an attempt. A probe's does not: it was sent to ask for the service's health."""
-    return not row.was_probe or fault.status in OF_THE_REQUEST
+    """True: the fault costs the job an attempt. A probe's does not: it was sent to ask for the service's health.
+
+    Unless probes come a minute apart already: then every open job may be one that the service cannot answer, and they
+    must end some day; in an outage of hours it is one job in a minute that is charged.
+    """
+    return not row.was_probe or fault.status in OF_THE_REQUEST or _pause(row.trips) == LONGEST_PAUSE
+
+
+def _pause(trips: int) -> timedelta:
+    # Beyond 50 steps any growth is past the longest; a power that large would not be a number.
+    return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(trips, 50))

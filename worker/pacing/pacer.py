@@ -138,6 +138,10 @@ class Pacer:
     def faulted(self, leave: Pass, fault: JobError) -> bool:
         """The call met a fault. True: the job is charged with it; False: it was sent to test the service."""
         self._forget_call(call_name(leave.lease))
+        if breaker.is_sick(leave.lease.attempts):
+            self.caller_gone(leave.lease.job_id, leave.lease.epoch)
+            self.stir()
+            return True
         row = self._ledger.fault(self.account, leave.lease, leave.permit)
         pause = breaker.pause(row)
         if pause is not None:

@@ -1,8 +1,8 @@
 -- Cancel a job: it gets no completion any more. A call in flight cannot be recalled; its answer is not stored.
 -- Why atomic: either it has an outcome already, or it is cancelled, never both.
--- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5, 6 queued zsets of both lanes   7 idempotency key
---       8 result   9 finished list
--- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms   4 'idle': leave a running job alone
+-- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5 idempotency key   6 result
+--       7 finished list   8.. queued zsets of all lanes
+-- ARGV  1 job id   2 result record ('' when a backend elsewhere gets it)   3 life in ms
 -- Returns {1, state before} (cancelled: by an earlier call, perhaps this one, repeated) | {0, state} | {0, 'missing'}
 local job = redis.call('HMGET', KEYS[1], 'state', 'calling', 'key', 'group', 'outcome')
 local state = job[1]
@@ -12,8 +12,7 @@ end
 if state == 'cancelled' then
   return { 1, state }
 end
-if state == 'succeeded' or state == 'failed' or job[5]
-  or (ARGV[4] == 'idle' and state == 'running') then
+if state == 'succeeded' or state == 'failed' or job[5] then
   return { 0, state }
 end
 local now = redis.call('TIME')
@@ -25,19 +24,20 @@ end
 redis.call('HDEL', KEYS[1], 'token', 'calling', 'due_ms', 'reason')
 redis.call('ZREM', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('ZREM', KEYS[6], ARGV[1])
+for lane = 8, #KEYS do
+  redis.call('ZREM', KEYS[lane], ARGV[1])
+end
 redis.call('DEL', KEYS[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if job[3] ~= '' then
-  redis.call('PEXPIRE', KEYS[7], ARGV[3])
+  redis.call('PEXPIRE', KEYS[5], ARGV[3])
 end
 if ARGV[2] ~= '' then
-  redis.call('SET', KEYS[8], ARGV[2], 'PX', ARGV[3])
+  redis.call('SET', KEYS[6], ARGV[2], 'PX', ARGV[3])
 end
 if job[4] ~= '' then
-  redis.call('RPUSH', KEYS[9], ARGV[1])
-  redis.call('PEXPIRE', KEYS[9], ARGV[3])
+  redis.call('RPUSH', KEYS[7], ARGV[1])
+  redis.call('PEXPIRE', KEYS[7], ARGV[3])
 end
-redis.call('PUBLISH', KEYS[8], ARGV[2])
+redis.call('PUBLISH', KEYS[6], ARGV[2])
 return { 1, state }

@@ -1,6 +1,6 @@
 -- Claim a job for one worker: the request and a lease with an epoch, or the reason why there is nothing to do.
 -- Why atomic: of two messages for one job, or two workers with one message, exactly one gets it.
--- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5, 6 queued zsets of both lanes
+-- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5.. queued zsets of all lanes
 -- ARGV  1 job id   2 lease in ms   3 token of this claim (a repeated call with the same token gets the same answer)
 -- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group} | {'store', epoch, outcome, key, group}
 --         | {'early', ms until due} | {'leased'} | {'final'} | {'missing'}
@@ -21,8 +21,9 @@ if state == 'queued' or state == 'waiting' then
   redis.call('HSET', KEYS[1], 'state', 'running', 'epoch', epoch, 'token', ARGV[3])
   redis.call('HDEL', KEYS[1], 'due_ms', 'reason', 'calling')
   redis.call('ZREM', KEYS[4], ARGV[1])
-  redis.call('ZREM', KEYS[5], ARGV[1])
-  redis.call('ZREM', KEYS[6], ARGV[1])
+  for lane = 5, #KEYS do
+    redis.call('ZREM', KEYS[lane], ARGV[1])
+  end
   redis.call('ZADD', KEYS[3], now_ms + ARGV[2], ARGV[1])
 elseif state == 'running' then
   if job[3] ~= ARGV[3] then

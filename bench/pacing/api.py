@@ -1,0 +1,52 @@
+"""The simulated API of one run: it counts, and its limits change when the scenario says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bench.pacing.figures import Call, Run, best_by_rate
+from bench.pacing.scenarios import OUTAGE_S, Scenario
+from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
+
+# Jobs beyond what could be answered: some wait for their countdown, and nobody may run dry.
+SPARE_JOBS = 400
+
+
+def start(scenario: Scenario) -> SimulatorProcess:
+    return SimulatorProcess.start(log_calls=True, count_requests=False, **scenario.api)
+
+
+def jobs(scenario: Scenario) -> int:
+    """As many as keep it busy to the end, at any limit that it will have."""
+    steps = [scenario.api, *(change.config for change in scenario.changes if change.config)]
+    if scenario.bound == "rate":
+        most = max(step["rate"] for step in steps)
+        return best_by_rate([(0.0, most)], scenario.window_s, scenario.seconds) + SPARE_JOBS
+    latency = scenario.api["latency_s"]
+    least_s = latency[0] if isinstance(latency, tuple) else latency
+    return round(scenario.seconds / least_s * max(step["concurrency"] for step in steps)) + SPARE_JOBS
+
+
+def live_through(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[float], None]) -> Run:
+    """From the first call to the end; `meanwhile` is called again and again with the seconds since the first call."""
+    wait_until("the first call", lambda: api.stats()["calls"] > 0)
+    began_s = time.monotonic()
+    changed_s: list[float] = []
+    due = list(scenario.changes)
+    while (now_s := time.monotonic() - began_s) < scenario.seconds:
+        if due and now_s >= due[0].at_s:
+            change = due.pop(0)
+            changed_s.append(api.stats()["uptime_s"])
+            if change.outage:
+                api.outage(OUTAGE_S, change.outage)
+            else:
+                api.configure(**change.config)
+        meanwhile(now_s)
+        time.sleep(0.02)
+    stats = api.stats()
+    calls = sorted((Call(**call) for call in api.calls()), key=lambda call: call.came_s)
+    # A call that came after the counts were read is none of this run's.
+    calls = [call for call in calls if call.came_s <= stats["uptime_s"]]
+    return Run(scenario, calls, stats["uptime_s"], changed_s, stats["early"], stats["crossed"])

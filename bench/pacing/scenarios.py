@@ -1,0 +1,123 @@
+"""The accounts that are met, scaled so that a window is six seconds, and what must be reached on each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+WINDOW_S = 6.0
+# Mira's five seconds, scaled as its window is.
+FLIGHT_RETRY_AFTER_S = 0.5
+OUTAGE_S = 5.0
+RATE = 60
+
+Measure = Literal["rate", "places"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the API does so many seconds after the first call: other limits, or an outage."""
+
+    at_s: float
+    config: Mapping[str, Any] = field(default_factory=dict)
+    outage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`api` is the simulator's configuration; `slots` is MIRA_CONCURRENCY of each of `processes`.
+
+    `bound` says what holds the account, and so how its best is reckoned. `bars` are by figure: see figures.py.
+    """
+
+    name: str
+    title: str
+    seconds: float
+    bound: Measure
+    api: Mapping[str, Any]
+    bars: Mapping[str, float]
+    slots: int = 20
+    processes: int = 1
+    changes: tuple[Change, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
+    # What the peer that must be told a concurrency is told; None: peers have no part in this one.
+    peers_concurrency: int | None = None
+
+    @property
+    def window_s(self) -> float:
+        return float(self.api.get("rate_window_s", WINDOW_S))
+
+
+def _rate(most: int = RATE) -> dict[str, Any]:
+    return {"rate": most, "rate_window_s": WINDOW_S}
+
+
+def _in_flight(most: int) -> dict[str, Any]:
+    return {"concurrency": most, "concurrency_retry_after_s": FLIGHT_RETRY_AFTER_S}
+
+
+_BOTH = {**_rate(), **_in_flight(3), "latency_s": 0.1}
+
+SCENARIOS = (
+    Scenario(
+        "rate", "60 in 6 s, 50 in flight", 90, "rate",
+        {**_rate(), **_in_flight(50), "latency_s": 0.1},
+        {"steady": 0.98, "overall": 0.95, "refused": 0.005, "early": 0},
+        slots=50, peers_concurrency=50,
+    ),
+    Scenario(
+        "in-flight", "3 in flight, 0.2 s a call", 60, "places",
+        {**_in_flight(3), "latency_s": 0.2},
+        {"steady": 0.97, "overall": 0.95, "refused": 0.005, "early": 0},
+        peers_concurrency=3,
+    ),
+    Scenario(
+        "both", "60 in 6 s, 3 in flight, 0.1 s", 90, "rate", _BOTH,
+        {"steady": 0.97, "overall": 0.92, "refused": 0.007, "early": 0},
+        peers_concurrency=3,
+    ),
+    Scenario(
+        "fair", "the same, 2 processes, 20 slots each", 90, "rate", _BOTH,
+        {"steady": 0.97, "overall": 0.92, "refused": 0.007, "early": 0, "unfair": 0.05},
+        processes=2,
+    ),
+    Scenario(
+        "slow", "calls of 1 to 3 s, 20 in flight", 90, "places",
+        {**_in_flight(20), "latency_s": (1.0, 3.0)},
+        {"steady": 0.97, "overall": 0.95, "refused": 0.015, "early": 0},
+        slots=40, peers_concurrency=20,
+    ),
+    Scenario(
+        # Halved between two bursts, so that no call of the old limit and none of the new one is in doubt.
+        "halved", "rate halved in the middle", 16 * WINDOW_S, "rate", {**_rate(), "latency_s": 0.1},
+        {"overall": 0.82, "refused": 0.02, "early": 0},
+        changes=(Change(7.5 * WINDOW_S, _rate(RATE // 2)),),
+    ),
+    Scenario(
+        "doubled", "rate doubled in the middle", 26 * WINDOW_S, "rate", {**_rate(), "latency_s": 0.1},
+        {"windows_to_90": 12, "refused": 0.005, "early": 0},
+        changes=(Change(13 * WINDOW_S, _rate(RATE * 2)),),
+    ),
+    Scenario(
+        "more-in-flight", "concurrency doubled in the middle", 60, "places", {**_in_flight(3), "latency_s": 0.2},
+        {"seconds_to_90": 15, "refused": 0.005, "early": 0},
+        changes=(Change(30, _in_flight(6)),),
+    ),
+    Scenario(
+        "outage", "outages of 5 s (drops, 503) in the middle", 44, "places", {**_in_flight(3), "latency_s": 0.2},
+        {"first_answer_s": 1.5, "early": 0, "attempts_lost": 1},
+        changes=(Change(12, outage="drop"), Change(28, outage="503")),
+    ),
+    Scenario(
+        "told", "configured exactly", 90, "rate", _BOTH,
+        {"steady": 0.98, "overall": 0.97, "refused": 0, "early": 0},
+        told={"rate": "60/6s", "max_in_flight": 3},
+    ),
+)  # fmt: skip
+
+TRUE_SCALE = Scenario(
+    "true-scale", "60 in 60 s, 3 in flight, Retry-After 60 and 5", 600, "rate",
+    {"rate": 60, "rate_window_s": 60.0, "concurrency": 3, "concurrency_retry_after_s": 5.0, "latency_s": 1.0},
+    {"early": 0},
+)  # fmt: skip

@@ -1,0 +1,90 @@
+"""Lines of a batch's files, for its owner: copies of them, and those that are to be tried again taken out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from producer.run.source import InputError
+
+STANDARD_OUTPUT = Path("-")
+
+
+def complete_lines(path: Path) -> Iterator[bytes]:
+    """Lines that are whole; the file may be growing, or not be there."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            yield line
+
+
+def copy_lines(source: Path, target: Path) -> int:
+    """Copy complete lines; the target is replaced at once, whole. Returns how many. Raises InputError."""
+    count = 0
+    if target == STANDARD_OUTPUT:
+        for line in complete_lines(source):
+            sys.stdout.buffer.write(line)
+            count += 1
+        return count
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            for line in complete_lines(source):
+                file.write(line)
+                count += 1
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise InputError(f"{target}: cannot be written: {error.strerror}") from None
+    return count
+
+
+def take_out(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> int:
+    """Remove the lines that are wanted elsewhere; the file is replaced at once. Returns how many lines went."""
+    count = 0
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        for line in complete_lines(path):
+            if wanted(orjson.loads(line)):
+                count += 1
+            else:
+                file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return count
+
+
+def has_status(statuses: list[str]) -> Callable[[dict[str, Any]], bool]:
+    """Whether an error line has one of these: a status ("402"), a kind ("5xx"), or a code. None given: every line."""
+
+    def wanted(line: dict[str, Any]) -> bool:
+        status = str((line.get("response") or {}).get("status_code", ""))
+        code = str((line.get("error") or {}).get("code", ""))
+        return not statuses or any(
+            each in (status, code) or (each.lower().endswith("xx") and status[:1] == each[:1]) for each in statuses
+        )
+
+    return wanted
+
+
+def usage_of(output: Path) -> tuple[int, int]:
+    """(prompt, completion) tokens of all answers in an output file."""
+    prompt = completion = 0
+    for line in complete_lines(output):
+        usage = (orjson.loads(line)["response"]["body"] or {}).get("usage") or {}
+        prompt += _count(usage.get("prompt_tokens"))
+        completion += _count(usage.get("completion_tokens"))
+    return prompt, completion
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0

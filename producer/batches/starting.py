@@ -1,0 +1,32 @@
+"""Starts the keeper where none is: it belongs to no terminal, and ends by itself when no batch is open."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from mira_queue.contract.settings import Settings
+from producer.processes import environment_of
+
+LOG_MODE = 0o600
+
+
+def ensure_keeper(settings: Settings) -> None:
+    """Start a keeper; of two on one queue and one directory, the second ends at once."""
+    state_dir = settings.state_dir.expanduser()
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = os.open(state_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "producer.batches"],
+            env={**os.environ, **environment_of(settings)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    # It outlives us; Python would warn of a child that nobody has waited for.
+    process.returncode = 0

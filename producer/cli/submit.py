@@ -1,0 +1,55 @@
+"""`mira-queue submit`: a file is handed in, and somebody else brings it to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mira_queue.contract.batch import BatchOptions
+from producer.cli import output
+from producer.cli.outcome import Json
+from producer.cli.workers import alive_workers
+from producer.client import MiraQueue
+
+HELP_END = output.help_end(
+    [
+        ("mira-queue submit requests.jsonl", "prints the batch's id, and returns"),
+        ("mira-queue status BATCH --watch", "how far it is"),
+        ("mira-queue results BATCH -o answers.jsonl --errors errors.jsonl", "what it has, also while it runs"),
+    ],
+    {0: "submitted: the id is on standard output", 1: "the queue could not be reached", 2: "wrong usage or file"},
+)
+
+
+def submit(
+    input_path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request a line; see run --help.")],
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hand in a file of requests as a batch, and return at once.
+
+    The file is copied to the state directory, and a background process of this machine, the keeper, checks it, hands
+    its lines to the workers and collects their answers; it needs nothing of this terminal and ends by itself. Workers
+    may be anywhere: they get their jobs from the queue's server. A file with wrong lines becomes a failed batch that
+    names them.
+    """
+    notes = dict(_note(each) for each in metadata or [])
+    with MiraQueue() as queue:
+        batch = queue.batches.submit(input_path, options=BatchOptions(), metadata=notes)
+        if not alive_workers(queue.settings, queue.redis_url):
+            output.error("no worker is running: start one with mira-queue worker; the batch waits for it")
+    if as_json:
+        output.json_data(batch.to_object())
+    else:
+        output.data(batch.id)
+
+
+def _note(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise typer.BadParameter(f"expected KEY=VALUE, got {text[:40]!r}", param_hint="--metadata")
+    return key, value

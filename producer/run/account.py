@@ -1,0 +1,47 @@
+"""What the account refuses, and what a run does about it: it pauses, or notes one error a line."""
+
+from __future__ import annotations
+
+from mira_queue.contract.errors import Blame, ModelNotInPlan, error_for_code
+from mira_queue.contract.outcome import Failure, Outcome
+from producer.run.lines import InputLine
+from producer.run.options import OnAccountError
+
+
+class Account:
+    """The refusals that a run has met. `default_model` is that of lines that name none.
+
+    A pausing run leaves refused lines as they are, for the next run: all of them on 401 and 402, on 403 those of that
+    model. A failing one takes a refusal for the line's outcome.
+    """
+
+    def __init__(self, on_error: OnAccountError, default_model: str) -> None:
+        self._pauses = on_error == "pause"
+        self._default_model = default_model
+        #: What refuses every line: nothing more is to be handed in.
+        self.stop: Failure | None = None
+        #: Models that the plan lacks, with the first refusal of each.
+        self.held: dict[str, Failure] = {}
+
+    def model_of(self, line: InputLine) -> str:
+        return line.model or self._default_model
+
+    def note(self, model: str, outcome: Outcome) -> bool:
+        """True: the outcome is the account's refusal, the line has none yet."""
+        if not self._pauses or not is_of_account(outcome):
+            return False
+        assert isinstance(outcome, Failure)
+        if outcome.code == ModelNotInPlan.code:
+            self.held.setdefault(model, outcome)
+        else:
+            self.stop = outcome
+        return True
+
+    @property
+    def error(self) -> Failure | None:
+        """The refusal that somebody has to mend first."""
+        return self.stop or next(iter(self.held.values()), None)
+
+
+def is_of_account(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and error_for_code(outcome.code).blame is Blame.ACCOUNT

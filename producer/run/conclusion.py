@@ -1,0 +1,76 @@
+"""The end of a run: what is said, what `--json` prints, the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mira_queue.contract.outcome import Failure
+from producer.run.options import End
+from producer.run.tally import Tally
+from producer.run.waiting import duration
+
+EXIT_ANSWERED = 0
+EXIT_SOME_FAILED = 1
+EXIT_ACCOUNT = 3
+EXIT_INTERRUPTED = 130
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How it ended, for the exit code and `--json`."""
+
+    exit_code: int
+    total: int
+    answered: int
+    failed: int
+    codes: dict[str, int]
+    unanswered_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    output: str
+    errors: str
+    reason: str
+
+
+def conclude(output: Path, errors: Path, tally: Tally, end: End, refusal: Failure | None, say: Say) -> RunResult:
+    """Say how a run ended; `refusal` is the account's, where that ended it."""
+    answered, failed = tally.before + tally.succeeded, tally.failed_before + tally.failed
+    sent = tally.succeeded + tally.failed
+    if sent:
+        rate = f" in {duration(tally.elapsed_s)}, {tally.per_second:.1f} a second"
+        tokens = f"; {tally.prompt_tokens:,} tokens in, {tally.completion_tokens:,} out"
+        say(f"this run: {sent:,} lines{rate}{tokens}")
+    say(f"answered: {answered:,} of {tally.total:,} in {output}")
+    if failed:
+        new = f" (now: {tally.errors()})" if tally.failed else ""
+        say(f"failed: {failed:,} in {errors}{new}")
+    if tally.unanswered_calls:
+        say(f"calls whose answer was lost, and which may have been billed: {tally.unanswered_calls:,}")
+    code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
+    reason = end.value
+    if end is End.ACCOUNT and refusal is not None:
+        code, reason = EXIT_ACCOUNT, str(refusal.to_error())
+        say(f"stopped by the account: {reason}")
+        say("mend it and run the same command again: it goes on where it stopped")
+    elif end is End.INTERRUPTED:
+        code = EXIT_INTERRUPTED
+        say("interrupted: run the same command again, and it goes on where it stopped")
+    return RunResult(
+        exit_code=code,
+        total=tally.total,
+        answered=answered,
+        failed=failed,
+        codes=dict(tally.codes),
+        unanswered_calls=tally.unanswered_calls,
+        prompt_tokens=tally.prompt_tokens,
+        completion_tokens=tally.completion_tokens,
+        seconds=round(tally.elapsed_s, 3),
+        output=str(output),
+        errors=str(errors),
+        reason=reason,
+    )

@@ -1,0 +1,113 @@
+"""A run without a console, signals or workers of its own: from a file of requests to its answers and errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import islice
+
+from mira_queue.contract.outcome import Failure
+from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.records import new_job_id
+from producer.client import MiraQueue
+from producer.run.account import Account
+from producer.run.answers import Answers, OpenLine
+from producer.run.feed import Feed
+from producer.run.loop import Hooks, RunLoop
+from producer.run.options import End, EngineOptions
+from producer.run.plan import Plan
+from producer.run.tally import Tally
+from producer.run.unanswered import unanswered_lines
+from producer.run.waiting import Reason, Watch
+from producer.run.window import Window
+
+# Lines that were never run, written and synced in one go.
+NEVER_RUN_AT_ONCE = 1000
+
+
+class Engine:
+    """Takes a plan to its end: `plan` (unless one was made before), `run`, after an early end `drain`, then `close`.
+
+    `show(tally, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
+    workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
+    `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there.
+    """
+
+    def __init__(
+        self,
+        queue: MiraQueue,
+        options: EngineOptions,
+        *,
+        show: Callable[[Tally, Reason], None],
+        say: Callable[[str], None],
+        tend: Callable[[], None],
+        pace: Callable[[], PaceView],
+        interrupted: threading.Event,
+    ) -> None:
+        self._queue = queue
+        self._options = options
+        self._show = show
+        self._watch = Watch(pace, lambda: self.open, told=queue.settings.told)
+        self._hooks = Hooks(self._draw, say, tend)
+        self._interrupted = interrupted
+        self._account = Account(options.on_account_error, queue.settings.model)
+        self._plan: Plan | None = None
+        self._window: Window | None = None
+        self._loop: RunLoop | None = None
+
+    def plan(self, made: Plan | None = None) -> Plan:
+        """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
+        self._plan = made or Plan.make(self._options, self._queue.check)
+        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
+        feed = Feed(lines, self._account)
+        self._window = Window(self._queue, self._options, self._plan, feed, self._account)
+        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted)
+        return self._plan
+
+    def run(self) -> End:
+        """Until the run has ended, one way or another. Raises InputError when a file cannot be used any more."""
+        assert self._loop is not None, "plan first"
+        return self._loop.run()
+
+    def drain(self, patience: timedelta, hurry: threading.Event) -> None:
+        """After an end that is not COMPLETE: withdraw what has not begun, and write what ends.
+
+        Waits for what runs, for `patience` at most, or until `hurry` is set.
+        """
+        assert self._loop is not None, "plan first"
+        self._loop.drain(patience, hurry)
+
+    def give_up(self, code: str, message: str) -> None:
+        """Every line that has neither answer nor error gets this error; they were never run. After `drain`."""
+        assert self._plan is not None, "plan first"
+        answers = Answers(self._plan, self._queue.crash_points)
+        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
+        while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
+            answers.write(
+                [
+                    (new_job_id(), OpenLine(line.number, line.custom_id, "", 0, ""), Failure(code, message))
+                    for line in chunk
+                ]
+            )
+
+    @property
+    def open(self) -> int:
+        """Jobs that are handed in and have not ended."""
+        return len(self._window.open) if self._window else 0
+
+    @property
+    def account_error(self) -> Failure | None:
+        """What the account refused with, after ACCOUNT."""
+        return self._account.error
+
+    def close(self) -> None:
+        """Let the files go; the ledger keeps nothing of a run that has no open job."""
+        if self._window is not None:
+            self._window.close()
+        if self._plan is not None:
+            self._plan.close()
+
+    def _draw(self) -> None:
+        assert self._plan is not None
+        self._show(self._plan.tally, self._watch.reason())

@@ -1,0 +1,226 @@
+"""Batches: handed in, brought to their end by the keeper, whatever is done to them on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.errors import BatchNotFound
+from producer import MiraQueue
+from producer.batches.client import BatchRefused
+from tests.conftest import StartWorker
+from tests.run_process import read_lines, write_lines
+from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
+
+LINES = 200
+
+
+@pytest.fixture
+def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
+    """The queue; its keepers are ended with the test."""
+    yield queue
+    for pid in keepers(queue):
+        os.kill(pid, signal.SIGKILL)
+
+
+def keepers(queue: MiraQueue) -> list[int]:
+    """Processes that keep the batches of this queue: those that hold a lock in its directory."""
+    root = str(queue.batches.spool.root)
+    found = []
+    for path in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(fd).startswith(f"{root}/keeper-") for fd in path.iterdir()):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def entries(count: int = LINES, mark: str = "") -> list[dict[str, Any]]:
+    return [{"custom_id": f"line-{number}", "prompt": f"question {number} {mark}"} for number in range(count)]
+
+
+def submitted(queue: MiraQueue, folder: Path, lines: list[dict[str, Any]]) -> str:
+    write_lines(folder / "input.jsonl", lines)
+    return queue.batches.submit(folder / "input.jsonl", metadata={"for": "a test"}).id
+
+
+def at(queue: MiraQueue, batch_id: str, status: BatchStatus) -> Batch:
+    wait_until(f"the batch is {status}", lambda: queue.batches.get(batch_id).status is status)
+    return queue.batches.get(batch_id)
+
+
+def paused(queue: MiraQueue, batch_id: str) -> str:
+    wait_until("the batch is paused", lambda: bool(queue.batches.get(batch_id).paused))
+    return queue.batches.get(batch_id).paused
+
+
+def results(queue: MiraQueue, batch_id: str, folder: Path) -> tuple[Counter[str], Counter[str]]:
+    """The custom_ids of answers and errors."""
+    queue.batches.results(batch_id, folder / "output.jsonl", folder / "errors.jsonl")
+    answers, errors = (
+        Counter(line["custom_id"] for line in read_lines(folder / name)) for name in ("output.jsonl", "errors.jsonl")
+    )
+    return answers, errors
+
+
+def every_line_once(answers: Counter[str], errors: Counter[str], count: int = LINES) -> None:
+    assert answers + errors == Counter(entry["custom_id"] for entry in entries(count))
+
+
+def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker()
+    lines = entries()
+    lines[7]["prompt"] = "[[sim:moderation]]"
+    batch_id = submitted(batches, tmp_path, lines)
+    (tmp_path / "input.jsonl").unlink()
+
+    batch = at(batches, batch_id, BatchStatus.COMPLETED)
+
+    assert (batch.total, batch.answered, batch.failed) == (LINES, LINES - 1, 1)
+    answers, errors = results(batches, batch_id, tmp_path)
+    every_line_once(answers, errors)
+    assert list(errors) == ["line-7"]
+    shown = batch.to_object()
+    assert shown["object"] == "batch"
+    assert shown["request_counts"] == {"total": LINES, "completed": LINES - 1, "failed": 1}
+    assert shown["metadata"] == {"for": "a test"}
+    usage = [line["response"]["body"]["usage"] for line in read_lines(tmp_path / "output.jsonl")]
+    assert shown["usage"]["total_tokens"] == sum(each["total_tokens"] for each in usage)
+    assert shown["in_progress_at"] <= shown["finalizing_at"] <= shown["completed_at"]
+    assert [each.id for each in batches.batches.all()] == [batch_id]
+
+
+def test_a_file_with_wrong_lines_is_a_failed_batch_that_names_them(batches: MiraQueue, tmp_path: Path) -> None:
+    batch_id = submitted(batches, tmp_path, [*entries(3), {"custom_id": "line-1", "prompt": "again"}, {"prompt": 7}])
+
+    batch = at(batches, batch_id, BatchStatus.FAILED)
+
+    assert [(each.line, each.param) for each in batch.errors if each.line] == [(4, "custom_id"), (5, "prompt")]
+    with pytest.raises(BatchRefused, match="mend the file"):
+        batches.batches.retry(batch_id)
+
+
+def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=0.5)
+    start_worker(max_in_flight=5)
+    batch_id = submitted(batches, tmp_path, entries())
+    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 5)
+
+    batches.batches.pause(batch_id)
+
+    assert paused(batches, batch_id) == "paused by its owner"
+    seen = simulator.stats()["calls"]
+    simulator.configure(latency_s=0)
+    assert simulator.stats()["calls"] == seen
+    batches.batches.resume(batch_id)
+    at(batches, batch_id, BatchStatus.COMPLETED)
+    every_line_once(*results(batches, batch_id, tmp_path))
+
+
+def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(balance_calls=50)
+    start_worker()
+    batch_id = submitted(batches, tmp_path, entries())
+
+    assert "402" in paused(batches, batch_id)
+    seen = simulator.stats()["calls"]
+    batches.batches.resume(batch_id)
+    wait_until("it has tried", lambda: simulator.stats()["calls"] > seen)
+    assert "402" in paused(batches, batch_id)
+    assert simulator.stats()["calls"] == seen + 1
+    assert results(batches, batch_id, tmp_path)[1] == Counter()
+
+    simulator.configure(balance_calls=None)
+    batches.batches.resume(batch_id)
+    assert at(batches, batch_id, BatchStatus.COMPLETED).answered == LINES
+    every_line_once(*results(batches, batch_id, tmp_path))
+
+
+def test_failed_lines_are_tried_again_by_their_status(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker(max_attempts=1)
+    lines = entries(20)
+    lines[3]["prompt"] = "[[sim:500x1]]"
+    lines[4]["prompt"] = "[[sim:moderation]]"
+    batch_id = submitted(batches, tmp_path, lines)
+    assert at(batches, batch_id, BatchStatus.COMPLETED).failed == 2
+
+    batches.batches.retry(batch_id, ["5xx"])
+
+    wait_until("it is answered", lambda: batches.batches.get(batch_id).answered == 19)
+    assert at(batches, batch_id, BatchStatus.COMPLETED).failed == 1
+    answers, errors = results(batches, batch_id, tmp_path)
+    every_line_once(answers, errors, 20)
+    assert list(errors) == ["line-4"]
+
+
+def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=0.05)
+    start_worker()
+    batch_id = submitted(batches, tmp_path, entries(600))
+    for more in (50, 200, 350):
+        wait_until("some are answered", lambda more=more: batches.batches.get(batch_id).answered > more)
+        for pid in keepers(batches):
+            os.kill(pid, signal.SIGKILL)
+        wait_until("no keeper is left", lambda: not keepers(batches))
+        # What any command about a batch does.
+        batches.batches.pause(batch_id)
+        paused(batches, batch_id)
+        batches.batches.resume(batch_id)
+
+    at(batches, batch_id, BatchStatus.COMPLETED)
+    every_line_once(*results(batches, batch_id, tmp_path), 600)
+
+
+def test_a_cancelled_batch_names_the_lines_that_were_not_run(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=0.5)
+    start_worker(max_in_flight=5)
+    batch_id = submitted(batches, tmp_path, entries())
+    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 3)
+
+    batches.batches.cancel(batch_id)
+
+    at(batches, batch_id, BatchStatus.CANCELLED)
+    answers, errors = results(batches, batch_id, tmp_path)
+    every_line_once(answers, errors)
+    codes = {orjson.loads(line)["error"]["code"] for line in (tmp_path / "errors.jsonl").read_bytes().splitlines()}
+    assert codes == {"batch_cancelled"}
+    with pytest.raises(BatchRefused, match="has ended"):
+        batches.batches.pause(batch_id)
+
+
+def test_two_keepers_of_one_queue_are_one(batches: MiraQueue, tmp_path: Path) -> None:
+    submitted(batches, tmp_path, entries(3))
+    wait_until("a keeper is there", lambda: len(keepers(batches)) == 1)
+    submitted(batches, tmp_path, entries(3))
+    submitted(batches, tmp_path, entries(3))
+
+    assert len(keepers(batches)) == 1
+
+
+def test_what_is_no_batch_is_said_so(batches: MiraQueue) -> None:
+    with pytest.raises(BatchNotFound, match="mira-queue batches"):
+        batches.batches.get("batch_0")
+    with pytest.raises(BatchNotFound):
+        batches.batches.pause("batch_0")

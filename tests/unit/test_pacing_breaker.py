@@ -1,0 +1,104 @@
+"""Whether a fault is the service's, how long the gate then closes, and who pays for it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mira_queue.contract.errors import BrokenAnswer, JobError, ServerError, ServerTimeout, Unreachable
+from mira_queue.ledger.pace import FaultRow
+from worker.pacing.breaker import is_charged, is_sick, pause
+
+ONE_SICK_JOB = FaultRow(jobs=1, flying=3, trips=0, was_probe=False, is_old=False)
+PROBE = replace(ONE_SICK_JOB, was_probe=True, flying=1)
+
+rows = st.builds(FaultRow, st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**9))
+
+
+def highest(low: float, high: float) -> float:
+    return high
+
+
+def lowest(low: float, high: float) -> float:
+    return low
+
+
+@pytest.mark.parametrize(("flying", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (1000, 10)])
+def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(flying: int, jobs: int) -> None:
+    row = replace(ONE_SICK_JOB, flying=flying)
+
+    assert pause(replace(row, jobs=jobs - 1), highest) is None
+    assert pause(replace(row, jobs=jobs), highest) == timedelta(milliseconds=250)
+
+
+def test_a_probe_that_meets_a_fault_closes_the_gate_again_alone() -> None:
+    assert pause(PROBE, highest) == timedelta(milliseconds=250)
+
+
+@pytest.mark.parametrize("row", [replace(ONE_SICK_JOB, jobs=1000), PROBE])
+def test_a_call_that_left_before_the_gate_was_closed_does_not_close_it_again(row: FaultRow) -> None:
+    assert pause(replace(row, is_old=True), highest) is None
+
+
+@pytest.mark.parametrize(
+    ("trips", "pause_ms"), [(0, 250), (1, 312.5), (2, 390.625), (10, 2328.306), (24, 52939.559), (25, 60_000)]
+)
+def test_pauses_grow_by_a_quarter_up_to_a_minute(trips: int, pause_ms: float) -> None:
+    longest = pause(replace(PROBE, trips=trips), highest)
+    shortest = pause(replace(PROBE, trips=trips), lowest)
+
+    assert longest is not None
+    assert shortest is not None
+    assert longest / timedelta(milliseconds=1) == pytest.approx(pause_ms, abs=0.01)
+    assert shortest / longest == pytest.approx(0.8)
+
+
+@given(rows, st.booleans(), st.booleans(), st.randoms(use_true_random=False))
+def test_every_pause_lies_between_a_fifth_of_a_second_and_a_minute(
+    row: FaultRow, was_probe: bool, is_old: bool, source: random.Random
+) -> None:
+    found = pause(replace(row, was_probe=was_probe, is_old=is_old), source.uniform)
+
+    assert found is None or timedelta(milliseconds=200) <= found <= timedelta(minutes=1)
+
+
+@given(st.integers(0, 10**9))
+def test_a_later_pause_is_never_shorter(trips: int) -> None:
+    sooner, later = (pause(replace(PROBE, trips=each), highest) for each in (trips, trips + 1))
+
+    assert sooner is not None
+    assert later is not None
+    assert sooner <= later
+
+
+@pytest.mark.parametrize(
+    ("fault", "of_a_probe"),
+    [
+        (ServerError("down", 503), False),
+        (ServerError("down", 502), False),
+        (Unreachable("reset"), False),
+        (BrokenAnswer("half an answer", 200), True),
+        (ServerTimeout("too long", 408), True),
+        (ServerError("a bug", 500), True),
+    ],
+    ids=str,
+)
+def test_a_probe_is_charged_only_with_what_the_server_says_of_its_request(fault: JobError, of_a_probe: bool) -> None:
+    assert is_charged(PROBE, fault) is of_a_probe
+    assert is_charged(ONE_SICK_JOB, fault)
+
+
+def test_when_probes_come_a_minute_apart_they_are_charged() -> None:
+    fault = ServerError("down", 503)
+
+    assert not is_charged(replace(PROBE, trips=20), fault)
+    assert is_charged(replace(PROBE, trips=30), fault)
+
+
+def test_a_job_that_was_charged_twice_is_sick() -> None:
+    assert [is_sick(attempts) for attempts in range(4)] == [False, False, True, True]

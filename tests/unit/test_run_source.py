@@ -1,0 +1,134 @@
+"""An input file, packed or plain, and the one line that is said of a file of another kind."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producer.run.lines import raw_lines
+from producer.run.source import InputError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LINES = b'\xef\xbb\xbf{"prompt": "1"}\r\n\n{"prompt": "3"}\n'
+NUMBERED = [(1, b'{"prompt": "1"}'), (3, b'{"prompt": "3"}')]
+
+
+def file_of(folder: Path, content: bytes) -> Path:
+    path = folder / "input.jsonl"
+    path.write_bytes(content)
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        list(raw_lines(path))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress])
+def test_a_packed_file_is_its_lines_whatever_it_is_called(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    assert list(raw_lines(file_of(tmp_path, pack(LINES)))) == NUMBERED
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_a_file_of_several_packed_parts_is_one_file(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = file_of(tmp_path, pack(LINES[:20]) + pack(LINES[20:]))
+
+    assert list(raw_lines(path)) == NUMBERED
+
+
+def test_a_zstd_file_may_begin_with_a_frame_to_skip(tmp_path: Path) -> None:
+    skipped = b"\x5a\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"note"
+
+    assert list(raw_lines(file_of(tmp_path, skipped + zstd.compress(LINES)))) == NUMBERED
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd.compress])
+def test_a_packed_file_that_is_cut_off_is_named_in_one_line(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = file_of(tmp_path, pack(LINES * 1000)[:-9])
+
+    assert refusal(path).startswith(f"{path}: cannot be unpacked: ")
+    assert "\n" not in refusal(path)
+
+
+def test_a_packed_file_that_is_broken_in_the_middle_is_named_in_one_line(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(bytes(range(256)) * 1000))
+    packed[40:60] = bytes(20)
+    path = file_of(tmp_path, b"".join([bytes(packed)]))
+
+    assert refusal(path).startswith(f"{path}: ")
+
+
+JSON_LINES = '{"prompt": "1"}\n{"prompt": "2"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (JSON_LINES.encode("utf-16"), "is UTF-16, not UTF-8: convert it: iconv -f UTF-16 -t UTF-8 "),
+        (JSON_LINES.encode("utf-16-le"), "is UTF-16, not UTF-8"),
+        (JSON_LINES.encode("utf-16-be"), "is UTF-16, not UTF-8"),
+        (gzip.compress(JSON_LINES.encode("utf-16")), "is UTF-16, not UTF-8"),
+        (b"\x7fELF\x02\x01\x01\0\0\0\0", "is no text: give a file with one JSON request a line"),
+        (b"PK\x03\x04anything", "is a zip archive (or a spreadsheet): give text with one JSON request a line"),
+        (b"PAR1anything", "is a Parquet file"),
+        (b"%PDF-1.7\n", "is a PDF document"),
+        (b'[{"prompt": "1"}]', "is a JSON array, not one request a line: convert it: jq -c '.[]' "),
+        (b'[\n  {"prompt": "1"}\n]\n', "is a JSON array"),
+        (b'{\n  "prompt": "1"\n}\n', "holds JSON over several lines, not one request a line: convert it: jq -c . "),
+        (b'{"custom_id": "a",\n "prompt": "1"}\n', "holds JSON over several lines"),
+        (b'\xef\xbb\xbf\n{"body": {\n "messages": []}}\n', "holds JSON over several lines"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused_in_one_line_that_says_what_to_do(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = file_of(tmp_path, content)
+
+    assert refusal(path).startswith(f"{path}: {said}")
+    assert "\n" not in refusal(path)
+
+
+@pytest.mark.parametrize("content", [b"{,\n", b"{", b'{"prompt": 1,}\n{"prompt": "2"}\n'])
+def test_a_wrong_first_line_alone_is_no_other_kind_of_file(tmp_path: Path, content: bytes) -> None:
+    assert next(raw_lines(file_of(tmp_path, content)))[0] == 1
+
+
+def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none") == f"{tmp_path}/none: cannot be read: No such file or directory"
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+
+
+# 200 MB of lines in some kilobytes; the process says how much it grew, in KiB.
+READ = """
+import resource, sys
+from pathlib import Path
+from producer.run.lines import raw_lines
+
+def peak_kib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+before = peak_kib()
+assert sum(len(content) for _, content in raw_lines(Path(sys.argv[1]))) == 200 * 999_999
+print(peak_kib() - before)
+"""
+
+
+@pytest.mark.parametrize("open_packed", [gzip.open, zstd.open])
+def test_a_packed_file_is_read_in_bounded_memory(tmp_path: Path, open_packed: Callable[..., gzip.GzipFile]) -> None:
+    path = tmp_path / "input.jsonl"
+    with open_packed(path, "wb") as file:
+        for _ in range(200):
+            file.write(b"x" * 999_999 + b"\n")
+    read = subprocess.run([sys.executable, "-c", READ, str(path)], check=True, capture_output=True, text=True)
+
+    assert int(read.stdout) < 24 * 1024

@@ -1,0 +1,117 @@
+"""What `mira-queue validate` finds in a file of requests."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mira_queue.contract.limits import MIRA_LIMITS
+from mira_queue.contract.request import ChatRequest
+from producer.cli.app import app
+from producer.run.prices import Price, Prices
+from producer.run.source import InputError
+from producer.run.validate import MOST_MODELS, OTHER_MODELS, Survey, survey
+
+PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-max": Price(Decimal(10), Decimal(20))})
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def file_of(*entries: Any) -> Path:
+    path = Path("in.jsonl")
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    return path
+
+
+def surveyed(*entries: Any, prices: Prices = PRICES) -> Survey:
+    return survey(
+        file_of(*entries), lambda body: ChatRequest.checked(body, model="mira", limits=MIRA_LIMITS), "mira", prices
+    )
+
+
+def test_lines_sizes_models_and_tokens_are_added_up() -> None:
+    found = surveyed({"prompt": "a"}, {"prompt": "b" * 4000, "model": "mira-max", "max_tokens": 100}, {"prompt": "c"})
+
+    assert (found.lines, found.wrong, found.largest_line) == (3, 0, 2)
+    assert found.models == {"mira": 2, "mira-max": 1}
+    assert found.most_completion_tokens == 4096 + 100 + 4096
+    # A quarter of the bytes, the names of the fields among them.
+    assert 1000 < found.prompt_tokens < 1100
+    assert found.bytes / 4 <= found.prompt_tokens <= found.bytes / 4 + 3
+
+
+def test_the_cost_is_that_of_every_line_at_its_models_price() -> None:
+    found = surveyed({"prompt": "a", "max_tokens": 1000}, {"prompt": "b", "max_tokens": 1000, "model": "mira-max"})
+
+    least = (Decimal(2) * 1000 + Decimal(20) * 1000) / 1_000_000
+    assert found.most_cost is not None
+    assert least < found.most_cost < least + Decimal("0.001")
+
+
+def test_without_a_price_for_one_of_the_models_there_is_no_cost() -> None:
+    assert surveyed({"prompt": "a"}, {"prompt": "b", "model": "mira-pro"}, {"prompt": "c"}).most_cost is None
+
+
+def test_wrong_lines_are_listed_beside_the_good_ones() -> None:
+    found = surveyed({"custom_id": "a", "prompt": "1"}, {"prompt": 2}, {"custom_id": "a", "prompt": "3"})
+
+    assert (found.lines, found.wrong) == (1, 2)
+    assert [(each.line, each.field) for each in found.complaints] == [(2, "prompt"), (3, "custom_id")]
+
+
+def test_names_of_models_beyond_the_fiftieth_are_counted_together() -> None:
+    found = surveyed(*({"prompt": "a", "model": f"model-{number}"} for number in range(MOST_MODELS + 10)))
+
+    assert len(found.models) == MOST_MODELS + 1
+    assert found.models[OTHER_MODELS] == 10
+
+
+def test_a_file_without_requests_is_refused() -> None:
+    with pytest.raises(InputError, match=r"in\.jsonl: holds no requests"):
+        surveyed()
+
+
+def test_the_command_shows_what_a_good_file_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = file_of(*({"prompt": str(number)} for number in range(90)))
+    monkeypatch.setenv("MIRA_RATE", "60/min")
+
+    said = CliRunner().invoke(app, ["validate", str(path)])
+
+    assert said.exit_code == 0
+    assert "90 lines, all fit to send" in said.stdout
+    assert "time      1 min 30 s, at MIRA_RATE" in said.stdout
+    assert "cost      give a price table to know: --prices FILE" in said.stdout
+
+
+def test_the_command_names_every_wrong_line_and_its_exit_code_is_1() -> None:
+    path = file_of({"prompt": "fine"}, {"prompt": 1}, {"messages": []})
+
+    said = CliRunner().invoke(app, ["validate", str(path)])
+
+    assert said.exit_code == 1
+    assert said.stdout.splitlines() == [
+        "in.jsonl, line 2, prompt: expected a string",
+        "in.jsonl, line 3, messages: empty: expected at least one message",
+        "2 of 3 lines are wrong",
+    ]
+
+
+def test_the_command_prints_json_for_scripts() -> None:
+    Path("prices.toml").write_text('currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = 2\n', encoding="utf-8")
+    path = file_of({"prompt": "fine", "max_tokens": 5000}, {"prompt": 1})
+
+    said = CliRunner().invoke(app, ["validate", str(path), "--json"])
+
+    found = json.loads(said.stdout)
+    assert said.exit_code == 1
+    assert (found["valid"], found["lines"], found["wrong"], found["currency"]) == (False, 1, 1, "USD")
+    assert found["errors"] == [{"line": 2, "field": "prompt", "reason": "expected a string"}]
+    assert Decimal(found["most_cost"]) > Decimal("0.01")

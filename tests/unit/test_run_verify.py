@@ -1,0 +1,128 @@
+"""Whether the lines of an input have one line each in the output or the error file, and what is said when not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from producer.cli.app import app
+from producer.run.source import InputError
+from producer.run.verify import MOST_EXAMPLES, Verdict, verify
+
+INPUT = [{"custom_id": "a", "prompt": "1"}, {"prompt": "2"}, {"custom_id": "c", "prompt": "3"}]
+
+
+def write(path: Path, entries: Iterable[Any]) -> Path:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    return path
+
+
+def answers(*custom_ids: str) -> list[dict[str, Any]]:
+    return [{"id": "batch_req_1", "custom_id": custom_id, "response": {}, "error": None} for custom_id in custom_ids]
+
+
+def verdict_of(folder: Path, output: list[Any], errors: list[Any] | None = None) -> Verdict:
+    source = write(folder / "in.jsonl", INPUT)
+    error_file = None if errors is None else write(folder / "errors.jsonl", errors)
+    return verify(source, write(folder / "out.jsonl", output), error_file)
+
+
+def counts(verdict: Verdict) -> dict[str, int]:
+    return {name: faults.count for name, faults in verdict.faults() if faults.count}
+
+
+def test_a_line_each_in_either_file_and_in_any_order_is_complete(tmp_path: Path) -> None:
+    verdict = verdict_of(tmp_path, answers("c", "a"), answers("2"))
+
+    assert (verdict.is_complete, verdict.lines, verdict.answered, verdict.failed) == (True, 3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("output", "errors", "found"),
+    [
+        (answers("a"), None, {"missing": 2}),
+        (answers("a", "2", "c", "a"), None, {"doubled": 1}),
+        (answers("a", "2", "c"), answers("c"), {"doubled": 1}),
+        (answers("a", "2", "c", "d"), None, {"foreign": 1}),
+        ([*answers("a", "2", "c"), [1], {"id": 5}, "text"], None, {"broken": 3}),
+        ([], [], {"missing": 3}),
+        (answers("a", "a", "z"), None, {"missing": 2, "doubled": 1, "foreign": 1}),
+    ],
+)
+def test_what_is_missing_doubled_foreign_or_broken_is_counted(
+    tmp_path: Path, output: list[Any], errors: list[Any] | None, found: dict[str, int]
+) -> None:
+    verdict = verdict_of(tmp_path, output, errors)
+
+    assert counts(verdict) == found
+    assert not verdict.is_complete
+
+
+def test_every_fault_is_named_with_its_file_and_line(tmp_path: Path) -> None:
+    verdict = verdict_of(tmp_path, [*answers("a", "a", "z"), 1])
+
+    folder = str(tmp_path)
+    assert verdict.missing.examples == [
+        f"{folder}/in.jsonl, line 2: '2' has no answer and no error",
+        f"{folder}/in.jsonl, line 3: 'c' has no answer and no error",
+    ]
+    assert verdict.doubled.examples == [f"{folder}/out.jsonl, line 2: 'a' stands here again"]
+    assert verdict.foreign.examples == [f"{folder}/out.jsonl, line 3: 'z' is not in the input"]
+    assert verdict.broken.examples == [f"{folder}/out.jsonl, line 4: no line of an output file"]
+
+
+def test_half_a_line_at_the_end_is_broken(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", INPUT)
+    (tmp_path / "out.jsonl").write_bytes(json.dumps(answers("a")[0]).encode()[:-4])
+
+    assert counts(verify(source, tmp_path / "out.jsonl", None)) == {"missing": 3, "broken": 1}
+
+
+def test_packed_files_are_compared_as_plain_ones(tmp_path: Path) -> None:
+    for name, entries in (("in", INPUT), ("out", answers("a", "2", "c"))):
+        packed = gzip.compress("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        (tmp_path / name).write_bytes(packed)
+
+    assert verify(tmp_path / "in", tmp_path / "out", None).is_complete
+
+
+def test_only_some_of_many_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", [{"prompt": str(number)} for number in range(500)])
+    verdict = verify(source, write(tmp_path / "out.jsonl", answers(*(f"x{number}" for number in range(300)))), None)
+
+    assert counts(verdict) == {"missing": 500, "foreign": 300}
+    assert [len(faults.examples) for _, faults in verdict.faults()] == [MOST_EXAMPLES, 0, MOST_EXAMPLES, 0]
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"custom_id": 5}], "line 1, custom_id: expected a string that is not empty"),
+        ([{"custom_id": "a"}, {"custom_id": "a"}], "line 2, custom_id: 'a' is that of line 1 too"),
+        ([1], "line 1, line: expected a JSON object"),
+    ],
+)
+def test_an_input_that_could_not_be_answered_is_refused(tmp_path: Path, entries: list[Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        verify(write(tmp_path / "in.jsonl", entries), write(tmp_path / "out.jsonl", []), None)
+
+
+@pytest.mark.parametrize(("ids", "code", "end"), [("a2c", 0, ": each exactly once"), ("ac", 1, "; 1 missing")])
+def test_the_command_says_what_it_found_and_its_exit_code_is_for_scripts(
+    tmp_path: Path, ids: str, code: int, end: str
+) -> None:
+    source, output = write(tmp_path / "in.jsonl", INPUT), write(tmp_path / "out.jsonl", answers(*ids))
+
+    said = CliRunner().invoke(app, ["verify", str(source), str(output)])
+    as_json = CliRunner().invoke(app, ["verify", str(source), str(output), "--json"])
+
+    assert (said.exit_code, said.stdout.splitlines()[-1]) == (code, f"3 lines, {len(ids)} answered, 0 failed{end}")
+    assert as_json.exit_code == code
+    assert json.loads(as_json.stdout)["complete"] is (code == 0)
+    assert json.loads(as_json.stdout)["missing"]["count"] == code
