@@ -39,7 +39,7 @@ class Answers:
                 (answers if isinstance(outcome, Completion) else failures).append(
                     output_line(job_id, line.custom_id, outcome)
                 )
-                self._plan.tally.add(outcome)
+                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         if answers:
             self._plan.output.append(answers)

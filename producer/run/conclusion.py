@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How it ended, for the exit code and `--json`."""
+    """How it ended, for the exit code and `--json`. `cost` is exact; None without prices."""
 
     exit_code: int
     total: int
@@ -31,6 +31,8 @@ class RunResult:
     unanswered_calls: int
     prompt_tokens: int
     completion_tokens: int
+    cost: str | None
+    currency: str | None
     seconds: float
     output: str
     errors: str
@@ -43,8 +45,8 @@ def conclude(output: Path, errors: Path, tally: Tally, end: End, refusal: Failur
     sent = tally.succeeded + tally.failed
     if sent:
         rate = f" in {duration(tally.elapsed_s)}, {tally.per_second:.1f} a second"
-        tokens = f"; {tally.prompt_tokens:,} tokens in, {tally.completion_tokens:,} out"
-        say(f"this run: {sent:,} lines{rate}{tokens}")
+        cost = f"; {tally.cost_text()}" if tally.prices else ""
+        say(f"this run: {sent:,} lines{rate}; {tally.tokens_text()}{cost}")
     say(f"answered: {answered:,} of {tally.total:,} in {output}")
     if failed:
         new = f" (now: {tally.errors()})" if tally.failed else ""
@@ -69,6 +71,8 @@ def conclude(output: Path, errors: Path, tally: Tally, end: End, refusal: Failur
         unanswered_calls=tally.unanswered_calls,
         prompt_tokens=tally.prompt_tokens,
         completion_tokens=tally.completion_tokens,
+        cost=f"{tally.cost:f}" if tally.prices else None,
+        currency=tally.prices.currency or None,
         seconds=round(tally.elapsed_s, 3),
         output=str(output),
         errors=str(errors),

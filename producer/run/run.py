@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -24,7 +24,10 @@ from producer.run.interrupts import interrupts
 from producer.run.options import End, EngineOptions, OnAccountError
 from producer.run.paths import check_paths, group_of
 from producer.run.plan import Check, Plan
+from producer.run.prices import load_prices
 from producer.run.progress import make_display
+from producer.run.record import Recorder
+from producer.run.report import About, check_report, write_report
 from producer.run.source import InputError
 from producer.run.tally import Tally
 
@@ -47,6 +50,8 @@ class RunOptions:
     simulate: bool = False
     simulator_options: tuple[str, ...] = ()
     on_account_error: OnAccountError = "pause"
+    prices: Path | None = None
+    report: Path | None = None
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -55,6 +60,10 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
     if not options.simulate and settings.api_key is None and options.workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
 
+    prices = load_prices(options.prices)
+    if options.report is not None:
+        check_report(options.report, (options.input, options.output, options.errors))
+
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -62,13 +71,20 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         # Before anything is started: what is wrong with a run is most often its files.
         plan = Plan.make(_engine_options(options, settings), _check_of(settings))
         stack.callback(plan.close)
+        plan.tally.prices = prices
         end, refusal = End.COMPLETE, None
         if plan.left:
             settings = _with_simulator(options, settings, stack)
             _announce(options, settings, plan.tally, say)
+            if options.report is not None:
+                plan.tally.recorder = Recorder()
+            began = datetime.now().astimezone()
             end, refusal = _send(options, settings, console, plan)
-        else:
-            _say_nothing_is_left(options, plan.tally, say)
+            result = conclude(options.output, options.errors, plan.tally, end, refusal, say)
+            _report(options, settings, plan.tally, began, "" if end is End.COMPLETE else result.reason, say)
+            return result
+        # A report of an earlier run is worth more than one of nothing.
+        _say_nothing_is_left(options, plan.tally, say)
         return conclude(options.output, options.errors, plan.tally, end, refusal, say)
 
 
@@ -153,6 +169,20 @@ def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -
     todo = tally.total - tally.done
     again = f", going on after {tally.done:,} that are answered already" if tally.done else ""
     say(f"{todo:,} of {tally.total:,} requests of {options.input} go to {where}{again}")
+
+
+def _report(options: RunOptions, settings: Settings, tally: Tally, began: datetime, reason: str, say: Say) -> None:
+    if options.report is None or tally.recorder is None:
+        return
+    where = f"the simulator ({settings.api_base})" if options.simulate else settings.api_base
+    about = About(str(options.input), str(options.output), str(options.errors), where, began, reason)
+    try:
+        write_report(options.report, tally, tally.recorder, about)
+    except InputError as error:
+        # The answers are there, whatever became of their picture.
+        say(str(error))
+    else:
+        say(f"report: {options.report}")
 
 
 def _say_nothing_is_left(options: RunOptions, tally: Tally, say: Say) -> None:
