@@ -361,7 +361,7 @@ def _sums(values: Sequence[float]) -> list[float]:
 
 def _short(value: float, _: object) -> str:
     """1,500 as 1.5k, 2,000,000 as 2M."""
-    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
-            return f"{value / (1e3 if name == 'k' else unit):g}{name}"
+            return f"{value / unit:g}{name}"
     return f"{value:,.10g}"

@@ -22,6 +22,8 @@ SMALLEST_BAR, LARGEST_BAR = 8, 60
 BETWEEN = "  "
 EXACT_BELOW_S = 600.0
 
+TO_THE_END_OF_THE_ROW = Control((ControlType.ERASE_IN_LINE, 0))
+
 Clock = Callable[[], float]
 
 
@@ -54,18 +56,18 @@ class LiveDisplay:
         self._console = console
         self._clock = clock
         self._drawn: list[int] = []  # the widths of the lines that stand there
+        self._width = 0  # of the terminal then
         self._next_s = clock()
         self._said = _Said(clock)
 
     def __enter__(self) -> Self:
-        self._console.show_cursor(False)
+        # The cursor stays visible: a run that is killed could not bring it back.
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._erase()
-        self._console.show_cursor(True)
 
     def show(self, tally: Tally, reason: Reason) -> None:
         if self._clock() < self._next_s:
@@ -74,12 +76,18 @@ class LiveDisplay:
         # The last column stays free: a terminal may begin a new row as soon as it is written to.
         width, height = self._console.width - 1, self._console.height
         lines = live_lines(tally, reason, width, ascii_only=self._console.options.ascii_only)[: max(1, height - 1)]
-        # In one write: nobody sees the moment in between.
         with self._console:
-            self._erase()
+            if width != self._width or len(lines) < len(self._drawn):
+                self._erase()
+            # Written over, not erased and written: nothing flickers.
+            self._console.control(
+                Control(ControlType.CARRIAGE_RETURN, *[(ControlType.CURSOR_UP, 1)] * len(self._drawn))
+            )
             for line in lines:
-                self._console.print(line, no_wrap=True, overflow="crop", crop=True)
-        self._drawn = [line.cell_len for line in lines]
+                self._console.print(line, end="", no_wrap=True, overflow="crop", crop=True)
+                self._console.control(TO_THE_END_OF_THE_ROW)
+                self._console.print()
+        self._drawn, self._width = [line.cell_len for line in lines], width
 
     def say(self, text: str) -> None:
         if self._said.just_now(text):

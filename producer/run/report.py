@@ -165,6 +165,7 @@ def _over_time(tally: Tally, recorder: Recorder, charts: Charts) -> str:
         f"{words[kind]} {duration(seconds)}" for kind, seconds in waited.items() if kind and seconds >= 0.5
     )
     note = f"{said[0].upper()}{said[1:]}." if said else "Nothing held the run back."
+    note += " Calls in flight are those that were seen, twice a second."
     return _section("Throughput", "", charts.throughput(recorder)) + _section(
         "Waits and limits", note, charts.pacing(recorder)
     )

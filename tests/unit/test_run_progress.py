@@ -74,10 +74,9 @@ class Terminal:
             elif letter == "A":
                 self.row = max(0, self.row - int(code or 1))
             elif letter == "K":
-                assert code == "2"
-                self._erase_row()
+                self._erase_row({"2": 0, "0": self.column}[code])
             else:
-                assert letter in "mhl", f"a code this terminal does not know: {code}{letter}"
+                assert letter == "m", f"a code this terminal does not know: {code}{letter}"
 
     def resize(self, width: int) -> None:
         below = len(self.rows()) - self.row
@@ -114,10 +113,10 @@ class Terminal:
         if self.row >= len(self.rows()):
             self.lines.append("")
 
-    def _erase_row(self) -> None:
+    def _erase_row(self, column: int) -> None:
         index, row = self._line()
         line = self.lines[index]
-        self.lines[index] = (line[: row * self.width] + line[(row + 1) * self.width :]).rstrip()
+        self.lines[index] = (line[: row * self.width + column] + line[(row + 1) * self.width :]).rstrip()
 
 
 class Screen:
