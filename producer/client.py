@@ -13,7 +13,7 @@ from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.limits import limits_named
 from mira_queue.contract.names import Lane
-from mira_queue.contract.outcome import Completion, Outcome, outcome_of
+from mira_queue.contract.outcome import Completion, Outcome, outcome_of, outcome_of_record
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings, load_settings
 from mira_queue.contract.states import JobState, JobStatus
@@ -196,8 +196,15 @@ class MiraQueue:
         return self._stored(job_id)
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome]:
-        """Of jobs that have ended, in order; one read of the result backend for each. Raises JobNotFound."""
-        return [self._stored(job_id) for job_id in job_ids]
+        """Of jobs that have ended, in order. Raises JobNotFound."""
+        if not self.ledger.keeps_results:
+            return [self._stored(job_id) for job_id in job_ids]
+        found = []
+        for job_id, record in zip(job_ids, self.ledger.records(job_ids), strict=True):
+            if record is None:
+                raise JobNotFound(job_id)
+            found.append(outcome_of_record(record))
+        return found
 
     def _stored(self, job_id: str) -> Outcome:
         meta = self._celery.backend.get_task_meta(job_id, cache=False)

@@ -10,20 +10,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from typing import TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import Lane
+from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
-from worker.runner import JobRunner, SendAgain, SendNow
+from mira_queue.ledger.records import Lease
+from worker.runner import JobRunner, Next, SendAgain, SendNow
 
 # A job that takes so long is a slow one: the others of its group are better off elsewhere.
 SLOW_S = 0.1
 # However quick its jobs are, at the end of a file a group must not be what everybody waits for.
 LONGEST_S = 1.0
 LOOK_EVERY_S = 0.025
+# While each job takes less than this, the next ones are claimed together: a round trip saved for each.
+QUICK_S = 0.02
+MOST_AHEAD = 8
+
+Item = TypeVar("Item")
 
 # Jobs, and the size of the messages in which they go.
 SendGroups = Callable[[list[str], int], None]
@@ -31,24 +40,33 @@ SendLater = Callable[[str, timedelta], None]
 
 
 class _Group:
-    """The jobs of one message that are not begun."""
+    """The jobs of one message that are not begun: claimed already, a few ahead while answers are quick, or not yet."""
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.jobs = deque(job_ids)
+        self.claimed: deque[tuple[str, Claimed]] = deque()
+        self.ahead = 1
         self.begun = 0
         self.began_s = self.last_s = time.monotonic()
 
-    def next(self) -> str | None:
-        try:
-            job_id = self.jobs.popleft()
-        except IndexError:
-            return None
-        self.begun += 1
-        self.last_s = time.monotonic()
-        return job_id
+    def next(self) -> tuple[str, Claimed] | None:
+        """The next claimed job, if there is one."""
+        now_s = time.monotonic()
+        if self.begun:
+            self.ahead = min(MOST_AHEAD, self.ahead * 2) if now_s - self.last_s < QUICK_S else 1
+        self.last_s = now_s
+        with suppress(IndexError):
+            job = self.claimed.popleft()
+            self.begun += 1
+            return job
+        return None
+
+    def to_claim(self) -> list[str]:
+        return _emptied(self.jobs, self.ahead)
 
     def is_slow(self, now_s: float) -> bool:
-        return bool(self.jobs) and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
+        waits = bool(self.jobs or self.claimed)
+        return waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
 
 
 class GroupRunner:
@@ -85,12 +103,14 @@ class GroupRunner:
             self._groups.add(group)
             self._some.set()
         try:
-            while not self._stopping.is_set() and (job_id := group.next()) is not None:
-                match self._runner.run(job_id):
-                    case SendAgain(countdown=countdown):
-                        self._send_later(job_id, countdown)
-                    case SendNow():
-                        self._send_now([job_id])
+            while not self._stopping.is_set():
+                job = group.next()
+                if job is not None:
+                    self._send(job[0], self._runner.run_claimed(*job))
+                elif job_ids := group.to_claim():
+                    group.claimed.extend(zip(job_ids, self._runner.claim(job_ids), strict=True))
+                else:
+                    return
         finally:
             with self._lock:
                 self._groups.discard(group)
@@ -103,24 +123,38 @@ class GroupRunner:
             now_s = time.monotonic()
             with self._lock:
                 slow = [group for group in self._groups if group.is_slow(now_s)]
-                if not any(group.jobs for group in self._groups):
+                if not any(group.jobs or group.claimed for group in self._groups):
                     self._some.clear()
             for group in slow:
                 self._hand_back(group)
 
     def _hand_back(self, group: _Group) -> None:
         """Send on what was not begun, in messages of what was done in the time."""
-        rest: list[str] = []
-        while group.jobs:
-            try:
-                rest.append(group.jobs.popleft())
-            except IndexError:
-                break
+        begun = max(1, group.begun)
+        for job_id, claimed in _emptied(group.claimed):
+            if isinstance(claimed, Lease):
+                self._send(job_id, self._runner.give_back(claimed))
+        rest = _emptied(group.jobs)
         if not rest:
             return
         try:
-            queued = self._ledger.hand_back(rest, Lane.BULK)
-            self._send_groups(queued, max(1, group.begun))
+            self._send_groups(self._ledger.hand_back(rest, Lane.BULK), begun)
         except QueueUnavailable as error:
             # They are queued in the ledger, without a message: rescue finds them.
             self._log.warning("hand_back_failed", jobs=len(rest), error=str(error))
+
+    def _send(self, job_id: str, what: Next) -> None:
+        match what:
+            case SendAgain(countdown=countdown):
+                self._send_later(job_id, countdown)
+            case SendNow():
+                self._send_now([job_id])
+
+
+def _emptied(jobs: deque[Item], most: int | None = None) -> list[Item]:
+    """Take jobs out; somebody else may be taking them at the same time."""
+    taken: list[Item] = []
+    with suppress(IndexError):
+        while most is None or len(taken) < most:
+            taken.append(jobs.popleft())
+    return taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -14,6 +15,7 @@ from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import InvalidKey, JobError, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.settings import Settings
+from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
 from worker.answers import Answered, Faulty, Limited, Meaning, Terminal, read_answer
@@ -86,8 +88,24 @@ class JobRunner:
 
     def run(self, job_id: str) -> Next:
         """Claim the job and bring it one step further. A message that asks for nothing is Done."""
+        return self.run_claimed(job_id, self.claim([job_id])[0])
+
+    def claim(self, job_ids: Sequence[str]) -> list[Claimed]:
+        """Leases of these jobs are kept from now on: each is to be given to `run_claimed` or to `give_back`."""
         self._crash_points.reach(CrashPoint.AFTER_MESSAGE)
-        claimed = self._ledger.claim(job_id, self._settings.lease)
+        claimed = self._ledger.claim_many(job_ids, self._settings.lease)
+        for each in claimed:
+            if isinstance(each, Lease):
+                self._leases.hold(each)
+        return claimed
+
+    def give_back(self, lease: Lease) -> Next:
+        """Return a claimed job that was not begun."""
+        self._leases.release(lease)
+        return self._give_back(lease)
+
+    def run_claimed(self, job_id: str, claimed: Claimed) -> Next:
+        """Bring a claimed job one step further."""
         match claimed:
             case NothingToDo(why="early", wait_ms=wait_ms):
                 early = timedelta(milliseconds=wait_ms)
@@ -99,9 +117,8 @@ class JobRunner:
             case SettledLease(lease=lease, outcome=packed):
                 assert self._results is not None
                 return self._store_elsewhere(lease, self._results.unpack(packed))
-        self._crash_points.reach(CrashPoint.AFTER_CLAIM)
-        self._leases.hold(claimed)
         try:
+            self._crash_points.reach(CrashPoint.AFTER_CLAIM)
             return self._attempt(claimed)
         finally:
             self._leases.release(claimed)

@@ -26,7 +26,8 @@ def jobs(scenario: Scenario) -> int:
         return best_by_rate([(0.0, most)], scenario.window_s, scenario.seconds) + SPARE_JOBS
     latency = scenario.api["latency_s"]
     least_s = latency[0] if isinstance(latency, tuple) else latency
-    return round(scenario.seconds / least_s * max(step["concurrency"] for step in steps)) + SPARE_JOBS
+    most = max(step["concurrency"] for step in steps)
+    return int(scenario.seconds / least_s * most) + SPARE_JOBS
 
 
 def live_through(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[float], None]) -> Run:

@@ -83,7 +83,7 @@ def window_share(times: Sequence[float], most: int, window_s: float) -> float:
 
 
 def in_use(calls: Sequence[Call], from_s: float, to_s: float) -> float:
-    """Calls in flight at the API, on average: by its own clock, so that calls of any length count alike."""
+    """How many calls were in flight at the API, on average: by its clock, so that calls of any length count alike."""
     used_s = sum(max(0.0, min(to_s, to_s if c.left_s is None else c.left_s) - max(from_s, c.came_s)) for c in calls)
     return used_s / (to_s - from_s)
 

@@ -42,7 +42,7 @@ def live(scenario: Scenario, folder: Path, kill_seed: int | None = None) -> Live
         workers = [_start(folder, settings) for _ in range(scenario.processes)]
         kills = Kills(workers, lambda: _start(folder, settings), kill_seed)
         # Not stopped in order, which would take the grace period: the whole state is thrown away.
-        stack.callback(lambda: [worker.kill() for worker in workers])
+        stack.callback(_end, workers)
         for worker in workers:
             worker.wait_ready()
         jobs = queue.enqueue_many(_bodies(api.jobs(scenario)))
@@ -56,6 +56,11 @@ def live(scenario: Scenario, folder: Path, kill_seed: int | None = None) -> Live
 
 def _start(folder: Path, settings: dict[str, Any]) -> WorkerProcess:
     return WorkerProcess.start(folder, wait=False, **settings)
+
+
+def _end(workers: Sequence[WorkerProcess]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def _bodies(count: int) -> list[dict[str, Any]]:

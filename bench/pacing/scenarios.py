@@ -121,3 +121,10 @@ TRUE_SCALE = Scenario(
     {"rate": 60, "rate_window_s": 60.0, "concurrency": 3, "concurrency_retry_after_s": 5.0, "latency_s": 1.0},
     {"early": 0},
 )  # fmt: skip
+
+PICTURE = Scenario(
+    "picture", "the run that is drawn", 150, "rate",
+    {**_rate(), **_in_flight(8), "latency_s": (0.1, 0.5)},
+    {"early": 0},
+    changes=(Change(45, _rate(RATE // 2)), Change(75, _rate(RATE)), Change(132, outage="503")),
+)  # fmt: skip

@@ -263,6 +263,7 @@ _STORED: tuple[type[JobError], ...] = (
     JobCancelled,
 )
 _BY_CODE: dict[str, type[JobError]] = {kind.code: kind for kind in _STORED}
+_BY_NAME: dict[str, type[JobError]] = {kind.__name__: kind for kind in _STORED}
 
 
 def error_for_status(status: int) -> type[JobError]:
@@ -279,3 +280,8 @@ def error_for_status(status: int) -> type[JobError]:
 def error_for_code(code: str) -> type[JobError]:
     """The class that a stored code stands for; JobError for one of a newer version."""
     return _BY_CODE.get(code, JobError)
+
+
+def error_named(name: str) -> type[JobError]:
+    """The class of this name, as result backends keep it; JobError for one of a newer version."""
+    return _BY_NAME.get(name, JobError)

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from mira_queue.contract.errors import JobCancelled, JobError, error_for_code
+from mira_queue.contract.errors import JobCancelled, JobError, error_for_code, error_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +113,11 @@ def outcome_of(result: Any) -> Outcome:
         known = {name: value for name, value in result.items() if name in Completion.__dataclass_fields__}
         return Completion(**known)
     raise TypeError(f"not an outcome of mira-queue: {type(result).__name__}")
+
+
+def outcome_of_record(record: bytes) -> Outcome:
+    """The outcome in what `celery_record` wrote."""
+    result = orjson.loads(record)["result"]
+    if "exc_type" in result:
+        return Failure.from_error(error_named(result["exc_type"])(*result["exc_message"]))
+    return outcome_of(result)

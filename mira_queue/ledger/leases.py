@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
@@ -13,33 +14,30 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
 from mira_queue.ledger.verbs import LedgerPart, in_ms, text
 
+Claimed = Lease | SettledLease | NothingToDo
+
 
 class LeaseVerbs(LedgerPart):
     """Verbs of workers."""
 
-    def claim(self, job_id: str, lease: timedelta) -> Lease | SettledLease | NothingToDo:
+    def claim(self, job_id: str, lease: timedelta) -> Claimed:
         """The right to run a job, for one caller at a time."""
-        answer = self._run(
+        return self.claim_many([job_id], lease)[0]
+
+    def claim_many(self, job_ids: Sequence[str], lease: timedelta) -> list[Claimed]:
+        """The same for several, in one round trip."""
+        queued = [names.queued_key(lane) for lane in Lane]
+        answers = self._run_many(
             "claim",
             [
-                names.job_key(job_id),
-                names.request_key(job_id),
-                names.LEASED,
-                names.WAITING,
-                *(names.queued_key(lane) for lane in Lane),
+                (
+                    [names.job_key(job_id), names.request_key(job_id), names.LEASED, names.WAITING, *queued],
+                    [job_id, in_ms(lease), uuid.uuid4().hex],
+                )
+                for job_id in job_ids
             ],
-            [job_id, in_ms(lease), uuid.uuid4().hex],
         )
-        match [text(answer[0]), *answer[1:]]:
-            case ["run", epoch, body, attempts, crashes, unanswered, key, group]:
-                return Lease(job_id, epoch, body, attempts, crashes, unanswered, text(key), text(group))
-            case ["store", epoch, outcome, key, group]:
-                return SettledLease(Lease(job_id, epoch, b"", key=text(key), group=text(group)), outcome)
-            case ["early", wait_ms]:
-                return NothingToDo("early", wait_ms)
-            case [("leased" | "final" | "missing") as why]:
-                return NothingToDo(why)
-        raise AssertionError(f"claim answered {answer!r}")
+        return [_claimed(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
     def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
         """Extend leases in one round trip; False for each that is lost."""
@@ -117,3 +115,16 @@ class LeaseVerbs(LedgerPart):
     def hand_back(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
         """Jobs that a message of this lane brought and that were not begun; returns those that need a new message."""
         return [text(job_id) for job_id in self._run("hand_back", [names.queued_key(lane)], job_ids)]
+
+
+def _claimed(job_id: str, answer: Any) -> Claimed:
+    match [text(answer[0]), *answer[1:]]:
+        case ["run", epoch, body, attempts, crashes, unanswered, key, group]:
+            return Lease(job_id, epoch, body, attempts, crashes, unanswered, text(key), text(group))
+        case ["store", epoch, outcome, key, group]:
+            return SettledLease(Lease(job_id, epoch, b"", key=text(key), group=text(group)), outcome)
+        case ["early", wait_ms]:
+            return NothingToDo("early", wait_ms)
+        case [("leased" | "final" | "missing") as why]:
+            return NothingToDo(why)
+    raise AssertionError(f"claim answered {answer!r}")

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
@@ -87,7 +88,7 @@ class BatchKeeper:
             count = take_out(self._files.errors, has_status(words))
             self._log.info("batch_retried", lines=count)
             self._write(replace(self._batch, paused=""))
-        elif self._batch.paused:
+        elif self._batch.paused and not self._is_late():
             self._ending.wait(LOOK_EVERY_S)
             return
         if self._wish:
@@ -112,14 +113,23 @@ class BatchKeeper:
             self._write(self._counted(plan.tally, ""))
             end = engine.run()
             if end is not End.COMPLETE:
-                engine.drain(self._queue.settings.grace, self._ending)
+                settings = self._queue.settings
+                engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._ending)
+            if end is End.EXPIRED:
+                engine.expire()
             self._write(self._counted(plan.tally, ""))
         finally:
             engine.close()
         if end is End.COMPLETE:
             self._finish(BatchStatus.COMPLETED)
+        elif end is End.EXPIRED:
+            self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT and engine.account_error is not None:
             self._pause(_words(engine.account_error))
+
+    def _is_late(self) -> bool:
+        deadline_s = self._batch.options.deadline_s
+        return bool(deadline_s) and time.time() >= deadline_s
 
     def _engine(self) -> Engine:
         options = EngineOptions(
@@ -128,6 +138,11 @@ class BatchKeeper:
             errors=self._files.errors,
             group=group_of(self._files.output),
             window=WINDOW,
+            on_account_error="fail" if self._batch.options.on_account_error == "fail" else "pause",
+            deadline=datetime.fromtimestamp(self._batch.options.deadline_s, UTC)
+            if self._batch.options.deadline_s
+            else None,
+            dedupe=self._batch.options.dedupe,
             careful=self._careful,
         )
         self._careful = False

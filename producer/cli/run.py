@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +14,11 @@ from rich.console import Console
 
 from mira_queue.contract.settings import load_settings
 from producer.cli import output
+from producer.run.budget import BudgetLimits
+from producer.run.deadline import parse_deadline
 from producer.run.options import OnAccountError
 from producer.run.paths import default_output
+from producer.run.prices import Prices, load_prices
 from producer.run.run import RunOptions
 from producer.run.run import run as run_file
 from producer.run.source import InputError
@@ -30,7 +35,7 @@ HELP_END = output.help_end(
         0: "every line is answered",
         1: "it ran to the end, and some lines are in the error file",
         2: "wrong usage, input or setting: nothing was sent",
-        3: "stopped by the account (401, 402, 403): mend it and run again",
+        3: "stopped by the account (401, 402, 403) or the budget: mend it, or raise it, and run again",
         130: "interrupted: run again",
     },
 )
@@ -54,6 +59,21 @@ def run(
         OnAccountError,
         typer.Option(help="On 401, 402 and 403: stop, and leave the lines for later; or note one error a line."),
     ] = "pause",
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
+    ] = None,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
+    ] = False,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many calls of these files.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many tokens, in and out.")
+    ] = None,
+    max_cost: Annotated[
+        str | None, typer.Option(metavar="AMOUNT", help="Stop at this cost, in the currency of the price table.")
+    ] = None,
     prices_path: Annotated[
         Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
     ] = None,
@@ -86,6 +106,8 @@ def run(
         simulate = True
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
+    prices = load_prices(prices_path)
+    cost = _cost(max_cost, prices)
     output_default, errors_default = default_output(input_path, simulate)
     options = RunOptions(
         input=input_path,
@@ -95,7 +117,10 @@ def run(
         simulate=simulate,
         simulator_options=_words(simulator_options),
         on_account_error=on_account_error,
-        prices=prices_path,
+        deadline=deadline_time(deadline),
+        dedupe=dedupe,
+        prices=prices,
+        budget=BudgetLimits(max_requests, max_tokens, cost) if max_requests or max_tokens or cost else None,
         report=report_path,
     )
     try:
@@ -107,6 +132,30 @@ def run(
     if as_json:
         output.json_data(asdict(result))
     raise typer.Exit(result.exit_code)
+
+
+def deadline_time(text: str | None) -> datetime | None:
+    """The time that --deadline says."""
+    try:
+        return None if text is None else parse_deadline(text, datetime.now(UTC))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--deadline") from None
+
+
+def _cost(text: str | None, prices: Prices) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        cost = Decimal(text)
+    except InvalidOperation:
+        cost = Decimal("NaN")
+    if not cost.is_finite() or cost <= 0:
+        raise typer.BadParameter(
+            f"expected an amount above 0, such as 10 or 0.50, got {text!r}", param_hint="--max-cost"
+        )
+    if not prices:
+        raise typer.BadParameter("needs a price table: --prices FILE, or prices.toml here", param_hint="--max-cost")
+    return cost
 
 
 def _words(text: str) -> tuple[str, ...]:

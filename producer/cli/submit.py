@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,10 @@ import typer
 from mira_queue.contract.batch import BatchOptions
 from producer.cli import output
 from producer.cli.outcome import Json
+from producer.cli.run import deadline_time
 from producer.cli.workers import alive_workers
 from producer.client import MiraQueue
+from producer.run.options import OnAccountError
 
 HELP_END = output.help_end(
     [
@@ -25,6 +28,15 @@ HELP_END = output.help_end(
 
 def submit(
     input_path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request a line; see run --help.")],
+    on_account_error: Annotated[
+        OnAccountError, typer.Option(help="On 401, 402 and 403: pause the batch; or note one error a line.")
+    ] = "pause",
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
+    ] = None,
+    dedupe: Annotated[
+        bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
+    ] = False,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
     ] = None,
@@ -38,8 +50,10 @@ def submit(
     names them.
     """
     notes = dict(_note(each) for each in metadata or [])
+    end = deadline_time(deadline)
+    options = BatchOptions(on_account_error, math.ceil(end.timestamp()) if end else 0, dedupe)
     with MiraQueue() as queue:
-        batch = queue.batches.submit(input_path, options=BatchOptions(), metadata=notes)
+        batch = queue.batches.submit(input_path, options=options, metadata=notes)
         if not alive_workers(queue.settings, queue.redis_url):
             output.error("no worker is running: start one with mira-queue worker; the batch waits for it")
     if as_json:

@@ -64,6 +64,7 @@ def _show(path: Path, found: Survey, seconds: float | None, prices: Prices) -> N
     models = ", ".join(f"{count:,} {model}" for model, count in found.models.most_common())
     rows = [
         ("requests", f"{plural(found.lines, 'line')}, all fit to send"),
+        *([("repeated", f"{plural(found.repeated, 'line')}; with --dedupe not sent again")] if found.repeated else []),
         ("size", f"{size(found.bytes)}; the largest is line {found.largest_line}, {size(found.largest_bytes)}"),
         ("models", models),
         ("tokens", f"about {found.prompt_tokens:,} in; at most {found.most_completion_tokens:,} out"),

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.outcome import Completion, Outcome
-from producer.run.output import output_line
+from producer.run.lines import OpenLine
+from producer.run.output import LineFile, output_line
 from producer.run.plan import Plan
 
-
-@dataclass(frozen=True, slots=True)
-class OpenLine:
-    """A line whose job is open: enough to write its answer and to forget the job."""
-
-    number: int
-    custom_id: str
-    key: str
-    size: int
-    model: str
+# Written and synced in one go: one answer may stand for a million lines.
+_MOST_BYTES = 8 * 1024 * 1024
 
 
 class Answers:
@@ -31,18 +23,41 @@ class Answers:
 
     def write(self, ended: Sequence[tuple[str, OpenLine, Outcome]]) -> None:
         """(job id, line, outcome) of each. A line that has been written is left out."""
-        answers: list[bytes] = []
-        failures: list[bytes] = []
+        answers, failures = _Buffer(self._plan.output), _Buffer(self._plan.errors)
         for job_id, line, outcome in ended:
+            buffer = answers if isinstance(outcome, Completion) else failures
             # Already marked: it was written, and the server fell silent before it could forget the job.
             if self._plan.index.mark_answered(line.number):
-                (answers if isinstance(outcome, Completion) else failures).append(
-                    output_line(job_id, line.custom_id, outcome)
-                )
+                buffer.add(output_line(job_id, line.custom_id, outcome))
                 self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
+            for number, custom_id in self._twins_of(line):
+                if self._plan.index.mark_answered(number):
+                    buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
+                    self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
-        if answers:
-            self._plan.output.append(answers)
-        if failures:
-            self._plan.errors.append(failures)
+        answers.flush()
+        failures.flush()
         self._crash_points.reach(CrashPoint.AFTER_LINES)
+
+    def _twins_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
+        return self._plan.twins.of(line.digest) if self._plan.twins and line.digest else iter(())
+
+
+class _Buffer:
+    """Lines on their way into a file."""
+
+    def __init__(self, file: LineFile) -> None:
+        self._file = file
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def add(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= _MOST_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            self._file.append(self._lines)
+        self._lines, self._size = [], 0

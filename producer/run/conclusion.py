@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mira_queue.contract.outcome import Failure
 from producer.run.options import End
 from producer.run.tally import Tally
 from producer.run.waiting import duration
+from producer.run.words import plural
 
 EXIT_ANSWERED = 0
 EXIT_SOME_FAILED = 1
-EXIT_ACCOUNT = 3
+EXIT_STOPPED = 3
 EXIT_INTERRUPTED = 130
 
 Say = Callable[[str], None]
@@ -39,14 +39,14 @@ class RunResult:
     reason: str
 
 
-def conclude(output: Path, errors: Path, tally: Tally, end: End, refusal: Failure | None, say: Say) -> RunResult:
-    """Say how a run ended; `refusal` is the account's, where that ended it."""
+def conclude(output: Path, errors: Path, tally: Tally, end: End, reason: str, say: Say) -> RunResult:
+    """Say how a run ended; `reason` is why it ended so, in words."""
     answered, failed = tally.before + tally.succeeded, tally.failed_before + tally.failed
     sent = tally.succeeded + tally.failed
     if sent:
         rate = f" in {duration(tally.elapsed_s)}, {tally.per_second:.1f} a second"
-        cost = f"; {tally.cost_text()}" if tally.prices else ""
-        say(f"this run: {sent:,} lines{rate}; {tally.tokens_text()}{cost}")
+        cost = f"; {tally.cost_text()}" if tally.cost_text() else ""
+        say(f"this run: {plural(sent, 'line')}{rate}; {tally.tokens_text()}{cost}")
     say(f"answered: {answered:,} of {tally.total:,} in {output}")
     if failed:
         new = f" (now: {tally.errors()})" if tally.failed else ""
@@ -54,11 +54,17 @@ def conclude(output: Path, errors: Path, tally: Tally, end: End, refusal: Failur
     if tally.unanswered_calls:
         say(f"calls whose answer was lost, and which may have been billed: {tally.unanswered_calls:,}")
     code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    reason = end.value
-    if end is End.ACCOUNT and refusal is not None:
-        code, reason = EXIT_ACCOUNT, str(refusal.to_error())
+    left = plural(tally.total - tally.done, "line")
+    if end is End.ACCOUNT:
+        code = EXIT_STOPPED
         say(f"stopped by the account: {reason}")
-        say("mend it and run the same command again: it goes on where it stopped")
+        say(f"{left} left: mend it and run the same command again: it goes on where it stopped")
+    elif end is End.BUDGET:
+        code = EXIT_STOPPED
+        say(f"stopped: {reason}")
+        say(f"{left} left: run the same command again with a larger budget, and it goes on where it stopped")
+    elif end is End.EXPIRED:
+        say(f"the deadline has passed: to run the rest later, move {errors} away and run again")
     elif end is End.INTERRUPTED:
         code = EXIT_INTERRUPTED
         say("interrupted: run the same command again, and it goes on where it stopped")

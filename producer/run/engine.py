@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import islice
 
 from mira_queue.contract.outcome import Failure
@@ -12,16 +12,20 @@ from mira_queue.ledger.pace import PaceView
 from mira_queue.ledger.records import new_job_id
 from producer.client import MiraQueue
 from producer.run.account import Account
-from producer.run.answers import Answers, OpenLine
-from producer.run.feed import Feed
+from producer.run.answers import Answers
+from producer.run.budget import Budget
+from producer.run.lines import OpenLine
 from producer.run.loop import Hooks, RunLoop
 from producer.run.options import End, EngineOptions
 from producer.run.plan import Plan
+from producer.run.spending import Spending
 from producer.run.tally import Tally
 from producer.run.unanswered import unanswered_lines
 from producer.run.waiting import Reason, Watch
 from producer.run.window import Window
 
+# As the batch API calls it.
+EXPIRED_CODE = "batch_expired"
 # Lines that were never run, written and synced in one go.
 NEVER_RUN_AT_ONCE = 1000
 
@@ -58,6 +62,7 @@ class Engine:
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
         self._account = Account(options.on_account_error, queue.settings.model)
+        self._spending: Spending | None = None
         self._plan: Plan | None = None
         self._window: Window | None = None
         self._loop: RunLoop | None = None
@@ -65,16 +70,19 @@ class Engine:
     def plan(self, made: Plan | None = None) -> Plan:
         """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
         self._plan = made or Plan.make(self._options, self._queue.check)
-        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        feed = Feed(lines, self._account)
-        self._window = Window(self._queue, self._options, self._plan, feed, self._account)
-        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted)
+        if self._options.budget:
+            budget = Budget(self._options.budget, self._plan.used_before)
+            self._spending = Spending(budget, self._options.prices)
+        self._window = Window(self._queue, self._options, self._plan, self._account, self._spending)
+        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted, self._options.deadline)
         return self._plan
 
     def run(self) -> End:
         """Until the run has ended, one way or another. Raises InputError when a file cannot be used any more."""
         assert self._loop is not None, "plan first"
-        return self._loop.run()
+        assert self._plan is not None, "plan first"
+        end = self._loop.run()
+        return end if self._plan.left else End.COMPLETE
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """After an end that is not COMPLETE: withdraw what has not begun, and write what ends.
@@ -84,17 +92,22 @@ class Engine:
         assert self._loop is not None, "plan first"
         self._loop.drain(patience, hurry)
 
+    def expire(self) -> None:
+        """After EXPIRED and `drain`: lines that have not ended get an error that says so."""
+        assert self._options.deadline is not None, "there is no deadline"
+        deadline = self._options.deadline.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        self.give_up(EXPIRED_CODE, f"not run: the deadline, {deadline}, had passed")
+
     def give_up(self, code: str, message: str) -> None:
         """Every line that has neither answer nor error gets this error; they were never run. After `drain`."""
         assert self._plan is not None, "plan first"
+        assert self._window is not None, "plan first"
+        self._window.abandon()
         answers = Answers(self._plan, self._queue.crash_points)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
         while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
             answers.write(
-                [
-                    (new_job_id(), OpenLine(line.number, line.custom_id, "", 0, ""), Failure(code, message))
-                    for line in chunk
-                ]
+                [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
             )
 
     @property
@@ -106,6 +119,14 @@ class Engine:
     def account_error(self) -> Failure | None:
         """What the account refused with, after ACCOUNT."""
         return self._account.error
+
+    def why(self, end: End) -> str:
+        """The reason of this end, for people."""
+        if end is End.ACCOUNT and self._account.error:
+            return str(self._account.error.to_error())
+        if end is End.BUDGET and self._spending:
+            return self._spending.words()
+        return end.value
 
     def close(self) -> None:
         """Let the files go; the ledger keeps nothing of a run that has no open job."""

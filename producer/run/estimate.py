@@ -10,9 +10,9 @@ BYTES_A_TOKEN = 4
 DEFAULT_MAX_TOKENS = 4096
 
 
-def prompt_tokens(line: InputLine) -> int:
-    """A guess, right to about a half."""
-    return -(-len(line.request.body) // BYTES_A_TOKEN)
+def tokens_of_bytes(size: int) -> int:
+    """A guess, right to about a half, of a prompt or an answer of so many bytes."""
+    return -(-size // BYTES_A_TOKEN)
 
 
 def most_completion_tokens(line: InputLine) -> int:

@@ -7,19 +7,15 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-# What the database holds in memory; beyond it, the system's cache of files serves it as well.
-_CACHE_KIB = 2048
+from producer.run.database import temporary_database
 
 
 class LineIndex:
-    """Line numbers by custom_id, in a temporary database that SQLite removes by itself, even after a SIGKILL."""
+    """Line numbers by custom_id, in a temporary database."""
 
     def __init__(self) -> None:
-        # An empty name is SQLite's temporary database: in memory while small, spilled to disk beyond its cache.
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._database = temporary_database()
         self._database.execute("CREATE TABLE line (custom_id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID")
-        self._database.execute("BEGIN")
         self._answered = Bits()
         self.total = 0
         self.answered = 0

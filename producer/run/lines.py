@@ -11,8 +11,7 @@ import orjson
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
-from producer.run.source import InputError as InputError
-from producer.run.source import opened
+from producer.run.source import InputError, opened
 
 BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
@@ -33,6 +32,18 @@ class InputLine:
     request: ChatRequest
     model: str | None
     max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLine:
+    """A line whose job is open: enough to write its answer and to forget the job."""
+
+    number: int
+    custom_id: str
+    key: str = ""
+    size: int = 0
+    model: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

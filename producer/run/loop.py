@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from mira_queue.contract.errors import QueueUnavailable
 from producer.run.account import Account
@@ -33,17 +33,25 @@ class Hooks:
 class RunLoop:
     """`interrupted` is set by whoever wants the run to stop."""
 
-    def __init__(self, window: Window, account: Account, hooks: Hooks, interrupted: threading.Event) -> None:
+    def __init__(
+        self,
+        window: Window,
+        account: Account,
+        hooks: Hooks,
+        interrupted: threading.Event,
+        deadline: datetime | None = None,
+    ) -> None:
         self._window = window
         self._account = account
         self._hooks = hooks
         self._interrupted = interrupted
+        self._deadline = deadline
         self._held: list[str] = []
         self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def run(self) -> End:
-        """Until every line has ended, the account refuses, or somebody interrupts."""
-        while not (self._is_done() or self._account.stop or self._interrupted.is_set()):
+        """Until every line has ended, or there is a reason to end before."""
+        while (end := self._end()) is None:
             self._hooks.tend()
             try:
                 if not self._window.is_fed and self._window.has_room():
@@ -57,14 +65,22 @@ class RunLoop:
                 # The server may be on its way back; what is accepted is kept, and what is not will be handed in again.
                 self._hooks.say(f"waiting for the queue's server: {error}")
                 self._interrupted.wait(1.0)
+        return end
+
+    def _end(self) -> End | None:
+        """Why the loop ends now; None: it goes on."""
         if self._account.stop:
             return End.ACCOUNT
-        if self._interrupted.is_set() and not self._is_done():
+        if self._window.is_fed and not self._window.open:
+            return End.ACCOUNT if self._account.held else End.COMPLETE
+        if self._interrupted.is_set():
             return End.INTERRUPTED
-        return End.ACCOUNT if self._account.held else End.COMPLETE
+        if self._is_late():
+            return End.EXPIRED
+        return End.BUDGET if self._window.is_out_of_budget else None
 
-    def _is_done(self) -> bool:
-        return self._window.is_fed and not self._window.open
+    def _is_late(self) -> bool:
+        return self._deadline is not None and datetime.now(UTC) >= self._deadline
 
     def _hold(self) -> None:
         """Lines of a model that the plan lacks are taken back, before each of them is refused as well."""

@@ -11,12 +11,16 @@ import orjson
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
+from producer.run.budget import Use
 from producer.run.index import LineIndex
 from producer.run.lines import Complaint, InputLine, parse_line, raw_lines
 from producer.run.options import EngineOptions
 from producer.run.output import LineFile
+from producer.run.prices import Prices
 from producer.run.source import InputError
+from producer.run.spending import used_before
 from producer.run.tally import Tally
+from producer.run.twins import Twins
 from producer.run.words import plural
 
 # Enough to see the pattern; a wrong file must not scroll the screen away.
@@ -28,26 +32,38 @@ Check = Callable[[Mapping[str, Any]], ChatRequest]
 class Plan:
     """The lines of a run, those of them that are answered, and its files, which are locked until `close`."""
 
-    def __init__(self, index: LineIndex, output: LineFile, errors: LineFile, tally: Tally, closing: ExitStack) -> None:
-        self.index = index
-        self.output = output
-        self.errors = errors
-        self.tally = tally
+    def __init__(self, options: EngineOptions, check: Check, closing: ExitStack) -> None:
+        """Raises InputError. What is opened is closed by `closing`, whatever happens."""
         self._closing = closing
+        self.index = closing.enter_context(LineIndex())
+        #: With `dedupe`: which lines ask the same.
+        self.twins = closing.enter_context(Twins()) if options.dedupe else None
+        read_input(options.input, _with_price(options, check), self.index, self.twins)
+        self.output = LineFile(options.output)
+        closing.callback(self.output.close)
+        self.errors = LineFile(options.errors)
+        closing.callback(self.errors.close)
+        #: By earlier runs, as far as their lines say; nothing without a budget.
+        self.used_before = Use()
+        note = self._note_use(options.prices) if options.budget else None
+        before = read_answers(self.output, self.index, options.input, note)
+        failed_before = read_answers(self.errors, self.index, options.input, note)
+        self.tally = Tally(self.index.total, before, failed_before, options.prices)
 
     @classmethod
     def make(cls, options: EngineOptions, check: Check) -> Self:
         """Read the input, and what earlier runs have written. Raises InputError."""
         with ExitStack() as stack:
-            index = stack.enter_context(LineIndex())
-            read_input(options.input, check, index)
-            output = LineFile(options.output)
-            stack.callback(output.close)
-            errors = LineFile(options.errors)
-            stack.callback(errors.close)
-            before = read_answers(output, index, options.input)
-            failed_before = read_answers(errors, index, options.input)
-            return cls(index, output, errors, Tally(index.total, before, failed_before), stack.pop_all())
+            plan = cls(options, check, stack)
+            # Nothing was wrong: from now on `close` closes what is open.
+            plan._closing = stack.pop_all()
+            return plan
+
+    def _note_use(self, prices: Prices) -> Callable[[Mapping[str, Any]], None]:
+        def note(entry: Mapping[str, Any]) -> None:
+            self.used_before += used_before(entry, prices)
+
+        return note
 
     @property
     def left(self) -> int:
@@ -74,7 +90,7 @@ def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
             yield line
 
 
-def read_input(path: Path, check: Check, index: LineIndex) -> None:
+def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None = None) -> None:
     """Put every line of the input into the index. Raises InputError, a line for each thing wrong."""
     complaints: list[str] = []
     wrong = 0
@@ -83,6 +99,8 @@ def read_input(path: Path, check: Check, index: LineIndex) -> None:
             wrong += 1
             if len(complaints) < MOST_COMPLAINTS:
                 complaints.append(str(line))
+        elif twins is not None:
+            twins.add(line.request.digest, line.number, line.custom_id)
     if wrong > len(complaints):
         complaints.append(f"... and {wrong - len(complaints):,} more")
     if complaints:
@@ -95,12 +113,18 @@ def wrong_lines(wrong: int, total: int) -> str:
     return f"{wrong:,} of {plural(total, 'line')} {'is' if wrong == 1 else 'are'} wrong"
 
 
-def read_answers(file: LineFile, index: LineIndex, input_path: Path) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError."""
+def read_answers(
+    file: LineFile, index: LineIndex, input_path: Path, note: Callable[[Mapping[str, Any]], None] | None = None
+) -> int:
+    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError.
+
+    `note` is told each of them.
+    """
     count = 0
     for number, content in file:
         try:
-            custom_id = orjson.loads(content)["custom_id"]
+            entry = orjson.loads(content)
+            custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise InputError(
                 f"{file.path}, line {number}: no line of an earlier run: name another output, or move this one away"
@@ -114,4 +138,21 @@ def read_answers(file: LineFile, index: LineIndex, input_path: Path) -> int:
         if not index.mark_answered(line):
             raise InputError(f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is answered twice")
         count += 1
+        if note is not None:
+            note(entry)
     return count
+
+
+def _with_price(options: EngineOptions, check: Check) -> Check:
+    """Where the cost is limited, a request whose model has no price is a wrong one: it could cost anything."""
+    if options.budget is None or options.budget.max_cost is None:
+        return check
+
+    def check_price(fields: Mapping[str, Any]) -> ChatRequest:
+        request = check(fields)
+        model = fields.get("model") or orjson.loads(request.body)["model"]
+        if options.prices.cost(model, 0, 0) is None:
+            raise InvalidRequest("model", f"{model!r} has no price in the table, which --max-cost needs")
+        return request
+
+    return check_price

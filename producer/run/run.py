@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -12,11 +13,11 @@ from rich.console import Console
 
 from mira_queue.contract.limits import limits_named
 from mira_queue.contract.names import account_name
-from mira_queue.contract.outcome import Failure
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from producer.client import MiraQueue
 from producer.processes import start_simulator, stop
+from producer.run.budget import BudgetLimits
 from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
 from producer.run.fleet import Fleet
@@ -24,16 +25,16 @@ from producer.run.interrupts import interrupts
 from producer.run.options import End, EngineOptions, OnAccountError
 from producer.run.paths import check_paths, group_of
 from producer.run.plan import Check, Plan
-from producer.run.prices import load_prices
+from producer.run.prices import Prices
 from producer.run.progress import make_display
 from producer.run.record import Recorder
 from producer.run.report import About, check_report, write_report
 from producer.run.source import InputError
 from producer.run.tally import Tally
 
-# Open jobs for each call that can be under way: enough that no worker waits for the next line.
+# Open jobs for each call that can be under way: enough that no worker waits for the next line, whole groups of them.
 WINDOW_PER_SLOT = 8
-SMALLEST_WINDOW = 200
+SMALLEST_WINDOW = 2000
 # Beyond the workers' own grace period, before they are killed.
 STOP_MARGIN = timedelta(seconds=5)
 SIMULATED_KEY = "sk-mira-" + "0" * 40
@@ -50,7 +51,10 @@ class RunOptions:
     simulate: bool = False
     simulator_options: tuple[str, ...] = ()
     on_account_error: OnAccountError = "pause"
-    prices: Path | None = None
+    deadline: datetime | None = None
+    dedupe: bool = False
+    prices: Prices = field(default_factory=Prices)
+    budget: BudgetLimits | None = None
     report: Path | None = None
 
 
@@ -60,7 +64,6 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
     if not options.simulate and settings.api_key is None and options.workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
 
-    prices = load_prices(options.prices)
     if options.report is not None:
         check_report(options.report, (options.input, options.output, options.errors))
 
@@ -71,21 +74,21 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         # Before anything is started: what is wrong with a run is most often its files.
         plan = Plan.make(_engine_options(options, settings), _check_of(settings))
         stack.callback(plan.close)
-        plan.tally.prices = prices
-        end, refusal = End.COMPLETE, None
+        end, reason = End.COMPLETE, End.COMPLETE.value
+        _check_deadline(options, plan)
         if plan.left:
             settings = _with_simulator(options, settings, stack)
             _announce(options, settings, plan.tally, say)
             if options.report is not None:
                 plan.tally.recorder = Recorder()
             began = datetime.now().astimezone()
-            end, refusal = _send(options, settings, console, plan)
-            result = conclude(options.output, options.errors, plan.tally, end, refusal, say)
-            _report(options, settings, plan.tally, began, "" if end is End.COMPLETE else result.reason, say)
+            end, reason = _send(options, settings, console, plan)
+            result = conclude(options.output, options.errors, plan.tally, end, reason, say)
+            _report(options, settings, plan.tally, began, "" if end is End.COMPLETE else reason, say)
             return result
-        # A report of an earlier run is worth more than one of nothing.
+        # Nor is a report: one of an earlier run is worth more than one of nothing.
         _say_nothing_is_left(options, plan.tally, say)
-        return conclude(options.output, options.errors, plan.tally, end, refusal, say)
+        return conclude(options.output, options.errors, plan.tally, end, reason, say)
 
 
 def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
@@ -97,7 +100,17 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         group=group_of(options.output),
         window=max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT),
         on_account_error=options.on_account_error,
+        deadline=options.deadline,
+        dedupe=options.dedupe,
+        prices=options.prices,
+        budget=options.budget,
     )
+
+
+def _check_deadline(options: RunOptions, plan: Plan) -> None:
+    """A deadline that has passed is for a run that goes on; a new one would not answer a single line."""
+    if options.deadline and options.deadline <= datetime.now(UTC) and plan.left == plan.tally.total:
+        raise InputError(f"--deadline: {options.deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
 
 
 def _check_of(settings: Settings) -> Check:
@@ -105,8 +118,8 @@ def _check_of(settings: Settings) -> Check:
     return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
 
 
-def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, Failure | None]:
-    """Run the engine with workers, a display and an ear for Ctrl-C."""
+def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, str]:
+    """Run the engine with workers, a display and an ear for Ctrl-C: how it ended, and why."""
     display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
@@ -126,15 +139,30 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
         stack.callback(engine.close)
         engine.plan(plan)
         with display:
-            end = engine.run()
-            if end is End.INTERRUPTED:
-                display.say(
-                    "stopping: calls in flight may end, the rest is left for the next run (again: stop at once)"
-                )
-            if end is not End.COMPLETE:
-                engine.drain(settings.grace, hurry)
-                fleet.hurry = engine.open > 0
-        return end, engine.account_error
+            end = _bring_to_an_end(engine, plan, settings, hurry, display.say)
+            # Those calls are nobody's any more: the workers need not wait for them.
+            fleet.hurry = engine.open > 0
+            if end is End.EXPIRED:
+                engine.expire()
+        return end, engine.why(end)
+
+
+def _bring_to_an_end(engine: Engine, plan: Plan, settings: Settings, hurry: threading.Event, say: Say) -> End:
+    """Run, and when that ends early, let calls in flight end."""
+    end = engine.run()
+    if end is End.COMPLETE:
+        return end
+    patience = settings.grace
+    if end is End.INTERRUPTED:
+        say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
+    elif end is End.EXPIRED:
+        # A call that was made in time may take its time.
+        patience = settings.request_timeout
+        say("the deadline has passed: calls in flight may end, the other lines are not run")
+    engine.drain(patience, hurry)
+    if hurry.is_set() and engine.open:
+        return End.INTERRUPTED
+    return end if plan.left else End.COMPLETE
 
 
 def _start_fleet(options: RunOptions, settings: Settings, queue: MiraQueue, say: Say, stack: ExitStack) -> Fleet:

@@ -14,6 +14,7 @@ from producer.run.lines import Complaint, InputLine
 from producer.run.plan import Check, checked_lines
 from producer.run.prices import Prices
 from producer.run.source import InputError
+from producer.run.twins import Twins
 
 # A script may want them all, and a file of a million wrong lines must not fill the memory.
 MOST_COMPLAINTS = 1000
@@ -30,6 +31,7 @@ class Survey:
     """
 
     lines: int = 0
+    repeated: int = 0  # of these, the ones that ask what another has asked
     wrong: int = 0
     bytes: int = 0
     largest_bytes: int = 0
@@ -46,7 +48,7 @@ class Survey:
         self.bytes += size
         if size > self.largest_bytes:
             self.largest_bytes, self.largest_line = size, line.number
-        prompt, completion = estimate.prompt_tokens(line), estimate.most_completion_tokens(line)
+        prompt, completion = estimate.tokens_of_bytes(size), estimate.most_completion_tokens(line)
         self.prompt_tokens += prompt
         self.most_completion_tokens += completion
         self.models[model if model in self.models or len(self.models) < MOST_MODELS else OTHER_MODELS] += 1
@@ -62,12 +64,13 @@ class Survey:
 def survey(path: Path, check: Check, default_model: str, prices: Prices) -> Survey:
     """Read the whole file. Raises InputError where it is none of requests, or holds none."""
     found = Survey()
-    with LineIndex() as index:
+    with LineIndex() as index, Twins() as twins:
         for line in checked_lines(path, check, index):
             if isinstance(line, Complaint):
                 found.complain(line)
             else:
                 found.add(line, line.model or default_model, prices)
+                found.repeated += not twins.is_first(line.request.digest, line.number)
     if not found.lines + found.wrong:
         raise InputError(f"{path}: holds no requests")
     return found
@@ -78,6 +81,7 @@ def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str,
     return {
         "valid": not found.wrong,
         "lines": found.lines,
+        "repeated": found.repeated,
         "wrong": found.wrong,
         "bytes": found.bytes,
         "largest": {"line": found.largest_line, "bytes": found.largest_bytes},

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from mira_queue.contract.errors import JobCancelled, QueueUnavailable
+from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import NewJob, new_job_id
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
-from producer.run.answers import Answers, OpenLine
+from producer.run.answers import Answers
 from producer.run.feed import Feed
-from producer.run.lines import InputLine
+from producer.run.lines import InputLine, OpenLine
 from producer.run.options import EngineOptions
 from producer.run.plan import Plan
+from producer.run.spending import Spending
+from producer.run.unanswered import unanswered_lines
 
 # Lines accepted in one round trip.
 CHUNK = 100
@@ -27,12 +29,22 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 class Window:
     """Open jobs of one run."""
 
-    def __init__(self, queue: MiraQueue, options: EngineOptions, plan: Plan, feed: Feed, account: Account) -> None:
+    def __init__(
+        self,
+        queue: MiraQueue,
+        options: EngineOptions,
+        plan: Plan,
+        account: Account,
+        spending: Spending | None,
+    ) -> None:
         self._queue = queue
         self._size = options.window
         self._index = plan.index
         self._answers = Answers(plan, queue.crash_points)
-        self._feed = feed
+        lines = unanswered_lines(options.input, queue.check, plan.index)
+        self._feed = Feed(lines, account, plan.twins, spending)
+        self._spending = spending
+        self._shares_jobs = options.dedupe
         self._account = account
         self.group = options.group
         self.open: dict[str, OpenLine] = {}
@@ -60,13 +72,20 @@ class Window:
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             if handle.id not in self.open:
                 size, model = len(line.request.body), self._account.model_of(line)
-                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model)
+                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model, line.request.digest)
                 self._bytes += size
             if handle.id != new.id:
                 known[handle.id] = line
         # Should the server fall silent in between, they are looked at again.
         self._pending = list(known.values())
         self._pending = self._take_over(known)
+
+    @property
+    def is_out_of_budget(self) -> bool:
+        """Nothing is left of it, or what is left is too little for the next line."""
+        if self._spending is None:
+            return False
+        return self._spending.is_spent or (self._feed.is_blocked and not self.open and not self._pending)
 
     @property
     def is_fed(self) -> bool:
@@ -98,7 +117,18 @@ class Window:
         """Drop what has not begun; what runs ends by itself. A later run hands these lines in again."""
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
         gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
-        self._let_go([entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone])
+        withdrawn = [entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone]
+        for _, line in withdrawn:
+            if self._spending is not None:
+                self._spending.take_back(line)
+        self._let_go(withdrawn)
+
+    def abandon(self) -> None:
+        """Cancel and forget whatever is open: nobody waits for it any more."""
+        for job_id in self.open:
+            with suppress(JobNotFound):
+                self._queue.ledger.cancel(job_id)
+        self._drop(list(self.open.items()))
 
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
@@ -109,7 +139,8 @@ class Window:
 
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
-        return f"run:{self.group}:{line.request.digest}:{line.custom_id}"
+        # Twins share a job: one that got its answer from a run that was killed before it wrote the others' has theirs.
+        return f"run:{self.group}:{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
         """Jobs of an earlier run: those that have ended are written, those that were never sent are sent.
@@ -136,6 +167,8 @@ class Window:
         outcomes = self._queue.outcomes(job_ids)
         for job_id, outcome in zip(job_ids, outcomes, strict=True):
             line = self.open[job_id]
+            if self._spending is not None:
+                self._spending.settle(line, outcome)
             if not self._account.note(line.model, outcome):
                 self._unproved = False
                 ended.append((job_id, line, outcome))

@@ -23,6 +23,7 @@ from mira_queue.contract.outcome import (
     celery_result,
     celery_state,
     outcome_of,
+    outcome_of_record,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -94,3 +95,8 @@ def test_a_field_of_a_newer_version_is_passed_over() -> None:
 def test_the_result_of_somebody_elses_task_is_no_outcome(foreign: Any) -> None:
     with pytest.raises(TypeError):
         outcome_of(foreign)
+
+
+@given(completions | failures)
+def test_we_read_our_record_as_the_same_outcome(outcome: Outcome) -> None:
+    assert outcome_of_record(celery_record("some-id", outcome, NOW)) == outcome

@@ -1,0 +1,54 @@
+"""One run of a peer: its program beside a simulator of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.pacing import api
+from bench.pacing.figures import Run
+from bench.pacing.scenarios import Scenario
+from tests.queue_process import API_KEY, environment
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """`module` is run with URL, key, and calls at a time. `needs`: a package that may not be there."""
+
+    title: str
+    module: str
+    needs: str
+    is_told: bool
+
+    @property
+    def is_here(self) -> bool:
+        return importlib.util.find_spec(self.needs) is not None
+
+    def calls_at_a_time(self, scenario: Scenario) -> int:
+        assert scenario.peers_concurrency is not None
+        return scenario.peers_concurrency if self.is_told else scenario.slots
+
+
+PEERS = (
+    Peer("documented retry loop", "bench.pacing.peers.documented_loop", "requests", is_told=False),
+    Peer("async-batch-llm, told", "bench.pacing.peers.async_batch", "async_batch_llm", is_told=True),
+)
+
+
+def live(scenario: Scenario, peer: Peer, folder: Path) -> Run:
+    with api.start(scenario) as simulator, (folder / "peer.log").open("wb") as log:
+        arguments = [simulator.url, API_KEY, str(peer.calls_at_a_time(scenario))]
+        process = subprocess.Popen(
+            [sys.executable, "-m", peer.module, *arguments],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(),
+        )  # fmt: skip
+        try:
+            return api.live_through(scenario, simulator, lambda _: None)
+        finally:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None
+            process.stdin.close()

@@ -1,0 +1,149 @@
+"""`mira-queue limits`: what is known of the accounts, in the words of a person and of a script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.ledger.connection import connect
+from mira_queue.ledger.ledger import Ledger
+from producer.cli.output import local_time
+from tests.cli_process import Cli
+from tests.ledger_steps import LIFE, LONG, running
+
+BASE = "https://api.example/v1"
+SINCE_MS = 1_700_000_000_000
+RATE = Limit(60, 6_500, SINCE_MS, sure=4)
+FLIGHTS = Limit(3, 5_000, SINCE_MS, sure=2, step=1)
+KNOWN = Belief(rate=RATE, in_flight=FLIGHTS, start=8, proven=3, margin_ms=65, others=(3_600_000,))
+HEADING = ["account", "base", "calls", "in_flight", "gate", "flying", "waiting"]
+
+
+@pytest.fixture
+def ledger(redis_url: str) -> Iterator[Ledger]:
+    with connect(redis_url) as client:
+        yield Ledger(client, result_ttl=LIFE)
+
+
+@pytest.fixture
+def cli(redis_url: str, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, redis_url=redis_url, api_base=BASE)
+
+
+def ask(ledger: Ledger, account: str, process: str) -> str:
+    """A process asks for a call of one more job, where one may be in flight."""
+    _, (permit,) = ledger.begin(
+        account,
+        process,
+        [(running(ledger), 0)],
+        told=Told(in_flight=1),
+        call_lease=LONG,
+        probe_lease=LONG,
+        ask_again=LONG,
+    )
+    return permit.verdict
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    heading, *lines = (line.split("\t") for line in text.splitlines())
+    assert heading == HEADING
+    return [dict(zip(heading, line, strict=True)) for line in lines]
+
+
+def test_before_the_first_call_there_is_nothing_to_show(cli: Cli) -> None:
+    shown, as_json, forgotten = cli("limits"), cli("limits", "--json"), cli("limits", "--forget")
+
+    assert (shown.code, shown.out, shown.err) == (0, "", "no account was used yet\n")
+    assert (as_json.code, as_json.json, as_json.err) == (0, [], "")
+    assert (forgotten.code, forgotten.out, forgotten.err) == (0, "", "forgotten: the limits of 0 accounts\n")
+
+
+def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger) -> None:
+    ledger.name_account("first", BASE)
+    ledger.believe("first", 0, KNOWN)
+    ledger.name_account("second", "https://other.example/v1")
+    assert [ask(ledger, "second", name) for name in ("one", "two")] == ["go", "wait"]
+
+    shown = cli("limits")
+
+    since = local_time(SINCE_MS)
+    assert (shown.code, shown.err) == (0, "")
+    assert rows(shown.out) == [
+        {
+            "account": "first",
+            "base": BASE,
+            "calls": f"60 in 6.5 s (met 4x, since {since})",
+            "in_flight": f"3 (met 2x, since {since}, trying 4)",
+            "gate": "open",
+            "flying": "0",
+            "waiting": "0",
+        },
+        {
+            "account": "second",
+            "base": "https://other.example/v1",
+            "calls": "?",
+            "in_flight": "up to 2",
+            "gate": "open",
+            "flying": "1",
+            "waiting": "1",
+        },
+    ]
+
+
+def test_a_closed_gate_says_why_and_until_when_and_a_probe_that_it_is_one(cli: Cli, ledger: Ledger) -> None:
+    ledger.close_gate("limited", LONG)
+    ledger.close_gate("out of order", LONG, "faults")
+    ledger.close_gate("probing", timedelta(0))
+
+    gates = {row["account"]: row["gate"] for row in rows(cli("limits").out)}
+
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+    assert re.fullmatch(f"limit, until {time}", gates["limited"])
+    assert re.fullmatch(f"faults, until {time}", gates["out of order"])
+    assert gates["probing"] == "limit, a probe is next or out"
+
+
+def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
+    ledger.name_account("first", BASE)
+    ledger.believe("first", 0, KNOWN)
+    ledger.close_gate("first", LONG)
+    assert ask(ledger, "first", "one") == "wait"
+
+    shown = cli("limits", "--json")
+    (account,) = shown.json
+
+    assert (shown.code, shown.err) == (0, "")
+    assert 0 < account.pop("closed_ms") <= LONG / timedelta(milliseconds=1)
+    assert account == {
+        "account": "first",
+        "base": BASE,
+        **asdict(KNOWN),
+        "others": [3_600_000],
+        "gate": "limit",
+        "flying": 0,
+        "waiting": 1,
+    }
+
+
+def test_what_is_forgotten_is_learned_anew_and_a_closed_gate_stays_closed(cli: Cli, ledger: Ledger) -> None:
+    version = ledger.believe("first", 0, KNOWN)
+    ledger.believe("second", 0, KNOWN)
+    ledger.close_gate("first", LONG)
+
+    forgotten = cli("limits", "--forget")
+
+    assert (forgotten.code, forgotten.out, forgotten.err) == (0, "", "forgotten: the limits of 2 accounts\n")
+    assert ledger.belief("first") == (version + 1, Belief())
+    first, second = rows(cli("limits").out)
+    assert (first["calls"], first["in_flight"], second["calls"]) == ("?", "up to 2", "?")
+    assert first["gate"].startswith("limit, until ")
+
+
+def test_wrong_usage_is_two(cli: Cli) -> None:
+    assert cli("limits", "everything").code == 2
