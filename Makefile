@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-docker check format bench chaos clean
+.PHONY: help install run test test-docker check format bench bench-pacing chaos clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,10 @@ format: $(STAMP) ## Put the code into the house's format
 
 bench: $(STAMP) ## Print the measurements that the documents quote
 	@$(BIN)/python -m bench
+
+bench-pacing: $(STAMP) ## Print how near the account's limit we get, beside the documented loop
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(BIN)/python -m bench.pacing
 
 chaos: $(STAMP) ## Kill everything at random for a while, then add up
 	@$(BIN)/python -m tests.chaos

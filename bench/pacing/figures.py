@@ -134,7 +134,7 @@ def _changes(run: Run) -> list[tuple[float, Change]]:
 def _full_window(times: Sequence[float], enough: int, window_s: float) -> float:
     """When for the first time so many calls were in one window."""
     for last in range(enough - 1, len(times)):
-        if times[last] - times[last - enough + 1] <= window_s:
+        if times[last] - times[last - enough + 1] < window_s:
             return times[last]
     return NEVER
 

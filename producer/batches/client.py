@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.errors import MiraQueueError
+from producer.batches.lock import KeeperLock
 from producer.batches.results import copy_lines
 from producer.batches.spool import Spool
 from producer.batches.starting import ensure_keeper
@@ -60,16 +61,21 @@ class Batches:
         except BaseException:
             self.spool.remove(batch_id)
             raise
-        ensure_keeper(self._queue.settings)
+        self._tend(batch)
         return batch
 
     def get(self, batch_id: str) -> Batch:
         """Raises BatchNotFound."""
-        return self._queue.ledger.batch(batch_id)
+        batch = self._queue.ledger.batch(batch_id)
+        self._tend(batch)
+        return batch
 
     def all(self) -> list[Batch]:
         """The newest first."""
-        return self._queue.ledger.batches()
+        batches = self._queue.ledger.batches()
+        for batch in batches:
+            self._tend(batch)
+        return batches
 
     def pause(self, batch_id: str) -> None:
         """Send no more of it; calls in flight end. Raises BatchNotFound, BatchRefused."""
@@ -77,8 +83,9 @@ class Batches:
 
     def resume(self, batch_id: str) -> None:
         """Go on: with one line, and the rest when the account does not refuse that. Raises as `pause`."""
-        if not self.get(batch_id).paused:
-            raise BatchRefused(f"batch {batch_id} is not paused")
+        batch = self.get(batch_id)
+        if not batch.status.is_final and not batch.paused:
+            raise BatchRefused(f"batch {batch_id} is not paused: it goes on")
         self._wish(batch_id, RESUME)
 
     def cancel(self, batch_id: str) -> None:
@@ -97,8 +104,9 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: its files are at {batch.place}: ask there")
         self._queue.ledger.wish(batch_id, " ".join([RETRY, *statuses]))
         if batch.status.is_final:
-            self._queue.ledger.write_batch(batch.moved(BatchStatus.IN_PROGRESS, int(time.time())))
-        ensure_keeper(self._queue.settings)
+            batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
+            self._queue.ledger.write_batch(batch)
+        self._tend(batch)
 
     def results(self, batch_id: str, output: Path, errors: Path | None = None) -> tuple[int, int]:
         """Copy what it has by now, complete lines; returns how many answers and errors that are.
@@ -116,5 +124,10 @@ class Batches:
         if batch.status.is_final:
             raise BatchRefused(f"batch {batch_id} has ended: {batch.status}")
         self._queue.ledger.wish(batch_id, wish)
-        if self.spool.holds(batch_id):
+
+    def _tend(self, batch: Batch) -> None:
+        """A batch that is open, whose files are here, and that nobody keeps: its keeper was killed, or the machine."""
+        if batch.status.is_final or not self.spool.holds(batch.id):
+            return
+        if not KeeperLock(self.spool, self._queue.redis_url).is_taken():
             ensure_keeper(self._queue.settings)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import threading
 import time
 
@@ -13,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
 from mira_queue.contract.names import account_name
 from producer.batches.keeping import BatchKeeper
+from producer.batches.lock import KeeperLock
 from producer.batches.spool import Spool
 from producer.client import MiraQueue
 
@@ -35,7 +33,7 @@ class Keeper:
 
     def run(self) -> None:
         """Until nothing was open for a while, or `ending` is set; then every batch is left as it can be taken up."""
-        lock = _Lock(self._spool, self._queue.redis_url)
+        lock = KeeperLock(self._spool, self._queue.redis_url)
         while lock.take():
             self._keep_all()
             lock.release()
@@ -101,26 +99,3 @@ class Keeper:
             for batch_id in set(old) - known:
                 self._log.info("batch_removed", batch_id=batch_id)
                 self._spool.remove(batch_id)
-
-
-class _Lock:
-    """One keeper for each queue and directory."""
-
-    def __init__(self, spool: Spool, redis_url: str) -> None:
-        spool.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = hashlib.sha256(redis_url.encode()).hexdigest()[:16]
-        self._path = spool.root / f"keeper-{name}.lock"
-        self._fd = -1
-
-    def take(self) -> bool:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            return False
-        self._fd = fd
-        return True
-
-    def release(self) -> None:
-        os.close(self._fd)

@@ -65,6 +65,9 @@ def run(
     dedupe: Annotated[
         bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
     ] = False,
+    ordered: Annotated[
+        bool, typer.Option("--ordered", help="In the end, put the files in the order of the input.")
+    ] = False,
     max_requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many calls of these files.")
     ] = None,
@@ -119,6 +122,7 @@ def run(
         on_account_error=on_account_error,
         deadline=deadline_time(deadline),
         dedupe=dedupe,
+        ordered=ordered,
         prices=prices,
         budget=BudgetLimits(max_requests, max_tokens, cost) if max_requests or max_tokens or cost else None,
         report=report_path,

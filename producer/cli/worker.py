@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mira_queue.contract.settings import Settings, load_settings
+from producer.batches.spool import Spool
+from producer.batches.starting import ensure_keeper
 from producer.cli import output
 from producer.processes import environment_of, start_worker, worker_command
 
@@ -61,6 +63,9 @@ def worker(
             "MIRA_API_KEY is not set: set it in the environment or in .env (any text, for a server without keys)"
         )
         raise typer.Exit(output.EXIT_USAGE)
+    if any(Spool(settings.state_dir).ids()):
+        # After the machine's restart nobody may have asked for these batches yet.
+        ensure_keeper(settings)
     if processes == 1:
         _become_worker(settings)
     raise typer.Exit(_supervise(settings, processes))

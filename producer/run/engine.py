@@ -82,7 +82,10 @@ class Engine:
         assert self._loop is not None, "plan first"
         assert self._plan is not None, "plan first"
         end = self._loop.run()
-        return end if self._plan.left else End.COMPLETE
+        if self._plan.left:
+            return end
+        self._plan.put_in_order()
+        return End.COMPLETE
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """After an end that is not COMPLETE: withdraw what has not begun, and write what ends.
@@ -91,6 +94,8 @@ class Engine:
         """
         assert self._loop is not None, "plan first"
         self._loop.drain(patience, hurry)
+        if self._plan is not None:
+            self._plan.put_in_order()
 
     def expire(self) -> None:
         """After EXPIRED and `drain`: lines that have not ended get an error that says so."""
@@ -109,6 +114,7 @@ class Engine:
             answers.write(
                 [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
             )
+        self._plan.put_in_order()
 
     @property
     def open(self) -> int:

@@ -31,8 +31,9 @@ class EngineOptions:
 
     `group` names it to the ledger: a run that goes on where another stopped has the same. `window` is the most jobs
     that are open at a time. After the `deadline`, which knows its zone, no line is handed in. With `dedupe` identical
-    requests are sent once. Of the `budget`, what earlier runs of these files have used is used. A `careful` run sends
-    one line, and the rest only when that was not refused by the account.
+    requests are sent once; with `ordered` the files are put in the order of the input once every line has ended. Of the
+    `budget`, what earlier runs of these files have used is used. A `careful` run sends one line, and the rest only when
+    that was not refused by the account.
     """
 
     input: Path
@@ -43,6 +44,7 @@ class EngineOptions:
     on_account_error: OnAccountError = "pause"
     deadline: datetime | None = None
     dedupe: bool = False
+    ordered: bool = False
     prices: Prices = field(default_factory=Prices)
     budget: BudgetLimits | None = None
     careful: bool = False

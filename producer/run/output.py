@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +66,31 @@ class LineFile:
     def append(self, lines: list[bytes]) -> None:
         """Write the lines and wait until the disk has them. A full disk leaves no half line behind."""
         size = os.fstat(self._fd).st_size
-        data = memoryview(b"".join(lines))
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            _write_all(self._fd, b"".join(lines))
             os.fsync(self._fd)
         except OSError as error:
             os.ftruncate(self._fd, size)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-                reason = os.strerror(error.errno)
-                raise InputError(f"{self.path}: {reason}: nothing is lost; make room and run again") from None
-            raise
+            raise _translated(self.path, error) from None
+
+    def replace(self, lines: Iterable[bytes]) -> None:
+        """Put these lines in place of those that stand in it, all at once; nobody else gets the lock in between."""
+        path = self.path.resolve()
+        beside = path.with_name(f".{path.name}.ordered")
+        fd = _open_locked(beside)
+        try:
+            os.ftruncate(fd, 0)
+            os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
+            for block in _blocks(lines):
+                _write_all(fd, block)
+            os.fsync(fd)
+            beside.replace(path)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            os.close(fd)
+            raise _translated(self.path, error) from None
+        os.close(self._fd)
+        self._fd = fd
 
     def close(self) -> None:
         """A file that has got no line is removed: no errors, no error file."""
@@ -97,6 +111,32 @@ class LineFile:
             position = start
         if position < end:
             os.ftruncate(self._fd, position)
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    data = memoryview(content)
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines in larger pieces."""
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line)
+        if size >= _BLOCK:
+            yield b"".join(block)
+            block, size = [], 0
+    yield b"".join(block)
+
+
+def _translated(path: Path, error: OSError) -> Exception:
+    """What cannot be mended by trying again is said to a person."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        return InputError(f"{path}: {os.strerror(error.errno)}: nothing is lost; make room and run again")
+    return error
 
 
 def _open_locked(path: Path) -> int:

@@ -15,6 +15,7 @@ from producer.run.budget import Use
 from producer.run.index import LineIndex
 from producer.run.lines import Complaint, InputLine, parse_line, raw_lines
 from producer.run.options import EngineOptions
+from producer.run.order import put_in_order
 from producer.run.output import LineFile
 from producer.run.prices import Prices
 from producer.run.source import InputError
@@ -35,6 +36,7 @@ class Plan:
     def __init__(self, options: EngineOptions, check: Check, closing: ExitStack) -> None:
         """Raises InputError. What is opened is closed by `closing`, whatever happens."""
         self._closing = closing
+        self._ordered = options.ordered
         self.index = closing.enter_context(LineIndex())
         #: With `dedupe`: which lines ask the same.
         self.twins = closing.enter_context(Twins()) if options.dedupe else None
@@ -69,6 +71,13 @@ class Plan:
     def left(self) -> int:
         """Lines that have neither an answer nor an error."""
         return self.index.total - self.index.answered
+
+    def put_in_order(self) -> bool:
+        """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
+        if not self._ordered or self.left:
+            return False
+        changed = [put_in_order(file, self.index) for file in (self.output, self.errors)]
+        return any(changed)
 
     def close(self) -> None:
         self._closing.close()

@@ -53,6 +53,7 @@ class RunOptions:
     on_account_error: OnAccountError = "pause"
     deadline: datetime | None = None
     dedupe: bool = False
+    ordered: bool = False
     prices: Prices = field(default_factory=Prices)
     budget: BudgetLimits | None = None
     report: Path | None = None
@@ -81,14 +82,16 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
             _announce(options, settings, plan.tally, say)
             if options.report is not None:
                 plan.tally.recorder = Recorder()
-            began = datetime.now().astimezone()
             end, reason = _send(options, settings, console, plan)
-            result = conclude(options.output, options.errors, plan.tally, end, reason, say)
-            _report(options, settings, plan.tally, began, "" if end is End.COMPLETE else reason, say)
-            return result
-        # Nor is a report: one of an earlier run is worth more than one of nothing.
-        _say_nothing_is_left(options, plan.tally, say)
-        return conclude(options.output, options.errors, plan.tally, end, reason, say)
+        else:
+            _say_nothing_is_left(options, plan.tally, say)
+            if plan.put_in_order():
+                say("its lines are in the order of the input now")
+        result = conclude(options.output, options.errors, plan.tally, end, reason, say)
+        # Nothing was sent: a report of an earlier run is worth more than one of nothing.
+        if plan.tally.recorder is not None:
+            _report(options, settings, plan.tally, plan.tally.recorder, "" if end is End.COMPLETE else reason, say)
+        return result
 
 
 def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
@@ -102,6 +105,7 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
         on_account_error=options.on_account_error,
         deadline=options.deadline,
         dedupe=options.dedupe,
+        ordered=options.ordered,
         prices=options.prices,
         budget=options.budget,
     )
@@ -199,13 +203,13 @@ def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -
     say(f"{todo:,} of {tally.total:,} requests of {options.input} go to {where}{again}")
 
 
-def _report(options: RunOptions, settings: Settings, tally: Tally, began: datetime, reason: str, say: Say) -> None:
-    if options.report is None or tally.recorder is None:
-        return
+def _report(options: RunOptions, settings: Settings, tally: Tally, recorder: Recorder, reason: str, say: Say) -> None:
+    assert options.report is not None
     where = f"the simulator ({settings.api_base})" if options.simulate else settings.api_base
+    began = datetime.now().astimezone() - timedelta(seconds=recorder.seconds)
     about = About(str(options.input), str(options.output), str(options.errors), where, began, reason)
     try:
-        write_report(options.report, tally, tally.recorder, about)
+        write_report(options.report, tally, recorder, about)
     except InputError as error:
         # The answers are there, whatever became of their picture.
         say(str(error))

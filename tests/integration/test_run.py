@@ -210,6 +210,33 @@ def test_lines_whose_twins_were_written_by_a_killed_run_get_an_answer_too(
     assert simulator.stats()["calls"] == 2
 
 
+def test_an_ordered_run_ends_with_its_files_in_the_order_of_the_input(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess
+) -> None:
+    lines = prompts(200)
+    for number in range(0, 200, 5):
+        lines[number]["prompt"] += " [[sim:400]]" if number % 2 else " [[sim:slow=0.3]]"
+    write_lines(tmp_path / INPUT, lines)
+    wrong = {line["custom_id"] for line in lines if "400" in line["prompt"].partition("[[")[2]}
+    with RunProcess.start(tmp_path, INPUT, "--workers", "0", "--ordered", **target) as killed:
+        wait_until("some lines are answered", lambda: len(read_lines(tmp_path / ANSWERS)) > 10)
+        killed.kill()
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--ordered", **target)
+
+    assert run.wait() == 1, run.said()
+    in_order = [line["custom_id"] for line in lines]
+    assert [line["custom_id"] for line in read_lines(tmp_path / ANSWERS)] == [i for i in in_order if i not in wrong]
+    assert [line["custom_id"] for line in read_lines(tmp_path / ERRORS)] == [i for i in in_order if i in wrong]
+
+    # The same command on files in order, and on files of a run that was not to be ordered.
+    assert run_to_the_end(tmp_path, INPUT, "--workers", "0", "--ordered", **target).wait() == 1
+    write_lines(tmp_path / ANSWERS, reversed(read_lines(tmp_path / ANSWERS)))
+    late = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--ordered", **target)
+    assert "its lines are in the order of the input now" in late.said()
+    assert [line["custom_id"] for line in read_lines(tmp_path / ANSWERS)] == [i for i in in_order if i not in wrong]
+
+
 # --- 2: nothing was sent ---
 
 

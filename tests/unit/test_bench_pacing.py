@@ -1,0 +1,97 @@
+"""What the pacing bench reckons: a client that wastes nothing gets a share of one, and what it wastes is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.pacing.figures import NEVER, Call, Run, best_by_rate, figures, in_use, window_share
+from bench.pacing.scenarios import SCENARIOS, Scenario
+from bench.pacing.table import MISSED, Row, markdown
+
+NAMED = {scenario.name: scenario for scenario in SCENARIOS}
+
+
+def bursts(most: int, window_s: float, count: int, began_s: float = 0.0) -> list[float]:
+    return [began_s + number * window_s for number in range(count) for _ in range(most)]
+
+
+def run(scenario: Scenario, times: list[float], call_s: float, **seen: object) -> Run:
+    calls = [Call(at_s, "admitted", at_s + call_s) for at_s in times]
+    return replace(Run(scenario, calls, times[-1] + call_s, [], 0), **seen)
+
+
+def test_whole_windows_at_the_limit_are_all_that_there_is() -> None:
+    assert window_share(bursts(60, 6, 10), 60, 6) == pytest.approx(1)
+
+
+def test_a_window_that_comes_late_is_missing_from_the_share() -> None:
+    assert window_share(bursts(60, 6, 6) + bursts(60, 6, 5, began_s=39), 60, 6) == pytest.approx(60 / 63)
+
+
+def test_less_than_a_window_is_no_share() -> None:
+    assert window_share(bursts(60, 6, 1), 60, 6) == 0
+
+
+def test_places_are_in_use_for_as_long_as_calls_are_in_flight() -> None:
+    calls = [Call(0, "admitted", 4), Call(1, "admitted", 3), Call(2, "rate", None), Call(8, "admitted", None)]
+
+    assert in_use([call for call in calls if call.word == "admitted"], 0, 10) == pytest.approx((4 + 2 + 2) / 10)
+
+
+def test_the_best_that_a_rate_admits_follows_its_changes() -> None:
+    assert best_by_rate([(0, 60)], 6, 60) == 600
+    assert best_by_rate([(0, 60), (27, 30)], 6, 60) == 5 * 60 + 5 * 30
+    # 60 more at once, when there are more.
+    assert best_by_rate([(0, 60), (27, 120)], 6, 60) == 5 * 60 + 5 * 120 + 60
+
+
+def test_who_asks_at_the_best_moments_reaches_every_share() -> None:
+    found = figures(run(NAMED["rate"], bursts(60, 6, 10), 0.1))
+
+    assert found == {"steady": pytest.approx(1), "overall": pytest.approx(1), "refused": 0, "early": 0}
+
+
+def test_refused_calls_are_a_share_of_all() -> None:
+    seen = run(NAMED["rate"], bursts(60, 6, 10), 0.1)
+    seen = replace(seen, calls=[*seen.calls, *[Call(1, "rate", None)] * 6], early=2)
+
+    assert (figures(seen)["refused"], figures(seen)["early"]) == (6 / 606, 2)
+
+
+def test_a_doubled_rate_is_reached_with_the_first_window_that_is_nearly_full() -> None:
+    times = bursts(60, 6, 14) + bursts(120, 6, 3, began_s=14 * 6)
+
+    found = figures(run(NAMED["doubled"], times, 0.1, changed_s=[12 * 6.0]))
+
+    assert found["windows_to_90"] == 2
+
+
+def test_what_is_never_reached_is_never() -> None:
+    found = figures(run(NAMED["doubled"], bursts(60, 6, 20), 0.1, changed_s=[12 * 6.0]))
+
+    assert found["windows_to_90"] == NEVER
+
+
+def test_of_two_outages_the_slower_end_counts() -> None:
+    times = [0.0, 10.2, 20.0, 26.1]
+
+    found = figures(run(NAMED["outage"], times, 0.1, changed_s=[5.0, 21.0], attempts_lost=1))
+
+    assert (found["first_answer_s"], found["attempts_lost"]) == (pytest.approx(0.3), 1)
+
+
+def test_processes_are_as_far_apart_as_the_busiest_and_the_idlest() -> None:
+    found = figures(run(NAMED["fair"], bursts(60, 6, 10), 0.1, shares=[306, 300]))
+
+    assert found["unfair"] == pytest.approx(0.02)
+
+
+def test_the_table_marks_what_was_missed_and_judges_medians() -> None:
+    runs = [{"steady": share, "overall": 0.96, "refused": 0.001, "early": 0.0} for share in (0.5, 0.97, 0.99)]
+    row = Row(NAMED["rate"], "mira-queue", runs, NAMED["rate"].bars)
+
+    assert row.missed == ["steady"]
+    assert f"97.0% (98.0%) {MISSED}" in markdown([row])
+    assert markdown([row]).count(MISSED) == 1
