@@ -156,6 +156,7 @@ def _over_time(tally: Tally, recorder: Recorder, charts: Charts) -> str:
     waited = recorder.waited()
     words: dict[Kind, str] = {
         "limit": "held back by the account's limit for",
+        "finding": "more calls at a time were tried, step by step, for",
         "faults": "the service was unreachable for",
         "server": "the queue's server was away for",
         "worker": "no worker was there for",

@@ -20,7 +20,7 @@ PATIENCE_S = 3.0
 
 ZERO = timedelta(0)
 
-Kind = Literal["", "limit", "faults", "retry", "worker", "server"]
+Kind = Literal["", "limit", "finding", "faults", "retry", "worker", "server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def _pacing(view: PaceView, told: Told) -> Reason:
         return Reason("limit", f"your limit: {told.rate:,} in {_span(told.window_ms)}", view.next_in)
     if told.tokens:
         return Reason("limit", f"your limit: {told.tokens:,} tokens in {_span(told.tokens_window_ms)}", view.next_in)
-    return Reason("limit", f"finding the account's limit: {view.flying:,} at a time so far")
+    return Reason("finding", f"finding the account's limit: {view.flying:,} at a time so far")
 
 
 def _rate_words(whose: str, limit: Limit) -> str:

@@ -52,6 +52,10 @@ def test_the_reason_is_said_in_words(view: PaceView, words: str) -> None:
     assert why_waiting(view, 5) == words
 
 
+def test_a_limit_that_is_not_known_yet_is_not_called_one() -> None:
+    assert reason_of(replace(CALM, waiting=1, flying=2), 5).kind == "finding"
+
+
 def test_without_open_jobs_nothing_waits() -> None:
     assert why_waiting(replace(CALM, gate="limit", closed=seconds(9)), 0) == ""
 
