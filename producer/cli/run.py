@@ -27,6 +27,7 @@ HELP_END = output.help_end(
     [
         ("mira-queue run prompts.jsonl", "answers in prompts.answers.jsonl, errors in prompts.errors.jsonl"),
         ("mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl", "the same, in files you name"),
+        ("mira-queue run prompts.jsonl --report report.html", "... and a page to look at when it has ended"),
         ("mira-queue run prompts.jsonl --simulate", "a rehearsal: no key, no bill, no real answers"),
         ("mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'", "... with limits"),
     ],
@@ -79,6 +80,9 @@ def run(
     prices_path: Annotated[
         Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
     ] = None,
+    report_path: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE.html", help="At the end, a page with drawings of the run.")
+    ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
     ] = False,
@@ -125,6 +129,7 @@ def run(
         ordered=ordered,
         prices=prices,
         budget=BudgetLimits(max_requests, max_tokens, cost) if max_requests or max_tokens or cost else None,
+        report=report_path,
     )
     try:
         result = run_file(options, settings, Console(stderr=True))

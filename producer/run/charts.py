@@ -38,6 +38,7 @@ COLOURS = {
 }
 WAIT_COLOURS: dict[Kind, str] = {
     "limit": "wait",
+    "finding": "idle",
     "faults": "fault",
     "server": "fault",
     "worker": "idle",
@@ -45,6 +46,7 @@ WAIT_COLOURS: dict[Kind, str] = {
 }
 WAIT_WORDS: dict[Kind, str] = {
     "limit": "held back by a limit",
+    "finding": "finding the limit",
     "faults": "service unreachable",
     "server": "queue's server away",
     "worker": "no worker",

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How it ended, for the exit code and `--json`."""
+    """How it ended, for the exit code and `--json`. `cost` is exact; None without prices."""
 
     exit_code: int
     total: int
@@ -31,6 +31,8 @@ class RunResult:
     unanswered_calls: int
     prompt_tokens: int
     completion_tokens: int
+    cost: str | None
+    currency: str | None
     seconds: float
     output: str
     errors: str
@@ -75,6 +77,8 @@ def conclude(output: Path, errors: Path, tally: Tally, end: End, reason: str, sa
         unanswered_calls=tally.unanswered_calls,
         prompt_tokens=tally.prompt_tokens,
         completion_tokens=tally.completion_tokens,
+        cost=f"{tally.cost:f}" if tally.prices else None,
+        currency=tally.prices.currency or None,
         seconds=round(tally.elapsed_s, 3),
         output=str(output),
         errors=str(errors),

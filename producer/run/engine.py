@@ -52,7 +52,13 @@ class Engine:
         self._queue = queue
         self._options = options
         self._show = show
-        self._watch = Watch(pace, lambda: self.open, told=queue.settings.told)
+        self._watch = Watch(
+            pace,
+            lambda: self.open,
+            resting=lambda: self._window.resting if self._window else 0,
+            told=queue.settings.told,
+            seen=self._seen,
+        )
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
         self._account = Account(options.on_account_error, queue.settings.model)
@@ -134,6 +140,11 @@ class Engine:
             self._window.close()
         if self._plan is not None:
             self._plan.close()
+
+    def _seen(self, view: PaceView, reason: Reason) -> None:
+        assert self._plan is not None
+        if self._plan.tally.recorder is not None:
+            self._plan.tally.recorder.looked(view, reason)
 
     def _draw(self) -> None:
         assert self._plan is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
@@ -50,9 +50,14 @@ class Charts(Protocol):
     def milliseconds(self, value: float) -> str: ...
 
 
-def check_report(path: Path) -> None:
-    """Before anything is sent: can the page be drawn and written? Raises InputError."""
+def check_report(path: Path, files: Iterable[Path] = ()) -> None:
+    """Before anything is sent: can the page be drawn and written, and is it none of the run's `files`?
+
+    Raises InputError.
+    """
     _charts()
+    if path.resolve() in {file.resolve() for file in files}:
+        raise InputError(f"--report is a file of the run itself, {path}: name another one")
     folder = path.resolve().parent
     if path.is_dir():
         raise InputError(f"{path}: cannot be written: Is a directory")
@@ -75,7 +80,7 @@ def write_report(path: Path, tally: Tally, recorder: Recorder, about: About) -> 
 
 def page_of(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> str:
     """The page's HTML. Everything that comes from files, the API or the command line is escaped."""
-    style = files("producer.run").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("producer.run").joinpath("report.css").read_text(encoding="utf-8")
     parts = [
         _head(tally, recorder, about),
         _tiles(tally, recorder, charts),
@@ -151,6 +156,7 @@ def _over_time(tally: Tally, recorder: Recorder, charts: Charts) -> str:
     waited = recorder.waited()
     words: dict[Kind, str] = {
         "limit": "held back by the account's limit for",
+        "finding": "more calls at a time were tried, step by step, for",
         "faults": "the service was unreachable for",
         "server": "the queue's server was away for",
         "worker": "no worker was there for",

@@ -26,6 +26,8 @@ from producer.run.paths import check_paths, group_of, made
 from producer.run.plan import Check, Plan
 from producer.run.prices import Prices
 from producer.run.progress import make_display
+from producer.run.record import Recorder
+from producer.run.report import About, check_report, write_report
 from producer.run.simulated import start_own_simulator
 from producer.run.source import InputError
 from producer.run.tally import Tally
@@ -55,6 +57,7 @@ class RunOptions:
     ordered: bool = False
     prices: Prices = field(default_factory=Prices)
     budget: BudgetLimits | None = None
+    report: Path | None = None
 
 
 def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
@@ -62,6 +65,9 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
     check_paths(options.input, options.output, options.errors)
     if not options.simulate and settings.api_key is None and options.workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
+
+    if options.report is not None:
+        check_report(options.report, (options.input, options.output, options.errors))
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -75,12 +81,18 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         if plan.left:
             made(settings.state_dir)
             settings = _with_simulator(options, settings, stack)
+            if options.report is not None:
+                plan.tally.recorder = Recorder()
             end, reason = _send(options, settings, console, plan)
         else:
             _say_nothing_is_left(options, plan.tally, say)
             if plan.put_in_order():
                 say("its lines are in the order of the input now")
-        return conclude(options.output, options.errors, plan.tally, end, reason, say)
+        result = conclude(options.output, options.errors, plan.tally, end, reason, say)
+        # Nothing was sent: a report of an earlier run is worth more than one of nothing.
+        if plan.tally.recorder is not None:
+            _report(options, settings, plan.tally, plan.tally.recorder, "" if end is End.COMPLETE else reason, say)
+        return result
 
 
 def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
@@ -191,6 +203,20 @@ def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -
     again = f", going on after {tally.done:,} that are answered already" if tally.done else ""
     goes = "goes" if todo == 1 else "go"
     say(f"{todo:,} of {plural(tally.total, 'request')} of {options.input} {goes} to {where}{again}")
+
+
+def _report(options: RunOptions, settings: Settings, tally: Tally, recorder: Recorder, reason: str, say: Say) -> None:
+    assert options.report is not None
+    where = f"the simulator ({settings.api_base})" if options.simulate else settings.api_base
+    began = datetime.now().astimezone() - timedelta(seconds=recorder.seconds)
+    about = About(str(options.input), str(options.output), str(options.errors), where, began, reason)
+    try:
+        write_report(options.report, tally, recorder, about)
+    except InputError as error:
+        # The answers are there, whatever became of their picture.
+        say(str(error))
+    else:
+        say(f"report: {options.report}")
 
 
 def _say_nothing_is_left(options: RunOptions, tally: Tally, say: Say) -> None:

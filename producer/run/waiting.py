@@ -20,7 +20,7 @@ PATIENCE_S = 3.0
 
 ZERO = timedelta(0)
 
-Kind = Literal["", "limit", "faults", "retry", "worker", "server"]
+Kind = Literal["", "limit", "finding", "faults", "retry", "worker", "server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def reason_of(view: PaceView, open_jobs: int, *, resting: int = 0, told: Told | 
     if view.closed or view.gate:
         return Reason("limit", _closed_words(view) + ("" if view.closed else ", asking again"), view.closed)
     if view.waiting:
-        return Reason("limit", _pacing_words(view, told), view.next_in)
+        return _pacing(view, told)
     if view.flying:
         return NOTHING
     if resting:
@@ -146,21 +146,24 @@ def _closed_words(view: PaceView) -> str:
     return _rate_words("account", belief.rate) if fitting[0] is belief.rate else _flight_words("account", fitting[0])
 
 
-def _pacing_words(view: PaceView, told: Told) -> str:
-    """The gate is open, and somebody waits for a place: which ones are taken?"""
+def _pacing(view: PaceView, told: Told) -> Reason:
+    """The gate is open, and somebody waits for a place: which ones are taken?
+
+    Where an answer frees the next place, nobody knows when that will be; where a time does, the wait is known.
+    """
     rate, in_flight = view.belief.rate, view.belief.in_flight
     if told.in_flight and view.flying >= told.in_flight:
-        return f"your limit: {told.in_flight:,} at a time"
+        return Reason("limit", f"your limit: {told.in_flight:,} at a time")
     if in_flight and view.flying >= in_flight.let_through:
-        return _flight_words("account", in_flight)
+        return Reason("limit", _flight_words("account", in_flight))
     told_per_ms = told.rate / told.window_ms if told.rate and told.window_ms else None
     if rate and (told_per_ms is None or rate.let_through / max(1, rate.retry_after_ms) <= told_per_ms):
-        return _rate_words("account", rate)
+        return Reason("limit", _rate_words("account", rate), view.next_in)
     if told_per_ms:
-        return f"your limit: {told.rate:,} in {_span(told.window_ms)}"
+        return Reason("limit", f"your limit: {told.rate:,} in {_span(told.window_ms)}", view.next_in)
     if told.tokens:
-        return f"your limit: {told.tokens:,} tokens in {_span(told.tokens_window_ms)}"
-    return f"finding the account's limit: {view.flying:,} at a time so far"
+        return Reason("limit", f"your limit: {told.tokens:,} tokens in {_span(told.tokens_window_ms)}", view.next_in)
+    return Reason("finding", f"finding the account's limit: {view.flying:,} at a time so far")
 
 
 def _rate_words(whose: str, limit: Limit) -> str:

@@ -52,6 +52,8 @@ class Window:
         self._bytes = 0
         # Until the account has let one line through, a second one would only be refused as well.
         self._unproved = options.careful
+        #: Open jobs that wait for their time, when they were last looked at.
+        self.resting = 0
 
     def has_room(self) -> bool:
         return self._room() > 0 and self._bytes < MAX_WINDOW_BYTES
@@ -108,6 +110,7 @@ class Window:
             return 0
         # No messages are sent again here: a lost one is the workers' to find, and every look would add another.
         statuses = self._queue.ledger.statuses(list(self.open))
+        self.resting = sum(status.state is JobState.WAITING for status in statuses)
         return self._write([status.id for status in statuses if status.state.is_final])
 
     def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:

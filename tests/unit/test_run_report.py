@@ -17,10 +17,10 @@ from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Belief, Limit
 from mira_queue.ledger.pace import PaceView
-from producer.run.lines import InputError
 from producer.run.prices import Price, Prices
 from producer.run.record import Recorder
 from producer.run.report import About, check_report, write_report
+from producer.run.source import InputError
 from producer.run.tally import Tally
 from producer.run.waiting import NOTHING, Reason
 
@@ -246,6 +246,12 @@ def test_a_place_one_cannot_write_to_is_told_before(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Is a directory"):
         check_report(tmp_path)
     check_report(tmp_path / "out.html")
+
+
+def test_a_report_does_not_overwrite_a_file_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="--report is a file of the run itself"):
+        check_report(tmp_path / "folder" / ".." / "in.jsonl", [tmp_path / "in.jsonl"])
 
 
 def test_a_missing_library_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ def seconds(number: float) -> timedelta:
         (replace(CALM, gate="faults", closed=seconds(8)), "service unreachable, next try in 8 s"),
         (replace(CALM, gate="faults"), "service unreachable, trying again"),
         (
-            replace(CALM, waiting=2, flying=3, belief=Belief(rate=RATE, in_flight=IN_FLIGHT)),
+            # An answer frees the next place: nobody knows when.
+            replace(CALM, waiting=2, flying=3, next_in=seconds(1), belief=Belief(rate=RATE, in_flight=IN_FLIGHT)),
             "account limit: 3 at a time",
         ),
         (
@@ -44,11 +45,15 @@ def seconds(number: float) -> timedelta:
             "account limit: 60 in 60 s, next in 12 s",
         ),
         (replace(CALM, waiting=1, flying=2, belief=Belief(rate=HOURLY)), "account limit: 1,000 in 1 h"),
-        (replace(CALM, waiting=1, flying=2), "finding the account's limit: 2 at a time so far"),
+        (replace(CALM, waiting=1, flying=2, next_in=seconds(1)), "finding the account's limit: 2 at a time so far"),
     ],
 )
 def test_the_reason_is_said_in_words(view: PaceView, words: str) -> None:
     assert why_waiting(view, 5) == words
+
+
+def test_a_limit_that_is_not_known_yet_is_not_called_one() -> None:
+    assert reason_of(replace(CALM, waiting=1, flying=2), 5).kind == "finding"
 
 
 def test_without_open_jobs_nothing_waits() -> None:

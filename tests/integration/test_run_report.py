@@ -1,0 +1,72 @@
+"""`mira-queue run` with prices and a report: what is said in the end, and the page that is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.queue_process import API_KEY, WorkerProcess
+from tests.run_process import ANSWERS, read_lines, run_to_the_end, write_lines
+from tests.simulator_process import SimulatorProcess
+
+INPUT = "input.jsonl"
+REPORT = "out.html"
+PRICES = 'currency = "EUR"\n[models.mira]\nprompt = 1_000_000\ncompletion = 2_000_000\n'
+
+
+@pytest.fixture
+def target(worker: WorkerProcess, redis_url: str, simulator: SimulatorProcess) -> dict[str, Any]:
+    return {"redis_url": redis_url, "api_base": simulator.url}
+
+
+def test_a_run_says_what_it_cost_and_leaves_a_page(tmp_path: Path, target: dict[str, Any]) -> None:
+    prompts = [{"custom_id": f"<i>{number}", "prompt": f"Question {number}"} for number in range(20)]
+    blocked = {"custom_id": "<b>bad", "prompt": "[[sim:moderation]] a secret of mine"}
+    write_lines(tmp_path / INPUT, [*prompts, blocked])
+    (tmp_path / "prices.toml").write_text(PRICES)
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--report", REPORT, **target)
+
+    assert (run.wait(), run.said()) == (1, run.said())
+    usages = [line["response"]["body"]["usage"] for line in read_lines(tmp_path / ANSWERS)]
+    cost = sum(usage["prompt_tokens"] + 2 * usage["completion_tokens"] for usage in usages)
+    assert (float(run.summary()["cost"]), run.summary()["currency"]) == (cost, "EUR")
+    assert f"; {cost:,}.00 EUR" in run.said()
+    assert f"report: {REPORT}" in run.said()
+    page = (tmp_path / REPORT).read_text(encoding="utf-8")
+    for words in ("content_blocked (422)", "&lt;b&gt;bad", "&lt;i&gt;", f"{cost:,}.00 EUR", "Throughput", "<svg"):
+        assert words in page
+    assert "<i>" not in page
+    assert API_KEY not in page
+    assert "a secret of mine" not in page
+
+    # All is done: a page of nothing would only take the place of this one.
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--report", REPORT, **target)
+    assert "nothing was sent" in again.said()
+    assert (tmp_path / REPORT).read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--report", "no-folder/out.html"), "no-folder/out.html: cannot be written"),
+        (("--report", INPUT), "--report is a file of the run itself"),
+        (("--report", ANSWERS), "--report is a file of the run itself"),
+        (("--prices", "none.toml"), "none.toml: cannot be read: No such file or directory"),
+        (("--prices", INPUT), f"{INPUT}: no TOML: "),
+    ],
+)
+def test_what_is_wrong_with_prices_or_report_is_said_before_anything_is_sent(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, arguments: tuple[str, ...], complaint: str
+) -> None:
+    content = write_lines(tmp_path / INPUT, [{"prompt": "Question"}]).read_bytes()
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", *arguments, **target)
+
+    assert run.wait() == 2
+    assert complaint in run.said()
+    assert "Traceback" not in run.said()
+    assert simulator.stats()["calls"] == 0
+    assert (tmp_path / INPUT).read_bytes() == content
