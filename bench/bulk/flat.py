@@ -1,0 +1,74 @@
+"""Time a line and peak memory must not depend on how long the file is."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from pathlib import Path
+
+from bench.bulk.files import count_lines, write_input
+from bench.bulk.running import Ran, run_to_its_end
+from bench.bulk.table import Bar, Table, progress
+from tests.simulator_process import SimulatorProcess
+
+LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (1_000, 3_000), 1_000_000
+# The longer files take minutes each.
+MOST_RUNS = 3
+PARTS = ("server", "worker", "run")
+FLAT = Bar(1.10, "x", at_most=True)
+
+
+def table(runs: int, quick: bool, full: bool) -> Table:
+    """Time a line: less what a run of one line takes, which is the start and the end of everything."""
+    lengths = QUICK_LENGTHS if quick else (*LENGTHS, MILLION) if full else LENGTHS
+    runs = 1 if quick or full else min(runs, MOST_RUNS)
+    found: dict[int, list[Ran]] = {}
+    for _ in range(runs):
+        for lines in (1, *lengths):
+            found.setdefault(lines, []).append(measure(lines))
+            progress(f"{lines:,} lines: {found[lines][-1].took_s:,.1f} s")
+    base_s = statistics.median(each.took_s for each in found[1])
+    printed = Table(
+        f"flat: mira-queue run, one worker, answers at once, medians of {runs}; one line alone takes {base_s:.1f} s",
+        ("time", "us/line", "CPU us/line", *(f"{part} MiB" for part in PARTS)),
+    )
+    first: dict[str, float] = {}
+    for lines in lengths:
+        figures = _figures(found[lines], lines, base_s)
+        cells = [f"{statistics.median(each.took_s for each in found[lines]):.1f} s"]
+        cells += [f"{value:,.0f}" if "us" in name else f"{value:,.1f}" for name, value in figures.items()]
+        bars = [(_named(name), _apart(value, first[name])) for name, value in figures.items() if name in first]
+        printed.add(f"{lines:,} lines", *cells, bars=[each for each in bars if "CPU" not in each[0].unit])
+        first = first or figures
+    return printed
+
+
+def measure(lines: int) -> Ran:
+    """On a simulator and a server of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="mq-bench-") as folder,
+        SimulatorProcess.start("--no-request-counts") as simulator,
+    ):
+        path = write_input(Path(folder) / "input.jsonl", lines)
+        output = path.with_suffix(".output")
+        ran = run_to_its_end(path, simulator.url, "--output", str(output))
+        if count_lines(output) != lines:
+            raise RuntimeError(f"{count_lines(output)} lines were answered, of {lines}")
+    return ran
+
+
+def _figures(runs: list[Ran], lines: int, base_s: float) -> dict[str, float]:
+    found = {
+        "us/line": statistics.median(each.took_s - base_s for each in runs) / lines * 1e6,
+        "CPU us/line": statistics.median(sum(each.cpu_s.values()) for each in runs) / lines * 1e6,
+    }
+    return found | {f"{part} MiB": statistics.median(each.peak_mib[part] for each in runs) for part in PARTS}
+
+
+def _apart(one: float, other: float) -> float:
+    """How many times the smaller one goes into the larger."""
+    return max(one, other) / min(one, other)
+
+
+def _named(name: str) -> Bar:
+    return Bar(FLAT.wanted, f"x ({name})", at_most=True)

@@ -1,0 +1,132 @@
+"""Lines accepted a second, and the server's memory for a job that is open. No worker runs."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from bench.bulk import machine
+from bench.bulk.files import write_input
+from bench.bulk.stage import Stage, body
+from bench.bulk.table import Bar, Table, progress
+from mira_queue.contract.names import Lane
+from mira_queue.ledger.records import NewJob, new_job_id
+from producer import MiraQueue
+from producer.run.account import Account
+from producer.run.feed import Feed
+from producer.run.options import EngineOptions
+from producer.run.plan import Plan
+from producer.run.unanswered import unanswered_lines
+from producer.run.window import Window
+
+LINES, QUICK_LINES = 50_000, 5_000
+RATE = Bar(20_000, " lines/s")
+WITH_BAR = ("accept, checked before", "a run's window")
+MEMORY = Bar(1.2 * 1024, " bytes", at_most=True)
+
+
+@dataclass(slots=True)
+class Span:
+    """Seconds by the clock, and of processor time: ours, the server's."""
+
+    took_s: float = 0.0
+    own_cpu_s: float = 0.0
+    server_cpu_s: float = 0.0
+
+    def __add__(self, other: Span) -> Span:
+        return Span(
+            self.took_s + other.took_s,
+            self.own_cpu_s + other.own_cpu_s,
+            self.server_cpu_s + other.server_cpu_s,
+        )
+
+
+# By what was done; bytes of the server's memory for a job where it is that.
+Figures = dict[str, Span | float]
+
+
+def table(runs: int, quick: bool) -> Table:
+    lines = QUICK_LINES if quick else LINES
+    found: dict[str, list[Span | float]] = {}
+    for _ in range(runs):
+        for way in (_accept, _window):
+            with Stage() as stage:
+                for name, value in way(stage, stage.queue(stage.settings()), lines).items():
+                    found.setdefault(name, []).append(value)
+        progress("submit")
+    printed = Table(
+        f"submit: {lines:,} lines with short prompts, medians of {runs}",
+        ("median", "from", "to", "", "own CPU us/line", "server CPU us/line"),
+    )
+    for name, values in found.items():
+        spans = [each for each in values if isinstance(each, Span)]
+        if not spans:
+            sizes = [each for each in values if isinstance(each, float)]
+            median = statistics.median(sizes)
+            sizes_told = (round(median), round(min(sizes)), round(max(sizes)))
+            printed.add(name, *sizes_told, "bytes/job", "", "", bars=[(MEMORY, median)])
+            continue
+        rates = [lines / span.took_s for span in spans]
+        median = statistics.median(rates)
+        own_us = statistics.median(span.own_cpu_s for span in spans) / lines * 1e6
+        server_us = statistics.median(span.server_cpu_s for span in spans) / lines * 1e6
+        cells = (round(median), round(min(rates)), round(max(rates)), "lines/s", round(own_us), round(server_us))
+        printed.add(name, *cells, bars=[(RATE, median)] if name in WITH_BAR else [])
+    return printed
+
+
+def _accept(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
+    """MiraQueue.accept, of requests that were checked before; and of bodies, checking included."""
+    before = stage.memory_bytes()
+    bodies = [body(number) for number in range(lines)]
+    with _timed(stage) as checking:
+        jobs = [NewJob(queue.check(each), new_job_id(), group="bench", lane=Lane.BULK) for each in bodies]
+    with _timed(stage) as accepting:
+        queue.accept(jobs)
+    return {
+        "accept, checked before": accepting,
+        "check and accept": checking + accepting,
+        "memory, accept": (stage.memory_bytes() - before) / lines,
+    }
+
+
+def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
+    """A file, as `mira-queue run` and a batch's keeper hand it in: read, checked and indexed first, then again."""
+    path = write_input(stage.folder / "input.jsonl", lines)
+    options = EngineOptions(path, path.with_suffix(".output"), path.with_suffix(".errors"), "bench", lines)
+    before = stage.memory_bytes()
+    with _timed(stage) as planning:
+        plan = Plan.make(options, queue.check)
+    account = Account(options.on_account_error, queue.settings.model)
+    feed = Feed(unanswered_lines(path, queue.check, plan.index), account, None)
+    window = Window(queue, options, plan, feed, account)
+    with _timed(stage) as filling:
+        while not window.is_fed and window.has_room():
+            window.fill()
+    used = stage.memory_bytes() - before
+    if len(window.open) != lines:
+        raise RuntimeError(f"{len(window.open)} of {lines} lines are open")
+    window.close()
+    plan.close()
+    return {
+        "a run's window": filling,
+        "a run's plan, before it": planning,
+        "plan, then window": planning + filling,
+        "memory, a run's window": used / lines,
+    }
+
+
+@contextmanager
+def _timed(stage: Stage) -> Iterator[Span]:
+    """Gives a span that is filled in when it is over."""
+    span = Span()
+    pids = ([os.getpid()], [stage.server_pid])
+    before = [machine.cpu_s(each) for each in pids]
+    began_s = time.perf_counter()
+    yield span
+    span.took_s = time.perf_counter() - began_s
+    span.own_cpu_s, span.server_cpu_s = (machine.cpu_s(each) - used for each, used in zip(pids, before, strict=True))

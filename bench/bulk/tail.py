@@ -1,0 +1,99 @@
+"""The end of a file: answers of two seconds, 100 at a time, 1,000 lines; nobody may wait for the last few."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from bench.bulk.files import write_input
+from bench.bulk.stage import Stage
+from bench.bulk.table import Bar, Table, progress, ratio
+from producer.run.engine import Engine
+from producer.run.options import End, EngineOptions
+
+LATENCY_S, SLOTS, LINES = 2.0, 100, 1000
+QUICK_LINES = 300
+NO_TAIL = Bar(1.1, "x", at_most=True)
+WINDOW_PER_SLOT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """`processes` share the slots. Told: MIRA_MAX_IN_FLIGHT says what the account admits."""
+
+    name: str
+    processes: int
+    told: bool
+    has_bar: bool
+
+
+VARIANTS = (
+    Variant("told, 1 process", 1, True, True),
+    Variant("told, 2 processes", 2, True, True),
+    # What an account admits must be found out first: that is no tail, and takes time all the same.
+    Variant("untold, 2 processes", 2, False, False),
+)
+
+
+def table(runs: int, quick: bool) -> Table:
+    lines = QUICK_LINES if quick else LINES
+    runs = 1 if quick else min(runs, 3)
+    ideal_s = lines / SLOTS * LATENCY_S
+    found: dict[Variant, list[tuple[float, float, int]]] = {}
+    for _ in range(runs):
+        for variant in VARIANTS:
+            found.setdefault(variant, []).append(measure(variant, lines))
+            progress(f"{variant.name}: {found[variant][-1]}")
+    printed = Table(
+        f"tail: {lines:,} lines, answers of {LATENCY_S:g} s, {SLOTS} in flight; ideal {ideal_s:g} s; medians of {runs}",
+        ("total s", "of the ideal", "first call to last answer s", "of the ideal", "refused"),
+    )
+    for variant, each in found.items():
+        total_s, calls_s = (statistics.median(run[place] for run in each) for place in (0, 1))
+        printed.add(
+            variant.name,
+            f"{total_s:.2f}",
+            ratio(total_s / ideal_s),
+            f"{calls_s:.2f}",
+            ratio(calls_s / ideal_s),
+            round(statistics.median(run[2] for run in each)),
+            bars=[(NO_TAIL, total_s / ideal_s)] if variant.has_bar else [],
+        )
+    return printed
+
+
+def measure(variant: Variant, lines: int) -> tuple[float, float, int]:
+    """(from the first line handed in to the last one written, from the first call to the last answer, refused)"""
+    told: dict[str, Any] = {"max_in_flight": SLOTS} if variant.told else {}
+    with Stage(latency_s=LATENCY_S, concurrency=SLOTS, concurrency_retry_after_s=1, log_calls=True) as stage:
+        settings = stage.settings(concurrency=SLOTS // variant.processes, **told)
+        queue = stage.queue(settings)
+        for _ in range(variant.processes):
+            stage.worker(settings)
+        path = write_input(stage.folder / "input.jsonl", lines)
+        options = EngineOptions(
+            path, path.with_suffix(".output"), path.with_suffix(".errors"), "bench", SLOTS * WINDOW_PER_SLOT
+        )
+        engine = Engine(
+            queue,
+            options,
+            show=lambda *_: None,
+            say=lambda text: progress(text),
+            tend=lambda: None,
+            pace=lambda: queue.ledger.pace_view(""),
+            interrupted=threading.Event(),
+        )
+        engine.plan()
+        began_s = time.monotonic()
+        end = engine.run()
+        total_s = time.monotonic() - began_s
+        engine.close()
+        calls = stage.api.calls()
+    answered = [call for call in calls if call["word"] == "admitted"]
+    if end is not End.COMPLETE or len(answered) < lines:
+        raise RuntimeError(f"{end}, {len(answered)} answers of {lines}")
+    span_s = max(call["left_s"] for call in answered) - min(call["came_s"] for call in answered)
+    return total_s, span_s, len(calls) - len(answered)

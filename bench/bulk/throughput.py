@@ -1,0 +1,92 @@
+"""Jobs a second of one worker process, on an API that answers at once, beside taskiq and stock Celery."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.bulk import machine
+from bench.bulk.contenders import Contender, ours, stock, taskiq
+from bench.bulk.stage import Stage
+from bench.bulk.table import Bar, Table, progress, ratio
+
+# The best of 4, 8, 16 and 32 here: more threads only wait for each other.
+SLOTS = 8
+TASKS = 32
+JOBS, QUICK_JOBS = 3000, 500
+WARM_UP_JOBS = 200
+OVER_TASKIQ, OVER_STOCK = Bar(1.2, "x taskiq"), Bar(3, "x stock Celery")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """CPU time is of all workers, and of the server, for a job."""
+
+    jobs_per_s: float
+    enqueued_per_s: float
+    worker_cpu_us: float
+    server_cpu_us: float
+
+
+def measure(contender: Contender, jobs: int) -> Sample:
+    """The queue is filled while the worker is held; the clock runs from when it is let go to the last result."""
+    with Stage() as stage:
+        entrant = contender.start(stage)
+        stage.wait_for_keys(entrant.enqueue(WARM_UP_JOBS))
+        for pid in entrant.pids:
+            machine.hold(pid)
+        began_s = time.monotonic()
+        keys = entrant.enqueue(jobs)
+        enqueued_s = time.monotonic() - began_s
+        workers = [each for pid in entrant.pids for each in machine.tree(pid)]
+        before = machine.cpu_s(workers), machine.cpu_s([stage.server_pid])
+        began_s = time.monotonic()
+        for pid in entrant.pids:
+            machine.let_go(pid)
+        took_s = stage.wait_for_keys(keys) - began_s
+        after = machine.cpu_s(workers), machine.cpu_s([stage.server_pid])
+        answered = stage.api.stats()["answered"]
+        if answered != jobs + WARM_UP_JOBS:
+            raise RuntimeError(f"{contender.name}: {answered} answers for {jobs + WARM_UP_JOBS} jobs")
+    worker_s, server_s = (b - a for a, b in zip(before, after, strict=True))
+    return Sample(jobs / took_s, jobs / enqueued_s, worker_s / jobs * 1e6, server_s / jobs * 1e6)
+
+
+def table(runs: int, quick: bool, peers_python: Path | None, slots: int = SLOTS, tasks: int = TASKS) -> Table:
+    jobs = QUICK_JOBS if quick else JOBS
+    us, two = ours(slots), ours(slots, processes=2)
+    plain = stock("threads", slots)
+    others = [taskiq(peers_python, tasks)] if peers_python else []
+    others += [plain] if quick else [plain, stock("prefork", slots), stock("threads", slots, session=True)]
+    samples: dict[str, list[Sample]] = {}
+    for _ in range(runs):
+        for contender in (us, *others, two):
+            sample = measure(contender, jobs)
+            progress(f"{contender.name}: {sample.jobs_per_s:,.0f} jobs/s")
+            samples.setdefault(contender.name, []).append(sample)
+    found = Table(
+        f"throughput: {jobs:,} jobs, an API that answers at once, results stored, medians of {runs}",
+        ("jobs/s", "from", "to", "worker CPU us/job", "server CPU us/job", "ours is", "by CPU"),
+    )
+    for name, each in samples.items():
+        rates = [sample.jobs_per_s for sample in each]
+        pairs = list(zip(samples[us.name], each, strict=True))
+        faster = statistics.median(mine.jobs_per_s / theirs.jobs_per_s for mine, theirs in pairs)
+        thriftier = statistics.median(theirs.worker_cpu_us / mine.worker_cpu_us for mine, theirs in pairs)
+        bar = OVER_TASKIQ if name.startswith("taskiq") else OVER_STOCK if name == plain.name else None
+        found.add(
+            name,
+            round(statistics.median(rates)),
+            round(min(rates)),
+            round(max(rates)),
+            round(statistics.median(sample.worker_cpu_us for sample in each)),
+            round(statistics.median(sample.server_cpu_us for sample in each)),
+            ratio(faster),
+            ratio(thriftier),
+            bars=[(bar, faster)] if bar else [],
+        )
+    if peers_python is None:
+        found.notes.append("taskiq could not be installed: its bar is not measured")
+    return found
