@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.contract.batch import Batch, BatchStatus, LineError
+from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, LineError
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.pace import PaceView
 from producer.batches.client import CANCEL, PAUSE, RESUME, RETRY
 from producer.batches.results import has_status, take_out, usage_of
 from producer.batches.spool import BatchFiles
 from producer.client import MiraQueue
+from producer.run.budget import BudgetLimits
 from producer.run.engine import Engine
 from producer.run.options import End, EngineOptions
 from producer.run.paths import group_of
@@ -118,14 +118,17 @@ class BatchKeeper:
             if end is End.EXPIRED:
                 engine.expire()
             self._write(self._counted(plan.tally, ""))
+            is_whole = plan.left == 0
         finally:
             engine.close()
-        if end is End.COMPLETE:
+        if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
             self._finish(BatchStatus.COMPLETED)
         elif end is End.EXPIRED:
             self._finish(BatchStatus.EXPIRED)
-        elif end is End.ACCOUNT and engine.account_error is not None:
-            self._pause(_words(engine.account_error))
+        elif end is End.ACCOUNT:
+            self._pause(f"the account refused: {engine.why(end)}")
+        elif end is End.BUDGET:
+            self._pause(engine.why(end))
 
     def _is_late(self) -> bool:
         deadline_s = self._batch.options.deadline_s
@@ -143,6 +146,8 @@ class BatchKeeper:
             if self._batch.options.deadline_s
             else None,
             dedupe=self._batch.options.dedupe,
+            ordered=self._batch.options.ordered,
+            budget=_budget(self._batch.options),
             careful=self._careful,
         )
         self._careful = False
@@ -234,5 +239,7 @@ def line_errors(text: str, path: str) -> tuple[LineError, ...]:
     return tuple(found)
 
 
-def _words(error: Failure) -> str:
-    return f"the account refused: {error.to_error()}"
+def _budget(options: BatchOptions) -> BudgetLimits | None:
+    if not options.max_requests and not options.max_tokens:
+        return None
+    return BudgetLimits(options.max_requests or None, options.max_tokens or None)

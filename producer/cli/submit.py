@@ -37,6 +37,15 @@ def submit(
     dedupe: Annotated[
         bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
     ] = False,
+    ordered: Annotated[
+        bool, typer.Option("--ordered", help="In the end, put the files in the order of the input.")
+    ] = False,
+    max_requests: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
+    ] = 0,
+    max_tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
+    ] = 0,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
     ] = None,
@@ -51,7 +60,9 @@ def submit(
     """
     notes = dict(_note(each) for each in metadata or [])
     end = deadline_time(deadline)
-    options = BatchOptions(on_account_error, math.ceil(end.timestamp()) if end else 0, dedupe)
+    options = BatchOptions(
+        on_account_error, math.ceil(end.timestamp()) if end else 0, dedupe, ordered, max_requests, max_tokens
+    )
     with MiraQueue() as queue:
         batch = queue.batches.submit(input_path, options=options, metadata=notes)
         if not alive_workers(queue.settings, queue.redis_url):

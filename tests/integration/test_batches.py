@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
 from producer import MiraQueue
 from producer.batches.client import BatchRefused
@@ -205,6 +205,36 @@ def test_a_cancelled_batch_names_the_lines_that_were_not_run(
     assert codes == {"batch_cancelled"}
     with pytest.raises(BatchRefused, match="has ended"):
         batches.batches.pause(batch_id)
+
+
+def test_a_batch_pauses_when_its_budget_is_used_up(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker()
+    write_lines(tmp_path / "input.jsonl", entries())
+    options = BatchOptions(max_requests=20, ordered=True)
+    batch_id = batches.batches.submit(tmp_path / "input.jsonl", options=options).id
+
+    assert "20" in paused(batches, batch_id)
+
+    assert batches.batches.get(batch_id).answered == 20
+    assert simulator.stats()["calls"] == 20
+
+
+def test_an_ordered_batch_ends_in_the_order_of_its_input(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=[0, 0.2])
+    start_worker()
+    write_lines(tmp_path / "input.jsonl", entries())
+    batch_id = batches.batches.submit(tmp_path / "input.jsonl", options=BatchOptions(ordered=True)).id
+
+    at(batches, batch_id, BatchStatus.COMPLETED)
+
+    batches.batches.results(batch_id, tmp_path / "output.jsonl")
+    assert [line["custom_id"] for line in read_lines(tmp_path / "output.jsonl")] == [
+        entry["custom_id"] for entry in entries()
+    ]
 
 
 def test_two_keepers_of_one_queue_are_one(batches: MiraQueue, tmp_path: Path) -> None:
