@@ -73,6 +73,7 @@ class Refusal:
     in_window: int
     flying: int
     peak_flying: int
+    call_ms: int
     now_ms: int
 
 
@@ -324,6 +325,7 @@ class PaceVerbs(LedgerPart):
             for call in landed
             for value in (
                 call.member,
+                call.permit.at_ms,
                 call.permit.flying,
                 call.permit.in_window,
                 call.tokens,

@@ -27,8 +27,9 @@ ASK_AGAIN = timedelta(milliseconds=250)
 LONGEST_SLEEP_S = 30.0
 # Jobs for which one ask may speak.
 MOST_IN_ONE_ASK = 32
-# The answer's way here took time; the server counts from when it sent it. This covers that and the clocks' grain.
-GATE_MARGIN = timedelta(milliseconds=50)
+# The server counts from when it sent its answer, which is earlier than we do. This covers the clocks' grain, and that
+# over a long wait one of them may be the faster.
+GATE_MARGIN, GATE_MARGIN_SHARE = timedelta(milliseconds=10), 0.001
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -40,6 +41,11 @@ class Pass:
     lease: Lease
     permit: Permit
     tokens: int = 0
+
+
+def with_gate_margin(wait: timedelta) -> timedelta:
+    """A Retry-After, kept to by our clock."""
+    return wait + GATE_MARGIN + wait * GATE_MARGIN_SHARE
 
 
 class _Place:
@@ -128,7 +134,7 @@ class Pacer:
 
     def refused(self, leave: Pass, wait: timedelta) -> None:
         """The API said to wait: so does everybody who uses this account, and it is learned from."""
-        closed = self._ledger.close_gate(self.account, wait + GATE_MARGIN)
+        closed = self._ledger.close_gate(self.account, with_gate_margin(wait))
         self._log.warning("gate_closed", reason="limit", wait_s=round(closed.total_seconds(), 3))
         call = call_name(leave.lease)
         self._forget_call(call)
