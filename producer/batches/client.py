@@ -195,8 +195,12 @@ class Batches:
         """A batch that is open, whose files are here, and that nobody keeps: its keeper was killed, or the machine."""
         if batch.status.is_final or not self.spool.holds(batch.id):
             return
-        if not KeeperLock(self.spool, self._queue.redis_url).is_taken():
-            ensure_keeper(self._queue.settings)
+        lock = KeeperLock(self.spool, self._queue.redis_url)
+        if lock.take():
+            try:
+                ensure_keeper(self._queue.settings, lock.fd)
+            finally:
+                lock.release()
 
 
 def _check(options: BatchOptions, metadata: Mapping[str, str]) -> None:
