@@ -150,11 +150,6 @@ def test_without_limits_all_jobs_are_out_at_once_and_none_is_held_back(build: Bu
     assert world.accepted(10) / (20 * 40 / 0.2) >= STEADY
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="893 calls against 279: who asks first (here always the same) takes all places but one, however"
-    " many the other is behind",
-)
 def test_two_processes_get_the_same_of_a_rate(build: Build) -> None:
     world = build({**TEN_A_SECOND, "latency_s": 0.2}, processes=2)
     world.run(60)
