@@ -26,8 +26,8 @@ CALL_LEASE = timedelta(seconds=4)
 ASK_AGAIN = timedelta(milliseconds=250)
 # A wait is slept in pieces no longer than this, so that a gate that was opened by hand is noticed.
 LONGEST_SLEEP_S = 30.0
-# A call that has not left so long after it was let go (a stopped process, a full machine) asks again: the gate may be
-# closed by now, and its place in the window was counted from then.
+# A call that has not left so long after it was let go (a stopped process, a full machine) looks whether the gate is
+# closed by now.
 STALE_S = 0.05
 # Jobs for which one ask may speak.
 MOST_IN_ONE_ASK = 32
@@ -98,10 +98,18 @@ class Pacer:
             place = self._wait_in_line(lease)
             if place.permit is None or place.permit.verdict == "lost":
                 return None
-            if time.monotonic() - place.permit_s <= STALE_S:
+            if self._may_still_go(place):
                 return Pass(lease, place.permit, place.tokens)
             self._forget_call(call_name(lease))
             self.caller_gone(lease.job_id, lease.epoch)
+
+    def _may_still_go(self, place: _Place) -> bool:
+        since_s = place.permit_s
+        while time.monotonic() - since_s > STALE_S:
+            since_s = time.monotonic()
+            if not self._ledger.may_still_go(self.account, call_name(place.lease)):
+                return False
+        return True
 
     def _wait_in_line(self, lease: Lease) -> _Place:
         place = _Place(lease, tokens.estimated(lease.body) if self._told.tokens else 0)

@@ -167,15 +167,15 @@ def _kind(belief: Belief, refusal: Refused) -> Kind:
         return "other"
     if belief.rate and _same(belief.rate.retry_after_ms, retry_after_ms):
         return "rate" if refusal.in_window > 1 else "other"
+    kind: Kind = "rate"
     if belief.in_flight and _same(belief.in_flight.retry_after_ms, retry_after_ms):
         if refusal.flying > 1:
             return "in_flight"
-        # Refused though it was the only one out: what was met once was the rate, or else somebody else calls, too.
-        return "rate" if belief.in_flight.sure == 1 and refusal.in_window > 1 else "other"
-    # A new kind. Calls in flight can be the cause only when so many were never accepted.
-    few_in_window = refusal.in_window < 3 * refusal.flying
-    kind: Kind = "rate"
-    if few_in_window:
+        if belief.in_flight.sure > 1:
+            return "other"
+        # Refused though it was the only one out: what was met once, in these words, was the rate.
+    elif refusal.in_window < 3 * refusal.flying:
+        # A new kind, and few in the window. Calls in flight can be the cause only when so many were never accepted.
         kind = "in_flight" if refusal.flying > max(1, belief.proven) else "unsure"
     known = belief.rate if kind == "rate" else belief.in_flight
     # What repeated is not given up for what is new; "busy" says a time of its own, and is neither.
