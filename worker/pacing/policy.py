@@ -226,8 +226,9 @@ def _flights_refused(belief: Belief, refusal: Refused) -> Belief:
     interval_ms = _first_interval_ms(belief, "flights", refusal.retry_after_ms)
     if known is None or not _same(known.retry_after_ms, refusal.retry_after_ms):
         limit = Limit(most, refusal.retry_after_ms, refusal.now_ms, interval_ms=interval_ms, beside=refusal.in_window)
-    elif most >= known.most:
-        limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
+    elif most >= known.most or known.step:
+        # Of a look, an answer may have come meanwhile: the number in flight is one lower than it was.
+        limit = _confirmed(known, max(known.most, min(most, known.let_through)), refusal.now_ms)
     elif known.sure == 1 and refusal.in_window > refusal.flying and _repeats(known.beside, refusal.in_window):
         # What repeats is not the number in flight: it was the rate, met while its calls were still out.
         return _rate_refused(replace(belief, in_flight=None), refusal)
