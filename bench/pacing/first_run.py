@@ -38,12 +38,13 @@ def main() -> int:
             calls, stats = simulator.calls(), simulator.stats()
     came = sorted(call["came_s"] for call in calls)
     answered_s = max(call["left_s"] for call in calls if call["left_s"] is not None)
+    refused = [f"{call['word']} after {call['came_s'] - came[0]:.1f} s" for call in calls if call["left_s"] is None]
     share = ran.took_s / ideal_s
     print(
         f"{chosen.lines} lines: {ran.took_s:.1f} s from the command to its end, {answered_s - came[0]:.1f} s of them "
         f"from the first call to the last answer; ideal {ideal_s:.1f} s\n"
         f"{share:.3f} times the ideal (bar: {MOST}) {'pass' if share <= MOST else 'MISSED'}; "
-        f"{len(calls) - chosen.lines} refused, {stats['early']} early"
+        f"refused: {', '.join(refused) or 'none'}; {stats['early']} early"
     )
     return int(share > MOST or stats["early"] > 0)
 

@@ -67,7 +67,7 @@ SCENARIOS = (
         slots=50, peers_concurrency=50,
     ),
     Scenario(
-        "in-flight", "3 in flight, 0.2 s a call", 120, "places",
+        "in-flight", "3 in flight, 0.2 s a call", 180, "places",
         {**_in_flight(3), "latency_s": 0.2},
         {"steady": 0.97, "overall": 0.95, "refused": 0.005, "early": 0},
         peers_concurrency=3,

@@ -458,11 +458,17 @@ def test_a_look_that_succeeds_makes_the_next_looks_frequent_again() -> None:
 def test_while_the_rate_is_what_holds_the_account_more_in_flight_are_not_looked_for(
     rate_bound_ms: int, looks: bool
 ) -> None:
-    belief = replace(NOTHING, rate=RATE, in_flight=FLIGHTS)
+    belief = replace(NOTHING, rate=replace(RATE, since_ms=0), in_flight=FLIGHTS)
 
     found = grown(belief, denied("flights", now_ms=FLIGHTS.look_ms, rate_bound_ms=rate_bound_ms))
 
     assert (found is not None) is looks
+
+
+def test_a_rate_that_was_just_found_holds_the_account_though_no_call_has_waited_for_it_yet() -> None:
+    belief = replace(NOTHING, rate=RATE, in_flight=FLIGHTS)
+
+    assert grown(belief, denied("flights", now_ms=FLIGHTS.look_ms, rate_bound_ms=DAY_MS)) is None
 
 
 # --- whatever happens ---

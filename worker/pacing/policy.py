@@ -117,9 +117,11 @@ def refused(belief: Belief, refusal: Refused) -> Belief:
 def grown(belief: Belief, denied: Denied) -> Belief | None:
     """What is believed when more may be let through than the call was denied by; None: nothing new."""
     settled = denied.quiet_ms >= SETTLED_MS
-    if denied.reason == "flights" and belief.rate and denied.rate_bound_ms <= 2 * belief.rate.retry_after_ms:
-        # The rate is what holds the account: more calls at a time would bring nothing, and a look costs a wait.
-        return None
+    if denied.reason == "flights" and belief.rate:
+        held_ms = min(denied.rate_bound_ms, denied.now_ms - belief.rate.since_ms)
+        if held_ms <= 2 * belief.rate.retry_after_ms:
+            # The rate is what holds the account: more calls at a time would bring nothing, and a look costs a wait.
+            return None
     limit = belief.rate if denied.reason == "rate" else belief.in_flight
     if limit is None:
         if denied.reason != "flights":
