@@ -83,7 +83,7 @@ SCENARIOS = (
         processes=2,
     ),
     Scenario(
-        "slow", "calls of 1 to 3 s, 20 in flight", 120, "places",
+        "slow", "calls of 1 to 3 s, 20 in flight", 180, "places",
         {**_in_flight(20), "latency_s": (1.0, 3.0)},
         {"steady": 0.97, "overall": 0.95, "refused": 0.015, "early": 0},
         slots=40, peers_concurrency=20,

@@ -126,7 +126,8 @@ def grown(belief: Belief, denied: Denied) -> Belief | None:
     if limit is None:
         if denied.reason != "flights":
             return None
-        if denied.at_ceiling < max(1, belief.start // 2) and not settled:
+        seen = denied.peak_flying >= belief.start or denied.at_ceiling >= max(1, belief.start // 2)
+        if not seen and not settled:
             return None
         more = belief.start if belief.start < DOUBLES_UP_TO else belief.start // GROWTH
         return replace(belief, start=belief.start + more, proven=max(belief.proven, denied.peak_flying))
