@@ -60,7 +60,9 @@ def table(runs: int, quick: bool, peers_python: Path | None, slots: int = SLOTS,
     us, two = ours(slots), ours(slots, processes=2)
     plain = stock("threads", STOCK_THREADS)
     others = [taskiq(peers_python, tasks)] if peers_python else []
-    others += [plain] if quick else [plain, stock("prefork", STOCK_PROCESSES), stock("threads", STOCK_THREADS, session=True)]
+    others.append(plain)
+    if not quick:
+        others += [stock("prefork", STOCK_PROCESSES), stock("threads", STOCK_THREADS, session=True)]
     samples: dict[str, list[Sample]] = {}
     for _ in range(runs):
         for contender in (us, *others, two):
