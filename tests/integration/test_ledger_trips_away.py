@@ -20,8 +20,8 @@ from tests.redis_pair import PortServer, Wire
 from tests.waiting import wait_until
 
 PAGE = timedelta(minutes=1)
-# A trip into a black hole ends after two tries of four seconds each; two of them one after the other do not fit.
-ONE_TRIP_S = 14.0
+# A trip into a black hole ends after two tries of four seconds each; a third one does not fit.
+ONE_TRIP_S = 11.5
 
 
 @pytest.fixture
