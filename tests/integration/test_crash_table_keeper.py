@@ -7,8 +7,10 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -262,6 +264,28 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
     wishes(batches, batch_id, CANCEL)
 
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
+    start_worker(resend_after=1)
+    batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
+    assert simulator.stats()["calls"] == 1
+
+
+@row("keeper", "with open jobs, and the deadline passes before there is another")
+def test_what_a_dead_keeper_had_open_is_taken_back_when_the_deadline_has_passed(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "input.jsonl", entries(LINES))
+    # Far enough for a keeper to start on a busy machine; then it is moved into the past.
+    options = BatchOptions(deadline_s=int(time.time()) + 600)
+    batch_id = unkept(batches, lambda: batches.batches.submit(tmp_path / "input.jsonl", options=options).id)
+    die_at(CrashPoint.AFTER_ACCEPT)
+    batch = batches.ledger.batch(batch_id)
+    batches.ledger.write_batch(replace(batch, options=replace(options, deadline_s=int(time.time()) - 1)))
+
+    at(batches, batch_id, BatchStatus.EXPIRED)
+
+    answers, errors = results(batches, batch_id, tmp_path)
+    every_line_once(answers, errors, LINES)
+    assert codes(tmp_path) == Counter({"batch_expired": LINES})
     start_worker(resend_after=1)
     batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
     assert simulator.stats()["calls"] == 1
