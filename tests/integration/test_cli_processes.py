@@ -73,7 +73,7 @@ def test_a_worker_takes_the_commands_place_and_ends_with_it(cli: Cli, stack: Exi
     assert pids == [process.pid]
     assert answered.out == "Simulated answer to: hello\n"
     assert (process.returncode, out) == (0, "")
-    assert '"concurrency": 2' in log.read_text()
+    assert '"concurrency":2' in log.read_text()
     assert API_KEY not in log.read_text()
 
 
