@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from mira_queue.contract.names import QUEUE
 from mira_queue.contract.settings import Settings, variable
 
 PARENT_PIPE = "--parent-pipe"
@@ -43,9 +44,14 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     return {variable(name): text for name, text in texts.items()}
 
 
-def worker_command(*arguments: str) -> list[str]:
-    """The command of one worker, under a name of its own: two of one name would answer a ping as one."""
-    return [sys.executable, "-m", "worker", *arguments, "--hostname", f"mira-{uuid.uuid4().hex[:8]}@%h"]
+def worker_command(*arguments: str, single_jobs: bool = False) -> list[str]:
+    """The command of one worker, under a name of its own: two of one name would answer a ping as one.
+
+    `single_jobs`: it does those alone, and no lines of files.
+    """
+    kind = ["--queues", QUEUE] if single_jobs else []
+    name = f"{'single' if single_jobs else 'mira'}-{uuid.uuid4().hex[:8]}@%h"
+    return [sys.executable, "-m", "worker", *arguments, *kind, "--hostname", name]
 
 
 def simulator_command(*arguments: str) -> list[str]:
@@ -53,16 +59,16 @@ def simulator_command(*arguments: str) -> list[str]:
 
 
 def start_worker(
-    overrides: Mapping[str, str], *, log: Path | None = None, arguments: Sequence[str] = ()
+    overrides: Mapping[str, str], *, log: Path | None = None, single_jobs: bool = False
 ) -> subprocess.Popen[bytes]:
     """A worker that ends, gracefully, when `stop` says so or when this process is gone, even by SIGKILL.
 
     `overrides` are variables (`environment_of`) on top of this process's own. `log` gets its output, appended; None:
-    our standard error. `arguments` go to Celery's worker command.
+    our standard error. `single_jobs` as for `worker_command`.
     """
     with _output(log) as output:
         return subprocess.Popen(
-            worker_command(PARENT_PIPE, *arguments),
+            worker_command(PARENT_PIPE, single_jobs=single_jobs),
             env={**os.environ, **overrides},
             stdin=subprocess.PIPE,
             stdout=output,
@@ -106,6 +112,11 @@ def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> li
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+    return wait_all(processes, grace)
+
+
+def wait_all(processes: Sequence[subprocess.Popen[Any]], grace: timedelta) -> list[int]:
+    """Wait for their end; SIGKILL to those that are still there after `grace`. Returns their exit codes."""
     deadline = time.monotonic() + grace.total_seconds()
     try:
         for process in processes:
@@ -116,7 +127,6 @@ def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> li
             if process.poll() is None:
                 process.kill()
             process.wait()
-            # Not before its end: an ended standard input would count as a second SIGTERM, which cuts the grace short.
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()

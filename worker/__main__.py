@@ -10,11 +10,15 @@ import signal
 import sys
 import threading
 
+from worker.tasks import is_stopping
+
 
 def _end_with_parent() -> None:
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    # A service manager that ends the parent has often told this process, too: told twice, it would wait for no call.
+    if not is_stopping():
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> None:

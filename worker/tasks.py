@@ -11,13 +11,14 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
 from mira_queue.contract.celery_config import stores_results_itself
 from mira_queue.contract.errors import JobError, ServiceFault
 from mira_queue.contract.logs import configure_logs
-from mira_queue.contract.names import GROUP_TASK, QUEUE, TASK, Lane
+from mira_queue.contract.names import GROUP_TASK, TASK, Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from worker.results import BackendResults
@@ -86,6 +87,11 @@ class JobTask(Task):  # type: ignore[misc]
             countdown = exc.countdown_s
         # First in line, since a message is only looked at, and its countdown begun, when it has been taken out.
         return super().retry(*args, exc=exc, countdown=countdown, **{"priority": Lane.FIRST.priority, **options})
+
+
+def is_stopping() -> bool:
+    """Somebody has told this worker to end."""
+    return state.should_stop is not None
 
 
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
@@ -163,7 +169,8 @@ class WorkerLife:
     def _on_ready(self, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGQUIT, self._on_quit)
-        self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queue=QUEUE)
+        queues = list(self._app.amqp.queues.consume_from)
+        self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queues=queues)
 
     def _on_stop(self, **_: Any) -> None:
         # Celery's own answer to a second Ctrl-C cannot stop threads: it ends in an error, and the worker goes on.
