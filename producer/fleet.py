@@ -15,7 +15,7 @@ from mira_queue.contract.settings import Settings
 from producer.processes import environment_of, start_worker, stop_all, wait_all
 
 # A worker that dies this soon after its start has something wrong that the next one would have too.
-HEALTHY_AFTER_S = 10.0
+HEALTHY_AFTER_S = 30.0
 MOST_EARLY_DEATHS = 3
 # Beyond the workers' own grace period, before they are killed.
 STOP_MARGIN = timedelta(seconds=5)

@@ -20,6 +20,8 @@ from pydantic import SecretStr
 from mira_queue.contract.names import QUEUE
 from mira_queue.contract.settings import Settings, variable
 
+# -P: what is called `worker` in the directory of a web app is not ours.
+PYTHON = (sys.executable, "-P")
 PARENT_PIPE = "--parent-pipe"
 SIMULATOR_START_S = 30.0
 # Log files may sit in a directory that others read.
@@ -51,11 +53,11 @@ def worker_command(*arguments: str, single_jobs: bool = False) -> list[str]:
     """
     kind = ["--queues", QUEUE] if single_jobs else []
     name = f"{'single' if single_jobs else 'mira'}-{uuid.uuid4().hex[:8]}@%h"
-    return [sys.executable, "-m", "worker", *arguments, *kind, "--hostname", name]
+    return [*PYTHON, "-m", "worker", *arguments, *kind, "--hostname", name]
 
 
 def simulator_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "mira_queue.simulator", *arguments]
+    return [*PYTHON, "-m", "mira_queue.simulator", *arguments]
 
 
 def start_worker(

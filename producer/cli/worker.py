@@ -66,6 +66,8 @@ def worker(
     The --processes do whatever comes, the lines of files and single jobs. One more process does single jobs alone, so
     that a user of your web app does not wait for the answers of a file. One that dies is started again.
     """
+    if not processes + single_processes:
+        raise typer.BadParameter("nobody would do any job", param_hint="--processes, --single-processes")
     options = {"concurrency": concurrency, "log_level": log_level, "log_format": log_format}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     if settings.api_key is None:
@@ -77,8 +79,6 @@ def worker(
     if any(Spool(settings.state_dir).ids()):
         # After the machine's restart nobody may have asked for these batches yet.
         ensure_keeper(settings)
-    if not processes + single_processes:
-        raise typer.BadParameter("nobody would do any job", param_hint="--processes, --single-processes")
     if processes + single_processes == 1:
         _become_worker(settings, bool(single_processes))
     raise typer.Exit(_supervise(settings, processes, single_processes))
