@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings
-from producer.processes import environment_of, start_worker, stop_all, wait_all
+from producer.processes import WorkerKind, environment_of, start_worker, stop_all, wait_all
 
 # A worker that dies this soon after its start has something wrong that the next one would have too.
 HEALTHY_AFTER_S = 30.0
@@ -28,7 +28,7 @@ class WorkersFail(MiraQueueError):
 
 
 class Fleet:
-    """`count` workers for whatever comes, and `single` for single jobs alone, which then wait behind no file.
+    """`count` workers for whatever comes, and `single` for single jobs alone, which the others then leave to them.
 
     `log` is the file they write to; None: our standard error.
     """
@@ -37,22 +37,23 @@ class Fleet:
         self, settings: Settings, count: int, log: Path | None, say: Callable[[str], None], *, single: int = 0
     ) -> None:
         self._settings = settings
-        self._kinds = [False] * count + [True] * single
+        own: WorkerKind = "files-first" if single else "any"
+        self._kinds: list[WorkerKind] = [own] * count + ["single"] * single
         self._log = log
         self._say = say
-        self._workers: list[tuple[subprocess.Popen[bytes], float, bool]] = []
+        self._workers: list[tuple[subprocess.Popen[bytes], float, WorkerKind]] = []
         self._early_deaths = 0
         #: Set when calls in flight are not to be waited for any longer: their jobs go back to the queue.
         self.hurry = False
 
     def start(self) -> None:
-        for single_jobs in self._kinds:
-            self._start_one(single_jobs)
+        for kind in self._kinds:
+            self._start_one(kind)
 
     def tend(self) -> None:
         """Replace workers that have died. Raises WorkersFail when they die as soon as they start."""
         for entry in list(self._workers):
-            process, began_s, single_jobs = entry
+            process, began_s, kind = entry
             code = process.poll()
             if code is None:
                 continue
@@ -62,7 +63,7 @@ class Fleet:
             if self._early_deaths >= MOST_EARLY_DEATHS:
                 raise WorkersFail(f"workers end as soon as they start (exit code {code}){self._tail()}")
             self._say(f"a worker has died (exit code {code}); starting another; its jobs are safe")
-            self._start_one(single_jobs)
+            self._start_one(kind)
 
     def stop(self, grace: timedelta) -> list[int]:
         """All at once; what has not ended after the grace period is killed, and its jobs are rescued.
@@ -91,11 +92,11 @@ class Fleet:
     def _processes(self) -> list[subprocess.Popen[bytes]]:
         return [process for process, *_ in self._workers]
 
-    def _start_one(self, single_jobs: bool) -> None:
+    def _start_one(self, kind: WorkerKind) -> None:
         # "same", since a .env that the worker reads may name a backend that this run does not use.
         changes = {"result_backend": "same"} if self._settings.result_backend is None else {}
-        worker = start_worker(environment_of(self._settings, **changes), log=self._log, single_jobs=single_jobs)
-        self._workers.append((worker, time.monotonic(), single_jobs))
+        worker = start_worker(environment_of(self._settings, **changes), log=self._log, kind=kind)
+        self._workers.append((worker, time.monotonic(), kind))
 
     def _tail(self) -> str:
         if self._log is None:

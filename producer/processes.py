@@ -13,15 +13,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
-from mira_queue.contract.names import QUEUE
+from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
 
 # -P: what is called `worker` in the directory of a web app is not ours.
 PYTHON = (sys.executable, "-P")
+# What a worker does: whatever comes, of single jobs and files in turn; single jobs only when no file has anything to do,
+# where others are there for them; single jobs alone.
+WorkerKind = Literal["any", "files-first", "single"]
+_OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
+    "any": (),
+    "files-first": ("--in-order", "--queues", f"{BULK_QUEUE},{QUEUE}"),
+    "single": ("--queues", QUEUE),
+}
 PARENT_PIPE = "--parent-pipe"
 SIMULATOR_START_S = 30.0
 # Log files may sit in a directory that others read.
@@ -46,14 +54,10 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     return {variable(name): text for name, text in texts.items()}
 
 
-def worker_command(*arguments: str, single_jobs: bool = False) -> list[str]:
-    """The command of one worker, under a name of its own: two of one name would answer a ping as one.
-
-    `single_jobs`: it does those alone, and no lines of files.
-    """
-    kind = ["--queues", QUEUE] if single_jobs else []
-    name = f"{'single' if single_jobs else 'mira'}-{uuid.uuid4().hex[:8]}@%h"
-    return [*PYTHON, "-m", "worker", *arguments, *kind, "--hostname", name]
+def worker_command(*arguments: str, kind: WorkerKind = "any") -> list[str]:
+    """The command of one worker, under a name of its own: two of one name would answer a ping as one."""
+    name = f"{'single' if kind == 'single' else 'mira'}-{uuid.uuid4().hex[:8]}@%h"
+    return [*PYTHON, "-m", "worker", *arguments, *_OF_KIND[kind], "--hostname", name]
 
 
 def simulator_command(*arguments: str) -> list[str]:
@@ -61,16 +65,16 @@ def simulator_command(*arguments: str) -> list[str]:
 
 
 def start_worker(
-    overrides: Mapping[str, str], *, log: Path | None = None, single_jobs: bool = False
+    overrides: Mapping[str, str], *, log: Path | None = None, kind: WorkerKind = "any"
 ) -> subprocess.Popen[bytes]:
     """A worker that ends, gracefully, when `stop` says so or when this process is gone, even by SIGKILL.
 
     `overrides` are variables (`environment_of`) on top of this process's own. `log` gets its output, appended; None:
-    our standard error. `single_jobs` as for `worker_command`.
+    our standard error.
     """
     with _output(log) as output:
         return subprocess.Popen(
-            worker_command(PARENT_PIPE, single_jobs=single_jobs),
+            worker_command(PARENT_PIPE, kind=kind),
             env={**os.environ, **overrides},
             stdin=subprocess.PIPE,
             stdout=output,

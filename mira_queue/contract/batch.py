@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/batch/object; what is our
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -38,7 +39,9 @@ _FINAL = frozenset({BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIR
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What the submitter asked for. `deadline_s`: Unix time; 0: none. A budget's 0 is none, too."""
+    """What the submitter asked for. `deadline_s`: Unix time; 0: none. A budget's 0 is none, too, and so is an empty
+    `max_cost`: an amount as text, since that is exact, in the currency of the batch's price table.
+    """
 
     on_account_error: str = "pause"
     deadline_s: int = 0
@@ -46,6 +49,16 @@ class BatchOptions:
     ordered: bool = False
     max_requests: int = 0
     max_tokens: int = 0
+    max_cost: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a batch waits for, in words; empty: nothing. `until_s`: Unix time, where it is known; 0: it is not."""
+
+    kind: str = ""
+    words: str = ""
+    until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ class LineError:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch. Times are Unix seconds. `done` and `failed` count lines; tokens are those of its answers."""
+    """One batch. Times are Unix seconds. `answered` and `failed` count lines; tokens are those of its answers."""
 
     id: str
     status: BatchStatus
@@ -77,8 +90,19 @@ class Batch:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     unanswered_calls: int = 0
+    codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
+    cost: str = ""  # exact; empty: without prices
+    currency: str = ""
+    unpriced: int = 0  # answers that are not in the cost: their model has no price
+    per_second_now: float = 0.0  # lines; 0 when nothing goes on
+    per_second: float = 0.0  # on average, since it was last taken up
+    seconds_left: float | None = None
     paused: str = ""  # why nothing is sent; empty: it is not paused
-    note: str = ""  # what it waits for, and how fast it goes, for people
+    paused_by: str = ""  # owner, account, budget or files
+    careful: bool = False  # one line goes first, to find out whether the account still refuses
+    held_models: tuple[str, ...] = ()  # the plan lacks them: their lines are left, all others go on
+    waiting: Waiting = field(default_factory=Waiting)
+    updated_at: int = 0  # when its keeper last wrote this
 
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
         """At another status, from now on."""
@@ -89,12 +113,14 @@ class Batch:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        found: dict[str, Any] = orjson.loads(text)
+        found = _known(cls, orjson.loads(text))
         return replace(
             cls(**found),
             status=BatchStatus(found["status"]),
-            options=BatchOptions(**found["options"]),
+            options=BatchOptions(**_known(BatchOptions, found["options"])),
             errors=tuple(LineError(**each) for each in found["errors"]),
+            held_models=tuple(found.get("held_models", ())),
+            waiting=Waiting(**found.get("waiting", {})),
         )
 
     def to_object(self) -> dict[str, Any]:
@@ -126,11 +152,27 @@ class Batch:
             "metadata": self.metadata or None,
             "mira": {
                 "paused": self.paused or None,
-                "note": self.note or None,
+                "paused_by": self.paused_by or None,
+                "held_models": list(self.held_models),
+                "waiting_for": self.waiting.words or None,
+                "waiting_until": math.ceil(self.waiting.until_s) or None,
+                "failed_by_code": self.codes,
+                "cost": self.cost or None,
+                "currency": self.currency or None,
+                "answers_without_price": self.unpriced,
+                "lines_per_second": {"now": round(self.per_second_now, 3), "average": round(self.per_second, 3)},
+                "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
                 "unanswered_calls": self.unanswered_calls,
+                "files": self.place,
+                "updated_at": self.updated_at or None,
                 "options": asdict(self.options),
             },
         }
+
+
+def _known(kind: type, found: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields that a newer version has written."""
+    return {name: value for name, value in found.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
 def new_batch_id() -> str:

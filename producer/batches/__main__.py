@@ -1,4 +1,4 @@
-"""`python -m producer.batches`: the keeper. Started by whoever submits a batch, or by hand."""
+"""`python -m producer.batches [LOCK_FD]`: the keeper. Started by whoever submits a batch, or by hand."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.logs import configure_logs
 from mira_queue.contract.settings import SettingsError, load_settings
 from producer.batches.keeper import Keeper
+from producer.batches.lock import KeeperLock
 from producer.batches.spool import Spool
 from producer.client import MiraQueue
 from producer.run.interrupts import interrupts
 
 
 def main() -> int:
+    lock_fd = int(sys.argv[1]) if len(sys.argv) > 1 else -1
+    if lock_fd >= 0:
+        # A server that we start must not hold it longer than we live.
+        os.set_inheritable(lock_fd, False)
     try:
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
@@ -25,7 +30,8 @@ def main() -> int:
         # Whoever started us may have had his terminal closed by now.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with interrupts() as (ending, _), MiraQueue(settings) as queue:
-            Keeper(queue, Spool(settings.state_dir), ending, log).run()
+            spool = Spool(settings.state_dir)
+            Keeper(queue, spool, KeeperLock(spool, queue.redis_url, lock_fd), ending, log).run()
     except (SettingsError, MiraQueueError) as error:
         print(f"mira-queue keeper: {error}", file=sys.stderr)
         return 1

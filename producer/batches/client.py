@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,16 +11,23 @@ from typing import TYPE_CHECKING
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.errors import MiraQueueError
 from producer.batches.lock import KeeperLock
+from producer.batches.page import draw
 from producer.batches.results import copy_lines
-from producer.batches.spool import Spool
+from producer.batches.spool import BatchFiles, Spool
 from producer.batches.starting import ensure_keeper
-from producer.run.source import InputError
+from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, amount, resume_wish
+from producer.run.prices import DEFAULT_TABLE, load_prices
+from producer.run.report import check_report
+from producer.run.source import InputError, refuse_standard_input
 
 if TYPE_CHECKING:
     from producer.client import MiraQueue
 
-# What an owner may wish of a batch; a retry is followed by the statuses or codes that it is for.
-PAUSE, RESUME, CANCEL, RETRY = "pause", "resume", "cancel", "retry"
+# As OpenAI has it.
+MOST_NOTES, LONGEST_NOTE_KEY, LONGEST_NOTE = 16, 64, 512
+LOOK_EVERY_S = 0.5
+# A status, a kind of status, or a code of the error tree.
+_STATUS = re.compile(r"[1-5]\d\d|[1-5][xX][xX]|[a-z][a-z_]{2,40}")
 
 
 class BatchRefused(MiraQueueError):
@@ -34,17 +42,30 @@ class Batches:
         self.spool = Spool(queue.settings.state_dir)
 
     def submit(
-        self, path: Path | str, *, options: BatchOptions | None = None, metadata: Mapping[str, str] | None = None
+        self,
+        path: Path | str,
+        *,
+        options: BatchOptions | None = None,
+        metadata: Mapping[str, str] | None = None,
+        prices: Path | str | None = None,
     ) -> Batch:
         """Hand in a file; returns at once, while its lines are still being checked.
 
-        The file is copied: it may change or go afterwards. Raises InputError (it cannot be read), QueueUnavailable.
+        The file is copied: it may change or go afterwards. `prices` is a price table; None: `prices.toml` of the
+        working directory, where there is one. Raises InputError (a file that cannot be read, a wrong option),
+        QueueUnavailable.
         """
         source = Path(path)
+        refuse_standard_input(source)
         if not source.is_file():
             raise InputError(f"{source}: no such file: give a file with one JSON request a line")
+        _check(options or BatchOptions(), metadata or {})
+        table = Path(prices) if prices is not None else DEFAULT_TABLE
+        known = load_prices(None if prices is None else table)
+        if options and options.max_cost and not known:
+            raise InputError("max_cost needs a price table: --prices FILE, or prices.toml here")
         batch_id = new_batch_id()
-        self.spool.receive(batch_id, source)
+        self.spool.receive(batch_id, source, table if known else None)
         now_s = int(time.time())
         batch = Batch(
             batch_id,
@@ -81,12 +102,31 @@ class Batches:
         """Send no more of it; calls in flight end. Raises BatchNotFound, BatchRefused."""
         self._wish(batch_id, PAUSE)
 
-    def resume(self, batch_id: str) -> None:
-        """Go on: with one line, and the rest when the account does not refuse that. Raises as `pause`."""
+    def resume(
+        self,
+        batch_id: str,
+        *,
+        max_requests: int | None = None,
+        max_tokens: int | None = None,
+        max_cost: str | None = None,
+    ) -> None:
+        """Go on. Where the account had refused: with one line, and the rest when it does not refuse that.
+
+        Limits of the budget that are named are new ones; 0 and an empty text take a limit away. Raises as `pause`,
+        InputError.
+        """
         batch = self.get(batch_id)
         if not batch.status.is_final and not batch.paused:
             raise BatchRefused(f"batch {batch_id} is not paused: it goes on")
-        self._wish(batch_id, RESUME)
+        wish = resume_wish(max_requests, max_tokens, max_cost)
+        if batch.paused_by == "budget" and wish == RESUME:
+            larger = "--max-cost, --max-tokens, --max-requests"
+            raise BatchRefused(f"batch {batch_id}: {batch.paused}: resume it with a larger one: {larger}")
+        if max_cost:
+            amount(max_cost)
+        if max_cost and not batch.currency:
+            raise BatchRefused(f"batch {batch_id} was submitted without a price table: it has no cost to limit")
+        self._wish(batch_id, wish)
 
     def cancel(self, batch_id: str) -> None:
         """Send no more of it, ever; lines that were not run become errors, `batch_cancelled`. Raises as `pause`."""
@@ -100,8 +140,12 @@ class Batches:
         batch = self.get(batch_id)
         if batch.status is BatchStatus.FAILED:
             raise BatchRefused(f"batch {batch_id}: its input is wrong: mend the file and submit it anew")
-        if not self.spool.holds(batch_id):
-            raise BatchRefused(f"batch {batch_id}: its files are at {batch.place}: ask there")
+        self._files(batch)
+        for each in statuses:
+            if not _STATUS.fullmatch(each):
+                raise InputError(f"status: expected one such as 402, 5xx, or a code such as poison, got {each[:40]!r}")
+        if not batch.failed:
+            raise BatchRefused(f"batch {batch_id} has no failed line")
         self._queue.ledger.wish(batch_id, " ".join([RETRY, *statuses]))
         if batch.status.is_final:
             batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
@@ -113,11 +157,33 @@ class Batches:
 
         Raises BatchNotFound, BatchRefused when its files are on another machine, InputError.
         """
-        batch = self.get(batch_id)
-        if not self.spool.holds(batch_id):
-            raise BatchRefused(f"batch {batch_id}: its files are at {batch.place}: ask there")
-        files = self.spool.files(batch_id)
+        files = self._files(self.get(batch_id))
         return copy_lines(files.output, output), copy_lines(files.errors, errors) if errors else 0
+
+    def report(self, batch_id: str, path: Path) -> None:
+        """Write a page about it that opens offline. Raises as `results`."""
+        batch = self.get(batch_id)
+        files = self._files(batch)
+        check_report(path, (files.output, files.errors, files.input))
+        draw(batch, files, self._queue.settings.api_base, path)
+
+    def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
+        """Until it has ended or is paused, at most `timeout` seconds (None: for ever); as it is then.
+
+        Raises BatchNotFound.
+        """
+        end_s = None if timeout is None else time.monotonic() + timeout
+        while True:
+            batch = self.get(batch_id)
+            left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, end_s - time.monotonic())
+            if batch.status.is_final or batch.paused or left_s <= 0:
+                return batch
+            time.sleep(left_s)
+
+    def _files(self, batch: Batch) -> BatchFiles:
+        if not self.spool.holds(batch.id):
+            raise BatchRefused(f"batch {batch.id}: its files are at {batch.place}: ask there")
+        return self.spool.files(batch.id)
 
     def _wish(self, batch_id: str, wish: str) -> None:
         batch = self.get(batch_id)
@@ -129,5 +195,30 @@ class Batches:
         """A batch that is open, whose files are here, and that nobody keeps: its keeper was killed, or the machine."""
         if batch.status.is_final or not self.spool.holds(batch.id):
             return
-        if not KeeperLock(self.spool, self._queue.redis_url).is_taken():
-            ensure_keeper(self._queue.settings)
+        lock = KeeperLock(self.spool, self._queue.redis_url)
+        if lock.take():
+            try:
+                ensure_keeper(self._queue.settings, lock.fd)
+            finally:
+                lock.release()
+
+
+def _check(options: BatchOptions, metadata: Mapping[str, str]) -> None:
+    """What a batch is told, before anything is written. Raises InputError."""
+    if options.on_account_error not in ("pause", "fail"):
+        raise InputError(f"on_account_error: expected pause or fail, got {options.on_account_error[:40]!r}")
+    for name, number in (("max_requests", options.max_requests), ("max_tokens", options.max_tokens)):
+        if number < 0:
+            raise InputError(f"{name}: expected 0 (no limit) or more, got {number}")
+    if options.max_cost:
+        amount(options.max_cost)
+    if options.deadline_s and options.deadline_s <= time.time():
+        raise InputError("deadline: has passed already: nothing was submitted")
+    if len(metadata) > MOST_NOTES:
+        raise InputError(f"metadata: {len(metadata)} notes, over the limit of {MOST_NOTES}")
+    for key, value in metadata.items():
+        if len(key) > LONGEST_NOTE_KEY or len(value) > LONGEST_NOTE:
+            raise InputError(
+                f"metadata, {key[:40]!r}: over the limit of {LONGEST_NOTE_KEY} characters for a key, "
+                f"{LONGEST_NOTE} for a value"
+            )

@@ -22,9 +22,12 @@ IDLE_S = 30.0
 class Keeper:
     """All open batches, a thread for each. `ending` is set by SIGTERM."""
 
-    def __init__(self, queue: MiraQueue, spool: Spool, ending: threading.Event, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, queue: MiraQueue, spool: Spool, lock: KeeperLock, ending: threading.Event, log: FilteringBoundLogger
+    ) -> None:
         self._queue = queue
         self._spool = spool
+        self._lock = lock
         self._ending = ending
         self._log = log
         self._threads: dict[str, threading.Thread] = {}
@@ -33,10 +36,9 @@ class Keeper:
 
     def run(self) -> None:
         """Until nothing was open for a while, or `ending` is set; then every batch is left as it can be taken up."""
-        lock = KeeperLock(self._spool, self._queue.redis_url)
-        while lock.take():
+        while self._lock.take():
             self._keep_all()
-            lock.release()
+            self._lock.release()
             # Who submitted a moment ago found the lock taken, and relies on us.
             if self._ending.is_set() or not self._open():
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,28 +10,32 @@ from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, LineError
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
+from mira_queue.contract.errors import ModelNotInPlan, QueueUnavailable
 from mira_queue.ledger.pace import PaceView
-from producer.batches.client import CANCEL, PAUSE, RESUME, RETRY
-from producer.batches.results import has_status, take_out, usage_of
+from producer.batches import recording
+from producer.batches.complaints import line_errors
+from producer.batches.results import has_status, take_out
 from producer.batches.spool import BatchFiles
+from producer.batches.sums import at_rest, counted, prices_of, written
+from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, budget_of, with_budget
 from producer.client import MiraQueue
-from producer.run.budget import BudgetLimits
 from producer.run.engine import Engine
 from producer.run.options import End, EngineOptions
 from producer.run.paths import group_of
+from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
-from producer.run.waiting import Reason
+from producer.run.waiting import NOTHING, Kind, Reason
 
 # Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.
 WINDOW = 4000
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
-BY_OWNER = "paused by its owner"
-# Words of an InputError about a line.
-_LINE = re.compile(r"line (\d+), (.+?): (.*)", re.DOTALL)
+# Before files that could not be used are tried again without being told to.
+FILES_AGAIN_S = 5.0
+# What a report is drawn from; a keeper that is killed takes so much of the picture with it, and nothing else.
+SAVE_EVERY_S = 10.0
 
 
 class BatchKeeper:
@@ -55,10 +58,13 @@ class BatchKeeper:
         self._ending = ending
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
-        self._careful = False
-        self._tokens_before = (batch.prompt_tokens, batch.completion_tokens)
+        self._prices = prices_of(files)
+        self._recorder = recording.load(files.record, since=_rest(batch))
+        self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
+        self._engine: Engine | None = None
         self._look_s = self._write_s = 0.0
+        self._save_s = time.monotonic() + SAVE_EVERY_S
         self._wish = ""
 
     def keep(self) -> None:
@@ -69,9 +75,13 @@ class BatchKeeper:
             except QueueUnavailable as error:
                 self._log.warning("server_unavailable", error=str(error))
                 self._ending.wait(1.0)
-            except OSError as error:
-                # Its directory is gone, or its disk is full: said where people look, and tried again on their word.
-                self._pause(f"its files cannot be used: {error.strerror or error}")
+            except (InputError, OSError) as error:
+                # A full disk, a file that was meddled with: said where people look, and tried again on their word.
+                self._pause("files", str(error))
+                self._ending.wait(FILES_AGAIN_S)
+        if not self._batch.status.is_final:
+            self._save()
+            self._write(at_rest(self._batch))
 
     def _step(self) -> None:
         self._wish = self._ledger.wish_of(self._batch.id)
@@ -79,15 +89,14 @@ class BatchKeeper:
         if word == CANCEL or self._batch.status is BatchStatus.CANCELLING:
             self._cancel()
         elif word == PAUSE:
-            self._pause(BY_OWNER)
+            self._pause("owner", "paused by its owner")
         elif word == RESUME:
-            # An account that refused may refuse again: one line finds out.
-            self._careful = self._batch.paused not in ("", BY_OWNER)
-            self._write(replace(self._batch, paused=""))
+            self._go_on(with_budget(self._batch.options, words))
         elif word == RETRY:
             count = take_out(self._files.errors, has_status(words))
             self._log.info("batch_retried", lines=count)
-            self._write(replace(self._batch, paused=""))
+            # Whoever wants them tried after the deadline wants them without it.
+            self._go_on(replace(self._batch.options, deadline_s=0) if self._is_late() else self._batch.options)
         elif self._batch.paused and not self._is_late():
             self._ending.wait(LOOK_EVERY_S)
             return
@@ -97,44 +106,65 @@ class BatchKeeper:
             return
         self._run()
 
+    def _go_on(self, options: BatchOptions) -> None:
+        # An account that refused may refuse again: one line finds out.
+        careful = self._batch.careful or self._batch.paused_by == "account"
+        self._write(replace(self._batch, options=options, paused="", paused_by="", careful=careful))
+
     def _run(self) -> None:
         self._interrupted.clear()
-        self._tokens_before = (self._batch.prompt_tokens, self._batch.completion_tokens)
-        self._unanswered_before = self._batch.unanswered_calls
-        engine = self._engine()
+        engine = self._engine = self._new_engine()
         try:
-            try:
-                plan = engine.plan()
-            except InputError as error:
-                self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), str(self._files.input))))
+            plan = self._planned(engine)
+            if plan is None:
                 return
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
-            self._write(self._counted(plan.tally, ""))
+            self._write(self._counted(plan.tally))
             end = engine.run()
             if end is not End.COMPLETE:
+                if self._ledger.wish_of(self._batch.id) == CANCEL:
+                    self._write(self._moved(BatchStatus.CANCELLING))
                 settings = self._queue.settings
                 engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._ending)
             if end is End.EXPIRED:
                 engine.expire()
-            self._write(self._counted(plan.tally, ""))
+            self._write(self._counted(plan.tally))
             is_whole = plan.left == 0
         finally:
             engine.close()
         if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
-            self._finish(BatchStatus.COMPLETED)
+            is_cancelled = self._batch.status is BatchStatus.CANCELLING
+            self._finish(BatchStatus.CANCELLED if is_cancelled else BatchStatus.COMPLETED)
         elif end is End.EXPIRED:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
-            self._pause(f"the account refused: {engine.why(end)}")
+            self._pause("account", _refusal(engine))
         elif end is End.BUDGET:
-            self._pause(engine.why(end))
+            self._pause("budget", engine.why(end))
+
+    def _planned(self, engine: Engine) -> Plan | None:
+        """None: the input is wrong, and the batch has failed."""
+        try:
+            plan = engine.plan()
+        except InputError as error:
+            path = str(self._files.input)
+            # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
+            if self._batch.status is not BatchStatus.VALIDATING or not str(error).startswith(path):
+                raise
+            self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path)))
+            return None
+        self._before = written(self._files, self._prices)
+        self._unanswered_before = self._batch.unanswered_calls
+        plan.tally.recorder = self._recorder
+        self._recorder.waits("")
+        return plan
 
     def _is_late(self) -> bool:
         deadline_s = self._batch.options.deadline_s
         return bool(deadline_s) and time.time() >= deadline_s
 
-    def _engine(self) -> Engine:
+    def _new_engine(self) -> Engine:
         options = EngineOptions(
             input=self._files.input,
             output=self._files.output,
@@ -147,10 +177,10 @@ class BatchKeeper:
             else None,
             dedupe=self._batch.options.dedupe,
             ordered=self._batch.options.ordered,
-            budget=_budget(self._batch.options),
-            careful=self._careful,
+            prices=self._prices,
+            budget=budget_of(self._batch.options),
+            careful=self._batch.careful,
         )
-        self._careful = False
         return Engine(
             self._queue,
             options,
@@ -162,30 +192,34 @@ class BatchKeeper:
         )
 
     def _finish(self, status: BatchStatus) -> None:
-        """Usage is counted from the answers themselves: what a keeper that was killed had counted is not lost."""
         self._write(self._moved(BatchStatus.FINALIZING))
-        prompt, completion = usage_of(self._files.output)
-        self._write(self._moved(status, prompt_tokens=prompt, completion_tokens=completion, note="", paused=""))
+        self._recorder.waits("")
+        self._save()
+        self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
     def _cancel(self) -> None:
         if self._batch.status is not BatchStatus.CANCELLING:
             self._write(self._moved(BatchStatus.CANCELLING))
-        self._give_up("batch_cancelled", "not run: the batch was cancelled before")
-        self._finish(BatchStatus.CANCELLED)
-
-    def _give_up(self, code: str, message: str) -> None:
-        engine = self._engine()
+        engine = self._engine = self._new_engine()
         try:
-            plan = engine.plan()
-            engine.give_up(code, message)
-            self._write(self._counted(plan.tally, ""))
+            plan = self._planned(engine)
+            assert plan is not None
+            engine.give_up("batch_cancelled", "not run: the batch was cancelled before")
+            self._write(self._counted(plan.tally))
         except InputError as error:
+            if not str(error).startswith(str(self._files.input)):
+                raise
+            # Its input is wrong, and was not found to be so before: there is no line to name.
             self._log.warning("batch_says", text=str(error))
         finally:
             engine.close()
+        self._finish(BatchStatus.CANCELLED)
 
-    def _pause(self, reason: str) -> None:
-        self._write(replace(self._batch, paused=reason, note=""))
+    def _pause(self, by: str, reason: str) -> None:
+        self._recorder.waits("paused")
+        self._save()
+        self._log.info("batch_paused", reason=reason)
+        self._write(replace(at_rest(self._batch), paused=reason, paused_by=by))
 
     def _look_for_wish(self) -> None:
         if self._ending.is_set():
@@ -204,42 +238,42 @@ class BatchKeeper:
         now_s = time.monotonic()
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
-            self._write(self._counted(tally, str(reason)))
+            self._write(self._counted(tally, reason))
+        if now_s >= self._save_s:
+            self._save()
 
-    def _counted(self, tally: Tally, note: str) -> Batch:
-        return replace(
-            self._batch,
-            total=tally.total,
-            answered=tally.before + tally.succeeded,
-            failed=tally.failed_before + tally.failed,
-            prompt_tokens=self._tokens_before[0] + tally.prompt_tokens,
-            completion_tokens=self._tokens_before[1] + tally.completion_tokens,
-            unanswered_calls=self._unanswered_before + tally.unanswered_calls,
-            note=note,
-        )
+    def _save(self) -> None:
+        self._save_s = time.monotonic() + SAVE_EVERY_S
+        try:
+            recording.save(self._recorder, self._files.record)
+        except OSError as error:
+            # The lines matter; a picture of them can be of less.
+            self._log.warning("batch_says", text=f"{self._files.record}: {error.strerror}")
+
+    def _counted(self, tally: Tally, reason: Reason = NOTHING) -> Batch:
+        batch = counted(self._batch, self._before, tally, self._unanswered_before, reason)
+        held = self._engine.held_models if self._engine else ()
+        return replace(batch, careful=batch.careful and not tally.succeeded, held_models=held)
 
     def _moved(self, status: BatchStatus, **changes: object) -> Batch:
         self._log.info("batch", status=status)
         return self._batch.moved(status, int(time.time()), **changes)
 
     def _write(self, batch: Batch) -> None:
+        batch = replace(batch, updated_at=int(time.time()))
         self._ledger.write_batch(batch)
         self._batch = batch
 
 
-def line_errors(text: str, path: str) -> tuple[LineError, ...]:
-    """The complaints of an InputError, as a batch lists them."""
-    found = []
-    for complaint in text.splitlines():
-        match = _LINE.fullmatch(complaint.removeprefix(f"{path}, "))
-        if match:
-            found.append(LineError(match[3], int(match[1]), match[2]))
-        else:
-            found.append(LineError(complaint.removeprefix(f"{path}: ")))
-    return tuple(found)
+def _rest(batch: Batch) -> Kind:
+    """Why nothing was done for a batch that is taken up now."""
+    if any(BatchStatus(status).is_final for status in batch.stamps):
+        return ""
+    return "paused" if batch.paused else "keeper"
 
 
-def _budget(options: BatchOptions) -> BudgetLimits | None:
-    if not options.max_requests and not options.max_tokens:
-        return None
-    return BudgetLimits(options.max_requests or None, options.max_tokens or None)
+def _refusal(engine: Engine) -> str:
+    """The account's error, and which lines met it."""
+    error = engine.account_error
+    models = ", ".join(engine.held_models) if error and error.code == ModelNotInPlan.code else ""
+    return f"the account refused{f' the lines of {models}' if models else ''}: {engine.why(End.ACCOUNT)}"

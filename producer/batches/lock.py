@@ -10,15 +10,18 @@ from producer.batches.spool import Spool
 
 
 class KeeperLock:
-    """`redis_url` names the queue."""
+    """`redis_url` names the queue. `inherited` is what whoever started us has taken, and left open for us."""
 
-    def __init__(self, spool: Spool, redis_url: str) -> None:
+    def __init__(self, spool: Spool, redis_url: str, inherited: int = -1) -> None:
         name = hashlib.sha256(redis_url.encode()).hexdigest()[:16]
         self._path = spool.root / f"keeper-{name}.lock"
-        self._fd = -1
+        #: The open file; -1: we do not have it.
+        self.fd = inherited
 
     def take(self) -> bool:
         """False: somebody else has it."""
+        if self.fd >= 0:
+            return True
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -26,14 +29,9 @@ class KeeperLock:
         except OSError:
             os.close(fd)
             return False
-        self._fd = fd
+        self.fd = fd
         return True
 
     def release(self) -> None:
-        os.close(self._fd)
-
-    def is_taken(self) -> bool:
-        if not self.take():
-            return True
-        self.release()
-        return False
+        os.close(self.fd)
+        self.fd = -1

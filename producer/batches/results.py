@@ -74,17 +74,3 @@ def has_status(statuses: list[str]) -> Callable[[dict[str, Any]], bool]:
         )
 
     return wanted
-
-
-def usage_of(output: Path) -> tuple[int, int]:
-    """(prompt, completion) tokens of all answers in an output file."""
-    prompt = completion = 0
-    for line in complete_lines(output):
-        usage = (orjson.loads(line)["response"]["body"] or {}).get("usage") or {}
-        prompt += _count(usage.get("prompt_tokens"))
-        completion += _count(usage.get("completion_tokens"))
-    return prompt, completion
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -32,6 +32,16 @@ class BatchFiles:
     def errors(self) -> Path:
         return self.folder / "errors.jsonl"
 
+    @property
+    def prices(self) -> Path:
+        """The price table that it was submitted with, if it was."""
+        return self.folder / "prices.toml"
+
+    @property
+    def record(self) -> Path:
+        """What a report is drawn from, beside output and errors."""
+        return self.folder / "record.json"
+
 
 class Spool:
     """All batches' files below the state directory. Workers need none of it: they get their jobs from the server."""
@@ -49,12 +59,17 @@ class Spool:
     def holds(self, batch_id: str) -> bool:
         return self.files(batch_id).input.is_file()
 
-    def receive(self, batch_id: str, source: Path) -> BatchFiles:
-        """Copy the input, whole and synced, so that the submitter may change or remove his. Raises InputError."""
+    def receive(self, batch_id: str, source: Path, prices: Path | None = None) -> BatchFiles:
+        """Copy the input, whole and synced, so that the submitter may change or remove his; and the price table.
+
+        Raises InputError.
+        """
         files = self.files(batch_id)
         part = files.folder / "input.part"
         try:
             files.folder.mkdir(mode=_MODE, parents=True)
+            if prices is not None:
+                shutil.copyfile(prices, files.prices)
             with source.open("rb") as read, part.open("xb") as write:
                 shutil.copyfileobj(read, write, 1024 * 1024)
                 write.flush()

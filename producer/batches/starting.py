@@ -11,14 +11,18 @@ from producer.processes import PYTHON, environment_of
 LOG_MODE = 0o600
 
 
-def ensure_keeper(settings: Settings) -> None:
-    """Start a keeper; of two on one queue and one directory, the second ends at once."""
+def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
+    """Start a keeper; of two on one queue and one directory, the second ends at once.
+
+    It takes over the lock that is open as `lock_fd`: nobody who asks while it is being started starts another.
+    """
     state_dir = settings.state_dir.expanduser()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = os.open(state_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
     try:
         process = subprocess.Popen(
-            [*PYTHON, "-m", "producer.batches"],
+            [*PYTHON, "-m", "producer.batches", str(lock_fd)],
+            pass_fds=[lock_fd] if lock_fd >= 0 else [],
             env={**os.environ, **environment_of(settings)},
             stdin=subprocess.DEVNULL,
             stdout=log,

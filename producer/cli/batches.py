@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
-from mira_queue.contract.batch import Batch
+from mira_queue.contract.batch import Batch, BatchStatus
+from producer.batches.shown import BatchCounts, held_text, left_text, reason_of, silence_text, wrong_lines
 from producer.cli import output
 from producer.cli.outcome import Json
 from producer.client import MiraQueue
+from producer.run.progress import make_display, plain_line
+from producer.run.waiting import NOTHING
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit prints it.")]
 
-COLUMNS = ("batch", "status", "done", "failed", "total", "tokens", "created", "input", "note")
+COLUMNS = ("batch", "status", "done", "failed", "total", "tokens", "cost", "left", "created", "input", "note")
+SHOWN_ERRORS = 20
 WATCH_EVERY_S = 1.0
+
+MaxRequests = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
+]
+MaxCost = Annotated[
+    str | None, typer.Option(metavar="AMOUNT", help="Pause at this cost, in the currency of the price table.")
+]
 
 LIST_HELP_END = output.help_end(
     [
@@ -34,7 +45,10 @@ PAUSE_HELP_END = output.help_end(
     {0: "it will pause", 1: "there is no such batch, or it has ended", 2: "wrong usage or setting"},
 )
 RESUME_HELP_END = output.help_end(
-    [("mira-queue resume BATCH", "after the account was topped up, say: one line goes first, to try")],
+    [
+        ("mira-queue resume BATCH", "after the account was topped up, say: one line goes first, to try"),
+        ("mira-queue resume BATCH --max-cost 20", "with a larger budget: what was used before is part of it"),
+    ],
     {0: "it will go on", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
 )
 
@@ -46,6 +60,9 @@ def batches(as_json: Json = False) -> None:
     status  validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled
     done    lines that are answered
     failed  lines that are in the error file
+    tokens  in and out, of its answers
+    cost    by the price table that it was submitted with
+    left    time, at the rate of now
     note    why it is paused, or what it waits for
 
     A batch that has ended is kept for MIRA_RESULT_TTL.
@@ -68,12 +85,23 @@ def pause(batch_id: BatchId) -> None:
     _act(lambda queue: queue.batches.pause(batch_id), f"batch {batch_id} is asked to pause")
 
 
-def resume(batch_id: BatchId) -> None:
+def resume(
+    batch_id: BatchId,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+) -> None:
     """Let a paused batch go on.
 
-    Where the account had refused, one line goes first; the rest follows when it is answered, or it pauses again.
+    Where the account had refused, one line goes first; the rest follows when it is answered, or it pauses again. One
+    whose budget is used up needs a larger one.
     """
-    _act(lambda queue: queue.batches.resume(batch_id), f"batch {batch_id} goes on")
+    _act(
+        lambda queue: queue.batches.resume(
+            batch_id, max_requests=max_requests, max_tokens=max_tokens, max_cost=max_cost
+        ),
+        f"batch {batch_id} goes on",
+    )
 
 
 def _act(act: Callable[[MiraQueue], None], done: str) -> None:
@@ -83,36 +111,49 @@ def _act(act: Callable[[MiraQueue], None], done: str) -> None:
 
 
 def watch(queue: MiraQueue, batch_id: str) -> Batch:
-    """Show a batch until it has ended or is paused: a live line on a terminal, elsewhere a line for every change."""
+    """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line now and then."""
     batch = queue.batches.get(batch_id)
-    console = Console(stderr=True)
-    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-    shown = ""
-    with live or nullcontext():
-        while True:
-            line = sentence(batch)
-            if live is not None:
-                live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
-            elif line != shown:
-                output.message(line)
-            shown = line
-            if batch.status.is_final or batch.paused:
-                return batch
+    with make_display(Console(stderr=True)) as display:
+        while not batch.status.is_final and not batch.paused:
+            if batch.status is BatchStatus.VALIDATING:
+                display.say(f"batch {batch.id}: its lines are being checked")
+            else:
+                display.show(BatchCounts(batch), reason_of(batch))
             time.sleep(WATCH_EVERY_S)
             batch = queue.batches.get(batch_id)
+    return batch
 
 
-def sentence(batch: Batch) -> str:
-    """The batch in a line."""
-    failed = f", {batch.failed:,} failed" if batch.failed else ""
-    why = (batch.paused and f"; paused: {batch.paused}") or (batch.note and f"; {batch.note}")
-    return f"{batch.status}: {batch.answered:,} of {batch.total:,} answered{failed}{why}"
+def card(batch: Batch) -> str:
+    """A batch as `status` shows it to a person: a line for each thing to know."""
+    counts = BatchCounts(batch)
+    rows = [
+        ("batch", f"{batch.id}, {batch.input_name}, submitted {output.local_time(batch.created_at * 1000)}"),
+        ("status", batch.status.value),
+        *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
+        *([("paused", batch.paused)] if batch.paused else []),
+        *([("waits for", str(reason_of(batch)))] if batch.waiting.words else []),
+        *([("left out", held)] if (held := held_text(batch)) else []),
+        *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
+        *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
+        *([("deadline", output.local_time(batch.options.deadline_s * 1000))] if batch.options.deadline_s else []),
+        *(("note", f"{key}={value}") for key, value in batch.metadata.items()),
+        ("files", batch.place),
+        *([("keeper", silence)] if (silence := silence_text(batch)) else []),
+    ]
+    return "\n".join(f"{name:<12}{output.one_line(text)}" for name, text in rows)
 
 
 def row(batch: Batch) -> tuple[str, ...]:
     """As a table shows it."""
-    errors = "; ".join(f"line {each.line}: {each.message}" if each.line else each.message for each in batch.errors[:3])
+    counts = BatchCounts(batch)
     tokens = batch.prompt_tokens + batch.completion_tokens
+    notes = [
+        f"paused: {batch.paused}" if batch.paused else str(reason_of(batch)),
+        held_text(batch),
+        *wrong_lines(batch, 3),
+        silence_text(batch),
+    ]
     return (
         batch.id,
         batch.status,
@@ -120,7 +161,9 @@ def row(batch: Batch) -> tuple[str, ...]:
         f"{batch.failed:,}",
         f"{batch.total:,}",
         f"{tokens:,}" if tokens else "",
+        counts.cost_text(),
+        left_text(batch),
         output.local_time(batch.created_at * 1000),
         batch.input_name,
-        (batch.paused and f"paused: {batch.paused}") or batch.note or errors,
+        "; ".join(note for note in notes if note),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -70,7 +71,9 @@ def status(
         jobs, found = [], []
     if jobs:
         output.table(COLUMNS, [_row(each) for each in jobs])
-    if found:
+    if found and sys.stdout.isatty():
+        output.data("\n\n".join(batches.card(each) for each in found))
+    elif found:
         output.table(batches.COLUMNS, [batches.row(each) for each in found])
     if missing:
         raise typer.Exit(output.EXIT_FAILED)

@@ -10,6 +10,7 @@ import typer
 
 from mira_queue.contract.batch import BatchOptions
 from producer.cli import output
+from producer.cli.batches import MaxCost, MaxRequests, MaxTokens
 from producer.cli.outcome import Json
 from producer.cli.run import deadline_time
 from producer.cli.workers import alive_workers
@@ -40,12 +41,12 @@ def submit(
     ordered: Annotated[
         bool, typer.Option("--ordered", help="In the end, put the files in the order of the input.")
     ] = False,
-    max_requests: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
-    ] = 0,
-    max_tokens: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
-    ] = 0,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices_path: Annotated[
+        Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
+    ] = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
     ] = None,
@@ -61,10 +62,16 @@ def submit(
     notes = dict(_note(each) for each in metadata or [])
     end = deadline_time(deadline)
     options = BatchOptions(
-        on_account_error, math.ceil(end.timestamp()) if end else 0, dedupe, ordered, max_requests, max_tokens
+        on_account_error=on_account_error,
+        deadline_s=math.ceil(end.timestamp()) if end else 0,
+        dedupe=dedupe,
+        ordered=ordered,
+        max_requests=max_requests or 0,
+        max_tokens=max_tokens or 0,
+        max_cost=max_cost or "",
     )
     with MiraQueue() as queue:
-        batch = queue.batches.submit(input_path, options=options, metadata=notes)
+        batch = queue.batches.submit(input_path, options=options, metadata=notes, prices=prices_path)
         if not alive_workers(queue.settings, queue.redis_url):
             output.error("no worker is running: start one with mira-queue worker; the batch waits for it")
     if as_json:

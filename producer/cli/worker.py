@@ -17,7 +17,7 @@ from producer.batches.spool import Spool
 from producer.batches.starting import ensure_keeper
 from producer.cli import output
 from producer.fleet import STOP_MARGIN, Fleet
-from producer.processes import environment_of, worker_command
+from producer.processes import WorkerKind, environment_of, worker_command
 
 LOOK_EVERY_S = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -63,8 +63,8 @@ def worker(
     and do each other's jobs when one dies. Ctrl-C or SIGTERM: calls in flight get MIRA_GRACE seconds to finish, the
     other jobs go back to the queue; a second signal does not wait for the calls.
 
-    The --processes do whatever comes, the lines of files and single jobs. One more process does single jobs alone, so
-    that a user of your web app does not wait for the answers of a file. One that dies is started again.
+    One more process does single jobs alone, so that a user of your web app does not wait for the answers of a file;
+    the others do single jobs, too, while no line of a file waits. A process that dies is started again.
     """
     if not processes + single_processes:
         raise typer.BadParameter("nobody would do any job", param_hint="--processes, --single-processes")
@@ -80,16 +80,16 @@ def worker(
         # After the machine's restart nobody may have asked for these batches yet.
         ensure_keeper(settings)
     if processes + single_processes == 1:
-        _become_worker(settings, bool(single_processes))
+        _become_worker(settings, "single" if single_processes else "any")
     raise typer.Exit(_supervise(settings, processes, single_processes))
 
 
-def _become_worker(settings: Settings, single_jobs: bool) -> None:
+def _become_worker(settings: Settings, kind: WorkerKind) -> None:
     """The worker takes this process's place: signals, the terminal and the exit code are its own."""
     sys.stdout.flush()
     # Its logs are messages; our standard output carries data, and it has none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    command = worker_command(single_jobs=single_jobs)
+    command = worker_command(kind=kind)
     os.execve(command[0], command, {**os.environ, **environment_of(settings)})
 
 

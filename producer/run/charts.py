@@ -43,6 +43,8 @@ WAIT_COLOURS: dict[Kind, str] = {
     "server": "fault",
     "worker": "idle",
     "retry": "idle",
+    "paused": "idle",
+    "keeper": "idle",
 }
 WAIT_WORDS: dict[Kind, str] = {
     "limit": "held back by a limit",
@@ -51,6 +53,8 @@ WAIT_WORDS: dict[Kind, str] = {
     "server": "queue's server away",
     "worker": "no worker",
     "retry": "waiting to try again",
+    "paused": "paused",
+    "keeper": "not noted",
 }
 STYLE: dict[str, Any] = {
     # Text stays text: small, sharp, found by a search, and in the page's own font.

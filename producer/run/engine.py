@@ -126,6 +126,11 @@ class Engine:
         """What the account refused with, after ACCOUNT."""
         return self._account.error
 
+    @property
+    def held_models(self) -> tuple[str, ...]:
+        """Models that the account's plan lacks: their lines are left, all others go on."""
+        return tuple(self._account.held)
+
     def why(self, end: End) -> str:
         """The reason of this end, for people."""
         if end is End.ACCOUNT and self._account.error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -13,8 +13,8 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from producer.run.tally import Tally
 from producer.run.waiting import Reason, duration
+from producer.run.words import per_time
 
 LINE_EVERY_S = 10.0
 DRAW_EVERY_S = 0.15
@@ -27,6 +27,33 @@ TO_THE_END_OF_THE_ROW = Control((ControlType.ERASE_IN_LINE, 0))
 Clock = Callable[[], float]
 
 
+class Counts(Protocol):
+    """What is shown of a run, or of a batch: see Tally for what each means."""
+
+    @property
+    def total(self) -> int: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def is_going(self) -> bool: ...
+    @property
+    def succeeded(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def codes(self) -> Mapping[str, int]: ...
+    @property
+    def per_second(self) -> float: ...
+    @property
+    def per_second_now(self) -> float: ...
+    @property
+    def seconds_left(self) -> float | None: ...
+    @property
+    def has_tokens(self) -> bool: ...
+    def tokens_text(self) -> str: ...
+    def cost_text(self) -> str: ...
+
+
 class Display(Protocol):
     """Shows a tally, and what the run waits for; `show` may be called as often as one likes."""
 
@@ -36,7 +63,7 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, tally: Tally, reason: Reason) -> None: ...
+    def show(self, tally: Counts, reason: Reason) -> None: ...
 
     def say(self, text: str) -> None: ...
 
@@ -69,7 +96,7 @@ class LiveDisplay:
     ) -> None:
         self._erase()
 
-    def show(self, tally: Tally, reason: Reason) -> None:
+    def show(self, tally: Counts, reason: Reason) -> None:
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + DRAW_EVERY_S
@@ -123,7 +150,7 @@ class PlainDisplay:
     ) -> None:
         return None
 
-    def show(self, tally: Tally, reason: Reason) -> None:
+    def show(self, tally: Counts, reason: Reason) -> None:
         now_s = self._clock()
         # A wait that only grows shorter is no news.
         state = (tally.done, reason.words)
@@ -156,7 +183,7 @@ class _Said:
         return False
 
 
-def live_lines(tally: Tally, reason: Reason, width: int, *, ascii_only: bool = False) -> list[Text]:
+def live_lines(tally: Counts, reason: Reason, width: int, *, ascii_only: bool = False) -> list[Text]:
     """Lines of at most `width` cells, what matters most first: how far, why not further, what failed, how fast, what
     it has cost. What does not fit beside another goes below it; only what is wider than the terminal is cut.
     """
@@ -165,11 +192,11 @@ def live_lines(tally: Tally, reason: Reason, width: int, *, ascii_only: bool = F
         lines += _flow([str(reason)], width, "yellow")
     if tally.failed:
         lines += _flow(_failed_parts(tally), width, "red")
-    lines += _flow([part for part in (_rate(tally), _cost(tally), _average(tally), _tokens(tally)) if part], width, "")
-    return lines
+    numbers = [part for part in (_rate(tally), _cost(tally), _average(tally), _tokens(tally)) if part]
+    return [*lines, *_flow(numbers, width, "")] if numbers else lines
 
 
-def plain_line(tally: Tally, reason: Reason) -> str:
+def plain_line(tally: Counts, reason: Reason) -> str:
     """All of it in one line."""
     parts = [
         f"{_count(tally)} ({_percent(tally)})",
@@ -184,17 +211,7 @@ def plain_line(tally: Tally, reason: Reason) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def per_time(per_second: float) -> str:
-    """24.1/s, 12.3/min, 20/h: never a row of zeros."""
-    if per_second >= 99.5:
-        return f"{per_second:,.0f}/s"
-    for rate, unit in ((per_second, "s"), (per_second * 60, "min")):
-        if rate >= 0.95:
-            return f"{rate:.1f}/{unit}"
-    return f"{per_second * 3600:.1f}/h"
-
-
-def _bar_lines(tally: Tally, reason: Reason, width: int, *, ascii_only: bool) -> list[Text]:
+def _bar_lines(tally: Counts, reason: Reason, width: int, *, ascii_only: bool) -> list[Text]:
     """How far it is; the bar takes the room that the words leave."""
     line = Text(_count(tally), style="bold", no_wrap=True)
     left = _left(tally, reason)
@@ -227,20 +244,20 @@ def _flow_on(lines: list[Text], parts: list[str], width: int, between: str) -> l
     return lines
 
 
-def _count(tally: Tally) -> str:
+def _count(tally: Counts) -> str:
     return f"{tally.done:,} of {tally.total:,}"
 
 
-def _fraction(tally: Tally) -> float:
+def _fraction(tally: Counts) -> float:
     return min(1.0, tally.done / tally.total) if tally.total else 1.0
 
 
-def _percent(tally: Tally) -> str:
+def _percent(tally: Counts) -> str:
     # Down, never up: 100% is when all is done.
     return f"{int(100 * _fraction(tally))}%"
 
 
-def _left(tally: Tally, reason: Reason) -> str:
+def _left(tally: Counts, reason: Reason) -> str:
     seconds = tally.seconds_left
     if seconds is None or tally.done >= tally.total:
         return ""
@@ -249,23 +266,24 @@ def _left(tally: Tally, reason: Reason) -> str:
     return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
 
 
-def _failed_parts(tally: Tally) -> list[str]:
-    codes = [f"{count:,} {code}" for code, count in tally.codes.most_common()]
+def _failed_parts(tally: Counts) -> list[str]:
+    codes = [f"{count:,} {code}" for code, count in sorted(tally.codes.items(), key=lambda item: -item[1])]
     return [f"{tally.failed:,} failed: {codes[0]}", *codes[1:]] if codes else [f"{tally.failed:,} failed"]
 
 
-def _rate(tally: Tally) -> str:
-    ended = tally.succeeded + tally.failed
-    return f"{per_time(tally.per_second_now)} now" if ended else "starting"
+def _rate(tally: Counts) -> str:
+    if not tally.is_going:
+        return ""
+    return f"{per_time(tally.per_second_now)} now" if tally.per_second else "starting"
 
 
-def _average(tally: Tally) -> str:
-    return f"{per_time(tally.per_second)} average" if tally.succeeded + tally.failed else ""
+def _average(tally: Counts) -> str:
+    return f"{per_time(tally.per_second)} average" if tally.is_going and tally.per_second else ""
 
 
-def _tokens(tally: Tally) -> str:
+def _tokens(tally: Counts) -> str:
     return tally.tokens_text() if tally.has_tokens else ""
 
 
-def _cost(tally: Tally) -> str:
+def _cost(tally: Counts) -> str:
     return tally.cost_text() if tally.succeeded else ""

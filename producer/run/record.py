@@ -206,12 +206,7 @@ class Recorder:
 
     def looked(self, view: PaceView, reason: Reason) -> None:
         """The account as it was found, and what was waited for."""
-        now_s = self._clock()
-        # What was found the last time is taken to have held until now.
-        if self._kind:
-            self.timeline.spread(self._kind, self._looked_s, now_s)
-        self._kind, self._looked_s = reason.kind, now_s
-        bucket = self.timeline.at(now_s)
+        bucket = self.waits(reason.kind)
         bucket.flying = max(view.flying, bucket.flying or 0)
         belief = view.belief
         if belief.in_flight:
@@ -223,6 +218,19 @@ class Recorder:
             when_ms, refused = self._event
             bucket.refusals += max(0, belief.event_refused - (refused if belief.event_ms == when_ms else 0))
         self._event = (belief.event_ms, belief.event_refused)
+
+    def waits(self, kind: Kind) -> Bucket:
+        """From now on, `kind` is the reason to wait. Returns the stretch of time that is now."""
+        now_s = self._clock()
+        # What was found the last time is taken to have held until now.
+        if self._kind:
+            self.timeline.spread(self._kind, self._looked_s, now_s)
+        self._kind, self._looked_s = kind, now_s
+        return self.timeline.at(now_s)
+
+    def look(self) -> None:
+        """Nothing has changed: whoever reads the timeline now finds it complete."""
+        self.waits(self._kind)
 
     def end(self) -> None:
         """The run is over: time that passes now is not its own."""

@@ -10,14 +10,14 @@ from datetime import datetime
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from producer.run.prices import money
-from producer.run.progress import per_time
 from producer.run.record import Latencies, Recorder
 from producer.run.source import InputError
 from producer.run.tally import ModelSum, Tally
 from producer.run.waiting import Kind, duration
+from producer.run.words import per_time
 
 MOST_ERRORS_DRAWN = 12
 # A browser takes nothing from anywhere, whatever an error's text may hold.
@@ -27,7 +27,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 @dataclass(frozen=True, slots=True)
 class About:
     """What the page is of. `where` is the API's address, or that it was a simulator; `reason` says how the run ended,
-    empty when it came to its end; `began` knows its time zone.
+    empty when it came to its end; `began` knows its time zone; `kind` is what the page is of.
     """
 
     input: str
@@ -36,6 +36,7 @@ class About:
     where: str
     began: datetime
     reason: str = ""
+    kind: Literal["run", "batch"] = "run"
 
 
 class Charts(Protocol):
@@ -83,7 +84,7 @@ def page_of(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> s
     style = resources.files("producer.run").joinpath("report.css").read_text(encoding="utf-8")
     parts = [
         _head(tally, recorder, about),
-        _tiles(tally, recorder, charts),
+        _tiles(tally, recorder, about, charts),
         _over_time(tally, recorder, charts),
         _latency(recorder, charts),
         _errors(tally, recorder, about, charts),
@@ -94,7 +95,7 @@ def page_of(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> s
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(about.input)} - mira-queue run</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{escape(about.input)} - mira-queue {about.kind}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body>\n</html>\n"
     )
@@ -116,17 +117,17 @@ def _head(tally: Tally, recorder: Recorder, about: About) -> str:
     reason = f'\n<p class="reason">{escape(about.reason)}</p>' if about.reason else ""
     return (
         f"<header>\n<h1>{escape(about.input)}</h1>\n"
-        f"<p>{tally.succeeded + tally.failed:,} of {tally.total:,} lines in this run{earlier}, "
+        f"<p>{tally.succeeded + tally.failed:,} of {tally.total:,} lines in this {about.kind}{earlier}, "
         f"to {escape(about.where)}, from {escape(began)}, in {duration(recorder.seconds)}.</p>{reason}\n</header>"
     )
 
 
-def _tiles(tally: Tally, recorder: Recorder, charts: Charts) -> str:
+def _tiles(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> str:
     ended = tally.succeeded + tally.failed
     rate = per_time(ended / recorder.seconds) if recorder.seconds > 0 else "-"
     tiles = [
-        ("answered", f"{tally.succeeded:,}", _share(tally.succeeded, ended), False),
-        ("failed", f"{tally.failed:,}", _share(tally.failed, ended), tally.failed > 0),
+        ("answered", f"{tally.succeeded:,}", _share(tally.succeeded, ended, about), False),
+        ("failed", f"{tally.failed:,}", _share(tally.failed, ended, about), tally.failed > 0),
         ("time", duration(recorder.seconds), f"{rate} on average", False),
         ("tokens", f"{tally.prompt_tokens + tally.completion_tokens:,}", _in_and_out(tally), False),
     ]
@@ -161,6 +162,8 @@ def _over_time(tally: Tally, recorder: Recorder, charts: Charts) -> str:
         "server": "the queue's server was away for",
         "worker": "no worker was there for",
         "retry": "all that was left waited to be tried again for",
+        "paused": "it was paused for",
+        "keeper": "nobody was there to note what happened for",
     }
     said = "; ".join(
         f"{words[kind]} {duration(seconds)}" for kind, seconds in waited.items() if kind and seconds >= 0.5
@@ -257,12 +260,13 @@ def _number(text: str) -> str:
     return escape(text)
 
 
-def _share(number: int, of: int) -> str:
+def _share(number: int, of: int, about: About) -> str:
     """Never all of them while one is missing, never none of them while there is one."""
     if not of:
         return ""
     share = round(100 * number / of, 1)
-    return f"{share if number in (0, of) else min(99.9, max(0.1, share)):g}% of this run"
+    whole = "this run" if about.kind == "run" else "what has ended"
+    return f"{share if number in (0, of) else min(99.9, max(0.1, share)):g}% of {whole}"
 
 
 def _in_and_out(tally: Tally) -> str:

@@ -89,6 +89,11 @@ def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int]:
     return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
 
 
+def is_copy(entry: Mapping[str, Any]) -> bool:
+    """Whether a line has the answer of another one, which asked the same."""
+    return _COPY.fullmatch(str(entry.get("id"))) is not None
+
+
 def used_before(entry: Mapping[str, Any], prices: Prices) -> Use:
     """What a line of an earlier run's output or error file says that it used.
 
@@ -96,7 +101,7 @@ def used_before(entry: Mapping[str, Any], prices: Prices) -> Use:
     """
     error, response = entry.get("error"), entry.get("response")
     code = error.get("code") if isinstance(error, dict) else None
-    if _COPY.fullmatch(str(entry.get("id"))) or code in _NEVER_SENT:
+    if is_copy(entry) or code in _NEVER_SENT:
         return Use()
     body = response.get("body") if isinstance(response, dict) else None
     usage = body.get("usage") if isinstance(body, dict) else None

@@ -105,6 +105,11 @@ class Tally:
         return self.before + self.failed_before + self.succeeded + self.failed
 
     @property
+    def is_going(self) -> bool:
+        """A run that is shown goes on."""
+        return True
+
+    @property
     def elapsed_s(self) -> float:
         return self.clock() - self.began_s
 

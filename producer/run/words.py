@@ -16,3 +16,13 @@ def size(count: int) -> str:
             break
         amount /= 1000
     return plural(count, "byte") if unit == "bytes" else f"{amount:,.1f} {unit}"
+
+
+def per_time(per_second: float) -> str:
+    """24.1/s, 12.3/min, 20/h: never a row of zeros."""
+    if per_second >= 99.5:
+        return f"{per_second:,.0f}/s"
+    for rate, unit in ((per_second, "s"), (per_second * 60, "min")):
+        if rate >= 0.95:
+            return f"{rate:.1f}/{unit}"
+    return f"{per_second * 3600:.1f}/h"

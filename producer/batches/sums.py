@@ -1,0 +1,77 @@
+"""What a batch has come to: what its files say, and what has ended since they were read."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from mira_queue.contract.batch import Batch, Waiting
+from mira_queue.contract.outcome import Completion, Failure, Outcome
+from producer.batches.results import complete_lines
+from producer.batches.spool import BatchFiles
+from producer.run.prices import Prices, load_prices
+from producer.run.spending import is_copy
+from producer.run.tally import Tally
+from producer.run.waiting import NOTHING, Reason
+
+
+def prices_of(files: BatchFiles) -> Prices:
+    """The price table that was submitted with it. Raises InputError."""
+    return load_prices(files.prices) if files.prices.exists() else Prices()
+
+
+def written(files: BatchFiles, prices: Prices) -> Tally:
+    """All that stands in the files, counted; a line that has the answer of another one used nothing.
+
+    Of an answer, the model that gave it has the price: the one that was asked for is not in the file.
+    """
+    # There is no time in it: the clock stands still.
+    tally = Tally(0, 0, 0, prices, clock=lambda: 0.0)
+    for path in (files.output, files.errors):
+        for line in complete_lines(path):
+            entry = orjson.loads(line)
+            tally.add(_outcome(entry), billed=not is_copy(entry))
+    return tally
+
+
+def _outcome(entry: Mapping[str, Any]) -> Outcome:
+    response, error = entry.get("response") or {}, entry.get("error")
+    if error:
+        return Failure(str(error.get("code")), str(error.get("message")), response.get("status_code"))
+    body = response.get("body") or {}
+    return Completion("", None, body.get("usage") or {}, body)
+
+
+def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
+    """The batch with its counts: `before` is what its files held when it was taken up, `now` what has ended since."""
+    going = now.succeeded + now.failed > 0
+    wait_s = reason.wait.total_seconds()
+    left_s = now.seconds_left if going else None
+    return replace(
+        batch,
+        total=now.total,
+        answered=now.before + now.succeeded,
+        failed=now.failed_before + now.failed,
+        codes=dict((Counter(before.codes) + now.codes).most_common()),
+        prompt_tokens=before.prompt_tokens + now.prompt_tokens,
+        completion_tokens=before.completion_tokens + now.completion_tokens,
+        cost=f"{before.cost + now.cost:f}" if now.prices else "",
+        currency=now.prices.currency,
+        unpriced=before.unpriced + now.unpriced if now.prices else 0,
+        unanswered_calls=unanswered_before + now.unanswered_calls,
+        per_second_now=now.per_second_now if going else 0.0,
+        per_second=now.per_second if going else 0.0,
+        seconds_left=None if left_s is None else max(left_s, wait_s),
+        waiting=Waiting(reason.kind, reason.words, math.ceil(time.time() + wait_s) if wait_s > 0 else 0),
+    )
+
+
+def at_rest(batch: Batch) -> Batch:
+    """Nothing goes on: there is no rate, and no time left."""
+    return replace(batch, per_second_now=0.0, per_second=0.0, seconds_left=None, waiting=Waiting(), held_models=())
