@@ -22,8 +22,8 @@ from mira_queue.contract.settings import Settings, variable
 
 # -P: what is called `worker` in the directory of a web app is not ours.
 PYTHON = (sys.executable, "-P")
-# What a worker does: whatever comes, of single jobs and files in turn; single jobs only when no file has anything to do,
-# where others are there for them; single jobs alone.
+# What a worker does. any: what comes, single jobs and files in turn; files-first: single jobs only while no line of a
+# file waits, since others are there for them: the `single`, which do nothing else.
 WorkerKind = Literal["any", "files-first", "single"]
 _OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
     "any": (),

@@ -24,7 +24,8 @@ from producer import Job, MiraQueue
 from producer.processes import environment_of
 from tests.waiting import wait_until
 
-SINGLES, QUICK_SINGLES, APART_S = 200, 30, 0.1
+SINGLES, QUICK_SINGLES = 200, 30
+APART_S = 0.1
 LINES = 100_000
 # The file alone; and where single jobs come as fast as they can, so many waiting at any time, both.
 MEASURED_S, QUICK_MEASURED_S = 10.0, 3.0
@@ -34,13 +35,13 @@ MEDIAN, P99 = Bar(50, " ms", at_most=True), Bar(250, " ms", at_most=True)
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """`admitted`: the account's calls in flight, told; 0: any number. `is_flood`: single jobs as fast as they can."""
+    """A single job comes every `apart_s`; 0: as fast as they can. `admitted`: calls in flight, told; 0: any number."""
 
     name: str
     latency_s: float
     is_busy: bool = True
     admitted: int = 0
-    is_flood: bool = False
+    apart_s: float = APART_S
     has_bar: bool = False
 
 
@@ -48,10 +49,11 @@ VARIANTS = (
     Variant("no file, answers at once", 0.0, is_busy=False),
     Variant("a file, answers at once", 0.0, has_bar=True),
     Variant("a file, answers of 0.5 s, every slot taken", 0.5, has_bar=True),
-    # No room in the account: a place comes free every 50 ms, and the single jobs need half of them.
-    Variant("a file, answers of 0.5 s, 10 in flight admitted", 0.5, admitted=10),
-    Variant("... and single jobs without end", 0.5, admitted=10, is_flood=True),
-    Variant("a file, answers at once, single jobs without end", 0.0, is_flood=True),
+    # No room in the account: a place comes free every 50 ms. The single jobs need a tenth of them, half, or all.
+    Variant("a file, answers of 0.5 s, 10 in flight admitted", 0.5, admitted=10, apart_s=0.5),
+    Variant("... a single job each 0.1 s", 0.5, admitted=10),
+    Variant("... single jobs without end", 0.5, admitted=10, apart_s=0),
+    Variant("a file, answers at once, single jobs without end", 0.0, apart_s=0),
 )
 
 
@@ -106,17 +108,18 @@ def measure(variant: Variant, quick: bool) -> Found:
     measured_s = QUICK_MEASURED_S if quick else MEASURED_S
     with _staged(variant) as (stage, queue):
         if not variant.is_busy:
-            jobs, _ = _one_by_one(queue, QUICK_SINGLES if quick else SINGLES)
-            return Found([_waited_ms(job) for job in jobs], 1 / APART_S, 0.0, 0.0)
+            jobs = _one_by_one(queue, QUICK_SINGLES if quick else SINGLES, variant.apart_s)
+            return Found([_waited_ms(job) for job in jobs], 1 / variant.apart_s, 0.0, 0.0)
         answers = stage.folder / "answers"
         with _file(stage, answers, variant.admitted > 0):
             began, began_s = count_lines(answers), time.monotonic()
             time.sleep(measured_s)
             before, before_s = count_lines(answers), time.monotonic()
-            if variant.is_flood:
-                jobs, ended = [], _without_end(stage, queue, measured_s)
+            if variant.apart_s:
+                jobs = _one_by_one(queue, QUICK_SINGLES if quick else SINGLES, variant.apart_s)
+                ended = len(jobs)
             else:
-                jobs, ended = _one_by_one(queue, QUICK_SINGLES if quick else SINGLES)
+                jobs, ended = [], _without_end(stage, queue, measured_s)
             after, after_s = count_lines(answers), time.monotonic()
             waits = [_waited_ms(job) for job in jobs]
     took_s = after_s - before_s
@@ -156,13 +159,13 @@ def _file(stage: Stage, answers: Path, is_told: bool) -> Iterator[None]:
         os.kill(pid, 9)
 
 
-def _one_by_one(queue: MiraQueue, count: int) -> tuple[list[Job], int]:
+def _one_by_one(queue: MiraQueue, count: int, apart_s: float) -> list[Job]:
     jobs = []
     began_s = time.monotonic()
     for number in range(count):
-        time.sleep(max(0.0, began_s + number * APART_S - time.monotonic()))
+        time.sleep(max(0.0, began_s + number * apart_s - time.monotonic()))
         jobs.append(queue.enqueue([{"role": "user", "content": f"A single question, {number}"}]))
-    return jobs, count
+    return jobs
 
 
 def _without_end(stage: Stage, queue: MiraQueue, seconds: float) -> int:
@@ -175,7 +178,7 @@ def _without_end(stage: Stage, queue: MiraQueue, seconds: float) -> int:
             queue.enqueue_many(body(number) for number in range(accepted, accepted + AT_ONCE))
             accepted += AT_ONCE
         else:
-            time.sleep(APART_S / 10)
+            time.sleep(0.01)
     return accepted - waiting
 
 
