@@ -17,6 +17,7 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOR_EVER, connect
 from mira_queue.ledger.ledger import Ledger
+from worker.core import OneCore
 from worker.groups import GroupRunner
 from worker.leases import LeaseKeeper
 from worker.mira_client import MiraClient
@@ -95,12 +96,13 @@ class Runtime:
         )
 
     def start(self) -> None:
-        """Heartbeat, pacer and rescue."""
+        """Heartbeat, pacer and rescue; from now on, all on one core."""
         self.ledger.name_account(self.pacer.account, self.settings.api_base)
         self.leases.start()
         self.courier.start()
         self.groups.start()
         self.rescuer.start()
+        OneCore().start()
 
     def stop(self, exit_now: Callable[[], None]) -> None:
         """SIGTERM: jobs that wait go back at once; calls in flight get the grace period, then `exit_now` is called.
