@@ -24,18 +24,23 @@ from producer import Job, MiraQueue
 from producer.processes import environment_of
 from tests.waiting import wait_until
 
-SINGLES, QUICK_SINGLES = 200, 30
+SINGLES_S, QUICK_SINGLES_S = 20.0, 3.0
 APART_S = 0.1
 LINES = 100_000
 # The file alone; and where single jobs come as fast as they can, so many waiting at any time, both.
 MEASURED_S, QUICK_MEASURED_S = 10.0, 3.0
 WAITING, AT_ONCE = 500, 100
+# More calls in flight than all workers have slots.
+ROOM = 1000
 MEDIAN, P99 = Bar(50, " ms", at_most=True), Bar(250, " ms", at_most=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A single job comes every `apart_s`; 0: as fast as they can. `admitted`: calls in flight, told; 0: any number."""
+    """A single job comes every `apart_s`; 0: as fast as they can.
+
+    `admitted`: calls in flight, and told; 0: any number, and it has to be found out. ROOM: any number, told.
+    """
 
     name: str
     latency_s: float
@@ -48,7 +53,9 @@ class Variant:
 VARIANTS = (
     Variant("no file, answers at once", 0.0, is_busy=False),
     Variant("a file, answers at once", 0.0, has_bar=True),
-    Variant("a file, answers of 0.5 s, every slot taken", 0.5, has_bar=True),
+    Variant("a file, answers of 0.5 s, every slot taken", 0.5, admitted=ROOM, has_bar=True),
+    # As many calls are let through as have been proven: to the pacer, the account has no room yet.
+    Variant("a file, answers of 0.5 s, limits being found out", 0.5),
     # No room in the account: a place comes free every 50 ms. The single jobs need a tenth of them, half, or all.
     Variant("a file, answers of 0.5 s, 10 in flight admitted", 0.5, admitted=10, apart_s=0.5),
     Variant("... a single job each 0.1 s", 0.5, admitted=10),
@@ -77,8 +84,8 @@ def table(runs: int, quick: bool) -> Table:
             waits = f"median {statistics.median(each.waits):,.0f} ms, " if each.waits else ""
             progress(f"{variant.name}: {waits}{each.lines_before:.0f} lines/s, then {each.lines:.0f}")
     printed = Table(
-        f"beside: {QUICK_SINGLES if quick else SINGLES} single jobs, one each {APART_S:g} s, beside mira-queue run; "
-        f"mira-queue worker --processes 2; medians of {runs}",
+        f"beside: single jobs, for {QUICK_SINGLES_S if quick else SINGLES_S:g} s one each {APART_S:g} s, beside "
+        f"mira-queue run; mira-queue worker --processes 2; medians of {runs}",
         ("wait median ms", "p90", "p99", "worst", "single/s", "lines/s before", "meanwhile"),
     )
     for variant, all_found in found.items():
@@ -105,10 +112,10 @@ def _at(waits: list[float], share: float) -> float:
 
 
 def measure(variant: Variant, quick: bool) -> Found:
-    measured_s = QUICK_MEASURED_S if quick else MEASURED_S
+    measured_s, singles_s = (QUICK_MEASURED_S, QUICK_SINGLES_S) if quick else (MEASURED_S, SINGLES_S)
     with _staged(variant) as (stage, queue):
         if not variant.is_busy:
-            jobs = _one_by_one(queue, QUICK_SINGLES if quick else SINGLES, variant.apart_s)
+            jobs = _one_by_one(queue, singles_s, variant.apart_s)
             return Found([_waited_ms(job) for job in jobs], 1 / variant.apart_s, 0.0, 0.0)
         answers = stage.folder / "answers"
         with _file(stage, answers, variant.admitted > 0):
@@ -116,7 +123,7 @@ def measure(variant: Variant, quick: bool) -> Found:
             time.sleep(measured_s)
             before, before_s = count_lines(answers), time.monotonic()
             if variant.apart_s:
-                jobs = _one_by_one(queue, QUICK_SINGLES if quick else SINGLES, variant.apart_s)
+                jobs = _one_by_one(queue, singles_s, variant.apart_s)
                 ended = len(jobs)
             else:
                 jobs, ended = [], _without_end(stage, queue, measured_s)
@@ -159,8 +166,9 @@ def _file(stage: Stage, answers: Path, is_told: bool) -> Iterator[None]:
         os.kill(pid, 9)
 
 
-def _one_by_one(queue: MiraQueue, count: int, apart_s: float) -> list[Job]:
+def _one_by_one(queue: MiraQueue, seconds: float, apart_s: float) -> list[Job]:
     jobs = []
+    count = max(10, round(seconds / apart_s))
     began_s = time.monotonic()
     for number in range(count):
         time.sleep(max(0.0, began_s + number * apart_s - time.monotonic()))
