@@ -28,14 +28,16 @@ from worker.rescue import Rescuer
 from worker.runner import JobRunner, ResultStore
 
 
-class Sender(Protocol):
-    """Puts messages into the queue; what cannot be sent is left to rescue."""
+class Messages(Protocol):
+    """Puts messages into the queue; what cannot be sent is left to rescue. Knows those that wait in this process."""
 
     def send(self, job_ids: list[str]) -> None: ...
 
     def send_later(self, job_id: str, countdown: timedelta) -> None: ...
 
     def send_groups(self, job_ids: list[str], size: int) -> None: ...
+
+    def single_waits(self) -> bool: ...
 
 
 # A worker that stops listening is still waited for by the server until its last look into the queue (the transport's
@@ -48,11 +50,11 @@ LAST_WORDS_S = 3.0
 class Runtime:
     """The parts of a worker, wired. Nothing connects before the first job."""
 
-    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, sender: Sender) -> None:
+    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, messages: Messages) -> None:
         self.settings = settings
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
-        self._send = sender.send
+        self._send = messages.send
         self._deaf_at_s = 0.0
         crash_points = CrashPoints(settings.crash_at)
         if crash_points.armed:
@@ -86,13 +88,20 @@ class Runtime:
             settings, ledger, self.pacer, self.leases, client or None, results, self.stopping, self.log, crash_points
         )
         self.groups = GroupRunner(
-            ledger, self.runner, sender.send, sender.send_later, sender.send_groups, self.stopping, self.log
+            ledger,
+            self.runner,
+            messages.send,
+            messages.send_later,
+            messages.send_groups,
+            messages.single_waits,
+            self.stopping,
+            self.log,
         )
         self.courier = Courier(
             self.pacer, ledger.wakes(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
         self.rescuer = Rescuer(
-            settings, ledger, self.pacer, self.runner, sender.send, self.stopping, self.log, crash_points
+            settings, ledger, self.pacer, self.runner, messages.send, self.stopping, self.log, crash_points
         )
 
     def start(self) -> None:
