@@ -18,7 +18,7 @@ from celery.worker.request import Request
 from mira_queue.contract.celery_config import stores_results_itself
 from mira_queue.contract.errors import JobError, ServiceFault
 from mira_queue.contract.logs import configure_logs
-from mira_queue.contract.names import GROUP_TASK, TASK, Lane
+from mira_queue.contract.names import BULK_QUEUE, GROUP_TASK, TASK, Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from worker.results import BackendResults
@@ -134,7 +134,8 @@ class WorkerLife:
         """This process's runtime (a forked child of Celery's prefork pool gets its own)."""
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
-            runtime = Runtime(self._settings, self._redis_url, results, self)
+            single_jobs = BULK_QUEUE not in self._app.amqp.queues.consume_from
+            runtime = Runtime(self._settings, self._redis_url, results, self, single_jobs=single_jobs)
             self._runtime = (os.getpid(), runtime)
             runtime.start()
         return self._runtime[1]
