@@ -28,8 +28,8 @@ from worker.runner import JobRunner, Next, SendAgain, SendNow
 SLOW_S = 0.1
 # However quick its jobs are, at the end of a file a group must not be what everybody waits for.
 LONGEST_S = 1.0
-# While other messages wait, nobody is idle who could take what is handed back; but rescue takes a job for lost that is in
-# no message for MIRA_RESEND_AFTER (10 s), those of messages that wait here for this one included.
+# While other messages wait, nobody is idle who could take what is handed back; but rescue takes a job for lost that has
+# been in no message for MIRA_RESEND_AFTER (10 s), those of messages that wait here for this one included.
 STUCK_S = 2.0
 LOOK_EVERY_S = 0.025
 # While each job takes less than this, the next ones are claimed together: a round trip saved for each.
