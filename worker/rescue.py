@@ -116,6 +116,7 @@ class Rescuer:
         while not self._stopping.wait(pause_s * random.uniform(0.5, 1.0)):
             try:
                 self.step()
+                self._ledger.name_account(self._pacer.account, self._settings.api_base)
                 if self._settings.health_file is not None:
                     # Its age says: this worker lives, and reaches the server.
                     self._settings.health_file.touch()

@@ -9,7 +9,8 @@
 | mira:leased         | zset   | claim, extend      | an entry while the job runs; score: the lease's end      |
 | mira:waiting        | zset   | defer              | an entry while the job waits; score: when it is overdue  |
 | mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
-| mira:pace:ACCOUNT   | hash   | the account        | a week after its last call: gate, limits, counts          |
+| mira:pace:ACCOUNT   | hash   | the account        | a week after its last call or worker: gate, limits, counts |
+| mira:accounts       | zset   | workers            | an entry a week after its last worker; score: that time |
 | mira:sent:ACCOUNT   | zset   | the account        | as long as its limits look back, and a minute: calls made |
 | mira:tokens:ACCOUNT | zset   | the account        | likewise: tokens used                                    |
 | mira:flying:ACCOUNT | zset   | the account        | likewise: calls in flight; score: the end of their lease |
@@ -59,6 +60,7 @@ LEASED = "mira:leased"
 WRITE_CHECK = "mira:write-check"
 BATCHES = "mira:batches"
 WAITING = "mira:waiting"
+ACCOUNTS = "mira:accounts"
 
 
 def job_key(job_id: str) -> str:

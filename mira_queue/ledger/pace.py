@@ -22,8 +22,6 @@ from mira_queue.ledger.verbs import LedgerPart, in_ms, text
 Verdict = Literal["go", "probe", "wait", "lost"]
 # Why calls wait: the gate, somebody's probe, a learned limit, a told one, a header's word, other processes' turn.
 Reason = Literal["", "closed", "probe", "flights", "rate", "told", "tokens", "header", "spacing", "turn"]
-# So long after it was to ask again, a process that waits counts as gone; begin.lua has the same number.
-TURN_MS = 500
 # Jobs that met a fault are a row as long as one follows the other within this time.
 ROW_OF_FAULTS = timedelta(minutes=1)
 
@@ -86,25 +84,6 @@ class FaultRow:
     trips: int
     was_probe: bool
     is_old: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PaceView:
-    """An account for people to look at. `gate`: '', 'limit' or 'faults'; `closed` is how long it stays closed.
-
-    `next_in` is how long until the first of the processes that wait asks again: where a rate holds them, the next call
-    leaves then. Zero: none waits, or one is about to ask.
-    """
-
-    account: str
-    base: str
-    belief: Belief
-    gate: str
-    closed: timedelta
-    flying: int
-    waiting: int
-    now_ms: int
-    next_in: timedelta = timedelta(0)
 
 
 def call_name(lease: Lease) -> str:
@@ -273,51 +252,6 @@ class PaceVerbs(LedgerPart):
     def wakes(self, account: str, process: str) -> Wakes:
         """What other processes call out to this one when it may go."""
         return Wakes(self._client, names.wake_channel(account, process))
-
-    def name_account(self, account: str, base: str) -> None:
-        """Note the account's base URL, for people to read."""
-        with translated_errors():
-            self._client.hset(names.pace_key(account), "base", base)
-            self._client.expire(names.pace_key(account), timedelta(days=7))
-
-    def accounts(self) -> list[str]:
-        """Accounts of which something is known."""
-        prefix = names.pace_key("")
-        with translated_errors():
-            return sorted(text(key).removeprefix(prefix) for key in self._client.scan_iter(f"{prefix}*", count=1000))
-
-    def pace_view(self, account: str) -> PaceView:
-        """The account now."""
-        with translated_errors():
-            now_ms = self._now_ms()
-            fields = ["base", "belief", "reason", "closed_until", "probe"]
-            found = cast("list[bytes | None]", self._client.hmget(names.pace_key(account), fields))
-            flying = int(self._client.zcount(names.flying_key(account), now_ms, "+inf"))
-            turn_ends: Any = self._client.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
-        ends = [end_ms for _, end_ms in turn_ends]
-        base, belief, reason, closed_until, probe = found
-        return PaceView(
-            account,
-            text(base or b""),
-            Belief.from_json(belief or b""),
-            text(reason or b"") if probe else "",
-            timedelta(milliseconds=max(0, int(closed_until or 0) - now_ms)),
-            flying,
-            len(ends),
-            now_ms,
-            timedelta(milliseconds=max(0, int(min(ends)) - now_ms - TURN_MS)) if ends else timedelta(0),
-        )
-
-    def gate_wait(self, account: str) -> timedelta:
-        """How long the gate stays closed; zero when it is open."""
-        return self.pace_view(account).closed
-
-    def forget_account(self, account: str) -> None:
-        """Forget what is believed of its limits. A gate that is closed stays closed: that was the server's word."""
-        with translated_errors():
-            self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights")
-            self._client.hincrby(names.pace_key(account), "version", 1)
-            self._client.expire(names.pace_key(account), timedelta(days=7))
 
     def _landing(
         self, account: str, landed: Sequence[Landed], now_ms: int | None = None

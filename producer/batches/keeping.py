@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import ModelNotInPlan, QueueUnavailable
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from producer.batches import recording
 from producer.batches.complaints import line_errors
 from producer.batches.engine_options import options_of

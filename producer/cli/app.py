@@ -20,6 +20,7 @@ from producer.cli import (
     doctor,
     enqueue,
     limits,
+    metrics,
     output,
     report,
     result,
@@ -63,6 +64,7 @@ app.command("result", epilog=result.HELP_END)(result.result)
 app.command("cancel", epilog=cancel.HELP_END)(cancel.cancel)
 app.command("retry", epilog=retry.HELP_END)(retry.retry)
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
+app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
 app.command("simulate", epilog=simulate.HELP_END, context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("config", epilog=config.HELP_END)(config.config)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mira_queue.contract.pace import Limit
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from producer.cli import output
 from producer.cli.outcome import Json
 from producer.client import MiraQueue

@@ -9,7 +9,7 @@ from itertools import islice
 
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.outcome import Failure
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from mira_queue.ledger.records import new_job_id
 from producer.client import MiraQueue
 from producer.run.account import Account

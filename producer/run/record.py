@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from producer.run.waiting import Kind, Reason
 
 # When a run has filled its buckets, neighbours merge, and each lasts twice as long.

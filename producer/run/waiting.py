@@ -11,7 +11,7 @@ from typing import Literal
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Limit, Told
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 
 # A look at the account costs the server four reads: twice a second is enough for people.
 LOOK_EVERY_S = 0.5

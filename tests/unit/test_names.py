@@ -18,6 +18,7 @@ BUILT = {
     re.sub("queued:.*", "queued:LANE", names.queued_key(Lane.NORMAL)),
     names.LEASED,
     names.WAITING,
+    names.ACCOUNTS,
     names.finished_key("GROUP"),
     names.pace_key("ACCOUNT"),
     names.sent_key("ACCOUNT"),

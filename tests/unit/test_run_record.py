@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mira_queue.contract.errors import ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Belief, Limit
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from producer.run.prices import Price, Prices
 from producer.run.record import FIRST_WIDTH_S, MOST_BUCKETS, MOST_SLOW, Bucket, Latencies, Recorder, merged
 from producer.run.tally import Tally

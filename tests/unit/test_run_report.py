@@ -16,7 +16,7 @@ import pytest
 from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Belief, Limit
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from producer.run.prices import Price, Prices
 from producer.run.record import Recorder
 from producer.run.report import About, check_report, write_report

@@ -9,7 +9,7 @@ import pytest
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Belief, Limit, Told
-from mira_queue.ledger.pace import PaceView
+from mira_queue.ledger.accounts import PaceView
 from producer.run.waiting import NOTHING, Reason, Watch, duration, reason_of, why_waiting
 
 RATE = Limit(most=60, retry_after_ms=60_000, since_ms=1)

@@ -9,6 +9,7 @@ if (version or '0') ~= ARGV[1] then
 end
 version = version and version + 1 or redis.call('TIME')[1] * 1000
 redis.call('HSET', KEYS[1], 'version', version, 'belief', ARGV[2], 'flights', ARGV[5], 'at_ceiling', 0, 'peak_flying', 0, 'peak_sent', 0)
+redis.call('HINCRBY', KEYS[1], 'believed', 1)
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], 'rate', 'window_ms')
 else

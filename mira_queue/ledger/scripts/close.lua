@@ -8,7 +8,11 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local closed_until = math.max(tonumber(redis.call('HGET', KEYS[1], 'closed_until') or 0), now + ARGV[2])
+local closed_before = tonumber(redis.call('HGET', KEYS[1], 'closed_until') or 0)
+local closed_until = math.max(closed_before, now + ARGV[2])
+if closed_before <= now then
+  redis.call('HINCRBY', KEYS[1], 'closings_' .. ARGV[3], 1)
+end
 redis.call('HSET', KEYS[1], 'closed_until', closed_until, 'closed_at', now, 'reason', ARGV[3], 'probe', 'needed',
   'probe_until', 0)
 if ARGV[3] == 'faults' then

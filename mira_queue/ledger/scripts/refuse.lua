@@ -10,7 +10,9 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local flying = redis.call('ZCARD', KEYS[3])
-redis.call('ZREM', KEYS[3], ARGV[1])
+if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HINCRBY', KEYS[1], 'refused', 1)
+end
 local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (ARGV[2] - ARGV[3]), '+inf', 'LIMIT', 0, 1)[1]
 local pace = redis.call('HMGET', KEYS[1], 'version', 'belief', 'peak_flying', 'sent', 'call_ms')
 return { pace[1] or '0', pace[2] or '', first and (pace[4] or 0) - first or 0, math.max(1, flying),
