@@ -97,6 +97,8 @@ def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger
 
 
 def test_a_closed_gate_says_why_and_until_when_and_a_probe_that_it_is_one(cli: Cli, ledger: Ledger) -> None:
+    for account in ("limited", "out of order", "probing"):
+        ledger.name_account(account, BASE)
     ledger.close_gate("limited", LONG)
     ledger.close_gate("out of order", LONG, "faults")
     ledger.close_gate("probing", timedelta(0))
@@ -132,6 +134,8 @@ def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
 
 
 def test_what_is_forgotten_is_learned_anew_and_a_closed_gate_stays_closed(cli: Cli, ledger: Ledger) -> None:
+    for account in ("first", "second"):
+        ledger.name_account(account, BASE)
     version = ledger.believe("first", 0, KNOWN)
     ledger.believe("second", 0, KNOWN)
     ledger.close_gate("first", LONG)

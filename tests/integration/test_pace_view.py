@@ -1,4 +1,4 @@
-"""What people are told of an account: when the next call leaves."""
+"""What people are told of accounts: which there are, and when the next call leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import redis
 
+from mira_queue.contract import names
 from mira_queue.contract.pace import Told
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
@@ -34,3 +36,25 @@ def test_the_view_says_when_the_next_call_leaves(ledger: Ledger) -> None:
     assert view.waiting == 1
     assert timedelta(0) < view.next_in <= timedelta(milliseconds=pace.wait_ms)
     assert view.next_in > timedelta(minutes=9)
+
+
+def test_an_account_is_listed_until_a_week_after_its_last_worker(ledger: Ledger, redis_client: redis.Redis) -> None:
+    for account in ("gone", "used"):
+        ledger.name_account(account, "https://api.example/v1")
+    eight_days_ms = 8 * 86_400_000
+    for account in ("gone", "used"):
+        redis_client.zincrby(names.ACCOUNTS, -eight_days_ms, account)
+
+    ledger.name_account("used", "https://api.example/v1")
+
+    assert ledger.accounts() == ["used"]
+
+
+def test_a_gate_that_is_closed_for_longer_than_a_week_stays_so_when_a_worker_comes(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    ledger.close_gate("an-account", timedelta(days=30))
+
+    ledger.name_account("an-account", "https://api.example/v1")
+
+    assert redis_client.ttl(names.pace_key("an-account")) > 30 * 86_400

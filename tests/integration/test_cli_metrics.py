@@ -1,0 +1,234 @@
+"""`mira-queue metrics`: what Prometheus is told of the queue, and that the exporter outlives the queue's server."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+
+from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.names import Lane
+from mira_queue.contract.pace import Belief, Limit
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.pace import call_name
+from mira_queue.ledger.records import NewJob
+from producer import MiraQueue
+from tests.cli_process import Call, Cli, call_in_process
+from tests.ledger_steps import LONG, ask, new_job, request, running, waiting
+from tests.waiting import wait_until
+
+BASE = "https://api.example/v1"
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+RATE = Limit(60, 6_500, 1_700_000_000_000, step=1)
+FLIGHTS = Limit(3, 5_000, 1_700_000_000_000)
+
+Numbers = dict[tuple[str, ...], float]
+
+
+@pytest.fixture
+def call(redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    monkeypatch.setenv("MIRA_REDIS_URL", redis_url)
+    return call_in_process(monkeypatch, capsys)
+
+
+@pytest.fixture
+def cli(redis_url: str, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, redis_url=redis_url)
+
+
+@pytest.fixture
+def ledger(queue: MiraQueue) -> Ledger:
+    queue.ledger.name_account("an-account", BASE)
+    return queue.ledger
+
+
+def numbers(text: str) -> Numbers:
+    """Each number by its name and the values of its labels; those of the account and its base are left out."""
+    found: Numbers = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            assert labels.pop("account", "an-account") == "an-account"
+            assert labels.pop("base", BASE) == BASE
+            found[(sample.name.removeprefix("mira_queue_"), *labels.values())] = sample.value
+    return found
+
+
+@pytest.fixture
+def now(call: Call) -> Callable[[], Numbers]:
+    """What is told now."""
+
+    def told() -> Numbers:
+        code, out, err = call("metrics", "--once")
+        assert (code, err) == (0, "")
+        return numbers(out)
+
+    return told
+
+
+@contextmanager
+def exporter(cli: Cli, *arguments: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The exporter, and its address."""
+    log = cli.folder / "log"
+    with cli.start("metrics", "--port", "0", *arguments, log=log, **settings) as process:
+        try:
+            said = wait_until("it serves", lambda: re.search(r"http://\S+", log.read_text()))
+            yield process, said[0]
+        finally:
+            process.kill()
+
+
+def scrape(url: str) -> Numbers:
+    with urlopen(url, timeout=30) as answer:
+        return numbers(answer.read().decode())
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_a_refused_call_shows_as_a_refusal_and_a_closed_gate(ledger: Ledger, now: Callable[[], Numbers]) -> None:
+    lease = running(ledger)
+    _, (permit,) = ask(ledger, lease)
+    assert now()["calls_in_flight",] == 1
+    # Said twice, as where two processes learn at once, or where an answer was lost: it is one refusal.
+    for _ in range(2):
+        ledger.refuse("an-account", call_name(lease), permit, LONG)
+        ledger.close_gate("an-account", LONG)
+    assert ask(ledger, running(ledger))[1][0].verdict == "wait"
+
+    found = now()
+
+    assert (found["calls_sent_total",], found["calls_refused_total",], found["calls_in_flight",]) == (1, 1, 0)
+    assert (found["gate_closed", "limit"], found["gate_closed", "faults"]) == (1, 0)
+    assert (found["gate_closings_total", "limit"], found["gate_closings_total", "faults"]) == (1, 0)
+    assert 0 < found["gate_remaining_seconds",] <= LONG.total_seconds()
+    assert found["processes_waiting",] == 1
+
+
+def test_a_gate_that_closes_again_after_its_probe_was_due_is_counted_again(
+    ledger: Ledger, now: Callable[[], Numbers]
+) -> None:
+    for at_ms in (1, 50, 151):
+        ledger.close_gate("an-account", timedelta(milliseconds=100), "faults", now_ms=at_ms)
+
+    found = now()
+
+    assert (found["gate_closings_total", "faults"], found["gate_closings_total", "limit"]) == (2, 0)
+    # Its probe is due: until that is answered, nothing else leaves.
+    assert (found["gate_closed", "faults"], found["gate_remaining_seconds",]) == (1, 0)
+
+
+def test_a_learned_limit_shows_and_one_that_is_not_known_is_no_zero(ledger: Ledger, now: Callable[[], Numbers]) -> None:
+    before = now()
+    version = ledger.believe("an-account", 0, Belief(rate=RATE, start=8))
+    assert ledger.believe("an-account", 0, Belief()) == 0
+    between = now()
+    ledger.believe("an-account", version, Belief(rate=RATE, in_flight=FLIGHTS))
+    after = now()
+
+    assert not {("limit_calls",), ("limit_in_flight_calls",), ("let_through_calls",)} & before.keys()
+    assert (before["let_through_in_flight_calls",], before["belief_changes_total",]) == (2, 0)
+    assert (between["limit_calls",], between["limit_window_seconds",], between["let_through_calls",]) == (60, 6.5, 61)
+    assert (between["let_through_in_flight_calls",], between["belief_changes_total",]) == (8, 1)
+    assert ("limit_in_flight_calls",) not in between
+    assert (after["limit_in_flight_calls",], after["let_through_in_flight_calls",]) == (3, 3)
+    assert after["belief_changes_total",] == 2
+
+
+def test_the_queues_counts_are_told(queue: MiraQueue, ledger: Ledger, now: Callable[[], Numbers]) -> None:
+    running(ledger)
+    waiting(ledger)
+    queue.accept([new_job(), new_job()])
+    queue.accept([NewJob(request(), f"line-{number}", lane=Lane.BULK) for number in range(60)])
+    for number, status in enumerate((BatchStatus.IN_PROGRESS, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED)):
+        ledger.write_batch(Batch(f"batch_{number}", status, "x.jsonl", "here", 1, total=50, answered=30, failed=2))
+
+    found = now()
+
+    assert found["up",] == 1
+    assert [found["jobs_queued", lane] for lane in ("first", "normal", "bulk")] == [0, 2, 60]
+    # Fifty lines go to a message.
+    assert [found["messages", lane] for lane in ("first", "normal", "bulk")] == [0, 2, 2]
+    assert (found["jobs_leased",], found["jobs_waiting",]) == (1, 1)
+    assert (found["batches", "in_progress"], found["batches", "validating"]) == (2, 0)
+    assert ("batches", "completed") not in found
+    assert [found["batch_lines", state] for state in ("total", "answered", "failed")] == [100, 60, 4]
+    assert found["server_memory_bytes",] > 0
+
+
+def test_a_scrape_asks_as_often_of_a_long_queue_as_of_an_empty_one(
+    queue: MiraQueue, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    def asked() -> int:
+        before: int = redis_client.info("stats")["total_commands_processed"]
+        ledger.overview()
+        return int(redis_client.info("stats")["total_commands_processed"]) - before
+
+    ledger.overview()
+    when_empty = asked()
+    ledger.accept([new_job() for _ in range(500)])
+
+    assert asked() == when_empty
+
+
+def test_the_docs_list_every_metric_and_no_other(call: Call) -> None:
+    _, out, _ = call("metrics", "--once")
+
+    served = set(re.findall(r"^# TYPE (\S+) ", out, re.MULTILINE))
+    listed = set(re.findall(r"^\| (mira_queue_\w+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert served == listed
+
+
+def test_the_exporter_outlives_the_queues_server(cli: Cli) -> None:
+    with exporter(cli, redis_url=f"redis://127.0.0.1:{free_port()}/0") as (process, url):
+        assert scrape(url) == {("up",): 0}
+        assert scrape(url) == {("up",): 0}
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_serves_on_loopback_until_a_signal_ends_it(cli: Cli, number: signal.Signals, code: int) -> None:
+    with exporter(cli) as (process, url):
+        assert url.startswith("http://127.0.0.1:")
+        assert scrape(url)["up",] == 1
+        assert scrape(url)["up",] == 1
+        process.send_signal(number)
+
+        assert process.wait(30) == code
+        assert (cli.folder / "log").read_text() == f"metrics at {url}\n"
+
+
+def test_a_port_that_is_taken_is_one_line(cli: Cli) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        ended = cli("metrics", "--port", str(port))
+
+    assert ended.code == 2
+    assert ended.err == f"mira-queue: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+
+
+def test_a_host_that_is_none_is_one_line(cli: Cli) -> None:
+    ended = cli("metrics", "--host", "no such host", "--port", "0")
+
+    assert ended.code == 2
+    assert re.fullmatch(r"mira-queue: cannot listen on no such host, port 0: .+\n", ended.err)
+
+
+def test_once_without_a_server_is_one_line(cli: Cli) -> None:
+    ended = cli("metrics", "--once", redis_url=f"redis://127.0.0.1:{free_port()}/0")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("mira-queue: the queue's server does not answer")
+    assert ended.err.count("\n") == 1
