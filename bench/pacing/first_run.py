@@ -1,8 +1,8 @@
 """How long `mira-queue run` takes on 300 lines, limits unknown, beside the ideal: `python -m bench.pacing.first_run`.
 
 As a new user starts it: nothing is configured, no server, no worker and nothing learned is there. The simulator is as
-`--simulate --simulator-options '--limits mira'` starts it: 60 in 60 s, 3 in flight, answers at once. The ideal sends each
-call at the first moment at which it is let in.
+`--simulate --simulator-options '--limits mira'` starts it: 60 in 60 s, 3 in flight, answers at once. The ideal sends
+each call at the first moment at which it is let in.
 
 With --latency 0.2, one call is refused for being the fourth in flight before the rate is known; it counts, and so takes
 the place of the 300th line in the fifth window: that line waits for the sixth, whatever a client does that is not told.
