@@ -270,6 +270,16 @@ def test_what_was_seen_since_the_belief_is_told_and_begins_anew_with_the_next(le
     assert (pace.at_ceiling, pace.peak_flying, pace.peak_sent, pace.quiet_ms) == (0, 0, 0, 100)
 
 
+def test_while_none_has_come_back_calls_take_at_least_as_long_as_the_first_is_out(ledger: Ledger, line: Line) -> None:
+    leases = jobs(ledger, 3)
+    permits = line.fly(*leases)
+
+    seen = ledger.refuse(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 410)
+
+    # Calls that leave within 10 ms are noted together, at the last one's time.
+    assert 400 <= seen.call_ms <= 410
+
+
 def test_how_long_calls_take_is_told_with_a_refusal(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
