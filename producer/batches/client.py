@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import MiraQueueError
-from producer.batches.lock import KeeperLock
+from producer.batches.lock import KeeperLock, queue_name
 from producer.batches.page import draw
 from producer.batches.results import copy_lines
 from producer.batches.spool import BatchFiles, Spool
@@ -66,7 +66,7 @@ class Batches:
         if options and options.max_cost and not known:
             raise InputError("max_cost needs a price table: --prices FILE, or prices.toml here")
         batch_id = new_batch_id()
-        self.spool.receive(batch_id, source, table if known else None)
+        self.spool.receive(batch_id, source, queue_name(self._queue.redis_url), table if known else None)
         self._queue.crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(

@@ -100,11 +100,15 @@ def test_a_copy_that_nobody_knows_of_is_no_batch_and_goes_with_its_time(
     assert batches.batches.all() == []
 
     start_worker()
-    os.utime(batches.batches.spool.files(orphan).folder, (0, 0))
+    # Of another queue: whether anybody knows it is not ours to say.
+    spool = batches.batches.spool
+    foreign = spool.receive("batch_foreign", tmp_path / "input.jsonl", "another queue").folder
+    for folder in (spool.files(orphan).folder, foreign):
+        os.utime(folder, (0, 0))
     batch_id = submitted(batches, tmp_path, entries(LINES))
 
     completes(batches, batch_id, tmp_path, simulator)
-    assert [each for each, _ in batches.batches.spool.ids()] == [batch_id]
+    assert {each for each, _ in spool.ids()} == {batch_id, "batch_foreign"}
 
 
 @row("`mira-queue submit`", "after the batch is in the ledger, before it has started a keeper")
