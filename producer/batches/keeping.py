@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
@@ -240,11 +241,13 @@ class BatchKeeper:
         return is_done
 
     def _take_up(self, engine: Engine) -> bool:
-        """The same, with an engine that has its plan; calls in flight may end. Our own were drained."""
-        if self._may_be_taken_up:
-            engine.take_up()
-            engine.drain(self._queue.settings.grace, self._ending)
-            self._may_be_taken_up = self._ending.is_set()
+        """Find what is open, with an engine that has its plan. False: the process ends first.
+
+        Calls in flight may end: a keeper's before us now, our own had their time when our engine was drained.
+        """
+        engine.take_up()
+        engine.drain(self._queue.settings.grace if self._may_be_taken_up else timedelta(0), self._ending)
+        self._may_be_taken_up = self._ending.is_set()
         return not self._ending.is_set()
 
     def _forget(self, job_ids: list[str]) -> None:
