@@ -160,7 +160,9 @@ class Batch:
                 "cost": self.cost or None,
                 "currency": self.currency or None,
                 "answers_without_price": self.unpriced,
-                "lines_per_second": {"now": round(self.per_second_now, 3), "average": round(self.per_second, 3)},
+                "lines_per_second": {"now": round(self.per_second_now, 3), "average": round(self.per_second, 3)}
+                if self.per_second
+                else None,
                 "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
                 "unanswered_calls": self.unanswered_calls,
                 "files": self.place,

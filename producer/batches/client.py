@@ -18,7 +18,7 @@ from producer.batches.starting import ensure_keeper
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, amount, resume_wish
 from producer.run.prices import DEFAULT_TABLE, load_prices
 from producer.run.report import check_report
-from producer.run.source import InputError, refuse_standard_input
+from producer.run.source import InputError, refuse_no_file
 
 if TYPE_CHECKING:
     from producer.client import MiraQueue
@@ -56,9 +56,7 @@ class Batches:
         QueueUnavailable.
         """
         source = Path(path)
-        refuse_standard_input(source)
-        if not source.is_file():
-            raise InputError(f"{source}: no such file: give a file with one JSON request a line")
+        refuse_no_file(source)
         _check(options or BatchOptions(), metadata or {})
         table = Path(prices) if prices is not None else DEFAULT_TABLE
         known = load_prices(None if prices is None else table)

@@ -152,7 +152,8 @@ class BatchKeeper:
             # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
             if self._batch.status is not BatchStatus.VALIDATING or not str(error).startswith(path):
                 raise
-            self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path)))
+            errors = line_errors(str(error), path, self._batch.input_name)
+            self._write(self._moved(BatchStatus.FAILED, errors=errors))
             return None
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
