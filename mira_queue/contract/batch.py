@@ -36,6 +36,8 @@ class BatchStatus(StrEnum):
 
 _FINAL = frozenset({BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED})
 
+_ENDS = frozenset({*_FINAL, BatchStatus.FINALIZING, BatchStatus.CANCELLING})
+
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
@@ -105,8 +107,13 @@ class Batch:
     updated_at: int = 0  # when its keeper last wrote this
 
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
-        """At another status, from now on."""
-        return replace(self, status=status, stamps={**self.stamps, status.value: now_s}, **changes)
+        """At another status, from now on. One that goes on again has not ended, nor begun to end."""
+        kept = {
+            name: when
+            for name, when in self.stamps.items()
+            if status is not BatchStatus.IN_PROGRESS or name not in _ENDS
+        }
+        return replace(self, status=status, stamps={**kept, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))

@@ -172,11 +172,21 @@ class Batches:
         """
         end_s = None if timeout is None else time.monotonic() + timeout
         while True:
-            batch = self.get(batch_id)
+            batch, is_at_rest = self.look(batch_id)
             left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, end_s - time.monotonic())
-            if batch.status.is_final or batch.paused or left_s <= 0:
+            if is_at_rest or left_s <= 0:
                 return batch
             time.sleep(left_s)
+
+    def look(self, batch_id: str) -> tuple[Batch, bool]:
+        """The batch, and whether it is at rest: it has ended, or is paused and nobody wishes anything else.
+
+        Raises BatchNotFound.
+        """
+        # In this order: a wish that is not there any more has left its mark on the batch.
+        wish = self._queue.ledger.wish_of(batch_id)
+        batch = self.get(batch_id)
+        return batch, batch.status.is_final or (bool(batch.paused) and not wish)
 
     def _files(self, batch: Batch) -> BatchFiles:
         if not self.spool.holds(batch.id):

@@ -26,7 +26,7 @@ from producer.run.paths import group_of
 from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
-from producer.run.waiting import NOTHING, Kind, Reason
+from producer.run.waiting import NOTHING, Reason
 
 # Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.
 WINDOW = 4000
@@ -59,7 +59,7 @@ class BatchKeeper:
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._prices = prices_of(files)
-        self._recorder = recording.load(files.record, since=_rest(batch))
+        self._recorder = recording.load(files.record, since="paused" if batch.paused else "keeper")
         self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
@@ -195,7 +195,7 @@ class BatchKeeper:
     def _finish(self, status: BatchStatus) -> None:
         self._write(self._moved(BatchStatus.FINALIZING))
         self._recorder.waits("")
-        self._save()
+        self._save(ended=True)
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
     def _cancel(self) -> None:
@@ -243,10 +243,10 @@ class BatchKeeper:
         if now_s >= self._save_s:
             self._save()
 
-    def _save(self) -> None:
+    def _save(self, *, ended: bool = False) -> None:
         self._save_s = time.monotonic() + SAVE_EVERY_S
         try:
-            recording.save(self._recorder, self._files.record)
+            recording.save(self._recorder, self._files.record, ended=ended)
         except OSError as error:
             # The lines matter; a picture of them can be of less.
             self._log.warning("batch_says", text=f"{self._files.record}: {error.strerror}")
@@ -264,13 +264,6 @@ class BatchKeeper:
         batch = replace(batch, updated_at=int(time.time()))
         self._ledger.write_batch(batch)
         self._batch = batch
-
-
-def _rest(batch: Batch) -> Kind:
-    """Why nothing was done for a batch that is taken up now."""
-    if any(BatchStatus(status).is_final for status in batch.stamps):
-        return ""
-    return "paused" if batch.paused else "keeper"
 
 
 def _refusal(engine: Engine) -> str:

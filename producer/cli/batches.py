@@ -112,16 +112,16 @@ def _act(act: Callable[[MiraQueue], None], done: str) -> None:
 
 def watch(queue: MiraQueue, batch_id: str) -> Batch:
     """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line now and then."""
-    batch = queue.batches.get(batch_id)
     with make_display(Console(stderr=True)) as display:
-        while not batch.status.is_final and not batch.paused:
+        while True:
+            batch, is_at_rest = queue.batches.look(batch_id)
+            if is_at_rest:
+                return batch
             if batch.status is BatchStatus.VALIDATING:
                 display.say(f"batch {batch.id}: its lines are being checked")
-            else:
+            elif not batch.paused:
                 display.show(BatchCounts(batch), reason_of(batch))
             time.sleep(WATCH_EVERY_S)
-            batch = queue.batches.get(batch_id)
-    return batch
 
 
 def card(batch: Batch) -> str:
