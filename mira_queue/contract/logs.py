@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import Literal
 
+import orjson
 import structlog
 
 # Celery and its libraries log through the standard library; these say too much at info.
@@ -17,24 +18,29 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if readable else structlog.processors.JSONRenderer()
-    )
+    pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Ours go straight to the end: by way of the standard library a line, of which every call has one, costs four times
+    # as much.
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, pretty if readable else structlog.processors.JSONRenderer(serializer=orjson.dumps)],
+        logger_factory=(
+            structlog.PrintLoggerFactory(sys.stderr) if readable else structlog.BytesLoggerFactory(sys.stderr.buffer)
+        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                pretty if readable else structlog.processors.JSONRenderer(),
+            ],
         )
     )
     root = logging.getLogger()

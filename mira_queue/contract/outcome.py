@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ class Completion:
     latency_ms: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return _shallow(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Failure:
     body: Any = None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return _shallow(self)
 
     def to_error(self) -> JobError:
         """The typed exception that this failure is."""
@@ -71,6 +71,11 @@ class Failure:
 
 
 Outcome = Completion | Failure
+
+
+def _shallow(outcome: Outcome) -> dict[str, Any]:
+    # Not `asdict`, which copies the whole answer, level by level.
+    return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
 
 
 def celery_state(outcome: Outcome) -> str:

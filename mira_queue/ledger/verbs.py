@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any
 
 import redis
-from redis.commands.core import Script
-from redis.exceptions import NoScriptError
 
 from mira_queue.contract import names
 from mira_queue.ledger.connection import translated_errors
+from mira_queue.ledger.trips import SharedTrips
 
 VERBS = (
     "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back", "hand_back",
@@ -29,9 +29,12 @@ class LedgerPart:
         self._life_ms = int(result_ttl.total_seconds() * 1000)
         self.keeps_results = keeps_results
         folder = files("mira_queue.ledger") / "scripts"
-        self._scripts: dict[str, Script] = {
-            verb: client.register_script((folder / f"{verb}.lua").read_text(encoding="utf-8")) for verb in VERBS
+        scripts = {verb: (folder / f"{verb}.lua").read_text(encoding="utf-8") for verb in VERBS}
+        # As Redis names them.
+        self._hashes = {
+            verb: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for verb, text in scripts.items()
         }
+        self._trips = SharedTrips(client, {self._hashes[verb]: text for verb, text in scripts.items()})
 
     def _field(self, job_id: str, field: str) -> str:
         with translated_errors():
@@ -43,40 +46,23 @@ class LedgerPart:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _run(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        with translated_errors():
-            try:
-                return self._evaluate(verb, keys, args)
-            except NoScriptError:
-                # The server is a new one, or was started anew. Every verb may be repeated.
-                self._client.script_load(self._scripts[verb].script)
-                return self._evaluate(verb, keys, args)
-
-    def _evaluate(self, verb: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        # The client's own Script costs half as much again as the command it sends.
-        return self._client.execute_command("EVALSHA", self._scripts[verb].sha, len(keys), *keys, *args)  # type: ignore[no-untyped-call]
+        return self._run_in_order([(verb, keys, args)])[0]
 
     def _run_many(self, verb: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         return self._run_in_order([(verb, keys, args) for keys, args in calls])
 
     def _run_in_order(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Several verbs in one round trip."""
+        """Several verbs in one round trip, which verbs of other threads may share."""
         if not calls:
             return []
         with translated_errors():
-            try:
-                return self._pipelined(calls)
-            except NoScriptError:
-                # The server is a new one, or was started anew. Every verb may be repeated.
-                for verb in {verb for verb, _, _ in calls}:
-                    self._client.script_load(self._scripts[verb].script)
-                return self._pipelined(calls)
-
-    def _pipelined(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for verb, keys, args in calls:
-            # The client's own way asks for every pipeline whether the server knows the scripts: a round trip each.
-            pipeline.evalsha(self._scripts[verb].sha, len(keys), *keys, *args)
-        return pipeline.execute()
+            answers = self._trips.run(
+                [("EVALSHA", self._hashes[verb], len(keys), *keys, *args) for verb, keys, args in calls]
+            )
+            for answer in answers:
+                if isinstance(answer, redis.ResponseError):
+                    raise answer
+        return answers
 
 
 def in_ms(duration: timedelta) -> int:

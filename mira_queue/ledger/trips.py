@@ -1,0 +1,134 @@
+"""Round trips to the server, shared: commands of threads that come while one is under way go together in the next.
+
+Every thread of a worker brings its job a step further with a script. One trip for all of them costs the server less,
+and the interpreter's lock, which every send and every receive gives up and must win again, far less.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+from mira_queue.ledger.connection import passes
+
+Command = tuple[Any, ...]
+
+
+class _Ride:
+    """One thread's commands, and their answers. `turn` is let go when they are there, or when this one is to lead."""
+
+    __slots__ = ("answers", "commands", "error", "turn")
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands = commands
+        self.answers: list[Any] | None = None
+        self.error: Exception | None = None
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+    @property
+    def is_over(self) -> bool:
+        return self.answers is not None or self.error is not None
+
+
+class SharedTrips:
+    """Trips of one client, for all of a process's threads. `scripts`: by their hash, for a server that lacks one.
+
+    Commands may be repeated: after a lost answer, and all of a trip when the server refused one of them for the moment.
+    """
+
+    def __init__(self, client: redis.Redis, scripts: Mapping[str, str]) -> None:
+        self._pool = client.connection_pool
+        self._retry: Retry = client.get_retry()  # type: ignore[assignment]
+        self._scripts = scripts
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting: list[_Ride] = []
+        self._under_way = False
+
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """The answer to each, in order; one that the server refused is a ResponseError in its place.
+
+        Raises what the client raises when the server does not answer within its patience.
+        """
+        if self._pid != os.getpid():
+            # A child after a fork: the threads that were under way are not in it.
+            self._begin_anew()
+        ride = _Ride(commands)
+        with self._lock:
+            self._waiting.append(ride)
+            leads, self._under_way = not self._under_way, True
+        if not leads:
+            ride.turn.acquire()
+        if not ride.is_over:
+            self._lead()
+        if ride.error is not None:
+            raise ride.error
+        assert ride.answers is not None
+        return ride.answers
+
+    def _lead(self) -> None:
+        """Take everybody who waits along; then the first of those who came meanwhile leads."""
+        with self._lock:
+            together, self._waiting = self._waiting, []
+        try:
+            answers = self._retry.call_with_retry(lambda: self._go(together), _nothing)
+            for ride in together:
+                ride.answers, answers = answers[: len(ride.commands)], answers[len(ride.commands) :]
+        except Exception as error:  # noqa: BLE001
+            for ride in together:
+                ride.error = error
+        finally:
+            with self._lock:
+                # After an interrupt of this thread, its companions go on without it.
+                self._waiting[:0] = [ride for ride in together[1:] if not ride.is_over]
+                self._under_way = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].turn.release()
+            for ride in together[1:]:
+                if ride.is_over:
+                    ride.turn.release()
+
+    def _go(self, together: Sequence[_Ride]) -> list[Any]:
+        commands = [command for ride in together for command in ride.commands]
+        connection: Any = self._pool.get_connection()
+        try:
+            answers = _exchange(connection, commands)
+            if any(isinstance(answer, NoScriptError) for answer in answers):
+                # The server is a new one, or was started anew.
+                _exchange(connection, [("SCRIPT LOAD", script) for script in self._scripts.values()])
+                answers = _exchange(connection, commands)
+        except BaseException:
+            # Answers that are still to come would be taken for those of the next commands.
+            connection.disconnect()
+            raise
+        finally:
+            self._pool.release(connection)
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError) and passes(answer):
+                raise answer
+        return answers
+
+
+def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    connection.send_packed_command(connection.pack_commands(commands))
+    answers = []
+    for _ in commands:
+        try:
+            answers.append(connection.read_response())
+        except redis.ResponseError as error:
+            answers.append(error)
+    return answers
+
+
+def _nothing(_: Exception) -> None:
+    """A connection that failed is closed already."""
