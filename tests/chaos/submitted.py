@@ -27,13 +27,13 @@ def main(arguments: list[str]) -> int:
     source, output, errors = map(Path, arguments)
     with interrupts() as (ending, _), opened() as queue:
         configure_logs(queue.settings.log_format, queue.settings.log_level)
-        keeper = Keeper(queue, queue.batches.spool, ending, structlog.get_logger("mira_queue.keeper"))
-        thread = threading.Thread(target=keeper.run)
-        thread.start()
         # Nobody else is to keep it: this process is what is killed.
         lock = KeeperLock(queue.batches.spool, queue.redis_url)
-        while thread.is_alive() and not lock.is_taken():
+        while not lock.take() and not ending.is_set():
             time.sleep(LOOK_EVERY_S)
+        keeper = Keeper(queue, queue.batches.spool, lock, ending, structlog.get_logger("mira_queue.keeper"))
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
         has_ended = False
         while thread.is_alive() and not ending.is_set() and not has_ended:
             time.sleep(LOOK_EVERY_S)
