@@ -160,9 +160,10 @@ def start_worker(redis_url: str, simulator: SimulatorProcess, tmp_path: Path) ->
 
 
 @pytest.fixture
-def settings(redis_url: str, simulator_process: SimulatorProcess) -> Settings:
-    """Settings of a producer, or of parts of a worker, on the session's server and simulator."""
-    return Settings(_env_file=None, **{**QUICK, "redis_url": redis_url, "api_base": simulator_process.url})
+def settings(redis_url: str, simulator_process: SimulatorProcess, tmp_path: Path) -> Settings:
+    """Settings of a producer, or of parts of a worker, on the session's server and simulator; files are the test's."""
+    places = {"redis_url": redis_url, "api_base": simulator_process.url, "state_dir": tmp_path / "state"}
+    return Settings(_env_file=None, **{**QUICK, **places})
 
 
 @pytest.fixture

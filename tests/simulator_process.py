@@ -51,8 +51,12 @@ class SimulatorProcess:
         return self._control("GET", "stats")
 
     def requests(self) -> dict[str, Any]:
-        """{"by_body": {sha256: {"calls", "answered"}}, "by_content": {last user message: the same}}"""
+        """{"by_body": {sha256: {"calls", "answered"}}, "by_content": {last user message: the same, "refused"}}"""
         return self._control("GET", "requests")
+
+    def recent(self) -> list[str]:
+        """Last user messages of the requests that are under way, or were within the last second."""
+        return list(self._control("GET", "recent")["contents"])
 
     def calls(self) -> list[dict[str, Any]]:
         """Every call, with log_calls: {"came_s", "word": "admitted", a limit's name or an outage's, "left_s"}."""

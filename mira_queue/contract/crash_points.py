@@ -29,6 +29,16 @@ class CrashPoint(StrEnum):
     AFTER_POISON = "after-poison"
     BEFORE_LINES = "before-lines"
     AFTER_LINES = "after-lines"
+    AFTER_COPY = "after-copy"
+    AFTER_SUBMIT = "after-submit"
+    AFTER_CHECK = "after-check"
+    AFTER_FINALIZING = "after-finalizing"
+    AFTER_WITHDRAW = "after-withdraw"
+    AFTER_CANCEL = "after-cancel"
+    AFTER_FORGET = "after-forget"
+    AFTER_TAKE_OUT = "after-take-out"
+    AFTER_ORDER = "after-order"
+    AFTER_RETRY_WISH = "after-retry-wish"
 
 
 def parse_crash_at(text: str) -> tuple[CrashPoint, int]:

@@ -138,6 +138,22 @@ class JobVerbs(LedgerPart):
             )
         return [bool(answer) for answer in answers]
 
+    def holders(self, keys: Sequence[str]) -> list[str]:
+        """Ids of the jobs that have these idempotency keys, in one round trip; empty: there is none."""
+        if not keys:
+            return []
+        with translated_errors():
+            found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
+        return [text(holder).partition(":")[2] if holder else "" for holder in found]
+
+    def keys_of(self, job_ids: Sequence[str]) -> list[str]:
+        """The idempotency keys of these jobs, in one round trip; empty: it has none, or is not there."""
+        with translated_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipeline.hget(names.job_key(job_id), "key")
+            return [text(key or b"") for key in pipeline.execute()]
+
     def finished(self, group: str, timeout_s: float, most: int = 1000) -> list[str]:
         """Ids of jobs of the group that have ended since the last call, at most `most`; waits up to `timeout_s`."""
         with translated_errors():

@@ -14,6 +14,7 @@ from mira_queue.simulator.outages import Outages
 from mira_queue.simulator.server import Simulator
 
 PREFIX = "/sim/"
+RECENT_S = 1.0
 
 
 class Control:
@@ -31,6 +32,8 @@ class Control:
                     return _json(self._stats())
                 case "GET", "requests":
                     return _json(simulator.counters.per_request())
+                case "GET", "recent":
+                    return _json({"contents": simulator.counters.recent(simulator.now() - RECENT_S)})
                 case "GET", "calls":
                     return _json({"calls": simulator.counters.log})
                 case "GET", "config":
@@ -53,7 +56,9 @@ class Control:
             return _json({"detail": _lines(error)}, 422)
         except orjson.JSONDecodeError as error:
             return _json({"detail": f"the body is not JSON: {error}"}, 422)
-        return _json({"detail": "there are GET stats, requests, calls, config and POST config, reset, outage"}, 404)
+        return _json(
+            {"detail": "there are GET stats, requests, recent, calls, config and POST config, reset, outage"}, 404
+        )
 
     def _stats(self) -> dict[str, Any]:
         simulator = self._simulator

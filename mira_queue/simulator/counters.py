@@ -83,10 +83,15 @@ class Counters:
         by_content: dict[str, dict[str, int]] = {}
         for digest, count in self.requests.items():
             by_body[digest] = {"calls": count.calls, "answered": count.answered}
-            same = by_content.setdefault(count.content, {"calls": 0, "answered": 0})
+            same = by_content.setdefault(count.content, {"calls": 0, "answered": 0, "refused": 0})
             same["calls"] += count.calls
             same["answered"] += count.answered
+            same["refused"] += count.refused
         return {"by_body": by_body, "by_content": by_content}
+
+    def recent(self, since_s: float) -> list[str]:
+        """Contents of the requests that are under way, or were at that time or later."""
+        return [count.content for count in self.requests.values() if count.under_way or count.left_s >= since_s]
 
 
 @dataclass(slots=True)
@@ -102,14 +107,17 @@ class LoggedCall:
 
 
 class RequestCount:
-    """How often one request came, and how often it was answered with a completion."""
+    """How often one request came, was refused (429), and was answered with a completion; how many are under way."""
 
-    __slots__ = ("answered", "calls", "content")
+    __slots__ = ("answered", "calls", "content", "left_s", "refused", "under_way")
 
     def __init__(self, content: str) -> None:
         self.content = content
         self.calls = 0
         self.answered = 0
+        self.refused = 0
+        self.under_way = 0
+        self.left_s = -1.0
 
 
 def digest_of(call: Call) -> str:

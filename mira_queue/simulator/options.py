@@ -18,6 +18,7 @@ while it runs, on the same port:
     GET  /sim/stats      counts: calls, answered, by_status, by_refusal, by_fault, in_flight, early (calls before a
                          promised Retry-After had passed), client_gone, accounts
     GET  /sim/requests   calls and answers of each request, by sha256 of its body and by its last user message
+    GET  /sim/recent     the last user messages of requests that are under way, or were within the last second
     GET  /sim/calls      with the setting log_calls: when each call came and went, and what became of it
     GET  /sim/config     the configuration; POST a JSON object to change some of it
     POST /sim/reset      forget counts, logs and balances

@@ -88,6 +88,8 @@ class Simulator:
         outcome: int | str = "gone"
         try:
             outcome, response = await self._serve(request, path)
+            if outcome == "answered":
+                outcome = 200
             return response
         except asyncio.CancelledError:
             if self.outage is None or self.outage == "503":
@@ -132,7 +134,23 @@ class Simulator:
             return self._send(answers.detail(413))
         except Rejected as rejected:
             return self._send(rejected.reply)
-        count = self.counters.request(call) if config.count_requests else None
+        if not config.count_requests:
+            return await self._admit(request, account, key, call, raw)
+        count = self.counters.request(call)
+        count.under_way += 1
+        try:
+            outcome, response = await self._admit(request, account, key, call, raw)
+        finally:
+            count.under_way -= 1
+            count.left_s = self.now()
+        count.answered += outcome == "answered"
+        count.refused += outcome == 429
+        return outcome, response
+
+    async def _admit(
+        self, request: web.BaseRequest, account: Account, key: str, call: Call, raw: bytes
+    ) -> tuple[int | str, web.StreamResponse]:
+        config = self.config
         if not config.may_use(key, call.model):
             return self._send(answers.detail(403))
         came_s = self.now()
@@ -152,9 +170,6 @@ class Simulator:
             entry.left_s = self.now()
         if outcome == "answered":
             self.counters.answered += 1
-            if count is not None:
-                count.answered += 1
-            outcome = 200
         return outcome, response
 
     def _account(self, key: str) -> Account:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
+from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import MiraQueueError
 from producer.batches.lock import KeeperLock
 from producer.batches.page import draw
@@ -64,6 +65,7 @@ class Batches:
             raise InputError("max_cost needs a price table: --prices FILE, or prices.toml here")
         batch_id = new_batch_id()
         self.spool.receive(batch_id, source, table if known else None)
+        self._queue.crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(
             batch_id,
@@ -80,6 +82,7 @@ class Batches:
         except BaseException:
             self.spool.remove(batch_id)
             raise
+        self._queue.crash_points.reach(CrashPoint.AFTER_SUBMIT)
         self._tend(batch)
         return batch
 
@@ -145,6 +148,9 @@ class Batches:
         if not batch.failed:
             raise BatchRefused(f"batch {batch_id} has no failed line")
         self._queue.ledger.wish(batch_id, " ".join([RETRY, *statuses]))
+        self._queue.crash_points.reach(CrashPoint.AFTER_RETRY_WISH)
+        # Looked at anew: it may have come to its end just now, and its keeper have seen no wish.
+        batch = self._queue.ledger.batch(batch_id)
         if batch.status.is_final:
             batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
             self._queue.ledger.write_batch(batch)

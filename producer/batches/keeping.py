@@ -6,30 +6,28 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
+from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import ModelNotInPlan, QueueUnavailable
 from mira_queue.ledger.pace import PaceView
 from producer.batches import recording
 from producer.batches.complaints import line_errors
+from producer.batches.engine_options import options_of
 from producer.batches.results import has_status, take_out
 from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
-from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, budget_of, with_budget
+from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, with_budget
 from producer.client import MiraQueue
 from producer.run.engine import Engine
-from producer.run.options import End, EngineOptions
-from producer.run.paths import group_of
+from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
 from producer.run.waiting import NOTHING, Reason
 
-# Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.
-WINDOW = 4000
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
 # Before files that could not be used are tried again without being told to.
@@ -66,10 +64,12 @@ class BatchKeeper:
         self._look_s = self._write_s = 0.0
         self._save_s = time.monotonic() + SAVE_EVERY_S
         self._wish = ""
+        #: A keeper before us may have been killed with open jobs that we have not found yet.
+        self._may_be_taken_up = True
 
     def keep(self) -> None:
         """Returns when there is nothing more to do here. What dies in between is taken up by the next keeper."""
-        while not self._ending.is_set() and not self._batch.status.is_final:
+        while not self._ending.is_set() and (not self._batch.status.is_final or self._is_opened_again()):
             try:
                 self._step()
             except QueueUnavailable as error:
@@ -77,23 +77,37 @@ class BatchKeeper:
                 self._ending.wait(1.0)
             except (InputError, OSError) as error:
                 # A full disk, a file that was meddled with: said where people look, and tried again on their word.
-                self._pause("files", str(error))
+                self._pause("files", str(error).partition(": nothing is lost")[0])
                 self._ending.wait(FILES_AGAIN_S)
         if not self._batch.status.is_final:
             self._save()
             self._write(at_rest(self._batch))
 
+    def _is_opened_again(self) -> bool:
+        """Its owner wished for a retry while it was coming to its end, and has not seen that it is there."""
+        try:
+            if self._batch.status is BatchStatus.FAILED or not self._ledger.wish_of(self._batch.id).startswith(RETRY):
+                return False
+            self._write(self._moved(BatchStatus.IN_PROGRESS))
+        except QueueUnavailable:
+            return False
+        return True
+
     def _step(self) -> None:
         self._wish = self._ledger.wish_of(self._batch.id)
         word, *words = self._wish.split() or [""]
         if word == CANCEL or self._batch.status is BatchStatus.CANCELLING:
-            self._cancel()
+            if not self._cancel():
+                return
         elif word == PAUSE:
+            if not self._withdraw():
+                return
             self._pause("owner", "paused by its owner")
         elif word == RESUME:
             self._go_on(with_budget(self._batch.options, words))
         elif word == RETRY:
-            count = take_out(self._files.errors, has_status(words))
+            count = take_out(self._files.errors, has_status(words), self._forget)
+            self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
             self._log.info("batch_retried", lines=count)
             # Whoever wants them tried after the deadline wants them without it.
             self._go_on(replace(self._batch.options, deadline_s=0) if self._is_late() else self._batch.options)
@@ -118,16 +132,23 @@ class BatchKeeper:
             plan = self._planned(engine)
             if plan is None:
                 return
+            self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
             self._write(self._counted(plan.tally))
-            end = engine.run()
+            try:
+                end = engine.run()
+            except InputError:
+                engine.withdraw()
+                raise
             if end is not End.COMPLETE:
                 if self._ledger.wish_of(self._batch.id) == CANCEL:
                     self._write(self._moved(BatchStatus.CANCELLING))
                 settings = self._queue.settings
                 engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._ending)
-            if end is End.EXPIRED:
+            # What is left when the process ends is for the next keeper.
+            self._may_be_taken_up = self._ending.is_set()
+            if end is End.EXPIRED and not self._ending.is_set():
                 engine.expire()
             self._write(self._counted(plan.tally))
             is_whole = plan.left == 0
@@ -136,7 +157,7 @@ class BatchKeeper:
         if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
             is_cancelled = self._batch.status is BatchStatus.CANCELLING
             self._finish(BatchStatus.CANCELLED if is_cancelled else BatchStatus.COMPLETED)
-        elif end is End.EXPIRED:
+        elif end is End.EXPIRED and is_whole:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
             self._pause("account", _refusal(engine))
@@ -166,25 +187,9 @@ class BatchKeeper:
         return bool(deadline_s) and time.time() >= deadline_s
 
     def _new_engine(self) -> Engine:
-        options = EngineOptions(
-            input=self._files.input,
-            output=self._files.output,
-            errors=self._files.errors,
-            group=group_of(self._files.output),
-            window=WINDOW,
-            on_account_error="fail" if self._batch.options.on_account_error == "fail" else "pause",
-            deadline=datetime.fromtimestamp(self._batch.options.deadline_s, UTC)
-            if self._batch.options.deadline_s
-            else None,
-            dedupe=self._batch.options.dedupe,
-            ordered=self._batch.options.ordered,
-            prices=self._prices,
-            budget=budget_of(self._batch.options),
-            careful=self._batch.careful,
-        )
         return Engine(
             self._queue,
-            options,
+            options_of(self._batch, self._files, self._prices),
             show=self._show,
             say=lambda text: self._log.info("batch_says", text=text),
             tend=self._look_for_wish,
@@ -194,17 +199,21 @@ class BatchKeeper:
 
     def _finish(self, status: BatchStatus) -> None:
         self._write(self._moved(BatchStatus.FINALIZING))
+        self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
         self._recorder.waits("")
         self._save(ended=True)
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
-    def _cancel(self) -> None:
+    def _cancel(self) -> bool:
+        """False: the process ends first."""
         if self._batch.status is not BatchStatus.CANCELLING:
             self._write(self._moved(BatchStatus.CANCELLING))
         engine = self._engine = self._new_engine()
         try:
             plan = self._planned(engine)
             assert plan is not None
+            if not self._take_up(engine):
+                return False
             engine.give_up("batch_cancelled", "not run: the batch was cancelled before")
             self._write(self._counted(plan.tally))
         except InputError as error:
@@ -215,6 +224,35 @@ class BatchKeeper:
         finally:
             engine.close()
         self._finish(BatchStatus.CANCELLED)
+        return True
+
+    def _withdraw(self) -> bool:
+        """Take back what a keeper before us has left open. False: the process ends first."""
+        if not self._may_be_taken_up or self._batch.status is BatchStatus.VALIDATING:
+            return True
+        engine = self._engine = self._new_engine()
+        try:
+            plan = self._planned(engine)
+            assert plan is not None
+            is_done = self._take_up(engine)
+            self._write(self._counted(plan.tally))
+        finally:
+            engine.close()
+        return is_done
+
+    def _take_up(self, engine: Engine) -> bool:
+        """The same, with an engine that has its plan; calls in flight may end. Our own were drained."""
+        if self._may_be_taken_up:
+            engine.take_up()
+            engine.drain(self._queue.settings.grace, self._ending)
+            self._may_be_taken_up = self._ending.is_set()
+        return not self._ending.is_set()
+
+    def _forget(self, job_ids: list[str]) -> None:
+        """Jobs of lines that are to be tried again: a keeper that was killed may have left them, with their error."""
+        keys = self._ledger.keys_of(job_ids)
+        self._ledger.forget(zip(job_ids, keys, strict=True))
+        self._queue.crash_points.reach(CrashPoint.AFTER_FORGET)
 
     def _pause(self, by: str, reason: str) -> None:
         self._recorder.waits("paused")

@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 
+from producer.run.output import job_id_of
 from producer.run.source import InputError
 
 STANDARD_OUTPUT = Path("-")
+FORGET_AT_ONCE = 1000
 
 
 def complete_lines(path: Path) -> Iterator[bytes]:
@@ -47,18 +49,28 @@ def copy_lines(source: Path, target: Path) -> int:
     return count
 
 
-def take_out(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> int:
-    """Remove the lines that are wanted elsewhere; the file is replaced at once. Returns how many lines went."""
+def take_out(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Callable[[list[str]], None]) -> int:
+    """Remove the lines that are wanted elsewhere; the file is replaced at once. Returns how many lines went.
+
+    `forget` is told the jobs that they came of, before they are gone.
+    """
     count = 0
+    job_ids: list[str] = []
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         for line in complete_lines(path):
-            if wanted(orjson.loads(line)):
-                count += 1
-            else:
+            entry = orjson.loads(line)
+            if not wanted(entry):
                 file.write(line)
+                continue
+            count += 1
+            job_ids.append(job_id_of(entry))
+            if len(job_ids) == FORGET_AT_ONCE:
+                forget(job_ids)
+                job_ids = []
         file.flush()
         os.fsync(file.fileno())
+    forget(job_ids)
     part.replace(path)
     return count
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, timedelta
 from itertools import islice
 
+from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.pace import PaceView
 from mira_queue.ledger.records import new_job_id
@@ -82,10 +83,17 @@ class Engine:
         assert self._loop is not None, "plan first"
         assert self._plan is not None, "plan first"
         end = self._loop.run()
+        if end is End.EXPIRED:
+            self.take_up()
         if self._plan.left:
             return end
-        self._plan.put_in_order()
+        self._put_in_order()
         return End.COMPLETE
+
+    def take_up(self) -> None:
+        """Find what an earlier run left open when it was killed; `run` does so by handing in, where it still may."""
+        assert self._window is not None, "plan first"
+        self._window.take_up()
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """After an end that is not COMPLETE: withdraw what has not begun, and write what ends.
@@ -94,8 +102,12 @@ class Engine:
         """
         assert self._loop is not None, "plan first"
         self._loop.drain(patience, hurry)
-        if self._plan is not None:
-            self._plan.put_in_order()
+        self._put_in_order()
+
+    def withdraw(self) -> None:
+        """Take back what has not begun, where the files take no answers any more; the next run finds what runs."""
+        assert self._window is not None, "plan first"
+        self._window.withdraw()
 
     def expire(self) -> None:
         """After EXPIRED and `drain`: lines that have not ended get an error that says so."""
@@ -104,17 +116,17 @@ class Engine:
         self.give_up(EXPIRED_CODE, f"not run: the deadline, {deadline}, had passed")
 
     def give_up(self, code: str, message: str) -> None:
-        """Every line that has neither answer nor error gets this error; they were never run. After `drain`."""
+        """Every line that has neither answer nor error gets this error. After `drain`; what still runs is cancelled."""
         assert self._plan is not None, "plan first"
         assert self._window is not None, "plan first"
-        self._window.abandon()
+        self._window.abandon(code, message)
         answers = Answers(self._plan, self._queue.crash_points)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
         while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
             answers.write(
                 [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
             )
-        self._plan.put_in_order()
+        self._put_in_order()
 
     @property
     def open(self) -> int:
@@ -145,6 +157,10 @@ class Engine:
             self._window.close()
         if self._plan is not None:
             self._plan.close()
+
+    def _put_in_order(self) -> None:
+        assert self._plan is not None, "plan first"
+        self._plan.put_in_order(between=lambda: self._queue.crash_points.reach(CrashPoint.AFTER_ORDER))
 
     def _seen(self, view: PaceView, reason: Reason) -> None:
         assert self._plan is not None

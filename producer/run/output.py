@@ -15,6 +15,8 @@ import orjson
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from producer.run.source import InputError
 
+# Before a job's id, in the lines that it became.
+LINE_ID = "batch_req_"
 _BLOCK = 1024 * 1024
 
 
@@ -30,8 +32,13 @@ def output_line(job_id: str, custom_id: str, outcome: Outcome) -> bytes:
     else:
         response = _error_response(outcome)
         error = {"code": outcome.code, "message": outcome.detail}
-    line = {"id": f"batch_req_{job_id}", "custom_id": custom_id, "response": response, "error": error}
+    line = {"id": f"{LINE_ID}{job_id}", "custom_id": custom_id, "response": response, "error": error}
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def job_id_of(line: dict[str, Any]) -> str:
+    """The job that a line came of; a line that got its twin's answer has a number behind that, which is no job's."""
+    return str(line.get("id", "")).removeprefix(LINE_ID)
 
 
 def _error_response(failure: Failure) -> dict[str, Any] | None:

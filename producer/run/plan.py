@@ -72,12 +72,13 @@ class Plan:
         """Lines that have neither an answer nor an error."""
         return self.index.total - self.index.answered
 
-    def put_in_order(self) -> bool:
+    def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
         """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
         if not self._ordered or self.left:
             return False
-        changed = [put_in_order(file, self.index) for file in (self.output, self.errors)]
-        return any(changed)
+        changed = put_in_order(self.output, self.index)
+        between()
+        return put_in_order(self.errors, self.index) or changed
 
     def close(self) -> None:
         self._closing.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 
+from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
@@ -22,6 +24,8 @@ from producer.run.unanswered import unanswered_lines
 
 # Lines accepted in one round trip.
 CHUNK = 100
+# Lines whose jobs are looked for in one round trip.
+LOOK_UP_AT_ONCE = 1000
 # Requests may be 12 MiB each: the window is bounded in bytes as well as in jobs.
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -41,8 +45,8 @@ class Window:
         self._size = options.window
         self._index = plan.index
         self._answers = Answers(plan, queue.crash_points)
-        lines = unanswered_lines(options.input, queue.check, plan.index)
-        self._feed = Feed(lines, account, plan.twins, spending)
+        self._input = options.input
+        self._feed = Feed(self._unanswered(), account, plan.twins, spending)
         self._spending = spending
         self._shares_jobs = options.dedupe
         self._account = account
@@ -70,15 +74,26 @@ class Window:
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
-            if handle.id not in self.open:
-                size, model = len(line.request.body), self._account.model_of(line)
-                self.open[handle.id] = OpenLine(line.number, line.custom_id, new.key, size, model, line.request.digest)
-                self._bytes += size
+            self._note_open(handle.id, line)
             if handle.id != new.id:
                 known[handle.id] = line
         # Should the server fall silent in between, they are looked at again.
         self._pending = list(known.values())
         self._pending = self._take_over(known)
+
+    def take_up(self) -> None:
+        """Find jobs that an earlier run left open when it was killed, and write those that have ended.
+
+        For whoever will hand in nothing more: only a look at every line that has no answer finds them.
+        """
+        lines = self._unanswered()
+        while chunk := list(islice(lines, LOOK_UP_AT_ONCE)):
+            holders = self._queue.ledger.holders([self._key(line) for line in chunk])
+            known = {job_id: line for job_id, line in zip(holders, chunk, strict=True) if job_id}
+            for job_id, line in known.items():
+                self._note_open(job_id, line)
+            statuses = self._queue.ledger.statuses(list(known))
+            self._write_ended([status.id for status in statuses if status.state.is_final])
 
     @property
     def is_out_of_budget(self) -> bool:
@@ -122,13 +137,31 @@ class Window:
             if self._spending is not None:
                 self._spending.take_back(line)
         self._let_go(withdrawn)
+        if withdrawn:
+            self._queue.crash_points.reach(CrashPoint.AFTER_WITHDRAW)
 
-    def abandon(self) -> None:
-        """Cancel and forget whatever is open: nobody waits for it any more."""
-        for job_id in self.open:
-            with suppress(JobNotFound):
-                self._queue.ledger.cancel(job_id)
-        self._drop(list(self.open.items()))
+    def abandon(self, code: str, message: str) -> None:
+        """Cancel whatever is open, for nobody waits for it any more: its line gets this error, or its late answer."""
+        ended = [job_id for job_id in list(self.open) if not self._cancel(job_id)]
+        self._queue.crash_points.reach(CrashPoint.AFTER_CANCEL)
+        self._write(ended)
+        rest = list(self.open.items())
+        lost = [status.unanswered_calls for status in self._queue.ledger.statuses([job_id for job_id, _ in rest])]
+        self._answers.write(
+            [
+                (job_id, line, Failure(code, message, unanswered_calls=unanswered))
+                for (job_id, line), unanswered in zip(rest, lost, strict=True)
+            ]
+        )
+        self._drop(rest)
+
+    def _cancel(self, job_id: str) -> bool:
+        """False: it had ended before. A server that lost its data knows nothing of it: then nothing is open."""
+        try:
+            return self._queue.ledger.cancel(job_id)
+        except JobNotFound:
+            self._let_go([(job_id, self.open[job_id])])
+            return True
 
     def close(self) -> None:
         """Nothing is open any more: the ledger keeps nothing of this run."""
@@ -136,6 +169,9 @@ class Window:
             # Without its server it goes by itself, with the outcomes' life.
             with suppress(QueueUnavailable):
                 self._queue.ledger.drop_group(self.group)
+
+    def _unanswered(self) -> Iterator[InputLine]:
+        return unanswered_lines(self._input, self._queue.check, self._index)
 
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
@@ -153,12 +189,16 @@ class Window:
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
-        ended = [status.id for status in statuses if status.state.is_final]
+        stale = self._write_ended([status.id for status in statuses if status.state.is_final])
+        return [known[job_id] for job_id in stale]
+
+    def _write_ended(self, ended: list[str]) -> list[str]:
+        """Write what an earlier run's jobs came to. Returns those whose end says nothing of their line."""
         outcomes = zip(ended, self._queue.outcomes(ended), strict=True)
-        stale = {job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)}
+        stale = [job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)]
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
-        return [known[job_id] for job_id in stale]
+        return stale
 
     def _write(self, job_ids: list[str]) -> int:
         if not job_ids:
@@ -176,6 +216,12 @@ class Window:
         self._answers.write(ended)
         self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
         return len(ended)
+
+    def _note_open(self, job_id: str, line: InputLine) -> None:
+        if job_id not in self.open:
+            size, model = len(line.request.body), self._account.model_of(line)
+            self.open[job_id] = OpenLine(line.number, line.custom_id, self._key(line), size, model, line.request.digest)
+            self._bytes += size
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
         self._queue.ledger.forget([(job_id, line.key) for job_id, line in jobs])

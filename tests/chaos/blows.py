@@ -6,7 +6,8 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 from mira_queue.ledger.embedded import EmbeddedServer
 from tests.chaos.cast import Cast
@@ -48,6 +49,8 @@ class Striker:
         self.counts: Counter[Blow] = Counter()
         #: Calls in flight at these blows, an upper bound: all that the simulator had, or all that the victim can make.
         self.in_flight: Counter[Blow] = Counter()
+        #: For each request, at how many of these blows it was under way.
+        self.hit: Counter[str] = Counter()
         #: SIGKILLs of a worker after which the simulator saw calls break off.
         self.mid_call_kills = 0
 
@@ -95,14 +98,16 @@ class Striker:
                 else:
                     cast.term(victim)
             case Blow.KILL_SERVER:
-                if not self._kill_server():
-                    return False
+                with self.watch():
+                    if not self._kill_server():
+                        return False
             case Blow.OUTAGE:
                 kind = ("503", "drop", "refuse")[int(pick * 3)]
                 if kind != "503":
                     # It resets every connection: what was under way is repeated, as it must be.
                     self.in_flight[blow] += self._simulator.stats()["in_flight"]
-                self._simulator.outage(TROUBLE_S, kind)
+                with self.watch() if kind != "503" else nullcontext():
+                    self._simulator.outage(TROUBLE_S, kind)
             case Blow.LIMIT:
                 most = max(1, self._options.workers * self._options.concurrency // 2)
                 self._simulator.configure(concurrency=most, concurrency_retry_after_s=LIMIT_RETRY_AFTER_S)
@@ -117,12 +122,20 @@ class Striker:
             self._cast.term(victim)
             return
         self.in_flight[blow] += min(before["in_flight"], self._options.concurrency)
-        if blow is Blow.STOP_WORKER:
-            self._cast.stop(victim, self._options.lease_s * (1.5 + pick))
-            return
-        self._cast.kill(victim, pick * LONGEST_RESTART_S)
-        time.sleep(HEARD_AFTER_S)
+        with self.watch():
+            if blow is Blow.STOP_WORKER:
+                self._cast.stop(victim, self._options.lease_s * (1.5 + pick))
+                return
+            self._cast.kill(victim, pick * LONGEST_RESTART_S)
         self.mid_call_kills += self._simulator.stats()["client_gone"] > before["client_gone"]
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """What is done inside may be why a request that is under way is sent again; once for each time."""
+        under_way = set(self._simulator.recent())
+        yield
+        time.sleep(HEARD_AFTER_S)
+        self.hit.update(under_way.union(self._simulator.recent()))
 
     def _kill_server(self) -> bool:
         status = self._server.status() if self._server else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from tests.chaos import workload
@@ -13,6 +15,8 @@ from tests.chaos.system import System
 
 # A worker on a busy machine needs so long from its start to its first call.
 AT_WORK_AFTER_S = 4.0
+# The last batch begins when so much of the work is done.
+LAST_BATCH_AT = 0.8
 # What SIGTERM may take beyond the grace period, on a busy machine, before it counts as not obeyed.
 EXIT_MARGIN_S = 10.0
 
@@ -33,11 +37,16 @@ class Cast:
         self.batches = []
         for number, lines in enumerate(workload.batch_numbers(options)):
             workload.write_batch_file(self.batch_input(number), options.seed, lines)
-            paths = (str(path) for path in (self.batch_input(number), *self.batch_outputs(number)))
-            self.batches.append(Child(f"batch {number}", system.batch(*paths), env, folder))
+            paths = [str(path) for path in (self.batch_input(number), *self.batch_outputs(number))]
+            # By turns: a run of a file, and a file that is submitted, with its keeper.
+            command = system.submitted(*paths) if number % 2 else system.batch(*paths)
+            self.batches.append(Child(f"{'keeper' if number % 2 else 'batch'} {number}", command, env, folder))
+        self._begun = 0
         self._done: set[Child] = set()
         self._start_at_s: dict[Child, float] = {}
         self._wake_at_s: dict[Child, float] = {}
+        #: Around every SIGCONT.
+        self.waking: Callable[[], AbstractContextManager[None]] = nullcontext
         #: Deaths that nobody here caused, as "name: exit code".
         self.own_deaths: list[str] = []
         self.slow_exits: list[str] = []
@@ -59,6 +68,7 @@ class Cast:
             "end": numbers.stop,
             "step": numbers.step,
             "most-waiting": self._options.most_waiting,
+            "pace-ms": self._options.pace_ms,
             "journal": self.journal(number),
         }
         return [word for name, value in told.items() for word in (f"--{name}", str(value))]
@@ -70,8 +80,8 @@ class Cast:
 
     @property
     def batch(self) -> Child | None:
-        """The batch run whose turn it is; None: all are complete."""
-        return next((child for child in self.batches if child not in self._done), None)
+        """The batch whose turn it is; None: none is open now."""
+        return next((child for child in self.batches[: self._begun] if child not in self._done), None)
 
     @property
     def producers_are_done(self) -> bool:
@@ -79,7 +89,7 @@ class Cast:
 
     @property
     def has_handed_in_all(self) -> bool:
-        return self.producers_are_done and self.batch is None
+        return self._done.issuperset([*self.producers, *self.batches])
 
     def at_work(self, children: list[Child], *, grown_up: bool) -> list[Child]:
         """Those that could be hit now; `grown_up`: and that have had time to begin."""
@@ -102,12 +112,21 @@ class Cast:
         child.signal(signal.SIGSTOP)
         self._wake_at_s[child] = time.monotonic() + for_s
 
+    def begin_batches(self, share_done: float) -> None:
+        """They are spread over the run, so that blows at any moment find one."""
+        if self.producers_are_done:
+            share_done = 1.0
+        while self._begun < len(self.batches) and share_done >= LAST_BATCH_AT * self._begun / len(self.batches):
+            self._begun += 1
+
     def tend(self) -> None:
         now_s = time.monotonic()
         for child, wake_s in list(self._wake_at_s.items()):
             if now_s >= wake_s:
                 del self._wake_at_s[child]
-                child.signal(signal.SIGCONT)
+                # Who was stopped just before a call makes it now.
+                with self.waking():
+                    child.signal(signal.SIGCONT)
         batch = self.batch
         for child in [*self.workers, *self.producers, *([batch] if batch else [])]:
             if child not in self._done:

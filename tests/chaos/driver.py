@@ -69,6 +69,7 @@ class _Run:
         self._options, self._system, self._say, self._simulator = options, system, say, simulator
         self._cast, self._server, self._url, self._env, self._folder = cast, server, url, env, folder
         self._striker = Striker(options, cast, simulator, server, self._note)
+        cast.waking = self._striker.watch
         self._witness = Witness(url)
         self._journals = [JournalReader(cast.journal(number)) for number in range(options.producers)]
         self._accepted: dict[int, set[str]] = defaultdict(set)
@@ -105,6 +106,7 @@ class _Run:
             log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
 
     def _tick(self, began_s: float) -> None:
+        self._cast.begin_batches(self._share_done())
         self._cast.tend()
         self._striker.tend()
         if self._is_time("server", SERVER_LOOK_S):
@@ -171,6 +173,8 @@ class _Run:
         )
         present = call_the_roll(self._options, self._system, self._env, self._folder, self._cast, self._simulator)
         absent = self._options.workers * self._options.concurrency - present
+        missed = sum(event.blow.is_kill for event in self._events)
+        score = score.plus(Measure("kills of the plan for which there was no time", missed))
         return score.plus(Measure("workers' slots that take no jobs any more", absent, 0))
 
     def _progress(self, seconds: float) -> str:

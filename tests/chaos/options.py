@@ -9,6 +9,8 @@ BASE_LIMIT_S = 180.0
 # Slower than this, all together, and the run counts as stuck: a busy machine with two cores does three times as much.
 LEAST_JOBS_PER_S = 40.0
 KILL_ALLOWANCE_S = 2.0
+# What a blow takes until the next one: producers go so slowly that there is time for all.
+BLOW_S = 2.0
 # Stock Celery's redelivery stands still for five minutes when a worker is killed in the middle of it (its lock's life);
 # what comes back after that is late, not lost.
 STOCK_MUTEX_S = 330.0
@@ -56,6 +58,11 @@ class ChaosOptions:
     @property
     def most_waiting(self) -> int:
         return self.backlog if self.backlog is not None else min(600, max(100, self.jobs // 10))
+
+    @property
+    def pace_ms(self) -> int:
+        """From one job of a producer to its next, at least."""
+        return round(1000 * self.kills * BLOW_S * self.producers / max(1, self.single_jobs))
 
     @property
     def limit_s(self) -> float:

@@ -40,7 +40,7 @@ def report(
         lines.missing += one.missing
         lines.doubled += one.doubled
         lines.strange += one.strange
-    calls = add_calls(options, seen_calls, stats["by_status"])
+    calls = add_calls(options, seen_calls, striker.hit, remarks)
     for text in cast.own_deaths:
         remarks.add("died by itself", text)
     for text in cast.slow_exits:
@@ -64,6 +64,7 @@ def report(
         Measure("  in flight at SIGKILLs of the server", in_flight[Blow.KILL_SERVER]),
         Measure("  in flight when the API reset its connections", in_flight[Blow.OUTAGE]),
         Measure("  repeated calls", calls.repeated, sum(in_flight.values())),
+        Measure("  repeated without having been under way at a blow", calls.unexplained, 0),
         Measure("  broken off by their client", stats["client_gone"]),
         Measure("  requests answered again (surely billed twice)", calls.answered_again),
         Measure("  lost answers that outcomes own to", outcomes.own_unanswered),

@@ -12,7 +12,7 @@ from tests.chaos.enqueueing import AGAIN_S, NotAccepted, produce
 
 
 def main() -> None:
-    with _open() as queue:
+    with opened() as queue:
 
         def enqueue(job: workload.ChaosJob) -> str:
             try:
@@ -23,7 +23,8 @@ def main() -> None:
         produce(enqueue, queue.redis_url, [messages_key(lane) for lane in Lane], sys.argv[1:])
 
 
-def _open() -> MiraQueue:
+def opened() -> MiraQueue:
+    """The queue, once its server can be had."""
     while True:
         try:
             return MiraQueue()

@@ -46,6 +46,8 @@ class System(Protocol):
 
     def batch(self, *arguments: str) -> list[str]: ...
 
+    def submitted(self, *arguments: str) -> list[str]: ...
+
     def ended(self, record: Mapping[str, Any]) -> Ended: ...
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
@@ -75,7 +77,7 @@ class MiraQueueSystem:
             "log_level": "warning",
             "log_format": "json",
         }
-        fields |= {"redis_url": redis_url} if options.redis_url else {"state_dir": state_dir}
+        fields |= {"state_dir": state_dir, **({"redis_url": redis_url} if options.redis_url else {})}
         fields |= options.settings
         return {f"MIRA_{name.upper()}": str(value) for name, value in fields.items()}
 
@@ -87,6 +89,9 @@ class MiraQueueSystem:
 
     def batch(self, *arguments: str) -> list[str]:
         return module("tests.chaos.batch", *arguments)
+
+    def submitted(self, *arguments: str) -> list[str]:
+        return module("tests.chaos.submitted", *arguments)
 
     def ended(self, record: Mapping[str, Any]) -> Ended:
         result = record["result"]
@@ -133,6 +138,9 @@ class StockSystem:
 
     def batch(self, *arguments: str) -> list[str]:
         return module("tests.chaos.stock.batch", *arguments)
+
+    def submitted(self, *arguments: str) -> list[str]:
+        return self.batch(*arguments)
 
     def ended(self, record: Mapping[str, Any]) -> Ended:
         result = record["result"]

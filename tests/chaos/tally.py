@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -63,6 +62,7 @@ class Calls:
 
     made: int = 0
     repeated: int = 0
+    unexplained: int = 0
     answered_again: int = 0
 
 
@@ -142,20 +142,24 @@ def _custom_id(line: bytes) -> str:
 
 
 def add_calls(
-    options: ChaosOptions, seen_calls: Mapping[str, Mapping[str, int]], by_status: Mapping[str, Any]
+    options: ChaosOptions, seen_calls: Mapping[str, Mapping[str, int]], hit: Mapping[str, int], remarks: Remarks
 ) -> Calls:
-    """Every call that was let in and that no job's script accounts for is a repeated one.
+    """Every call that was let in and that its job's script does not account for is a repeated one.
 
-    Refusals (429) are left out of both sides: a refused call costs nothing. Calls during an outage are in neither.
+    Refusals (429) are left out: a refused call costs nothing. `hit`: at how many blows a request was under way; each of
+    them may be why it was sent once more, and nothing else may. Calls during an outage are not among those seen.
     """
     found = Calls()
-    needed = 0
     for number in range(options.jobs):
         job = workload.job(options.seed, number)
         seen = seen_calls.get(job.content)
-        if seen is not None:
-            found.made += seen["calls"]
-            needed += job.calls
-            found.answered_again += max(0, seen["answered"] - 1)
-    found.repeated = max(0, found.made - int(by_status.get("429", 0)) - needed)
+        if seen is None:
+            continue
+        repeated = max(0, seen["calls"] - seen["refused"] - job.calls)
+        found.made += seen["calls"]
+        found.repeated += repeated
+        found.answered_again += max(0, seen["answered"] - 1)
+        if repeated > hit.get(job.content, 0):
+            found.unexplained += repeated - hit.get(job.content, 0)
+            remarks.add("repeated for no reason", f"job {number}: {seen}, under way at {hit.get(job.content, 0)} blows")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -39,18 +38,26 @@ def test_missing_doubled_and_strange_lines_are_counted(tmp_path: Path) -> None:
 def seen() -> dict[str, dict[str, int]]:
     """What the simulator sees of a run in which nothing is repeated."""
     jobs = [workload.job(OPTIONS.seed, number) for number in range(OPTIONS.jobs)]
-    return {job.content: {"calls": job.calls, "answered": int(job.succeeds)} for job in jobs}
+    return {job.content: {"calls": job.calls, "answered": int(job.succeeds), "refused": 0} for job in jobs}
 
 
 @pytest.mark.parametrize(
-    ("by_status", "extra", "repeated"), [({}, 0, 0), ({"429": 5}, 5, 0), ({}, 2, 2), ({"429": 5}, 6, 1)]
+    ("extra", "refused", "hit", "repeated", "unexplained"),
+    [(0, 0, 0, 0, 0), (5, 5, 0, 0, 0), (2, 0, 2, 2, 0), (2, 0, 1, 2, 1), (6, 5, 0, 1, 1)],
 )
-def test_calls_beyond_those_that_the_jobs_need_are_repeated_ones_and_refused_ones_are_not(
-    by_status: Mapping[str, int], extra: int, repeated: int
+def test_a_call_that_was_not_refused_is_a_repeated_one_and_only_a_blow_in_its_middle_explains_it(
+    extra: int, refused: int, hit: int, repeated: int, unexplained: int
 ) -> None:
     calls = seen()
-    calls[workload.job(OPTIONS.seed, 0).content]["calls"] += extra
-    assert add_calls(OPTIONS, calls, by_status).repeated == repeated
+    content = workload.job(OPTIONS.seed, 0).content
+    calls[content]["calls"] += extra
+    calls[content]["refused"] += refused
+    # What was hit and not repeated excuses nobody else.
+    blows = {content: hit, workload.job(OPTIONS.seed, 1).content: 3}
+
+    found = add_calls(OPTIONS, calls, blows, Remarks())
+
+    assert (found.repeated, found.unexplained) == (repeated, unexplained)
 
 
 def test_every_job_of_a_run_is_enqueued_by_one_producer_or_stands_in_one_batch() -> None:

@@ -7,74 +7,26 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
-from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
+from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
 from producer import MiraQueue
 from producer.batches.client import BatchRefused
+from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
 from tests.conftest import StartWorker
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
-
-LINES = 200
 
 
 @pytest.fixture
 def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
     """The queue; its keepers are ended with the test."""
     yield queue
-    for pid in keepers(queue):
-        os.kill(pid, signal.SIGKILL)
-
-
-def keepers(queue: MiraQueue) -> list[int]:
-    """Processes that keep the batches of this queue: those that hold a lock in its directory."""
-    root = str(queue.batches.spool.root)
-    found = []
-    for path in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            if any(os.readlink(fd).startswith(f"{root}/keeper-") for fd in path.iterdir()):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return [pid for pid in found if pid != os.getpid()]
-
-
-def entries(count: int = LINES, mark: str = "") -> list[dict[str, Any]]:
-    return [{"custom_id": f"line-{number}", "prompt": f"question {number} {mark}"} for number in range(count)]
-
-
-def submitted(queue: MiraQueue, folder: Path, lines: list[dict[str, Any]]) -> str:
-    write_lines(folder / "input.jsonl", lines)
-    return queue.batches.submit(folder / "input.jsonl", metadata={"for": "a test"}).id
-
-
-def at(queue: MiraQueue, batch_id: str, status: BatchStatus) -> Batch:
-    wait_until(f"the batch is {status}", lambda: queue.batches.get(batch_id).status is status)
-    return queue.batches.get(batch_id)
-
-
-def paused(queue: MiraQueue, batch_id: str) -> str:
-    wait_until("the batch is paused", lambda: bool(queue.batches.get(batch_id).paused))
-    return queue.batches.get(batch_id).paused
-
-
-def results(queue: MiraQueue, batch_id: str, folder: Path) -> tuple[Counter[str], Counter[str]]:
-    """The custom_ids of answers and errors."""
-    queue.batches.results(batch_id, folder / "output.jsonl", folder / "errors.jsonl")
-    answers, errors = (
-        Counter(line["custom_id"] for line in read_lines(folder / name)) for name in ("output.jsonl", "errors.jsonl")
-    )
-    return answers, errors
-
-
-def every_line_once(answers: Counter[str], errors: Counter[str], count: int = LINES) -> None:
-    assert answers + errors == Counter(entry["custom_id"] for entry in entries(count))
+    end_keepers(queue)
 
 
 def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(

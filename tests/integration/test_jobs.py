@@ -70,4 +70,8 @@ def test_a_message_that_comes_again_and_again_makes_one_call(
 
     # Whatever was sent before this one has been looked at when it ends.
     assert enqueue(queue, "last").result(TIMEOUT_S)
-    assert simulator.requests()["by_content"]["[[sim:slow=0.3]] Hello"] == {"calls": 1, "answered": 1}
+    assert simulator.requests()["by_content"]["[[sim:slow=0.3]] Hello"] == {
+        "calls": 1,
+        "answered": 1,
+        "refused": 0,
+    }

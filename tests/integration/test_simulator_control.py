@@ -59,8 +59,17 @@ def test_requests_are_counted_by_body_and_by_their_last_user_message(simulator):
         call(simulator, "one [[sim:503x1]]")
     call(simulator, "one [[sim:503x1]]", temperature=1)
     counts = simulator.requests()
-    assert counts["by_content"] == {"one [[sim:503x1]]": {"calls": 4, "answered": 2}}
+    assert counts["by_content"] == {"one [[sim:503x1]]": {"calls": 4, "answered": 2, "refused": 0}}
     assert sorted(counts["by_body"].values(), key=str) == [{"calls": 1, "answered": 0}, {"calls": 3, "answered": 2}]
+
+
+def test_refused_calls_are_counted_for_each_request_and_recent_ones_are_named(simulator):
+    call(simulator, "no [[sim:429x1 retry-after=0]]")
+    assert simulator.requests()["by_content"] == {
+        "no [[sim:429x1 retry-after=0]]": {"calls": 1, "answered": 0, "refused": 1}
+    }
+    assert simulator.recent() == ["no [[sim:429x1 retry-after=0]]"]
+    wait_until("it is a while ago", lambda: simulator.recent() == [])
 
 
 def test_counting_single_requests_can_be_turned_off_and_scripts_go_on(simulator):

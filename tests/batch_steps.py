@@ -1,0 +1,72 @@
+"""What tests of batches share: how one is handed in, waited for and added up, and who keeps it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mira_queue.contract.batch import Batch, BatchStatus
+from producer import MiraQueue
+from tests.run_process import read_lines, write_lines
+from tests.waiting import wait_until
+
+LINES = 200
+
+
+def keepers(queue: MiraQueue) -> list[int]:
+    """Processes that keep the batches of this queue: those that hold a lock in its directory."""
+    root = str(queue.batches.spool.root)
+    found = []
+    for path in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(fd).startswith(f"{root}/keeper-") for fd in path.iterdir()):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def end_keepers(queue: MiraQueue) -> None:
+    """Kill them, also those that have only just been started and hold no lock yet."""
+    directory = f"MIRA_STATE_DIR={queue.settings.state_dir}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            of_us = directory in (process / "environ").read_bytes().split(b"\0")
+            if of_us and b"producer.batches" in (process / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def entries(count: int = LINES, mark: str = "") -> list[dict[str, Any]]:
+    return [{"custom_id": f"line-{number}", "prompt": f"question {number} {mark}"} for number in range(count)]
+
+
+def submitted(queue: MiraQueue, folder: Path, lines: list[dict[str, Any]]) -> str:
+    write_lines(folder / "input.jsonl", lines)
+    return queue.batches.submit(folder / "input.jsonl", metadata={"for": "a test"}).id
+
+
+def at(queue: MiraQueue, batch_id: str, status: BatchStatus) -> Batch:
+    wait_until(f"the batch is {status}", lambda: queue.batches.get(batch_id).status is status)
+    return queue.batches.get(batch_id)
+
+
+def paused(queue: MiraQueue, batch_id: str) -> str:
+    wait_until("the batch is paused", lambda: bool(queue.batches.get(batch_id).paused))
+    return queue.batches.get(batch_id).paused
+
+
+def results(queue: MiraQueue, batch_id: str, folder: Path) -> tuple[Counter[str], Counter[str]]:
+    """The custom_ids of answers and errors."""
+    queue.batches.results(batch_id, folder / "output.jsonl", folder / "errors.jsonl")
+    answers, errors = (
+        Counter(line["custom_id"] for line in read_lines(folder / name)) for name in ("output.jsonl", "errors.jsonl")
+    )
+    return answers, errors
+
+
+def every_line_once(answers: Counter[str], errors: Counter[str], count: int = LINES) -> None:
+    assert answers + errors == Counter(entry["custom_id"] for entry in entries(count))

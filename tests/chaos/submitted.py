@@ -1,0 +1,61 @@
+"""`python -m tests.chaos.submitted INPUT OUTPUT ERRORS`: submits a file once, and is its keeper until it has ended."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.logs import configure_logs
+from producer import MiraQueue
+from producer.batches.keeper import Keeper
+from producer.batches.lock import KeeperLock
+from producer.run.interrupts import interrupts
+from tests.chaos.child import end_with_driver
+from tests.chaos.single import opened
+
+LOOK_EVERY_S = 0.3
+NOT_ENDED = 3
+
+
+def main(arguments: list[str]) -> int:
+    end_with_driver()
+    source, output, errors = map(Path, arguments)
+    with interrupts() as (ending, _), opened() as queue:
+        configure_logs(queue.settings.log_format, queue.settings.log_level)
+        # Nobody else is to keep it: this process is what is killed.
+        lock = KeeperLock(queue.batches.spool, queue.redis_url)
+        while not lock.take() and not ending.is_set():
+            time.sleep(LOOK_EVERY_S)
+        keeper = Keeper(queue, queue.batches.spool, lock, ending, structlog.get_logger("mira_queue.keeper"))
+        thread = threading.Thread(target=keeper.run)
+        thread.start()
+        has_ended = False
+        while thread.is_alive() and not ending.is_set() and not has_ended:
+            time.sleep(LOOK_EVERY_S)
+            try:
+                has_ended = _has_ended(queue, source, output, errors)
+            except QueueUnavailable:
+                continue
+        ending.set()
+        thread.join()
+    return 0 if has_ended else NOT_ENDED
+
+
+def _has_ended(queue: MiraQueue, source: Path, output: Path, errors: Path) -> bool:
+    """The batch of this file, submitted when there is none yet: has it ended, and are its files where they belong?"""
+    batch = next((batch for batch in queue.ledger.batches() if batch.input_name == source.name), None)
+    if batch is None:
+        batch = queue.batches.submit(source)
+    if not batch.status.is_final:
+        return False
+    queue.batches.results(batch.id, output, errors)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,395 @@
+"""Who submits a batch, keeps it or asks for a retry dies exactly here. Each test is a row in docs/states.md."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from mira_queue.contract import names
+from mira_queue.contract.batch import BatchOptions, BatchStatus
+from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.names import Lane
+from mira_queue.contract.settings import Settings
+from producer import MiraQueue
+from producer.batches.client import CANCEL, PAUSE
+from producer.batches.lock import KeeperLock
+from producer.processes import environment_of
+from tests.batch_steps import at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
+from tests.cli_process import COMMAND
+from tests.conftest import StartWorker
+from tests.crash_table import row, wait_for_calls
+from tests.run_process import read_lines, write_lines
+from tests.simulator_process import SimulatorProcess
+
+LINES = 60
+KEEPER = (sys.executable, "-m", "producer.batches")
+
+# Runs the command with a point armed, and sees it die there.
+DieAt = Callable[..., None]
+
+
+@pytest.fixture
+def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
+    """The queue; its keepers end with the test."""
+    yield queue
+    end_keepers(queue)
+
+
+@pytest.fixture
+def die_at(settings: Settings, tmp_path: Path) -> DieAt:
+    def die(crash_at: str, *command: str, **more: object) -> None:
+        told = {**environment_of(settings), "MIRA_CRASH_AT": crash_at, **{k: str(v) for k, v in more.items()}}
+        ended = subprocess.run(command or KEEPER, env={**os.environ, **told}, cwd=tmp_path, timeout=60)
+        assert ended.returncode == -signal.SIGKILL
+
+    return die
+
+
+@pytest.fixture
+def batch_id(batches: MiraQueue, tmp_path: Path) -> str:
+    """A batch that nobody keeps yet."""
+    return unkept(batches, lambda: submitted(batches, tmp_path, entries(LINES)))
+
+
+def unkept(queue: MiraQueue, ask: Callable[[], str]) -> str:
+    """What is asked of batches here starts no keeper."""
+    lock = KeeperLock(queue.batches.spool, queue.redis_url)
+    assert lock.take()
+    try:
+        return ask()
+    finally:
+        lock.release()
+
+
+def wishes(queue: MiraQueue, batch_id: str, wish: str) -> None:
+    queue.ledger.wish(batch_id, wish)
+
+
+def codes(folder: Path) -> Counter[str]:
+    return Counter(line["error"]["code"] for line in read_lines(folder / "errors.jsonl"))
+
+
+def completes(queue: MiraQueue, batch_id: str, folder: Path, simulator: SimulatorProcess, calls: int = LINES) -> None:
+    """The next keeper, which the next command about the batch starts, brings it to its end."""
+    batch = at(queue, batch_id, BatchStatus.COMPLETED)
+    answers, errors = results(queue, batch_id, folder)
+    every_line_once(answers, errors, LINES)
+    assert (batch.answered, batch.failed) == (LINES, 0)
+    assert simulator.stats()["calls"] == calls
+
+
+@row("`mira-queue submit`", "after it has copied the input, before the batch is in the ledger")
+def test_a_copy_that_nobody_knows_of_is_no_batch_and_goes_with_its_time(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "input.jsonl", entries(LINES))
+    die_at(CrashPoint.AFTER_COPY, COMMAND, "submit", "input.jsonl")
+    [(orphan, _)] = batches.batches.spool.ids()
+    assert batches.batches.all() == []
+
+    start_worker()
+    os.utime(batches.batches.spool.files(orphan).folder, (0, 0))
+    batch_id = submitted(batches, tmp_path, entries(LINES))
+
+    completes(batches, batch_id, tmp_path, simulator)
+    assert [each for each, _ in batches.batches.spool.ids()] == [batch_id]
+
+
+@row("`mira-queue submit`", "after the batch is in the ledger, before it has started a keeper")
+def test_a_batch_that_was_never_kept_is_kept_when_somebody_asks_for_it(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "input.jsonl", entries(LINES))
+    die_at(CrashPoint.AFTER_SUBMIT, COMMAND, "submit", "input.jsonl")
+    [batch] = batches.ledger.batches()
+    assert (batch.status, keepers(batches)) == (BatchStatus.VALIDATING, [])
+
+    start_worker()
+
+    completes(batches, batch.id, tmp_path, simulator)
+
+
+@row("keeper", "while it checks the input")
+def test_a_batch_whose_keeper_died_while_it_checked_it_is_checked_again(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    die_at(CrashPoint.AFTER_CHECK)
+    assert batches.ledger.batch(batch_id).status is BatchStatus.VALIDATING
+
+    start_worker()
+
+    completes(batches, batch_id, tmp_path, simulator)
+
+
+@row("keeper", "after lines are handed in, before their messages are sent")
+def test_lines_that_a_dead_keeper_had_handed_in_are_found_by_the_next(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    redis_client: redis.Redis,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    die_at(CrashPoint.AFTER_ACCEPT)
+    assert redis_client.zcard(names.queued_key(Lane.BULK)) == LINES
+    assert redis_client.llen(names.messages_key(Lane.BULK)) == 0
+
+    start_worker(resend_after=1)
+
+    completes(batches, batch_id, tmp_path, simulator)
+
+
+@row("keeper", "after answers have come, before their lines are written")
+def test_answers_that_a_dead_keeper_had_taken_are_written_by_the_next(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+    die_at(CrashPoint.BEFORE_LINES)
+    assert read_lines(batches.batches.spool.files(batch_id).output) == []
+
+    completes(batches, batch_id, tmp_path, simulator)
+
+
+@row("keeper", "after lines are written, before their jobs are forgotten")
+def test_lines_that_a_dead_keeper_had_written_are_not_written_again(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+    die_at(CrashPoint.AFTER_LINES)
+    assert read_lines(batches.batches.spool.files(batch_id).output) != []
+
+    completes(batches, batch_id, tmp_path, simulator)
+
+
+@row("keeper", "between the files that it puts in order")
+def test_files_that_a_dead_keeper_was_putting_in_order_are_in_order_in_the_end(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=[0, 0.1])
+    lines = [
+        {**entry, "prompt": "[[sim:moderation]]"} if number % 3 else entry
+        for number, entry in enumerate(entries(LINES))
+    ]
+    write_lines(tmp_path / "input.jsonl", lines)
+    options = BatchOptions(ordered=True)
+    batch_id = unkept(batches, lambda: batches.batches.submit(tmp_path / "input.jsonl", options=options).id)
+    start_worker()
+    die_at(CrashPoint.AFTER_ORDER)
+    assert batches.ledger.batch(batch_id).status is BatchStatus.IN_PROGRESS
+
+    at(batches, batch_id, BatchStatus.COMPLETED)
+
+    every_line_once(*results(batches, batch_id, tmp_path), LINES)
+    ids = [entry["custom_id"] for entry in lines]
+    for name in ("output.jsonl", "errors.jsonl"):
+        written = [line["custom_id"] for line in read_lines(tmp_path / name)]
+        assert written == sorted(written, key=ids.index)
+
+
+@row("keeper", "when every line has ended, before the batch is at its end")
+def test_a_batch_whose_keeper_died_at_its_very_end_ends(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+    die_at(CrashPoint.AFTER_FINALIZING)
+    assert batches.ledger.batch(batch_id).status is BatchStatus.FINALIZING
+
+    completes(batches, batch_id, tmp_path, simulator)
+
+
+@row("keeper", "with open jobs, before it has seen that its owner wants it paused")
+def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_pauses(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    die_at(CrashPoint.AFTER_ACCEPT)
+    wishes(batches, batch_id, PAUSE)
+
+    assert paused(batches, batch_id) == "paused by its owner"
+    start_worker(resend_after=1)
+    batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
+    assert simulator.stats()["calls"] == 1
+
+    batches.batches.resume(batch_id)
+    completes(batches, batch_id, tmp_path, simulator, calls=1 + LINES)
+
+
+@row("keeper", "with open jobs, before it has seen that its owner wants it cancelled")
+def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    die_at(CrashPoint.AFTER_ACCEPT)
+    wishes(batches, batch_id, CANCEL)
+
+    ends_cancelled(batches, batch_id, tmp_path, answered=0)
+    start_worker(resend_after=1)
+    batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
+    assert simulator.stats()["calls"] == 1
+
+
+@row("keeper", "during cancel, when it has taken back what had not begun")
+def test_a_cancel_whose_keeper_died_after_taking_back_goes_on(
+    batches: MiraQueue, batch_id: str, die_at: DieAt, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    die_at(CrashPoint.AFTER_ACCEPT)
+    wishes(batches, batch_id, CANCEL)
+    die_at(CrashPoint.AFTER_WITHDRAW)
+    assert batches.ledger.batch(batch_id).status is BatchStatus.CANCELLING
+
+    ends_cancelled(batches, batch_id, tmp_path, answered=0)
+    assert simulator.stats()["calls"] == 0
+
+
+@row("keeper", "during cancel, when it has cancelled what runs, before its lines are written")
+def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    simulator.configure(latency_s=30)
+    start_worker(max_in_flight=2, resend_after=1)
+    die_at(CrashPoint.AFTER_ACCEPT)
+    wait_for_calls(simulator, 2)
+    wishes(batches, batch_id, CANCEL)
+    die_at(CrashPoint.AFTER_CANCEL, MIRA_GRACE=0)
+
+    ends_cancelled(batches, batch_id, tmp_path, answered=0)
+    assert simulator.stats()["calls"] == 2
+
+
+@row("keeper", "during cancel, when some lines of it are written")
+def test_a_cancel_whose_keeper_died_among_its_lines_writes_each_once(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    tmp_path: Path,
+) -> None:
+    wishes(batches, batch_id, CANCEL)
+    die_at(f"{CrashPoint.AFTER_LINES}:2")
+
+    ends_cancelled(batches, batch_id, tmp_path, answered=0)
+
+
+@row("keeper", "during retry, before the error file without the lines is in its place")
+def test_a_retry_whose_keeper_died_before_its_lines_were_taken_out_takes_them_out(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    batch_id = failed_one(batches, start_worker, tmp_path)
+    end_keepers(batches)
+    unkept(batches, lambda: retried(batches, batch_id))
+    die_at(CrashPoint.AFTER_FORGET)
+
+    retry_ends(batches, batch_id, simulator, tmp_path)
+
+
+@row("keeper", "during retry, when the lines are taken out of the error file")
+def test_a_retry_whose_keeper_died_after_its_lines_were_taken_out_goes_on(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    batch_id = failed_one(batches, start_worker, tmp_path)
+    end_keepers(batches)
+    unkept(batches, lambda: retried(batches, batch_id))
+    die_at(CrashPoint.AFTER_TAKE_OUT)
+    assert read_lines(batches.batches.spool.files(batch_id).errors) == []
+
+    retry_ends(batches, batch_id, simulator, tmp_path)
+
+
+@row("`mira-queue retry`", "after its wish, before the batch is open again")
+def test_a_retry_that_died_before_the_batch_was_open_again_is_asked_for_again(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    batch_id = failed_one(batches, start_worker, tmp_path)
+    die_at(CrashPoint.AFTER_RETRY_WISH, COMMAND, "retry", batch_id)
+    assert batches.ledger.batch(batch_id).status is BatchStatus.COMPLETED
+
+    batches.batches.retry(batch_id)
+
+    retry_ends(batches, batch_id, simulator, tmp_path)
+
+
+def test_a_job_that_a_dead_keeper_had_written_and_not_forgotten_is_run_again_by_retry(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    lines = [{"custom_id": "line-0", "prompt": "[[sim:500x1]]"}]
+    batch_id = unkept(batches, lambda: submitted(batches, tmp_path, lines))
+    start_worker(max_attempts=1)
+    die_at(CrashPoint.AFTER_LINES)
+    at(batches, batch_id, BatchStatus.COMPLETED)
+
+    batches.batches.retry(batch_id)
+
+    retry_ends(batches, batch_id, simulator, tmp_path, count=1)
+
+
+def ends_cancelled(queue: MiraQueue, batch_id: str, folder: Path, *, answered: int) -> None:
+    at(queue, batch_id, BatchStatus.CANCELLED)
+    answers, errors = results(queue, batch_id, folder)
+    every_line_once(answers, errors, LINES)
+    assert len(answers) == answered
+    assert codes(folder) == Counter({"batch_cancelled": LINES - answered})
+
+
+def failed_one(queue: MiraQueue, start_worker: StartWorker, folder: Path) -> str:
+    """A batch that has ended, with one line that failed and would not fail again."""
+    start_worker(max_attempts=1)
+    lines = entries(LINES)
+    lines[3]["prompt"] = "[[sim:500x1]]"
+    batch_id = submitted(queue, folder, lines)
+    assert at(queue, batch_id, BatchStatus.COMPLETED).failed == 1
+    return batch_id
+
+
+def retried(queue: MiraQueue, batch_id: str) -> str:
+    queue.batches.retry(batch_id)
+    return batch_id
+
+
+def retry_ends(queue: MiraQueue, batch_id: str, simulator: SimulatorProcess, folder: Path, count: int = LINES) -> None:
+    batch = at(queue, batch_id, BatchStatus.COMPLETED)
+    answers, errors = results(queue, batch_id, folder)
+    every_line_once(answers, errors, count)
+    assert (batch.answered, batch.failed) == (count, 0)
+    assert simulator.stats()["calls"] == count + 1
