@@ -91,6 +91,9 @@ class Batch:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompts'
+    reasoning_tokens: int = 0  # of the completions'
+    model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
     cost: str = ""  # exact; empty: without prices
@@ -137,6 +140,7 @@ class Batch:
             "id": self.id,
             "object": "batch",
             "endpoint": ENDPOINT,
+            "model": self.model or None,
             "errors": {"object": "list", "data": [asdict(each) for each in self.errors]} if self.errors else None,
             "input_file_id": self.input_name,
             "completion_window": "24h",
@@ -153,7 +157,9 @@ class Batch:
             "request_counts": {"total": self.total, "completed": self.answered, "failed": self.failed},
             "usage": {
                 "input_tokens": self.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": self.cached_tokens},
                 "output_tokens": self.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
                 "total_tokens": self.prompt_tokens + self.completion_tokens,
             },
             "metadata": self.metadata or None,

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_points import CrashPoint
-from mira_queue.contract.errors import ModelNotInPlan, QueueUnavailable
+from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.pace import PaceView
 from producer.batches import recording
 from producer.batches.complaints import line_errors
@@ -63,7 +63,6 @@ class BatchKeeper:
         self._engine: Engine | None = None
         self._look_s = self._write_s = 0.0
         self._save_s = time.monotonic() + SAVE_EVERY_S
-        self._wish = ""
         #: A keeper before us may have been killed with open jobs that we have not found yet.
         self._may_be_taken_up = True
 
@@ -94,8 +93,8 @@ class BatchKeeper:
         return True
 
     def _step(self) -> None:
-        self._wish = self._ledger.wish_of(self._batch.id)
-        word, *words = self._wish.split() or [""]
+        wish = self._ledger.wish_of(self._batch.id)
+        word, *words = wish.split() or [""]
         if word == CANCEL or self._batch.status is BatchStatus.CANCELLING:
             if not self._cancel():
                 return
@@ -114,11 +113,10 @@ class BatchKeeper:
         elif self._batch.paused and not self._is_late():
             self._ending.wait(LOOK_EVERY_S)
             return
-        if self._wish:
-            self._ledger.wish_done(self._batch.id, self._wish)
-            self._wish = ""
-            return
-        self._run()
+        if wish:
+            self._ledger.wish_done(self._batch.id, wish)
+        else:
+            self._run()
 
     def _go_on(self, options: BatchOptions) -> None:
         # An account that refused may refuse again: one line finds out.
@@ -160,7 +158,7 @@ class BatchKeeper:
         elif end is End.EXPIRED and is_whole:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
-            self._pause("account", _refusal(engine))
+            self._pause("account", f"the account refused: {engine.why(end)}")
         elif end is End.BUDGET:
             self._pause("budget", engine.why(end))
 
@@ -173,8 +171,8 @@ class BatchKeeper:
             # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
             if self._batch.status is not BatchStatus.VALIDATING or not str(error).startswith(path):
                 raise
-            errors = line_errors(str(error), path, self._batch.input_name)
-            self._write(self._moved(BatchStatus.FAILED, errors=errors))
+            found = line_errors(str(error), path, self._batch.input_name)
+            self._write(self._moved(BatchStatus.FAILED, errors=found))
             return None
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
@@ -302,10 +300,3 @@ class BatchKeeper:
         batch = replace(batch, updated_at=int(time.time()))
         self._ledger.write_batch(batch)
         self._batch = batch
-
-
-def _refusal(engine: Engine) -> str:
-    """The account's error, and which lines met it."""
-    error = engine.account_error
-    models = ", ".join(engine.held_models) if error and error.code == ModelNotInPlan.code else ""
-    return f"the account refused{f' the lines of {models}' if models else ''}: {engine.why(End.ACCOUNT)}"

@@ -17,7 +17,7 @@ from producer.batches.results import complete_lines
 from producer.batches.spool import BatchFiles
 from producer.run.prices import Prices, load_prices
 from producer.run.spending import is_copy
-from producer.run.tally import Tally
+from producer.run.tally import NO_MODEL, Tally
 from producer.run.waiting import NOTHING, Reason
 
 
@@ -52,6 +52,7 @@ def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, rea
     """The batch with its counts: `before` is what its files held when it was taken up, `now` what has ended since."""
     going = now.succeeded + now.failed > 0
     wait_s = reason.wait.total_seconds()
+    models = {*before.models, *now.models} - {NO_MODEL}
     left_s = now.seconds_left if going else None
     return replace(
         batch,
@@ -61,6 +62,9 @@ def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, rea
         codes=dict((Counter(before.codes) + now.codes).most_common()),
         prompt_tokens=before.prompt_tokens + now.prompt_tokens,
         completion_tokens=before.completion_tokens + now.completion_tokens,
+        cached_tokens=before.cached_tokens + now.cached_tokens,
+        reasoning_tokens=before.reasoning_tokens + now.reasoning_tokens,
+        model=models.pop() if len(models) == 1 else "",
         cost=f"{before.cost + now.cost:f}" if now.prices else "",
         currency=now.prices.currency,
         unpriced=before.unpriced + now.unpriced if now.prices else 0,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
 from mira_queue.contract.outcome import Completion, Outcome
 from producer.run.meter import Meter
@@ -61,6 +62,9 @@ class Tally:
     unanswered_calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    #: Of those tokens, the ones that a server says it had in a cache, and that a model thought in.
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     #: Answers that say nothing of tokens.
     uncounted: int = 0
     #: In the currency of `prices`; without the answers in `unpriced`, of whose model no price is known.
@@ -151,6 +155,8 @@ class Tally:
         used = self._usage(completion, names)
         self.prompt_tokens += used.prompt_tokens
         self.completion_tokens += used.completion_tokens
+        self.cached_tokens += _detail(completion.usage, "prompt_tokens_details", "cached_tokens")
+        self.reasoning_tokens += _detail(completion.usage, "completion_tokens_details", "reasoning_tokens")
         self.uncounted += not used.is_counted
         self.unpriced += used.cost is None
         self.cost += used.cost or 0
@@ -180,6 +186,11 @@ def code_of(outcome: Outcome) -> str:
     if isinstance(outcome, Completion):
         return ""
     return f"{outcome.code} ({outcome.status})" if outcome.status else outcome.code
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
+    details = usage.get(group)
+    return _count(details.get(name)) if isinstance(details, Mapping) else 0
 
 
 def _count(value: object) -> int:
