@@ -156,20 +156,20 @@ class Batches:
             self._queue.ledger.write_batch(batch)
         self._tend(batch)
 
-    def results(self, batch_id: str, output: Path, errors: Path | None = None) -> tuple[int, int]:
+    def results(self, batch_id: str, output: Path | str, errors: Path | str | None = None) -> tuple[int, int]:
         """Copy what it has by now, complete lines; returns how many answers and errors that are.
 
         Raises BatchNotFound, BatchRefused when its files are on another machine, InputError.
         """
         files = self._files(self.get(batch_id))
-        return copy_lines(files.output, output), copy_lines(files.errors, errors) if errors else 0
+        return copy_lines(files.output, Path(output)), copy_lines(files.errors, Path(errors)) if errors else 0
 
-    def report(self, batch_id: str, path: Path) -> None:
+    def report(self, batch_id: str, path: Path | str) -> None:
         """Write a page about it that opens offline. Raises as `results`."""
         batch = self.get(batch_id)
         files = self._files(batch)
-        check_report(path, (files.output, files.errors, files.input))
-        draw(batch, files, self._queue.settings.api_base, path)
+        check_report(Path(path), (files.output, files.errors, files.input))
+        draw(batch, files, self._queue.settings.api_base, Path(path))
 
     def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         """Until it has ended or is paused, at most `timeout` seconds (None: for ever); as it is then.
