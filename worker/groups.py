@@ -1,7 +1,8 @@
 """Groups: many jobs of a file that one message brought, run one after the other.
 
-What is not begun goes back before long, so that slow answers spread over every slot of every worker and the end of a
-file has no tail. A job that must wait, or be tried again, leaves its group and goes its own way.
+When others have nothing to do, or wait for a slot, what is not begun goes back before long: slow answers spread over
+every slot of every worker, a single job gets in between, and the end of a file has no tail. A job that must wait, or be
+tried again, leaves its group and goes its own way.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from worker.runner import JobRunner, Next, SendAgain, SendNow
 SLOW_S = 0.1
 # However quick its jobs are, at the end of a file a group must not be what everybody waits for.
 LONGEST_S = 1.0
+# While other messages wait, nobody is idle who could take what is handed back; but nothing waits behind this for ever.
+STUCK_S = 5.0
 LOOK_EVERY_S = 0.025
 # While each job takes less than this, the next ones are claimed together: a round trip saved for each.
 QUICK_S = 0.02
@@ -65,12 +68,21 @@ class _Group:
         return _emptied(self.jobs, self.ahead)
 
     def is_slow(self, now_s: float) -> bool:
-        waits = bool(self.jobs or self.claimed)
-        return waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
+        return self._waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
+
+    def is_stuck(self, now_s: float) -> bool:
+        return self._waits and now_s - self.last_s > STUCK_S
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self.jobs or self.claimed)
 
 
 class GroupRunner:
-    """Runs groups, each in its caller's thread; one thread of its own hands back what they do not get to."""
+    """Runs groups, each in its caller's thread; one thread of its own hands back what they do not get to.
+
+    `single_waits`: has this process a message of one job that waits for a slot?
+    """
 
     def __init__(
         self,
@@ -79,6 +91,7 @@ class GroupRunner:
         send_now: Callable[[list[str]], None],
         send_later: SendLater,
         send_groups: SendGroups,
+        single_waits: Callable[[], bool],
         stopping: threading.Event,
         log: FilteringBoundLogger,
     ) -> None:
@@ -87,6 +100,7 @@ class GroupRunner:
         self._send_now = send_now
         self._send_later = send_later
         self._send_groups = send_groups
+        self._single_waits = single_waits
         self._stopping = stopping
         self._log = log
         self._groups: set[_Group] = set()
@@ -125,8 +139,20 @@ class GroupRunner:
                 slow = [group for group in self._groups if group.is_slow(now_s)]
                 if not any(group.jobs or group.claimed for group in self._groups):
                     self._some.clear()
+            if slow and self._others_have_groups_only():
+                slow = [group for group in slow if group.is_stuck(now_s)]
             for group in slow:
                 self._hand_back(group)
+
+    def _others_have_groups_only(self) -> bool:
+        """There is work for whoever is idle, and none of it is a single job, which may need a slot of ours."""
+        if self._single_waits():
+            return False
+        try:
+            bulk, *singles = (self._ledger.head(lane) for lane in (Lane.BULK, Lane.FIRST, Lane.NORMAL))
+        except QueueUnavailable:
+            return True
+        return bulk is not None and not any(singles)
 
     def _hand_back(self, group: _Group) -> None:
         """Send on what was not begun, in messages of what was done in the time."""

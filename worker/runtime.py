@@ -17,6 +17,7 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOR_EVER, connect
 from mira_queue.ledger.ledger import Ledger
+from worker.core import OneCore
 from worker.groups import GroupRunner
 from worker.leases import LeaseKeeper
 from worker.mira_client import MiraClient
@@ -27,14 +28,16 @@ from worker.rescue import Rescuer
 from worker.runner import JobRunner, ResultStore
 
 
-class Sender(Protocol):
-    """Puts messages into the queue; what cannot be sent is left to rescue."""
+class Messages(Protocol):
+    """Puts messages into the queue; what cannot be sent is left to rescue. Knows those that wait in this process."""
 
     def send(self, job_ids: list[str]) -> None: ...
 
     def send_later(self, job_id: str, countdown: timedelta) -> None: ...
 
     def send_groups(self, job_ids: list[str], size: int) -> None: ...
+
+    def single_waits(self) -> bool: ...
 
 
 # A worker that stops listening is still waited for by the server until its last look into the queue (the transport's
@@ -47,11 +50,11 @@ LAST_WORDS_S = 3.0
 class Runtime:
     """The parts of a worker, wired. Nothing connects before the first job."""
 
-    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, sender: Sender) -> None:
+    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, messages: Messages) -> None:
         self.settings = settings
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
-        self._send = sender.send
+        self._send = messages.send
         self._deaf_at_s = 0.0
         crash_points = CrashPoints(settings.crash_at)
         if crash_points.armed:
@@ -85,22 +88,30 @@ class Runtime:
             settings, ledger, self.pacer, self.leases, client or None, results, self.stopping, self.log, crash_points
         )
         self.groups = GroupRunner(
-            ledger, self.runner, sender.send, sender.send_later, sender.send_groups, self.stopping, self.log
+            ledger,
+            self.runner,
+            messages.send,
+            messages.send_later,
+            messages.send_groups,
+            messages.single_waits,
+            self.stopping,
+            self.log,
         )
         self.courier = Courier(
             self.pacer, ledger.wakes(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
         self.rescuer = Rescuer(
-            settings, ledger, self.pacer, self.runner, sender.send, self.stopping, self.log, crash_points
+            settings, ledger, self.pacer, self.runner, messages.send, self.stopping, self.log, crash_points
         )
 
     def start(self) -> None:
-        """Heartbeat, pacer and rescue."""
+        """Heartbeat, pacer and rescue; from now on, all on one core."""
         self.ledger.name_account(self.pacer.account, self.settings.api_base)
         self.leases.start()
         self.courier.start()
         self.groups.start()
         self.rescuer.start()
+        OneCore().start()
 
     def stop(self, exit_now: Callable[[], None]) -> None:
         """SIGTERM: jobs that wait go back at once; calls in flight get the grace period, then `exit_now` is called.

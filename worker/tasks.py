@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 
@@ -144,6 +145,14 @@ class WorkerLife:
     def send_groups(self, job_ids: list[str], size: int) -> None:
         """Messages for jobs of a file, `size` in each."""
         self._send(job_ids, Lane.BULK, group_size=size)
+
+    def single_waits(self) -> bool:
+        """Is there a message of one job that this process has taken, and has no thread for?"""
+        try:
+            return any(request.name == TASK for request in state.reserved_requests - state.active_requests)
+        except RuntimeError:
+            # Others come and go while we look: too busy to tell.
+            return True
 
     def _send(self, job_ids: list[str], lane: Lane, **options: Any) -> None:
         try:

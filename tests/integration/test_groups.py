@@ -51,6 +51,35 @@ def test_slow_answers_spread_over_all_slots(
     assert simulator.stats()["max_in_flight"] > 10
 
 
+def test_while_other_groups_wait_none_is_handed_back(
+    queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis, start_worker: StartWorker
+) -> None:
+    simulator.configure(latency_s=0.2)
+    start_worker(concurrency=1)
+    # One is run, one is taken ahead, three wait.
+    jobs = enqueue(queue, questions(250))
+    wait_until("some are done", lambda: simulator.stats()["answered"] >= 5)
+
+    assert redis_client.llen(names.messages_key(Lane.BULK)) == 3
+    for job in jobs:
+        job.cancel()
+
+
+def test_a_single_job_gets_in_between_while_other_groups_wait(
+    queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
+) -> None:
+    simulator.configure(latency_s=0.2)
+    start_worker(concurrency=2)
+    jobs = enqueue(queue, questions(1000))
+    wait_until("calls are in flight", lambda: simulator.stats()["in_flight"] == 2)
+
+    assert queue.enqueue([{"role": "user", "content": "Hello"}]).result(TIMEOUT_S).attempts == 1
+    # Ten seconds each is what the groups would have taken.
+    assert simulator.stats()["answered"] < 100
+    for job in jobs:
+        job.cancel()
+
+
 def test_a_job_that_must_be_tried_again_leaves_its_group(
     queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:
