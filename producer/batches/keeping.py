@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from structlog.typing import FilteringBoundLogger
@@ -153,8 +154,8 @@ class BatchKeeper:
         finally:
             engine.close()
         if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
-            is_cancelled = self._batch.status is BatchStatus.CANCELLING
-            self._finish(BatchStatus.CANCELLED if is_cancelled else BatchStatus.COMPLETED)
+            cancelled = self._batch.status is BatchStatus.CANCELLING
+            self._finish(BatchStatus.CANCELLED if cancelled else BatchStatus.COMPLETED)
         elif end is End.EXPIRED and is_whole:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
@@ -171,8 +172,7 @@ class BatchKeeper:
             # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
             if self._batch.status is not BatchStatus.VALIDATING or not str(error).startswith(path):
                 raise
-            found = line_errors(str(error), path, self._batch.input_name)
-            self._write(self._moved(BatchStatus.FAILED, errors=found))
+            self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path, self._batch.input_name)))
             return None
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
@@ -265,11 +265,9 @@ class BatchKeeper:
         if now_s < self._look_s:
             return
         self._look_s = now_s + LOOK_EVERY_S
-        try:
+        with suppress(QueueUnavailable):
             if self._ledger.wish_of(self._batch.id):
                 self._interrupted.set()
-        except QueueUnavailable:
-            return
 
     def _show(self, tally: Tally, reason: Reason) -> None:
         now_s = time.monotonic()
