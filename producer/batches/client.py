@@ -162,6 +162,8 @@ class Batches:
         Raises BatchNotFound, BatchRefused when its files are on another machine, InputError.
         """
         files = self._files(self.get(batch_id))
+        if errors and Path(errors).resolve() == Path(output).resolve():
+            raise InputError(f"{output}: is to get both answers and errors: name two files")
         return copy_lines(files.output, Path(output)), copy_lines(files.errors, Path(errors)) if errors else 0
 
     def report(self, batch_id: str, path: Path | str) -> None:

@@ -146,9 +146,7 @@ class Engine:
     def why(self, end: End) -> str:
         """The reason of this end, for people."""
         if end is End.ACCOUNT and self._account.error:
-            # Of a model, once nothing but its lines is left; else what refuses every line.
-            whose = "" if self._account.stop else f"{', '.join(self._account.held)}: "
-            return f"{whose}{self._account.error.to_error()}"
+            return self._account.words()
         if end is End.BUDGET and self._spending:
             return self._spending.words()
         return end.value

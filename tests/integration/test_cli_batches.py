@@ -102,6 +102,7 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(cli: Cli, queue: Mir
         (("retry", batch_id, "--status", "bogus!"), 2, "expected one such as 402"),
         (("report", batch_id, "-o", "nowhere/report.html"), 2, "no folder"),
         (("results", batch_id, "-o", "nowhere/answers.jsonl"), 2, "cannot be written"),
+        (("results", batch_id, "-o", "a.jsonl", "--errors", "./a.jsonl"), 2, "name two files"),
         (("status", "batch_0"), 1, "no batch 'batch_0'"),
         (("report", "batch_0", "-o", "report.html"), 1, "no batch 'batch_0'"),
     ):
@@ -137,3 +138,15 @@ def test_a_batch_is_cancelled_though_its_keeper_was_killed_a_moment_ago(
     assert batch.status == "cancelled"
     assert set(batch.codes) == {"batch_cancelled"}
     assert batch.answered + batch.failed == 100
+
+
+def test_of_several_batches_each_is_done_that_can_be(cli: Cli, queue: MiraQueue, simulator: SimulatorProcess) -> None:
+    simulator.configure(latency_s=0.5)
+    batch_id = submitted(cli, entries(100))
+
+    done = cli("cancel", "batch_0", batch_id)
+
+    assert done.code == 1
+    assert "no batch 'batch_0'" in done.err
+    assert f"batch {batch_id} is asked to end" in done.err
+    assert queue.batches.wait(batch_id, 60).status == "cancelled"
