@@ -23,7 +23,7 @@ from mira_queue.simulator.limits import AccountLimits, Promises
 from tests.ledger_steps import running
 from worker.pacing import policy
 from worker.pacing.learner import Learner
-from worker.pacing.pacer import ASK_AGAIN, GATE_MARGIN
+from worker.pacing.pacer import ASK_AGAIN, with_gate_margin
 
 ACCOUNT = "an-account"
 LEASE = timedelta(hours=1)
@@ -171,7 +171,7 @@ class World:
         self._everybody_asks()
 
     def _refused(self, process: Process, lease: Lease, permit: Permit, wait: timedelta) -> None:
-        self.ledger.close_gate(ACCOUNT, wait + GATE_MARGIN, now_ms=int(self.now_ms))
+        self.ledger.close_gate(ACCOUNT, with_gate_margin(wait), now_ms=int(self.now_ms))
         process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
         self._everybody_asks()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -79,9 +80,12 @@ class RunProcess:
         """As Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
 
-    def kill(self) -> None:
-        """SIGKILL, and wait until it is gone; its workers end by themselves, a little later."""
+    def kill(self, *, workers: bool = False) -> None:
+        """SIGKILL, and wait until it is gone; its workers end by themselves, a little later, or are killed as well."""
         self._orphans += self.worker_pids()
+        if workers:
+            for pid in self.worker_pids():
+                os.kill(pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
 

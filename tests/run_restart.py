@@ -1,6 +1,7 @@
 """`mira-queue run` killed in the middle, and the same command again: how long until it goes on, and is all there?
 
 python -m tests.run_restart --lines 20000 --kill-at 6400
+python -m tests.run_restart --with-workers
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ class Restart:
     exit_code: int
 
 
-def restart(folder: Path, *, lines: int, kill_at: int, concurrency: int, lease_s: float = 15.0) -> Restart:
+def restart(
+    folder: Path, *, lines: int, kill_at: int, concurrency: int, lease_s: float = 15.0, workers: bool = False
+) -> Restart:
     """Kill a run with SIGKILL when `kill_at` lines are answered, run the same command to its end, and add up.
+
+    With `workers` its workers are killed, too: nobody ends the calls that are in flight.
 
     Stranded are the lines whose call was begun and not written when the run died.
     """
@@ -54,7 +59,7 @@ def restart(folder: Path, *, lines: int, kill_at: int, concurrency: int, lease_s
         settings = {"api_base": simulator.url, "concurrency": concurrency, "lease": lease_s, "rescue_interval": 5}
         with RunProcess.start(folder, INPUT, **settings) as first:
             wait_until("it is time to kill", lambda: _count(answers) >= kill_at, PATIENCE_S)
-            first.kill()
+            first.kill(workers=workers)
             before = {line["custom_id"] for line in read_lines(answers)}
             called = set(simulator.requests()["by_content"])
             began_s = time.monotonic()
@@ -101,6 +106,7 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int, default=6_400)
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--lease", type=float, default=15.0, help="MIRA_LEASE, seconds (default: %(default)s)")
+    parser.add_argument("--with-workers", action="store_true", help="kill the run's workers as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mq-") as folder:
         result = restart(
@@ -109,6 +115,7 @@ def main() -> None:
             kill_at=options.kill_at,
             concurrency=options.concurrency,
             lease_s=options.lease,
+            workers=options.with_workers,
         )
     for name, value in asdict(result).items():
         print(f"{name:24}{value:>12,}")

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def options() -> argparse.ArgumentParser:
     add("--runs", type=int, default=3, help="runs of ours, of which the medians are shown (default: 3)")
     add("--peer-runs", type=int, default=1, help="runs of each peer; 0: without peers (default: 1)")
     add("--only", action="append", choices=[each.name for each in (*SCENARIOS, TRUE_SCALE)], help="several times")
+    add("--parallel", type=int, default=1, help="runs at the same time; each needs a tenth of a core (default: 1)")
     add("--seconds", type=float, help="length of each run, instead of its own; not for those with changes")
     add("--kill", type=int, metavar="SEED", help="kill workers meanwhile: only the zeros are bars then")
     add("--true-scale", action="store_true", help="once: 60 in 60 s, 3 in flight, for ten minutes")
@@ -53,9 +55,9 @@ def main() -> int:
     if chosen.seconds:
         scenarios = [each if each.changes else replace(each, seconds=chosen.seconds) for each in scenarios]
     rows: list[Row] = []
-    for scenario in scenarios:
-        for row in measured(scenario, chosen):
-            rows.append(row)
+    with ThreadPoolExecutor(chosen.parallel) as pool:
+        for row in [row for scenario in scenarios for row in begun(scenario, chosen, pool)]:
+            rows.append(row())
             if chosen.json:
                 chosen.json.write_text(json.dumps([_plain(each) for each in rows], indent=1), encoding="utf-8")
     print(markdown(rows))
@@ -63,27 +65,36 @@ def main() -> int:
     return int(any("early" in row.missed for row in rows))
 
 
-def measured(scenario: Scenario, chosen: argparse.Namespace) -> Iterator[Row]:
-    """Ours first, then the peers that have a part in it."""
+def begun(scenario: Scenario, chosen: argparse.Namespace, pool: Executor) -> Iterator[Callable[[], Row]]:
+    """Rows to wait for: ours first, then the peers that have a part in it."""
     bars = scenario.bars if chosen.kill is None else {"early": scenario.bars["early"]}
-    runs = []
-    for number in range(1 if chosen.true_scale else chosen.runs):
-        seed = None if chosen.kill is None else chosen.kill + number
-        with tempfile.TemporaryDirectory(prefix="mq-") as folder:
-            runs.append(_told(ours.live(scenario, Path(folder), seed).run, "mira-queue"))
-    yield Row(scenario, "mira-queue", runs, bars)
+    numbers = range(1 if chosen.true_scale else chosen.runs)
+    seeds = [None if chosen.kill is None else chosen.kill + number for number in numbers]
+    yield _row(scenario, "mira-queue", bars, [pool.submit(_ours, scenario, seed) for seed in seeds])
     if scenario.peers_concurrency is None or chosen.kill is not None:
         return
     for peer in others.PEERS:
         if not peer.is_here:
             print(f"{peer.title}: not installed (the extra `bench` has it)", file=sys.stderr)
-            continue
-        runs = []
-        for _ in range(chosen.peer_runs):
-            with tempfile.TemporaryDirectory(prefix="mq-") as folder:
-                runs.append(_told(others.live(scenario, peer, Path(folder)), peer.title))
-        if runs:
-            yield Row(scenario, peer.title, runs, {})
+        elif chosen.peer_runs:
+            runs = [pool.submit(_theirs, scenario, peer) for _ in range(chosen.peer_runs)]
+            yield _row(scenario, peer.title, {}, runs)
+
+
+def _row(
+    scenario: Scenario, who: str, bars: Mapping[str, float], runs: Sequence[Future[dict[str, float]]]
+) -> Callable[[], Row]:
+    return lambda: Row(scenario, who, [run.result() for run in runs], bars)
+
+
+def _ours(scenario: Scenario, seed: int | None) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="mq-") as folder:
+        return _told(ours.live(scenario, Path(folder), seed).run, "mira-queue")
+
+
+def _theirs(scenario: Scenario, peer: others.Peer) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="mq-") as folder:
+        return _told(others.live(scenario, peer, Path(folder)), peer.title)
 
 
 def _told(run: Run, who: str) -> dict[str, float]:

@@ -61,29 +61,29 @@ _BOTH = {**_rate(), **_in_flight(3), "latency_s": 0.1}
 
 SCENARIOS = (
     Scenario(
-        "rate", "60 in 6 s, 50 in flight", 90, "rate",
+        "rate", "60 in 6 s, 50 in flight", 120, "rate",
         {**_rate(), **_in_flight(50), "latency_s": 0.1},
         {"steady": 0.98, "overall": 0.95, "refused": 0.005, "early": 0},
         slots=50, peers_concurrency=50,
     ),
     Scenario(
-        "in-flight", "3 in flight, 0.2 s a call", 60, "places",
+        "in-flight", "3 in flight, 0.2 s a call", 180, "places",
         {**_in_flight(3), "latency_s": 0.2},
         {"steady": 0.97, "overall": 0.95, "refused": 0.005, "early": 0},
         peers_concurrency=3,
     ),
     Scenario(
-        "both", "60 in 6 s, 3 in flight, 0.1 s", 90, "rate", _BOTH,
+        "both", "60 in 6 s, 3 in flight, 0.1 s", 120, "rate", _BOTH,
         {"steady": 0.97, "overall": 0.92, "refused": 0.007, "early": 0},
         peers_concurrency=3,
     ),
     Scenario(
-        "fair", "the same, 2 processes, 20 slots each", 90, "rate", _BOTH,
+        "fair", "the same, 2 processes, 20 slots each", 120, "rate", _BOTH,
         {"steady": 0.97, "overall": 0.92, "refused": 0.007, "early": 0, "unfair": 0.05},
         processes=2,
     ),
     Scenario(
-        "slow", "calls of 1 to 3 s, 20 in flight", 90, "places",
+        "slow", "calls of 1 to 3 s, 20 in flight", 180, "places",
         {**_in_flight(20), "latency_s": (1.0, 3.0)},
         {"steady": 0.97, "overall": 0.95, "refused": 0.015, "early": 0},
         slots=40, peers_concurrency=20,
@@ -110,7 +110,7 @@ SCENARIOS = (
         changes=(Change(12, outage="drop"), Change(28, outage="503")),
     ),
     Scenario(
-        "told", "configured exactly", 90, "rate", _BOTH,
+        "told", "configured exactly", 120, "rate", _BOTH,
         {"steady": 0.98, "overall": 0.97, "refused": 0, "early": 0},
         told={"rate": "60/6s", "max_in_flight": 3},
     ),

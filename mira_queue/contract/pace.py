@@ -46,6 +46,7 @@ class Belief:
     in_flight: Limit | None = None
     start: int = 2  # calls in flight that are let through while no limit on them is known
     proven: int = 0  # most calls in flight of which the last was accepted
+    call_ms: int = 0  # how long calls took when one was last refused
     margin_ms: int = 0  # added to the window: both clocks, and the way there
     event_ms: int = 0  # when the last event's first refusal was taken in; what left before is part of it
     event_in_window: int = 0  # calls in the window then, refused ones included

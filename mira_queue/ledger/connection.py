@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ _PASSING_WORDS = re.compile(
     r"(?:^|caused error: |-)(?:OOM|MISCONF|READONLY|LOADING|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|NOSCRIPT) "
 )
 
+# Of each thread: is it in the middle of a try?
+_trying = threading.local()
+
 T = TypeVar("T")
 Tell = Callable[[Exception], None]
 
@@ -72,6 +76,23 @@ class Patience(Retry):
     def call_with_retry(
         self, do: Callable[[], T], fail: Callable[..., Any], is_retryable: Any = None, with_failure_count: bool = False
     ) -> T:
+        if getattr(_trying, "already", False):
+            return self._once(do, fail, with_failure_count)
+        _trying.already = True
+        try:
+            return self._again_and_again(do, fail, with_failure_count)
+        finally:
+            _trying.already = False
+
+    def _once(self, do: Callable[[], T], fail: Callable[..., Any], with_failure_count: bool) -> T:
+        """Inside another try of this thread (a command that has to connect first): tries must not multiply."""
+        try:
+            return do()
+        except (redis.RedisError, OSError) as error:
+            fail(error, 1) if with_failure_count else fail(error)
+            raise
+
+    def _again_and_again(self, do: Callable[[], T], fail: Callable[..., Any], with_failure_count: bool) -> T:
         end_s = time.monotonic() + self._patience_s
         failures = 0
         while True:

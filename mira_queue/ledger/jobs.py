@@ -115,8 +115,11 @@ class JobVerbs(LedgerPart):
             ],
         )
 
-    def withdraw(self, jobs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Drop jobs that have not begun, given as (id, idempotency key). False for each that runs, or has ended."""
+    def withdraw(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+        """Drop jobs that do not run, given as (id, idempotency key); of each, its calls that were not answered.
+
+        None for each that runs, or has ended.
+        """
         answers: list[Any] = []
         # In pieces: the server does nothing else meanwhile.
         for start in range(0, len(jobs), 200):
@@ -136,7 +139,7 @@ class JobVerbs(LedgerPart):
                     for job_id, key in jobs[start : start + 200]
                 ],
             )
-        return [bool(answer) for answer in answers]
+        return [None if answer < 0 else int(answer) for answer in answers]
 
     def holders(self, keys: Sequence[str]) -> list[str]:
         """Ids of the jobs that have these idempotency keys, in one round trip; empty: there is none."""

@@ -73,6 +73,7 @@ class Refusal:
     in_window: int
     flying: int
     peak_flying: int
+    call_ms: int
     now_ms: int
 
 
@@ -231,6 +232,12 @@ class PaceVerbs(LedgerPart):
         keys = [names.job_key(job_id), names.pace_key(account), names.flying_key(account)]
         return bool(self._run("gone", keys, [job_id, "" if epoch is None else epoch]))
 
+    def may_still_go(self, account: str, call: str) -> bool:
+        """A call that was let go, and was held up: True unless the gate was closed meanwhile."""
+        with translated_errors():
+            probe = cast("bytes | None", self._client.hget(names.pace_key(account), "probe"))
+        return probe is None or text(probe) == call
+
     def keep_flying(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:
         """These calls are still under way."""
         self._run("keep_flying", [names.flying_key(account)], [in_ms(call_lease), *calls])
@@ -324,6 +331,7 @@ class PaceVerbs(LedgerPart):
             for call in landed
             for value in (
                 call.member,
+                call.permit.at_ms,
                 call.permit.flying,
                 call.permit.in_window,
                 call.tokens,

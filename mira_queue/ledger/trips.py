@@ -23,12 +23,13 @@ Command = tuple[Any, ...]
 class _Ride:
     """One thread's commands, and their answers. `turn` is let go when they are there, or when this one is to lead."""
 
-    __slots__ = ("answers", "commands", "error", "turn")
+    __slots__ = ("answers", "commands", "error", "is_given_up", "leads", "turn")
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands = commands
         self.answers: list[Any] | None = None
         self.error: Exception | None = None
+        self.is_given_up = self.leads = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
@@ -66,17 +67,34 @@ class SharedTrips:
         ride = _Ride(commands)
         with self._lock:
             self._waiting.append(ride)
-            leads, self._under_way = not self._under_way, True
-        if not leads:
-            ride.turn.acquire()
-        if not ride.is_over:
-            self._lead()
+            ride.leads, self._under_way = not self._under_way, True
+        try:
+            if not ride.leads:
+                ride.turn.acquire()
+            if not ride.is_over:
+                self._lead(ride)
+        except BaseException:
+            # Ctrl-C while it waits: nobody would be there to lead, when it is this one's turn.
+            with self._lock:
+                ride.is_given_up = True
+                if ride.leads:
+                    self._hand_on(ride)
+            raise
         if ride.error is not None:
             raise ride.error
         assert ride.answers is not None
         return ride.answers
 
-    def _lead(self) -> None:
+    def _hand_on(self, leader: _Ride) -> None:
+        """The first of those who wait leads the next trip, if there is one. The lock is held."""
+        leader.leads = False
+        self._waiting = [ride for ride in self._waiting if not ride.is_given_up]
+        self._under_way = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].leads = True
+            self._waiting[0].turn.release()
+
+    def _lead(self, leader: _Ride) -> None:
         """Take everybody who waits along; then the first of those who came meanwhile leads."""
         with self._lock:
             together, self._waiting = self._waiting, []
@@ -85,17 +103,18 @@ class SharedTrips:
             for ride in together:
                 ride.answers, answers = answers[: len(ride.commands)], answers[len(ride.commands) :]
         except Exception as error:  # noqa: BLE001
+            with self._lock:
+                # Who came meanwhile has waited too: in a trip of his own he would wait as long again.
+                together, self._waiting = together + self._waiting, []
             for ride in together:
                 ride.error = error
         finally:
             with self._lock:
                 # After an interrupt of this thread, its companions go on without it.
-                self._waiting[:0] = [ride for ride in together[1:] if not ride.is_over]
-                self._under_way = bool(self._waiting)
-                if self._waiting:
-                    self._waiting[0].turn.release()
-            for ride in together[1:]:
-                if ride.is_over:
+                self._waiting[:0] = [ride for ride in together if ride is not leader and not ride.is_over]
+                self._hand_on(leader)
+            for ride in together:
+                if ride is not leader and ride.is_over:
                     ride.turn.release()
 
     def _go(self, together: Sequence[_Ride]) -> list[Any]:

@@ -44,6 +44,7 @@ class Window:
         self._queue = queue
         self._size = options.window
         self._index = plan.index
+        self._tally = plan.tally
         self._answers = Answers(plan, queue.crash_points)
         self._input = options.input
         self._feed = Feed(self._unanswered(), account, plan.twins, spending)
@@ -131,8 +132,10 @@ class Window:
     def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:
         """Drop what has not begun; what runs ends by itself. A later run hands these lines in again."""
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
-        gone = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
-        withdrawn = [entry for entry, is_gone in zip(jobs, gone, strict=True) if is_gone]
+        lost = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
+        withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
+        # Called before, by a worker that died: nobody else will tell.
+        self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)

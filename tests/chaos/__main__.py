@@ -47,6 +47,10 @@ def chaos(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as request_timeout=5.")
     ] = None,
+    simulator: Annotated[
+        list[str] | None,
+        typer.Option("--sim", metavar="NAME=VALUE", help="A setting of the simulated API, as rate=300; repeat."),
+    ] = None,
     stock: Annotated[bool, typer.Option("--stock", help="Stock Celery instead of mira-queue.")] = False,
     both: Annotated[bool, typer.Option("--both", help="First mira-queue, then stock Celery, in one table.")] = False,
     visibility_timeout: Annotated[int, typer.Option(min=1, help="Stock Celery's redelivery, seconds.")] = 20,
@@ -82,6 +86,7 @@ def chaos(
             minutes=minutes,
             redis_url=redis_url,
             settings=dict(_pair(text) for text in setting or []),
+            simulator={name: json.loads(value) for name, value in map(_pair, simulator or [])},
             visibility_timeout_s=visibility_timeout,
         )
     except ValueError as error:

@@ -58,7 +58,7 @@ class Striker:
         """End a limit whose time is over."""
         if self._limit_ends_s is not None and time.monotonic() >= self._limit_ends_s:
             self._limit_ends_s = None
-            self._simulator.configure(concurrency=None)
+            self._simulator.configure(concurrency=self._options.simulator.get("concurrency"))
 
     def strike(self, event: Event, in_flight: int) -> bool:
         """False: nobody could be hit yet, ask again. `in_flight`: calls that the simulator had open a moment ago."""

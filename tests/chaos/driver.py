@@ -47,7 +47,9 @@ def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None
     """`keep`: a directory for logs, journals and files, left as they are; None: a temporary one, removed."""
     with _folder(keep) as folder, _server(options, folder) as (server, url):
         latency = list(options.latency_s)
-        with SimulatorProcess.start(latency_s=latency, seed=options.seed, early_grace_s=1.0) as simulator:
+        with SimulatorProcess.start(
+            **{"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
+        ) as simulator:
             env = system.environment(options, url, folder / "state", simulator.url)
             cast = Cast(options, system, env, folder)
             return _Run(options, system, say, simulator, cast, server, url, env, folder).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 # Seconds that a run may take beyond what its jobs and kills are given below.
 BASE_LIMIT_S = 180.0
@@ -10,7 +11,7 @@ BASE_LIMIT_S = 180.0
 LEAST_JOBS_PER_S = 40.0
 KILL_ALLOWANCE_S = 2.0
 # What a blow takes until the next one: producers go so slowly that there is time for all.
-BLOW_S = 2.0
+BLOW_S = 3.0
 # Stock Celery's redelivery stands still for five minutes when a worker is killed in the middle of it (its lock's life);
 # what comes back after that is late, not lost.
 STOCK_MUTEX_S = 330.0
@@ -39,6 +40,8 @@ class ChaosOptions:
     redis_url: str | None = None
     #: Further MIRA_ settings of workers and producers, by field name.
     settings: dict[str, str] = field(default_factory=dict)
+    #: Further fields of the simulator's configuration: limits, as a rule.
+    simulator: dict[str, Any] = field(default_factory=dict)
     #: Only for stock Celery: its own way of finding what a dead worker held.
     visibility_timeout_s: int = 20
 

@@ -40,7 +40,7 @@ def call_the_roll(
     }
     orders = [word for name, value in told.items() for word in (f"--{name}", str(value))]
     caller = Child("roll call", system.producer(*orders), env, folder)
-    simulator.configure(concurrency=None)
+    simulator.configure(concurrency=None, rate=None, quota=None)
     caller.start()
     try:
         present = 0

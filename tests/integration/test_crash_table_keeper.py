@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,7 @@ from tests.conftest import StartWorker
 from tests.crash_table import row, wait_for_calls
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
 
 LINES = 60
 KEEPER = (sys.executable, "-m", "producer.batches")
@@ -62,7 +66,7 @@ def batch_id(batches: MiraQueue, tmp_path: Path) -> str:
 def unkept(queue: MiraQueue, ask: Callable[[], str]) -> str:
     """What is asked of batches here starts no keeper."""
     lock = KeeperLock(queue.batches.spool, queue.redis_url)
-    assert lock.take()
+    wait_until("nobody keeps it", lock.take)
     try:
         return ask()
     finally:
@@ -265,6 +269,28 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
     assert simulator.stats()["calls"] == 1
 
 
+@row("keeper", "with open jobs, and the deadline passes before there is another")
+def test_what_a_dead_keeper_had_open_is_taken_back_when_the_deadline_has_passed(
+    batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "input.jsonl", entries(LINES))
+    # Far enough for a keeper to start on a busy machine; then it is moved into the past.
+    options = BatchOptions(deadline_s=int(time.time()) + 600)
+    batch_id = unkept(batches, lambda: batches.batches.submit(tmp_path / "input.jsonl", options=options).id)
+    die_at(CrashPoint.AFTER_ACCEPT)
+    batch = batches.ledger.batch(batch_id)
+    batches.ledger.write_batch(replace(batch, options=replace(options, deadline_s=int(time.time()) - 1)))
+
+    at(batches, batch_id, BatchStatus.EXPIRED)
+
+    answers, errors = results(batches, batch_id, tmp_path)
+    every_line_once(answers, errors, LINES)
+    assert codes(tmp_path) == Counter({"batch_expired": LINES})
+    start_worker(resend_after=1)
+    batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
+    assert simulator.stats()["calls"] == 1
+
+
 @row("keeper", "during cancel, when it has taken back what had not begun")
 def test_a_cancel_whose_keeper_died_after_taking_back_goes_on(
     batches: MiraQueue, batch_id: str, die_at: DieAt, simulator: SimulatorProcess, tmp_path: Path
@@ -348,6 +374,31 @@ def test_a_retry_that_died_before_the_batch_was_open_again_is_asked_for_again(
     batches.batches.retry(batch_id)
 
     retry_ends(batches, batch_id, simulator, tmp_path)
+
+
+def test_a_full_disk_pauses_the_batch_and_loses_nothing(
+    batches: MiraQueue,
+    batch_id: str,
+    settings: Settings,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
+
+    environment = {**os.environ, **environment_of(settings)}
+    with subprocess.Popen(KEEPER, env=environment, cwd=tmp_path, preexec_fn=small_disk) as keeper:
+        wait_until("it pauses", lambda: batches.ledger.batch(batch_id).paused)
+        batch = batches.ledger.batch(batch_id)
+        assert (batch.paused_by, "File too large" in batch.paused) == ("files", True)
+        keeper.kill()
+
+    batches.batches.resume(batch_id)
+
+    completes(batches, batch_id, tmp_path, simulator)
 
 
 def test_a_job_that_a_dead_keeper_had_written_and_not_forgotten_is_run_again_by_retry(

@@ -189,11 +189,18 @@ def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger:
     assert ledger.status(quiet.job_id).unanswered_calls == 0
 
 
+def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger) -> None:
+    held = begun(ledger)
+    ledger.give_back(held)
+
+    assert ledger.withdraw([(held.job_id, "")]) == [1]
+
+
 def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
     held, idle, over = running(ledger, "key 1"), accepted(ledger, "key 2"), ended(ledger, COMPLETION)
 
     jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
-    assert ledger.withdraw(jobs) == [False, True, False, True]
+    assert ledger.withdraw(jobs) == [None, 0, None, 0]
 
     assert ledger.status(held.job_id).state is JobState.RUNNING
     assert ledger.status(over).state is JobState.SUCCEEDED

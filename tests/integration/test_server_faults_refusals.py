@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,3 +169,14 @@ def test_an_embedded_server_that_is_killed_comes_back_with_every_job(
 
         all_succeed(jobs)
         assert simulator.stats()["calls"] == len(jobs)
+
+
+def test_a_server_that_a_worker_has_started_again_is_not_kept_to_the_workers_core(
+    short_folder: Path, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    server = EmbeddedServer(short_folder / "cores")
+    with WorkerProcess.start(tmp_path, state_dir=short_folder / "cores", api_base=simulator.url):
+        killed = server.status()
+        kill_server(server)
+        started = wait_until("there is another", lambda: (now := server.status()) and now.pid != killed.pid and now)
+        assert os.sched_getaffinity(started.pid) == os.sched_getaffinity(0)

@@ -13,6 +13,7 @@ from time import monotonic
 import pytest
 import requests
 
+from tests import waiting
 from tests.integration.test_simulator_api import begin, call, running, simulator, wait_until
 from tests.simulator_process import SimulatorProcess
 
@@ -69,7 +70,7 @@ def test_refused_calls_are_counted_for_each_request_and_recent_ones_are_named(si
         "no [[sim:429x1 retry-after=0]]": {"calls": 1, "answered": 0, "refused": 1}
     }
     assert simulator.recent() == ["no [[sim:429x1 retry-after=0]]"]
-    wait_until("it is a while ago", lambda: simulator.recent() == [])
+    waiting.wait_until("it is a while ago", lambda: simulator.recent() == [])
 
 
 def test_counting_single_requests_can_be_turned_off_and_scripts_go_on(simulator):

@@ -82,7 +82,7 @@ def test_a_first_refusal_teaches_one_limit_or_none(met: Refused, rate: int | Non
 def test_the_window_is_what_the_refusal_says_and_gets_a_margin_of_a_hundredth() -> None:
     learned = refused(NOTHING, refusal(6_000))
 
-    assert rate_of(learned) == Limit(60, 6_000, NOW_MS, look_ms=NOW_MS + 48_000, interval_ms=48_000)
+    assert rate_of(learned) == Limit(60, 6_000, NOW_MS, look_ms=NOW_MS + 42_000, interval_ms=42_000, beside=2)
     assert learned.margin_ms == 60
 
 
@@ -226,7 +226,7 @@ def test_a_doubt_is_gone_when_the_known_number_is_met_again() -> None:
 def test_a_refusal_far_below_the_known_number_is_believed_at_once() -> None:
     learned = refused(replace(NOTHING, rate=RATE, proven=2), refusal(in_window=31))
 
-    assert rate_of(learned) == Limit(30, WINDOW_MS, NOW_MS, look_ms=NOW_MS + 480_000, interval_ms=480_000)
+    assert rate_of(learned) == Limit(30, WINDOW_MS, NOW_MS, look_ms=NOW_MS + 420_000, interval_ms=420_000)
 
 
 def test_fewer_in_flight_must_repeat_to_be_believed() -> None:
@@ -269,6 +269,26 @@ def test_a_guess_in_flight_whose_calls_in_the_window_repeat_was_the_rate() -> No
     second = refused(first, refusal(WINDOW_MS, in_window=31, flying=9, now_ms=NOW_MS + 90_000, left_ms=NOW_MS + 89_000))
 
     assert (rate_of(second).most, second.in_flight) == (30, None)
+
+
+def test_a_guess_in_flight_by_which_a_call_that_is_alone_is_refused_was_the_rate() -> None:
+    first = refused(NOTHING, crowd(flying=2, in_window=3, peak_flying=0))
+    second = refused(first, crowd(flying=1, in_window=3, now_ms=NOW_MS + 9, left_ms=NOW_MS + 1))
+
+    assert (flights_of(first).most, second.in_flight) == (1, None)
+    assert (rate_of(second).most, rate_of(second).retry_after_ms) == (2, BRIEF_MS)
+
+
+def test_a_guess_of_a_rate_whose_calls_in_flight_repeat_was_calls_in_flight() -> None:
+    first = refused(NOTHING, refusal(500, in_window=140, flying=11))
+    assert (rate_of(first).most, rate_of(first).beside) == (139, 11)
+
+    later = refusal(500, in_window=90, flying=11, now_ms=NOW_MS + 900, left_ms=NOW_MS + 800)
+    second = refused(first, later)
+    assert (second.rate, flights_of(second).most) == (None, 10)
+
+    # Where so many in flight were accepted before, it is the rate that is lower.
+    assert rate_of(refused(first, replace(later, peak_flying=11))).most == 89
 
 
 def test_after_a_refusal_at_a_number_that_was_once_accepted_the_next_one_is_believed() -> None:
@@ -382,7 +402,7 @@ def test_more_in_flight_is_believed_once_it_was_seen_or_often_enough_let_in(
 
     assert (found is not None) is is_enough
     if found is not None:
-        limit = replace(FLIGHTS, most=4, step=2, sure=0, since_ms=NOW_MS, interval_ms=BRIEF_MS * 20)
+        limit = replace(FLIGHTS, most=4, step=1, sure=0, since_ms=NOW_MS, interval_ms=BRIEF_MS * 15)
         assert found == replace(belief, in_flight=limit)
 
 
@@ -397,7 +417,7 @@ def test_a_higher_rate_is_believed_once_the_call_that_took_the_last_place_was_le
     assert (found is not None) is is_enough
 
 
-def test_each_look_that_succeeds_doubles_the_next_step() -> None:
+def test_each_look_at_the_rate_that_succeeds_doubles_the_next_step() -> None:
     belief: Belief | None = replace(NOTHING, rate=replace(RATE, step=1))
     seen = []
     for _ in range(5):
@@ -408,21 +428,47 @@ def test_each_look_that_succeeds_doubles_the_next_step() -> None:
     assert seen == [(61, 63), (63, 67), (67, 75), (75, 91), (91, 123)]
 
 
+def test_more_in_flight_is_looked_for_by_an_eighth() -> None:
+    belief: Belief | None = replace(NOTHING, in_flight=replace(FLIGHTS, most=14, step=1))
+    seen = []
+    for _ in range(4):
+        assert belief is not None
+        belief = grown(belief, denied("flights", quiet_ms=250))
+        seen.append((flights_of(belief).most, flights_of(belief).let_through))
+
+    assert seen == [(15, 16), (16, 18), (18, 20), (20, 22)]
+
+
+def test_the_longer_calls_take_the_later_more_in_flight_is_looked_for() -> None:
+    """A look that fails costs a wait, and then a probe that goes alone."""
+    short, long = (flights_of(refused(NOTHING, crowd(call_ms=call_ms))) for call_ms in (200, 20_000))
+
+    assert (short.interval_ms, long.interval_ms) == (15 * 5_200, 15 * 25_000)
+    belief = replace(NOTHING, in_flight=replace(FLIGHTS, step=1), call_ms=20_000)
+    assert flights_of(grown(belief, denied("flights", quiet_ms=250))).interval_ms == 15 * 25_000
+
+
 def test_a_look_that_succeeds_makes_the_next_looks_frequent_again() -> None:
     belief = replace(NOTHING, rate=replace(RATE, step=1, interval_ms=3_600_000))
 
-    assert rate_of(grown(belief, denied("rate", peak_sent=60))).interval_ms == 8 * WINDOW_MS
+    assert rate_of(grown(belief, denied("rate", peak_sent=60))).interval_ms == 7 * WINDOW_MS
 
 
-@pytest.mark.parametrize(("rate_bound_ms", "looks"), [(WINDOW_MS, False), (WINDOW_MS + 1, True)])
+@pytest.mark.parametrize(("rate_bound_ms", "looks"), [(2 * WINDOW_MS, False), (2 * WINDOW_MS + 1, True)])
 def test_while_the_rate_is_what_holds_the_account_more_in_flight_are_not_looked_for(
     rate_bound_ms: int, looks: bool
 ) -> None:
-    belief = replace(NOTHING, rate=RATE, in_flight=FLIGHTS)
+    belief = replace(NOTHING, rate=replace(RATE, since_ms=0), in_flight=FLIGHTS)
 
     found = grown(belief, denied("flights", now_ms=FLIGHTS.look_ms, rate_bound_ms=rate_bound_ms))
 
     assert (found is not None) is looks
+
+
+def test_a_rate_that_was_just_found_holds_the_account_though_no_call_has_waited_for_it_yet() -> None:
+    belief = replace(NOTHING, rate=RATE, in_flight=FLIGHTS)
+
+    assert grown(belief, denied("flights", now_ms=FLIGHTS.look_ms, rate_bound_ms=DAY_MS)) is None
 
 
 # --- whatever happens ---

@@ -56,6 +56,7 @@ class Learner:
                 seen.in_window,
                 seen.flying,
                 seen.peak_flying,
+                seen.call_ms,
             )
             known = policy.informed(seen.belief, self._told)
             learned = policy.refused(known, refusal)

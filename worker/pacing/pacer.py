@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass
@@ -25,10 +26,14 @@ CALL_LEASE = timedelta(seconds=4)
 ASK_AGAIN = timedelta(milliseconds=250)
 # A wait is slept in pieces no longer than this, so that a gate that was opened by hand is noticed.
 LONGEST_SLEEP_S = 30.0
+# A call that has not left so long after it was let go (a stopped process, a full machine) looks whether the gate is
+# closed by now.
+STALE_S = 0.05
 # Jobs for which one ask may speak.
 MOST_IN_ONE_ASK = 32
-# The answer's way here took time; the server counts from when it sent it. This covers that and the clocks' grain.
-GATE_MARGIN = timedelta(milliseconds=50)
+# The server counts from when it sent its answer, which is earlier than we do. This covers the clocks' grain, and that
+# over a long wait one of them may be the faster.
+GATE_MARGIN, GATE_MARGIN_SHARE = timedelta(milliseconds=10), 0.001
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -42,15 +47,21 @@ class Pass:
     tokens: int = 0
 
 
+def with_gate_margin(wait: timedelta) -> timedelta:
+    """A Retry-After, kept to by our clock."""
+    return wait + GATE_MARGIN + wait * GATE_MARGIN_SHARE
+
+
 class _Place:
     """A job's place in the process's line."""
 
-    __slots__ = ("lease", "permit", "stir", "tokens")
+    __slots__ = ("lease", "permit", "permit_s", "stir", "tokens")
 
     def __init__(self, lease: Lease, estimate: int) -> None:
         self.lease = lease
         self.tokens = estimate
         self.permit: Permit | None = None
+        self.permit_s = 0.0
         self.stir = threading.Event()
 
 
@@ -83,6 +94,24 @@ class Pacer:
 
     def wait_for_pass(self, lease: Lease) -> Pass | None:
         """Block until a call may leave. None: the worker stops, or the lease was lost; make no call."""
+        while True:
+            place = self._wait_in_line(lease)
+            if place.permit is None or place.permit.verdict == "lost":
+                return None
+            if self._may_still_go(place):
+                return Pass(lease, place.permit, place.tokens)
+            self._forget_call(call_name(lease))
+            self.caller_gone(lease.job_id, lease.epoch)
+
+    def _may_still_go(self, place: _Place) -> bool:
+        since_s = place.permit_s
+        while time.monotonic() - since_s > STALE_S:
+            since_s = time.monotonic()
+            if not self._ledger.may_still_go(self.account, call_name(place.lease)):
+                return False
+        return True
+
+    def _wait_in_line(self, lease: Lease) -> _Place:
         place = _Place(lease, tokens.estimated(lease.body) if self._told.tokens else 0)
         with self._lock:
             self._line.append(place)
@@ -104,9 +133,7 @@ class Pacer:
                 # An ask that is under way may still bring one; its place must not be lost.
                 with self._asking:
                     pass
-        if place.permit is None or place.permit.verdict == "lost":
-            return None
-        return Pass(lease, place.permit, place.tokens)
+        return place
 
     def answered(self, leave: Pass, used_tokens: int, room: tuple[int, timedelta] | None) -> None:
         """A call came back, and not with a refusal: its place is free with the next ask, or the next tick."""
@@ -128,7 +155,7 @@ class Pacer:
 
     def refused(self, leave: Pass, wait: timedelta) -> None:
         """The API said to wait: so does everybody who uses this account, and it is learned from."""
-        closed = self._ledger.close_gate(self.account, wait + GATE_MARGIN)
+        closed = self._ledger.close_gate(self.account, with_gate_margin(wait))
         self._log.warning("gate_closed", reason="limit", wait_s=round(closed.total_seconds(), 3))
         call = call_name(leave.lease)
         self._forget_call(call)
@@ -199,13 +226,14 @@ class Pacer:
                 probe_lease=self._probe_lease,
                 ask_again=ASK_AGAIN,
             )
+            now_s = time.monotonic()
             with self._lock:
                 for place, permit in zip(asking, permits, strict=True):
                     if permit.verdict == "wait":
                         continue
                     if permit.verdict != "lost":
                         self._out[call_name(place.lease)] = place.lease
-                    place.permit = permit
+                    place.permit, place.permit_s = permit, now_s
                     place.stir.set()
         if self._learner.grow(pace):
             return 0.0

@@ -28,8 +28,9 @@ NEARLY = 0.9
 # The margin grows with the window, as clocks do, and with every such refusal.
 MARGIN_SHARE, LEAST_MARGIN_MS, MOST_MARGIN_MS = 0.01, 30, 250
 MORE_MARGIN, MOST_MARGIN_SHARE = 1.5, 0.03
-# A look for more costs a wait when it fails: for the rate what is left of a window, for calls in flight a Retry-After.
-FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 8, 20
+# A look for more costs a wait when it fails: for the rate what is left of a window; for calls in flight a Retry-After,
+# and as long as the probe takes that goes alone after it.
+FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 7, 15
 LONGER, LONGEST_INTERVAL_MS = 2, 3_600_000
 # A look at the rate waits for a moment when no place comes free for this share of the window, but not for ever.
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
@@ -51,6 +52,7 @@ class Refused:
     in_window: int
     flying: int
     peak_flying: int
+    call_ms: int = 0  # how long calls take here
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def refused(belief: Belief, refusal: Refused) -> Belief:
     """What is believed after a refusal. A burst of refusals from one cause is one event."""
     proven = max(belief.proven, refusal.peak_flying)
     others = belief.others if refusal.now_ms - belief.others_ms < OTHERS_LIFE_MS else ()
-    belief = replace(belief, proven=proven, others=others)
+    belief = replace(belief, proven=proven, others=others, call_ms=refusal.call_ms)
     kind = _kind(belief, refusal)
     if refusal.left_ms <= belief.event_ms:
         return _corrected(replace(belief, event_refused=belief.event_refused + 1), kind)
@@ -115,23 +117,28 @@ def refused(belief: Belief, refusal: Refused) -> Belief:
 def grown(belief: Belief, denied: Denied) -> Belief | None:
     """What is believed when more may be let through than the call was denied by; None: nothing new."""
     settled = denied.quiet_ms >= SETTLED_MS
-    if denied.reason == "flights" and belief.rate and denied.rate_bound_ms <= belief.rate.retry_after_ms:
-        # The rate is what holds the account: more calls at a time would bring nothing, and a look costs a wait.
-        return None
+    if denied.reason == "flights" and belief.rate:
+        held_ms = min(denied.rate_bound_ms, denied.now_ms - belief.rate.since_ms)
+        if held_ms <= 2 * belief.rate.retry_after_ms:
+            # The rate is what holds the account: more calls at a time would bring nothing, and a look costs a wait.
+            return None
     limit = belief.rate if denied.reason == "rate" else belief.in_flight
     if limit is None:
         if denied.reason != "flights":
             return None
-        if denied.at_ceiling < max(1, belief.start // 2) and not settled:
+        seen = denied.peak_flying >= belief.start or denied.at_ceiling >= max(1, belief.start // 2)
+        if not seen and not settled:
             return None
         more = belief.start if belief.start < DOUBLES_UP_TO else belief.start // GROWTH
         return replace(belief, start=belief.start + more, proven=max(belief.proven, denied.peak_flying))
     if limit.step:
         if not settled and not _was_accepted(limit, denied):
             return None
+        # Calls in flight are tried one after the other, so that those beyond what is accepted are few.
+        step = limit.step * 2 if denied.reason == "rate" else max(1, limit.let_through // GROWTH)
         found = replace(
-            limit, most=limit.let_through, step=limit.step * 2, sure=0, since_ms=denied.now_ms, doubts=0,
-            interval_ms=_first_interval_ms(denied.reason, limit),
+            limit, most=limit.let_through, step=step, sure=0, since_ms=denied.now_ms, doubts=0,
+            interval_ms=_first_interval_ms(belief, denied.reason, limit.retry_after_ms),
         )  # fmt: skip
     elif denied.now_ms >= limit.look_ms and _is_good_moment(limit, denied):
         found = replace(limit, step=1)
@@ -163,12 +170,15 @@ def _kind(belief: Belief, refusal: Refused) -> Kind:
         return "other"
     if belief.rate and _same(belief.rate.retry_after_ms, retry_after_ms):
         return "rate" if refusal.in_window > 1 else "other"
-    if belief.in_flight and _same(belief.in_flight.retry_after_ms, retry_after_ms):
-        return "in_flight" if refusal.flying > 1 else "other"
-    # A new kind. Calls in flight can be the cause only when so many were never accepted.
-    few_in_window = refusal.in_window < 3 * refusal.flying
     kind: Kind = "rate"
-    if few_in_window:
+    if belief.in_flight and _same(belief.in_flight.retry_after_ms, retry_after_ms):
+        if refusal.flying > 1:
+            return "in_flight"
+        if belief.in_flight.sure > 1:
+            return "other"
+        # Refused though it was the only one out: what was met once, in these words, was the rate.
+    elif refusal.in_window < 3 * refusal.flying:
+        # A new kind, and few in the window. Calls in flight can be the cause only when so many were never accepted.
         kind = "in_flight" if refusal.flying > max(1, belief.proven) else "unsure"
     known = belief.rate if kind == "rate" else belief.in_flight
     # What repeated is not given up for what is new; "busy" says a time of its own, and is neither.
@@ -194,14 +204,17 @@ def _corrected(belief: Belief, kind: Kind) -> Belief:
 def _rate_refused(belief: Belief, refusal: Refused) -> Belief:
     known, window_ms, most = belief.rate, refusal.retry_after_ms, refusal.in_window - 1
     margin_ms = max(belief.margin_ms, _margin_ms(window_ms))
-    interval_ms = window_ms * FIRST_RATE_LOOK_WINDOWS
+    interval_ms = _first_interval_ms(belief, "rate", window_ms)
     if known is None or not _same(known.retry_after_ms, window_ms):
-        limit = Limit(most, window_ms, refusal.now_ms, interval_ms=interval_ms)
+        limit = Limit(most, window_ms, refusal.now_ms, interval_ms=interval_ms, beside=refusal.flying)
     elif most >= known.most:
         limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
     elif most >= known.most * NEARLY and not known.doubts:
         limit = replace(known, step=0, doubts=1)
         margin_ms = round(min(margin_ms * MORE_MARGIN, max(LEAST_MARGIN_MS, window_ms * MOST_MARGIN_SHARE)))
+    elif known.sure == 1 and refusal.flying > max(1, belief.proven) and _repeats(known.beside, refusal.flying):
+        # Fewer in the window this time, and as many in flight: calls are so short that it was mistaken for a rate.
+        return _flights_refused(replace(belief, rate=None), refusal)
     else:
         limit = Limit(most, known.retry_after_ms, refusal.now_ms, interval_ms=interval_ms)
     limit = replace(limit, look_ms=refusal.now_ms + limit.interval_ms)
@@ -213,11 +226,12 @@ def _rate_refused(belief: Belief, refusal: Refused) -> Belief:
 
 def _flights_refused(belief: Belief, refusal: Refused) -> Belief:
     known, most = belief.in_flight, max(1, refusal.flying - 1)
-    interval_ms = refusal.retry_after_ms * FIRST_FLIGHT_LOOK_WAITS
+    interval_ms = _first_interval_ms(belief, "flights", refusal.retry_after_ms)
     if known is None or not _same(known.retry_after_ms, refusal.retry_after_ms):
         limit = Limit(most, refusal.retry_after_ms, refusal.now_ms, interval_ms=interval_ms, beside=refusal.in_window)
-    elif most >= known.most:
-        limit = _confirmed(known, min(most, known.let_through), refusal.now_ms)
+    elif most >= known.most or known.step:
+        # Of a look, an answer may have come meanwhile: the number in flight is one lower than it was.
+        limit = _confirmed(known, max(known.most, min(most, known.let_through)), refusal.now_ms)
     elif known.sure == 1 and refusal.in_window > refusal.flying and _repeats(known.beside, refusal.in_window):
         # What repeats is not the number in flight: it was the rate, met while its calls were still out.
         return _rate_refused(replace(belief, in_flight=None), refusal)
@@ -270,6 +284,7 @@ def _obeyed_only(belief: Belief, refusal: Refused) -> Belief:
     return replace(belief, others=(*belief.others, retry_after_ms)[-MOST_OTHERS:], others_ms=refusal.now_ms)
 
 
-def _first_interval_ms(reason: str, limit: Limit) -> int:
-    waits = FIRST_RATE_LOOK_WINDOWS if reason == "rate" else FIRST_FLIGHT_LOOK_WAITS
-    return limit.retry_after_ms * waits
+def _first_interval_ms(belief: Belief, reason: str, retry_after_ms: int) -> int:
+    if reason == "rate":
+        return retry_after_ms * FIRST_RATE_LOOK_WINDOWS
+    return (retry_after_ms + belief.call_ms) * FIRST_FLIGHT_LOOK_WAITS

@@ -7,8 +7,10 @@ import importlib.util
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mira_queue.ledger.embedded.errors import EmbeddedServerUnavailable, ServerStartError
@@ -124,6 +126,10 @@ def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.P
         ) from None
     finally:
         os.close(log_fd)
+    if sys.platform == "linux":
+        # A worker keeps to one core, and what it starts inherits that; the server is everybody's.
+        with suppress(OSError):
+            os.sched_setaffinity(process.pid, range(os.cpu_count() or 1))
     os.pwrite(server_lock_fd, str(process.pid).encode(), 0)
     # The server may outlive this process, or be killed long before it ends: collected at once, it is never a zombie.
     threading.Thread(target=process.wait, name="embedded-server-reaper", daemon=True).start()

@@ -97,11 +97,18 @@ local in_line = redis.call('ZSCORE', KEYS[5], process)
 local others = redis.call('ZCARD', KEYS[5]) - (in_line and 1 or 0)
 local turn = tonumber(in_line or pace[19] or 0)
 local granted = 0
+local waiting = others > 0 and redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES') or {}
+-- Places that those who wait are behind: they are left to them, or who asks first would take all but one.
 local function count_ahead()
-  local before = redis.call('ZCOUNT', KEYS[5], '-inf', '(' .. turn + granted)
-  return in_line and tonumber(in_line) < turn + granted and before - 1 or before
+  local ahead = 0
+  for at = 1, #waiting, 2 do
+    if waiting[at] ~= process then
+      ahead = ahead + math.max(0, turn + granted - waiting[at + 1])
+    end
+  end
+  return ahead
 end
-local ahead = others > 0 and count_ahead() or 0
+local ahead = count_ahead()
 
 local function blocked(tokens)
   if closed_until > now then
@@ -165,7 +172,7 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
         probe, probe_until = member, now + ARGV[5]
         redis.call('HSET', KEYS[1], 'probe', probe, 'probe_until', probe_until)
       end
-      ahead = others > 0 and count_ahead() or 0
+      ahead = count_ahead()
     end
   end
 end

@@ -2,37 +2,42 @@
 -- Why atomic: an answer ends a row of faults, and the probe's answer opens the gate for everybody at once.
 -- KEYS  1 pace hash   2 sent zset   3 flying zset   4 turns zset   5 faults set
 -- ARGV  1 now in ms, '' for the server's clock   2 channel of wake-ups, without the process
---       3.. for each call: job:epoch, calls in flight with it, calls in the rate's window before it, tokens beyond the
---       estimate, calls that a header left ('' for none), ms for which the header holds
+--       3.. for each call: job:epoch, when it left in ms, calls in flight with it, calls in the rate's window before it,
+--       tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds
 -- Returns 1 when the gate was opened, else 0
 -- A call that is out for so long was let in: refusals are quick.
 local SETTLED_MS, LIFE_MS = 100, 604800000
+-- How long calls take: a running mean over so many.
+local CALLS_OF_MEAN, LONGEST_CALL_MS = 8, 600000
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local opened = 0
-for index = 3, #ARGV, 6 do
+for index = 3, #ARGV, 7 do
   local member = ARGV[index]
   local flying = redis.call('ZCARD', KEYS[3])
   if redis.call('ZREM', KEYS[3], member) == 1 then
-    local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent', 'flights', 'sent')
+    local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent', 'flights', 'sent', 'call_ms')
     -- What was in flight together for certain: those that had left before, and had not come back until now.
     local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
     local settled = flying - (young and pace[4] - young or 0)
+    local took_ms = math.min(now - ARGV[index + 1], LONGEST_CALL_MS)
+    local call_ms = tonumber(pace[5] or took_ms)
     redis.call('HSET', KEYS[1], 'peak_flying', math.max(tonumber(pace[1] or 0), settled),
-      'peak_sent', math.max(tonumber(pace[2] or 0), ARGV[index + 2]))
-    redis.call('HINCRBY', KEYS[1], 'at_ceiling', tonumber(ARGV[index + 1]) >= tonumber(pace[3] or 2) and 1 or 0)
+      'peak_sent', math.max(tonumber(pace[2] or 0), ARGV[index + 3]),
+      'call_ms', math.floor(call_ms + (took_ms - call_ms) / CALLS_OF_MEAN))
+    redis.call('HINCRBY', KEYS[1], 'at_ceiling', tonumber(ARGV[index + 2]) >= tonumber(pace[3] or 2) and 1 or 0)
     redis.call('PEXPIRE', KEYS[1], LIFE_MS)
-    if tonumber(ARGV[index + 3]) ~= 0 then
-      redis.call('HINCRBY', KEYS[1], 'spent', ARGV[index + 3])
+    if tonumber(ARGV[index + 4]) ~= 0 then
+      redis.call('HINCRBY', KEYS[1], 'spent', ARGV[index + 4])
     end
   end
-  if ARGV[index + 4] ~= '' then
+  if ARGV[index + 5] ~= '' then
     -- The header counted what had arrived; calls that are on their way may not have.
-    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 4] - redis.call('ZCARD', KEYS[3])),
-      'room_until', now + ARGV[index + 5])
+    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 5] - redis.call('ZCARD', KEYS[3])),
+      'room_until', now + ARGV[index + 6])
     redis.call('PEXPIRE', KEYS[1], LIFE_MS)
   end
   if redis.call('HGET', KEYS[1], 'probe') == member then

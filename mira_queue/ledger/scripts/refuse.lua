@@ -3,7 +3,7 @@
 -- KEYS  1 pace hash   2 sent zset   3 flying zset
 -- ARGV  1 job:epoch   2 when it left, in ms   3 its Retry-After in ms   4 now in ms, '' for the server's clock
 -- Returns {version, belief, calls made since the Retry-After before it left, calls in flight with it, most calls in
---          flight with one that was accepted since the belief was formed, now in ms}
+--          flight with one that was accepted since the belief was formed, how long calls take in ms, now in ms}
 local now = tonumber(ARGV[4])
 if not now then
   local time = redis.call('TIME')
@@ -12,6 +12,6 @@ end
 local flying = redis.call('ZCARD', KEYS[3])
 redis.call('ZREM', KEYS[3], ARGV[1])
 local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (ARGV[2] - ARGV[3]), '+inf', 'LIMIT', 0, 1)[1]
-local pace = redis.call('HMGET', KEYS[1], 'version', 'belief', 'peak_flying', 'sent')
+local pace = redis.call('HMGET', KEYS[1], 'version', 'belief', 'peak_flying', 'sent', 'call_ms')
 return { pace[1] or '0', pace[2] or '', first and (pace[4] or 0) - first or 0, math.max(1, flying),
-  tonumber(pace[3] or 0), now }
+  tonumber(pace[3] or 0), tonumber(pace[5] or 0), now }

@@ -1,0 +1,85 @@
+"""How long the server works for an ask of the pacer, by its own log: `python -m bench.pacing.server_time`.
+
+SLOWLOG notes every command with its microseconds; an ask is one call of the script `begin`, for one job or for many,
+and those of `land` that it carried are beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import sys
+from collections import defaultdict
+from importlib.resources import files
+from typing import Any
+
+from bench.bulk.contenders import Ours
+from bench.bulk.stage import Stage
+
+JOBS, WARM_UP_JOBS = 2000, 200
+MOST_MS = 0.15
+VERBS = ("begin", "land", "refuse", "fault", "close", "believe", "keep_flying")
+# Name, the API, worker processes, slots of each.
+ACCOUNTS: tuple[tuple[str, dict[str, Any], int, int], ...] = (
+    ("no limits, answers at once", {"latency_s": 0.0}, 1, 8),
+    (
+        "3,000 in 6 s, 30 in flight",
+        {
+            "latency_s": 0.02,
+            "rate": 3000,
+            "rate_window_s": 6.0,
+            "concurrency": 30,
+            "concurrency_retry_after_s": 0.5,
+        },
+        2,
+        20,
+    ),
+)
+
+
+def measured(api: dict[str, Any], processes: int, slots: int) -> dict[str, list[int]]:
+    """Microseconds of each call, by verb."""
+    names = {_hash(verb): verb for verb in VERBS}
+    with Stage(**api) as stage:
+        ours = Ours(stage, slots, processes)
+        stage.wait_for_keys(ours.enqueue(WARM_UP_JOBS))
+        stage.redis.config_set("slowlog-max-len", 50 * JOBS)
+        stage.redis.config_set("slowlog-log-slower-than", 0)
+        stage.wait_for_keys(ours.enqueue(JOBS))
+        stage.redis.config_set("slowlog-log-slower-than", -1)
+        took_us: dict[str, list[int]] = defaultdict(list)
+        for entry in stage.redis.execute_command("SLOWLOG", "GET", -1):
+            words = entry["command"].split(b" ", 2) if isinstance(entry, dict) else entry[3]
+            if words[0].upper() == b"EVALSHA" and (verb := names.get(words[1].decode())):
+                took_us[verb].append(int(entry["duration"] if isinstance(entry, dict) else entry[2]))
+    return took_us
+
+
+def main() -> int:
+    is_missed = False
+    for name, api, processes, slots in ACCOUNTS:
+        took_us = measured(api, processes, slots)
+        print(f"{name}; {processes} process{'es' if processes > 1 else ''}, {slots} slots: {JOBS} jobs")
+        for verb, each in sorted(took_us.items(), key=lambda item: VERBS.index(item[0])):
+            each.sort()
+            print(
+                f"  {verb:12} {len(each):6} times, median {statistics.median(each) / 1000:.3f} ms, "
+                f"mean {statistics.mean(each) / 1000:.3f} ms, 99% within {each[int(len(each) * 0.99)] / 1000:.3f} ms"
+            )
+        asks = took_us["begin"]
+        mean_ms = (sum(asks) + sum(took_us.get("land", []))) / len(asks) / 1000
+        is_missed |= mean_ms > MOST_MS
+        print(
+            f"  an ask, with what it carried: {mean_ms:.3f} ms (bar: {MOST_MS} ms) "
+            f"{'pass' if mean_ms <= MOST_MS else 'MISSED'}; asks for a job: {len(asks) / JOBS:.2f}"
+        )
+    return int(is_missed)
+
+
+def _hash(verb: str) -> str:
+    text = (files("mira_queue.ledger") / "scripts" / f"{verb}.lua").read_bytes()
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Outcomes live for MIRA_RESULT_TTL; then nothing is left of jobs and batches, and all else has an end of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from mira_queue.contract.batch import BatchStatus
+from mira_queue.contract.settings import Settings
+from producer import MiraQueue
+from tests import redis_keys
+from tests.batch_steps import at, end_keepers, entries, submitted
+from tests.conftest import StartWorker
+from tests.simulator_process import SimulatorProcess
+from tests.waiting import wait_until
+
+LIFE_S = 5
+# An account is known for a week, its window for as long as it looks back: they end by themselves, too.
+OF_THE_ACCOUNT = ("mira:pace:", "mira:sent:", "mira:tokens:", "mira:flying:", "mira:turns:", "mira:turn-ends:")
+
+
+@pytest.fixture
+def queue(settings: Settings) -> Iterator[MiraQueue]:
+    with MiraQueue(**settings.model_dump(exclude_unset=True) | {"result_ttl": LIFE_S}) as queue:
+        yield queue
+        end_keepers(queue)
+
+
+def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
+    queue: MiraQueue,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    redis_client: redis.Redis,
+    tmp_path: Path,
+) -> None:
+    start_worker(result_ttl=LIFE_S)
+    contents = ["well", "[[sim:moderation]]", "[[sim:503x1]]", "[[sim:429x1 retry-after=1]]", "[[sim:slow=1]]"]
+    bodies = [{"messages": [{"role": "user", "content": content}]} for content in contents]
+    jobs = queue.enqueue_many(bodies, keys=contents, group="retention")
+    jobs[-1].cancel()
+    for job in jobs:
+        job.outcome(60)
+    batch_id = submitted(queue, tmp_path, [*entries(20), {"custom_id": "bad", "prompt": "[[sim:moderation]]"}])
+    at(queue, batch_id, BatchStatus.COMPLETED)
+
+    def left() -> list[str]:
+        ours = [key.decode() for key in redis_client.keys("mira:*")] + redis_client.keys("celery-task-meta-*")
+        return [key for key in ours if not str(key).startswith(OF_THE_ACCOUNT)]
+
+    wait_until("their time is over", lambda: queue.batches.all() == [] and left() == [])
+    assert redis_keys.leaked(redis_client) == []
+    # The keeper looks, as long as it is there, and every later one.
+    wait_until("its files are gone", lambda: list(queue.batches.spool.ids()) == [])
