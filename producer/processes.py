@@ -13,12 +13,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
 
+# -P: what is called `worker` in the directory of a web app is not ours.
+PYTHON = (sys.executable, "-P")
+# What a worker does. any: what comes, single jobs and files in turn; files-first: single jobs only while no line of a
+# file waits, since others are there for them: the `single`, which do nothing else.
+WorkerKind = Literal["any", "files-first", "single"]
+_OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
+    "any": (),
+    "files-first": ("--in-order", "--queues", f"{BULK_QUEUE},{QUEUE}"),
+    "single": ("--queues", QUEUE),
+}
 PARENT_PIPE = "--parent-pipe"
 SIMULATOR_START_S = 30.0
 # Log files may sit in a directory that others read.
@@ -43,26 +54,27 @@ def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
     return {variable(name): text for name, text in texts.items()}
 
 
-def worker_command(*arguments: str) -> list[str]:
+def worker_command(*arguments: str, kind: WorkerKind = "any") -> list[str]:
     """The command of one worker, under a name of its own: two of one name would answer a ping as one."""
-    return [sys.executable, "-m", "worker", *arguments, "--hostname", f"mira-{uuid.uuid4().hex[:8]}@%h"]
+    name = f"{'single' if kind == 'single' else 'mira'}-{uuid.uuid4().hex[:8]}@%h"
+    return [*PYTHON, "-m", "worker", *arguments, *_OF_KIND[kind], "--hostname", name]
 
 
 def simulator_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "mira_queue.simulator", *arguments]
+    return [*PYTHON, "-m", "mira_queue.simulator", *arguments]
 
 
 def start_worker(
-    overrides: Mapping[str, str], *, log: Path | None = None, arguments: Sequence[str] = ()
+    overrides: Mapping[str, str], *, log: Path | None = None, kind: WorkerKind = "any"
 ) -> subprocess.Popen[bytes]:
     """A worker that ends, gracefully, when `stop` says so or when this process is gone, even by SIGKILL.
 
     `overrides` are variables (`environment_of`) on top of this process's own. `log` gets its output, appended; None:
-    our standard error. `arguments` go to Celery's worker command.
+    our standard error.
     """
     with _output(log) as output:
         return subprocess.Popen(
-            worker_command(PARENT_PIPE, *arguments),
+            worker_command(PARENT_PIPE, kind=kind),
             env={**os.environ, **overrides},
             stdin=subprocess.PIPE,
             stdout=output,
@@ -106,6 +118,11 @@ def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> li
     for process in processes:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
+    return wait_all(processes, grace)
+
+
+def wait_all(processes: Sequence[subprocess.Popen[Any]], grace: timedelta) -> list[int]:
+    """Wait for their end; SIGKILL to those that are still there after `grace`. Returns their exit codes."""
     deadline = time.monotonic() + grace.total_seconds()
     try:
         for process in processes:
@@ -116,7 +133,6 @@ def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> li
             if process.poll() is None:
                 process.kill()
             process.wait()
-            # Not before its end: an ended standard input would count as a second SIGTERM, which cuts the grace short.
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe is not None:
                     pipe.close()

@@ -28,8 +28,9 @@ from worker.runner import JobRunner, Next, SendAgain, SendNow
 SLOW_S = 0.1
 # However quick its jobs are, at the end of a file a group must not be what everybody waits for.
 LONGEST_S = 1.0
-# While other messages wait, nobody is idle who could take what is handed back; but nothing waits behind this for ever.
-STUCK_S = 5.0
+# While other messages wait, nobody is idle who could take what is handed back; but rescue takes a job for lost that has
+# been in no message for MIRA_RESEND_AFTER (10 s), those of messages that wait here for this one included.
+STUCK_S = 2.0
 LOOK_EVERY_S = 0.025
 # While each job takes less than this, the next ones are claimed together: a round trip saved for each.
 QUICK_S = 0.02
@@ -71,7 +72,7 @@ class _Group:
         return self._waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
 
     def is_stuck(self, now_s: float) -> bool:
-        return self._waits and now_s - self.last_s > STUCK_S
+        return self._waits and now_s - self.began_s > STUCK_S
 
     @property
     def _waits(self) -> bool:

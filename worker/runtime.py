@@ -50,7 +50,15 @@ LAST_WORDS_S = 3.0
 class Runtime:
     """The parts of a worker, wired. Nothing connects before the first job."""
 
-    def __init__(self, settings: Settings, redis_url: str, results: ResultStore | None, messages: Messages) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis_url: str,
+        results: ResultStore | None,
+        messages: Messages,
+        *,
+        single_jobs: bool = False,
+    ) -> None:
         self.settings = settings
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
@@ -75,6 +83,7 @@ class Runtime:
             probe_lease=settings.request_timeout + timedelta(seconds=5),
             stopping=self.stopping,
             log=self.log,
+            single_jobs=single_jobs,
         )
         client = key and MiraClient(
             settings.api_base,

@@ -18,7 +18,7 @@ from celery.worker.request import Request
 from mira_queue.contract.celery_config import stores_results_itself
 from mira_queue.contract.errors import JobError, ServiceFault
 from mira_queue.contract.logs import configure_logs
-from mira_queue.contract.names import GROUP_TASK, QUEUE, TASK, Lane
+from mira_queue.contract.names import BULK_QUEUE, GROUP_TASK, TASK, Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from worker.results import BackendResults
@@ -89,6 +89,11 @@ class JobTask(Task):  # type: ignore[misc]
         return super().retry(*args, exc=exc, countdown=countdown, **{"priority": Lane.FIRST.priority, **options})
 
 
+def is_stopping() -> bool:
+    """Somebody has told this worker to end."""
+    return state.should_stop is not None
+
+
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
     """Give the application its task and its worker the runtime; `on_exit` is called last, when the grace has passed."""
     life = WorkerLife(app, settings, redis_url, on_exit)
@@ -129,7 +134,8 @@ class WorkerLife:
         """This process's runtime (a forked child of Celery's prefork pool gets its own)."""
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
-            runtime = Runtime(self._settings, self._redis_url, results, self)
+            single_jobs = BULK_QUEUE not in self._app.amqp.queues.consume_from
+            runtime = Runtime(self._settings, self._redis_url, results, self, single_jobs=single_jobs)
             self._runtime = (os.getpid(), runtime)
             runtime.start()
         return self._runtime[1]
@@ -172,7 +178,8 @@ class WorkerLife:
     def _on_ready(self, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGQUIT, self._on_quit)
-        self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queue=QUEUE)
+        queues = list(self._app.amqp.queues.consume_from)
+        self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queues=queues)
 
     def _on_stop(self, **_: Any) -> None:
         # Celery's own answer to a second Ctrl-C cannot stop threads: it ends in an error, and the worker goes on.

@@ -27,9 +27,19 @@ class Ran:
     peak_mib: dict[str, float] = field(default_factory=dict)
 
 
-def start_run(path: Path, api_base: str, *arguments: str, redis_url: str | None = None) -> subprocess.Popen[bytes]:
-    """On a server of its own, unless there is a URL. It says what it does in a file beside the input."""
-    env = {**os.environ, "MIRA_API_KEY": KEY, "MIRA_API_BASE": api_base, "MIRA_STATE_DIR": str(path.parent / "state")}
+def start_run(
+    path: Path, api_base: str, *arguments: str, redis_url: str | None = None, **variables: str
+) -> subprocess.Popen[bytes]:
+    """On a server of its own, unless there is a URL; with `variables` in its environment.
+
+    It says what it does in a file beside the input.
+    """
+    env = {
+        **os.environ,
+        "MIRA_API_KEY": KEY,
+        "MIRA_API_BASE": api_base,
+        "MIRA_STATE_DIR": str(path.parent / "state"),
+    } | variables
     if redis_url is not None:
         env["MIRA_REDIS_URL"] = redis_url
     command: Sequence[str] = [*COMMAND, "run", os.fspath(path), *arguments]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.bulk.files import write_input
+from bench.bulk.running import start_run
 from bench.bulk.stage import Stage
 from bench.bulk.table import Bar, Table, progress, ratio
 from producer.run.engine import Engine
@@ -22,19 +23,25 @@ WINDOW_PER_SLOT = 8
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """`processes` share the slots. Told: MIRA_MAX_IN_FLIGHT says what the account admits."""
+    """`processes` share the slots. Told: MIRA_MAX_IN_FLIGHT says what the account admits.
+
+    By command: `mira-queue run` as a user starts it; the time that it takes to start and to end is not in the bar.
+    """
 
     name: str
     processes: int
-    told: bool
-    has_bar: bool
+    told: bool = True
+    by_command: bool = False
+    has_bar: bool = True
 
 
 VARIANTS = (
-    Variant("told, 1 process", 1, True, True),
-    Variant("told, 2 processes", 2, True, True),
+    Variant("told, 1 process", 1),
+    Variant("told, 2 processes", 2),
+    Variant("told, mira-queue run", 1, by_command=True),
+    Variant("told, mira-queue run --workers 2", 2, by_command=True),
     # What an account admits must be found out first: that is no tail, and takes time all the same.
-    Variant("untold, 2 processes", 2, False, False),
+    Variant("untold, 2 processes", 2, told=False, has_bar=False),
 )
 
 
@@ -60,7 +67,7 @@ def table(runs: int, quick: bool) -> Table:
             f"{calls_s:.2f}",
             ratio(calls_s / ideal_s),
             round(statistics.median(run[2] for run in each)),
-            bars=[(NO_TAIL, total_s / ideal_s)] if variant.has_bar else [],
+            bars=[(NO_TAIL, (calls_s if variant.by_command else total_s) / ideal_s)] if variant.has_bar else [],
         )
     return printed
 
@@ -69,6 +76,9 @@ def measure(variant: Variant, lines: int) -> tuple[float, float, int]:
     """(from the first line handed in to the last one written, from the first call to the last answer, refused)"""
     told: dict[str, Any] = {"max_in_flight": SLOTS} if variant.told else {}
     with Stage(latency_s=LATENCY_S, concurrency=SLOTS, concurrency_retry_after_s=1, log_calls=True) as stage:
+        if variant.by_command:
+            total_s = _by_command(stage, variant, lines)
+            return total_s, *_calls(stage, lines)
         settings = stage.settings(concurrency=SLOTS // variant.processes, **told)
         queue = stage.queue(settings)
         for _ in range(variant.processes):
@@ -91,9 +101,29 @@ def measure(variant: Variant, lines: int) -> tuple[float, float, int]:
         end = engine.run()
         total_s = time.monotonic() - began_s
         engine.close()
-        calls = stage.api.calls()
+        if end is not End.COMPLETE:
+            raise RuntimeError(end.value)
+        return total_s, *_calls(stage, lines)
+
+
+def _by_command(stage: Stage, variant: Variant, lines: int) -> float:
+    path = write_input(stage.folder / "input.jsonl", lines)
+    slots = str(SLOTS // variant.processes)
+    began_s = time.monotonic()
+    told = {"MIRA_MAX_IN_FLIGHT": str(SLOTS)} if variant.told else {}
+    arguments = ["--workers", str(variant.processes), "--concurrency", slots]
+    run = stage.keep(start_run(path, stage.api.url, *arguments, **told))
+    if code := run.wait():
+        raise RuntimeError(f"the run ended with {code}:\n{path.with_suffix('.log').read_text()[-2000:]}")
+    return time.monotonic() - began_s
+
+
+def _calls(stage: Stage, lines: int) -> tuple[float, int]:
+    """(from the first call to the last answer, calls that were refused)"""
+    calls = stage.api.calls()
     answered = [call for call in calls if call["word"] == "admitted"]
-    if end is not End.COMPLETE or len(answered) < lines:
-        raise RuntimeError(f"{end}, {len(answered)} answers of {lines}")
-    span_s = max(call["left_s"] for call in answered) - min(call["came_s"] for call in answered)
-    return total_s, span_s, len(calls) - len(answered)
+    if len(answered) < lines:
+        raise RuntimeError(f"{len(answered)} answers of {lines}")
+    return max(call["left_s"] for call in answered) - min(call["came_s"] for call in answered), len(calls) - len(
+        answered
+    )

@@ -144,10 +144,12 @@ class PaceVerbs(LedgerPart):
         call_lease: timedelta,
         probe_lease: timedelta,
         ask_again: timedelta,
+        counts: float = 1.0,
         now_ms: int | None = None,
     ) -> tuple[Pace, list[Permit]]:
         """Ask for calls of these jobs (each with the tokens it may use); in the same round trip, others are back.
 
+        `counts`: what a call counts for in the turns of the account's processes; below 1: more turns than others.
         A permit that says go, or probe, means that an answer is owed and that a crash may have been billed.
         """
         calls: list[tuple[str, Sequence[str], Sequence[Any]]] = []
@@ -177,6 +179,7 @@ class PaceVerbs(LedgerPart):
                     told.in_flight,
                     told.tokens,
                     told.tokens_window_ms,
+                    counts,
                     *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
                 ],
             )

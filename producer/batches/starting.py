@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 
 from mira_queue.contract.settings import Settings
-from producer.processes import environment_of
+from producer.processes import PYTHON, environment_of
 
 LOG_MODE = 0o600
 
@@ -22,7 +21,7 @@ def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
     log = os.open(state_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "producer.batches", str(lock_fd)],
+            [*PYTHON, "-m", "producer.batches", str(lock_fd)],
             pass_fds=[lock_fd] if lock_fd >= 0 else [],
             env={**os.environ, **environment_of(settings)},
             stdin=subprocess.DEVNULL,

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mira_queue.contract.settings import Settings, load_settings
+from mira_queue.ledger.server import QueueServer
 from producer.batches.spool import Spool
 from producer.batches.starting import ensure_keeper
 from producer.cli import output
-from producer.processes import environment_of, start_worker, worker_command
+from producer.fleet import STOP_MARGIN, Fleet
+from producer.processes import WorkerKind, environment_of, worker_command
 
 LOOK_EVERY_S = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 HELP_END = output.help_end(
     [
-        ("mira-queue worker", "one process, MIRA_CONCURRENCY calls at a time"),
-        ("mira-queue worker --processes 4 --concurrency 32", "128 calls at a time"),
+        ("mira-queue worker", "32 calls at a time (MIRA_CONCURRENCY), and room for single jobs"),
+        ("mira-queue worker --processes 4 --concurrency 100", "400 calls at a time, and that room"),
+        ("mira-queue worker --single-processes 0", "one process for everything"),
         ("mira-queue worker --log-format json 2> worker.log", "one JSON object for each attempt"),
     ],
     {
         0: "stopped by a signal, all jobs finished or given back",
-        1: "a worker process died by itself; its jobs are run by others",
+        1: "processes ended as soon as they started, or had to be killed; others do their jobs",
         2: "wrong usage or setting, or no API key",
     },
 )
@@ -40,7 +42,13 @@ def worker(
         int | None, typer.Option(metavar="N", help="Calls that a process makes at a time. [MIRA_CONCURRENCY]")
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, max=256, metavar="N", help="Processes; more than one for more than one core.")
+        int, typer.Option(min=0, max=256, metavar="N", help="Processes; more than one for more than one core.")
+    ] = 1,
+    single_processes: Annotated[
+        int,
+        typer.Option(
+            min=0, max=256, metavar="N", help="Beside them, for single jobs alone; 0: those may wait for files."
+        ),
     ] = 1,
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. [MIRA_LOG_LEVEL]")
@@ -54,7 +62,12 @@ def worker(
     Start as many as you like, on as many machines as you like, on one MIRA_REDIS_URL: they share the account's limits,
     and do each other's jobs when one dies. Ctrl-C or SIGTERM: calls in flight get MIRA_GRACE seconds to finish, the
     other jobs go back to the queue; a second signal does not wait for the calls.
+
+    One more process does single jobs alone, so that a user of your web app does not wait for the answers of a file;
+    the others do single jobs, too, while no line of a file waits. A process that dies is started again.
     """
+    if not processes + single_processes:
+        raise typer.BadParameter("nobody would do any job", param_hint="--processes, --single-processes")
     options = {"concurrency": concurrency, "log_level": log_level, "log_format": log_format}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     if settings.api_key is None:
@@ -66,51 +79,44 @@ def worker(
     if any(Spool(settings.state_dir).ids()):
         # After the machine's restart nobody may have asked for these batches yet.
         ensure_keeper(settings)
-    if processes == 1:
-        _become_worker(settings)
-    raise typer.Exit(_supervise(settings, processes))
+    if processes + single_processes == 1:
+        _become_worker(settings, "single" if single_processes else "any")
+    raise typer.Exit(_supervise(settings, processes, single_processes))
 
 
-def _become_worker(settings: Settings) -> None:
+def _become_worker(settings: Settings, kind: WorkerKind) -> None:
     """The worker takes this process's place: signals, the terminal and the exit code are its own."""
     sys.stdout.flush()
     # Its logs are messages; our standard output carries data, and it has none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    command = worker_command()
+    command = worker_command(kind=kind)
     os.execve(command[0], command, {**os.environ, **environment_of(settings)})
 
 
-def _supervise(settings: Settings, count: int) -> int:
-    workers: list[subprocess.Popen[bytes]] = []
-    asked_to_stop = False
+def _supervise(settings: Settings, processes: int, single_processes: int) -> int:
+    # Here, since what is wrong with an embedded server is then said once.
+    server = QueueServer(settings)
+    server.open()
+    fleet = Fleet(settings, processes, None, output.message, single=single_processes)
+    signals = 0
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
-        for process in workers:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+    def hear(number: int, frame: FrameType | None) -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
+            fleet.stop_sooner()
 
-    before: dict[signal.Signals, Any] = {number: signal.signal(number, pass_on) for number in SIGNALS}
-    died = False
+    before = {number: signal.signal(number, hear) for number in SIGNALS}
     try:
-        while len(workers) < count and not asked_to_stop:
-            workers.append(start_worker(environment_of(settings)))
-        if asked_to_stop:
-            pass_on(signal.SIGTERM, None)  # It came while one was being started, which was not in the list yet.
-        alive = workers
-        while alive:
-            time.sleep(LOOK_EVERY_S)
-            ended = [process for process in alive if process.poll() is not None]
-            alive = [process for process in alive if process not in ended]
-            for process in ended:
-                if not asked_to_stop:
-                    died = True
-                    output.error(
-                        f"worker {process.pid} ended by itself, exit code {process.returncode}; {len(alive)} left"
-                    )
+        try:
+            fleet.start()
+            while not signals:
+                fleet.tend()
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            codes = fleet.stop(settings.grace + STOP_MARGIN)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    failed = died or any(process.returncode not in (0, -signal.SIGTERM) for process in workers)
-    return output.EXIT_FAILED if failed else output.EXIT_OK
+        server.close()
+    return output.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else output.EXIT_OK

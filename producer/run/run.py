@@ -16,10 +16,10 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from producer.client import MiraQueue
+from producer.fleet import STOP_MARGIN, Fleet
 from producer.run.budget import BudgetLimits
 from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
-from producer.run.fleet import Fleet
 from producer.run.interrupts import interrupts
 from producer.run.options import End, EngineOptions, OnAccountError
 from producer.run.paths import check_paths, group_of, made
@@ -36,8 +36,6 @@ from producer.run.words import plural
 # Open jobs for each call that can be under way: enough that no worker waits for the next line, whole groups of them.
 WINDOW_PER_SLOT = 8
 SMALLEST_WINDOW = 2000
-# Beyond the workers' own grace period, before they are killed.
-STOP_MARGIN = timedelta(seconds=5)
 SIMULATED_KEY = "sk-mira-" + "0" * 40
 
 

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from mira_queue.contract import names
+from mira_queue.contract.names import Lane
+from mira_queue.ledger.records import NewJob, new_job_id
+from producer import MiraQueue
+from producer.fleet import Fleet, WorkersFail
 from producer.processes import StartError, environment_of, start_simulator, start_worker, stop
 from tests.cli_process import Cli
 from tests.queue_process import API_KEY
@@ -35,9 +41,9 @@ def stack() -> Iterator[ExitStack]:
         yield open_ones
 
 
-def start(cli: Cli, stack: ExitStack, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
+def start(cli: Cli, stack: ExitStack, *arguments: str, **settings: Any) -> tuple[subprocess.Popen[str], Path]:
     log = cli.folder / "log"
-    process = stack.enter_context(cli.start(*arguments, log=log))
+    process = stack.enter_context(cli.start(*arguments, log=log, **settings))
     stack.callback(process.kill)
     return process, log
 
@@ -64,7 +70,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_a_worker_takes_the_commands_place_and_ends_with_it(cli: Cli, stack: ExitStack) -> None:
-    process, log = start(cli, stack, "worker", "--concurrency", "2")
+    process, log = start(cli, stack, "worker", "--single-processes", "0", "--concurrency", "2")
     pids = ready_pids(log, 1)
     answered = cli("enqueue", "--wait", "hello")
     process.send_signal(signal.SIGTERM)
@@ -73,13 +79,13 @@ def test_a_worker_takes_the_commands_place_and_ends_with_it(cli: Cli, stack: Exi
     assert pids == [process.pid]
     assert answered.out == "Simulated answer to: hello\n"
     assert (process.returncode, out) == (0, "")
-    assert '"concurrency": 2' in log.read_text()
+    assert '"concurrency":2' in log.read_text()
     assert API_KEY not in log.read_text()
 
 
 def test_several_workers_are_stopped_by_one_ctrl_c(cli: Cli, stack: ExitStack) -> None:
     process, log = start(cli, stack, "worker", "--processes", "2")
-    pids = ready_pids(log, 2)
+    pids = ready_pids(log, 3)
     commands = subprocess.run(
         ["ps", "-o", "args=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=True
     ).stdout
@@ -87,28 +93,87 @@ def test_several_workers_are_stopped_by_one_ctrl_c(cli: Cli, stack: ExitStack) -
 
     assert process.wait(PATIENCE_S) == 0
     assert all(is_gone(pid) for pid in pids)
-    assert commands.count("-m worker") == 2
+    assert commands.count("-m worker") == 3
+    assert commands.count("--queues mira.jobs") == 1
     assert API_KEY not in commands
 
 
 def test_workers_end_when_the_command_is_killed(cli: Cli, stack: ExitStack) -> None:
-    process, log = start(cli, stack, "worker", "--processes", "2")
+    process, log = start(cli, stack, "worker")
     pids = ready_pids(log, 2)
     process.kill()
 
     wait_until("all workers are gone", lambda: all(is_gone(pid) for pid in pids))
 
 
-def test_a_worker_that_dies_is_told_of_and_the_other_goes_on(cli: Cli, stack: ExitStack) -> None:
-    process, log = start(cli, stack, "worker", "--processes", "2")
-    first, _ = ready_pids(log, 2)
-    os.kill(first, signal.SIGKILL)
-    wait_until("its death is told", lambda: f"worker {first} ended by itself, exit code -9; 1 left" in log.read_text())
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_worker_that_dies_is_told_of_and_replaced(place: int, cli: Cli, stack: ExitStack) -> None:
+    process, log = start(cli, stack, "worker")
+    pids = ready_pids(log, 2)
+    os.kill(pids[place], signal.SIGKILL)
+    ready_pids(log, 3)
     answered = cli("enqueue", "--wait", "hello")
     process.send_signal(signal.SIGTERM)
 
+    assert "a worker has died (exit code -9); starting another; its jobs are safe" in log.read_text()
     assert answered.out == "Simulated answer to: hello\n"
-    assert process.wait(PATIENCE_S) == 1
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_workers_that_cannot_start_are_not_started_for_ever(settings: Any, tmp_path: Path) -> None:
+    said: list[str] = []
+    fleet = Fleet(settings.model_copy(update={"log_format": "nonsense"}), 1, tmp_path / "log", said.append, single=1)
+    fleet.start()
+    with pytest.raises(WorkersFail, match=r"\(exit code 1\): see .*log\n(.*\n)*MIRA_LOG_FORMAT: "):
+        wait_until("it is given up", fleet.tend)
+
+    assert set(said) == {"a worker has died (exit code 1); starting another; its jobs are safe"}
+    fleet.stop(timedelta(seconds=PATIENCE_S))
+
+
+def test_a_file_of_the_users_named_as_ours_is_not_run(cli: Cli, stack: ExitStack) -> None:
+    (cli.folder / "worker.py").write_text("raise SystemExit('this is the web app')")
+    _, log = start(cli, stack, "worker", "--single-processes", "0")
+
+    ready_pids(log, 1)
+
+
+def test_a_single_job_does_not_wait_for_a_slot_that_a_file_has_taken(
+    cli: Cli, stack: ExitStack, queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis
+) -> None:
+    process, log = start(cli, stack, "worker", "--concurrency", "2", "--log-level", "debug")
+    ready_pids(log, 2)
+    slow = queue.check({"messages": [{"role": "user", "content": "[[sim:slow=300]]"}]})
+    lines = queue.accept([NewJob(slow, new_job_id(), lane=Lane.BULK) for _ in range(20)])
+    wait_until("every slot is taken", lambda: simulator.stats()["in_flight"] == 2)
+    wait_until("messages of the file wait", lambda: redis_client.llen(names.messages_key(Lane.BULK)) > 0)
+
+    assert queue.enqueue([{"role": "user", "content": "Hello"}]).result(PATIENCE_S).attempts == 1
+    assert not any(line.status().state.is_final for line in lines)
+    for line in lines:
+        line.cancel()
+    # Twice: those calls would take five minutes.
+    process.send_signal(signal.SIGTERM)
+    wait_until("it stops", lambda: '"stopping"' in log.read_text())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_signal_to_the_command_and_to_its_workers_counts_once(
+    cli: Cli, stack: ExitStack, queue: MiraQueue, simulator: SimulatorProcess
+) -> None:
+    """As systemd sends it: to every process of a service."""
+    process, log = start(cli, stack, "worker", grace=60)
+    pids = ready_pids(log, 2)
+    job = queue.enqueue([{"role": "user", "content": "[[sim:slow=3]]"}])
+    wait_until("the call is in flight", lambda: simulator.stats()["in_flight"] == 1)
+    for pid in (*pids, process.pid):
+        os.kill(pid, signal.SIGTERM)
+
+    assert process.wait(PATIENCE_S) == 0
+    assert job.result(PATIENCE_S).unanswered_calls == 0
+    assert log.read_text().count("gave_back") == 0
+    assert "has died" not in log.read_text()
 
 
 def test_without_a_key_no_worker_starts_for_it_would_fail_every_job(cli: Cli) -> None:

@@ -10,6 +10,7 @@ from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 from producer import Job, JobState, MiraQueue
+from producer.processes import worker_command
 from tests.conftest import StartWorker
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
@@ -120,11 +121,30 @@ def test_a_killed_workers_group_is_run_by_another(
 
     worker.signal(signal.SIGKILL)
     simulator.configure(latency_s=0)
-    start_worker(**fast)
+    # Its own leases are long: on a busy machine it must not seem to be dead, too.
+    start_worker(**{**fast, "lease": 30})
 
     outcomes = [job.result(TIMEOUT_S) for job in jobs]
     assert sum(each.unanswered_calls for each in outcomes) <= 2
     assert simulator.stats()["calls"] <= 32
+
+
+def test_where_single_jobs_have_a_worker_the_others_take_files_first(
+    queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
+) -> None:
+    single = queue.enqueue([{"role": "user", "content": "Hello"}])
+    lines = [job for _ in range(3) for job in enqueue(queue, ["[[sim:slow=300]]"])]
+
+    # One call at a time, and one more message in hand: the single job is left to others.
+    start_worker(concurrency=1, grace=0, command=worker_command(kind="files-first"))
+    wait_until("a call is in flight", lambda: simulator.stats()["in_flight"] == 1)
+    assert single.status().state is JobState.QUEUED
+    start_worker(command=worker_command(kind="single"))
+
+    assert single.result(TIMEOUT_S).attempts == 1
+    assert [line.status().state for line in lines].count(JobState.RUNNING) == 1
+    for line in lines:
+        line.cancel()
 
 
 def test_a_single_job_passes_a_file(queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker) -> None:

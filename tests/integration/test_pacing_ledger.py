@@ -43,10 +43,11 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
 class Line:
     """A process that asks, at a time of its own."""
 
-    def __init__(self, ledger: Ledger, name: str = "a process", told: Told = MANY) -> None:
+    def __init__(self, ledger: Ledger, name: str = "a process", told: Told = MANY, counts: float = 1.0) -> None:
         self.ledger = ledger
         self.name = name
         self.told = told
+        self.counts = counts
 
     def ask(
         self,
@@ -66,6 +67,7 @@ class Line:
             call_lease=call_lease,
             probe_lease=probe_lease,
             ask_again=timedelta(milliseconds=AGAIN_MS),
+            counts=self.counts,
             now_ms=START_MS + at_ms,
         )
 
@@ -435,15 +437,19 @@ def listening(client: redis.Redis, wakes: Wakes, process: str) -> None:
     wait_until("somebody listens", lambda: client.pubsub_numsub(channel) == [(channel.encode(), 1)])
 
 
-def turns_of(first: Line, second: Line, rounds: int) -> list[str]:
-    """One place, and two processes that want it all the time; who got it, round by round."""
+def turns_of(first: Line, second: Line, rounds: int, behind: int = 0) -> list[str]:
+    """One place, and two processes that want it all the time; who got it, round by round.
+
+    `behind`: jobs that wait in each process behind the one that wants it.
+    """
     waiting = {line.name: running(line.ledger) for line in (first, second)}
+    others = {line.name: jobs(line.ledger, behind) for line in (first, second)}
     served: list[str] = []
     back: list[Landed] = []
     for index in range(rounds):
         for asking in (first, second):
             lease = waiting[asking.name]
-            _, (permit,) = asking.ask(lease, at_ms=10 * index, landed=back)
+            _, (permit, *_) = asking.ask(lease, *others[asking.name], at_ms=10 * index, landed=back)
             back = []
             if permit.verdict == "go":
                 served.append(asking.name)
@@ -475,6 +481,34 @@ def test_of_two_that_wait_the_one_that_was_served_less_goes_first(ledger: Ledger
     pace, (permit,) = busy.ask(fifth, at_ms=80)
     assert (permit.verdict, pace.reason) == ("wait", "turn")
     assert fresh.verdicts(fourth, at_ms=90) == ["go"]
+
+
+@pytest.mark.parametrize("order", ["files ask first", "single jobs ask first"])
+def test_where_calls_count_for_a_quarter_they_have_four_turns_for_one(order: str, ledger: Ledger) -> None:
+    told = Told(in_flight=1)
+    files, singles = Line(ledger, "files", told), Line(ledger, "singles", told, counts=1 / 4)
+    both = (files, singles) if order == "files ask first" else (singles, files)
+    served = turns_of(*both, 100, behind=1)
+
+    assert len(served) >= 75
+    assert 0.7 <= served.count("singles") / len(served) <= 0.85
+
+
+def test_where_calls_count_for_less_who_comes_anew_is_the_next(ledger: Ledger) -> None:
+    told = Told(in_flight=1)
+    lines = [Line(ledger, "one", told), Line(ledger, "two", told)]
+    served = turns_of(lines[0], lines[1], 10)
+    assert {"one", "two"} == set(served)
+    first, second = (running(ledger) for _ in lines)
+    flying = lines[0].fly(first, at_ms=60_000)
+    for line in lines:
+        assert line.verdicts(second, at_ms=60_010) == ["wait"]
+
+    (single,) = jobs(ledger, 1)
+    assert Line(ledger, "singles", told, counts=1 / 4).verdicts(single, at_ms=60_020) == ["wait"]
+    for line in lines:
+        pace, (permit,) = line.ask(second, at_ms=60_030, landed=[landed(first, flying[0])])
+        assert (permit.verdict, pace.reason) == ("wait", "turn")
 
 
 def test_a_process_that_is_gone_loses_its_turn(ledger: Ledger) -> None:

@@ -31,6 +31,9 @@ LONGEST_SLEEP_S = 30.0
 STALE_S = 0.05
 # Jobs for which one ask may speak.
 MOST_IN_ONE_ASK = 32
+# Where the account is full, a process that does single jobs alone comes in before the others, and while its jobs do not
+# end has four turns for one of theirs: it passes files, and does not stop them.
+SINGLE_COUNTS = 1 / 4
 # The server counts from when it sent its answer, which is earlier than we do. This covers the clocks' grain, and that
 # over a long wait one of them may be the faster.
 GATE_MARGIN, GATE_MARGIN_SHARE = timedelta(milliseconds=10), 0.001
@@ -66,7 +69,10 @@ class _Place:
 
 
 class Pacer:
-    """One account's pacer. `stopping` ends every wait at once; `tick` is called often, by the courier."""
+    """One account's pacer. `stopping` ends every wait at once; `tick` is called often, by the courier.
+
+    `single_jobs`: the process does nothing else, and has more turns for it.
+    """
 
     def __init__(
         self,
@@ -77,12 +83,14 @@ class Pacer:
         probe_lease: timedelta,
         stopping: threading.Event,
         log: FilteringBoundLogger,
+        single_jobs: bool = False,
     ) -> None:
         self.process = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ledger = ledger
         self.account = account
         self._told = policy.with_margin(told)
         self._probe_lease = probe_lease
+        self._counts = SINGLE_COUNTS if single_jobs else 1.0
         self._stopping = stopping
         self._log = log.bind(account=account)
         self._lock = threading.Lock()
@@ -225,6 +233,7 @@ class Pacer:
                 call_lease=CALL_LEASE,
                 probe_lease=self._probe_lease,
                 ask_again=ASK_AGAIN,
+                counts=self._counts,
             )
             now_s = time.monotonic()
             with self._lock:

@@ -5,12 +5,13 @@
 -- ARGV  1 now in ms, '' for the server's clock   2 process   3 channel of wake-ups, without the process
 --       4 lease of a call in ms   5 probe's lease in ms   6 ms after which to ask again where only an answer frees a place
 --       7, 8 told calls and their window in ms   9 told calls in flight   10, 11 told tokens and their window in ms
---       12.. for each job: id, epoch, tokens it may use.   A told limit of 0 is none. No jobs: only wake who may go.
+--       12 what a call counts for in the turns   13.. for each job: id, epoch, tokens it may use.
+--       A told limit of 0 is none. No jobs: only wake who may go.
 -- Returns { {version, reason, ms to wait, calls accepted at the ceiling, peak flying, peak sent, quiet ms,
 --         ms since calls last waited for the rate, now}, verdict of each job },
 --         a verdict being {'go' | 'probe', calls in the rate's window before it, calls flying with it, now}
 --         | {'wait'} | {'lost'}
-local JOBS = 12
+local JOBS = 13
 -- While nothing is known calls leave one by one: few are under way when the first is refused.
 local SLOW_CALLS, SLOW_MS = 200, 5
 local START, GRAIN_MS, HISTORY_MS, TURN_MS, LIFE_MS = 2, 10, 120000, 500, 604800000
@@ -88,7 +89,8 @@ local function record(key, bucket_field, bucket, total, window_ms)
 end
 
 -- Whose turn it is: who waits has as score the calls that it was served, and the fewest come first; who comes anew
--- begins where the last one that was served stood.
+-- begins where the last one that was served stood, or, where a call counts for less than one, before all.
+local counts = tonumber(ARGV[12])
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', now)) do
   redis.call('ZREM', KEYS[5], gone)
   redis.call('ZREM', KEYS[6], gone)
@@ -96,6 +98,9 @@ end
 local in_line = redis.call('ZSCORE', KEYS[5], process)
 local others = redis.call('ZCARD', KEYS[5]) - (in_line and 1 or 0)
 local turn = tonumber(in_line or pace[19] or 0)
+if counts < 1 and not in_line and others > 0 then
+  turn = math.min(turn, redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2] - counts)
+end
 local granted = 0
 local waiting = others > 0 and redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES') or {}
 -- Places that those who wait are behind: they are left to them, or who asks first would take all but one.
@@ -103,7 +108,7 @@ local function count_ahead()
   local ahead = 0
   for at = 1, #waiting, 2 do
     if waiting[at] ~= process then
-      ahead = ahead + math.max(0, turn + granted - waiting[at + 1])
+      ahead = ahead + math.ceil(math.max(0, turn + granted * counts - waiting[at + 1]))
     end
   end
   return ahead
@@ -178,7 +183,7 @@ for index = 0, (#ARGV - JOBS + 1) / 3 - 1 do
 end
 if granted > 0 then
   redis.call('PEXPIRE', KEYS[4], ARGV[4] + 60000)
-  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at, 'served', turn + granted)
+  redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at, 'served', turn + granted * counts)
   if room then
     redis.call('HSET', KEYS[1], 'room', room)
   end
@@ -187,7 +192,7 @@ if denied > 0 then
   if reason == 'rate' then
     redis.call('HSET', KEYS[1], 'rate_bound', now)
   end
-  redis.call('ZADD', KEYS[5], turn + granted, process)
+  redis.call('ZADD', KEYS[5], turn + granted * counts, process)
   redis.call('ZADD', KEYS[6], now + wait_ms + TURN_MS, process)
   redis.call('PEXPIRE', KEYS[5], wait_ms + LIFE_MS)
   redis.call('PEXPIRE', KEYS[6], wait_ms + LIFE_MS)
