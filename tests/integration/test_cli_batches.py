@@ -17,6 +17,9 @@ from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
 
+# With calls of half a second, far more than end while a command is on its way.
+MANY = 1000
+
 
 @pytest.fixture
 def cli(target: dict[str, Any], queue: MiraQueue, tmp_path: Path, simulator: SimulatorProcess) -> Iterator[Cli]:
@@ -57,15 +60,15 @@ def test_a_watch_that_goes_into_a_file_is_whole_lines_without_colours(
     cli: Cli, simulator: SimulatorProcess, queue: MiraQueue
 ) -> None:
     simulator.configure(latency_s=0.5)
-    batch_id = submitted(cli, entries(40))
+    batch_id = submitted(cli, entries(MANY))
     wait_until("some are answered", lambda: queue.batches.get(batch_id).answered > 0)
     log = cli.folder / "watch.log"
     process = cli.start("status", batch_id, "--watch", log=log)
-    wait_until("it says how far it is", lambda: b"of 40" in log.read_bytes())
+    wait_until("it says how far it is", lambda: b"of 1,000" in log.read_bytes())
     simulator.configure(latency_s=0)
     assert process.wait(60) == 0
 
-    assert re.match(r"\d+ of 40 \(\d+%\); ", log.read_text())
+    assert re.match(r"\d+ of 1,000 \(\d+%\); ", log.read_text())
     assert "\x1b" not in log.read_text()
 
 
@@ -128,7 +131,7 @@ def test_a_batch_is_cancelled_though_its_keeper_was_killed_a_moment_ago(
     cli: Cli, simulator: SimulatorProcess, queue: MiraQueue, worker: WorkerProcess
 ) -> None:
     simulator.configure(latency_s=0.5)
-    batch_id = submitted(cli, entries(100))
+    batch_id = submitted(cli, entries(MANY))
     wait_until("some are answered", lambda: queue.batches.get(batch_id).answered > 0)
     end_keepers(queue)
 
@@ -137,12 +140,12 @@ def test_a_batch_is_cancelled_though_its_keeper_was_killed_a_moment_ago(
     batch = queue.batches.wait(batch_id, 60)
     assert batch.status == "cancelled"
     assert set(batch.codes) == {"batch_cancelled"}
-    assert batch.answered + batch.failed == 100
+    assert batch.answered + batch.failed == MANY
 
 
 def test_of_several_batches_each_is_done_that_can_be(cli: Cli, queue: MiraQueue, simulator: SimulatorProcess) -> None:
     simulator.configure(latency_s=0.5)
-    batch_id = submitted(cli, entries(100))
+    batch_id = submitted(cli, entries(MANY))
 
     done = cli("cancel", "batch_0", batch_id)
 
