@@ -9,7 +9,7 @@ from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailab
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob, new_job_ids
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
 from producer.run.answers import Answers
@@ -66,7 +66,11 @@ class Window:
         chunk = self._next_chunk()
         if not chunk:
             return
-        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
+        ids = new_job_ids(len(chunk))
+        jobs = [
+            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK)
+            for line, job_id in zip(chunk, ids, strict=True)
+        ]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
