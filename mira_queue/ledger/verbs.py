@@ -55,9 +55,6 @@ class LedgerPart:
         """Several verbs in one round trip, which verbs of other threads may share."""
         if not calls:
             return []
-        if len(calls) == 1:
-            # A pipeline costs the client more than most commands.
-            return [self._run(*calls[0])]
         with translated_errors():
             answers = self._trips.run(
                 [("EVALSHA", self._hashes[verb], len(keys), *keys, *args) for verb, keys, args in calls]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from mira_queue.contract.outcome import Completion, Outcome
@@ -163,11 +163,12 @@ class Tally:
         return used
 
     def _usage(self, completion: Completion, names: list[str]) -> _Usage:
-        used = _Usage(_count(completion.usage.get("prompt_tokens")), _count(completion.usage.get("completion_tokens")))
-        if not used.is_counted:
-            return used
-        costs = [self.prices.cost(name, used.prompt_tokens, used.completion_tokens) for name in names]
-        return replace(used, cost=next((cost for cost in costs if cost is not None), None))
+        prompt = _count(completion.usage.get("prompt_tokens"))
+        answer = _count(completion.usage.get("completion_tokens"))
+        if not prompt + answer:
+            return _Usage()
+        costs = (self.prices.cost(name, prompt, answer) for name in names)
+        return _Usage(prompt, answer, next((cost for cost in costs if cost is not None), None))
 
     def _model(self, name: str) -> ModelSum:
         if name not in self.models and len(self.models) >= MOST_MODELS:
