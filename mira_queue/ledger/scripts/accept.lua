@@ -9,19 +9,18 @@ local others, queued = {}, {}
 for place = 0, #ARGV / 5 - 1 do
   local job, request, key = KEYS[3 * place + 2], KEYS[3 * place + 3], KEYS[3 * place + 4]
   local id, body, digest, name, group = unpack(ARGV, 5 * place + 1, 5 * place + 5)
-  local holder = name ~= '' and redis.call('GET', key)
-  if holder then
-    local held_digest, held_id = string.match(holder, '^(%x+):(.*)$')
-    if held_id ~= id then
+  -- Only when it is not there: a repeated call may come after the job's end, whose life span it must keep.
+  local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
+  if not is_new then
+    local held_digest, held_id = string.match(name ~= '' and redis.call('GET', key) or '', '^(%x+):(.*)$')
+    if held_id and held_id ~= id then
       others[#others + 1] = { place, held_digest == digest and 'existing' or 'conflict', held_id }
-      id = nil
+    else
+      -- The same id again is the same call, repeated by a client whose answer was lost.
+      is_new = redis.call('EXISTS', job) == 0
     end
-  elseif name ~= '' then
-    -- Only when it is not there: a repeated call may come after the job's end, whose life span it must keep.
-    redis.call('SET', key, digest .. ':' .. id)
   end
-  -- The same id again is the same call, repeated by a client whose answer was lost.
-  if id and redis.call('EXISTS', job) == 0 then
+  if is_new then
     redis.call('HSET', job, 'state', 'queued', 'epoch', 0, 'created_ms', now_ms, 'key', name, 'group', group)
     redis.call('SET', request, body)
     queued[#queued + 1] = now_ms
