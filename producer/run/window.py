@@ -11,7 +11,7 @@ from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailab
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob, new_job_ids
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
 from producer.run.answers import Answers
@@ -59,21 +59,31 @@ class Window:
         self._bytes = 0
         # Until the account has let one line through, a second one would only be refused as well.
         self._unproved = options.careful
+        self._looked_at: set[str] = set()
         #: Open jobs that wait for their time, when they were last looked at.
         self.resting = 0
 
     def has_room(self) -> bool:
-        return self._room() > 0 and self._bytes < MAX_WINDOW_BYTES
+        """Room for some: handed in one by one, as answers come, each line would have a message of its own."""
+        return self._room() >= min(CHUNK, max(1, self._most // 4)) and self._bytes < MAX_WINDOW_BYTES
+
+    @property
+    def _most(self) -> int:
+        return 1 if self._unproved else self._size
 
     def _room(self) -> int:
-        return (1 if self._unproved else self._size) - len(self.open)
+        return self._most - len(self.open)
 
     def fill(self) -> None:
         """Hand in lines while there is room, one chunk."""
         chunk = self._next_chunk()
         if not chunk:
             return
-        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
+        ids = new_job_ids(len(chunk))
+        jobs = [
+            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK)
+            for line, job_id in zip(chunk, ids, strict=True)
+        ]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
@@ -124,10 +134,11 @@ class Window:
 
     def look_again(self) -> int:
         """Write what has ended without being announced (an announcement taken out by a run that was killed)."""
-        if not self.open:
-            return 0
+        # Only what was open at the last look: at full speed that is nothing, and looking costs more than writing.
+        old = [job_id for job_id in self.open if job_id in self._looked_at]
+        self._looked_at = set(self.open)
         # No messages are sent again here: a lost one is the workers' to find, and every look would add another.
-        statuses = self._queue.ledger.statuses(list(self.open))
+        statuses = self._queue.ledger.statuses(old)
         self.resting = sum(status.state is JobState.WAITING for status in statuses)
         return self._write([status.id for status in statuses if status.state.is_final])
 
