@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.crash_points import CrashPoint
-from mira_queue.contract.errors import MiraQueueError
-from producer.batches.lock import KeeperLock
+from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
+from producer.batches.lock import KeeperLock, queue_name
 from producer.batches.page import draw
 from producer.batches.results import copy_lines
 from producer.batches.spool import BatchFiles, Spool
@@ -66,7 +67,7 @@ class Batches:
         if options and options.max_cost and not known:
             raise InputError("max_cost needs a price table: --prices FILE, or prices.toml here")
         batch_id = new_batch_id()
-        self.spool.receive(batch_id, source, table if known else None)
+        self.spool.receive(batch_id, source, queue_name(self._queue.redis_url), table if known else None)
         self._queue.crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(
@@ -82,6 +83,9 @@ class Batches:
         try:
             self._queue.ledger.write_batch(batch)
         except BaseException:
+            # It may have been written, and the answer lost: a batch without files would stay for ever.
+            with suppress(QueueUnavailable):
+                self._queue.ledger.forget_batch(batch_id)
             self.spool.remove(batch_id)
             raise
         self._queue.crash_points.reach(CrashPoint.AFTER_SUBMIT)

@@ -6,16 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_points import CrashPoint
-from mira_queue.contract.errors import ModelNotInPlan, QueueUnavailable
+from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.pace import PaceView
 from producer.batches import recording
 from producer.batches.complaints import line_errors
 from producer.batches.engine_options import options_of
+from producer.batches.reasons import refusal, rest
 from producer.batches.results import has_status, take_out
 from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
@@ -26,7 +28,7 @@ from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
-from producer.run.waiting import NOTHING, Kind, Reason
+from producer.run.waiting import NOTHING, Reason
 
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
@@ -57,7 +59,7 @@ class BatchKeeper:
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._prices = prices_of(files)
-        self._recorder = recording.load(files.record, since=_rest(batch))
+        self._recorder = recording.load(files.record, since=rest(batch))
         self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
@@ -160,7 +162,7 @@ class BatchKeeper:
         elif end is End.EXPIRED and is_whole:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
-            self._pause("account", _refusal(engine))
+            self._pause("account", refusal(engine))
         elif end is End.BUDGET:
             self._pause("budget", engine.why(end))
 
@@ -240,11 +242,13 @@ class BatchKeeper:
         return is_done
 
     def _take_up(self, engine: Engine) -> bool:
-        """The same, with an engine that has its plan; calls in flight may end. Our own were drained."""
-        if self._may_be_taken_up:
-            engine.take_up()
-            engine.drain(self._queue.settings.grace, self._ending)
-            self._may_be_taken_up = self._ending.is_set()
+        """Find what is open, with an engine that has its plan. False: the process ends first.
+
+        Calls in flight may end: a keeper's before us now, our own had their time when our engine was drained.
+        """
+        engine.take_up()
+        engine.drain(self._queue.settings.grace if self._may_be_taken_up else timedelta(0), self._ending)
+        self._may_be_taken_up = self._ending.is_set()
         return not self._ending.is_set()
 
     def _forget(self, job_ids: list[str]) -> None:
@@ -301,17 +305,3 @@ class BatchKeeper:
         batch = replace(batch, updated_at=int(time.time()))
         self._ledger.write_batch(batch)
         self._batch = batch
-
-
-def _rest(batch: Batch) -> Kind:
-    """Why nothing was done for a batch that is taken up now."""
-    if any(BatchStatus(status).is_final for status in batch.stamps):
-        return ""
-    return "paused" if batch.paused else "keeper"
-
-
-def _refusal(engine: Engine) -> str:
-    """The account's error, and which lines met it."""
-    error = engine.account_error
-    models = ", ".join(engine.held_models) if error and error.code == ModelNotInPlan.code else ""
-    return f"the account refused{f' the lines of {models}' if models else ''}: {engine.why(End.ACCOUNT)}"

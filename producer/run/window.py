@@ -26,6 +26,8 @@ from producer.run.unanswered import unanswered_lines
 CHUNK = 100
 # Lines whose jobs are looked for in one round trip.
 LOOK_UP_AT_ONCE = 1000
+# Of a line that is given up, and may cost something all the same.
+UNDER_WAY = "; a call was under way, and may be billed"
 # Requests may be 12 MiB each: the window is bounded in bytes as well as in jobs.
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -152,7 +154,7 @@ class Window:
         lost = [status.unanswered_calls for status in self._queue.ledger.statuses([job_id for job_id, _ in rest])]
         self._answers.write(
             [
-                (job_id, line, Failure(code, message, unanswered_calls=unanswered))
+                (job_id, line, Failure(code, message + UNDER_WAY * bool(unanswered), unanswered_calls=unanswered))
                 for (job_id, line), unanswered in zip(rest, lost, strict=True)
             ]
         )
