@@ -27,7 +27,9 @@ def report(
         Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where the page goes; replaced at once, whole.")
     ],
 ) -> None:
-    """Draw a batch: throughput, waits and limits, latencies, errors, tokens and cost, slowest lines.
+    """Draw a batch as a page.
+
+    Throughput, waits and limits, latencies, errors, tokens and cost, slowest lines.
 
     Also while it runs: then, as it was within the last seconds. Needs pip install "mira-queue[report]".
     """

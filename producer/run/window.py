@@ -214,7 +214,7 @@ class Window:
             line = self.open[job_id]
             if self._spending is not None:
                 self._spending.settle(line, outcome)
-            if not self._account.note(line.model, outcome):
+            if not self._account.note(line.model, outcome, line.custom_id):
                 self._unproved = False
                 ended.append((job_id, line, outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
