@@ -9,6 +9,8 @@
 local SETTLED_MS, LIFE_MS = 100, 604800000
 -- How long calls take: a running mean over so many.
 local CALLS_OF_MEAN, LONGEST_CALL_MS = 8, 600000
+-- A server may say anything, and a count that has grown past what is exact would end all counting.
+local MOST_TOKENS = 1000000000
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
@@ -30,8 +32,9 @@ for index = 3, #ARGV, 7 do
       'call_ms', math.floor(call_ms + (took_ms - call_ms) / CALLS_OF_MEAN))
     redis.call('HINCRBY', KEYS[1], 'at_ceiling', tonumber(ARGV[index + 2]) >= tonumber(pace[3] or 2) and 1 or 0)
     redis.call('PEXPIRE', KEYS[1], LIFE_MS)
-    if tonumber(ARGV[index + 4]) ~= 0 then
-      redis.call('HINCRBY', KEYS[1], 'spent', ARGV[index + 4])
+    local beyond = math.max(-MOST_TOKENS, math.min(MOST_TOKENS, tonumber(ARGV[index + 4])))
+    if beyond ~= 0 then
+      redis.call('HINCRBY', KEYS[1], 'spent', string.format('%.0f', beyond))
     end
   end
   if ARGV[index + 5] ~= '' then
