@@ -33,7 +33,7 @@ def window(queue: MiraQueue, options: EngineOptions) -> Iterator[Window]:
     while window.has_room():
         window.fill()
     yield window
-    window.abandon()
+    window.withdraw()
     window.close()
     plan.close()
 
