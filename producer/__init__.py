@@ -7,8 +7,10 @@ job = queue.enqueue(messages=[{"role": "user", "content": "Hello"}])
 print(job.result(timeout=60).text)
 """
 
+from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.errors import (
     AccountFault,
+    BatchNotFound,
     IdempotencyConflict,
     InvalidRequest,
     JobCancelled,
@@ -24,15 +26,23 @@ from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.settings import Settings, SettingsError, load_settings
 from mira_queue.contract.states import JobState, JobStatus
 from producer.async_client import AsyncJob, AsyncMiraQueue
+from producer.batches.client import BatchRefused
 from producer.client import Job, MiraQueue
+from producer.run.source import InputError
 
 __all__ = [
     "AccountFault",
     "AsyncJob",
     "AsyncMiraQueue",
+    "Batch",
+    "BatchNotFound",
+    "BatchOptions",
+    "BatchRefused",
+    "BatchStatus",
     "Completion",
     "Failure",
     "IdempotencyConflict",
+    "InputError",
     "InvalidRequest",
     "Job",
     "JobCancelled",

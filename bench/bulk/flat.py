@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.bulk.files import count_lines, write_input
@@ -19,7 +20,7 @@ FLAT = Bar(1.10, "x", at_most=True)
 
 
 def table(runs: int, quick: bool, full: bool) -> Table:
-    """Time a line: less what a run of one line takes, which is the start and the end of everything."""
+    """Times of a line: less what a run of one line takes, which is the start and the end of everything."""
     lengths = QUICK_LENGTHS if quick else (*LENGTHS, MILLION) if full else LENGTHS
     runs = 1 if quick or full else min(runs, MOST_RUNS)
     found: dict[int, list[Ran]] = {}
@@ -30,11 +31,11 @@ def table(runs: int, quick: bool, full: bool) -> Table:
     base_s = statistics.median(each.took_s for each in found[1])
     printed = Table(
         f"flat: mira-queue run, one worker, answers at once, medians of {runs}; one line alone takes {base_s:.1f} s",
-        ("time", "us/line", "CPU us/line", *(f"{part} MiB" for part in PARTS)),
+        ("time", "us/line", *(f"{part} CPU us/line" for part in PARTS), *(f"{part} MiB" for part in PARTS)),
     )
     first: dict[str, float] = {}
     for lines in lengths:
-        figures = _figures(found[lines], lines, base_s)
+        figures = _figures(found[lines], lines, found[1])
         cells = [f"{statistics.median(each.took_s for each in found[lines]):.1f} s"]
         cells += [f"{value:,.0f}" if "us" in name else f"{value:,.1f}" for name, value in figures.items()]
         bars = [(_named(name), _apart(value, first[name])) for name, value in figures.items() if name in first]
@@ -57,11 +58,13 @@ def measure(lines: int) -> Ran:
     return ran
 
 
-def _figures(runs: list[Ran], lines: int, base_s: float) -> dict[str, float]:
-    found = {
-        "us/line": statistics.median(each.took_s - base_s for each in runs) / lines * 1e6,
-        "CPU us/line": statistics.median(sum(each.cpu_s.values()) for each in runs) / lines * 1e6,
-    }
+def _figures(runs: list[Ran], lines: int, alone: list[Ran]) -> dict[str, float]:
+    def us_a_line(seconds: Callable[[Ran], float]) -> float:
+        return (statistics.median(map(seconds, runs)) - statistics.median(map(seconds, alone))) / lines * 1e6
+
+    found = {"us/line": us_a_line(lambda ran: ran.took_s)}
+    for part in PARTS:
+        found[f"{part} CPU us/line"] = us_a_line(lambda ran, part=part: ran.cpu_s[part])
     return found | {f"{part} MiB": statistics.median(each.peak_mib[part] for each in runs) for part in PARTS}
 
 

@@ -17,10 +17,8 @@ from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 from producer import MiraQueue
 from producer.run.account import Account
-from producer.run.feed import Feed
 from producer.run.options import EngineOptions
 from producer.run.plan import Plan
-from producer.run.unanswered import unanswered_lines
 from producer.run.window import Window
 
 LINES, QUICK_LINES = 50_000, 5_000
@@ -102,8 +100,7 @@ def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
     with _timed(stage) as planning:
         plan = Plan.make(options, queue.check)
     account = Account(options.on_account_error, queue.settings.model)
-    feed = Feed(unanswered_lines(path, queue.check, plan.index), account, None)
-    window = Window(queue, options, plan, feed, account)
+    window = Window(queue, options, plan, account, None)
     with _timed(stage) as filling:
         while not window.is_fed and window.has_room():
             window.fill()

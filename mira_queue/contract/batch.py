@@ -36,6 +36,8 @@ class BatchStatus(StrEnum):
 
 _FINAL = frozenset({BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIRED, BatchStatus.CANCELLED})
 
+_ENDS = frozenset({*_FINAL, BatchStatus.FINALIZING, BatchStatus.CANCELLING})
+
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
@@ -89,6 +91,9 @@ class Batch:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0  # of the prompts'
+    reasoning_tokens: int = 0  # of the completions'
+    model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
     cost: str = ""  # exact; empty: without prices
@@ -105,8 +110,13 @@ class Batch:
     updated_at: int = 0  # when its keeper last wrote this
 
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
-        """At another status, from now on."""
-        return replace(self, status=status, stamps={**self.stamps, status.value: now_s}, **changes)
+        """At another status, from now on. One that goes on again has not ended, nor begun to end."""
+        kept = {
+            name: when
+            for name, when in self.stamps.items()
+            if status is not BatchStatus.IN_PROGRESS or name not in _ENDS
+        }
+        return replace(self, status=status, stamps={**kept, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -130,6 +140,7 @@ class Batch:
             "id": self.id,
             "object": "batch",
             "endpoint": ENDPOINT,
+            "model": self.model or None,
             "errors": {"object": "list", "data": [asdict(each) for each in self.errors]} if self.errors else None,
             "input_file_id": self.input_name,
             "completion_window": "24h",
@@ -146,7 +157,9 @@ class Batch:
             "request_counts": {"total": self.total, "completed": self.answered, "failed": self.failed},
             "usage": {
                 "input_tokens": self.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": self.cached_tokens},
                 "output_tokens": self.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
                 "total_tokens": self.prompt_tokens + self.completion_tokens,
             },
             "metadata": self.metadata or None,
@@ -160,7 +173,9 @@ class Batch:
                 "cost": self.cost or None,
                 "currency": self.currency or None,
                 "answers_without_price": self.unpriced,
-                "lines_per_second": {"now": round(self.per_second_now, 3), "average": round(self.per_second, 3)},
+                "lines_per_second": {"now": round(self.per_second_now, 3), "average": round(self.per_second, 3)}
+                if self.per_second
+                else None,
                 "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
                 "unanswered_calls": self.unanswered_calls,
                 "files": self.place,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,32 +16,33 @@ from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.verbs import LedgerPart, text
 
+# Jobs, and bytes of their requests, that one run of a script handles: the server does nothing else meanwhile.
+AT_ONCE = 100
+AT_ONCE_BYTES = 1024 * 1024
+
 
 class JobVerbs(LedgerPart):
     """Verbs of producers."""
 
     def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
-        """Accept jobs, in one round trip; when this returns they are kept.
+        """Accept jobs of one lane, in one round trip; when this returns they are kept.
 
         Raises IdempotencyConflict for the first key that belongs to another request; the other jobs are accepted.
         """
-        calls = [
-            (
-                [
-                    names.job_key(job.id),
-                    names.request_key(job.id),
-                    names.idempotency_key(job.key),
-                    names.queued_key(job.lane),
-                ],
-                [job.id, job.request.body, job.request.digest, job.key, job.group],
-            )
-            for job in jobs
-        ]
-        answers = [(text(verdict), text(job_id)) for verdict, job_id in self._run_many("accept", calls)]
-        for job, (verdict, job_id) in zip(jobs, answers, strict=True):
-            if verdict == "conflict":
-                raise IdempotencyConflict(job.key, job_id)
-        return [Accepted(job_id, verdict == "accepted") for verdict, job_id in answers]
+        pieces = list(_pieces(jobs))
+        answers = self._run_many("accept", [_accept_call(piece) for piece in pieces])
+        accepted = []
+        conflict: IdempotencyConflict | None = None
+        for piece, others in zip(pieces, answers, strict=True):
+            known = {place: (text(verdict), text(job_id)) for place, verdict, job_id in others}
+            for place, job in enumerate(piece):
+                verdict, job_id = known.get(place, ("accepted", job.id))
+                if verdict == "conflict":
+                    conflict = conflict or IdempotencyConflict(job.key, job_id)
+                accepted.append(Accepted(job_id, verdict == "accepted"))
+        if conflict:
+            raise conflict
+        return accepted
 
     def status(self, job_id: str) -> JobStatus:
         """Raises JobNotFound."""
@@ -99,19 +100,12 @@ class JobVerbs(LedgerPart):
 
     def forget(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Drop finished jobs, given as (id, idempotency key); open ones stay."""
+        entries = list(jobs)
         self._run_many(
             "forget",
             [
-                (
-                    [
-                        names.job_key(job_id),
-                        names.request_key(job_id),
-                        names.idempotency_key(key),
-                        names.result_key(job_id),
-                    ],
-                    [],
-                )
-                for job_id, key in jobs
+                ([key for job in entries[start : start + AT_ONCE] for key in _keys_to_forget(*job)], [])
+                for start in range(0, len(entries), AT_ONCE)
             ],
         )
 
@@ -194,6 +188,37 @@ def cancelled(status: JobStatus) -> Failure:
     if status.state is JobState.RUNNING:
         detail += "; a call was in flight and may be billed"
     return Failure.from_error(JobCancelled(detail, None, status.attempts, status.unanswered_calls))
+
+
+def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
+    piece: list[NewJob] = []
+    size = 0
+    for job in jobs:
+        if len(piece) == AT_ONCE or (piece and size + len(job.request.body) > AT_ONCE_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(job)
+        size += len(job.request.body)
+    if piece:
+        yield piece
+
+
+def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
+    keys: list[str] = [names.queued_key(jobs[0].lane)]
+    args: list[Any] = []
+    for job in jobs:
+        keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
+        args += (job.id, job.request.body, job.request.digest, job.key, job.group)
+    return keys, args
+
+
+def _keys_to_forget(job_id: str, key: str) -> tuple[str, str, str, str]:
+    return (
+        names.job_key(job_id),
+        names.request_key(job_id),
+        names.idempotency_key(key),
+        names.result_key(job_id),
+    )
 
 
 def _status(job_id: str, raw: dict[bytes, bytes]) -> JobStatus:

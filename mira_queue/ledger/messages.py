@@ -51,6 +51,12 @@ class Messenger:
                         queue=lane.queue,
                         priority=lane.priority,
                         producer=producer,
+                        # The ledger has the outcomes: Celery would open a channel for each message, to hear of its
+                        # result, and keep it as long as this process lives.
+                        ignore_result=True,
+                        # For people who look into the queue; what it costs to write down is a third of a message.
+                        argsrepr=f"<{len(group)} jobs>",
+                        kwargsrepr="{}",
                         **options,
                     )
         except OperationalError as error:

@@ -84,6 +84,7 @@ class FaultRow:
     trips: int
     was_probe: bool
     is_old: bool
+    opened: bool = False
 
 
 def call_name(lease: Lease) -> str:
@@ -185,7 +186,7 @@ class PaceVerbs(LedgerPart):
 
     def fault(self, account: str, lease: Lease, permit: Permit) -> FaultRow:
         """A call met a fault of the service, or of its own."""
-        jobs, flying, trips, was_probe, is_old = self._run(
+        jobs, flying, trips, *flags = self._run(
             "fault",
             [
                 names.pace_key(account),
@@ -195,7 +196,7 @@ class PaceVerbs(LedgerPart):
             ],
             [call_name(lease), lease.job_id, permit.at_ms, in_ms(ROW_OF_FAULTS), names.wake_channel(account)],
         )
-        return FaultRow(jobs, flying, trips, bool(was_probe), bool(is_old))
+        return FaultRow(jobs, flying, trips, *map(bool, flags))
 
     def close_gate(
         self, account: str, wait: timedelta, reason: Literal["limit", "faults"] = "limit", now_ms: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,4 +63,16 @@ class NothingToDo:
 
 
 def new_job_id() -> str:
-    return str(uuid.uuid4())
+    return new_job_ids(1)[0]
+
+
+def new_job_ids(number: int) -> list[str]:
+    """Random UUIDs. Thousands a second: the library's own ask the system for each, and cost three times as much."""
+    drawn = os.urandom(16 * number).hex()
+    return [_uuid4(drawn[start : start + 32]) for start in range(0, len(drawn), 32)]
+
+
+def _uuid4(drawn: str) -> str:
+    """Version and variant stand in two of the digits."""
+    variant = "89ab"[int(drawn[16], 16) & 3]
+    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.crash_points import CrashPoint
-from mira_queue.contract.errors import MiraQueueError
-from producer.batches.lock import KeeperLock
+from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
+from producer.batches.lock import KeeperLock, queue_name
 from producer.batches.page import draw
 from producer.batches.results import copy_lines
 from producer.batches.spool import BatchFiles, Spool
@@ -19,7 +20,7 @@ from producer.batches.starting import ensure_keeper
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, amount, resume_wish
 from producer.run.prices import DEFAULT_TABLE, load_prices
 from producer.run.report import check_report
-from producer.run.source import InputError, refuse_standard_input
+from producer.run.source import InputError, refuse_no_file
 
 if TYPE_CHECKING:
     from producer.client import MiraQueue
@@ -57,16 +58,14 @@ class Batches:
         QueueUnavailable.
         """
         source = Path(path)
-        refuse_standard_input(source)
-        if not source.is_file():
-            raise InputError(f"{source}: no such file: give a file with one JSON request a line")
+        refuse_no_file(source)
         _check(options or BatchOptions(), metadata or {})
         table = Path(prices) if prices is not None else DEFAULT_TABLE
         known = load_prices(None if prices is None else table)
         if options and options.max_cost and not known:
             raise InputError("max_cost needs a price table: --prices FILE, or prices.toml here")
         batch_id = new_batch_id()
-        self.spool.receive(batch_id, source, table if known else None)
+        self.spool.receive(batch_id, source, queue_name(self._queue.redis_url), table if known else None)
         self._queue.crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(
@@ -82,6 +81,9 @@ class Batches:
         try:
             self._queue.ledger.write_batch(batch)
         except BaseException:
+            # It may have been written, and the answer lost: a batch without files would stay for ever.
+            with suppress(QueueUnavailable):
+                self._queue.ledger.forget_batch(batch_id)
             self.spool.remove(batch_id)
             raise
         self._queue.crash_points.reach(CrashPoint.AFTER_SUBMIT)
@@ -158,20 +160,22 @@ class Batches:
             self._queue.ledger.write_batch(batch)
         self._tend(batch)
 
-    def results(self, batch_id: str, output: Path, errors: Path | None = None) -> tuple[int, int]:
+    def results(self, batch_id: str, output: Path | str, errors: Path | str | None = None) -> tuple[int, int]:
         """Copy what it has by now, complete lines; returns how many answers and errors that are.
 
         Raises BatchNotFound, BatchRefused when its files are on another machine, InputError.
         """
         files = self._files(self.get(batch_id))
-        return copy_lines(files.output, output), copy_lines(files.errors, errors) if errors else 0
+        if errors and Path(errors).resolve() == Path(output).resolve():
+            raise InputError(f"{output}: is to get both answers and errors: name two files")
+        return copy_lines(files.output, Path(output)), copy_lines(files.errors, Path(errors)) if errors else 0
 
-    def report(self, batch_id: str, path: Path) -> None:
+    def report(self, batch_id: str, path: Path | str) -> None:
         """Write a page about it that opens offline. Raises as `results`."""
         batch = self.get(batch_id)
         files = self._files(batch)
-        check_report(path, (files.output, files.errors, files.input))
-        draw(batch, files, self._queue.settings.api_base, path)
+        check_report(Path(path), (files.output, files.errors, files.input))
+        draw(batch, files, self._queue.settings.api_base, Path(path))
 
     def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         """Until it has ended or is paused, at most `timeout` seconds (None: for ever); as it is then.
@@ -180,11 +184,21 @@ class Batches:
         """
         end_s = None if timeout is None else time.monotonic() + timeout
         while True:
-            batch = self.get(batch_id)
+            batch, is_at_rest = self.look(batch_id)
             left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, end_s - time.monotonic())
-            if batch.status.is_final or batch.paused or left_s <= 0:
+            if is_at_rest or left_s <= 0:
                 return batch
             time.sleep(left_s)
+
+    def look(self, batch_id: str) -> tuple[Batch, bool]:
+        """The batch, and whether it is at rest: it has ended, or is paused and nobody wishes anything else.
+
+        Raises BatchNotFound.
+        """
+        # In this order: a wish that is not there any more has left its mark on the batch.
+        wish = self._queue.ledger.wish_of(batch_id)
+        batch = self.get(batch_id)
+        return batch, batch.status.is_final or (bool(batch.paused) and not wish)
 
     def _files(self, batch: Batch) -> BatchFiles:
         if not self.spool.holds(batch.id):

@@ -11,11 +11,17 @@ _LINE = re.compile(r"line (\d+)(?:, (.+?))?: (.*)", re.DOTALL)
 INVALID, DUPLICATE, NO_JSON, EMPTY = "invalid_request", "duplicate_custom_id", "invalid_json_line", "empty_file"
 
 
-def line_errors(text: str, path: str) -> tuple[LineError, ...]:
-    """The complaints of an InputError about the file at `path`; its codes are those of OpenAI's batches."""
+def line_errors(text: str, path: str, name: str) -> tuple[LineError, ...]:
+    """The complaints of an InputError about the file at `path`; its codes are those of OpenAI's batches.
+
+    `name` is what its owner calls the file: of our copy he knows nothing.
+    """
     found = []
     for complaint in text.splitlines():
-        words = complaint.removeprefix(f"{path}, ").removeprefix(f"{path}: ")
+        # How many are wrong is for those who do not see the list.
+        if complaint.endswith(": nothing was sent"):
+            continue
+        words = complaint.removeprefix(f"{path}, ").removeprefix(f"{path}: ").replace(path, name)
         if match := _LINE.fullmatch(words):
             number, field, reason = int(match[1]), match[2], match[3]
             found.append(LineError(reason, number, field, _code(field, reason)))

@@ -93,9 +93,13 @@ class Keeper:
             self._ending.wait(10.0)
 
     def _tidy(self) -> None:
-        """Files of batches that nobody knows any more: their time is over."""
+        """Files of this queue's batches that nobody knows any more: their time is over."""
         life_s = self._queue.settings.result_ttl.total_seconds()
-        old = [batch_id for batch_id, changed_s in self._spool.ids() if time.time() - changed_s > life_s]
+        old = [
+            batch_id
+            for batch_id, changed_s in self._spool.ids(self._lock.queue_name)
+            if time.time() - changed_s > life_s
+        ]
         if old:
             known = {batch.id for batch in self._queue.ledger.batches()}
             for batch_id in set(old) - known:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_points import CrashPoint
-from mira_queue.contract.errors import ModelNotInPlan, QueueUnavailable
+from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.accounts import PaceView
 from producer.batches import recording
 from producer.batches.complaints import line_errors
 from producer.batches.engine_options import options_of
+from producer.batches.reasons import rest
 from producer.batches.results import has_status, take_out
 from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
@@ -26,7 +29,7 @@ from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
-from producer.run.waiting import NOTHING, Kind, Reason
+from producer.run.waiting import NOTHING, Reason
 
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
@@ -57,13 +60,12 @@ class BatchKeeper:
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._prices = prices_of(files)
-        self._recorder = recording.load(files.record, since=_rest(batch))
+        self._recorder = recording.load(files.record, since=rest(batch))
         self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
         self._look_s = self._write_s = 0.0
         self._save_s = time.monotonic() + SAVE_EVERY_S
-        self._wish = ""
         #: A keeper before us may have been killed with open jobs that we have not found yet.
         self._may_be_taken_up = True
 
@@ -94,8 +96,8 @@ class BatchKeeper:
         return True
 
     def _step(self) -> None:
-        self._wish = self._ledger.wish_of(self._batch.id)
-        word, *words = self._wish.split() or [""]
+        wish = self._ledger.wish_of(self._batch.id)
+        word, *words = wish.split() or [""]
         if word == CANCEL or self._batch.status is BatchStatus.CANCELLING:
             if not self._cancel():
                 return
@@ -114,11 +116,10 @@ class BatchKeeper:
         elif self._batch.paused and not self._is_late():
             self._ending.wait(LOOK_EVERY_S)
             return
-        if self._wish:
-            self._ledger.wish_done(self._batch.id, self._wish)
-            self._wish = ""
-            return
-        self._run()
+        if wish:
+            self._ledger.wish_done(self._batch.id, wish)
+        else:
+            self._run()
 
     def _go_on(self, options: BatchOptions) -> None:
         # An account that refused may refuse again: one line finds out.
@@ -155,12 +156,12 @@ class BatchKeeper:
         finally:
             engine.close()
         if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
-            is_cancelled = self._batch.status is BatchStatus.CANCELLING
-            self._finish(BatchStatus.CANCELLED if is_cancelled else BatchStatus.COMPLETED)
+            cancelled = self._batch.status is BatchStatus.CANCELLING
+            self._finish(BatchStatus.CANCELLED if cancelled else BatchStatus.COMPLETED)
         elif end is End.EXPIRED and is_whole:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
-            self._pause("account", _refusal(engine))
+            self._pause("account", f"the account refused: {engine.why(end)}")
         elif end is End.BUDGET:
             self._pause("budget", engine.why(end))
 
@@ -173,7 +174,7 @@ class BatchKeeper:
             # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
             if self._batch.status is not BatchStatus.VALIDATING or not str(error).startswith(path):
                 raise
-            self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path)))
+            self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path, self._batch.input_name)))
             return None
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
@@ -200,7 +201,7 @@ class BatchKeeper:
         self._write(self._moved(BatchStatus.FINALIZING))
         self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
         self._recorder.waits("")
-        self._save()
+        self._save(ended=True)
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
     def _cancel(self) -> bool:
@@ -240,11 +241,13 @@ class BatchKeeper:
         return is_done
 
     def _take_up(self, engine: Engine) -> bool:
-        """The same, with an engine that has its plan; calls in flight may end. Our own were drained."""
-        if self._may_be_taken_up:
-            engine.take_up()
-            engine.drain(self._queue.settings.grace, self._ending)
-            self._may_be_taken_up = self._ending.is_set()
+        """Find what is open, with an engine that has its plan. False: the process ends first.
+
+        Calls in flight may end: a keeper's before us now, our own had their time when our engine was drained.
+        """
+        engine.take_up()
+        engine.drain(self._queue.settings.grace if self._may_be_taken_up else timedelta(0), self._ending)
+        self._may_be_taken_up = self._ending.is_set()
         return not self._ending.is_set()
 
     def _forget(self, job_ids: list[str]) -> None:
@@ -266,11 +269,9 @@ class BatchKeeper:
         if now_s < self._look_s:
             return
         self._look_s = now_s + LOOK_EVERY_S
-        try:
+        with suppress(QueueUnavailable):
             if self._ledger.wish_of(self._batch.id):
                 self._interrupted.set()
-        except QueueUnavailable:
-            return
 
     def _show(self, tally: Tally, reason: Reason) -> None:
         now_s = time.monotonic()
@@ -280,10 +281,10 @@ class BatchKeeper:
         if now_s >= self._save_s:
             self._save()
 
-    def _save(self) -> None:
+    def _save(self, *, ended: bool = False) -> None:
         self._save_s = time.monotonic() + SAVE_EVERY_S
         try:
-            recording.save(self._recorder, self._files.record)
+            recording.save(self._recorder, self._files.record, ended=ended)
         except OSError as error:
             # The lines matter; a picture of them can be of less.
             self._log.warning("batch_says", text=f"{self._files.record}: {error.strerror}")
@@ -301,17 +302,3 @@ class BatchKeeper:
         batch = replace(batch, updated_at=int(time.time()))
         self._ledger.write_batch(batch)
         self._batch = batch
-
-
-def _rest(batch: Batch) -> Kind:
-    """Why nothing was done for a batch that is taken up now."""
-    if any(BatchStatus(status).is_final for status in batch.stamps):
-        return ""
-    return "paused" if batch.paused else "keeper"
-
-
-def _refusal(engine: Engine) -> str:
-    """The account's error, and which lines met it."""
-    error = engine.account_error
-    models = ", ".join(engine.held_models) if error and error.code == ModelNotInPlan.code else ""
-    return f"the account refused{f' the lines of {models}' if models else ''}: {engine.why(End.ACCOUNT)}"

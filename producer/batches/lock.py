@@ -9,12 +9,18 @@ import os
 from producer.batches.spool import Spool
 
 
+def queue_name(redis_url: str) -> str:
+    """A queue's name in names of files."""
+    return hashlib.sha256(redis_url.encode()).hexdigest()[:16]
+
+
 class KeeperLock:
     """`redis_url` names the queue. `inherited` is what whoever started us has taken, and left open for us."""
 
     def __init__(self, spool: Spool, redis_url: str, inherited: int = -1) -> None:
-        name = hashlib.sha256(redis_url.encode()).hexdigest()[:16]
-        self._path = spool.root / f"keeper-{name}.lock"
+        #: The queue that whoever has it keeps the batches of.
+        self.queue_name = queue_name(redis_url)
+        self._path = spool.root / f"keeper-{self.queue_name}.lock"
         #: The open file; -1: we do not have it.
         self.fd = inherited
 

@@ -19,11 +19,12 @@ from producer.run.waiting import Kind
 Clock = Callable[[], float]
 
 
-def save(recorder: Recorder, path: Path, clock: Clock = time.time) -> None:
+def save(recorder: Recorder, path: Path, *, ended: bool = False, clock: Clock = time.time) -> None:
     """Write it down, whole or not at all. `clock` says the Unix time. Raises OSError."""
     recorder.look()
     record = {
         "saved_s": clock(),
+        "ended": ended,
         "seconds": recorder.seconds,
         "width_s": recorder.timeline.width_s,
         "buckets": [{**asdict(bucket), "cost": str(bucket.cost)} for bucket in recorder.timeline.buckets],
@@ -39,7 +40,9 @@ def save(recorder: Recorder, path: Path, clock: Clock = time.time) -> None:
 
 
 def load(path: Path, *, since: Kind = "", clock: Clock = time.time, monotonic: Clock = time.monotonic) -> Recorder:
-    """What was saved, or a new one. It goes on now; `since` is what kept the batch waiting since it was saved."""
+    """What was saved, or a new one. It goes on now; `since` is what kept the batch waiting since it was saved,
+    unless it had ended then.
+    """
     recorder = Recorder(monotonic)
     found = _read(path)
     if found is None:
@@ -55,7 +58,7 @@ def load(path: Path, *, since: Kind = "", clock: Clock = time.time, monotonic: C
     recorder.slowest = [Slow(*each) for each in found["slowest"]]
     recorder.samples = {code: (custom_id, detail) for code, (custom_id, detail) in found["samples"].items()}
     recorder.repeats = found["repeats"]
-    if since:
+    if since and not found["ended"]:
         recorder.timeline.spread(since, now_s - away_s, now_s)
     return recorder
 

@@ -61,6 +61,12 @@ def left_text(batch: Batch) -> str:
     return "" if batch.seconds_left is None else duration(batch.seconds_left)
 
 
+def took_text(batch: Batch) -> str:
+    """From its first line to its end; empty while it has none."""
+    began_s, ended_s = batch.stamps.get(BatchStatus.IN_PROGRESS), batch.stamps.get(batch.status)
+    return duration(ended_s - began_s) if batch.status.is_final and began_s and ended_s else ""
+
+
 def wrong_lines(batch: Batch, most: int) -> list[str]:
     """The first complaints about its input."""
     return [

@@ -38,6 +38,11 @@ class BatchFiles:
         return self.folder / "prices.toml"
 
     @property
+    def queue(self) -> Path:
+        """Names the queue that it was submitted to: only that one's keeper knows whether it is still wanted."""
+        return self.folder / "queue"
+
+    @property
     def record(self) -> Path:
         """What a report is drawn from, beside output and errors."""
         return self.folder / "record.json"
@@ -59,7 +64,7 @@ class Spool:
     def holds(self, batch_id: str) -> bool:
         return self.files(batch_id).input.is_file()
 
-    def receive(self, batch_id: str, source: Path, prices: Path | None = None) -> BatchFiles:
+    def receive(self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None) -> BatchFiles:
         """Copy the input, whole and synced, so that the submitter may change or remove his; and the price table.
 
         Raises InputError.
@@ -68,6 +73,7 @@ class Spool:
         part = files.folder / "input.part"
         try:
             files.folder.mkdir(mode=_MODE, parents=True)
+            files.queue.write_text(queue_name)
             if prices is not None:
                 shutil.copyfile(prices, files.prices)
             with source.open("rb") as read, part.open("xb") as write:
@@ -81,12 +87,16 @@ class Spool:
             raise InputError(f"{where}: {error.strerror}: nothing was submitted") from None
         return files
 
-    def ids(self) -> Iterator[tuple[str, float]]:
-        """(batch id, Unix time of its last change) of all that are there."""
+    def ids(self, queue_name: str = "") -> Iterator[tuple[str, float]]:
+        """(batch id, Unix time of its last change) of all that are there, or of those of one queue."""
         if self.root.is_dir():
             for folder in self.root.iterdir():
-                if folder.is_dir():
+                if folder.is_dir() and (not queue_name or _text(BatchFiles(folder).queue) == queue_name):
                     yield folder.name, folder.stat().st_mtime
 
     def remove(self, batch_id: str) -> None:
         shutil.rmtree(self.files(batch_id).folder, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
 from mira_queue.contract.batch import Batch, Waiting
-from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.outcome import Failure
 from producer.batches.results import complete_lines
 from producer.batches.spool import BatchFiles
 from producer.run.prices import Prices, load_prices
 from producer.run.spending import is_copy
-from producer.run.tally import Tally
+from producer.run.tally import NO_MODEL, OTHER_MODELS, Tally, Used, code_of
 from producer.run.waiting import NOTHING, Reason
+
+# Names of models come out of a file: beyond so many, they are counted together, and have no price.
+MOST_NAMES = 1000
 
 
 def prices_of(files: BatchFiles) -> Prices:
@@ -33,25 +34,31 @@ def written(files: BatchFiles, prices: Prices) -> Tally:
     """
     # There is no time in it: the clock stands still.
     tally = Tally(0, 0, 0, prices, clock=lambda: 0.0)
-    for path in (files.output, files.errors):
-        for line in complete_lines(path):
-            entry = orjson.loads(line)
-            tally.add(_outcome(entry), billed=not is_copy(entry))
+    used: dict[str, Used] = {}
+    for line in complete_lines(files.output):
+        entry = orjson.loads(line)
+        tally.succeeded += 1
+        if not is_copy(entry):
+            body = (entry.get("response") or {}).get("body") or {}
+            model = str(body.get("model") or NO_MODEL)
+            used.setdefault(model if model in used or len(used) < MOST_NAMES else OTHER_MODELS, Used()).add(
+                body.get("usage") or {}
+            )
+    for model, sums in used.items():
+        tally.add_used(model, sums)
+    for line in complete_lines(files.errors):
+        entry = orjson.loads(line)
+        error, response = entry.get("error") or {}, entry.get("response") or {}
+        tally.failed += 1
+        tally.codes[code_of(Failure(str(error.get("code")), "", response.get("status_code")))] += 1
     return tally
-
-
-def _outcome(entry: Mapping[str, Any]) -> Outcome:
-    response, error = entry.get("response") or {}, entry.get("error")
-    if error:
-        return Failure(str(error.get("code")), str(error.get("message")), response.get("status_code"))
-    body = response.get("body") or {}
-    return Completion("", None, body.get("usage") or {}, body)
 
 
 def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
     """The batch with its counts: `before` is what its files held when it was taken up, `now` what has ended since."""
     going = now.succeeded + now.failed > 0
     wait_s = reason.wait.total_seconds()
+    models = {*before.models, *now.models} - {NO_MODEL}
     left_s = now.seconds_left if going else None
     return replace(
         batch,
@@ -61,6 +68,9 @@ def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, rea
         codes=dict((Counter(before.codes) + now.codes).most_common()),
         prompt_tokens=before.prompt_tokens + now.prompt_tokens,
         completion_tokens=before.completion_tokens + now.completion_tokens,
+        cached_tokens=before.cached_tokens + now.cached_tokens,
+        reasoning_tokens=before.reasoning_tokens + now.reasoning_tokens,
+        model=models.pop() if len(models) == 1 else "",
         cost=f"{before.cost + now.cost:f}" if now.prices else "",
         currency=now.prices.currency,
         unpriced=before.unpriced + now.unpriced if now.prices else 0,

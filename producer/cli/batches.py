@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from mira_queue.contract.batch import Batch, BatchStatus
-from producer.batches.shown import BatchCounts, held_text, left_text, reason_of, silence_text, wrong_lines
+from mira_queue.contract.errors import BatchNotFound
+from producer.batches.client import Batches, BatchRefused
+from producer.batches.shown import BatchCounts, held_text, left_text, reason_of, silence_text, took_text, wrong_lines
 from producer.cli import output
 from producer.cli.outcome import Json
 from producer.client import MiraQueue
@@ -71,6 +74,8 @@ def batches(as_json: Json = False) -> None:
         found = queue.batches.all()
     if as_json:
         output.json_data([batch.to_object() for batch in found])
+    elif found and sys.stdout.isatty():
+        output.data("\n".join(overview(batch) for batch in found))
     elif found:
         output.table(COLUMNS, [row(batch) for batch in found])
     else:
@@ -104,6 +109,21 @@ def resume(
     )
 
 
+def act_on_each(batch_ids: Sequence[str], act: Callable[[Batches, str], None], done: str) -> bool:
+    """`act` on each batch, and say for each what came of it. False: one of them could not be done; the others are."""
+    all_done = True
+    if batch_ids:
+        with MiraQueue() as queue:
+            for batch_id in batch_ids:
+                try:
+                    act(queue.batches, batch_id)
+                    output.message(f"batch {batch_id} {done}")
+                except (BatchNotFound, BatchRefused) as error:
+                    all_done = False
+                    output.error(str(error))
+    return all_done
+
+
 def _act(act: Callable[[MiraQueue], None], done: str) -> None:
     with MiraQueue() as queue:
         act(queue)
@@ -112,16 +132,22 @@ def _act(act: Callable[[MiraQueue], None], done: str) -> None:
 
 def watch(queue: MiraQueue, batch_id: str) -> Batch:
     """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line now and then."""
-    batch = queue.batches.get(batch_id)
-    with make_display(Console(stderr=True)) as display:
-        while not batch.status.is_final and not batch.paused:
+    console = Console(stderr=True)
+    is_first = True
+    with make_display(console) as display:
+        while True:
+            batch, is_at_rest = queue.batches.look(batch_id)
+            if is_at_rest:
+                return batch
             if batch.status is BatchStatus.VALIDATING:
                 display.say(f"batch {batch.id}: its lines are being checked")
-            else:
+            elif is_first and not console.is_terminal:
+                # In a file the next line comes in ten seconds: whoever looks into it sees that somebody is there.
+                display.say(plain_line(BatchCounts(batch), reason_of(batch)))
+                is_first = False
+            elif not batch.paused:
                 display.show(BatchCounts(batch), reason_of(batch))
             time.sleep(WATCH_EVERY_S)
-            batch = queue.batches.get(batch_id)
-    return batch
 
 
 def card(batch: Batch) -> str:
@@ -136,6 +162,7 @@ def card(batch: Batch) -> str:
         *([("left out", held)] if (held := held_text(batch)) else []),
         *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
+        *([("took", took)] if (took := took_text(batch)) else []),
         *([("deadline", output.local_time(batch.options.deadline_s * 1000))] if batch.options.deadline_s else []),
         *(("note", f"{key}={value}") for key, value in batch.metadata.items()),
         ("files", batch.place),
@@ -144,16 +171,30 @@ def card(batch: Batch) -> str:
     return "\n".join(f"{name:<12}{output.one_line(text)}" for name, text in rows)
 
 
-def row(batch: Batch) -> tuple[str, ...]:
-    """As a table shows it."""
-    counts = BatchCounts(batch)
-    tokens = batch.prompt_tokens + batch.completion_tokens
+def overview(batch: Batch) -> str:
+    """As a list on a terminal shows it: a line, and what is to be said of it below."""
+    lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
+    failed = f"{batch.failed:,} failed" if batch.failed else ""
+    left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
+    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, BatchCounts(batch).cost_text(), left]
+    return "\n    ".join(["  ".join(part for part in parts if part), *map(output.one_line, notes_of(batch))])
+
+
+def notes_of(batch: Batch) -> list[str]:
+    """What somebody should know of it, or do about it."""
     notes = [
         f"paused: {batch.paused}" if batch.paused else str(reason_of(batch)),
         held_text(batch),
         *wrong_lines(batch, 3),
         silence_text(batch),
     ]
+    return [note for note in notes if note]
+
+
+def row(batch: Batch) -> tuple[str, ...]:
+    """As a table shows it."""
+    counts = BatchCounts(batch)
+    tokens = batch.prompt_tokens + batch.completion_tokens
     return (
         batch.id,
         batch.status,
@@ -165,5 +206,5 @@ def row(batch: Batch) -> tuple[str, ...]:
         left_text(batch),
         output.local_time(batch.created_at * 1000),
         batch.input_name,
-        "; ".join(note for note in notes if note),
+        "; ".join(notes_of(batch)),
     )

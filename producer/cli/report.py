@@ -27,9 +27,9 @@ def report(
         Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where the page goes; replaced at once, whole.")
     ],
 ) -> None:
-    """Draw a batch: throughput, waits, errors, what it cost.
+    """Draw a batch as a page.
 
-    Limits, latencies, tokens and the slowest lines, too.
+    Throughput, waits and limits, latencies, errors, tokens and cost, slowest lines.
 
     Also while it runs: then, as it was within the last seconds. Needs pip install "mira-queue[report]".
     """

@@ -9,10 +9,11 @@ import typer
 from mira_queue.contract.batch import is_batch_id
 from mira_queue.contract.states import FINAL
 from producer.cli import output
+from producer.cli.batches import act_on_each
 from producer.cli.outcome import Json
 from producer.cli.status import Ids
 from producer.cli.verdicts import for_each
-from producer.client import Job, MiraQueue
+from producer.client import Job
 
 HELP_END = output.help_end(
     [
@@ -40,18 +41,20 @@ def retry(
     batch_ids = [each for each in ids if is_batch_id(each)]
     if statuses and len(batch_ids) < len(ids):
         raise typer.BadParameter("is for batches", param_hint="--status")
-    with MiraQueue() as queue:
-        for each in batch_ids:
-            queue.batches.retry(each, statuses or [])
-            output.message(f"batch {each}: its failed lines are tried again")
-    if len(batch_ids) == len(ids):
-        return
-    for_each(
-        [each for each in ids if each not in batch_ids],
-        Job.retry,
-        done="is queued again",
-        refused=lambda state: (
-            f"has not failed: it is {state}" if state in FINAL else f"has not ended yet: it is {state}"
-        ),
-        as_json=as_json,
+    are_retried = act_on_each(
+        batch_ids,
+        lambda of_queue, each: of_queue.retry(each, statuses or []),
+        "goes on: its failed lines are tried again",
     )
+    if len(batch_ids) < len(ids):
+        for_each(
+            [each for each in ids if each not in batch_ids],
+            Job.retry,
+            done="is queued again",
+            refused=lambda state: (
+                f"has not failed: it is {state}" if state in FINAL else f"has not ended yet: it is {state}"
+            ),
+            as_json=as_json,
+        )
+    if not are_retried:
+        raise typer.Exit(output.EXIT_FAILED)

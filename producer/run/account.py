@@ -22,20 +22,34 @@ class Account:
         self.stop: Failure | None = None
         #: Models that the plan lacks, with the first refusal of each.
         self.held: dict[str, Failure] = {}
+        #: The lines that met a refusal: how many, and the first, by its custom_id.
+        self.met = 0
+        self.met_first = ""
 
     def model_of(self, line: InputLine) -> str:
         return line.model or self._default_model
 
-    def note(self, model: str, outcome: Outcome) -> bool:
+    def note(self, model: str, outcome: Outcome, custom_id: str) -> bool:
         """True: the outcome is the account's refusal, the line has none yet."""
         if not self._pauses or not is_of_account(outcome):
             return False
         assert isinstance(outcome, Failure)
+        self.met += 1
+        self.met_first = self.met_first or custom_id
         if outcome.code == ModelNotInPlan.code:
             self.held.setdefault(model, outcome)
         else:
             self.stop = outcome
         return True
+
+    def words(self) -> str:
+        """What was refused, why, and who met it first; empty: nothing was."""
+        if self.error is None:
+            return ""
+        # Of a model, once nothing but its lines is left; else what refuses every line.
+        whose = "" if self.stop else f"{', '.join(self.held)}: "
+        others = f" and {self.met - 1:,} others" if self.met > 2 else " and 1 other" if self.met == 2 else ""
+        return f"{whose}{self.error.to_error()}, met by {self.met_first!r}{others}"
 
     @property
     def error(self) -> Failure | None:

@@ -146,7 +146,7 @@ class Engine:
     def why(self, end: End) -> str:
         """The reason of this end, for people."""
         if end is End.ACCOUNT and self._account.error:
-            return str(self._account.error.to_error())
+            return self._account.words()
         if end is End.BUDGET and self._spending:
             return self._spending.words()
         return end.value

@@ -107,6 +107,10 @@ def _entry(content: bytes) -> dict[str, Any]:
     try:
         entry = orjson.loads(content)
     except orjson.JSONDecodeError as error:
+        try:
+            content.decode()
+        except UnicodeDecodeError as wrong:
+            raise InvalidRequest(f"column {wrong.start + 1}", "no JSON: is not UTF-8: convert the file") from None
         raise InvalidRequest(f"column {error.colno}", f"no JSON: {error.msg}") from None
     if not isinstance(entry, dict):
         raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")

@@ -14,6 +14,8 @@ from producer.run.options import End
 from producer.run.window import Window
 
 COLLECT_S = 0.2
+# Answers that come in this time are written, and synced, together: one by one, each would cost ten times as much.
+GATHER_S = 0.1
 # An announcement can be lost with the run that took it out: this often all open jobs are looked at.
 LOOK_AGAIN_S = 5.0
 
@@ -47,6 +49,7 @@ class RunLoop:
         self._interrupted = interrupted
         self._deadline = deadline
         self._held: list[str] = []
+        self._collected_s = time.monotonic()
         self._next_look_s = time.monotonic() + LOOK_AGAIN_S
 
     def run(self) -> End:
@@ -59,6 +62,7 @@ class RunLoop:
                     # A full window at once, then answers: an empty wait only when there is nothing else to do.
                     self._step(0.01 if not self._window.is_fed and self._window.has_room() else COLLECT_S)
                 else:
+                    self._interrupted.wait(max(0.0, self._collected_s + GATHER_S - time.monotonic()))
                     self._step(COLLECT_S)
                 self._hold()
             except QueueUnavailable as error:
@@ -110,6 +114,7 @@ class RunLoop:
 
     def _step(self, timeout_s: float) -> None:
         self._window.collect(timeout_s)
+        self._collected_s = time.monotonic()
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + LOOK_AGAIN_S
             self._window.look_again()

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from producer.run.source import InputError, refuse_standard_input
+from producer.run.source import InputError, refuse_no_file
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
@@ -18,9 +18,7 @@ def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
 
 def check_paths(source: Path, output: Path, errors: Path) -> None:
     """Raises InputError where a file would be overwritten, or there is nothing to read."""
-    refuse_standard_input(source)
-    if not source.is_file():
-        raise InputError(f"{source}: no such file: give a file with one JSON request a line")
+    refuse_no_file(source)
     paths = {"--output": output.resolve(), "--errors": errors.resolve()}
     for name, path in paths.items():
         if path == source.resolve():

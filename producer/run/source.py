@@ -47,6 +47,15 @@ def refuse_standard_input(path: Path) -> None:
         raise InputError(f"{path}: is read more than once: write it to a file, and give that")
 
 
+def refuse_no_file(path: Path) -> None:
+    """Raises InputError where there is nothing that could be read, and read again."""
+    refuse_standard_input(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory: give a file with one JSON request a line")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file: give a file with one JSON request a line")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """The bytes of a plain, a gzip or a zstd file. Raises InputError for one that cannot be read or is no such text."""

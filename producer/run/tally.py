@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from mira_queue.contract.outcome import Completion, Outcome
 from producer.run.meter import Meter
@@ -29,17 +30,25 @@ class ModelSum:
     cost: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Usage:
-    """What one answer took; `cost` is None where it is not known."""
+@dataclass(slots=True)
+class Used:
+    """What answers of one model say that they used."""
 
+    answers: int = 0
+    uncounted: int = 0  # of these, the ones that say nothing of it
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cost: Decimal | None = None
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
-    @property
-    def is_counted(self) -> bool:
-        return bool(self.prompt_tokens or self.completion_tokens)
+    def add(self, usage: Mapping[str, Any]) -> None:
+        prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        self.answers += 1
+        self.uncounted += not prompt + completion
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+        self.cached_tokens += _detail(usage, "prompt_tokens_details", "cached_tokens")
+        self.reasoning_tokens += _detail(usage, "completion_tokens_details", "reasoning_tokens")
 
 
 @dataclass(slots=True)
@@ -61,6 +70,9 @@ class Tally:
     unanswered_calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    #: Of those tokens, the ones that a server says it had in a cache, and that a model thought in.
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     #: Answers that say nothing of tokens.
     uncounted: int = 0
     #: In the currency of `prices`; without the answers in `unpriced`, of whose model no price is known.
@@ -79,11 +91,11 @@ class Tally:
         one has a price. `billed=False`: the line has the answer of another one, and cost nothing.
         """
         self._meter.add(1, self.clock())
-        used = _Usage()
+        used, cost = Used(), None
         if isinstance(outcome, Completion):
             self.succeeded += 1
             if billed:
-                used = self._add_usage(outcome, model)
+                used, cost = self._add_usage(outcome, model)
         else:
             self.failed += 1
             self.codes[code_of(outcome)] += 1
@@ -96,7 +108,7 @@ class Tally:
                 code=code_of(outcome),
                 prompt_tokens=used.prompt_tokens,
                 completion_tokens=used.completion_tokens,
-                cost=used.cost,
+                cost=cost,
                 billed=billed,
             )
 
@@ -145,29 +157,34 @@ class Tally:
         left_out = f" without {self.unpriced:,} answers that have no price" if self.unpriced else ""
         return money(self.cost, self.prices.currency) + left_out
 
-    def _add_usage(self, completion: Completion, model: str) -> _Usage:
-        answered_by = completion.body.get("model")
-        names = [name for name in (model, answered_by) if isinstance(name, str) and name]
-        used = self._usage(completion, names)
+    def add_used(self, model: str, used: Used, *other_names: str) -> Decimal | None:
+        """Count what answers of a model used; returns what they cost. `other_names` stand for it where only they have a
+        price. The answers themselves are counted by `add`.
+        """
         self.prompt_tokens += used.prompt_tokens
         self.completion_tokens += used.completion_tokens
-        self.uncounted += not used.is_counted
-        self.unpriced += used.cost is None
-        self.cost += used.cost or 0
-        entry = self._model(names[0] if names else NO_MODEL)
-        entry.answers += 1
+        self.cached_tokens += used.cached_tokens
+        self.reasoning_tokens += used.reasoning_tokens
+        self.uncounted += used.uncounted
+        names = [model, *other_names] if used.answers > used.uncounted else []
+        costs = [self.prices.cost(name, used.prompt_tokens, used.completion_tokens) for name in names]
+        cost = next((cost for cost in costs if cost is not None), None)
+        self.unpriced += used.answers if cost is None else used.uncounted
+        self.cost += cost or 0
+        entry = self._model(model)
+        entry.answers += used.answers
         entry.prompt_tokens += used.prompt_tokens
         entry.completion_tokens += used.completion_tokens
-        if used.cost is not None:
-            entry.cost = (entry.cost or 0) + used.cost
-        return used
+        if cost is not None:
+            entry.cost = (entry.cost or 0) + cost
+        return cost
 
-    def _usage(self, completion: Completion, names: list[str]) -> _Usage:
-        used = _Usage(_count(completion.usage.get("prompt_tokens")), _count(completion.usage.get("completion_tokens")))
-        if not used.is_counted:
-            return used
-        costs = [self.prices.cost(name, used.prompt_tokens, used.completion_tokens) for name in names]
-        return replace(used, cost=next((cost for cost in costs if cost is not None), None))
+    def _add_usage(self, completion: Completion, model: str) -> tuple[Used, Decimal | None]:
+        used = Used()
+        used.add(completion.usage)
+        answered_by = completion.body.get("model")
+        names = [name for name in (model, answered_by) if isinstance(name, str) and name] or [NO_MODEL]
+        return used, self.add_used(names[0], used, *names[1:])
 
     def _model(self, name: str) -> ModelSum:
         if name not in self.models and len(self.models) >= MOST_MODELS:
@@ -180,6 +197,11 @@ def code_of(outcome: Outcome) -> str:
     if isinstance(outcome, Completion):
         return ""
     return f"{outcome.code} ({outcome.status})" if outcome.status else outcome.code
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
+    details = usage.get(group)
+    return _count(details.get(name)) if isinstance(details, Mapping) else 0
 
 
 def _count(value: object) -> int:

@@ -11,7 +11,7 @@ from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailab
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob, new_job_ids
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
 from producer.run.answers import Answers
@@ -26,6 +26,8 @@ from producer.run.unanswered import unanswered_lines
 CHUNK = 100
 # Lines whose jobs are looked for in one round trip.
 LOOK_UP_AT_ONCE = 1000
+# Of a line that is given up, and may cost something all the same.
+UNDER_WAY = "; a call was under way, and may be billed"
 # Requests may be 12 MiB each: the window is bounded in bytes as well as in jobs.
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -57,21 +59,31 @@ class Window:
         self._bytes = 0
         # Until the account has let one line through, a second one would only be refused as well.
         self._unproved = options.careful
+        self._looked_at: set[str] = set()
         #: Open jobs that wait for their time, when they were last looked at.
         self.resting = 0
 
     def has_room(self) -> bool:
-        return self._room() > 0 and self._bytes < MAX_WINDOW_BYTES
+        """Room for some: handed in one by one, as answers come, each line would have a message of its own."""
+        return self._room() >= min(CHUNK, max(1, self._most // 4)) and self._bytes < MAX_WINDOW_BYTES
+
+    @property
+    def _most(self) -> int:
+        return 1 if self._unproved else self._size
 
     def _room(self) -> int:
-        return (1 if self._unproved else self._size) - len(self.open)
+        return self._most - len(self.open)
 
     def fill(self) -> None:
         """Hand in lines while there is room, one chunk."""
         chunk = self._next_chunk()
         if not chunk:
             return
-        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
+        ids = new_job_ids(len(chunk))
+        jobs = [
+            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK)
+            for line, job_id in zip(chunk, ids, strict=True)
+        ]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
@@ -122,10 +134,11 @@ class Window:
 
     def look_again(self) -> int:
         """Write what has ended without being announced (an announcement taken out by a run that was killed)."""
-        if not self.open:
-            return 0
+        # Only what was open at the last look: at full speed that is nothing, and looking costs more than writing.
+        old = [job_id for job_id in self.open if job_id in self._looked_at]
+        self._looked_at = set(self.open)
         # No messages are sent again here: a lost one is the workers' to find, and every look would add another.
-        statuses = self._queue.ledger.statuses(list(self.open))
+        statuses = self._queue.ledger.statuses(old)
         self.resting = sum(status.state is JobState.WAITING for status in statuses)
         return self._write([status.id for status in statuses if status.state.is_final])
 
@@ -152,7 +165,7 @@ class Window:
         lost = [status.unanswered_calls for status in self._queue.ledger.statuses([job_id for job_id, _ in rest])]
         self._answers.write(
             [
-                (job_id, line, Failure(code, message, unanswered_calls=unanswered))
+                (job_id, line, Failure(code, message + UNDER_WAY * bool(unanswered), unanswered_calls=unanswered))
                 for (job_id, line), unanswered in zip(rest, lost, strict=True)
             ]
         )
@@ -212,7 +225,7 @@ class Window:
             line = self.open[job_id]
             if self._spending is not None:
                 self._spending.settle(line, outcome)
-            if not self._account.note(line.model, outcome):
+            if not self._account.note(line.model, outcome, line.custom_id):
                 self._unproved = False
                 ended.append((job_id, line, outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.

@@ -33,7 +33,10 @@ def chaos(
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at a time of each worker.")] = 16,
     producers: Annotated[int, typer.Option(min=1, max=64, help="Producers of single jobs.")] = 2,
     batch_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the jobs that are batch lines.")] = 0.25,
-    latency: Annotated[str, typer.Option(metavar="LEAST-MOST", help="Seconds that an answer takes.")] = "0.05-0.25",
+    latency: Annotated[
+        str | None,
+        typer.Option(metavar="LEAST-MOST", help="Seconds that an answer takes; default: so that all kills have time."),
+    ] = None,
     lease: Annotated[float, typer.Option(min=1, help="MIRA_LEASE of the workers, seconds.")] = 3.0,
     rescue: Annotated[float, typer.Option(min=0.1, help="MIRA_RESCUE_INTERVAL, seconds.")] = 1.0,
     grace: Annotated[float, typer.Option(min=0, help="MIRA_GRACE, seconds.")] = 5.0,
@@ -68,7 +71,7 @@ def chaos(
     usage.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    least, _, most = latency.partition("-")
+    least, _, most = (latency or "").partition("-")
     try:
         options = ChaosOptions(
             jobs=jobs,
@@ -78,7 +81,7 @@ def chaos(
             concurrency=concurrency,
             producers=producers,
             batch_share=batch_share,
-            latency_s=(float(least), float(most or least)),
+            latency_s=(float(least), float(most or least)) if latency else None,
             lease_s=lease,
             rescue_s=rescue,
             grace_s=grace,

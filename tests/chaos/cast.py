@@ -68,7 +68,6 @@ class Cast:
             "end": numbers.stop,
             "step": numbers.step,
             "most-waiting": self._options.most_waiting,
-            "pace-ms": self._options.pace_ms,
             "journal": self.journal(number),
         }
         return [word for name, value in told.items() for word in (f"--{name}", str(value))]

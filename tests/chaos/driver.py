@@ -46,7 +46,7 @@ class NotEmpty(RuntimeError):
 def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None = None) -> Score:
     """`keep`: a directory for logs, journals and files, left as they are; None: a temporary one, removed."""
     with _folder(keep) as folder, _server(options, folder) as (server, url):
-        latency = list(options.latency_s)
+        latency = list(options.answer_takes_s)
         with SimulatorProcess.start(
             **{"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
         ) as simulator:

@@ -37,10 +37,7 @@ def produce(enqueue: Enqueue, redis_url: str, queues: Sequence[str], arguments: 
     client = redis.Redis.from_url(client_url(redis_url), socket_timeout=5)
     journal = Journal(told.journal)
     numbers = [number for number in range(told.first, told.end, told.step) if number not in journal.written]
-    began_s = time.monotonic()
     for count, number in enumerate(numbers):
-        # Not faster than the plan of blows can be carried out.
-        time.sleep(max(0.0, began_s + count * told.pace_ms / 1000 - time.monotonic()))
         if count % LOOK_EVERY_JOBS == 0:
             _wait_for_room(client, queues, told.most_waiting)
         journal.append(number, _accepted(enqueue, workload.job(told.seed, number)))
@@ -68,7 +65,7 @@ def _wait_for_room(client: redis.Redis, queues: Sequence[str], most: int) -> Non
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    for name in ("--seed", "--first", "--end", "--step", "--most-waiting", "--pace-ms"):
+    for name in ("--seed", "--first", "--end", "--step", "--most-waiting"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--journal", type=Path, required=True)
     return parser

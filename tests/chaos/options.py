@@ -10,8 +10,11 @@ BASE_LIMIT_S = 180.0
 # Slower than this, all together, and the run counts as stuck: a busy machine with two cores does three times as much.
 LEAST_JOBS_PER_S = 40.0
 KILL_ALLOWANCE_S = 2.0
-# What a blow takes until the next one: producers go so slowly that there is time for all.
+# What a blow takes until the next one, outages among them: the API answers so slowly that there is time for all of
+# them, with all workers busy.
 BLOW_S = 3.0
+# Seconds that an answer takes on average, at least and at most. Calls have to end within the grace period.
+MEAN_LATENCY_S = (0.15, 2.0)
 # Stock Celery's redelivery stands still for five minutes when a worker is killed in the middle of it (its lock's life);
 # what comes back after that is late, not lost.
 STOCK_MUTEX_S = 330.0
@@ -29,7 +32,8 @@ class ChaosOptions:
     producers: int = 2
     batch_share: float = 0.25
     batch_files: int = 4
-    latency_s: tuple[float, float] = (0.05, 0.25)
+    #: Seconds that an answer takes; None: such that the plan has its time.
+    latency_s: tuple[float, float] | None = None
     lease_s: float = 3.0
     rescue_s: float = 1.0
     grace_s: float = 5.0
@@ -63,9 +67,13 @@ class ChaosOptions:
         return self.backlog if self.backlog is not None else min(600, max(100, self.jobs // 10))
 
     @property
-    def pace_ms(self) -> int:
-        """From one job of a producer to its next, at least."""
-        return round(1000 * self.kills * BLOW_S * self.producers / max(1, self.single_jobs))
+    def answer_takes_s(self) -> tuple[float, float]:
+        if self.latency_s is not None:
+            return self.latency_s
+        least, most = MEAN_LATENCY_S
+        slots = self.workers * self.concurrency
+        mean = min(most, max(least, self.kills * BLOW_S * slots / self.jobs))
+        return mean / 3, mean * 5 / 3
 
     @property
     def limit_s(self) -> float:

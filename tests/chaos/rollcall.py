@@ -35,7 +35,6 @@ def call_the_roll(
         "end": workload.ROLL_CALL + slots * JOBS_PER_SLOT,
         "step": 1,
         "most-waiting": slots * JOBS_PER_SLOT,
-        "pace-ms": 0,
         "journal": folder / "roll-call.txt",
     }
     orders = [word for name, value in told.items() for word in (f"--{name}", str(value))]

@@ -100,11 +100,15 @@ def test_a_copy_that_nobody_knows_of_is_no_batch_and_goes_with_its_time(
     assert batches.batches.all() == []
 
     start_worker()
-    os.utime(batches.batches.spool.files(orphan).folder, (0, 0))
+    # Of another queue: whether anybody knows it is not ours to say.
+    spool = batches.batches.spool
+    foreign = spool.receive("batch_foreign", tmp_path / "input.jsonl", "another queue").folder
+    for folder in (spool.files(orphan).folder, foreign):
+        os.utime(folder, (0, 0))
     batch_id = submitted(batches, tmp_path, entries(LINES))
 
     completes(batches, batch_id, tmp_path, simulator)
-    assert [each for each, _ in batches.batches.spool.ids()] == [batch_id]
+    assert {each for each, _ in spool.ids()} == {batch_id, "batch_foreign"}
 
 
 @row("`mira-queue submit`", "after the batch is in the ledger, before it has started a keeper")
@@ -374,6 +378,25 @@ def test_a_retry_that_died_before_the_batch_was_open_again_is_asked_for_again(
     batches.batches.retry(batch_id)
 
     retry_ends(batches, batch_id, simulator, tmp_path)
+
+
+def test_calls_that_a_cancel_does_not_wait_for_are_cancelled_and_counted(
+    queue: MiraQueue, settings: Settings, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=30)
+    start_worker(max_in_flight=2, grace=0)
+    with MiraQueue(**settings.model_dump(exclude_unset=True) | {"grace": 0}) as impatient:
+        batch_id = submitted(impatient, tmp_path, entries(LINES))
+        wait_for_calls(simulator, 2)
+
+        impatient.batches.cancel(batch_id)
+
+        batch = at(impatient, batch_id, BatchStatus.CANCELLED)
+        end_keepers(impatient)
+    every_line_once(*results(queue, batch_id, tmp_path), LINES)
+    assert batch.unanswered_calls == 2
+    billed = [line for line in read_lines(tmp_path / "errors.jsonl") if "may be billed" in line["error"]["message"]]
+    assert len(billed) == 2
 
 
 def test_a_full_disk_pauses_the_batch_and_loses_nothing(

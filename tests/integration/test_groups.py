@@ -37,6 +37,14 @@ def test_fifty_jobs_are_one_message(queue: MiraQueue, redis_client: redis.Redis,
     assert {job.result(TIMEOUT_S).attempts for job in jobs} == {1}
 
 
+def test_whoever_sends_messages_subscribes_to_nothing(queue: MiraQueue, redis_client: redis.Redis) -> None:
+    enqueue(queue, questions(120))
+    queue.enqueue([{"role": "user", "content": "Hello"}])
+
+    # Celery would listen for the result of each, and what it never reads would pile up.
+    assert redis_client.pubsub_channels(names.result_key("*")) == []
+
+
 def test_slow_answers_spread_over_all_slots(
     queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:

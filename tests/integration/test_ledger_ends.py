@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from mira_queue.contract import names
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import JobNotFound, QueueUnavailable
+from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
@@ -130,6 +131,20 @@ def test_an_open_job_is_not_forgotten(make: Callable[[Ledger], str], ledger: Led
     ledger.forget([(job_id, "")])
 
     assert snapshot(redis_client) == before
+
+
+def test_of_many_jobs_those_that_have_ended_are_forgotten(ledger: Ledger) -> None:
+    jobs = [(ended(ledger, COMPLETION), "") for _ in range(120)]
+    still_open = accepted(ledger)
+    jobs.insert(60, (still_open, ""))
+
+    ledger.forget(jobs)
+
+    assert ledger.status(still_open).state is JobState.QUEUED
+    for job_id, _ in jobs:
+        if job_id != still_open:
+            with pytest.raises(JobNotFound):
+                ledger.status(job_id)
 
 
 # --- groups ---

@@ -13,10 +13,11 @@ import redis
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
 from mira_queue.contract.names import Lane
+from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.records import NothingToDo
+from mira_queue.ledger.records import NewJob, NothingToDo, new_job_id
 from tests.ledger_steps import (
     COMPLETION,
     FAILURE,
@@ -59,10 +60,33 @@ def test_an_accepted_job_is_queued_and_lives_until_it_ends(ledger: Ledger, redis
 
 
 def test_many_jobs_are_accepted_in_their_order(ledger: Ledger) -> None:
-    jobs = [new_job(text=f"number {number}") for number in range(50)]
+    # More than one run of the script takes.
+    jobs = [new_job(f"order {number}", text=f"number {number}") for number in range(250)]
 
     assert [answer.id for answer in ledger.accept(jobs)] == [job.id for job in jobs]
-    assert [status.state for status in ledger.statuses([job.id for job in jobs])] == [JobState.QUEUED] * 50
+    assert [status.state for status in ledger.statuses([job.id for job in jobs])] == [JobState.QUEUED] * 250
+
+
+def test_large_requests_are_accepted_in_their_order(ledger: Ledger) -> None:
+    jobs = [NewJob(ChatRequest(b"%d" % number * 400_000), new_job_id()) for number in range(7)]
+
+    assert [answer.id for answer in ledger.accept(jobs)] == [job.id for job in jobs]
+    assert [claimed(ledger, job.id).body for job in jobs] == [job.request.body for job in jobs]
+
+
+def test_jobs_that_are_there_already_are_told_from_new_ones_among_many(ledger: Ledger) -> None:
+    first = ledger.accept([new_job(f"order {number}") for number in range(0, 250, 3)])
+
+    answers = ledger.accept([new_job(f"order {number}") for number in range(250)])
+
+    assert [answer.id for answer in answers[::3]] == [answer.id for answer in first]
+    assert [answer.is_new for answer in answers] == [number % 3 != 0 for number in range(250)]
+
+
+def test_a_key_that_comes_twice_in_one_call_is_one_job(ledger: Ledger) -> None:
+    first, second = ledger.accept([new_job("order 7"), new_job("order 7")])
+
+    assert (second.id, first.is_new, second.is_new) == (first.id, True, False)
 
 
 def test_the_same_key_and_request_is_the_same_job(ledger: Ledger, redis_client: redis.Redis) -> None:

@@ -85,7 +85,7 @@ def _errors_in_no_folder(folder: Path) -> list[str]:
         (_input_is_errors, "--errors is the input file itself: name another one"),
         (_one_file_for_both, "--output and --errors are the same file: name two"),
         (_no_input, "missing.jsonl: no such file: give a file with one JSON request a line"),
-        (_input_is_a_folder, ".: no such file: give a file with one JSON request a line"),
+        (_input_is_a_folder, ".: is a directory: give a file with one JSON request a line"),
     ],
 )
 def test_wrong_files_are_refused_and_left_alone(

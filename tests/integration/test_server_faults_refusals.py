@@ -175,8 +175,10 @@ def test_a_server_that_a_worker_has_started_again_is_not_kept_to_the_workers_cor
     short_folder: Path, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     server = EmbeddedServer(short_folder / "cores")
-    with WorkerProcess.start(tmp_path, state_dir=short_folder / "cores", api_base=simulator.url):
+    with WorkerProcess.start(tmp_path, state_dir=short_folder / "cores", api_base=simulator.url) as worker:
         killed = server.status()
         kill_server(server)
         started = wait_until("there is another", lambda: (now := server.status()) and now.pid != killed.pid and now)
         assert os.sched_getaffinity(started.pid) == os.sched_getaffinity(0)
+        # The last one takes it along.
+        assert worker.stop() == 0

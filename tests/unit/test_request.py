@@ -131,6 +131,11 @@ def test_a_model_that_is_named_wins_over_the_default() -> None:
     assert orjson.loads(checked(messages=[HELLO], model=None).body)["model"] == "mira"
 
 
+@pytest.mark.parametrize("text", ["{[" * 500, "null", r"\u0000", "NaN"])
+def test_a_text_that_looks_like_a_fault_is_none(text: str) -> None:
+    assert orjson.loads(checked(messages=[{"role": "user", "content": text}]).body)["messages"][0]["content"] == text
+
+
 @pytest.mark.parametrize(
     "fits",
     [

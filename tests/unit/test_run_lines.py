@@ -346,3 +346,7 @@ def test_whatever_stands_in_a_file_it_is_planned_or_refused_with_its_lines_count
             assert said[-1].endswith(("wrong: nothing was sent", "holds no requests")) or len(said) == 1
         else:
             assert index.total == len(list(raw_lines(path)))
+
+
+def test_a_letter_of_another_encoding_is_said_to_be_so_with_its_place() -> None:
+    assert complaint(b'{"prompt": "caf\xe9"}') == ("column 16", "no JSON: is not UTF-8: convert the file")

@@ -178,6 +178,8 @@ class Pacer:
             self.stir()
             return True
         row = self._ledger.fault(self.account, leave.lease, leave.permit)
+        if row.opened:
+            self._log.info("gate_opened")
         pause = breaker.pause(row)
         if pause is not None:
             closed = self._ledger.close_gate(self.account, pause, "faults")

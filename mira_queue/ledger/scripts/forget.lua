@@ -1,10 +1,10 @@
--- Forget a finished job: its outcome has been written elsewhere for good.
+-- Forget finished jobs: their outcomes have been written elsewhere for good.
 -- Why atomic: an open job must not be dropped.
--- KEYS  1 job hash   2 request   3 idempotency key   4 result
--- Returns 1 | 0 (the job is open)
-local state = redis.call('HGET', KEYS[1], 'state')
-if state == 'queued' or state == 'running' or state == 'waiting' then
-  return 0
+-- KEYS  for each job: job hash, request, idempotency key, result
+-- Returns nothing: open jobs stay
+for place = 1, #KEYS, 4 do
+  local state = redis.call('HGET', KEYS[place], 'state')
+  if state ~= 'queued' and state ~= 'running' and state ~= 'waiting' then
+    redis.call('DEL', unpack(KEYS, place, place + 3))
+  end
 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-return 1

@@ -9,41 +9,48 @@
 local SETTLED_MS, LIFE_MS = 100, 604800000
 -- How long calls take: a running mean over so many.
 local CALLS_OF_MEAN, LONGEST_CALL_MS = 8, 600000
+-- A server may say anything, and a count that has grown past what is exact would end all counting.
+local MOST_TOKENS = 1000000000
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local opened = 0
+local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent', 'flights', 'sent', 'call_ms', 'at_ceiling', 'spent',
+  'probe')
+local peak_flying, peak_sent, flights = tonumber(pace[1] or 0), tonumber(pace[2] or 0), tonumber(pace[3] or 2)
+local call_ms, at_ceiling, spent = tonumber(pace[5]), tonumber(pace[6] or 0), tonumber(pace[7] or 0)
+-- What was in flight together for certain: those that had left before, and had not come back until now.
+local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
+local unsettled = young and pace[4] - young or 0
+local flying = redis.call('ZCARD', KEYS[3])
+local landed = 0
 for index = 3, #ARGV, 7 do
   local member = ARGV[index]
-  local flying = redis.call('ZCARD', KEYS[3])
   if redis.call('ZREM', KEYS[3], member) == 1 then
-    local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent', 'flights', 'sent', 'call_ms')
-    -- What was in flight together for certain: those that had left before, and had not come back until now.
-    local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
-    local settled = flying - (young and pace[4] - young or 0)
+    peak_flying = math.max(peak_flying, flying - unsettled)
+    peak_sent = math.max(peak_sent, ARGV[index + 3])
+    at_ceiling = at_ceiling + (tonumber(ARGV[index + 2]) >= flights and 1 or 0)
     local took_ms = math.min(now - ARGV[index + 1], LONGEST_CALL_MS)
-    local call_ms = tonumber(pace[5] or took_ms)
-    redis.call('HSET', KEYS[1], 'peak_flying', math.max(tonumber(pace[1] or 0), settled),
-      'peak_sent', math.max(tonumber(pace[2] or 0), ARGV[index + 3]),
-      'call_ms', math.floor(call_ms + (took_ms - call_ms) / CALLS_OF_MEAN))
-    redis.call('HINCRBY', KEYS[1], 'at_ceiling', tonumber(ARGV[index + 2]) >= tonumber(pace[3] or 2) and 1 or 0)
-    redis.call('PEXPIRE', KEYS[1], LIFE_MS)
-    if tonumber(ARGV[index + 4]) ~= 0 then
-      redis.call('HINCRBY', KEYS[1], 'spent', ARGV[index + 4])
-    end
+    call_ms = math.floor((call_ms or took_ms) + (took_ms - (call_ms or took_ms)) / CALLS_OF_MEAN)
+    spent = spent + math.max(-MOST_TOKENS, math.min(MOST_TOKENS, tonumber(ARGV[index + 4])))
+    flying, landed = flying - 1, landed + 1
   end
   if ARGV[index + 5] ~= '' then
     -- The header counted what had arrived; calls that are on their way may not have.
-    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 5] - redis.call('ZCARD', KEYS[3])),
-      'room_until', now + ARGV[index + 6])
+    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 5] - flying), 'room_until', now + ARGV[index + 6])
     redis.call('PEXPIRE', KEYS[1], LIFE_MS)
   end
-  if redis.call('HGET', KEYS[1], 'probe') == member then
+  if pace[8] == member then
     redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'closed_until', 'reason', 'trips')
     opened = 1
   end
+end
+if landed > 0 then
+  redis.call('HSET', KEYS[1], 'peak_flying', peak_flying, 'peak_sent', peak_sent, 'call_ms', call_ms,
+    'at_ceiling', at_ceiling, 'spent', string.format('%.0f', spent))
+  redis.call('PEXPIRE', KEYS[1], LIFE_MS)
 end
 redis.call('DEL', KEYS[5])
 if opened == 1 then

@@ -15,5 +15,11 @@ if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
 end
 local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (ARGV[2] - ARGV[3]), '+inf', 'LIMIT', 0, 1)[1]
 local pace = redis.call('HMGET', KEYS[1], 'version', 'belief', 'peak_flying', 'sent', 'call_ms')
+local call_ms = pace[5]
+if not call_ms then
+  -- None has come back yet: at least as long as the first of them is out.
+  local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+  call_ms = oldest and math.max(0, now - oldest) or 0
+end
 return { pace[1] or '0', pace[2] or '', first and (pace[4] or 0) - first or 0, math.max(1, flying),
-  tonumber(pace[3] or 0), tonumber(pace[5] or 0), now }
+  tonumber(pace[3] or 0), tonumber(call_ms), now }

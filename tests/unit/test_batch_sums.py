@@ -1,0 +1,85 @@
+"""What the files of a batch hold, counted: as the run counted it that wrote them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from mira_queue.contract.outcome import Completion, Failure, Outcome
+from producer.batches.spool import BatchFiles
+from producer.batches.sums import counted, written
+from producer.run.output import output_line
+from producer.run.prices import Price, Prices
+from producer.run.tally import Tally
+from tests.unit.test_batch_object import BATCH
+
+PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-pro": Price(Decimal(10), Decimal(20))})
+JOB = "6e0956e5-e24f-4a9a-b9d9-907ba2571472"
+
+
+def answer(model: str, **usage: Any) -> Completion:
+    return Completion("Hi", "stop", usage, {"id": "chatcmpl-1", "model": model, "usage": usage})
+
+
+OUTCOMES: list[Outcome] = [
+    answer("mira", prompt_tokens=1000, completion_tokens=37, prompt_tokens_details={"cached_tokens": 900}),
+    answer("mira", prompt_tokens=7, completion_tokens=0),
+    answer("mira-pro", prompt_tokens=1, completion_tokens=3, completion_tokens_details={"reasoning_tokens": 2}),
+    answer("mira-max", prompt_tokens=5, completion_tokens=5),
+    answer("mira"),
+    Failure("server_error", "down", 503),
+    Failure("server_error", "down", 503),
+    Failure("batch_expired", "not run"),
+]
+
+
+def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> None:
+    files, tally = BatchFiles(tmp_path), Tally(len(OUTCOMES), 0, 0, PRICES)
+    for number, outcome in enumerate(OUTCOMES):
+        tally.add(outcome)
+        path = files.output if isinstance(outcome, Completion) else files.errors
+        with path.open("ab") as file:
+            file.write(output_line(JOB, f"line-{number}", outcome))
+
+    found = written(files, PRICES)
+
+    for name in (
+        "succeeded", "failed", "codes", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens",
+        "uncounted", "unpriced", "cost", "models",
+    ):  # fmt: skip
+        assert getattr(found, name) == getattr(tally, name), name
+    assert (found.cost, found.unpriced) == (Decimal("0.001151"), 2)
+
+
+def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> None:
+    files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
+    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(f"{JOB}-2", "b", outcome))
+
+    found = written(files, PRICES)
+
+    assert (found.succeeded, found.prompt_tokens) == (2, 1)
+
+
+def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
+    files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
+    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome)[:-1])
+
+    assert written(files, PRICES).succeeded == 1
+
+
+def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
+    before, now = Tally(0, 0, 0, PRICES), Tally(10, 2, 1, PRICES)
+    before.add(answer("mira", prompt_tokens=1000, completion_tokens=0))
+    before.add(Failure("unreachable", "nobody"))
+    now.add(answer("mira", prompt_tokens=1000, completion_tokens=500))
+    now.add(Failure("unreachable", "nobody", unanswered_calls=2))
+
+    batch = counted(BATCH, before, now, unanswered_before=3)
+
+    assert (batch.total, batch.answered, batch.failed) == (10, 3, 2)
+    assert (batch.prompt_tokens, batch.completion_tokens, batch.model) == (2000, 500, "mira")
+    assert (batch.codes, batch.unanswered_calls) == ({"unreachable": 2}, 5)
+    assert (Decimal(batch.cost), batch.currency) == (Decimal("0.003"), "USD")
+    assert batch.per_second > 0
+    assert batch.seconds_left is not None
