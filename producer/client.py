@@ -100,7 +100,7 @@ class MiraQueue:
     @property
     def batches(self) -> Batches:
         """Files of requests that are brought to their end in the background."""
-        return Batches(self)
+        return Batches(self.ledger, self.settings, self.redis_url, self.crash_points)
 
     def __enter__(self) -> Self:
         return self

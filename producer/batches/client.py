@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
-from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.crash_points import CrashPoint, CrashPoints
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
+from mira_queue.contract.settings import Settings
+from mira_queue.ledger.ledger import Ledger
 from producer.batches.lock import KeeperLock, queue_name
 from producer.batches.page import draw
 from producer.batches.results import copy_lines
@@ -21,9 +22,6 @@ from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, amount, resume
 from producer.run.prices import DEFAULT_TABLE, load_prices
 from producer.run.report import check_report
 from producer.run.source import InputError, refuse_no_file
-
-if TYPE_CHECKING:
-    from producer.client import MiraQueue
 
 # As OpenAI has it.
 MOST_NOTES, LONGEST_NOTE_KEY, LONGEST_NOTE = 16, 64, 512
@@ -39,9 +37,12 @@ class BatchRefused(MiraQueueError):
 class Batches:
     """The batches of a queue. Any process may ask and wish; files are read where the batch was submitted."""
 
-    def __init__(self, queue: MiraQueue) -> None:
-        self._queue = queue
-        self.spool = Spool(queue.settings.state_dir)
+    def __init__(self, ledger: Ledger, settings: Settings, redis_url: str, crash_points: CrashPoints) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._redis_url = redis_url
+        self._crash_points = crash_points
+        self.spool = Spool(settings.state_dir)
 
     def submit(
         self,
@@ -65,8 +66,8 @@ class Batches:
         if options and options.max_cost and not known:
             raise InputError("max_cost needs a price table: --prices FILE, or prices.toml here")
         batch_id = new_batch_id()
-        self.spool.receive(batch_id, source, queue_name(self._queue.redis_url), table if known else None)
-        self._queue.crash_points.reach(CrashPoint.AFTER_COPY)
+        self.spool.receive(batch_id, source, queue_name(self._redis_url), table if known else None)
+        self._crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(
             batch_id,
@@ -79,26 +80,26 @@ class Batches:
             {BatchStatus.VALIDATING.value: now_s},
         )
         try:
-            self._queue.ledger.write_batch(batch)
+            self._ledger.write_batch(batch)
         except BaseException:
             # It may have been written, and the answer lost: a batch without files would stay for ever.
             with suppress(QueueUnavailable):
-                self._queue.ledger.forget_batch(batch_id)
+                self._ledger.forget_batch(batch_id)
             self.spool.remove(batch_id)
             raise
-        self._queue.crash_points.reach(CrashPoint.AFTER_SUBMIT)
+        self._crash_points.reach(CrashPoint.AFTER_SUBMIT)
         self._tend(batch)
         return batch
 
     def get(self, batch_id: str) -> Batch:
         """Raises BatchNotFound."""
-        batch = self._queue.ledger.batch(batch_id)
+        batch = self._ledger.batch(batch_id)
         self._tend(batch)
         return batch
 
     def all(self) -> list[Batch]:
         """The newest first."""
-        batches = self._queue.ledger.batches()
+        batches = self._ledger.batches()
         for batch in batches:
             self._tend(batch)
         return batches
@@ -151,13 +152,13 @@ class Batches:
                 raise InputError(f"status: expected one such as 402, 5xx, or a code such as poison, got {each[:40]!r}")
         if not batch.failed:
             raise BatchRefused(f"batch {batch_id} has no failed line")
-        self._queue.ledger.wish(batch_id, " ".join([RETRY, *statuses]))
-        self._queue.crash_points.reach(CrashPoint.AFTER_RETRY_WISH)
+        self._ledger.wish(batch_id, " ".join([RETRY, *statuses]))
+        self._crash_points.reach(CrashPoint.AFTER_RETRY_WISH)
         # Looked at anew: it may have come to its end just now, and its keeper have seen no wish.
-        batch = self._queue.ledger.batch(batch_id)
+        batch = self._ledger.batch(batch_id)
         if batch.status.is_final:
             batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
-            self._queue.ledger.write_batch(batch)
+            self._ledger.write_batch(batch)
         self._tend(batch)
 
     def results(self, batch_id: str, output: Path | str, errors: Path | str | None = None) -> tuple[int, int]:
@@ -175,7 +176,7 @@ class Batches:
         batch = self.get(batch_id)
         files = self._files(batch)
         check_report(Path(path), (files.output, files.errors, files.input))
-        draw(batch, files, self._queue.settings.api_base, Path(path))
+        draw(batch, files, self._settings.api_base, Path(path))
 
     def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         """Until it has ended or is paused, at most `timeout` seconds (None: for ever); as it is then.
@@ -196,7 +197,7 @@ class Batches:
         Raises BatchNotFound.
         """
         # In this order: a wish that is not there any more has left its mark on the batch.
-        wish = self._queue.ledger.wish_of(batch_id)
+        wish = self._ledger.wish_of(batch_id)
         batch = self.get(batch_id)
         return batch, batch.status.is_final or (bool(batch.paused) and not wish)
 
@@ -209,16 +210,16 @@ class Batches:
         batch = self.get(batch_id)
         if batch.status.is_final:
             raise BatchRefused(f"batch {batch_id} has ended: {batch.status}")
-        self._queue.ledger.wish(batch_id, wish)
+        self._ledger.wish(batch_id, wish)
 
     def _tend(self, batch: Batch) -> None:
         """A batch that is open, whose files are here, and that nobody keeps: its keeper was killed, or the machine."""
         if batch.status.is_final or not self.spool.holds(batch.id):
             return
-        lock = KeeperLock(self.spool, self._queue.redis_url)
+        lock = KeeperLock(self.spool, self._redis_url)
         if lock.take():
             try:
-                ensure_keeper(self._queue.settings, lock.fd)
+                ensure_keeper(self._settings, lock.fd)
             finally:
                 lock.release()
 
