@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,13 +83,14 @@ class MiraClient:
         # The template's own is that of no body; urllib3 writes each body's.
         self._headers = {name: text for name, text in self._template.headers.items() if name != "Content-Length"}
         self._route: tuple[Any, str] | None = None
+        self._finding = threading.Lock()
 
     def post(self, body: bytes) -> HttpAnswer | NoAnswer:
         """Send one request body. Never raises for what the network or the server does."""
         began_s = time.monotonic()
         response: urllib3.BaseHTTPResponse | None = None
         try:
-            pool, url = self._route = self._route or self._find_route()
+            pool, url = self._route or self._find_route()
             response = pool.urlopen(
                 "POST",
                 url,
@@ -124,11 +126,15 @@ class MiraClient:
         Once: asked for with every call, and with an answer of requests' own around it (cookies, redirects, hooks, which
         we do not want), a call costs half as much again.
         """
-        verify, cert, proxies = (self._environment[name] for name in ("verify", "cert", "proxies"))
-        pool: Any = self._adapter.get_connection_with_tls_context(self._template, verify, proxies, cert)
-        self._adapter.cert_verify(pool, self._template.url, verify, cert)  # type: ignore[no-untyped-call]
-        pool.ConnectionCls = type("Connection", (_InOnePiece, pool.ConnectionCls), {})
-        return pool, self._adapter.request_url(self._template, proxies)
+        # Of the first calls, which leave together, one: a class that is in one piece already cannot be made so again.
+        with self._finding:
+            if self._route is None:
+                verify, cert, proxies = (self._environment[name] for name in ("verify", "cert", "proxies"))
+                pool: Any = self._adapter.get_connection_with_tls_context(self._template, verify, proxies, cert)
+                self._adapter.cert_verify(pool, self._template.url, verify, cert)  # type: ignore[no-untyped-call]
+                pool.ConnectionCls = type("Connection", (_InOnePiece, pool.ConnectionCls), {})
+                self._route = pool, self._adapter.request_url(self._template, proxies)
+            return self._route
 
     def _read(self, response: urllib3.BaseHTTPResponse, began_s: float) -> bytes:
         """The body. Read as it comes, so that neither an endless nor a dripping answer holds the worker."""

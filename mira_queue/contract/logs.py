@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Any, Literal
 
 import orjson
 import structlog
@@ -26,10 +29,8 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
     # Ours go straight to the end: by way of the standard library a line, of which every call has one, costs four times
     # as much.
     structlog.configure(
-        processors=[*shared, pretty if readable else structlog.processors.JSONRenderer(serializer=orjson.dumps)],
-        logger_factory=(
-            structlog.PrintLoggerFactory(sys.stderr) if readable else structlog.BytesLoggerFactory(sys.stderr.buffer)
-        ),
+        processors=[*shared, pretty if readable else structlog.processors.JSONRenderer(serializer=_json)],
+        logger_factory=_Lines(sys.stderr.fileno()),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
     )
@@ -48,3 +49,33 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Lines:
+    """Writes each line at once, whole, and never raises: a disk that is full, or a reader that is gone, ends no job.
+
+    It holds no lock: the handler of a signal may log in the middle of a line, and would wait for itself.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __call__(self, *_: object) -> _Lines:
+        """As the factory of loggers."""
+        return self
+
+    def write(self, line: str | bytes) -> None:
+        rest = (line.encode(errors="backslashreplace") if isinstance(line, str) else line) + b"\n"
+        with suppress(OSError):
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+
+    debug = info = warning = error = critical = write
+
+
+def _json(event: Any, **options: Any) -> bytes:
+    try:
+        return orjson.dumps(event, **options)
+    except TypeError:
+        # What it does not know: the name of a file that is no UTF-8, a number that is too long.
+        return json.dumps(event, **options).encode()

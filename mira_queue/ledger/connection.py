@@ -100,12 +100,21 @@ class Patience(Retry):
                 return do()
             except (redis.RedisError, OSError) as error:
                 failures += 1
-                fail(error, failures) if with_failure_count else fail(error)
-                if not passes(error) or (failures >= _LEAST_TRIES and time.monotonic() >= end_s):
-                    raise
+                fault = _after(error, failures, fail, with_failure_count)
+                if not passes(fault) or (failures >= _LEAST_TRIES and time.monotonic() >= end_s):
+                    raise fault from fault.__cause__
                 if self._tell is not None:
-                    self._tell(error)
+                    self._tell(fault)
             time.sleep(self._backoff.compute(failures))
+
+
+def _after(error: Exception, failures: int, fail: Callable[..., Any], with_failure_count: bool) -> Exception:
+    """The fault that a failed try has come to. A subscription connects anew in `fail`: that is a try like others."""
+    try:
+        fail(error, failures) if with_failure_count else fail(error)
+    except (redis.RedisError, OSError) as another:
+        return another
+    return error
 
 
 def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, tell: Tell | None = None) -> redis.Redis:

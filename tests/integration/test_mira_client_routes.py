@@ -5,12 +5,16 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from requests.adapters import HTTPAdapter
 
-from tests.calls import OK, fault, post
+from tests.calls import OK, client, fault, post
 from tests.queue_process import API_KEY
 from tests.raw_server import RawServer, always, closing, response
 from worker.mira_client import HttpAnswer, NoAnswer
@@ -47,6 +51,20 @@ def test_a_proxy_never_sees_the_key_of_a_tls_call(monkeypatch: pytest.MonkeyPatc
     (request,) = proxy.requests
     assert request.line.startswith("CONNECT api.example.invalid:443")
     assert API_KEY not in str(request)
+
+
+def test_first_calls_that_leave_together_find_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2)
+
+    def look_at_the_certificate(*_: object) -> None:
+        # Nobody comes here while another one looks for the way: then it goes on alone.
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+
+    monkeypatch.setattr(HTTPAdapter, "cert_verify", look_at_the_certificate)
+    with RawServer(always(OK)) as server, client(server.url) as mira, ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(mira.post, b"{}") for _ in range(2)]
+        assert [type(answer.result()) for answer in answers] == [HttpAnswer, HttpAnswer]
 
 
 # --- TLS ---

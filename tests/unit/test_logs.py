@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -55,3 +56,52 @@ def test_readable_lines_carry_the_same() -> None:
     assert "job_id=some-id" in text
     assert "from Celery" in text
     assert "{" not in text.splitlines()[0]
+
+
+LOG_ON = """
+import logging, signal, structlog, sys, threading
+from mira_queue.contract.logs import configure_logs
+configure_logs({form!r}, "info")
+log = structlog.get_logger("mira_queue.worker")
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_log_that_cannot_be_written_ends_nothing(form: str) -> None:
+    code = LOG_ON.format(form=form) + "log.info('attempt'); log.info('attempt'); print('went on')"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, timeout=60, check=True)
+
+    assert done.stdout == b"went on\n"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_signal_that_comes_in_the_middle_of_a_line_may_log_too(form: str) -> None:
+    # The line is long: the pipe is full before it has been written, and the reader sends the signal then.
+    log_long = """
+signal.signal(signal.SIGTERM, lambda *_: log.info("stopping"))
+print("begins", flush=True)
+log.info("ready", text="x" * 1_000_000)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOG_ON.format(form=form) + log_long], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stderr.read(1)
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, rest = process.communicate(timeout=30)
+        finally:
+            process.kill()
+
+    assert process.returncode == 0
+    assert b"stopping" in rest
+
+
+def test_a_json_line_holds_whatever_it_is_given() -> None:
+    code = LOG_ON.format(form="json") + "log.info('batch_says', text='caf\\udce9', number=2**70, each={1: 2})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=True)
+
+    assert json.loads(done.stderr)["number"] == 2**70

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
+import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pacing.pacer import with_gate_margin
+from mira_queue.contract.pace import Told
+from mira_queue.ledger.pace import Pace, Permit
+from mira_queue.ledger.records import Lease
+from worker.pacing import pacer
+from worker.pacing.pacer import Pacer, with_gate_margin
 
 
 @given(st.integers(0, 7 * 86_400_000))
@@ -15,3 +24,33 @@ def test_a_wait_is_never_cut_short_and_is_a_thousandth_longer_at_most_and_a_cloc
     wait = timedelta(milliseconds=wait_ms)
 
     assert wait < with_gate_margin(wait) <= wait * 1.001 + timedelta(milliseconds=11)
+
+
+class FarLedger:
+    """Lets everything go; none of its answers is as fresh as a call wants it."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def begin(self, account: str, process: str, jobs: Sequence[Any], *_: Any, **__: Any) -> tuple[Pace, list[Permit]]:
+        return Pace(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
+
+    def may_still_go(self, account: str, call: str) -> bool:
+        self.looks += 1
+        assert self.looks < 100, "it would look for ever"
+        threading.Event().wait(0.002)
+        return True
+
+
+def test_a_call_leaves_though_its_server_is_so_far_away_that_every_look_at_the_gate_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pacer, "STALE_S", 0.0)
+    ledger: Any = FarLedger()
+    log = structlog.get_logger()
+    far = Pacer(ledger, "an-account", Told(), probe_lease=timedelta(1), stopping=threading.Event(), log=log)
+
+    leave = far.wait_for_pass(Lease("a-job", 1, b"{}"))
+
+    assert leave is not None
+    assert ledger.looks > 1

@@ -71,3 +71,18 @@ def test_a_first_try_that_took_all_the_patience_is_followed_by_one_more() -> Non
     with pytest.raises(redis.TimeoutError):
         Patience(timedelta(0)).call_with_retry(command, lambda error: None)
     assert tries == 2
+
+
+def test_a_reconnection_that_fails_while_a_fault_is_told_is_one_more_fault_that_passes() -> None:
+    answers: list[Exception | str] = [redis.ConnectionError("the server was killed"), "done"]
+
+    def command() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def connect_anew(error: Exception) -> None:
+        raise redis.ConnectionError("refused: it is not back yet")
+
+    assert Patience(timedelta(minutes=1)).call_with_retry(command, connect_anew) == "done"

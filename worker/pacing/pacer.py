@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -112,11 +113,15 @@ class Pacer:
             self.caller_gone(lease.job_id, lease.epoch)
 
     def _may_still_go(self, place: _Place) -> bool:
-        since_s = place.permit_s
-        while time.monotonic() - since_s > STALE_S:
+        since_s, fresh_s, quickest_s = place.permit_s, STALE_S, math.inf
+        while time.monotonic() - since_s > fresh_s:
             since_s = time.monotonic()
             if not self._ledger.may_still_go(self.account, call_name(place.lease)):
                 return False
+            # A server that is far away never answers sooner: without this, no call would ever leave.
+            if quickest_s < math.inf:
+                fresh_s = max(STALE_S, 2 * quickest_s)
+            quickest_s = min(quickest_s, time.monotonic() - since_s)
         return True
 
     def _wait_in_line(self, lease: Lease) -> _Place:
