@@ -33,7 +33,9 @@ def jobs(scenario: Scenario) -> int:
 def live_through(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[float], None]) -> Run:
     """From the first call to the end; `meanwhile` is called again and again with the seconds since the first call."""
     wait_until("the first call", lambda: api.stats()["calls"] > 0)
-    began_s = time.monotonic()
+    # It may be some seconds old: the jobs behind it had to be handed in.
+    first_s = min(call["came_s"] for call in api.calls())
+    began_s = time.monotonic() - (api.stats()["uptime_s"] - first_s)
     changed_s: list[float] = []
     due = list(scenario.changes)
     while (now_s := time.monotonic() - began_s) < scenario.seconds:
