@@ -21,9 +21,9 @@ PATIENCE = timedelta(seconds=30)
 
 
 @contextmanager
-def client(base: str, total: timedelta = PATIENCE) -> Iterator[MiraClient]:
+def client(base: str, total: timedelta = PATIENCE, connect: timedelta = PATIENCE) -> Iterator[MiraClient]:
     found = MiraClient(
-        base, KEY, connect_timeout=PATIENCE, total_timeout=total, max_response_bytes=MAX_BYTES, connections=2
+        base, KEY, connect_timeout=connect, total_timeout=total, max_response_bytes=MAX_BYTES, connections=2
     )
     try:
         yield found
@@ -31,8 +31,10 @@ def client(base: str, total: timedelta = PATIENCE) -> Iterator[MiraClient]:
         found.close()
 
 
-def post(base: str, body: bytes = b"{}", total: timedelta = PATIENCE) -> HttpAnswer | NoAnswer:
-    with client(base, total) as found:
+def post(
+    base: str, body: bytes = b"{}", total: timedelta = PATIENCE, connect: timedelta = PATIENCE
+) -> HttpAnswer | NoAnswer:
+    with client(base, total, connect) as found:
         return found.post(body)
 
 

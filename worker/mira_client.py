@@ -63,7 +63,7 @@ class MiraClient:
         connections: int,
     ) -> None:
         self._total_s = total_timeout.total_seconds()
-        self._timeout = urllib3.Timeout(min(connect_timeout.total_seconds(), self._total_s), self._total_s)
+        self._timeout = urllib3.Timeout(connect=min(connect_timeout.total_seconds(), self._total_s), read=self._total_s)
         self._max_bytes = max_response_bytes
         self._secret = api_key.get_secret_value().encode()
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)

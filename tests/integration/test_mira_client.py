@@ -137,6 +137,17 @@ def test_an_answer_that_drips_is_cut_off_after_the_total_time() -> None:
     assert answer.latency_ms >= 500
 
 
+def test_an_answer_may_take_longer_than_a_connection() -> None:
+    def answer_late(request: Request, connection: socket.socket) -> None:
+        threading.Event().wait(0.4)
+        connection.sendall(response(200, COMPLETION))
+
+    with RawServer(answer_late) as server:
+        answer = post(server.url, connect=timedelta(seconds=0.1))
+
+    assert isinstance(answer, HttpAnswer)
+
+
 def test_silence_is_a_time_out_that_may_be_billed() -> None:
     def say_nothing(request: Request, connection: socket.socket) -> None:
         """Until the client goes."""
