@@ -16,6 +16,7 @@ from producer.cli.run import deadline_time
 from producer.cli.workers import alive_workers
 from producer.client import MiraQueue
 from producer.run.options import OnAccountError
+from producer.run.run import warn_of_others
 
 HELP_END = output.help_end(
     [
@@ -74,6 +75,8 @@ def submit(
         batch = queue.batches.submit(input_path, options=options, metadata=notes, prices=prices_path)
         if not alive_workers(queue.settings, queue.redis_url):
             output.error("no worker is running: start one with mira-queue worker; the batch waits for it")
+        if queue.settings.api_key is not None:
+            warn_of_others(queue.ledger.bases_at_work(), queue.settings.api_base, output.error)
     if as_json:
         output.json_data(batch.to_object())
     else:

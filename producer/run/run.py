@@ -127,6 +127,7 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
         _announce(options, settings, plan.tally, display.say)
+        warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         fleet = _start_fleet(options, settings, queue, display.say, stack)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
         account = account_name(settings.api_base, key)
@@ -201,6 +202,15 @@ def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -
     again = f", going on after {tally.done:,} that are answered already" if tally.done else ""
     goes = "goes" if todo == 1 else "go"
     say(f"{todo:,} of {plural(tally.total, 'request')} of {options.input} {goes} to {where}{again}")
+
+
+def warn_of_others(bases: set[str], own: str, say: Say) -> None:
+    """Workers do all jobs of their queue, with their own key, at their own address; a simulator's among them."""
+    if others := sorted(bases - {own}):
+        say(
+            f"workers of this queue call {', '.join(others)}: they take some of these lines, and answer them from there; "
+            "stop them, or use a queue of its own: another MIRA_STATE_DIR or MIRA_REDIS_URL"
+        )
 
 
 def _report(options: RunOptions, settings: Settings, tally: Tally, recorder: Recorder, reason: str, say: Say) -> None:
