@@ -136,10 +136,14 @@ class JobRunner:
         leave = self._pacer.wait_for_pass(lease)
         if leave is None:
             return self._give_back(lease)
-        answer = self._transport.post(lease.body)
-        self._crash_points.reach(CrashPoint.AFTER_ANSWER)
-        now = datetime.now(UTC)
-        meaning = read_answer(answer, now)
+        try:
+            answer = self._transport.post(lease.body)
+            self._crash_points.reach(CrashPoint.AFTER_ANSWER)
+            now = datetime.now(UTC)
+            meaning = read_answer(answer, now)
+        except BaseException:
+            self._pacer.gave_up(lease)
+            raise
         self._log_attempt(lease, answer, meaning)
         if isinstance(meaning, Answered | Terminal) and isinstance(answer, HttpAnswer):
             usage = meaning.usage if isinstance(meaning, Answered) else {}

@@ -69,9 +69,7 @@ class BatchVerbs(LedgerPart):
 
     def wish_done(self, batch_id: str, wish: str) -> None:
         """It is done, unless there is a newer one by now."""
-        if self.wish_of(batch_id) == wish:
-            with translated_errors():
-                self._client.hdel(names.batch_key(batch_id), "wish")
+        self._run("grant", [names.batch_key(batch_id)], [wish])
 
     def forget_batch(self, batch_id: str) -> None:
         with translated_errors():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from redis.retry import Retry
 from mira_queue.ledger.connection import passes
 
 Command = tuple[Any, ...]
+
+LOOK_AGAIN_S = 1.0
 
 
 class _Ride:
@@ -49,9 +52,11 @@ class SharedTrips:
         self._retry: Retry = client.get_retry()  # type: ignore[assignment]
         self._scripts = scripts
         self._begin_anew()
+        # In a child after a fork: the threads that were under way are not in it.
+        begin_anew = weakref.WeakMethod(self._begin_anew)
+        os.register_at_fork(after_in_child=lambda: (begin_anew() or _nothing_more)())
 
     def _begin_anew(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._waiting: list[_Ride] = []
         self._under_way = False
@@ -61,16 +66,14 @@ class SharedTrips:
 
         Raises what the client raises when the server does not answer within its patience.
         """
-        if self._pid != os.getpid():
-            # A child after a fork: the threads that were under way are not in it.
-            self._begin_anew()
         ride = _Ride(commands)
-        with self._lock:
-            self._waiting.append(ride)
-            ride.leads, self._under_way = not self._under_way, True
         try:
-            if not ride.leads:
-                ride.turn.acquire()
+            with self._lock:
+                self._waiting.append(ride)
+                ride.leads, self._under_way = not self._under_way, True
+            while not (ride.leads or ride.is_over):
+                # Looked at again: who was to let it go may have been interrupted just then.
+                ride.turn.acquire(timeout=LOOK_AGAIN_S)
             if not ride.is_over:
                 self._lead(ride)
         except BaseException:
@@ -87,12 +90,13 @@ class SharedTrips:
 
     def _hand_on(self, leader: _Ride) -> None:
         """The first of those who wait leads the next trip, if there is one. The lock is held."""
-        leader.leads = False
         self._waiting = [ride for ride in self._waiting if not ride.is_given_up]
         self._under_way = bool(self._waiting)
-        if self._waiting:
+        if self._waiting and not self._waiting[0].leads:
             self._waiting[0].leads = True
             self._waiting[0].turn.release()
+        # Last: interrupted before, it does all of this again.
+        leader.leads = False
 
     def _lead(self, leader: _Ride) -> None:
         """Take everybody who waits along; then the first of those who came meanwhile leads."""
@@ -102,6 +106,10 @@ class SharedTrips:
             answers = self._retry.call_with_retry(lambda: self._go(together), _nothing)
             for ride in together:
                 ride.answers, answers = answers[: len(ride.commands)], answers[len(ride.commands) :]
+        except (UnicodeError, redis.DataError):
+            # Some cannot be written down, so nothing was sent: whose they are must not be everybody's loss.
+            for ride in together:
+                self._go_alone(ride)
         except Exception as error:  # noqa: BLE001
             with self._lock:
                 # Who came meanwhile has waited too: in a trip of his own he would wait as long again.
@@ -116,6 +124,12 @@ class SharedTrips:
             for ride in together:
                 if ride is not leader and ride.is_over:
                     ride.turn.release()
+
+    def _go_alone(self, ride: _Ride) -> None:
+        try:
+            ride.answers = self._retry.call_with_retry(lambda: self._go([ride]), _nothing)
+        except Exception as error:  # noqa: BLE001
+            ride.error = error
 
     def _go(self, together: Sequence[_Ride]) -> list[Any]:
         commands = [command for ride in together for command in ride.commands]
@@ -151,3 +165,7 @@ def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
 
 def _nothing(_: Exception) -> None:
     """A connection that failed is closed already."""
+
+
+def _nothing_more() -> None:
+    """The ledger that was here before the fork is not needed any more."""

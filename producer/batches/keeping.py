@@ -24,7 +24,7 @@ from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, with_budget
 from producer.client import MiraQueue
-from producer.run.engine import Engine
+from producer.run.engine import EXPIRED_CODE, Engine
 from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
@@ -156,14 +156,20 @@ class BatchKeeper:
         finally:
             engine.close()
         if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
-            cancelled = self._batch.status is BatchStatus.CANCELLING
-            self._finish(BatchStatus.CANCELLED if cancelled else BatchStatus.COMPLETED)
+            self._finish(self._whole())
         elif end is End.EXPIRED and is_whole:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
             self._pause("account", f"the account refused: {engine.why(end)}")
         elif end is End.BUDGET:
             self._pause("budget", engine.why(end))
+
+    def _whole(self) -> BatchStatus:
+        """What a batch has come to whose every line has ended, perhaps by a keeper that was killed just then."""
+        if self._batch.status is BatchStatus.CANCELLING:
+            return BatchStatus.CANCELLED
+        is_expired = self._is_late() and EXPIRED_CODE in self._batch.codes
+        return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
 
     def _planned(self, engine: Engine) -> Plan | None:
         """None: the input is wrong, and the batch has failed."""

@@ -106,7 +106,9 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
         if signals > 1:
             fleet.stop_sooner()
 
-    before = {number: signal.signal(number, hear) for number in SIGNALS}
+    # Under nohup a terminal that is closed is not to be heard of.
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, hear) for number in heard}
     try:
         try:
             fleet.start()

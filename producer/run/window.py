@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -10,7 +10,7 @@ from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
-from mira_queue.contract.states import JobState
+from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.records import NewJob, new_job_ids
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
@@ -105,8 +105,7 @@ class Window:
             known = {job_id: line for job_id, line in zip(holders, chunk, strict=True) if job_id}
             for job_id, line in known.items():
                 self._note_open(job_id, line)
-            statuses = self._queue.ledger.statuses(list(known))
-            self._write_ended([status.id for status in statuses if status.state.is_final])
+            self._write_ended(self._queue.ledger.statuses(list(known)))
 
     @property
     def is_out_of_budget(self) -> bool:
@@ -205,13 +204,15 @@ class Window:
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
-        stale = self._write_ended([status.id for status in statuses if status.state.is_final])
-        return [known[job_id] for job_id in stale]
+        return [known[job_id] for job_id in self._write_ended(statuses)]
 
-    def _write_ended(self, ended: list[str]) -> list[str]:
+    def _write_ended(self, statuses: Iterable[JobStatus]) -> list[str]:
         """Write what an earlier run's jobs came to. Returns those whose end says nothing of their line."""
-        outcomes = zip(ended, self._queue.outcomes(ended), strict=True)
+        ended = {status.id: status for status in statuses if status.state.is_final}
+        outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
         stale = [job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)]
+        # That run was killed before it had told of them, and with the job nobody else can.
+        self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale

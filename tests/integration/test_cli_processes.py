@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,6 +97,20 @@ def test_several_workers_are_stopped_by_one_ctrl_c(cli: Cli, stack: ExitStack) -
     assert commands.count("-m worker") == 3
     assert commands.count("--queues mira.jobs") == 1
     assert API_KEY not in commands
+
+
+def test_under_nohup_workers_do_not_hear_of_a_terminal_that_is_closed(cli: Cli, stack: ExitStack) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process, log = start(cli, stack, "worker")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    ready_pids(log, 2)
+    [ignored] = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    process.terminate()
+
+    assert int(ignored, 16) & 1 << signal.SIGHUP - 1
+    assert process.wait(PATIENCE_S) == 0
 
 
 def test_workers_end_when_the_command_is_killed(cli: Cli, stack: ExitStack) -> None:

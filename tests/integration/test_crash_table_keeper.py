@@ -77,6 +77,18 @@ def wishes(queue: MiraQueue, batch_id: str, wish: str) -> None:
     queue.ledger.wish(batch_id, wish)
 
 
+def late(queue: MiraQueue, folder: Path, between: Callable[[], None] = lambda: None) -> str:
+    """A batch whose deadline has passed before anybody kept it, or after `between`."""
+    write_lines(folder / "input.jsonl", entries(LINES))
+    # Far enough for a keeper to start on a busy machine; then it is moved into the past.
+    options = BatchOptions(deadline_s=int(time.time()) + 600)
+    batch_id = unkept(queue, lambda: queue.batches.submit(folder / "input.jsonl", options=options).id)
+    between()
+    batch = queue.ledger.batch(batch_id)
+    queue.ledger.write_batch(replace(batch, options=replace(options, deadline_s=int(time.time()) - 1)))
+    return batch_id
+
+
 def codes(folder: Path) -> Counter[str]:
     return Counter(line["error"]["code"] for line in read_lines(folder / "errors.jsonl"))
 
@@ -234,6 +246,19 @@ def test_a_batch_whose_keeper_died_at_its_very_end_ends(
     completes(batches, batch_id, tmp_path, simulator)
 
 
+@row("keeper", "when the deadline has passed and every line has its error, before the batch is at its end")
+def test_a_batch_whose_keeper_died_when_it_had_expired_has_expired(
+    batches: MiraQueue, die_at: DieAt, tmp_path: Path
+) -> None:
+    batch_id = late(batches, tmp_path)
+    die_at(CrashPoint.AFTER_FINALIZING)
+    assert batches.ledger.batch(batch_id).status is BatchStatus.FINALIZING
+
+    at(batches, batch_id, BatchStatus.EXPIRED)
+
+    every_line_once(*results(batches, batch_id, tmp_path), LINES)
+
+
 @row("keeper", "with open jobs, before it has seen that its owner wants it paused")
 def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_pauses(
     batches: MiraQueue,
@@ -277,13 +302,7 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
 def test_what_a_dead_keeper_had_open_is_taken_back_when_the_deadline_has_passed(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    write_lines(tmp_path / "input.jsonl", entries(LINES))
-    # Far enough for a keeper to start on a busy machine; then it is moved into the past.
-    options = BatchOptions(deadline_s=int(time.time()) + 600)
-    batch_id = unkept(batches, lambda: batches.batches.submit(tmp_path / "input.jsonl", options=options).id)
-    die_at(CrashPoint.AFTER_ACCEPT)
-    batch = batches.ledger.batch(batch_id)
-    batches.ledger.write_batch(replace(batch, options=replace(options, deadline_s=int(time.time()) - 1)))
+    batch_id = late(batches, tmp_path, lambda: die_at(CrashPoint.AFTER_ACCEPT))
 
     at(batches, batch_id, BatchStatus.EXPIRED)
 
@@ -326,6 +345,7 @@ def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
 
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
     assert simulator.stats()["calls"] == 2
+    assert batches.ledger.batch(batch_id).unanswered_calls == 2
 
 
 @row("keeper", "during cancel, when some lines of it are written")

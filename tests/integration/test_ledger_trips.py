@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from mira_queue.ledger.trips import Command, SharedTrips
+from tests.waiting import wait_until
 
 ECHO = "return ARGV[1]"
 ECHO_HASH = hashlib.sha1(ECHO.encode(), usedforsecurity=False).hexdigest()
@@ -88,6 +89,25 @@ def test_when_the_thread_that_leads_is_interrupted_the_others_go_on(
         others = [threads.submit(trips.run, [echo(text)]) for text in ("one", "two")]
         pool.go_on.set()
         leader.result(60)
+        assert [other.result(60) for other in others] == [[b"one"], [b"two"]]
+
+
+def test_a_command_that_cannot_be_written_down_is_its_own_threads_affair(
+    trips: SharedTrips, redis_client: redis.Redis
+) -> None:
+    pool = OnceInterrupted(redis_client)
+    trips._pool = pool  # type: ignore[assignment]
+    half_a_letter = "\ud800"
+
+    with ThreadPoolExecutor(4) as threads:
+        leader = threads.submit(trips.run, [echo("interrupted")])
+        assert pool.under_way.wait(60)
+        wrong = threads.submit(trips.run, [echo(half_a_letter)])
+        others = [threads.submit(trips.run, [echo(text)]) for text in ("one", "two")]
+        wait_until("they go together", lambda: len(trips._waiting) == 3)
+        pool.go_on.set()
+        assert isinstance(leader.exception(60), KeyboardInterrupt)
+        assert isinstance(wrong.exception(60), UnicodeEncodeError)
         assert [other.result(60) for other in others] == [[b"one"], [b"two"]]
 
 

@@ -109,8 +109,7 @@ class Pacer:
                 return None
             if self._may_still_go(place):
                 return Pass(lease, place.permit, place.tokens)
-            self._forget_call(call_name(lease))
-            self.caller_gone(lease.job_id, lease.epoch)
+            self.gave_up(lease)
 
     def _may_still_go(self, place: _Place) -> bool:
         since_s, fresh_s, quickest_s = place.permit_s, STALE_S, math.inf
@@ -193,6 +192,11 @@ class Pacer:
             )
         self.stir()
         return breaker.is_charged(row, fault)
+
+    def gave_up(self, lease: Lease) -> None:
+        """A call that was let go will not be heard of: its place must not stay taken as long as this process lives."""
+        self._forget_call(call_name(lease))
+        self.caller_gone(lease.job_id, lease.epoch)
 
     def caller_gone(self, job_id: str, epoch: int | None = None) -> None:
         """This job's call will bring no answer; if it was the probe, the next call is."""
