@@ -208,7 +208,7 @@ def warn_of_others(bases: set[str], own: str, say: Say) -> None:
     """Workers do all jobs of their queue, with their own key, at their own address; a simulator's among them."""
     if others := sorted(bases - {own}):
         say(
-            f"workers of this queue call {', '.join(others)}: they take some of these lines, and answer them from there; "
+            f"workers of this queue call {', '.join(others)}: they take some of these lines, and answer from there; "
             "stop them, or use a queue of its own: another MIRA_STATE_DIR or MIRA_REDIS_URL"
         )
 
