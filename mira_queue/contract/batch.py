@@ -15,6 +15,8 @@ import orjson
 
 ENDPOINT = "/v1/chat/completions"
 PREFIX = "batch_"
+# Errors of lines that were never run.
+EXPIRED_CODE, CANCELLED_CODE = "batch_expired", "batch_cancelled"
 
 
 class BatchStatus(StrEnum):

@@ -264,6 +264,8 @@ _STORED: tuple[type[JobError], ...] = (
 )
 _BY_CODE: dict[str, type[JobError]] = {kind.code: kind for kind in _STORED}
 _BY_NAME: dict[str, type[JobError]] = {kind.__name__: kind for kind in _STORED}
+# What stands as `code` in an error line of a job.
+ERROR_CODES = frozenset(_BY_CODE)
 
 
 def error_for_status(status: int) -> type[JobError]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from producer.batches.lock import KeeperLock, queue_name
 from producer.batches.page import draw
-from producer.batches.results import copy_lines
+from producer.batches.results import check_statuses, copy_lines, holds_status
 from producer.batches.spool import BatchFiles, Spool
 from producer.batches.starting import ensure_keeper
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, amount, resume_wish
@@ -26,8 +25,6 @@ from producer.run.source import InputError, refuse_no_file
 # As OpenAI has it.
 MOST_NOTES, LONGEST_NOTE_KEY, LONGEST_NOTE = 16, 64, 512
 LOOK_EVERY_S = 0.5
-# A status, a kind of status, or a code of the error tree.
-_STATUS = re.compile(r"[1-5]\d\d|[1-5][xX][xX]|[a-z][a-z_]{2,40}")
 
 
 class BatchRefused(MiraQueueError):
@@ -141,17 +138,17 @@ class Batches:
     def retry(self, batch_id: str, statuses: Sequence[str] = ()) -> None:
         """Try failed lines again: all, or those with these statuses ("402", "5xx") or codes ("poison").
 
-        Raises BatchNotFound, BatchRefused.
+        Raises BatchNotFound, BatchRefused, InputError for what is neither.
         """
+        check_statuses(statuses)
         batch = self.get(batch_id)
         if batch.status is BatchStatus.FAILED:
             raise BatchRefused(f"batch {batch_id}: its input is wrong: mend the file and submit it anew")
-        self._files(batch)
-        for each in statuses:
-            if not _STATUS.fullmatch(each):
-                raise InputError(f"status: expected one such as 402, 5xx, or a code such as poison, got {each[:40]!r}")
+        files = self._files(batch)
         if not batch.failed:
             raise BatchRefused(f"batch {batch_id} has no failed line")
+        if not holds_status(files.errors, statuses):
+            raise BatchRefused(f"batch {batch_id}: no failed line has {' or '.join(statuses)}")
         self._ledger.wish(batch_id, " ".join([RETRY, *statuses]))
         self._crash_points.reach(CrashPoint.AFTER_RETRY_WISH)
         # Looked at anew: it may have come to its end just now, and its keeper have seen no wish.

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
+from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.accounts import PaceView
@@ -220,7 +220,7 @@ class BatchKeeper:
             assert plan is not None
             if not self._take_up(engine):
                 return False
-            engine.give_up("batch_cancelled", "not run: the batch was cancelled before")
+            engine.give_up(CANCELLED_CODE, "not run: the batch was cancelled before")
             self._write(self._counted(plan.tally))
         except InputError as error:
             if not str(error).startswith(str(self._files.input)):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
+from mira_queue.contract.errors import ERROR_CODES
 from producer.run.output import job_id_of
 from producer.run.source import InputError
 
 STANDARD_OUTPUT = Path("-")
 FORGET_AT_ONCE = 1000
+_STATUS = re.compile(r"[1-5](\d\d|[xX][xX])")
+_CODES = ERROR_CODES | {EXPIRED_CODE, CANCELLED_CODE}
 
 
 def complete_lines(path: Path) -> Iterator[bytes]:
@@ -75,7 +80,22 @@ def take_out(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Calla
     return count
 
 
-def has_status(statuses: list[str]) -> Callable[[dict[str, Any]], bool]:
+def check_statuses(statuses: Sequence[str]) -> None:
+    """Whether these can stand in an error line: the word that is misspelt meets no line, ever. Raises InputError."""
+    for each in statuses:
+        if not _STATUS.fullmatch(each) and each not in _CODES:
+            raise InputError(
+                f"status: expected one such as 402, 5xx, or a code such as content_blocked, got {each[:40]!r}"
+            )
+
+
+def holds_status(path: Path, statuses: Sequence[str]) -> bool:
+    """Whether a line of this error file has one of these."""
+    wanted = has_status(statuses)
+    return any(wanted(orjson.loads(line)) for line in complete_lines(path))
+
+
+def has_status(statuses: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
     """Whether an error line has one of these: a status ("402"), a kind ("5xx"), or a code. None given: every line."""
 
     def wanted(line: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, timedelta
 from itertools import islice
 
+from mira_queue.contract.batch import EXPIRED_CODE
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.accounts import PaceView
@@ -25,8 +26,6 @@ from producer.run.unanswered import unanswered_lines
 from producer.run.waiting import Reason, Watch
 from producer.run.window import Window
 
-# As the batch API calls it.
-EXPIRED_CODE = "batch_expired"
 # Lines that were never run, written and synced in one go.
 NEVER_RUN_AT_ONCE = 1000
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
+from mira_queue.contract.errors import JobCancelled
 from mira_queue.contract.outcome import Completion, Outcome
 from producer.run import estimate
 from producer.run.budget import Budget, Forecast, Use
@@ -16,7 +18,7 @@ from producer.run.prices import Prices, money
 # Ids of lines that have the answer of another line, as `Answers` writes them.
 _COPY = re.compile(r"batch_req_[0-9a-f-]{36}-\d+")
 # Errors of lines that were never sent.
-_NEVER_SENT = frozenset({"batch_expired", "batch_cancelled", "cancelled"})
+_NEVER_SENT = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
 
 
 class Spending:

@@ -128,6 +128,9 @@ def test_with_fail_each_refused_line_has_its_error_and_can_be_tried_again(
     assert error["response"]["body"] == {"detail": "Insufficient balance"}
 
     simulator.configure(balance_calls=None)
+    with pytest.raises(BatchRefused, match="no failed line has 5xx or batch_cancelled"):
+        batches.batches.retry(batch_id, ["5xx", "batch_cancelled"])
+    assert batches.batches.get(batch_id).status is BatchStatus.COMPLETED
     batches.batches.retry(batch_id, ["402"])
     batch = batches.batches.wait(batch_id, 60)
     assert (batch.status, batch.answered, batch.codes) == (BatchStatus.COMPLETED, LINES, {})
