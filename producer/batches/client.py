@@ -17,7 +17,18 @@ from producer.batches.page import draw
 from producer.batches.results import check_statuses, copy_lines, holds_status
 from producer.batches.spool import BatchFiles, Spool
 from producer.batches.starting import ensure_keeper
-from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, amount, resume_wish
+from producer.batches.sums import prices_of, used
+from producer.batches.wishes import (
+    CANCEL,
+    PAUSE,
+    RESUME,
+    RETRY,
+    amount,
+    budget_of,
+    no_larger,
+    resume_wish,
+    with_budget,
+)
 from producer.run.prices import DEFAULT_TABLE, load_prices
 from producer.run.report import check_report
 from producer.run.source import InputError, refuse_no_file
@@ -129,6 +140,7 @@ class Batches:
             amount(max_cost)
         if max_cost and not batch.currency:
             raise BatchRefused(f"batch {batch_id} was submitted without a price table: it has no cost to limit")
+        self._refuse_no_larger(batch, wish)
         self._wish(batch_id, wish)
 
     def cancel(self, batch_id: str) -> None:
@@ -197,6 +209,15 @@ class Batches:
         wish = self._ledger.wish_of(batch_id)
         batch = self.get(batch_id)
         return batch, batch.status.is_final or (bool(batch.paused) and not wish)
+
+    def _refuse_no_larger(self, batch: Batch, wish: str) -> None:
+        """A budget that is used up already: it would go on, and pause at once. Without its files nobody here knows."""
+        limits = budget_of(with_budget(batch.options, wish.split()[1:]))
+        if wish == RESUME or batch.status.is_final or limits is None or not self.spool.holds(batch.id):
+            return
+        files = self.spool.files(batch.id)
+        if reached := no_larger(limits, used(files, prices_of(files)), batch.currency):
+            raise BatchRefused(f"batch {batch.id}: {reached}")
 
     def _files(self, batch: Batch) -> BatchFiles:
         if not self.spool.holds(batch.id):

@@ -7,7 +7,8 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 
 from mira_queue.contract.batch import BatchOptions
-from producer.run.budget import BudgetLimits
+from producer.run.budget import BudgetLimits, Use
+from producer.run.prices import money
 from producer.run.source import InputError
 
 # A retry is followed by the statuses or codes that it is for, a resume by the limits of the budget that are new.
@@ -37,6 +38,17 @@ def budget_of(options: BatchOptions) -> BudgetLimits | None:
     if not options.max_requests and not options.max_tokens and not cost:
         return None
     return BudgetLimits(options.max_requests or None, options.max_tokens or None, cost)
+
+
+def no_larger(limits: BudgetLimits, use: Use, currency: str) -> str:
+    """Which limits leave nothing beyond what is used, in words; empty: there is room."""
+    words = {
+        "requests": f"--max-requests: {use.requests:,} used, {limits.max_requests or 0:,} is no larger",
+        "tokens": f"--max-tokens: {use.tokens:,} used, {limits.max_tokens or 0:,} is no larger",
+        "cost": f"--max-cost: {money(use.cost, currency)} used, {money(limits.max_cost or use.cost, currency)} "
+        "is no larger",
+    }
+    return "; ".join(words[name] for name in limits.reached(use))
 
 
 def amount(text: str) -> Decimal:

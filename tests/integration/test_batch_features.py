@@ -77,6 +77,26 @@ def test_a_batch_pauses_at_its_cost_and_goes_on_with_a_larger_one(
     assert Decimal(batches.batches.get(batch_id).cost) == cost_of(tmp_path / "output.jsonl")
 
 
+def test_a_budget_that_is_no_larger_than_what_is_used_is_refused(
+    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    start_worker()
+    batch_id = priced(batches, tmp_path, max_requests=5)
+    paused(batches, batch_id)
+
+    for number in (3, 5):
+        with pytest.raises(BatchRefused, match=f"--max-requests: 5 used, {number} is no larger"):
+            batches.batches.resume(batch_id, max_requests=number)
+    with pytest.raises(BatchRefused, match=r"5 used, 5 is no larger; --max-tokens: [0-9]+ used, 1 is no larger"):
+        batches.batches.resume(batch_id, max_tokens=1)
+    with pytest.raises(BatchRefused, match=r"--max-cost: [0-9.]+ USD used, 0\.0100 USD is no larger"):
+        batches.batches.resume(batch_id, max_requests=10, max_cost="0.01")
+    assert simulator.stats()["calls"] == 5
+
+    batches.batches.resume(batch_id, max_requests=7)
+    wait_until("it has used that, too", lambda: "7 of 7 requests" in batches.batches.get(batch_id).paused)
+
+
 def test_a_cost_needs_prices_and_is_an_amount(batches: MiraQueue, tmp_path: Path) -> None:
     write_lines(tmp_path / "input.jsonl", entries(1))
 
