@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 
 from mira_queue.contract.settings import Settings
 from producer.processes import PYTHON, environment_of
@@ -31,5 +32,5 @@ def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
         )
     finally:
         os.close(log)
-    # It outlives us; Python would warn of a child that nobody has waited for.
-    process.returncode = 0
+    # It may outlive us; where we outlive it, it must not stay a zombie for as long as we live.
+    threading.Thread(target=process.wait, name="keeper-waiter", daemon=True).start()

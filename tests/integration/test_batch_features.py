@@ -247,6 +247,17 @@ def test_asking_often_while_a_keeper_starts_starts_no_other(batches: MiraQueue, 
     assert len(started(batches.settings)) == 1
 
 
+def test_a_keeper_that_has_ended_leaves_no_zombie_with_whoever_started_it(
+    batches: MiraQueue, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "input.jsonl", entries(3))
+    batches.batches.submit(tmp_path / "input.jsonl")
+    (keeper,) = started(batches.settings)
+    os.kill(keeper, signal.SIGKILL)
+
+    wait_until("it is gone", lambda: not Path(f"/proc/{keeper}").exists())
+
+
 def started(settings: Settings) -> list[int]:
     """Processes that are keepers of this directory, or on their way to become one."""
     directory = f"MIRA_STATE_DIR={settings.state_dir}".encode()
