@@ -127,6 +127,11 @@ class Engine:
             )
         self._put_in_order()
 
+    def count_lost(self) -> None:
+        """After workers were stopped in the middle of calls: count those as calls that may have been billed."""
+        assert self._window is not None, "plan first"
+        self._window.count_lost()
+
     @property
     def open(self) -> int:
         """Jobs that are handed in and have not ended."""

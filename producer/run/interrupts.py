@@ -1,26 +1,33 @@
-"""Ctrl-C and SIGTERM, as events that a loop looks at."""
+"""Ctrl-C and SIGTERM, as events that a loop looks at, or as a call; never as an exception anywhere."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 @contextmanager
 def interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
-    """(interrupted, hurry): set by the first and by the second Ctrl-C or SIGTERM, instead of an exception anywhere."""
+    """(interrupted, hurry): set by the first and by the second Ctrl-C or SIGTERM."""
     interrupted, hurry = threading.Event(), threading.Event()
+    # No word from here: the signal may have come in the middle of one.
+    with interrupts_call(lambda: (hurry if interrupted.is_set() else interrupted).set()):
+        yield interrupted, hurry
+
+
+@contextmanager
+def interrupts_call(act: Callable[[], None]) -> Iterator[None]:
+    """Each Ctrl-C or SIGTERM calls `act`, in the middle of anything."""
 
     def note(number: int, frame: FrameType | None) -> None:
-        # No word from here: the signal may have come in the middle of one.
-        (hurry if interrupted.is_set() else interrupted).set()
+        act()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interrupted, hurry
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

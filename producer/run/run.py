@@ -20,7 +20,7 @@ from producer.fleet import STOP_MARGIN, Fleet
 from producer.run.budget import BudgetLimits
 from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
-from producer.run.interrupts import interrupts
+from producer.run.interrupts import interrupts, interrupts_call
 from producer.run.options import End, EngineOptions, OnAccountError
 from producer.run.paths import check_paths, group_of, made
 from producer.run.plan import Check, Plan
@@ -149,6 +149,10 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
             fleet.hurry = engine.open > 0
             if end is End.EXPIRED:
                 engine.expire()
+        # One more Ctrl-C makes the workers end at once, and takes nobody's summary away.
+        with interrupts_call(fleet.stop_sooner):
+            fleet.stop(settings.grace + STOP_MARGIN)
+        engine.count_lost()
         return end, engine.why(end)
 
 

@@ -170,6 +170,13 @@ class Window:
         )
         self._drop(rest)
 
+    def count_lost(self) -> None:
+        """Calls of open jobs that nobody has waited for, as far as their workers have told; the next run tells again."""
+        with suppress(QueueUnavailable):
+            self._tally.unanswered_calls += sum(
+                status.unanswered_calls for status in self._queue.ledger.statuses(list(self.open))
+            )
+
     def _cancel(self, job_id: str) -> bool:
         """False: it had ended before. A server that lost its data knows nothing of it: then nothing is open."""
         try:

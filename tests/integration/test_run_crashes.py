@@ -167,6 +167,9 @@ def test_a_second_interrupt_does_not_wait_for_calls_in_flight_and_the_next_run_m
         code = run.wait(60)
 
     assert code == 130, run.said()
+    assert "answered: 0 of 40 in answers.jsonl" in run.said()
+    assert "calls whose answer was lost, and which may have been billed: 8" in run.said()
+    assert "interrupted: run the same command again, and it goes on where it stopped" in run.said()
     simulator.configure(latency_s=0)
     again = run_to_the_end(folder, INPUT, api_base=simulator.url)
 
@@ -174,6 +177,29 @@ def test_a_second_interrupt_does_not_wait_for_calls_in_flight_and_the_next_run_m
     assert ids(read_lines(folder / ANSWERS)) == ids(numbered(40))
     assert simulator.stats()["calls"] == 48
     assert again.summary()["unanswered_calls"] == 8
+
+
+def test_an_interrupt_while_the_workers_are_stopped_hurries_them_and_leaves_the_summary(
+    folder: Path, redis_url: str, simulator: SimulatorProcess
+) -> None:
+    write_lines(folder / INPUT, numbered(3))
+    simulator.configure(answer_timeout_s=None)
+    with MiraQueue(redis_url=redis_url, api_key=API_KEY) as queue:
+        # Somebody else's job, which a worker of the run takes, and which outlasts the run.
+        job = queue.enqueue([{"role": "user", "content": "[[sim:slow=100]]"}])
+        with RunProcess.start(folder, INPUT, redis_url=redis_url, api_base=simulator.url, grace=90) as run:
+            wait_until("its workers are told to end", lambda: "stopping" in worker_log(folder))
+            run.interrupt()
+            code = run.wait(60)
+        assert job.cancel()
+
+    assert code == 0, run.said()
+    assert "answered: 3 of 3 in answers.jsonl" in run.said()
+
+
+def worker_log(folder: Path) -> str:
+    path = folder / "state" / "worker.log"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def test_a_simulated_run_leaves_the_real_queue_alone(
