@@ -26,6 +26,7 @@ class LeaseKeeper:
         self._lease = lease
         self._log = log
         self._held: dict[str, Lease] = {}
+        self._refused: list[Lease] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
@@ -50,11 +51,15 @@ class LeaseKeeper:
     def beat(self) -> None:
         """One heartbeat."""
         leases = self.held()
-        for lease, kept in zip(leases, self._ledger.extend(leases, self._lease), strict=True):
-            if not kept and lease in self.held():
+        answers = zip(leases, self._ledger.extend(leases, self._lease), strict=True)
+        refused = [lease for lease, kept in answers if not kept]
+        for lease in refused:
+            # Refused once, it may just have ended: that is stored, and the answer is on its way to its thread.
+            if lease in self._refused and lease in self.held():
                 # Its call goes on, since it cannot be recalled; its outcome will not be stored.
                 self._log.warning("lease_lost", job_id=lease.job_id)
                 self.release(lease)
+        self._refused = refused
 
     def _run(self) -> None:
         while not self._stopped.wait(self._lease.total_seconds() / BEATS_PER_LEASE):

@@ -171,7 +171,7 @@ class Window:
         self._drop(rest)
 
     def count_lost(self) -> None:
-        """Calls of open jobs that nobody has waited for, as far as their workers have told; the next run tells again."""
+        """Calls of open jobs that nobody has waited for, as far as workers have told; the next run tells again."""
         with suppress(QueueUnavailable):
             self._tally.unanswered_calls += sum(
                 status.unanswered_calls for status in self._queue.ledger.statuses(list(self.open))
