@@ -126,7 +126,7 @@ class MiraQueue:
         be: with a key, calling again is safe).
         """
         body = {"messages": messages, **fields} if model is None else {"messages": messages, "model": model, **fields}
-        return self.enqueue_many([body], keys=None if key is None else [key])[0]
+        return self.accept([NewJob(self.check(body), new_job_id(), _key("key", key))])[0]
 
     def enqueue_many(
         self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None, group: str = ""
@@ -137,7 +137,9 @@ class MiraQueue:
         with the request's place, `[3].messages`.
         """
         checked = [self._check(number, body) for number, body in enumerate(requests)]
-        names = [""] * len(checked) if keys is None else list(keys)
+        names = [] if keys is None else [_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
+        if keys is None:
+            names = [""] * len(checked)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         return self.accept(
@@ -212,3 +214,10 @@ class MiraQueue:
             return outcome_of(meta["result"])
         except TypeError:
             raise JobNotFound(job_id) from None
+
+
+def _key(field: str, key: str | None) -> str:
+    """An idempotency key, checked: it comes from forms and databases, where a number is as likely. Empty: none."""
+    if key is not None and not isinstance(key, str):
+        raise InvalidRequest(field, f"expected a string, got {type(key).__name__}")
+    return key or ""

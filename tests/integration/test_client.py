@@ -82,6 +82,18 @@ def test_a_key_for_each_request_or_none(queue: MiraQueue) -> None:
         queue.enqueue_many([{"messages": ask("x")}], keys=["a", "b"])
 
 
+def test_a_key_that_is_no_string_and_a_wrong_field_are_named_as_the_caller_knows_them(queue: MiraQueue) -> None:
+    number: Any = 5
+    for call, said in (
+        (lambda: queue.enqueue(ask("x"), key=number), "key: expected a string, got int"),
+        (lambda: queue.enqueue_many([{"messages": ask("x")}], keys=[number]), "keys[0]: expected a string, got int"),
+        (lambda: queue.enqueue([{"role": "user", "content": number}]), "messages[0].content: expected text"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            call()
+        assert str(refused.value).startswith(said)
+
+
 def test_a_view_that_is_called_twice_with_one_key_makes_one_call(queue: MiraQueue, simulator: SimulatorProcess) -> None:
     first = queue.enqueue(ask("order 7"), key="order 7")
     first.result(TIMEOUT_S)
