@@ -17,7 +17,7 @@ from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from producer.client import MiraQueue
 from producer.fleet import STOP_MARGIN, Fleet
-from producer.run.budget import BudgetLimits
+from producer.run.budget import Budget, BudgetLimits
 from producer.run.conclusion import RunResult, Say, conclude
 from producer.run.engine import Engine
 from producer.run.interrupts import interrupts, interrupts_call
@@ -30,6 +30,7 @@ from producer.run.record import Recorder
 from producer.run.report import About, check_report, write_report
 from producer.run.simulated import start_own_simulator
 from producer.run.source import InputError
+from producer.run.spending import Spending
 from producer.run.tally import Tally
 from producer.run.words import plural
 
@@ -76,7 +77,10 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
         stack.callback(plan.close)
         end, reason = End.COMPLETE, End.COMPLETE.value
         _check_deadline(options, plan)
-        if plan.left:
+        used_up = _used_up(options, plan)
+        if plan.left and used_up:
+            end, reason = End.BUDGET, used_up
+        elif plan.left:
             made(settings.state_dir)
             settings = _with_simulator(options, settings, stack)
             if options.report is not None:
@@ -114,6 +118,14 @@ def _check_deadline(options: RunOptions, plan: Plan) -> None:
     """A deadline that has passed is for a run that goes on; a new one would not answer a single line."""
     if options.deadline and options.deadline <= datetime.now(UTC) and plan.left == plan.tally.total:
         raise InputError(f"--deadline: {options.deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
+
+
+def _used_up(options: RunOptions, plan: Plan) -> str:
+    """Why not a single line can go, where earlier runs have used the whole budget; empty: some may."""
+    if options.budget is None:
+        return ""
+    spending = Spending(Budget(options.budget, plan.used_before), options.prices)
+    return spending.words() if spending.is_spent else ""
 
 
 def _check_of(settings: Settings) -> Check:

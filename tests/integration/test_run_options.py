@@ -160,6 +160,11 @@ def test_a_run_stops_at_its_budget_of_calls_and_goes_on_with_a_larger_one(
     same = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--max-requests", "130", **target)
     assert same.wait() == 3
     assert simulator.stats()["calls"] == 130
+    assert same.said().splitlines() == [
+        "answered: 130 of 300 in answers.jsonl",
+        "stopped: the budget is used up: 130 of 130 requests",
+        "170 lines left: run the same command again with a larger budget, and it goes on where it stopped",
+    ]
 
     more = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--max-requests", "300", **target)
     assert more.wait() == 0, more.said()
