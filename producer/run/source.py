@@ -85,10 +85,10 @@ def _refuse_other_kinds(path: Path, head: bytes) -> None:
         if head.startswith(magic):
             raise InputError(f"{path}: is {kind}: give text with one JSON request a line, plain, gzip or zstd")
     first = head.removeprefix(_BOM).lstrip().split(b"\n", 1)[0].rstrip()
-    if head.startswith(_UTF_16_BOMS) or b"\0" in (first[1:2], first[:1]):
+    if head.startswith(_UTF_16_BOMS):
         raise InputError(f"{path}: is UTF-16, not UTF-8: convert it: iconv -f UTF-16 -t UTF-8 {path} > NEW.jsonl")
     if b"\0" in first:
-        raise InputError(f"{path}: is no text: give a file with one JSON request a line")
+        raise InputError(f"{path}: is no text in UTF-8: give a file with one JSON request a line")
     if first.startswith(b"["):
         raise InputError(f"{path}: is a JSON array, not one request a line: convert it: jq -c '.[]' {path} > NEW.jsonl")
     if first.startswith(b"{") and first.endswith((b"{", b"[", b",", b":")) and _has_more(head) and not _is_json(first):
