@@ -178,7 +178,9 @@ class Batches:
         files = self._files(self.get(batch_id))
         if errors and Path(errors).resolve() == Path(output).resolve():
             raise InputError(f"{output}: is to get both answers and errors: name two files")
-        return copy_lines(files.output, Path(output)), copy_lines(files.errors, Path(errors)) if errors else 0
+        # Errors first: what a file refuses is found out before answers go to standard output.
+        failed = copy_lines(files.errors, Path(errors)) if errors else 0
+        return copy_lines(files.output, Path(output)), failed
 
     def report(self, batch_id: str, path: Path | str) -> None:
         """Write a page about it that opens offline. Raises as `results`."""

@@ -9,7 +9,7 @@ import typer
 
 from producer.cli import output
 from producer.cli.outcome import Json
-from producer.run.source import InputError
+from producer.run.source import InputError, refuse_no_file
 from producer.run.verify import Verdict
 from producer.run.verify import verify as verify_files
 from producer.run.words import plural
@@ -38,6 +38,7 @@ def verify(
     Each line of the input must stand once, in the output or in the error file. Files may be packed with gzip or zstd. A
     file that is not there has no lines: a run without errors has no error file.
     """
+    refuse_no_file(input_path)
     if not output_path.exists() and (errors_path is None or not errors_path.exists()):
         raise InputError(f"{output_path}: no such file: give the answers of {input_path}")
     verdict = verify_files(input_path, output_path, errors_path)

@@ -106,6 +106,9 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(cli: Cli, queue: Mir
         (("retry", batch_id, "--status", "zzz"), 2, "a code such as content_blocked, got 'zzz'"),
         (("report", batch_id, "-o", "nowhere/report.html"), 2, "no folder"),
         (("results", batch_id, "-o", "nowhere/answers.jsonl"), 2, "cannot be written"),
+        (("results", batch_id, "--errors", "nowhere/errors.jsonl"), 2, "nowhere/errors.jsonl: cannot be written"),
+        (("verify", "none.jsonl", "a.jsonl", "b.jsonl"), 2, "none.jsonl: no such file"),
+        (("verify", "input.jsonl", "a.jsonl", "b.jsonl"), 2, "a.jsonl: no such file"),
         (("results", batch_id, "-o", "a.jsonl", "--errors", "./a.jsonl"), 2, "name two files"),
         (("status", "batch_0"), 1, "no batch 'batch_0'"),
         (("report", "batch_0", "-o", "report.html"), 1, "no batch 'batch_0'"),
@@ -113,6 +116,7 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(cli: Cli, queue: Mir
         done = cli(*words)
         assert done.code == code, (words, done.err)
         assert said in done.err, (words, done.err)
+        assert done.out == "", (words, done.out)
         assert len(done.err.splitlines()) == 1, (words, done.err)
 
 
