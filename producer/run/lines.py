@@ -17,6 +17,8 @@ BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
+# The field of a complaint that is about no field.
+WHOLE_LINE = "line"
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 
@@ -56,7 +58,8 @@ class Complaint:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}, line {self.line}, {self.field}: {self.reason}"
+        field = "" if self.field == WHOLE_LINE else f", {self.field}"
+        return f"{self.path}, line {self.line}{field}: {self.reason}"
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -88,7 +91,7 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
     if "prompt" in fields:
         fields = _prompt_fields(fields)
     elif "messages" not in fields:
-        raise InvalidRequest("line", 'expected "messages", "prompt", or the batch format with "body"')
+        raise InvalidRequest(WHOLE_LINE, 'expected "messages", "prompt", or the batch format with "body"')
     return _line(number, custom_id, fields, check(fields))
 
 
@@ -113,7 +116,9 @@ def _entry(content: bytes) -> dict[str, Any]:
             raise InvalidRequest(f"column {wrong.start + 1}", "no JSON: is not UTF-8: convert the file") from None
         raise InvalidRequest(f"column {error.colno}", f"no JSON: {error.msg}") from None
     if not isinstance(entry, dict):
-        raise InvalidRequest("line", "expected a JSON object: a request body, a prompt, or a line of the batch format")
+        raise InvalidRequest(
+            WHOLE_LINE, "expected a JSON object: a request body, a prompt, or a line of the batch format"
+        )
     return entry
 
 

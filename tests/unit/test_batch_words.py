@@ -10,7 +10,7 @@ import pytest
 
 from mira_queue.contract.batch import Batch, BatchStatus, LineError, Waiting
 from producer.batches.complaints import line_errors
-from producer.batches.shown import BatchCounts, held_text, reason_of, silence_text, took_text
+from producer.batches.shown import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
 from producer.batches.wishes import budget_of, resume_wish, with_budget
 from producer.run.progress import plain_line
 from producer.run.waiting import NOTHING
@@ -49,6 +49,17 @@ def test_how_many_are_wrong_is_no_error_of_its_own() -> None:
     said = f"{COPY}, line 3, prompt: is empty\n1 of 9 lines is wrong: nothing was sent"
 
     assert line_errors(said, COPY, "a.jsonl") == (LineError("is empty", 3, "prompt", "invalid_request"),)
+
+
+def test_wrong_lines_are_named_with_how_many_more_there_are() -> None:
+    named = tuple(LineError("is empty", line, "prompt") for line in range(1, 19))
+    batch = replace(BATCH, errors=(LineError("expected a JSON object", 7), *named))
+
+    assert wrong_lines(batch, 2) == ["line 7: expected a JSON object", "line 1, prompt: is empty", "... and 17 more"]
+    assert len(wrong_lines(batch, 19)) == 19
+    many = replace(batch, errors=(*named, LineError("... and 1,200 more")))
+    assert wrong_lines(many, 18)[-1] == "... and 1,200 more"
+    assert wrong_lines(many, 3)[-1] == "... and 1,215 more"
 
 
 def test_a_wait_is_shown_as_long_as_it_still_is() -> None:

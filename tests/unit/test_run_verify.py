@@ -105,7 +105,7 @@ def test_only_some_of_many_are_named_and_all_are_counted(tmp_path: Path) -> None
     [
         ([{"custom_id": 5}], "line 1, custom_id: expected a string that is not empty"),
         ([{"custom_id": "a"}, {"custom_id": "a"}], "line 2, custom_id: 'a' is that of line 1 too"),
-        ([1], "line 1, line: expected a JSON object"),
+        ([1], "line 1: expected a JSON object"),
     ],
 )
 def test_an_input_that_could_not_be_answered_is_refused(tmp_path: Path, entries: list[Any], said: str) -> None:
