@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchOptions, BatchStatus
+from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.accounts import PaceView
@@ -24,7 +24,7 @@ from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, with_budget
 from producer.client import MiraQueue
-from producer.run.engine import EXPIRED_CODE, Engine
+from producer.run.engine import Engine
 from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
