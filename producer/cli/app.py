@@ -106,7 +106,7 @@ def mira_queue(
 
 
 def main() -> None:
-    """The command: no error leaves as a traceback, unless it is asked for with --debug."""
+    """The console script: no error leaves as a traceback, unless it is asked for with --debug."""
     # Whatever a model wrote can be printed, on a terminal of any encoding.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

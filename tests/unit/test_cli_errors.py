@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import orjson
 import pytest
 
 from producer.cli import status
-from tests.cli_process import COMMAND, PATIENCE_S, Call, call_in_process
+from tests.cli_process import Call, call_in_process
 
 
 @pytest.fixture
@@ -98,31 +96,6 @@ def test_ctrl_c_is_130_and_says_nothing(call: Call, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(status, "MiraQueue", interrupted)
 
     assert call("status", "x") == (130, "", "")
-
-
-# Somebody who presses Ctrl-C while Python is still loading the command.
-EARLY_CTRL_C = """
-import os, signal, sys
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name == "celery":
-            os.kill(os.getpid(), signal.SIGINT)
-sys.meta_path.insert(0, Finder())
-"""
-
-
-def test_ctrl_c_while_the_command_is_loaded_is_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(EARLY_CTRL_C)
-
-    done = subprocess.run(
-        [COMMAND, "config"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_config_shows_every_setting_with_its_source_and_no_secret(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
