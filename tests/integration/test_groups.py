@@ -49,8 +49,9 @@ def test_slow_answers_spread_over_all_slots(
     queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:
     simulator.configure(latency_s=1)
-    start_worker(concurrency=10, max_in_flight=10)
-    start_worker(concurrency=10, max_in_flight=20)
+    # On a busy machine, neither must seem to be dead to the other.
+    start_worker(concurrency=10, max_in_flight=10, lease=30)
+    start_worker(concurrency=10, max_in_flight=20, lease=30)
     jobs = enqueue(queue, questions(50))
 
     # One message, and twenty slots in two processes: as many calls are out at a time.
