@@ -69,13 +69,14 @@ class _Group:
         return _emptied(self.jobs, self.ahead)
 
     def is_slow(self, now_s: float) -> bool:
-        return self._waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
+        return self.waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
 
     def is_stuck(self, now_s: float) -> bool:
-        return self._waits and now_s - self.began_s > STUCK_S
+        return self.waits and now_s - self.began_s > STUCK_S
 
     @property
-    def _waits(self) -> bool:
+    def waits(self) -> bool:
+        """Is there something that is not begun?"""
         return bool(self.jobs or self.claimed)
 
 
@@ -138,7 +139,7 @@ class GroupRunner:
             now_s = time.monotonic()
             with self._lock:
                 slow = [group for group in self._groups if group.is_slow(now_s)]
-                if not any(group.jobs or group.claimed for group in self._groups):
+                if not any(group.waits for group in self._groups):
                     self._some.clear()
             if slow and self._others_have_groups_only():
                 slow = [group for group in slow if group.is_stuck(now_s)]

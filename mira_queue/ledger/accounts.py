@@ -112,7 +112,7 @@ class AccountVerbs(LedgerPart):
         with translated_errors():
             self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights")
             self._client.hincrby(names.pace_key(account), "version", 1)
-            self._client.expire(names.pace_key(account), timedelta(days=7))
+            self._client.expire(names.pace_key(account), KNOWN_FOR)
 
 
 def _view(
