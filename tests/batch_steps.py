@@ -19,15 +19,23 @@ LINES = 200
 
 def keepers(queue: MiraQueue) -> list[int]:
     """Processes that keep the batches of this queue: those that hold a lock in its directory."""
-    root = str(queue.batches.spool.root)
-    found = []
-    for path in Path("/proc").glob("[0-9]*/fd"):
-        try:
-            if any(os.readlink(fd).startswith(f"{root}/keeper-") for fd in path.iterdir()):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
+    prefix = f"{queue.batches.spool.root}/keeper-"
+    found = [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if any(target.startswith(prefix) for target in open_files(process))
+    ]
     return [pid for pid in found if pid != os.getpid()]
+
+
+def open_files(process: Path) -> list[str]:
+    """Of a directory in /proc. It opens and closes files while we look: one that is gone hides no other."""
+    found = []
+    with suppress(OSError):
+        for fd in (process / "fd").iterdir():
+            with suppress(OSError):
+                found.append(os.readlink(fd))
+    return found
 
 
 def end_keepers(queue: MiraQueue) -> None:
