@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -198,7 +199,9 @@ class Window:
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
         # Twins share a job: one that got its answer from a run that was killed before it wrote the others' has theirs.
-        return f"run:{self.group}:{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
+        of_line = f"{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
+        # As short for long custom_ids: beyond 64 characters the server needs 250 bytes more for each open job.
+        return f"run:{self.group}:{hashlib.sha256(of_line.encode()).hexdigest()[:32]}"
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
         """Jobs of an earlier run: those that have ended are written, those that were never sent are sent.
