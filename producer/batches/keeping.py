@@ -130,7 +130,7 @@ class BatchKeeper:
         self._interrupted.clear()
         engine = self._engine = self._new_engine()
         try:
-            plan = self._planned(engine)
+            plan = self._planned(engine, goes_on=not self._is_late())
             if plan is None:
                 return
             self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
@@ -171,8 +171,8 @@ class BatchKeeper:
         is_expired = self._is_late() and EXPIRED_CODE in self._batch.codes
         return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
 
-    def _planned(self, engine: Engine) -> Plan | None:
-        """None: the input is wrong, and the batch has failed."""
+    def _planned(self, engine: Engine, *, goes_on: bool = False) -> Plan | None:
+        """None: the input is wrong, and the batch has failed. One that `goes_on` runs again what was refused."""
         try:
             plan = engine.plan()
         except InputError as error:
@@ -182,6 +182,9 @@ class BatchKeeper:
                 raise
             self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path, self._batch.input_name)))
             return None
+        if goes_on:
+            plan.run_refused_again()
+            self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
         plan.tally.recorder = self._recorder

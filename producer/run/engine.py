@@ -33,6 +33,8 @@ NEVER_RUN_AT_ONCE = 1000
 class Engine:
     """Takes a plan to its end: `plan` (unless one was made before), `run`, after an early end `drain`, then `close`.
 
+    What an earlier run was refused by the account has an error, and is run when `Plan.run_refused_again` was called.
+
     `show(tally, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
     workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
     `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there.
@@ -115,7 +117,10 @@ class Engine:
         self.give_up(EXPIRED_CODE, f"not run: the deadline, {deadline}, had passed")
 
     def give_up(self, code: str, message: str) -> None:
-        """Every line that has neither answer nor error gets this error. After `drain`; what still runs is cancelled."""
+        """Every line that has neither answer nor error gets this error. After `drain`; what still runs is cancelled.
+
+        Lines that the account refused keep that as their error.
+        """
         assert self._plan is not None, "plan first"
         assert self._window is not None, "plan first"
         self._window.abandon(code, message)
@@ -125,6 +130,7 @@ class Engine:
             answers.write(
                 [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
             )
+        self._plan.refusals.make_final()
         self._put_in_order()
 
     def count_lost(self) -> None:

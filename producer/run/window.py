@@ -14,7 +14,7 @@ from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.records import NewJob, new_job_ids
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
-from producer.run.answers import Answers
+from producer.run.answers import Answers, Ended
 from producer.run.feed import Feed
 from producer.run.lines import InputLine, OpenLine
 from producer.run.options import EngineOptions
@@ -105,7 +105,8 @@ class Window:
             known = {job_id: line for job_id, line in zip(holders, chunk, strict=True) if job_id}
             for job_id, line in known.items():
                 self._note_open(job_id, line)
-            self._write_ended(self._queue.ledger.statuses(list(known)))
+            # The account's refusal is what its line has met: nobody here finds out whether it still refuses.
+            self._write_ended(self._queue.ledger.statuses(list(known)), _is_withdrawn)
 
     @property
     def is_out_of_budget(self) -> bool:
@@ -211,13 +212,13 @@ class Window:
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
-        return [known[job_id] for job_id in self._write_ended(statuses)]
+        return [known[job_id] for job_id in self._write_ended(statuses, _is_to_run_again)]
 
-    def _write_ended(self, statuses: Iterable[JobStatus]) -> list[str]:
+    def _write_ended(self, statuses: Iterable[JobStatus], is_stale: Callable[[Outcome], bool]) -> list[str]:
         """Write what an earlier run's jobs came to. Returns those whose end says nothing of their line."""
         ended = {status.id: status for status in statuses if status.state.is_final}
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
-        stale = [job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)]
+        stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it had told of them, and with the job nobody else can.
         self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
@@ -227,17 +228,20 @@ class Window:
     def _write(self, job_ids: list[str]) -> int:
         if not job_ids:
             return 0
-        ended = []
+        ended: list[Ended] = []
+        refused: list[Ended] = []
         outcomes = self._queue.outcomes(job_ids)
         for job_id, outcome in zip(job_ids, outcomes, strict=True):
             line = self.open[job_id]
             if self._spending is not None:
                 self._spending.settle(line, outcome)
-            if not self._account.note(line.model, outcome, line.custom_id):
+            if self._account.note(line.model, outcome, line.custom_id):
+                refused.append((job_id, line, outcome))
+            else:
                 self._unproved = False
                 ended.append((job_id, line, outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
-        self._answers.write(ended)
+        self._answers.write(ended, refused)
         self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
         return len(ended)
 
@@ -255,6 +259,10 @@ class Window:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
+
+
+def _is_to_run_again(outcome: Outcome) -> bool:
+    return is_of_account(outcome) or _is_withdrawn(outcome)
 
 
 def _is_withdrawn(outcome: Outcome) -> bool:
