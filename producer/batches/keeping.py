@@ -15,10 +15,10 @@ from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, Batch
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.accounts import PaceView
-from producer.batches import recording
 from producer.batches.complaints import line_errors
 from producer.batches.engine_options import options_of
 from producer.batches.reasons import rest
+from producer.batches.recording import Recording
 from producer.batches.results import has_status, take_out
 from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
@@ -35,8 +35,6 @@ LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
 # Before files that could not be used are tried again without being told to.
 FILES_AGAIN_S = 5.0
-# What a report is drawn from; a keeper that is killed takes so much of the picture with it, and nothing else.
-SAVE_EVERY_S = 10.0
 
 
 class BatchKeeper:
@@ -60,12 +58,11 @@ class BatchKeeper:
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._prices = prices_of(files)
-        self._recorder = recording.load(files.record, since=rest(batch))
+        self._recording = Recording(files.record, rest(batch), self._log)
         self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
         self._look_s = self._write_s = 0.0
-        self._save_s = time.monotonic() + SAVE_EVERY_S
         #: A keeper before us may have been killed with open jobs that we have not found yet.
         self._may_be_taken_up = True
 
@@ -82,7 +79,7 @@ class BatchKeeper:
                 self._pause("files", str(error).partition(": nothing is lost")[0])
                 self._ending.wait(FILES_AGAIN_S)
         if not self._batch.status.is_final:
-            self._save()
+            self._recording.save()
             self._write(at_rest(self._batch))
 
     def _is_opened_again(self) -> bool:
@@ -187,8 +184,8 @@ class BatchKeeper:
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
-        plan.tally.recorder = self._recorder
-        self._recorder.waits("")
+        plan.tally.recorder = self._recording.recorder
+        self._recording.recorder.waits("")
         return plan
 
     def _is_late(self) -> bool:
@@ -209,8 +206,8 @@ class BatchKeeper:
     def _finish(self, status: BatchStatus) -> None:
         self._write(self._moved(BatchStatus.FINALIZING))
         self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
-        self._recorder.waits("")
-        self._save(ended=True)
+        self._recording.recorder.waits("")
+        self._recording.save(ended=True)
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
     def _cancel(self) -> bool:
@@ -266,8 +263,8 @@ class BatchKeeper:
         self._queue.crash_points.reach(CrashPoint.AFTER_FORGET)
 
     def _pause(self, by: str, reason: str) -> None:
-        self._recorder.waits("paused")
-        self._save()
+        self._recording.recorder.waits("paused")
+        self._recording.save()
         self._log.info("batch_paused", reason=reason)
         self._write(replace(at_rest(self._batch), paused=reason, paused_by=by))
 
@@ -287,16 +284,7 @@ class BatchKeeper:
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
             self._write(self._counted(tally, reason))
-        if now_s >= self._save_s:
-            self._save()
-
-    def _save(self, *, ended: bool = False) -> None:
-        self._save_s = time.monotonic() + SAVE_EVERY_S
-        try:
-            recording.save(self._recorder, self._files.record, ended=ended)
-        except OSError as error:
-            # The lines matter; a picture of them can be of less.
-            self._log.warning("batch_says", text=f"{self._files.record}: {error.strerror}")
+        self._recording.save_if_due()
 
     def _counted(self, tally: Tally, reason: Reason = NOTHING) -> Batch:
         batch = counted(self._batch, self._before, tally, self._unanswered_before, reason)
