@@ -24,13 +24,15 @@ from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, with_budget
 from producer.client import MiraQueue
-from producer.run.engine import Engine
+from producer.run.engine import MAYBE_BILLED, Engine
 from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
 from producer.run.waiting import NOTHING, Reason
 
+CANCELLED = "not run: the batch was cancelled before"
+CANCELLED_BILLED = f"the batch was cancelled before its answer came: {MAYBE_BILLED}"
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
 # Before files that could not be used are tried again without being told to.
@@ -220,7 +222,7 @@ class BatchKeeper:
             assert plan is not None
             if not self._take_up(engine):
                 return False
-            engine.give_up(CANCELLED_CODE, "not run: the batch was cancelled before")
+            engine.give_up(CANCELLED_CODE, CANCELLED, CANCELLED_BILLED)
             self._write(self._counted(plan.tally))
         except InputError as error:
             if not str(error).startswith(str(self._files.input)):

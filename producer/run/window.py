@@ -26,8 +26,6 @@ from producer.run.unanswered import unanswered_lines
 CHUNK = 100
 # Lines whose jobs are looked for in one round trip.
 LOOK_UP_AT_ONCE = 1000
-# Of a line that is given up, and may cost something all the same.
-UNDER_WAY = "; a call was under way, and may be billed"
 # Requests may be 12 MiB each: the window is bounded in bytes as well as in jobs.
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -62,6 +60,8 @@ class Window:
         self._looked_at: set[str] = set()
         #: Open jobs that wait for their time, when they were last looked at.
         self.resting = 0
+        #: Numbers of lines that were taken back, and of which a call may have been billed.
+        self.billed: set[int] = set()
 
     def has_room(self) -> bool:
         """Room for some: handed in one by one, as answers come, each line would have a message of its own."""
@@ -149,6 +149,7 @@ class Window:
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Called before, by a worker that died: nobody else will tell.
         self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
+        self.billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)
@@ -156,8 +157,11 @@ class Window:
         if withdrawn:
             self._queue.crash_points.reach(CrashPoint.AFTER_WITHDRAW)
 
-    def abandon(self, code: str, message: str) -> None:
-        """Cancel whatever is open, for nobody waits for it any more: its line gets this error, or its late answer."""
+    def abandon(self, code: str, message: str, billed: str) -> None:
+        """Cancel whatever is open, for nobody waits for it any more: its line gets this error, or its late answer.
+
+        `billed` is the message of those of which a call was made, and not answered.
+        """
         ended = [job_id for job_id in list(self.open) if not self._cancel(job_id)]
         self._queue.crash_points.reach(CrashPoint.AFTER_CANCEL)
         self._write(ended)
@@ -165,7 +169,7 @@ class Window:
         lost = [status.unanswered_calls for status in self._queue.ledger.statuses([job_id for job_id, _ in rest])]
         self._answers.write(
             [
-                (job_id, line, Failure(code, message + UNDER_WAY * bool(unanswered), unanswered_calls=unanswered))
+                (job_id, line, Failure(code, billed if unanswered else message, unanswered_calls=unanswered))
                 for (job_id, line), unanswered in zip(rest, lost, strict=True)
             ]
         )
@@ -221,6 +225,7 @@ class Window:
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it had told of them, and with the job nobody else can.
         self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
+        self.billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale

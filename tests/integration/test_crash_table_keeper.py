@@ -346,6 +346,7 @@ def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
     assert simulator.stats()["calls"] == 2
     assert batches.ledger.batch(batch_id).unanswered_calls == 2
+    says_what_it_costs(tmp_path, billed=2)
 
 
 @row("keeper", "during cancel, when some lines of it are written")
@@ -513,8 +514,7 @@ def test_calls_that_a_cancel_does_not_wait_for_are_cancelled_and_counted(
         end_keepers(impatient)
     every_line_once(*results(queue, batch_id, tmp_path), LINES)
     assert batch.unanswered_calls == 2
-    billed = [line for line in read_lines(tmp_path / "errors.jsonl") if "may be billed" in line["error"]["message"]]
-    assert len(billed) == 2
+    says_what_it_costs(tmp_path, billed=2)
 
 
 def test_a_full_disk_pauses_the_batch_and_loses_nothing(
@@ -562,6 +562,15 @@ def ends_cancelled(queue: MiraQueue, batch_id: str, folder: Path, *, answered: i
     every_line_once(answers, errors, LINES)
     assert len(answers) == answered
     assert codes(folder) == Counter({"batch_cancelled": LINES - answered})
+
+
+def says_what_it_costs(folder: Path, *, billed: int) -> None:
+    """Lines that were never sent say so, and those that were and have no answer do not."""
+    messages = Counter(line["error"]["message"] for line in read_lines(folder / "errors.jsonl"))
+    assert messages == {
+        "not run: the batch was cancelled before": LINES - billed,
+        "the batch was cancelled before its answer came: a call was under way, and may have been billed": billed,
+    }
 
 
 def refused(queue: MiraQueue, batch_id: str) -> int:
