@@ -34,6 +34,8 @@ def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
     start_worker()
     lines = entries()
     lines[7]["prompt"] = "[[sim:moderation]]"
+    # The answer to it says nothing of tokens.
+    lines[8]["stream"] = True
     batch_id = submitted(batches, tmp_path, lines)
     (tmp_path / "input.jsonl").unlink()
 
@@ -47,7 +49,9 @@ def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
     assert shown["object"] == "batch"
     assert shown["request_counts"] == {"total": LINES, "completed": LINES - 1, "failed": 1}
     assert shown["metadata"] == {"for": "a test"}
-    usage = [line["response"]["body"]["usage"] for line in read_lines(tmp_path / "output.jsonl")]
+    bodies = [line["response"]["body"] for line in read_lines(tmp_path / "output.jsonl")]
+    usage = [body["usage"] for body in bodies if "usage" in body]
+    assert shown["mira"]["answers_without_usage"] == len(bodies) - len(usage) == 1
     assert shown["usage"]["total_tokens"] == sum(each["total_tokens"] for each in usage)
     assert shown["in_progress_at"] <= shown["finalizing_at"] <= shown["completed_at"]
     assert [each.id for each in batches.batches.all()] == [batch_id]
