@@ -48,7 +48,10 @@ def _add_chunk(whole: dict[str, Any], choices: dict[int, dict[str, Any]], data: 
     if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
         raise BrokenStream("the stream holds what is no chunk of a completion")
     for name, value in chunk.items():
-        if name != "choices" and value is not None:
+        if name == "usage" and value is not None:
+            # Servers that repeat it count on: the last one is that of the whole answer.
+            whole[name] = value
+        elif name != "choices" and value is not None:
             whole.setdefault(name, value)
     for part in chunk.get("choices", []):
         if not isinstance(part, dict):

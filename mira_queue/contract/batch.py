@@ -95,6 +95,7 @@ class Batch:
     completion_tokens: int = 0
     cached_tokens: int = 0  # of the prompts'
     reasoning_tokens: int = 0  # of the completions'
+    uncounted: int = 0  # answers that say nothing of tokens, as streamed ones do
     model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
@@ -175,6 +176,7 @@ class Batch:
                 "cost": self.cost or None,
                 "currency": self.currency or None,
                 "answers_without_price": self.unpriced,
+                "answers_without_usage": self.uncounted,
                 "lines_per_second": {"now": round(self.per_second_now, 3), "average": round(self.per_second, 3)}
                 if self.per_second
                 else None,

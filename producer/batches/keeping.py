@@ -64,6 +64,7 @@ class BatchKeeper:
         self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
+        self._billed: set[int] = set()
         self._look_s = self._write_s = 0.0
         #: A keeper before us may have been killed with open jobs that we have not found yet.
         self._may_be_taken_up = True
@@ -203,6 +204,7 @@ class BatchKeeper:
             tend=self._look_for_wish,
             pace=self._pace,
             interrupted=self._interrupted,
+            billed=self._billed,
         )
 
     def _finish(self, status: BatchStatus) -> None:

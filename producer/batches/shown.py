@@ -12,6 +12,7 @@ from typing import cast
 from mira_queue.contract.batch import Batch, BatchStatus, LineError
 from producer.run.prices import money
 from producer.run.waiting import Kind, Reason, duration
+from producer.run.words import tokens_text
 
 # Its keeper writes every second; after so long without a word, none is there.
 SILENT_AFTER_S = 60
@@ -32,10 +33,10 @@ class BatchCounts:
         self.per_second_now = batch.per_second_now
         self.seconds_left = batch.seconds_left
         self.is_going = batch.status is BatchStatus.IN_PROGRESS and not batch.paused
-        self.has_tokens = bool(batch.prompt_tokens or batch.completion_tokens)
+        self.has_tokens = bool(batch.prompt_tokens or batch.completion_tokens or batch.uncounted)
 
     def tokens_text(self) -> str:
-        return f"{self._batch.prompt_tokens:,} tokens in, {self._batch.completion_tokens:,} out"
+        return tokens_text(self._batch.prompt_tokens, self._batch.completion_tokens, self._batch.uncounted)
 
     def cost_text(self) -> str:
         """Empty without prices; says what it leaves out."""

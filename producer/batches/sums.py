@@ -82,6 +82,7 @@ def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, rea
         cost=f"{before.cost + now.cost:f}" if now.prices else "",
         currency=now.prices.currency,
         unpriced=before.unpriced + now.unpriced if now.prices else 0,
+        uncounted=before.uncounted + now.uncounted,
         unanswered_calls=unanswered_before + now.unanswered_calls,
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,

@@ -31,6 +31,7 @@ class RunResult:
     unanswered_calls: int
     prompt_tokens: int
     completion_tokens: int
+    answers_without_usage: int
     cost: str | None
     currency: str | None
     seconds: float
@@ -80,6 +81,7 @@ def conclude(output: Path, errors: Path, plan: Plan, end: End, reason: str, say:
         unanswered_calls=tally.unanswered_calls,
         prompt_tokens=tally.prompt_tokens,
         completion_tokens=tally.completion_tokens,
+        answers_without_usage=tally.uncounted,
         cost=f"{tally.cost:f}" if tally.prices else None,
         currency=tally.prices.currency or None,
         seconds=round(tally.elapsed_s, 3),

@@ -39,7 +39,8 @@ class Engine:
 
     `show(tally, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
     workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
-    `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there.
+    `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there; it gets
+    `billed`, too: numbers of lines that were taken back, and of which a call may have been billed.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Engine:
         tend: Callable[[], None],
         pace: Callable[[], PaceView],
         interrupted: threading.Event,
+        billed: set[int] | None = None,
     ) -> None:
         self._queue = queue
         self._options = options
@@ -65,6 +67,7 @@ class Engine:
         )
         self._hooks = Hooks(self._draw, say, tend)
         self._interrupted = interrupted
+        self._billed = set() if billed is None else billed
         self._account = Account(options.on_account_error, queue.settings.model)
         self._spending: Spending | None = None
         self._plan: Plan | None = None
@@ -77,7 +80,7 @@ class Engine:
         if self._options.budget:
             budget = Budget(self._options.budget, self._plan.used_before)
             self._spending = Spending(budget, self._options.prices)
-        self._window = Window(self._queue, self._options, self._plan, self._account, self._spending)
+        self._window = Window(self._queue, self._options, self._plan, self._account, self._spending, self._billed)
         self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted, self._options.deadline)
         return self._plan
 
@@ -139,7 +142,7 @@ class Engine:
                     (
                         new_job_id(),
                         OpenLine(line.number, line.custom_id),
-                        Failure(code, billed if line.number in self._window.billed else message),
+                        Failure(code, billed if line.number in self._billed else message),
                     )
                     for line in chunk
                 ]

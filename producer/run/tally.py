@@ -13,6 +13,7 @@ from mira_queue.contract.outcome import Completion, Outcome
 from producer.run.meter import Meter
 from producer.run.prices import Prices, money
 from producer.run.record import Recorder
+from producer.run.words import tokens_text
 
 # Names of models come from outside: beyond so many, they are counted together.
 MOST_MODELS = 50
@@ -142,13 +143,13 @@ class Tally:
 
     @property
     def has_tokens(self) -> bool:
-        return bool(self.prompt_tokens or self.completion_tokens)
+        return bool(self.prompt_tokens or self.completion_tokens or self.uncounted)
 
     def errors(self) -> str:
         return ", ".join(f"{count:,} {code}" for code, count in self.codes.most_common())
 
     def tokens_text(self) -> str:
-        return f"{self.prompt_tokens:,} tokens in, {self.completion_tokens:,} out"
+        return tokens_text(self.prompt_tokens, self.completion_tokens, self.uncounted)
 
     def cost_text(self) -> str:
         """Empty without prices; says what it leaves out."""

@@ -41,6 +41,7 @@ class Window:
         plan: Plan,
         account: Account,
         spending: Spending | None,
+        billed: set[int],
     ) -> None:
         self._queue = queue
         self._size = options.window
@@ -52,6 +53,7 @@ class Window:
         self._spending = spending
         self._shares_jobs = options.dedupe
         self._account = account
+        self._billed = billed
         self.group = options.group
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
@@ -61,8 +63,6 @@ class Window:
         self._looked_at: set[str] = set()
         #: Open jobs that wait for their time, when they were last looked at.
         self.resting = 0
-        #: Numbers of lines that were taken back, and of which a call may have been billed.
-        self.billed: set[int] = set()
 
     def has_room(self) -> bool:
         """Room for some: handed in one by one, as answers come, each line would have a message of its own."""
@@ -150,7 +150,7 @@ class Window:
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Called before, by a worker that died: nobody else will tell.
         self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
-        self.billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
+        self._billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)
@@ -228,7 +228,7 @@ class Window:
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it had told of them, and with the job nobody else can.
         self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
-        self.billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
+        self._billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale

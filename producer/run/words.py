@@ -8,6 +8,12 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def tokens_text(prompt: int, completion: int, uncounted: int) -> str:
+    """What answers used; `uncounted` of them say nothing of it, as streamed ones do."""
+    left_out = f", without those of {plural(uncounted, 'answer')}" if uncounted else ""
+    return f"{prompt:,} tokens in, {completion:,} out{left_out}"
+
+
 def size(count: int) -> str:
     """Of bytes: 512 bytes, 3.4 MB."""
     amount = float(count)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+import redis
 
+from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
 from producer import MiraQueue
@@ -34,6 +36,8 @@ def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
     start_worker()
     lines = entries()
     lines[7]["prompt"] = "[[sim:moderation]]"
+    # The answer to it says nothing of tokens.
+    lines[8]["stream"] = True
     batch_id = submitted(batches, tmp_path, lines)
     (tmp_path / "input.jsonl").unlink()
 
@@ -47,7 +51,9 @@ def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
     assert shown["object"] == "batch"
     assert shown["request_counts"] == {"total": LINES, "completed": LINES - 1, "failed": 1}
     assert shown["metadata"] == {"for": "a test"}
-    usage = [line["response"]["body"]["usage"] for line in read_lines(tmp_path / "output.jsonl")]
+    bodies = [line["response"]["body"] for line in read_lines(tmp_path / "output.jsonl")]
+    usage = [body["usage"] for body in bodies if "usage" in body]
+    assert shown["mira"]["answers_without_usage"] == len(bodies) - len(usage) == 1
     assert shown["usage"]["total_tokens"] == sum(each["total_tokens"] for each in usage)
     assert shown["in_progress_at"] <= shown["finalizing_at"] <= shown["completed_at"]
     assert [each.id for each in batches.batches.all()] == [batch_id]
@@ -186,6 +192,26 @@ def test_a_cancelled_batch_names_the_lines_that_were_not_run(
     assert codes == {"batch_cancelled"}
     with pytest.raises(BatchRefused, match="has ended"):
         batches.batches.pause(batch_id)
+
+
+def test_a_cancelled_line_that_waited_after_a_lost_call_is_not_said_to_be_not_run(
+    batches: MiraQueue,
+    redis_client: redis.Redis,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker(backoff_base=3000, backoff_cap=3000)
+    batch_id = submitted(batches, tmp_path, [{"custom_id": "line-0", "prompt": "[[sim:close]]"}])
+    wait_until("its call was lost", lambda: redis_client.zcard(names.WAITING) == 1)
+
+    batches.batches.cancel(batch_id)
+
+    batch = at(batches, batch_id, BatchStatus.CANCELLED)
+    results(batches, batch_id, tmp_path)
+    [line] = read_lines(tmp_path / "errors.jsonl")
+    assert "a call was under way, and may have been billed" in line["error"]["message"]
+    assert batch.unanswered_calls == simulator.stats()["calls"]
 
 
 def test_a_batch_pauses_when_its_budget_is_used_up(

@@ -64,6 +64,7 @@ def test_every_line_is_answered_once_and_nothing_stays_in_the_queue(
         "unanswered_calls": 0,
         "prompt_tokens": sum(line["response"]["body"]["usage"]["prompt_tokens"] for line in answers.values()),
         "completion_tokens": sum(line["response"]["body"]["usage"]["completion_tokens"] for line in answers.values()),
+        "answers_without_usage": 0,
         "cost": None,
         "currency": None,
         "seconds": run.summary()["seconds"],

@@ -204,3 +204,17 @@ def test_a_budget_of_money_needs_a_price_for_every_model(tmp_path: Path, target:
     lacking = run_to_the_end(tmp_path, *arguments, **target)
     assert lacking.wait() == 2
     assert "line 3, model: 'mira-max' has no price in the table, which --max-cost needs" in lacking.said()
+
+
+def test_answers_that_say_nothing_of_tokens_are_counted_beside_the_tokens(
+    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess
+) -> None:
+    write_lines(tmp_path / INPUT, [{**line, "stream": number < 2} for number, line in enumerate(prompts(3))])
+
+    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+
+    assert run.wait() == 0, run.said()
+    [usage] = [usage for line in read_lines(tmp_path / ANSWERS) if (usage := line["response"]["body"].get("usage"))]
+    tokens_in, tokens_out = usage["prompt_tokens"], usage["completion_tokens"]
+    assert f"; {tokens_in} tokens in, {tokens_out} out, without those of 2 answers" in run.said()
+    assert run.summary()["answers_without_usage"] == 2

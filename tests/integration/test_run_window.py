@@ -29,7 +29,7 @@ def options(tmp_path: Path) -> EngineOptions:
 def window(queue: MiraQueue, options: EngineOptions) -> Iterator[Window]:
     """Full. No worker runs."""
     plan = Plan.make(options, queue.check)
-    window = Window(queue, options, plan, Account(options.on_account_error, "mira"), None)
+    window = Window(queue, options, plan, Account(options.on_account_error, "mira"), None, set())
     while window.has_room():
         window.fill()
     yield window

@@ -42,6 +42,7 @@ def test_deltas_are_joined_into_one_message() -> None:
             event({"id": "chatcmpl-1", "model": "mira", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}),
             *words("Hel", "lo"),
             event({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+            event({"choices": [], "usage": {"total_tokens": 2}}),
             event({"choices": [], "usage": {"total_tokens": 3}}),
             DONE,
         ]
