@@ -13,7 +13,7 @@ from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun
+from tests.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
 from worker.leases import LeaseKeeper
 from worker.pacing.pacer import Pacer
 from worker.rescue import Rescuer
@@ -51,6 +51,20 @@ def test_a_lease_that_somebody_else_has_now_is_said_to_be_lost_once(ledger: Ledg
 
     assert [(entry["event"], entry["job_id"]) for entry in said] == [("lease_lost", held.job_id)]
     assert keeper.held() == []
+
+
+def test_a_lease_that_is_let_go_takes_along_no_later_one_of_the_same_job(ledger: Ledger) -> None:
+    keeper = LeaseKeeper(ledger, LONG, structlog.get_logger("test"))
+    lost = begun(ledger, PASSED)
+    keeper.hold(lost)
+    assert ledger.rescue(lost.job_id, 3, LONG) is True
+    again = claimed(ledger, lost.job_id)
+    keeper.hold(again)
+
+    keeper.release(lost)
+
+    assert keeper.held() == [again]
+    assert ledger.finish(again, COMPLETION)
 
 
 def test_a_worker_whose_heart_is_late_rescues_what_others_held_and_leaves_its_own_calls_alone(
