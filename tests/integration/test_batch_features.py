@@ -110,13 +110,14 @@ def test_a_cost_needs_prices_and_is_an_amount(batches: MiraQueue, tmp_path: Path
 def test_lines_of_a_model_that_the_plan_lacks_are_left_and_all_others_go_on(
     batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    simulator.configure(plans={"free": ["mira"]}, plan="free", latency_s=0.1)
+    simulator.configure(plans={"free": ["mira"]}, plan="free", latency_s=0.5)
     start_worker()
     lines = [{**entry, "model": "mira" if number % 4 else "mira-max"} for number, entry in enumerate(entries())]
     write_lines(tmp_path / "input.jsonl", lines)
     batch_id = batches.batches.submit(tmp_path / "input.jsonl").id
 
     wait_until("it says so while it goes on", lambda: batches.batches.get(batch_id).held_models == ("mira-max",))
+    simulator.configure(latency_s=0)
     reason = paused(batches, batch_id)
     assert reason.startswith("the account refused: mira-max: model_not_in_plan (403): ")
     assert "met by 'line-0'" in reason
@@ -197,15 +198,16 @@ def test_with_dedupe_a_request_is_sent_and_counted_once_and_answers_each_line(
 def test_what_it_says_of_itself_survives_its_keeper(
     batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
-    simulator.configure(latency_s=0.1, moderation_words=["question 7 "])
+    simulator.configure(latency_s=0.5, moderation_words=["question 7 "])
     start_worker()
     batch_id = priced(batches, tmp_path)
-    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 50)
+    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 20)
     going = batches.batches.get(batch_id)
     assert going.per_second > 0
     assert going.seconds_left is not None
     for pid in keepers(batches):
         os.kill(pid, signal.SIGKILL)
+    simulator.configure(latency_s=0)
 
     batch = at(batches, batch_id, BatchStatus.COMPLETED)
 
