@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from tests.cli_process import call_in_process
-from tests.queue_process import QUICK, environment
+from tests.cli_process import Call, Cli
 from tests.run_process import (
     ANSWERS,
     ERRORS,
@@ -22,21 +20,12 @@ from tests.run_process import (
 )
 from tests.simulator_process import SimulatorProcess
 
-RunHere = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunHere:
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """A run in the test's folder that is refused, without a process of its own: exit code, output and error."""
-    call = call_in_process(monkeypatch, capsys)
-
-    def run(*arguments: str, **settings: Any) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        for name, value in environment(**{**QUICK, "state_dir": tmp_path / "state", **settings}).items():
-            monkeypatch.setenv(name, value)
-        return call("run", *arguments)
-
-    return run
+    cli = Cli(tmp_path, state_dir=tmp_path / "state")
+    return lambda *arguments, **settings: cli.here(monkeypatch, capsys, **settings)("run", *arguments)
 
 
 def test_a_wrong_line_stops_all_before_anything_is_sent(
@@ -108,7 +97,7 @@ def _errors_in_no_folder(folder: Path) -> list[str]:
     ],
 )
 def test_wrong_files_are_refused_and_left_alone(
-    tmp_path: Path, run_here: RunHere, target: dict[str, Any], simulator: SimulatorProcess, arrange: Any, said: str
+    tmp_path: Path, run_here: Call, target: dict[str, Any], simulator: SimulatorProcess, arrange: Any, said: str
 ) -> None:
     write_lines(tmp_path / INPUT, prompts(3))
     arguments = ["--output", ANSWERS, "--errors", ERRORS, *arrange(tmp_path)]
@@ -149,7 +138,7 @@ def test_a_run_without_a_key_says_where_to_put_one_and_how_to_do_without(
     ],
 )
 def test_a_wrong_option_or_setting_is_one_line_and_exit_code_2(
-    tmp_path: Path, run_here: RunHere, arguments: list[str], settings: dict[str, Any], said: str
+    tmp_path: Path, run_here: Call, arguments: list[str], settings: dict[str, Any], said: str
 ) -> None:
     write_lines(tmp_path / INPUT, prompts(3))
 
