@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Files of tests side by side, the longest first: `make test JOBS=4`. Only one at a time can use a server of the user's.
+JOBS   := $(if $(MIRA_TEST_REDIS_URL),0,2)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-docker check format bench bench-pacing chaos clean
@@ -26,7 +28,7 @@ run: $(STAMP) ## Answer the 100 example requests: on Mira when MIRA_API_KEY is s
 	@$(BIN)/mira-queue run out/requests.jsonl --simulate-without-key
 
 test: $(STAMP) ## Run all tests (embedded server, real workers, simulator; no service needed)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-docker: $(STAMP) ## Test the compose stack on a Docker Engine (takes minutes)
 	@MIRA_TEST_DOCKER=1 $(BIN)/python -m pytest tests/docker -rs

@@ -78,6 +78,13 @@ class Cli:
                 text=True,
             )
 
+    def here(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **settings: Any) -> Call:
+        """For many calls: it in this process, which stays as it is set here until the test ends."""
+        monkeypatch.chdir(self.folder)
+        for name, value in self._environment(settings).items():
+            monkeypatch.setenv(name, value)
+        return call_in_process(monkeypatch, capsys)
+
     def _environment(self, settings: dict[str, Any]) -> dict[str, str]:
         return environment(**{**QUICK, **self.settings, **settings})
 

@@ -1,7 +1,7 @@
 """The parts that tests are made of: a server, a simulator, workers, a client; all real, all gone at the end.
 
 MIRA_TEST_REDIS_URL=redis://:password@host:6379/0 runs the tests against that server instead of an embedded one. Its
-database must be empty: every test clears it.
+database must be empty: every test clears it, and so the tests run one at a time.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _shared_workers: list[WorkerProcess] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get(SERVER_VARIABLE) and config.getoption("numprocesses", None):
+        raise pytest.UsageError(f"{SERVER_VARIABLE}: tests side by side would clear its database for each other: -n 0")
     # Started in the background, a shell tells us to ignore Ctrl-C, and every process of the tests would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

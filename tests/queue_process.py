@@ -86,6 +86,10 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._process.terminate()
+
     def hang_up(self) -> None:
         """Close its standard input, as the end of a parent does."""
         assert self._process.stdin is not None
@@ -98,7 +102,7 @@ class WorkerProcess:
 
     def stop(self) -> int:
         """SIGTERM, and its exit code."""
-        self._process.terminate()
+        self.terminate()
         return self.wait()
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:

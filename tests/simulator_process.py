@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 
 CONTROL_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 10
+STOP_TIMEOUT_S = 60
 
 
 class SimulatorProcess:

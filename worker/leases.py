@@ -42,7 +42,9 @@ class LeaseKeeper:
 
     def release(self, lease: Lease) -> None:
         with self._lock:
-            self._held.pop(lease.job_id, None)
+            # This process may have claimed the job anew, when the lease had passed: that one is kept.
+            if self._held.get(lease.job_id) == lease:
+                del self._held[lease.job_id]
 
     def held(self) -> list[Lease]:
         with self._lock:

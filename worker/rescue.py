@@ -20,7 +20,7 @@ from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
-from worker.leases import BEATS_PER_LEASE
+from worker.leases import BEATS_PER_LEASE, LeaseKeeper
 from worker.pacing.pacer import Pacer
 from worker.runner import JobRunner
 from worker.taken_out import TakenOut
@@ -36,6 +36,7 @@ class Rescuer:
         self,
         settings: Settings,
         ledger: Ledger,
+        leases: LeaseKeeper,
         pacer: Pacer,
         runner: JobRunner,
         send: Callable[[list[str]], None],
@@ -45,6 +46,7 @@ class Rescuer:
     ) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._leases = leases
         self._pacer = pacer
         self._runner = runner
         self._send = send
@@ -69,7 +71,7 @@ class Rescuer:
         return len(rescued) + len(due) + len(lost)
 
     def _expired(self) -> list[str]:
-        """Jobs whose lease has passed; none for the time of a lease after the server was away.
+        """Others' jobs whose lease has passed; none for the time of a lease after the server was away.
 
         Nobody could extend a lease meanwhile. Who comes back to the server a moment before the holders would take from
         them what they hold, answers that were paid for among it.
@@ -81,7 +83,11 @@ class Rescuer:
         now_s = time.monotonic()
         if now_s - began_s > self._settings.lease.total_seconds() / BEATS_PER_LEASE:
             self._lenient_until_s = now_s + self._settings.lease.total_seconds()
-        return expired if now_s >= self._lenient_until_s else []
+        if now_s < self._lenient_until_s:
+            return []
+        # Our heart may be late (a full machine, a laptop that was closed): our calls go on, and would be made twice.
+        ours = {lease.job_id for lease in self._leases.held()}
+        return [job_id for job_id in expired if job_id not in ours]
 
     def _lost(self, lane: Lane) -> list[str]:
         """Jobs whose message the queue no longer has, noted as sent again."""

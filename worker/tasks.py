@@ -185,6 +185,10 @@ class WorkerLife:
         # Celery's own answer to a second Ctrl-C cannot stop threads: it ends in an error, and the worker goes on.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._on_second_interrupt)
+        if self._runtime is None:
+            # The server was never reached, and nothing begun. A runtime would wait for the server, as Celery does.
+            threading.Thread(target=self._exit_now, daemon=True).start()
+            return
         self.runtime().stop(self._exit_now)
 
     def _on_second_interrupt(self, *_: Any) -> None:

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import orjson
 import pytest
-import redis
 
-from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
 from producer import MiraQueue
 from producer.batches.client import BatchRefused
 from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
-from tests.conftest import StartWorker
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 @pytest.fixture
@@ -31,9 +30,8 @@ def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
 
 
 def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    start_worker()
     lines = entries()
     lines[7]["prompt"] = "[[sim:moderation]]"
     # The answer to it says nothing of tokens.
@@ -70,10 +68,9 @@ def test_a_file_with_wrong_lines_is_a_failed_batch_that_names_them(batches: Mira
 
 
 def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=0.5)
-    start_worker(max_in_flight=5)
     batch_id = submitted(batches, tmp_path, entries())
     wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 5)
 
@@ -89,10 +86,9 @@ def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
 
 
 def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(balance_calls=50)
-    start_worker()
     batch_id = submitted(batches, tmp_path, entries())
 
     assert "402" in paused(batches, batch_id)
@@ -124,10 +120,9 @@ def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
 
 
 def test_a_batch_whose_every_line_was_refused_is_paused_and_not_at_its_end(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(balance_calls=0, latency_s=0.2)
-    start_worker()
     batch_id = submitted(batches, tmp_path, entries(3))
 
     assert "402" in paused(batches, batch_id)
@@ -140,11 +135,10 @@ def test_a_batch_whose_every_line_was_refused_is_paused_and_not_at_its_end(
 
 
 def test_failed_lines_are_tried_again_by_their_status(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    start_worker(max_attempts=1)
     lines = entries(20)
-    lines[3]["prompt"] = "[[sim:500x1]]"
+    lines[3]["prompt"] = "[[sim:500x3]]"
     lines[4]["prompt"] = "[[sim:moderation]]"
     batch_id = submitted(batches, tmp_path, lines)
     assert at(batches, batch_id, BatchStatus.COMPLETED).failed == 2
@@ -159,10 +153,9 @@ def test_failed_lines_are_tried_again_by_their_status(
 
 
 def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=0.05)
-    start_worker()
     batch_id = submitted(batches, tmp_path, entries(600))
     for more in (50, 200, 350):
         wait_until("some are answered", lambda more=more: batches.batches.get(batch_id).answered > more)
@@ -176,10 +169,9 @@ def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
 
 
 def test_a_cancelled_batch_names_the_lines_that_were_not_run(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=0.5)
-    start_worker(max_in_flight=5)
     batch_id = submitted(batches, tmp_path, entries())
     wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 3)
 
@@ -194,30 +186,9 @@ def test_a_cancelled_batch_names_the_lines_that_were_not_run(
         batches.batches.pause(batch_id)
 
 
-def test_a_cancelled_line_that_waited_after_a_lost_call_is_not_said_to_be_not_run(
-    batches: MiraQueue,
-    redis_client: redis.Redis,
-    simulator: SimulatorProcess,
-    start_worker: StartWorker,
-    tmp_path: Path,
-) -> None:
-    start_worker(backoff_base=3000, backoff_cap=3000)
-    batch_id = submitted(batches, tmp_path, [{"custom_id": "line-0", "prompt": "[[sim:close]]"}])
-    wait_until("its call was lost", lambda: redis_client.zcard(names.WAITING) == 1)
-
-    batches.batches.cancel(batch_id)
-
-    batch = at(batches, batch_id, BatchStatus.CANCELLED)
-    results(batches, batch_id, tmp_path)
-    [line] = read_lines(tmp_path / "errors.jsonl")
-    assert "a call was under way, and may have been billed" in line["error"]["message"]
-    assert batch.unanswered_calls == simulator.stats()["calls"]
-
-
 def test_a_batch_pauses_when_its_budget_is_used_up(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    start_worker()
     write_lines(tmp_path / "input.jsonl", entries())
     options = BatchOptions(max_requests=20, ordered=True)
     batch_id = batches.batches.submit(tmp_path / "input.jsonl", options=options).id
@@ -229,10 +200,9 @@ def test_a_batch_pauses_when_its_budget_is_used_up(
 
 
 def test_an_ordered_batch_ends_in_the_order_of_its_input(
-    batches: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=[0, 0.2])
-    start_worker()
     write_lines(tmp_path / "input.jsonl", entries())
     batch_id = batches.batches.submit(tmp_path / "input.jsonl", options=BatchOptions(ordered=True)).id
 

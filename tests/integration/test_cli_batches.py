@@ -86,10 +86,13 @@ def test_results_of_a_batch_that_runs_are_whole_lines(cli: Cli, simulator: Simul
     queue.batches.wait(batch_id, 60)
 
 
-def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(cli: Cli, queue: MiraQueue) -> None:
+def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(
+    cli: Cli, queue: MiraQueue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     batch_id = submitted(cli, entries(3))
     queue.batches.wait(batch_id, 60)
     write_lines(cli.folder / "input.jsonl", entries(1))
+    call = cli.here(monkeypatch, capsys)
 
     for words, code, said in (
         (("submit", "input.jsonl", "--max-cost", "10"), 2, "needs a price table"),
@@ -113,11 +116,10 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(cli: Cli, queue: Mir
         (("status", "batch_0"), 1, "no batch 'batch_0'"),
         (("report", "batch_0", "-o", "report.html"), 1, "no batch 'batch_0'"),
     ):
-        done = cli(*words)
-        assert done.code == code, (words, done.err)
-        assert said in done.err, (words, done.err)
-        assert done.out == "", (words, done.out)
-        assert len(done.err.splitlines()) == 1, (words, done.err)
+        ended, out, err = call(*words)
+        assert (ended, out) == (code, ""), (words, err)
+        assert said in err, (words, err)
+        assert len(err.splitlines()) == 1, (words, err)
 
 
 def test_a_resumed_batch_is_watched_until_it_has_ended(cli: Cli, simulator: SimulatorProcess, queue: MiraQueue) -> None:

@@ -142,7 +142,7 @@ def test_an_unknown_id_is_said_to_be_one(ask_for: Callable[[Job], Any], queue: M
 def test_a_cancelled_job_says_so_and_counts_the_call_that_was_in_flight(
     queue: MiraQueue, simulator: SimulatorProcess, worker: WorkerProcess
 ) -> None:
-    job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
+    job = queue.enqueue(ask("[[sim:slow=2]] Hello"))
     wait_until("its call is in flight", lambda: simulator.stats()["in_flight"] == 1)
 
     assert job.cancel() is True

@@ -49,7 +49,7 @@ def test_a_call_cut_by_its_workers_death_is_made_again_and_counted(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
     first = start_worker(**QUICK_RESEND)
-    job = enqueue(queue, "[[sim:slow=1]]")
+    job = enqueue(queue, "[[sim:hangx1]]")
     wait_for_calls(simulator, 1)
     first.kill()
 
@@ -179,10 +179,12 @@ def test_a_job_that_kills_every_worker_is_set_aside(
 def test_a_worker_that_wakes_up_after_its_lease_has_passed_stores_nothing(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
+    simulator.configure(latency_s=3)
     sleeper = start_worker(**QUICK_RESEND)
-    job = enqueue(queue, "[[sim:slow=1]]")
+    job = enqueue(queue)
     wait_for_calls(simulator, 1)
     sleeper.signal(signal.SIGSTOP)
+    simulator.configure(latency_s=0)
     start_worker(**QUICK_RESEND)
     job.outcome(timeout=60)
 

@@ -115,7 +115,7 @@ def test_a_question_is_taken_at_once_and_answered_when_asked_again(
 
 
 def test_a_question_that_is_still_open_says_so(app: App, worker: WorkerProcess, simulator: SimulatorProcess) -> None:
-    job_id = app.ask("Take your time [[sim:slow=1]]").json()["id"]
+    job_id = app.ask("Take your time [[sim:slow=2]]").json()["id"]
 
     now = app.call("GET", f"/questions/{job_id}")
     assert now.status_code == 202
@@ -181,7 +181,7 @@ def test_a_question_that_failed_says_why(app: App, worker: WorkerProcess, simula
 def test_a_question_can_be_cancelled_until_it_has_ended(
     app: App, worker: WorkerProcess, simulator: SimulatorProcess
 ) -> None:
-    job_id = app.ask("Never mind [[sim:slow=1]]").json()["id"]
+    job_id = app.ask("Never mind [[sim:slow=3]]").json()["id"]
     cancelled = app.call("DELETE", f"/questions/{job_id}")
 
     assert (cancelled.status_code, cancelled.json()) == (200, {"cancelled": True})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_worker_ends_in_time_without_its_server(fault: str, simulator: Simulat
 
             assert worker.wait(IN_TIME_S) == 0
             wire.mend()
+
+
+@pytest.mark.parametrize("told", [WorkerProcess.terminate, WorkerProcess.hang_up], ids=["SIGTERM", "parent gone"])
+def test_a_worker_that_has_never_reached_its_server_ends_when_told(
+    told: Callable[[WorkerProcess], None], tmp_path: Path
+) -> None:
+    with WorkerProcess.start(tmp_path, redis_url="redis://127.0.0.1:1/0", grace=600, wait=False) as worker:
+        wait_until("it tries", lambda: "Cannot connect" in worker.log())
+
+        told(worker)
+
+        assert worker.wait(IN_TIME_S) == 0
 
 
 def test_a_cold_shutdown_gives_everything_back_at_once(

@@ -61,7 +61,7 @@ def test_a_job_that_kills_its_workers_ends_as_poison(
 def test_a_message_that_comes_again_and_again_makes_one_call(
     queue: MiraQueue, simulator: SimulatorProcess, worker: WorkerProcess
 ) -> None:
-    job = enqueue(queue, "[[sim:slow=0.3]] Hello")
+    job = enqueue(queue, "[[sim:slow=1]] Hello")
     queue.send([job.id] * 10)
     wait_for_call(simulator)
     queue.send([job.id] * 10)
@@ -70,7 +70,7 @@ def test_a_message_that_comes_again_and_again_makes_one_call(
 
     # Whatever was sent before this one has been looked at when it ends.
     assert enqueue(queue, "last").result(TIMEOUT_S)
-    assert simulator.requests()["by_content"]["[[sim:slow=0.3]] Hello"] == {
+    assert simulator.requests()["by_content"]["[[sim:slow=1]] Hello"] == {
         "calls": 1,
         "answered": 1,
         "refused": 0,

@@ -1,23 +1,28 @@
-"""The heartbeat of a worker, on a real server: what it says of leases that it cannot extend."""
+"""The heartbeat of a worker, on a real server: what it says of leases that it cannot extend, and when it is late."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
 
 import pytest
+import redis
 import structlog
 from structlog.testing import capture_logs
 
-from mira_queue.ledger.connection import connect
+from mira_queue.contract.crash_points import CrashPoints
+from mira_queue.contract.settings import Settings
+from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import COMPLETION, LIFE, LONG, PASSED, begun
+from tests.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
 from worker.leases import LeaseKeeper
+from worker.pacing.pacer import Pacer
+from worker.rescue import Rescuer
+from worker.runner import JobRunner
 
 
 @pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
+def ledger(redis_client: redis.Redis) -> Ledger:
+    return Ledger(redis_client, result_ttl=LIFE)
 
 
 def test_a_job_that_ends_while_the_heart_beats_has_not_lost_its_lease(ledger: Ledger) -> None:
@@ -46,3 +51,37 @@ def test_a_lease_that_somebody_else_has_now_is_said_to_be_lost_once(ledger: Ledg
 
     assert [(entry["event"], entry["job_id"]) for entry in said] == [("lease_lost", held.job_id)]
     assert keeper.held() == []
+
+
+def test_a_lease_that_is_let_go_takes_along_no_later_one_of_the_same_job(ledger: Ledger) -> None:
+    keeper = LeaseKeeper(ledger, LONG, structlog.get_logger("test"))
+    lost = begun(ledger, PASSED)
+    keeper.hold(lost)
+    assert ledger.rescue(lost.job_id, 3, LONG) is True
+    again = claimed(ledger, lost.job_id)
+    keeper.hold(again)
+
+    keeper.release(lost)
+
+    assert keeper.held() == [again]
+    assert ledger.finish(again, COMPLETION)
+
+
+def test_a_worker_whose_heart_is_late_rescues_what_others_held_and_leaves_its_own_calls_alone(
+    ledger: Ledger, settings: Settings
+) -> None:
+    log, stopping, no_crash = structlog.get_logger("test"), threading.Event(), CrashPoints("")
+    keeper = LeaseKeeper(ledger, LONG, log)
+    pacer = Pacer(ledger, "an-account", MANY, probe_lease=LONG, stopping=stopping, log=log)
+    runner = JobRunner(settings, ledger, pacer, keeper, None, None, stopping, log, no_crash)
+    sent: list[str] = []
+    rescuer = Rescuer(settings, ledger, keeper, pacer, runner, sent.extend, stopping, log, no_crash)
+    ours, anothers = begun(ledger, PASSED), begun(ledger, PASSED)
+    keeper.hold(ours)
+
+    assert rescuer.step() == 1
+
+    assert sent == [anothers.job_id]
+    assert ledger.status(ours.job_id).state is JobState.RUNNING
+    assert ledger.finish(ours, COMPLETION)
+    ledger.cancel(anothers.job_id)

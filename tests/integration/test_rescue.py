@@ -39,16 +39,19 @@ def test_a_job_whose_worker_was_killed_in_the_middle_of_its_call_runs_again(
     assert (completion.attempts, completion.unanswered_calls) == (1, 1)
     assert (job.status().crashes, job.status().unanswered_calls) == (1, 1)
     assert simulator.stats()["calls"] == 2
-    assert other.events("rescued", leases=1)
+    # Said after the message is sent, when the job may have ended already.
+    wait_until("the rescuer says so", lambda: other.events("rescued", leases=1))
 
 
 def test_a_worker_that_was_paused_past_its_lease_stores_nothing(
     queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:
+    simulator.configure(latency_s=3)
     sleeper = start_worker()
-    job = enqueue(queue, "[[sim:slow=1]] Hello")
+    job = enqueue(queue, "Hello")
     wait_for_call(simulator)
     sleeper.signal(signal.SIGSTOP)
+    simulator.configure(latency_s=0)
     try:
         start_worker()
         first = job.outcome(TIMEOUT_S)

@@ -44,7 +44,8 @@ def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
     bodies = [{"messages": [{"role": "user", "content": content}]} for content in contents]
     jobs = queue.enqueue_many(bodies, keys=contents, group="retention")
     jobs[-1].cancel()
-    for job in jobs:
+    # Each as it ends. The one that was cancelled has ended first, and may be gone by now.
+    for job in jobs[:-1]:
         job.outcome(60)
     batch_id = submitted(queue, tmp_path, [*entries(20), {"custom_id": "bad", "prompt": "[[sim:moderation]]"}])
     at(queue, batch_id, BatchStatus.COMPLETED)

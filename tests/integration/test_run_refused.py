@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.cli_process import Call, Cli
 from tests.run_process import (
     ANSWERS,
     ERRORS,
@@ -18,6 +19,13 @@ from tests.run_process import (
     write_lines,
 )
 from tests.simulator_process import SimulatorProcess
+
+
+@pytest.fixture
+def run_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """A run in the test's folder that is refused, without a process of its own: exit code, output and error."""
+    cli = Cli(tmp_path, state_dir=tmp_path / "state")
+    return lambda *arguments, **settings: cli.here(monkeypatch, capsys, **settings)("run", *arguments)
 
 
 def test_a_wrong_line_stops_all_before_anything_is_sent(
@@ -89,16 +97,16 @@ def _errors_in_no_folder(folder: Path) -> list[str]:
     ],
 )
 def test_wrong_files_are_refused_and_left_alone(
-    tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, arrange: Any, said: str
+    tmp_path: Path, run_here: Call, target: dict[str, Any], simulator: SimulatorProcess, arrange: Any, said: str
 ) -> None:
     write_lines(tmp_path / INPUT, prompts(3))
     arguments = ["--output", ANSWERS, "--errors", ERRORS, *arrange(tmp_path)]
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
 
-    run = run_to_the_end(tmp_path, *arguments, "--workers", "0", files=False, **target)
+    code, out, err = run_here(*arguments, "--workers", "0", **target)
 
-    assert run.wait() == 2, run.said()
-    assert said in run.said()
+    assert (code, out) == (2, ""), err
+    assert said in err
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
     assert not (tmp_path / "none").exists()
     assert simulator.stats()["calls"] == 0
@@ -130,15 +138,15 @@ def test_a_run_without_a_key_says_where_to_put_one_and_how_to_do_without(
     ],
 )
 def test_a_wrong_option_or_setting_is_one_line_and_exit_code_2(
-    tmp_path: Path, arguments: list[str], settings: dict[str, Any], said: str
+    tmp_path: Path, run_here: Call, arguments: list[str], settings: dict[str, Any], said: str
 ) -> None:
     write_lines(tmp_path / INPUT, prompts(3))
 
-    run = run_to_the_end(tmp_path, INPUT, "--simulate", *arguments, **settings)
+    code, out, err = run_here(INPUT, "--simulate", *arguments, **settings)
 
-    assert run.wait() == 2, run.said()
-    assert run.said().count("\n") == 1
-    assert said in run.said()
+    assert (code, out) == (2, ""), err
+    assert err.count("\n") == 1
+    assert said in err
 
 
 def test_a_single_line_is_spoken_of_as_one(tmp_path: Path, target: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ JSON_LINES = '{"prompt": "1"}\n{"prompt": "2"}\n'
         (JSON_LINES.encode("utf-16-be"), "is no text in UTF-8"),
         (b"\0\x01\x02\x03 a database", "is no text in UTF-8"),
         (b"M\0\x01\x02 a picture", "is no text in UTF-8"),
-        (gzip.compress(JSON_LINES.encode("utf-16")), "is UTF-16, not UTF-8"),
+        (gzip.compress(JSON_LINES.encode("utf-16"), mtime=0), "is UTF-16, not UTF-8"),
         (b"\x7fELF\x02\x01\x01\0\0\0\0", "is no text in UTF-8: give a file with one JSON request a line"),
         (b"PK\x03\x04anything", "is a zip archive (or a spreadsheet): give text with one JSON request a line"),
         (b"PAR1anything", "is a Parquet file"),
