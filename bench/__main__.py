@@ -11,7 +11,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.pool", "--slots", "3"),
     ("bench.pool", "--slots", "64", "--latency", "0.1"),
     ("bench.long_waits",),
-    ("bench.bulk",),
+    ("bench.bulk", "--full"),
 )
 
 

@@ -12,6 +12,7 @@ from mira_queue.contract.errors import ResultTimeout
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobStatus
+from producer.batches.async_client import AsyncBatches
 from producer.client import Job, MiraQueue
 
 # A waiting view looks again after this long, doubling: quick answers come quickly, slow ones cost few looks.
@@ -63,6 +64,10 @@ class AsyncMiraQueue:
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self._queue = MiraQueue(settings, **overrides)
+
+    @property
+    def batches(self) -> AsyncBatches:
+        return AsyncBatches(self._queue.batches)
 
     async def __aenter__(self) -> Self:
         return self

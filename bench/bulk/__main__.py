@@ -27,7 +27,11 @@ def options() -> argparse.ArgumentParser:
     add("--runs", type=int, default=5, help="of which the medians are shown (default: 5)")
     add("--only", action="append", choices=NAMES, help="several times")
     add("--quick", action="store_true", help="fewer jobs: to see that it works, not for figures")
-    add("--full", action="store_true", help="flat: with 1,000,000 lines, too (half an hour)")
+    add(
+        "--full",
+        action="store_true",
+        help="flat: with 1,000,000 lines, too (10 minutes a run, of which there are 3 at most)",
+    )
     add("--slots", type=int, default=throughput.SLOTS, help="throughput: MIRA_CONCURRENCY (default: %(default)s)")
     add("--tasks", type=int, default=throughput.TASKS, help="throughput: taskiq's --max-async-tasks")
     return parser

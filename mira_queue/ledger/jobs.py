@@ -151,7 +151,7 @@ class JobVerbs(LedgerPart):
                 pipeline.hget(names.job_key(job_id), "key")
             return [text(key or b"") for key in pipeline.execute()]
 
-    def finished(self, group: str, timeout_s: float, most: int = 1000) -> list[str]:
+    def finished(self, group: str, timeout_s: float, most: int = 250) -> list[str]:
         """Ids of jobs of the group that have ended since the last call, at most `most`; waits up to `timeout_s`."""
         with translated_errors():
             first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)

@@ -26,6 +26,12 @@ class QueueServer:
         assert self.embedded is not None
         return self.embedded.acquire()
 
+    def url_if_running(self) -> str | None:
+        """For whoever only looks: an embedded server is not started for that. A configured one may be down, too."""
+        if self.embedded is None:
+            return self._configured
+        return self.embedded.url if self.embedded.status() else None
+
     def keep_running(self) -> None:
         """From now on, start an embedded server again when it was killed, and sync its file once a second."""
         if self.embedded is not None:

@@ -15,28 +15,28 @@ from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, Batch
 from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.accounts import PaceView
-from producer.batches import recording
 from producer.batches.complaints import line_errors
 from producer.batches.engine_options import options_of
 from producer.batches.reasons import rest
+from producer.batches.recording import Recording
 from producer.batches.results import has_status, take_out
 from producer.batches.spool import BatchFiles
 from producer.batches.sums import at_rest, counted, prices_of, written
 from producer.batches.wishes import CANCEL, PAUSE, RESUME, RETRY, with_budget
 from producer.client import MiraQueue
-from producer.run.engine import Engine
+from producer.run.engine import MAYBE_BILLED, Engine
 from producer.run.options import End
 from producer.run.plan import Plan
 from producer.run.source import InputError
 from producer.run.tally import Tally
 from producer.run.waiting import NOTHING, Reason
 
+CANCELLED = "not run: the batch was cancelled before"
+CANCELLED_BILLED = f"the batch was cancelled before its answer came: {MAYBE_BILLED}"
 LOOK_EVERY_S = 0.5
 WRITE_EVERY_S = 1.0
 # Before files that could not be used are tried again without being told to.
 FILES_AGAIN_S = 5.0
-# What a report is drawn from; a keeper that is killed takes so much of the picture with it, and nothing else.
-SAVE_EVERY_S = 10.0
 
 
 class BatchKeeper:
@@ -60,12 +60,11 @@ class BatchKeeper:
         self._log = log.bind(batch_id=batch.id)
         self._interrupted = threading.Event()
         self._prices = prices_of(files)
-        self._recorder = recording.load(files.record, since=rest(batch))
+        self._recording = Recording(files.record, rest(batch), self._log)
         self._before = Tally(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
         self._look_s = self._write_s = 0.0
-        self._save_s = time.monotonic() + SAVE_EVERY_S
         #: A keeper before us may have been killed with open jobs that we have not found yet.
         self._may_be_taken_up = True
 
@@ -82,7 +81,7 @@ class BatchKeeper:
                 self._pause("files", str(error).partition(": nothing is lost")[0])
                 self._ending.wait(FILES_AGAIN_S)
         if not self._batch.status.is_final:
-            self._save()
+            self._recording.save()
             self._write(at_rest(self._batch))
 
     def _is_opened_again(self) -> bool:
@@ -130,7 +129,7 @@ class BatchKeeper:
         self._interrupted.clear()
         engine = self._engine = self._new_engine()
         try:
-            plan = self._planned(engine)
+            plan = self._planned(engine, goes_on=not self._is_late())
             if plan is None:
                 return
             self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
@@ -171,8 +170,8 @@ class BatchKeeper:
         is_expired = self._is_late() and EXPIRED_CODE in self._batch.codes
         return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
 
-    def _planned(self, engine: Engine) -> Plan | None:
-        """None: the input is wrong, and the batch has failed."""
+    def _planned(self, engine: Engine, *, goes_on: bool = False) -> Plan | None:
+        """None: the input is wrong, and the batch has failed. One that `goes_on` runs again what was refused."""
         try:
             plan = engine.plan()
         except InputError as error:
@@ -182,10 +181,13 @@ class BatchKeeper:
                 raise
             self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path, self._batch.input_name)))
             return None
+        if goes_on:
+            plan.run_refused_again()
+            self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
-        plan.tally.recorder = self._recorder
-        self._recorder.waits("")
+        plan.tally.recorder = self._recording.recorder
+        self._recording.recorder.waits("")
         return plan
 
     def _is_late(self) -> bool:
@@ -206,8 +208,8 @@ class BatchKeeper:
     def _finish(self, status: BatchStatus) -> None:
         self._write(self._moved(BatchStatus.FINALIZING))
         self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
-        self._recorder.waits("")
-        self._save(ended=True)
+        self._recording.recorder.waits("")
+        self._recording.save(ended=True)
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
     def _cancel(self) -> bool:
@@ -220,7 +222,7 @@ class BatchKeeper:
             assert plan is not None
             if not self._take_up(engine):
                 return False
-            engine.give_up(CANCELLED_CODE, "not run: the batch was cancelled before")
+            engine.give_up(CANCELLED_CODE, CANCELLED, CANCELLED_BILLED)
             self._write(self._counted(plan.tally))
         except InputError as error:
             if not str(error).startswith(str(self._files.input)):
@@ -263,8 +265,8 @@ class BatchKeeper:
         self._queue.crash_points.reach(CrashPoint.AFTER_FORGET)
 
     def _pause(self, by: str, reason: str) -> None:
-        self._recorder.waits("paused")
-        self._save()
+        self._recording.recorder.waits("paused")
+        self._recording.save()
         self._log.info("batch_paused", reason=reason)
         self._write(replace(at_rest(self._batch), paused=reason, paused_by=by))
 
@@ -284,16 +286,7 @@ class BatchKeeper:
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
             self._write(self._counted(tally, reason))
-        if now_s >= self._save_s:
-            self._save()
-
-    def _save(self, *, ended: bool = False) -> None:
-        self._save_s = time.monotonic() + SAVE_EVERY_S
-        try:
-            recording.save(self._recorder, self._files.record, ended=ended)
-        except OSError as error:
-            # The lines matter; a picture of them can be of less.
-            self._log.warning("batch_says", text=f"{self._files.record}: {error.strerror}")
+        self._recording.save_if_due()
 
     def _counted(self, tally: Tally, reason: Reason = NOTHING) -> Batch:
         batch = counted(self._batch, self._before, tally, self._unanswered_before, reason)

@@ -12,11 +12,36 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from structlog.typing import FilteringBoundLogger
 
 from producer.run.record import Bucket, Recorder, Slow, Timeline
 from producer.run.waiting import Kind
 
 Clock = Callable[[], float]
+# A keeper that is killed takes so much of the picture with it, and nothing else.
+SAVE_EVERY_S = 10.0
+
+
+class Recording:
+    """A batch's recorder, and the file that keeps it; `since` is what kept the batch waiting since it was saved."""
+
+    def __init__(self, path: Path, since: Kind, log: FilteringBoundLogger) -> None:
+        self._path = path
+        self._log = log
+        self.recorder = load(path, since=since)
+        self._save_s = time.monotonic() + SAVE_EVERY_S
+
+    def save(self, *, ended: bool = False) -> None:
+        self._save_s = time.monotonic() + SAVE_EVERY_S
+        try:
+            save(self.recorder, self._path, ended=ended)
+        except OSError as error:
+            # The lines matter; a picture of them can be of less.
+            self._log.warning("batch_says", text=f"{self._path}: {error.strerror}")
+
+    def save_if_due(self) -> None:
+        if time.monotonic() >= self._save_s:
+            self.save()
 
 
 def save(recorder: Recorder, path: Path, *, ended: bool = False, clock: Clock = time.time) -> None:

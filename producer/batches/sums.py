@@ -15,6 +15,7 @@ from producer.batches.results import complete_lines
 from producer.batches.spool import BatchFiles
 from producer.run.budget import Use
 from producer.run.prices import Prices, load_prices
+from producer.run.refused import is_refused
 from producer.run.spending import is_copy, used_before
 from producer.run.tally import NO_MODEL, OTHER_MODELS, Tally, Used, code_of
 from producer.run.waiting import NOTHING, Reason
@@ -58,7 +59,7 @@ def written(files: BatchFiles, prices: Prices) -> Tally:
 def used(files: BatchFiles, prices: Prices) -> Use:
     """What its files say that it has used of a budget, as the keeper will read them when it goes on."""
     entries = (orjson.loads(line) for path in (files.output, files.errors) for line in complete_lines(path))
-    return sum((used_before(entry, prices) for entry in entries), Use())
+    return sum((used_before(entry, prices) for entry in entries if not is_refused(entry)), Use())
 
 
 def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, reason: Reason = NOTHING) -> Batch:

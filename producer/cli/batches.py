@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from mira_queue.contract.batch import Batch, BatchStatus
-from mira_queue.contract.errors import BatchNotFound
-from producer.batches.client import Batches, BatchRefused
 from producer.batches.shown import BatchCounts, held_text, left_text, reason_of, silence_text, took_text, wrong_lines
 from producer.cli import output
 from producer.cli.outcome import Json
@@ -107,21 +105,6 @@ def resume(
         ),
         f"batch {batch_id} goes on",
     )
-
-
-def act_on_each(batch_ids: Sequence[str], act: Callable[[Batches, str], None], done: str) -> bool:
-    """`act` on each batch, and say for each what came of it. False: one of them could not be done; the others are."""
-    all_done = True
-    if batch_ids:
-        with MiraQueue() as queue:
-            for batch_id in batch_ids:
-                try:
-                    act(queue.batches, batch_id)
-                    output.message(f"batch {batch_id} {done}")
-                except (BatchNotFound, BatchRefused) as error:
-                    all_done = False
-                    output.error(str(error))
-    return all_done
 
 
 def _act(act: Callable[[MiraQueue], None], done: str) -> None:

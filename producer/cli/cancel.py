@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import typer
-
-from mira_queue.contract.batch import is_batch_id
 from producer.batches.client import Batches
 from producer.cli import output
-from producer.cli.batches import act_on_each
 from producer.cli.outcome import Json
 from producer.cli.status import Ids
-from producer.cli.verdicts import for_each
+from producer.cli.verdicts import ToBatches, ToJobs, for_each
 from producer.client import Job
 
 HELP_END = output.help_end(
@@ -24,15 +20,9 @@ def cancel(ids: Ids, as_json: Json = False) -> None:
 
     They get no answer any more. A call that is in flight goes on at the API and may be billed; its answer is dropped.
     """
-    batch_ids = [each for each in ids if is_batch_id(each)]
-    are_cancelled = act_on_each(batch_ids, Batches.cancel, "is asked to end")
-    if len(batch_ids) < len(ids):
-        for_each(
-            [each for each in ids if each not in batch_ids],
-            Job.cancel,
-            done="is cancelled",
-            refused=lambda state: f"had ended before: {state}",
-            as_json=as_json,
-        )
-    if not are_cancelled:
-        raise typer.Exit(output.EXIT_FAILED)
+    for_each(
+        ids,
+        ToJobs(Job.cancel, "is cancelled", lambda state: f"had ended before: {state}"),
+        ToBatches(Batches.cancel, "is asked to end"),
+        as_json=as_json,
+    )

@@ -9,10 +9,9 @@ import typer
 from mira_queue.contract.batch import is_batch_id
 from mira_queue.contract.states import FINAL
 from producer.cli import output
-from producer.cli.batches import act_on_each
 from producer.cli.outcome import Json
 from producer.cli.status import Ids
-from producer.cli.verdicts import for_each
+from producer.cli.verdicts import ToBatches, ToJobs, for_each
 from producer.client import Job
 
 HELP_END = output.help_end(
@@ -38,23 +37,17 @@ def retry(
     itself. The same request fails again where the job is to blame (bad_request, unprocessable, ...); where the account
     or the service was, it can succeed now.
     """
-    batch_ids = [each for each in ids if is_batch_id(each)]
-    if statuses and len(batch_ids) < len(ids):
+    if statuses and not all(is_batch_id(each) for each in ids):
         raise typer.BadParameter("is for batches", param_hint="--status")
-    are_retried = act_on_each(
-        batch_ids,
-        lambda of_queue, each: of_queue.retry(each, statuses or []),
-        "goes on: its failed lines are tried again",
-    )
-    if len(batch_ids) < len(ids):
-        for_each(
-            [each for each in ids if each not in batch_ids],
+    for_each(
+        ids,
+        ToJobs(
             Job.retry,
-            done="is queued again",
-            refused=lambda state: (
-                f"has not failed: it is {state}" if state in FINAL else f"has not ended yet: it is {state}"
-            ),
-            as_json=as_json,
-        )
-    if not are_retried:
-        raise typer.Exit(output.EXIT_FAILED)
+            "is queued again",
+            lambda state: f"has not failed: it is {state}" if state in FINAL else f"has not ended yet: it is {state}",
+        ),
+        ToBatches(
+            lambda batches, each: batches.retry(each, statuses or []), "goes on: its failed lines are tried again"
+        ),
+        as_json=as_json,
+    )

@@ -7,16 +7,25 @@ from typing import Annotated
 
 import typer
 
+from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.limits import limits_named
+from mira_queue.contract.names import account_name
+from mira_queue.contract.pace import Belief
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings, load_settings
+from mira_queue.ledger.connection import connect
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.server import QueueServer
 from producer.cli import output
 from producer.cli.outcome import Json
+from producer.run.estimate import seconds_of
 from producer.run.plan import MOST_COMPLAINTS, wrong_lines
 from producer.run.prices import Prices, load_prices, money
 from producer.run.validate import Survey, as_json, survey
 from producer.run.waiting import duration
 from producer.run.words import plural, size
+
+UNKNOWN_TIME = "unknown until the account's limit is known; name one with MIRA_RATE"
 
 HELP_END = output.help_end(
     [
@@ -37,8 +46,8 @@ def validate(
     """Check a file of requests; send nothing.
 
     Tokens are estimated from the size of the requests, and from the answers' max_tokens (4096 where a request names
-    none): the answers will most often be shorter. The time is that of the rate in MIRA_RATE; without one, at least what
-    the account admits decides.
+    none): the answers will most often be shorter. The time is that of the slowest limit that is known: MIRA_RATE, and
+    what was learned of the account, where the queue's server runs.
     """
     settings = load_settings()
     prices = load_prices(prices_path)
@@ -46,16 +55,16 @@ def validate(
     found = survey(
         path, lambda body: ChatRequest.checked(body, model=settings.model, limits=limits), settings.model, prices
     )
-    seconds = _seconds(found.lines, settings)
+    time = seconds_of(found.lines, settings.told, learned(settings))
     if json:
-        output.json_data(as_json(found, seconds, prices.currency))
+        output.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
-        _show(path, found, seconds, prices)
+        _show(found, time, prices)
     if found.wrong:
         raise typer.Exit(output.EXIT_FAILED)
 
 
-def _show(path: Path, found: Survey, seconds: float | None, prices: Prices) -> None:
+def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None:
     if found.wrong:
         shown = found.complaints[:MOST_COMPLAINTS]
         more = [f"... and {found.wrong - len(shown):,} more"] if found.wrong > len(shown) else []
@@ -69,7 +78,7 @@ def _show(path: Path, found: Survey, seconds: float | None, prices: Prices) -> N
         ("models", models),
         ("tokens", f"about {found.prompt_tokens:,} in; at most {found.most_completion_tokens:,} out"),
         ("cost", _cost(found, prices)),
-        ("time", f"{duration(seconds)}, at MIRA_RATE" if seconds is not None else "set MIRA_RATE=60/min to know"),
+        ("time", f"{duration(time[0])}, at {time[1]}" if time else UNKNOWN_TIME),
     ]
     output.data("\n".join(f"{name:<10}{text}" for name, text in rows))
 
@@ -83,7 +92,15 @@ def _cost(found: Survey, prices: Prices) -> str:
     return f"at most about {money(found.most_cost, prices.currency)}"
 
 
-def _seconds(lines: int, settings: Settings) -> float | None:
-    if settings.rate is None:
-        return None
-    return lines / settings.rate.most * settings.rate.window.total_seconds()
+def learned(settings: Settings) -> Belief:
+    """What is believed of the account's limits, where a server is there to be asked: none is started for that."""
+    url = QueueServer(settings).url_if_running()
+    if url is None or settings.api_key is None:
+        return Belief()
+    account = account_name(settings.api_base, settings.api_key.get_secret_value())
+    try:
+        with connect(url) as client:
+            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).belief
+    except QueueUnavailable:
+        # The file is what was asked about; whoever starts a run with this server is told.
+        return Belief()

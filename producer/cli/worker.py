@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated
 
 import typer
 
+from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings, load_settings
-from mira_queue.ledger.server import QueueServer
 from producer.batches.spool import Spool
 from producer.batches.starting import ensure_keeper
 from producer.cli import output
+from producer.client import MiraQueue
 from producer.fleet import STOP_MARGIN, Fleet
 from producer.processes import WorkerKind, environment_of, worker_command
 
@@ -95,8 +98,9 @@ def _become_worker(settings: Settings, kind: WorkerKind) -> None:
 
 def _supervise(settings: Settings, processes: int, single_processes: int) -> int:
     # Here, since what is wrong with an embedded server is then said once.
-    server = QueueServer(settings)
-    server.open()
+    queue = MiraQueue(settings)
+    ended = threading.Event()
+    tending = threading.Thread(target=_tend_batches, args=(queue, ended), name="batches", daemon=True)
     fleet = Fleet(settings, processes, None, output.message, single=single_processes)
     signals = 0
 
@@ -112,13 +116,23 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
     try:
         try:
             fleet.start()
+            tending.start()
             while not signals:
                 fleet.tend()
                 time.sleep(LOOK_EVERY_S)
         finally:
+            ended.set()
             codes = fleet.stop(settings.grace + STOP_MARGIN)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        server.close()
+        queue.close()
     return output.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else output.EXIT_OK
+
+
+def _tend_batches(queue: MiraQueue, ended: threading.Event) -> None:
+    """Batches of this machine whose keeper was killed get another, though nobody asks for them."""
+    while not ended.wait(queue.settings.rescue_interval.total_seconds()):
+        with suppress(MiraQueueError, OSError):
+            if any(queue.batches.spool.ids()):
+                queue.batches.all()

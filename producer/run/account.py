@@ -11,8 +11,8 @@ from producer.run.options import OnAccountError
 class Account:
     """The refusals that a run has met. `default_model` is that of lines that name none.
 
-    A pausing run leaves refused lines as they are, for the next run: all of them on 401 and 402, on 403 those of that
-    model. A failing one takes a refusal for the line's outcome.
+    A pausing run leaves lines as they are, for the next run: all of them on 401 and 402, on 403 those of that model;
+    those that met the refusal are noted with it, and run again, too. A failing one takes it for the line's outcome.
     """
 
     def __init__(self, on_error: OnAccountError, default_model: str) -> None:
@@ -30,7 +30,7 @@ class Account:
         return line.model or self._default_model
 
     def note(self, model: str, outcome: Outcome, custom_id: str) -> bool:
-        """True: the outcome is the account's refusal, the line has none yet."""
+        """True: the outcome is the account's refusal, and not the line's last."""
         if not self._pauses or not is_of_account(outcome):
             return False
         assert isinstance(outcome, Failure)

@@ -10,6 +10,8 @@ from producer.run.lines import OpenLine
 from producer.run.output import LineFile, output_line
 from producer.run.plan import Plan
 
+# What a line has come to: its job's id, the line, the outcome.
+Ended = tuple[str, OpenLine, Outcome]
 # Written and synced in one go: one answer may stand for a million lines.
 _MOST_BYTES = 8 * 1024 * 1024
 
@@ -21,8 +23,8 @@ class Answers:
         self._plan = plan
         self._crash_points = crash_points
 
-    def write(self, ended: Sequence[tuple[str, OpenLine, Outcome]]) -> None:
-        """(job id, line, outcome) of each. A line that has been written is left out."""
+    def write(self, ended: Sequence[Ended], refused: Sequence[Ended] = ()) -> None:
+        """A line that has been written is left out. Those that were `refused` run again when the run goes on."""
         answers, failures = _Buffer(self._plan.output), _Buffer(self._plan.errors)
         for job_id, line, outcome in ended:
             buffer = answers if isinstance(outcome, Completion) else failures
@@ -34,6 +36,12 @@ class Answers:
                 if self._plan.index.mark_answered(number):
                     buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
                     self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
+        for job_id, line, outcome in refused:
+            # Its twins met nothing, and are left as all other lines are.
+            if self._plan.index.mark_answered(line.number):
+                failures.add(output_line(job_id, line.custom_id, outcome, runs_again=True))
+                self._plan.refusals.count += 1
+                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer.run.options import End
-from producer.run.tally import Tally
+from producer.run.plan import Plan
 from producer.run.waiting import duration
 from producer.run.words import plural
 
@@ -39,8 +39,9 @@ class RunResult:
     reason: str
 
 
-def conclude(output: Path, errors: Path, tally: Tally, end: End, reason: str, say: Say) -> RunResult:
+def conclude(output: Path, errors: Path, plan: Plan, end: End, reason: str, say: Say) -> RunResult:
     """Say how a run ended; `reason` is why it ended so, in words."""
+    tally = plan.tally
     answered, failed = tally.before + tally.succeeded, tally.failed_before + tally.failed
     sent = tally.succeeded + tally.failed
     if sent:
@@ -54,15 +55,17 @@ def conclude(output: Path, errors: Path, tally: Tally, end: End, reason: str, sa
     if tally.unanswered_calls:
         say(f"calls whose answer was lost, and which may have been billed: {tally.unanswered_calls:,}")
     code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    left = plural(tally.total - tally.done, "line")
+    refused = plan.refusals.count
+    among = f", {refused:,} of them in {errors}" if 0 < refused < plan.left else f", in {errors}" if refused else ""
+    left = f"{plural(plan.left, 'line')} left{among}"
     if end is End.ACCOUNT:
         code = EXIT_STOPPED
         say(f"stopped by the account: {reason}")
-        say(f"{left} left: mend it and run the same command again: it goes on where it stopped")
+        say(f"{left}: mend it and run the same command again: it goes on where it stopped")
     elif end is End.BUDGET:
         code = EXIT_STOPPED
         say(f"stopped: {reason}")
-        say(f"{left} left: run the same command again with a larger budget, and it goes on where it stopped")
+        say(f"{left}: run the same command again with a larger budget, and it goes on where it stopped")
     elif end is End.EXPIRED:
         say(f"the deadline has passed: to run the rest later, move {errors} away and run again")
     elif end is End.INTERRUPTED:

@@ -26,12 +26,16 @@ from producer.run.unanswered import unanswered_lines
 from producer.run.waiting import Reason, Watch
 from producer.run.window import Window
 
+# Of a line that ends without an answer, though it was sent.
+MAYBE_BILLED = "a call was under way, and may have been billed"
 # Lines that were never run, written and synced in one go.
 NEVER_RUN_AT_ONCE = 1000
 
 
 class Engine:
     """Takes a plan to its end: `plan` (unless one was made before), `run`, after an early end `drain`, then `close`.
+
+    What an earlier run was refused by the account has an error, and is run when `Plan.run_refused_again` was called.
 
     `show(tally, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
     workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
@@ -112,19 +116,35 @@ class Engine:
         """After EXPIRED and `drain`: lines that have not ended get an error that says so."""
         assert self._options.deadline is not None, "there is no deadline"
         deadline = self._options.deadline.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        self.give_up(EXPIRED_CODE, f"not run: the deadline, {deadline}, had passed")
+        self.give_up(
+            EXPIRED_CODE,
+            f"not run: the deadline, {deadline}, had passed",
+            f"the deadline, {deadline}, passed before its answer came: {MAYBE_BILLED}",
+        )
 
-    def give_up(self, code: str, message: str) -> None:
-        """Every line that has neither answer nor error gets this error. After `drain`; what still runs is cancelled."""
+    def give_up(self, code: str, message: str, billed: str) -> None:
+        """Every line that has neither answer nor error gets this error. After `drain`; what still runs is cancelled.
+
+        `billed` is the message of lines of which a call was made whose answer nobody has waited for, or was lost. Lines
+        that the account refused keep that as their error.
+        """
         assert self._plan is not None, "plan first"
         assert self._window is not None, "plan first"
-        self._window.abandon(code, message)
+        self._window.abandon(code, message, billed)
         answers = Answers(self._plan, self._queue.crash_points)
         lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
         while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
             answers.write(
-                [(new_job_id(), OpenLine(line.number, line.custom_id), Failure(code, message)) for line in chunk]
+                [
+                    (
+                        new_job_id(),
+                        OpenLine(line.number, line.custom_id),
+                        Failure(code, billed if line.number in self._window.billed else message),
+                    )
+                    for line in chunk
+                ]
             )
+        self._plan.refusals.make_final()
         self._put_in_order()
 
     def count_lost(self) -> None:

@@ -48,6 +48,12 @@ class LineIndex:
         self.answered += 1
         return True
 
+    def mark_unanswered(self, numbers: Iterable[int]) -> None:
+        """Of lines that were marked as answered."""
+        for number in numbers:
+            self._answered.remove(number)
+            self.answered -= 1
+
     def is_answered(self, number: int) -> bool:
         """False for a number that no line has."""
         return number in self._answered
@@ -72,3 +78,8 @@ class Bits:
             return False
         self._bytes[place] |= 1 << bit
         return True
+
+    def remove(self, number: int) -> None:
+        """Of a number that is in."""
+        place, bit = divmod(number, 8)
+        self._bytes[place] &= ~(1 << bit)

@@ -17,10 +17,12 @@ from producer.run.source import InputError
 
 # Before a job's id, in the lines that it became.
 LINE_ID = "batch_req_"
+# Of an error that is not its line's last word: the line runs again when its run goes on.
+RUNS_AGAIN = "runs_again"
 _BLOCK = 1024 * 1024
 
 
-def output_line(job_id: str, custom_id: str, outcome: Outcome) -> bytes:
+def output_line(job_id: str, custom_id: str, outcome: Outcome, *, runs_again: bool = False) -> bytes:
     """A line in the batch format's words; failures carry the server's answer and our code side by side."""
     if isinstance(outcome, Completion):
         response: dict[str, Any] | None = {
@@ -28,10 +30,10 @@ def output_line(job_id: str, custom_id: str, outcome: Outcome) -> bytes:
             "request_id": outcome.body.get("id"),
             "body": outcome.body,
         }
-        error = None
+        error: dict[str, Any] | None = None
     else:
         response = _error_response(outcome)
-        error = {"code": outcome.code, "message": outcome.detail}
+        error = {"code": outcome.code, "message": outcome.detail, **({RUNS_AGAIN: True} if runs_again else {})}
     line = {"id": f"{LINE_ID}{job_id}", "custom_id": custom_id, "response": response, "error": error}
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -83,7 +85,7 @@ class LineFile:
     def replace(self, lines: Iterable[bytes]) -> None:
         """Put these lines in place of those that stand in it, all at once; nobody else gets the lock in between."""
         path = self.path.resolve()
-        beside = path.with_name(f".{path.name}.ordered")
+        beside = path.with_name(f".{path.name}.new")
         fd = _open_locked(beside)
         try:
             os.ftruncate(fd, 0)

@@ -18,6 +18,7 @@ from producer.run.options import EngineOptions
 from producer.run.order import put_in_order
 from producer.run.output import LineFile
 from producer.run.prices import Prices
+from producer.run.refused import Refusals, is_refused
 from producer.run.source import InputError
 from producer.run.spending import used_before
 from producer.run.tally import Tally
@@ -28,6 +29,8 @@ from producer.run.words import plural
 MOST_COMPLAINTS = 20
 
 Check = Callable[[Mapping[str, Any]], ChatRequest]
+# Is told of a line of an output or error file.
+Note = Callable[[Mapping[str, Any]], None]
 
 
 class Plan:
@@ -45,11 +48,13 @@ class Plan:
         closing.callback(self.output.close)
         self.errors = LineFile(options.errors)
         closing.callback(self.errors.close)
+        #: Lines whose error is the account's refusal.
+        self.refusals = Refusals(self.errors, self.index)
         #: By earlier runs, as far as their lines say; nothing without a budget.
         self.used_before = Use()
         note = self._note_use(options.prices) if options.budget else None
         before = read_answers(self.output, self.index, options.input, note)
-        failed_before = read_answers(self.errors, self.index, options.input, note)
+        failed_before = read_answers(self.errors, self.index, options.input, self._note_refusal(note))
         self.tally = Tally(self.index.total, before, failed_before, options.prices)
 
     @classmethod
@@ -61,16 +66,29 @@ class Plan:
             plan._closing = stack.pop_all()
             return plan
 
-    def _note_use(self, prices: Prices) -> Callable[[Mapping[str, Any]], None]:
+    def _note_use(self, prices: Prices) -> Note:
         def note(entry: Mapping[str, Any]) -> None:
             self.used_before += used_before(entry, prices)
 
         return note
 
+    def _note_refusal(self, note: Note | None) -> Note:
+        def note_refusal(entry: Mapping[str, Any]) -> None:
+            if is_refused(entry):
+                self.refusals.count += 1
+            elif note is not None:
+                note(entry)
+
+        return note_refusal
+
     @property
     def left(self) -> int:
-        """Lines that have neither an answer nor an error."""
-        return self.index.total - self.index.answered
+        """Lines that have neither an answer nor an error that is final."""
+        return self.index.total - self.index.answered + self.refusals.count
+
+    def run_refused_again(self) -> None:
+        """Lines that the account refused are among those that have no answer. Raises InputError."""
+        self.tally.failed_before -= self.refusals.take_out()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
         """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
@@ -123,9 +141,7 @@ def wrong_lines(wrong: int, total: int) -> str:
     return f"{wrong:,} of {plural(total, 'line')} {'is' if wrong == 1 else 'are'} wrong"
 
 
-def read_answers(
-    file: LineFile, index: LineIndex, input_path: Path, note: Callable[[Mapping[str, Any]], None] | None = None
-) -> int:
+def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
     """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError.
 
     `note` is told each of them.

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from rich.console import Console
 
+from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.limits import limits_named
 from mira_queue.contract.names import account_name
 from mira_queue.contract.request import ChatRequest
@@ -90,7 +91,7 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
             _say_nothing_is_left(options, plan.tally, say)
             if plan.put_in_order():
                 say("its lines are in the order of the input now")
-        result = conclude(options.output, options.errors, plan.tally, end, reason, say)
+        result = conclude(options.output, options.errors, plan, end, reason, say)
         # Nothing was sent: a report of an earlier run is worth more than one of nothing.
         if plan.tally.recorder is not None:
             _report(options, settings, plan.tally, plan.tally.recorder, "" if end is End.COMPLETE else reason, say)
@@ -116,8 +117,12 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
 
 def _check_deadline(options: RunOptions, plan: Plan) -> None:
     """A deadline that has passed is for a run that goes on; a new one would not answer a single line."""
-    if options.deadline and options.deadline <= datetime.now(UTC) and plan.left == plan.tally.total:
+    if options.deadline and _is_late(options) and plan.left == plan.tally.total:
         raise InputError(f"--deadline: {options.deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
+
+
+def _is_late(options: RunOptions) -> bool:
+    return options.deadline is not None and options.deadline <= datetime.now(UTC)
 
 
 def _used_up(options: RunOptions, plan: Plan) -> str:
@@ -138,6 +143,9 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
     display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
+        if not _is_late(options):
+            plan.run_refused_again()
+            queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         _announce(options, settings, plan.tally, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         fleet = _start_fleet(options, settings, queue, display.say, stack)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -14,7 +15,7 @@ from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.records import NewJob, new_job_ids
 from producer.client import MiraQueue
 from producer.run.account import Account, is_of_account
-from producer.run.answers import Answers
+from producer.run.answers import Answers, Ended
 from producer.run.feed import Feed
 from producer.run.lines import InputLine, OpenLine
 from producer.run.options import EngineOptions
@@ -26,8 +27,6 @@ from producer.run.unanswered import unanswered_lines
 CHUNK = 100
 # Lines whose jobs are looked for in one round trip.
 LOOK_UP_AT_ONCE = 1000
-# Of a line that is given up, and may cost something all the same.
-UNDER_WAY = "; a call was under way, and may be billed"
 # Requests may be 12 MiB each: the window is bounded in bytes as well as in jobs.
 MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
@@ -62,6 +61,8 @@ class Window:
         self._looked_at: set[str] = set()
         #: Open jobs that wait for their time, when they were last looked at.
         self.resting = 0
+        #: Numbers of lines that were taken back, and of which a call may have been billed.
+        self.billed: set[int] = set()
 
     def has_room(self) -> bool:
         """Room for some: handed in one by one, as answers come, each line would have a message of its own."""
@@ -105,7 +106,8 @@ class Window:
             known = {job_id: line for job_id, line in zip(holders, chunk, strict=True) if job_id}
             for job_id, line in known.items():
                 self._note_open(job_id, line)
-            self._write_ended(self._queue.ledger.statuses(list(known)))
+            # The account's refusal is what its line has met: nobody here finds out whether it still refuses.
+            self._write_ended(self._queue.ledger.statuses(list(known)), _is_withdrawn)
 
     @property
     def is_out_of_budget(self) -> bool:
@@ -148,6 +150,7 @@ class Window:
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Called before, by a worker that died: nobody else will tell.
         self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
+        self.billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)
@@ -155,8 +158,11 @@ class Window:
         if withdrawn:
             self._queue.crash_points.reach(CrashPoint.AFTER_WITHDRAW)
 
-    def abandon(self, code: str, message: str) -> None:
-        """Cancel whatever is open, for nobody waits for it any more: its line gets this error, or its late answer."""
+    def abandon(self, code: str, message: str, billed: str) -> None:
+        """Cancel whatever is open, for nobody waits for it any more: its line gets this error, or its late answer.
+
+        `billed` is the message of those of which a call was made, and not answered.
+        """
         ended = [job_id for job_id in list(self.open) if not self._cancel(job_id)]
         self._queue.crash_points.reach(CrashPoint.AFTER_CANCEL)
         self._write(ended)
@@ -164,7 +170,7 @@ class Window:
         lost = [status.unanswered_calls for status in self._queue.ledger.statuses([job_id for job_id, _ in rest])]
         self._answers.write(
             [
-                (job_id, line, Failure(code, message + UNDER_WAY * bool(unanswered), unanswered_calls=unanswered))
+                (job_id, line, Failure(code, billed if unanswered else message, unanswered_calls=unanswered))
                 for (job_id, line), unanswered in zip(rest, lost, strict=True)
             ]
         )
@@ -198,7 +204,9 @@ class Window:
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
         # Twins share a job: one that got its answer from a run that was killed before it wrote the others' has theirs.
-        return f"run:{self.group}:{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
+        of_line = f"{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
+        # As short for long custom_ids: beyond 64 characters the server needs 250 bytes more for each open job.
+        return f"run:{self.group}:{hashlib.sha256(of_line.encode()).hexdigest()[:32]}"
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
         """Jobs of an earlier run: those that have ended are written, those that were never sent are sent.
@@ -211,15 +219,16 @@ class Window:
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may have died with the run that was to send them; a second message harms nothing.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
-        return [known[job_id] for job_id in self._write_ended(statuses)]
+        return [known[job_id] for job_id in self._write_ended(statuses, _is_to_run_again)]
 
-    def _write_ended(self, statuses: Iterable[JobStatus]) -> list[str]:
+    def _write_ended(self, statuses: Iterable[JobStatus], is_stale: Callable[[Outcome], bool]) -> list[str]:
         """Write what an earlier run's jobs came to. Returns those whose end says nothing of their line."""
         ended = {status.id: status for status in statuses if status.state.is_final}
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
-        stale = [job_id for job_id, outcome in outcomes if is_of_account(outcome) or _is_withdrawn(outcome)]
+        stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it had told of them, and with the job nobody else can.
         self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
+        self.billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale
@@ -227,17 +236,20 @@ class Window:
     def _write(self, job_ids: list[str]) -> int:
         if not job_ids:
             return 0
-        ended = []
+        ended: list[Ended] = []
+        refused: list[Ended] = []
         outcomes = self._queue.outcomes(job_ids)
         for job_id, outcome in zip(job_ids, outcomes, strict=True):
             line = self.open[job_id]
             if self._spending is not None:
                 self._spending.settle(line, outcome)
-            if not self._account.note(line.model, outcome, line.custom_id):
+            if self._account.note(line.model, outcome, line.custom_id):
+                refused.append((job_id, line, outcome))
+            else:
                 self._unproved = False
                 ended.append((job_id, line, outcome))
         # First the files, then the ledger: dying in between, the next run finds the line in the file and skips it.
-        self._answers.write(ended)
+        self._answers.write(ended, refused)
         self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
         return len(ended)
 
@@ -255,6 +267,10 @@ class Window:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
+
+
+def _is_to_run_again(outcome: Outcome) -> bool:
+    return is_of_account(outcome) or _is_withdrawn(outcome)
 
 
 def _is_withdrawn(outcome: Outcome) -> bool:

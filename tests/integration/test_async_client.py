@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from mira_queue.contract.settings import Settings
 from producer import (
     AsyncMiraQueue,
+    BatchRefused,
+    BatchStatus,
     Failure,
     IdempotencyConflict,
     InvalidRequest,
@@ -20,6 +23,8 @@ from producer import (
     MiraQueue,
     ResultTimeout,
 )
+from tests.batch_steps import end_keepers, entries
+from tests.run_process import write_lines
 from tests.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
@@ -134,3 +139,25 @@ def test_a_job_of_the_one_client_is_a_job_of_the_other(run: Callable[[View], Any
         return (await async_queue.job(job.id).result(TIMEOUT_S)).text
 
     assert run(view) == job.result(0).text
+
+
+def test_a_batch_is_awaited_from_its_file_to_its_answers(
+    run: Callable[[View], Any], queue: MiraQueue, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "input.jsonl", entries(20))
+
+    async def view(async_queue: AsyncMiraQueue) -> tuple[Any, ...]:
+        batches = async_queue.batches
+        batch = await batches.submit(tmp_path / "input.jsonl", metadata={"for": "a view"})
+        waiting = asyncio.create_task(batches.wait(batch.id, TIMEOUT_S))
+        assert (await batches.wait(batch.id, 0)).id == batch.id
+        ended = await waiting
+        with pytest.raises(BatchRefused, match="has ended"):
+            await batches.pause(batch.id)
+        counts = await batches.results(batch.id, tmp_path / "output.jsonl")
+        return ended.status, ended.metadata, counts, [each.id for each in await batches.all()] == [batch.id]
+
+    try:
+        assert run(view) == (BatchStatus.COMPLETED, {"for": "a view"}, (20, 0), True)
+    finally:
+        end_keepers(queue)

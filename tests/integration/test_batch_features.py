@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -151,6 +153,25 @@ def test_with_fail_each_refused_line_has_its_error_and_can_be_tried_again(
     batch = batches.batches.wait(batch_id, 60)
     assert (batch.status, batch.answered, batch.codes) == (BatchStatus.COMPLETED, LINES, {})
     every_line_once(*results(batches, batch_id, tmp_path))
+
+
+def test_refused_lines_of_a_paused_batch_whose_deadline_passes_keep_their_error_for_good(
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    simulator.configure(balance_calls=50)
+    batch_id = priced(batches, tmp_path, deadline_s=int(time.time()) + 600)
+    paused(batches, batch_id)
+    refused = simulator.stats()["calls"] - 50
+    end_keepers(batches)
+    batch = batches.ledger.batch(batch_id)
+    batches.ledger.write_batch(replace(batch, options=replace(batch.options, deadline_s=int(time.time()) - 1)))
+
+    batch = at(batches, batch_id, BatchStatus.EXPIRED)
+
+    assert batch.codes == {"balance_used_up (402)": refused, "batch_expired": LINES - 50 - refused}
+    every_line_once(*results(batches, batch_id, tmp_path))
+    assert not [line for line in read_lines(tmp_path / "errors.jsonl") if "runs_again" in line["error"]]
+    assert simulator.stats()["calls"] == 50 + refused
 
 
 def test_with_dedupe_a_request_is_sent_and_counted_once_and_answers_each_line(

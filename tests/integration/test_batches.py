@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,16 +89,45 @@ def test_an_account_that_refuses_pauses_the_batch_and_burns_nothing(
 
     assert "402" in paused(batches, batch_id)
     seen = simulator.stats()["calls"]
+    batch = batches.batches.get(batch_id)
+    assert (batch.answered, batch.codes) == (50, {"balance_used_up (402)": seen - 50})
+    answers, errors = results(batches, batch_id, tmp_path)
+    assert (answers.total(), errors.total(), (answers + errors).total()) == (50, seen - 50, len(answers + errors))
+    stored = read_lines(tmp_path / "errors.jsonl")[0]
+    assert stored["response"] == {
+        "status_code": 402,
+        "request_id": None,
+        "body": {"detail": "Insufficient balance"},
+    }
+    assert stored["error"]["runs_again"] is True
+
     batches.batches.resume(batch_id)
     wait_until("it has tried", lambda: simulator.stats()["calls"] > seen)
     assert "402" in paused(batches, batch_id)
     assert simulator.stats()["calls"] == seen + 1
-    assert results(batches, batch_id, tmp_path)[1] == Counter()
+    assert results(batches, batch_id, tmp_path)[1].total() == 1
+    assert batches.batches.get(batch_id).failed == 1
 
     simulator.configure(balance_calls=None)
     batches.batches.resume(batch_id)
-    assert at(batches, batch_id, BatchStatus.COMPLETED).answered == LINES
+    batch = at(batches, batch_id, BatchStatus.COMPLETED)
+    assert (batch.answered, batch.codes) == (LINES, {})
     every_line_once(*results(batches, batch_id, tmp_path))
+
+
+def test_a_batch_whose_every_line_was_refused_is_paused_and_not_at_its_end(
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    simulator.configure(balance_calls=0, latency_s=0.2)
+    batch_id = submitted(batches, tmp_path, entries(3))
+
+    assert "402" in paused(batches, batch_id)
+    batch = batches.batches.get(batch_id)
+    assert (batch.status, batch.failed) == (BatchStatus.IN_PROGRESS, simulator.stats()["calls"])
+
+    simulator.configure(balance_calls=None)
+    batches.batches.resume(batch_id)
+    assert at(batches, batch_id, BatchStatus.COMPLETED).answered == 3
 
 
 def test_failed_lines_are_tried_again_by_their_status(

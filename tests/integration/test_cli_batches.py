@@ -154,9 +154,25 @@ def test_of_several_batches_each_is_done_that_can_be(cli: Cli, queue: MiraQueue,
     simulator.configure(latency_s=0.5)
     batch_id = submitted(cli, entries(MANY))
 
-    done = cli("cancel", "batch_0", batch_id)
+    done = cli("cancel", "batch_0", batch_id, "--json")
 
     assert done.code == 1
+    assert [(each["id"], each["object"]) for each in done.json] == [(batch_id, "batch")]
     assert "no batch 'batch_0'" in done.err
     assert f"batch {batch_id} is asked to end" in done.err
     assert queue.batches.wait(batch_id, 60).status == "cancelled"
+
+
+def test_retry_shows_scripts_the_batch_as_status_does(cli: Cli, queue: MiraQueue) -> None:
+    lines = entries(3)
+    lines[1]["prompt"] = "[[sim:moderation]]"
+    batch_id = submitted(cli, lines)
+    queue.batches.wait(batch_id, 60)
+
+    retried = cli("retry", batch_id, "--json")
+    wait_until("it has ended", lambda: queue.batches.wait(batch_id, 60).status == "completed")
+    refused = cli("retry", batch_id, "--status", "5xx", "--json")
+
+    [batch] = retried.json
+    assert (retried.code, batch["id"], batch["request_counts"]["total"]) == (0, batch_id, 3)
+    assert (refused.code, refused.json) == (1, cli("status", batch_id, "--json").json)

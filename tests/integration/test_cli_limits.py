@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from producer.cli.output import local_time
 from tests.cli_process import Cli
 from tests.ledger_steps import LIFE, LONG, running
+from tests.queue_process import API_KEY
+from tests.run_process import prompts, write_lines
 
 BASE = "https://api.example/v1"
 SINCE_MS = 1_700_000_000_000
@@ -54,6 +57,18 @@ def rows(text: str) -> list[dict[str, str]]:
     heading, *lines = (line.split("\t") for line in text.splitlines())
     assert heading == HEADING
     return [dict(zip(heading, line, strict=True)) for line in lines]
+
+
+def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
+    ledger: Ledger, redis_url: str, tmp_path: Path
+) -> None:
+    account = account_name(BASE, API_KEY)
+    ledger.believe(account, ledger.belief(account)[0], Belief(rate=RATE))
+    write_lines(tmp_path / "input.jsonl", prompts(120))
+
+    shown = Cli(tmp_path, redis_url=redis_url, api_base=BASE, api_key=API_KEY)("validate", "input.jsonl")
+
+    assert "time      13 s, at the account's limit: 60 in 6.5 s" in shown.out
 
 
 def test_before_the_first_call_there_is_nothing_to_show(cli: Cli) -> None:

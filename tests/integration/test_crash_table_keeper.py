@@ -22,7 +22,7 @@ from mira_queue.contract.crash_points import CrashPoint
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from producer import MiraQueue
-from producer.batches.client import CANCEL, PAUSE
+from producer.batches.client import CANCEL, PAUSE, RESUME
 from producer.batches.lock import KeeperLock
 from producer.processes import environment_of
 from tests.batch_steps import at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
@@ -346,6 +346,7 @@ def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
     assert simulator.stats()["calls"] == 2
     assert batches.ledger.batch(batch_id).unanswered_calls == 2
+    says_what_it_costs(tmp_path, billed=2)
 
 
 @row("keeper", "during cancel, when some lines of it are written")
@@ -387,6 +388,104 @@ def test_a_retry_whose_keeper_died_after_its_lines_were_taken_out_goes_on(
     retry_ends(batches, batch_id, simulator, tmp_path)
 
 
+@row("keeper", "when the account has refused, after the refused lines are written, before the batch is paused")
+def test_a_refusal_whose_keeper_died_before_it_paused_is_met_again_or_not_at_all(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    simulator.configure(balance_calls=0)
+    start_worker()
+    die_at(CrashPoint.AFTER_LINES)
+    batch = batches.ledger.batch(batch_id)
+    assert (batch.status, batch.paused) == (BatchStatus.IN_PROGRESS, "")
+    assert refused(batches, batch_id) > 0
+    simulator.configure(balance_calls=None)
+    calls = simulator.stats()["calls"]
+
+    batch = at(batches, batch_id, BatchStatus.COMPLETED)
+
+    every_line_once(*results(batches, batch_id, tmp_path), LINES)
+    assert (batch.answered, batch.codes) == (LINES, {})
+    # What met the refusal after the keeper had died runs again, too.
+    assert simulator.stats()["calls"] == simulator.stats()["by_status"]["402"] + LINES >= calls
+
+
+@row("keeper", "when the account has refused, before the refused lines are written")
+def test_refusals_that_a_dead_keeper_had_not_written_are_errors_of_a_batch_that_is_paused(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    simulator.configure(balance_calls=0)
+    start_worker()
+    die_at(CrashPoint.BEFORE_LINES)
+    wait_until("the worker has met it with all lines", lambda: simulator.stats()["calls"] == LINES)
+    wishes(batches, batch_id, PAUSE)
+
+    assert paused(batches, batch_id) == "paused by its owner"
+    assert refused(batches, batch_id) == batches.batches.get(batch_id).failed == LINES
+    simulator.configure(balance_calls=None)
+    batches.batches.resume(batch_id)
+    completes(batches, batch_id, tmp_path, simulator, calls=2 * LINES)
+
+
+@row("keeper", "when a batch goes on, after the refused lines are taken out of the error file")
+def test_refused_lines_that_a_dead_keeper_had_taken_out_are_run_by_the_next(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    simulator.configure(balance_calls=0)
+    start_worker()
+    paused(batches, batch_id)
+    end_keepers(batches)
+    calls = simulator.stats()["calls"]
+    assert refused(batches, batch_id) == batches.ledger.batch(batch_id).failed == calls > 0
+    simulator.configure(balance_calls=None)
+    wishes(batches, batch_id, RESUME)
+    die_at(CrashPoint.AFTER_TAKE_OUT)
+    assert refused(batches, batch_id) == 0
+    assert simulator.stats()["calls"] == calls
+
+    completes(batches, batch_id, tmp_path, simulator, calls=calls + LINES)
+
+
+@row("keeper", "during cancel of a batch that the account has refused, when some lines of it are written")
+def test_a_cancel_among_refused_lines_leaves_them_their_error_for_good(
+    batches: MiraQueue,
+    batch_id: str,
+    die_at: DieAt,
+    simulator: SimulatorProcess,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    simulator.configure(balance_calls=LINES // 2)
+    start_worker()
+    paused(batches, batch_id)
+    end_keepers(batches)
+    count = refused(batches, batch_id)
+    wishes(batches, batch_id, CANCEL)
+    die_at(CrashPoint.AFTER_LINES)
+    assert refused(batches, batch_id) == count > 0
+
+    batch = at(batches, batch_id, BatchStatus.CANCELLED)
+
+    every_line_once(*results(batches, batch_id, tmp_path), LINES)
+    assert codes(tmp_path) == Counter({"balance_used_up": count, "batch_cancelled": LINES - LINES // 2 - count})
+    assert batch.codes.pop("balance_used_up (402)") == count
+    assert refused(batches, batch_id) == 0
+
+
 @row("`mira-queue retry`", "after its wish, before the batch is open again")
 def test_a_retry_that_died_before_the_batch_was_open_again_is_asked_for_again(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
@@ -415,8 +514,7 @@ def test_calls_that_a_cancel_does_not_wait_for_are_cancelled_and_counted(
         end_keepers(impatient)
     every_line_once(*results(queue, batch_id, tmp_path), LINES)
     assert batch.unanswered_calls == 2
-    billed = [line for line in read_lines(tmp_path / "errors.jsonl") if "may be billed" in line["error"]["message"]]
-    assert len(billed) == 2
+    says_what_it_costs(tmp_path, billed=2)
 
 
 def test_a_full_disk_pauses_the_batch_and_loses_nothing(
@@ -464,6 +562,23 @@ def ends_cancelled(queue: MiraQueue, batch_id: str, folder: Path, *, answered: i
     every_line_once(answers, errors, LINES)
     assert len(answers) == answered
     assert codes(folder) == Counter({"batch_cancelled": LINES - answered})
+
+
+def says_what_it_costs(folder: Path, *, billed: int) -> None:
+    """Lines that were never sent say so, and those that were and have no answer do not."""
+    messages = Counter(line["error"]["message"] for line in read_lines(folder / "errors.jsonl"))
+    assert messages == {
+        "not run: the batch was cancelled before": LINES - billed,
+        "the batch was cancelled before its answer came: a call was under way, and may have been billed": billed,
+    }
+
+
+def refused(queue: MiraQueue, batch_id: str) -> int:
+    """Lines whose stored error is the account's, and which run again when the batch goes on."""
+    lines = read_lines(queue.batches.spool.files(batch_id).errors)
+    return sum(
+        line["response"]["status_code"] == 402 and "runs_again" in line["error"] for line in lines if line["response"]
+    )
 
 
 def failed_one(queue: MiraQueue, start_worker: StartWorker, folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mira_queue.contract.crash_points import CrashPoint
 from tests.crash_table import row
-from tests.run_process import ANSWERS, RunProcess, ids, read_lines, run_to_the_end, write_lines
+from tests.run_process import ANSWERS, ERRORS, RunProcess, ids, read_lines, run_to_the_end, write_lines
 from tests.simulator_process import SimulatorProcess
 
 INPUT = "input.jsonl"
@@ -26,6 +26,29 @@ def test_lines_whose_jobs_a_killed_run_had_not_forgotten_are_not_written_again(
     redis_url: str, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     _dies_and_is_mended(redis_url, simulator, tmp_path, CrashPoint.AFTER_LINES)
+
+
+@row("`mira-queue run`", "going on, after the lines that the account had refused are taken out of the error file")
+def test_refused_lines_that_a_killed_run_had_taken_out_are_run_by_the_next(
+    redis_url: str, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / INPUT, LINES)
+    settings = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
+    simulator.configure(balance_calls=2)
+    assert run_to_the_end(tmp_path, INPUT, **settings).wait() == 3
+    refused = len(read_lines(tmp_path / ERRORS))
+    assert refused > 0
+    simulator.configure(balance_calls=None)
+
+    with RunProcess.start(tmp_path, INPUT, crash_at=CrashPoint.AFTER_TAKE_OUT, **settings) as run:
+        assert run.wait() == -signal.SIGKILL, run.said()
+        assert (len(read_lines(tmp_path / ANSWERS)), read_lines(tmp_path / ERRORS)) == (2, [])
+
+    again = run_to_the_end(tmp_path, INPUT, **settings)
+
+    assert again.wait() == 0, again.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(LINES)
+    assert simulator.stats()["calls"] == len(LINES) + refused
 
 
 def _dies_and_is_mended(redis_url: str, simulator: SimulatorProcess, folder: Path, point: CrashPoint) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mira_queue.contract.settings import load_settings
 from mira_queue.ledger.embedded import (
     EmbeddedServer,
     EmbeddedServerError,
 )
 from mira_queue.ledger.embedded.files import locate_files
+from mira_queue.ledger.server import QueueServer
 from tests.embedded_process import User, connect, end_server, is_stopped
 
 
@@ -45,6 +47,14 @@ def test_two_processes_share_one_server(state_dir: Path, start_user: Callable[[]
     assert not is_stopped(state_dir)
     second.finish()
     assert is_stopped(state_dir)
+
+
+def test_who_only_looks_finds_a_server_that_runs_and_starts_none(state_dir: Path) -> None:
+    looking = QueueServer(load_settings(state_dir=state_dir, redis_url=None))
+    assert looking.url_if_running() is None
+    with EmbeddedServer(state_dir) as url:
+        assert looking.url_if_running() == url
+    assert looking.url_if_running() is None
 
 
 def test_the_data_survive_the_last_user(state_dir: Path) -> None:

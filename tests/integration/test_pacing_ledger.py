@@ -211,6 +211,33 @@ def test_more_than_a_thousand_calls_are_counted_without_a_hole(ledger: Ledger) -
     assert line.verdicts(last, at_ms=60_000) == ["go"]
 
 
+def test_of_calls_long_ago_tenths_of_a_second_are_kept_and_none_is_forgotten(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    line = Line(ledger)
+    ledger.believe(ACCOUNT, 0, Belief(rate=Limit(100_000, 20_000, START_MS)))
+    (lease,) = jobs(ledger, 1)
+    for at_ms in range(0, 15_000, 10):
+        line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
+
+    assert redis_client.zcard(names.sent_key(ACCOUNT)) <= 1_000 + 5_000 / 100 + 1
+    counted = {}
+    for at_ms in (15_000, 25_000):
+        _, (permit,) = line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
+        counted[at_ms] = permit.in_window
+    assert counted[15_000] == 1_500
+    # A bucket at the window's edge is counted whole.
+    assert 1_000 <= counted[25_000] <= 1_000 + 100 / 10
+
+
+def test_of_few_calls_each_is_kept_however_long_ago(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
+    (lease,) = jobs(ledger, 1)
+    for at_ms in range(0, 100_000, 1_000):
+        line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
+
+    assert redis_client.zcard(names.sent_key(ACCOUNT)) == 100
+
+
 # --- ceilings ---
 
 

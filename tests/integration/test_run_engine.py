@@ -114,11 +114,40 @@ def test_a_careful_engine_risks_one_line_when_the_account_refuses(
         assert engine.account_error.status == 402
     assert simulator.stats()["calls"] == 1
 
+    assert ids(read_lines(options.errors)) == ["0"]
+
     simulator.configure(balance_calls=None)
     with engine_of(queue, replace(options, careful=True)) as engine:
-        engine.plan()
+        plan = engine.plan()
+        assert (plan.left, plan.tally.failed_before) == (60, 1)
+        plan.run_refused_again()
+        assert (plan.left, plan.tally.failed_before) == (60, 0)
         assert engine.run() is End.COMPLETE
     assert ids(read_lines(options.output)) == ids(entries)
+    assert not options.errors.exists()
+
+
+def test_given_up_lines_that_were_refused_keep_the_refusal_for_good(
+    queue: MiraQueue, options: EngineOptions, simulator: SimulatorProcess
+) -> None:
+    write_lines(options.input, [{"custom_id": f"{number}", "prompt": f"Question {number}"} for number in range(60)])
+    simulator.configure(balance_calls=0)
+    with engine_of(queue, replace(options, careful=True, ordered=True)) as engine:
+        plan = engine.plan()
+        assert engine.run() is End.ACCOUNT
+        engine.drain(PATIENCE, threading.Event())
+
+        engine.give_up("batch_cancelled", "not run", "billed")
+        assert (plan.left, plan.tally.codes) == (0, {"balance_used_up (402)": 1, "batch_cancelled": 59})
+
+    errors = read_lines(options.errors)
+    assert [line["custom_id"] for line in errors] == [str(number) for number in range(60)]
+    assert errors[0]["response"]["status_code"] == 402
+    assert errors[0]["error"] == {"code": "balance_used_up", "message": "Insufficient balance"}
+    with engine_of(queue, options) as engine:
+        plan = engine.plan()
+        plan.run_refused_again()
+        assert plan.left == 0
 
 
 def test_an_engine_refuses_a_wrong_file_before_it_touches_another(queue: MiraQueue, options: EngineOptions) -> None:

@@ -53,7 +53,11 @@ def test_a_refusal_of_the_account_stops_the_run_which_goes_on_once_it_is_mended(
     assert len(done) == simulator.stats()["answered"] < 300
     # Nothing beyond the window of open jobs, and of that only what the worker made before it was withdrawn.
     assert refused < 200
-    assert not (tmp_path / ERRORS).exists()
+    stored = read_lines(tmp_path / ERRORS)
+    assert (len(stored), run.summary()["failed"]) == (refused, refused)
+    assert {line["response"]["status_code"] for line in stored} == {status}
+    assert all(line["error"]["runs_again"] is True and line["response"]["body"]["detail"] for line in stored)
+    assert f"{300 - len(done)} lines left, {refused} of them in {ERRORS}: mend it" in run.said()
     assert f"stopped by the account: {run.summary()['reason']}" in run.said()
     assert f"({status})" in run.summary()["reason"]
     assert "mend it and run the same command again: it goes on where it stopped" in run.said()
@@ -66,6 +70,8 @@ def test_a_refusal_of_the_account_stops_the_run_which_goes_on_once_it_is_mended(
     assert f"going on after {len(done)} that are answered already" in again.said()
     assert read_lines(tmp_path / ANSWERS)[: len(done)] == done
     assert ids(read_lines(tmp_path / ANSWERS)) == ids(prompts(300))
+    assert not (tmp_path / ERRORS).exists()
+    assert again.summary()["failed"] == 0
     assert set(answered_calls(simulator).values()) == {1}
 
 
@@ -100,8 +106,9 @@ def test_a_model_that_the_plan_lacks_holds_back_only_its_own_lines(
 
     assert run.wait() == 3, run.said()
     assert ids(read_lines(tmp_path / ANSWERS)) == ids(line for line in lines if "model" not in line)
-    assert not (tmp_path / ERRORS).exists()
-    assert simulator.stats()["by_status"]["403"] < 100
+    stored = {line["custom_id"] for line in read_lines(tmp_path / ERRORS)}
+    assert stored <= {line["custom_id"] for line in lines if "model" in line}
+    assert len(stored) == simulator.stats()["by_status"]["403"] < 100
     assert "the account's plan lacks the model 'mira-max': its lines are left, all others go on" in run.said()
     assert "(403)" in run.summary()["reason"]
     assert keys(redis_client) == []
@@ -126,6 +133,12 @@ def test_a_run_that_shall_fail_on_the_accounts_errors_notes_one_for_each_line(
     assert (len(answers), ids([*answers, *errors])) == (10, ids(prompts(40)))
     assert {(line["error"]["code"], line["response"]["status_code"]) for line in errors} == {("balance_used_up", 402)}
     assert keys(redis_client) == []
+
+    # Their errors are for good: also a run that would pause leaves them.
+    simulator.configure(balance_calls=None)
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+    assert again.wait() == 1, again.said()
+    assert (read_lines(tmp_path / ANSWERS), read_lines(tmp_path / ERRORS)) == (answers, errors)
 
 
 # --- 130: interrupted ---

@@ -98,7 +98,7 @@ def test_rights_and_a_link_to_the_file_stay(tmp_path: Path) -> None:
 def test_what_a_killed_run_has_left_beside_the_file_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(line(2) + line(1))
-    (tmp_path / ".out.ordered").write_bytes(b"x" * 1000)
+    (tmp_path / ".out.new").write_bytes(b"x" * 1000)
 
     assert ordered(path, 2)
     assert path.read_bytes() == line(1) + line(2)

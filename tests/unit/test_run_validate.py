@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from mira_queue.contract.limits import MIRA_LIMITS
+from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.contract.request import ChatRequest
 from producer.cli.app import app
+from producer.run.estimate import seconds_of
 from producer.run.prices import Price, Prices
 from producer.run.source import InputError
 from producer.run.validate import MOST_MODELS, OTHER_MODELS, Survey, survey
@@ -89,6 +91,44 @@ def test_the_command_shows_what_a_good_file_takes(monkeypatch: pytest.MonkeyPatc
     assert "90 lines, all fit to send" in said.stdout
     assert "time      1 min 30 s, at MIRA_RATE" in said.stdout
     assert "cost      give a price table to know: --prices FILE" in said.stdout
+
+
+RATE, FLIGHTS = Limit(60, 60_000, 0), Limit(3, 5_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "belief", "expected"),
+    [
+        (Told(), Belief(), None),
+        (Told(rate=60, window_ms=60_000), Belief(), (90, "MIRA_RATE")),
+        (Told(), Belief(rate=RATE), (90, "the account's limit: 60 in 60 s")),
+        # How long a call takes is not known.
+        (Told(), Belief(in_flight=FLIGHTS), None),
+        (
+            Told(),
+            Belief(rate=RATE, in_flight=FLIGHTS, call_ms=6_000),
+            (180, "the account's limit: 3 at a time, 6.0 s each"),
+        ),
+        (Told(rate=30, window_ms=60_000), Belief(rate=RATE), (180, "MIRA_RATE")),
+        (Told(rate=90, window_ms=60_000), Belief(rate=RATE), (90, "the account's limit: 60 in 60 s")),
+    ],
+)
+def test_the_time_is_that_of_the_slowest_limit_that_is_known(
+    told: Told, belief: Belief, expected: tuple[float, str] | None
+) -> None:
+    assert seconds_of(90, told, belief) == expected
+
+
+def test_without_a_limit_that_is_known_the_command_says_so_and_starts_no_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MIRA_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("MIRA_API_KEY", "sk-mira-" + "0" * 40)
+
+    said = CliRunner().invoke(app, ["validate", str(file_of({"prompt": "a"}))])
+
+    assert "time      unknown until the account's limit is known; name one with MIRA_RATE" in said.stdout
+    assert not (tmp_path / "state").exists()
 
 
 def test_the_command_names_every_wrong_line_and_its_exit_code_is_1() -> None:

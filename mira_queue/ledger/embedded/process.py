@@ -38,6 +38,8 @@ CONFIG: dict[str, str] = {
     "aof-load-truncated": "yes",  # A crash in the middle of a write costs that write, not the start.
     "save": "",  # The append-only file is the one record.
     "maxmemory-policy": "noeviction",  # Out of memory is an error to the producer, never a job that is gone.
+    # Of what was slow, the last few: each entry may be 4 KiB, and a busy machine makes many.
+    "slowlog-max-len": "16",
     "always-show-logo": "no",
     # maxclients stays at its default: the server lowers it by itself to what the limit on open files allows.
 }

@@ -73,6 +73,16 @@ local function wait_for(window, amount, nth)
   end
 end
 
+-- A log of two minutes is as long as ten seconds at any rate: of older calls, tenths of a second are kept.
+local FINE_MS, COARSE_MS = 10000, 100
+local function thin(key)
+  local old = redis.call('ZREVRANGEBYSCORE', key, now - FINE_MS, '-inf', 'WITHSCORES', 'LIMIT', 0, 3)
+  if old[6] and old[2] - old[6] <= COARSE_MS then
+    redis.call('ZREM', key, old[1])
+    redis.call('ZADD', key, old[2], old[3])
+  end
+end
+
 local function record(key, bucket_field, bucket, total, window_ms)
   local grain_ms = math.max(GRAIN_MS, math.floor(window_ms / 2000))
   local member, began = string.match(bucket or '', '^(%S+) (%S+)$')
@@ -81,6 +91,7 @@ local function record(key, bucket_field, bucket, total, window_ms)
     bucket = member .. ' ' .. began
     redis.call('HSET', KEYS[1], bucket_field, bucket)
     redis.call('ZREMRANGEBYSCORE', key, '-inf', now - math.max(HISTORY_MS, window_ms))
+    thin(key)
     redis.call('PEXPIRE', KEYS[1], LIFE_MS)
   end
   redis.call('ZADD', key, now, member)
