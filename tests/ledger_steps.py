@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -100,17 +100,19 @@ def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: time
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
     """Every key, its value, and whether it has an end."""
-    found: dict[str, Any] = {}
-    for key in client.scan_iter(count=1000):
-        read = {
-            b"string": lambda k: client.get(k),
-            b"hash": lambda k: client.hgetall(k),
-            b"zset": lambda k: client.zrange(k, 0, -1, withscores=True),
-            b"list": lambda k: client.lrange(k, 0, -1),
-            b"set": lambda k: client.smembers(k),
-        }[client.type(key)]
-        found[key.decode()] = (read(key), client.pttl(key) >= 0)
-    return found
+    reads: dict[bytes, Callable[[bytes], Any]] = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        # A worker is at work beside us: it is gone by now.
+        b"none": lambda key: None,
+    }
+    found = {
+        key.decode(): (reads[client.type(key)](key), client.pttl(key) >= 0) for key in client.scan_iter(count=1000)
+    }
+    return {key: read for key, read in found.items() if read[0] is not None}
 
 
 def ended(ledger: Ledger, outcome: Outcome, key: str = "", group: str = "") -> str:
