@@ -30,7 +30,7 @@ def options() -> argparse.ArgumentParser:
     add(
         "--full",
         action="store_true",
-        help="flat: with 1,000,000 lines, too (10 minutes a run, of which there are 3 at most)",
+        help="flat: with 1,000,000 lines, too, once (10 to 25 minutes)",
     )
     add("--slots", type=int, default=throughput.SLOTS, help="throughput: MIRA_CONCURRENCY (default: %(default)s)")
     add("--tasks", type=int, default=throughput.TASKS, help="throughput: taskiq's --max-async-tasks")

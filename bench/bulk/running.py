@@ -54,7 +54,11 @@ def run_to_its_end(path: Path, api_base: str, *arguments: str) -> Ran:
     ran = Ran(0.0)
     watch = Thread(target=_watch, args=(process, ran))
     watch.start()
-    code = process.wait()
+    try:
+        code = process.wait()
+    finally:
+        # Where we are ended: it would go on for as long as its file is.
+        process.kill()
     ran.took_s = time.monotonic() - began_s
     watch.join()
     if code:
