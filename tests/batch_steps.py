@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.settings import Settings
 from producer import MiraQueue
 from tests.run_process import read_lines, write_lines
 from tests.waiting import wait_until
@@ -38,14 +39,23 @@ def open_files(process: Path) -> list[str]:
     return found
 
 
-def end_keepers(queue: MiraQueue) -> None:
-    """Kill them, also those that have only just been started and hold no lock yet."""
-    directory = f"MIRA_STATE_DIR={queue.settings.state_dir}".encode()
+def started(settings: Settings) -> list[int]:
+    """Processes that are keepers of this directory, or on their way to become one."""
+    directory = f"MIRA_STATE_DIR={settings.state_dir}".encode()
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            of_us = directory in (process / "environ").read_bytes().split(b"\0")
-            if of_us and b"producer.batches" in (process / "cmdline").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
+            is_ours = directory in (process / "environ").read_bytes().split(b"\0")
+            if is_ours and b"producer.batches" in (process / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+    return found
+
+
+def end_keepers(queue: MiraQueue) -> None:
+    """Kill them, also those that have only just been started and hold no lock yet."""
+    for pid in started(queue.settings):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def entries(count: int = LINES, mark: str = "") -> list[dict[str, Any]]:

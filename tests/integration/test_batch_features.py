@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from mira_queue.contract.settings import Settings
 from producer import MiraQueue
 from producer.batches.client import BatchRefused
 from producer.run.source import InputError
-from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results
+from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, started
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
@@ -245,20 +244,6 @@ def test_a_keeper_that_has_ended_leaves_no_zombie_with_whoever_started_it(batche
     os.kill(keeper, signal.SIGKILL)
 
     wait_until("it is gone", lambda: not Path(f"/proc/{keeper}").exists())
-
-
-def started(settings: Settings) -> list[int]:
-    """Processes that are keepers of this directory, or on their way to become one."""
-    directory = f"MIRA_STATE_DIR={settings.state_dir}".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            is_ours = directory in (process / "environ").read_bytes().split(b"\0")
-            if is_ours and b"producer.batches" in (process / "cmdline").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
 
 
 @pytest.mark.parametrize(
