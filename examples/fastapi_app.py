@@ -15,9 +15,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
-
-from producer import (
+from mira_producer import (
     AsyncMiraQueue,
     Completion,
     IdempotencyConflict,
@@ -27,6 +25,7 @@ from producer import (
     QueueUnavailable,
     ResultTimeout,
 )
+from pydantic import BaseModel
 
 # An error of the queue, and the status that tells the caller whose turn it is. The first row that fits holds.
 STATUS_OF: tuple[tuple[type[MiraQueueError], int], ...] = (

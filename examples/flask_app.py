@@ -12,8 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Flask, jsonify, request
-
-from producer import Completion, IdempotencyConflict, InvalidRequest, JobNotFound, MiraQueue, QueueUnavailable
+from mira_producer import Completion, IdempotencyConflict, InvalidRequest, JobNotFound, MiraQueue, QueueUnavailable
 
 
 def create_app(queue: MiraQueue | None = None) -> Flask:

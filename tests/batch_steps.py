@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mira_producer import MiraQueue
+
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.settings import Settings
-from producer import MiraQueue
 from tests.run_process import read_lines, write_lines
 from tests.waiting import wait_until
 
@@ -46,7 +47,7 @@ def started(settings: Settings) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             is_ours = directory in (process / "environ").read_bytes().split(b"\0")
-            if is_ours and b"producer.batches" in (process / "cmdline").read_bytes().split(b"\0"):
+            if is_ours and b"mira_producer.batches" in (process / "cmdline").read_bytes().split(b"\0"):
                 found.append(int(process.name))
     return found
 

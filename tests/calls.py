@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from mira_worker.transport import HttpAnswer, MiraClient, NoAnswer
 from pydantic import SecretStr
 
 from mira_queue.contract.errors import ServiceFault
 from tests.queue_process import API_KEY
 from tests.raw_server import COMPLETION, response
-from worker.mira_client import HttpAnswer, MiraClient, NoAnswer
 
 KEY = SecretStr(API_KEY)
 OK = response(200, COMPLETION, "Content-Type: application/json")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mira_producer.cli.app import main
 
-from producer.cli import main
 from tests.queue_process import QUICK, environment
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "mira-queue")

@@ -18,11 +18,11 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
+from mira_producer import MiraQueue
 
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from producer import MiraQueue
 from tests import redis_keys
 from tests.queue_process import QUICK, WorkerProcess
 from tests.simulator_process import SimulatorProcess

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mira_queue.contract.crash_points import CrashPoint
+from mira_producer import Job, MiraQueue
+
+from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion
-from producer import Job, MiraQueue
 from tests.conftest import StartWorker
 from tests.queue_process import WorkerProcess
 from tests.simulator_process import SimulatorProcess

@@ -9,10 +9,10 @@ from typing import Any
 import redis
 
 from mira_queue.contract.errors import BadRequest
-from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.pace import Told
 from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.request_limits import MIRA_LIMITS
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import Landed, Pace, Permit, call_name
 from mira_queue.ledger.records import Lease, NewJob, new_job_id

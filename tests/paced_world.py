@@ -1,6 +1,6 @@
 """A world with a clock of its own, for the pacer: real scripts on a real server, the policy, and a simulated API.
 
-Days pass in seconds. Only the threads of `worker.pacing.pacer` are left out: here a process is a line of jobs.
+Days pass in seconds. Only the threads of `mira_worker.pacing.pacer` are left out: here a process is a line of jobs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
+from mira_worker.pacing import policy
+from mira_worker.pacing.learner import Learner
+from mira_worker.pacing.pacer import ASK_AGAIN, with_gate_margin
 
 from mira_queue.contract.pace import Told
 from mira_queue.ledger.ledger import Ledger
@@ -21,9 +24,6 @@ from mira_queue.ledger.records import Lease
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.limits import AccountLimits, Promises
 from tests.ledger_steps import running
-from worker.pacing import policy
-from worker.pacing.learner import Learner
-from worker.pacing.pacer import ASK_AGAIN, with_gate_margin
 
 ACCOUNT = "an-account"
 LEASE = timedelta(hours=1)

@@ -30,8 +30,8 @@ QUICK = {
     "max_response_bytes": 1_000_000,
     "log_format": "json",
 }
-OWN_COMMAND = (sys.executable, "-m", "worker", "--parent-pipe")
-CELERY_COMMAND = (sys.executable, "-m", "celery", "-A", "worker.app", "worker")
+OWN_COMMAND = (sys.executable, "-m", "mira_worker", "--parent-pipe")
+CELERY_COMMAND = (sys.executable, "-m", "celery", "-A", "mira_worker.app", "worker")
 
 
 class WorkerProcess:

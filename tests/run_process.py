@@ -19,7 +19,7 @@ from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
 
 # What the console script does, whether or not its folder is on the PATH.
-COMMAND = (sys.executable, "-c", "from producer.cli import main; main()", "run")
+COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()", "run")
 PATIENCE_S = 120.0
 INPUT, ANSWERS, ERRORS = "input.jsonl", "answers.jsonl", "errors.jsonl"
 # Workers of a run that was killed end by themselves, and need not wait for a call that never comes back.
@@ -121,7 +121,9 @@ def _workers() -> list[tuple[int, int]]:
     command = ["ps", "-A", "-o", "pid=,ppid=,stat=,args="]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=3) for line in listed.splitlines()]
-    return [(int(pid), int(parent)) for pid, parent, state, what in rows if state[0] != "Z" and "-m worker" in what]
+    return [
+        (int(pid), int(parent)) for pid, parent, state, what in rows if state[0] != "Z" and "-m mira_worker" in what
+    ]
 
 
 def write_lines(path: Path, entries: Iterable[Any]) -> Path:

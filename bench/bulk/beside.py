@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mira_producer import Job, MiraQueue
+from mira_producer.processes import environment_of
+
 from bench.bulk import machine
 from bench.bulk.files import count_lines, write_input
 from bench.bulk.running import COMMAND, start_run
@@ -20,8 +23,6 @@ from bench.bulk.table import Bar, Table, progress
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion
-from producer import Job, MiraQueue
-from producer.processes import environment_of
 from tests.waiting import wait_until
 
 SINGLES_S, QUICK_SINGLES_S = 20.0, 3.0

@@ -15,12 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mira_producer.processes import environment_of
+
 from bench.bulk import machine
 from bench.bulk.contenders import Ours
 from bench.bulk.stage import Stage
 from bench.bulk.table import progress
 from mira_queue.contract.settings import Settings
-from producer.processes import environment_of
 from tests.waiting import wait_until
 
 JOBS, WARM_UP_JOBS = 2000, 300

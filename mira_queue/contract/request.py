@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import orjson
 
 from mira_queue.contract.errors import InvalidRequest
-from mira_queue.contract.limits import RequestLimits
+from mira_queue.contract.request_limits import RequestLimits
 
 # Deeper than any server accepts and than orjson writes; the bound when limits are lifted, so that the walk always ends.
 DEEPEST = 200

@@ -10,7 +10,7 @@ from typing import Any
 from mira_queue.contract import names
 from mira_queue.contract.pace import Belief
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.verbs import LedgerPart, in_ms, text
+from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
 
 # So long after it was to ask again, a process that waits counts as gone; begin.lua has the same number.
 TURN_MS = 500

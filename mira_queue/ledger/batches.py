@@ -12,7 +12,7 @@ from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.verbs import LedgerPart, text
+from mira_queue.ledger.script_runner import LedgerPart, text
 
 
 class BatchVerbs(LedgerPart):

@@ -14,7 +14,7 @@ from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Accepted, NewJob
-from mira_queue.ledger.verbs import LedgerPart, text
+from mira_queue.ledger.script_runner import LedgerPart, text
 
 # Jobs, and bytes of their requests, that one run of a script handles: the server does nothing else meanwhile.
 AT_ONCE = 100

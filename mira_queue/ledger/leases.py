@@ -12,7 +12,7 @@ from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome, celery_record
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
-from mira_queue.ledger.verbs import LedgerPart, in_ms, text
+from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
 
 Claimed = Lease | SettledLease | NothingToDo
 

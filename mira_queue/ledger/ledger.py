@@ -10,9 +10,9 @@ from mira_queue.ledger.accounts import AccountVerbs
 from mira_queue.ledger.batches import BatchVerbs
 from mira_queue.ledger.jobs import JobVerbs
 from mira_queue.ledger.leases import LeaseVerbs
-from mira_queue.ledger.overview import OverviewVerbs
 from mira_queue.ledger.pace import PaceVerbs
-from mira_queue.ledger.stranded import RescueVerbs
+from mira_queue.ledger.queue_stats import OverviewVerbs
+from mira_queue.ledger.rescue import RescueVerbs
 
 
 class Ledger(JobVerbs, LeaseVerbs, RescueVerbs, PaceVerbs, OverviewVerbs, AccountVerbs, BatchVerbs):

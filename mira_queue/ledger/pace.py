@@ -17,7 +17,7 @@ from mira_queue.contract import names
 from mira_queue.contract.pace import Belief, Told
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Lease
-from mira_queue.ledger.verbs import LedgerPart, in_ms, text
+from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
 
 Verdict = Literal["go", "probe", "wait", "lost"]
 # Why calls wait: the gate, somebody's probe, a learned limit, a told one, a header's word, other processes' turn.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import redis
+from mira_producer.processes import PARENT_PIPE, worker_command
 
 from mira_queue.contract import names
-from producer.processes import PARENT_PIPE, worker_command
 from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
 from tests.queue_process import API_KEY

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mira_queue.contract.settings import Settings
-from producer import (
+from mira_producer import (
     AsyncMiraQueue,
     BatchRefused,
     BatchStatus,
@@ -23,6 +21,8 @@ from producer import (
     MiraQueue,
     ResultTimeout,
 )
+
+from mira_queue.contract.settings import Settings
 from tests.batch_steps import end_keepers, entries
 from tests.run_process import write_lines
 from tests.simulator_process import SimulatorProcess

@@ -12,11 +12,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from mira_producer import MiraQueue
+from mira_producer.batches.client import BatchRefused
+from mira_producer.jsonl.reader import InputError
 
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from producer import MiraQueue
-from producer.batches.client import BatchRefused
-from producer.run.source import InputError
 from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, started
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess

@@ -9,10 +9,10 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
+from mira_producer import MiraQueue
 
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from producer import MiraQueue
 from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, results, submitted
 from tests.conftest import StartWorker
 from tests.run_process import read_lines, write_lines

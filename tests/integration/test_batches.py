@@ -9,11 +9,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from mira_producer import MiraQueue
+from mira_producer.batches.client import BatchRefused
 
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
-from producer import MiraQueue
-from producer.batches.client import BatchRefused
 from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess

@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from mira_producer.cli.console import local_time
 
 from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from producer.cli.output import local_time
 from tests.cli_process import Cli
 from tests.ledger_steps import LIFE, LONG, running
 from tests.queue_process import API_KEY

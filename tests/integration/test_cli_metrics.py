@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 import redis
+from mira_producer import MiraQueue
 from prometheus_client.parser import text_string_to_metric_families
 
 from mira_queue.contract.batch import Batch, BatchStatus
@@ -22,7 +23,6 @@ from mira_queue.contract.pace import Belief, Limit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import NewJob
-from producer import MiraQueue
 from tests.cli_process import Call, Cli, call_in_process
 from tests.ledger_steps import LONG, ask, new_job, request, running, waiting
 from tests.waiting import wait_until

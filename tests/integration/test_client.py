@@ -11,9 +11,7 @@ from typing import Any
 import orjson
 import pytest
 import redis
-
-from mira_queue.contract.settings import Settings
-from producer import (
+from mira_producer import (
     Failure,
     IdempotencyConflict,
     InvalidRequest,
@@ -25,6 +23,8 @@ from producer import (
     QueueUnavailable,
     ResultTimeout,
 )
+
+from mira_queue.contract.settings import Settings
 from tests.queue_process import API_KEY, WorkerProcess
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
@@ -182,7 +182,7 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     queue: MiraQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without an announcement, the next look would come after the test's patience.
-    monkeypatch.setattr("producer.client.LOOK_EVERY_S", 3.0 * TIMEOUT_S)
+    monkeypatch.setattr("mira_producer.client.LOOK_EVERY_S", 3.0 * TIMEOUT_S)
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mira_producer import MiraQueue
 
-from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
-from producer import MiraQueue
 from tests.conftest import StartWorker
 from tests.crash_table import QUICK_RESEND, died, ended_once, enqueue, row, start_to_die
 from tests.simulator_process import SimulatorProcess

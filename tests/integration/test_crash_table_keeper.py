@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 import redis
+from mira_producer import MiraQueue
+from mira_producer.batches.client import CANCEL, PAUSE, RESUME
+from mira_producer.batches.lock import KeeperLock
+from mira_producer.processes import environment_of
 
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
-from producer import MiraQueue
-from producer.batches.client import CANCEL, PAUSE, RESUME
-from producer.batches.lock import KeeperLock
-from producer.processes import environment_of
 from tests.batch_steps import at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
 from tests.cli_process import COMMAND
 from tests.conftest import StartWorker
@@ -34,7 +34,7 @@ from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
 
 LINES = 60
-KEEPER = (sys.executable, "-m", "producer.batches")
+KEEPER = (sys.executable, "-m", "mira_producer.batches")
 
 # Runs the command with a point armed, and sees it die there.
 DieAt = Callable[..., None]

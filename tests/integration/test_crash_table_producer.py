@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import redis
+from mira_producer import MiraQueue
 
 from mira_queue.contract import names
-from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
-from producer import MiraQueue
 from tests.conftest import StartWorker
 from tests.crash_table import GROUP, QUICK_RESEND, ends, row
 from tests.queue_process import QUICK, environment
@@ -23,7 +23,7 @@ from tests.simulator_process import SimulatorProcess
 KEYS = ["first", "second"]
 # Accepts its jobs in one call each, so that the second pass of a point lies between them.
 PRODUCER = f"""
-from producer import MiraQueue
+from mira_producer import MiraQueue
 
 with MiraQueue() as queue:
     for key in {KEYS!r}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from mira_queue.contract.crash_points import CrashPoint
+from mira_queue.contract.crash_point import CrashPoint
 from tests.crash_table import row
 from tests.run_process import ANSWERS, ERRORS, RunProcess, ids, read_lines, run_to_the_end, write_lines
 from tests.simulator_process import SimulatorProcess

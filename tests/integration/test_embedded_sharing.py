@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mira_queue.contract.settings import load_settings
 from mira_queue.ledger.embedded import (
     EmbeddedServer,
     EmbeddedServerError,
 )
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.server import QueueServer
+from mira_queue.runtime.settings_loader import load_settings
 from tests.embedded_process import User, connect, end_server, is_stopped
 
 

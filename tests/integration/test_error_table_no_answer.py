@@ -7,10 +7,10 @@ import socket
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
+from mira_producer import Failure, Job, MiraQueue
 
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError
-from producer import Failure, Job, MiraQueue
 from tests.conftest import StartWorker
 from tests.simulator_process import SimulatorProcess
 

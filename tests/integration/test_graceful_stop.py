@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mira_producer import MiraQueue
 
 from mira_queue.contract.states import JobState
-from producer import MiraQueue
 from tests.conftest import StartWorker
 from tests.queue_process import QUICK, WorkerProcess
 from tests.redis_pair import PortServer, Wire

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import redis
+from mira_producer import Failure, Job, MiraQueue
 
 from mira_queue.contract import names
-from producer import Failure, Job, MiraQueue
 from tests.ledger_steps import begin, claimed, new_job
 from tests.queue_process import WorkerProcess
 from tests.simulator_process import SimulatorProcess

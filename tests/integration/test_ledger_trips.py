@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from mira_queue.ledger.trips import Command, SharedTrips
+from mira_queue.ledger.shared_pipeline import Command, SharedTrips
 from tests.waiting import wait_until
 
 ECHO = "return ARGV[1]"

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 import redis
+from mira_producer import MiraQueue
 
 from bench.long_waits import HOURS_A_DAY, measure
 from mira_queue.contract import names
 from mira_queue.contract.states import JobState
-from producer import MiraQueue
 from tests.conftest import StartWorker
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until

@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 import structlog
+from mira_worker.pacing import policy
+from mira_worker.pacing.learner import Learner
 
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.ledger.connection import connect
@@ -15,8 +17,6 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import Permit, Refusal, call_name
 from mira_queue.ledger.records import Lease
 from tests.ledger_steps import LIFE, ask, running
-from worker.pacing import policy
-from worker.pacing.learner import Learner
 
 ACCOUNT = "an-account"
 START_MS = 1_000_000_000_000

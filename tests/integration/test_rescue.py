@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 
 import redis
+from mira_producer import Job, JobState, MiraQueue
 
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
-from producer import Job, JobState, MiraQueue
 from tests.conftest import StartWorker
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until

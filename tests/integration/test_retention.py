@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import redis
+from mira_producer import MiraQueue
 
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
-from producer import MiraQueue
 from tests import redis_keys
 from tests.batch_steps import at, end_keepers, entries, submitted
 from tests.conftest import StartWorker

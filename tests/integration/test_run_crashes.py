@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import redis
+from mira_producer import MiraQueue
 
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from producer import MiraQueue
 from tests.embedded_process import end_server
 from tests.queue_process import API_KEY
 from tests.run_process import (

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import redis
+from mira_producer import MiraQueue
 
 from mira_queue.contract.states import JobState
-from producer import MiraQueue
 from tests.run_process import (
     ANSWERS,
     ERRORS,

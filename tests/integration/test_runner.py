@@ -9,16 +9,16 @@ from datetime import timedelta
 import pytest
 import redis
 import structlog
+from mira_worker.leases import LeaseKeeper
+from mira_worker.pacing.pacer import Pacer
+from mira_worker.runner import JobRunner
+from mira_worker.transport import HttpAnswer
 
 from mira_queue.contract import names
-from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.crash_points import CrashPoints
 from tests.ledger_steps import COMPLETION, LIFE, MANY, accepted
-from worker.leases import LeaseKeeper
-from worker.mira_client import HttpAnswer
-from worker.pacing.pacer import Pacer
-from worker.runner import JobRunner
 
 ACCOUNT = "an-account"
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mira_producer import Job, MiraQueue
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.embedded import EmbeddedServer
-from producer import Job, MiraQueue
 from tests import redis_keys
 from tests.crash_table import row
 from tests.embedded_process import kill_server

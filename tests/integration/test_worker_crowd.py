@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from producer import MiraQueue
+from mira_producer import MiraQueue
+
 from tests.conftest import StartWorker
 from tests.simulator_process import SimulatorProcess
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mira_producer.batches.commands import budget_of, resume_wish, with_budget
+from mira_producer.batches.input_errors import line_errors
+from mira_producer.cli.batch_view import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
+from mira_producer.cli.progress import plain_line
+from mira_producer.engine.wait_reason import NOTHING
 
 from mira_queue.contract.batch import Batch, BatchStatus, LineError, Waiting
-from producer.batches.complaints import line_errors
-from producer.batches.shown import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
-from producer.batches.wishes import budget_of, resume_wish, with_budget
-from producer.run.progress import plain_line
-from producer.run.waiting import NOTHING
 
 COPY = "/state/batches/batch_1/input.jsonl"
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state/batches/batch_1", 1000, total=200)

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.pacing.breaker import is_charged, is_sick, pause
 
 from mira_queue.contract.errors import BrokenAnswer, JobError, ServerError, ServerTimeout, Unreachable
 from mira_queue.ledger.pace import FaultRow
-from worker.pacing.breaker import is_charged, is_sick, pause
 
 ONE_SICK_JOB = FaultRow(jobs=1, flying=3, trips=0, was_probe=False, is_old=False)
 PROBE = replace(ONE_SICK_JOB, was_probe=True, flying=1)

@@ -11,12 +11,12 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.pacing import pacer
+from mira_worker.pacing.pacer import Pacer, with_gate_margin
 
 from mira_queue.contract.pace import Told
 from mira_queue.ledger.pace import Pace, Permit
 from mira_queue.ledger.records import Lease
-from worker.pacing import pacer
-from worker.pacing.pacer import Pacer, with_gate_margin
 
 
 @given(st.integers(0, 7 * 86_400_000))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from mira_worker.pacing.policy import Denied, Refused, grown, informed, refused, with_margin
 
 from mira_queue.contract.pace import Belief, Limit, Told
-from worker.pacing.policy import Denied, Refused, grown, informed, refused, with_margin
 
 NOW_MS = 1_000_000_000
 WINDOW_MS = 60_000

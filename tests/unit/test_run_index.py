@@ -6,13 +6,12 @@ import subprocess
 import sys
 
 import pytest
-
-from producer.run.index import LineIndex
+from mira_producer.jsonl.line_index import LineIndex
 
 # Ids as long as a UUID; the process says how much it grew, in KiB.
 FILL = """
 import resource
-from producer.run.index import LineIndex
+from mira_producer.jsonl.line_index import LineIndex
 
 def peak_kib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,14 +11,14 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from mira_producer.engine.plan import MOST_COMPLAINTS, read_input
+from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.request_line import MAX_LINE_BYTES, InputLine, parse_line, raw_lines
 
 from mira_queue.contract.errors import InvalidRequest
-from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.request import ChatRequest
-from producer.run.index import LineIndex
-from producer.run.lines import MAX_LINE_BYTES, InputLine, parse_line, raw_lines
-from producer.run.plan import MOST_COMPLAINTS, read_input
-from producer.run.source import InputError
+from mira_queue.contract.request_limits import MIRA_LIMITS
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 BATCH = {"custom_id": "req-1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": MESSAGES}}

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mira_producer.engine.plan import read_answers
+from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.result_file import LineFile, output_line
 
 from mira_queue.contract.errors import BadRequest, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
-from producer.run.index import LineIndex
-from producer.run.output import LineFile, output_line
-from producer.run.plan import read_answers
-from producer.run.source import InputError
 from tests.waiting import wait_until
 
 BODY = {"id": "chatcmpl-1", "object": "chat.completion", "choices": [], "a_new_field": [1]}
@@ -114,7 +114,7 @@ WRITER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from producer.run.output import LineFile
+from mira_producer.jsonl.result_file import LineFile
 
 file = LineFile(Path(sys.argv[1]))
 line = b'{"x":"' + b"x" * 100_000 + b'"}' + bytes([10])
@@ -175,7 +175,7 @@ HOLDER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from producer.run.output import LineFile
+from mira_producer.jsonl.result_file import LineFile
 
 file = LineFile(Path(sys.argv[1]))
 print("held", flush=True)
@@ -229,8 +229,8 @@ def test_a_device_is_refused_for_it_remembers_nothing(device: str) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from producer.run.source import InputError
-from producer.run.output import LineFile
+from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.result_file import LineFile
 
 path = Path(sys.argv[1])
 file = LineFile(path)

@@ -9,15 +9,15 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.stats import Tally
+from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.report.recorder import FIRST_WIDTH_S, MOST_BUCKETS, MOST_SLOW, Bucket, Latencies, Recorder, merged
 
 from mira_queue.contract.errors import ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Belief, Limit
 from mira_queue.ledger.accounts import PaceView
-from producer.run.prices import Price, Prices
-from producer.run.record import FIRST_WIDTH_S, MOST_BUCKETS, MOST_SLOW, Bucket, Latencies, Recorder, merged
-from producer.run.tally import Tally
-from producer.run.waiting import NOTHING, Reason
 
 CALM = PaceView("account", "", Belief(), "", timedelta(0), flying=0, waiting=0, now_ms=1_000_000)
 LIMIT = Reason("limit", "account limit: 60 in 60 s", timedelta(seconds=12))

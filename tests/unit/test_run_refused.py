@@ -7,15 +7,15 @@ from pathlib import Path
 
 import orjson
 import pytest
+from mira_producer.engine.options import EngineOptions
+from mira_producer.engine.pending_lines import unanswered_lines
+from mira_producer.engine.plan import Plan
+from mira_producer.jsonl.result_file import output_line
 
 from mira_queue.contract.errors import BalanceUsedUp, ContentBlocked, JobError
-from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.request import ChatRequest
-from producer.run.options import EngineOptions
-from producer.run.output import output_line
-from producer.run.plan import Plan
-from producer.run.unanswered import unanswered_lines
+from mira_queue.contract.request_limits import MIRA_LIMITS
 
 
 def check(body: object) -> ChatRequest:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from producer.run.lines import raw_lines
-from producer.run.source import InputError
+from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.request_line import raw_lines
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -114,7 +113,7 @@ def test_a_file_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None
 READ = """
 import resource, sys
 from pathlib import Path
-from producer.run.lines import raw_lines
+from mira_producer.jsonl.request_line import raw_lines
 
 def peak_kib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

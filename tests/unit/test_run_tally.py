@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.stats import MOST_MODELS, OTHER_MODELS, Tally
+from mira_producer.engine.throughput import LEVELS, MARKS, Meter
 
 from mira_queue.contract.errors import BadRequest, ServerError, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
-from producer.run.meter import LEVELS, MARKS, Meter
-from producer.run.prices import Price, Prices
-from producer.run.tally import MOST_MODELS, OTHER_MODELS, Tally
 
 PRICES = Prices("EUR", {"mira": Price(Decimal("1"), Decimal("2")), "mira-pro-2": Price(Decimal("10"), Decimal("20"))})
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mira_producer.cli.app import app
+from mira_producer.cost.estimate import seconds_of
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.survey import MOST_MODELS, OTHER_MODELS, Survey, survey
+from mira_producer.jsonl.reader import InputError
 from typer.testing import CliRunner
 
-from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.contract.request import ChatRequest
-from producer.cli.app import app
-from producer.run.estimate import seconds_of
-from producer.run.prices import Price, Prices
-from producer.run.source import InputError
-from producer.run.validate import MOST_MODELS, OTHER_MODELS, Survey, survey
+from mira_queue.contract.request_limits import MIRA_LIMITS
 
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-max": Price(Decimal(10), Decimal(20))})
 

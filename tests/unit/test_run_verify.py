@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mira_producer.cli.app import app
+from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.verify import MOST_EXAMPLES, Verdict, verify
 from typer.testing import CliRunner
-
-from producer.cli.app import app
-from producer.run.source import InputError
-from producer.run.verify import MOST_EXAMPLES, Verdict, verify
 
 INPUT = [{"custom_id": "a", "prompt": "1"}, {"prompt": "2"}, {"custom_id": "c", "prompt": "3"}]
 

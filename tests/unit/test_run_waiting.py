@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from mira_producer.engine.wait_reason import NOTHING, Reason, Watch, duration, reason_of, why_waiting
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.ledger.accounts import PaceView
-from producer.run.waiting import NOTHING, Reason, Watch, duration, reason_of, why_waiting
 
 RATE = Limit(most=60, retry_after_ms=60_000, since_ms=1)
 IN_FLIGHT = Limit(most=3, retry_after_ms=1_000, since_ms=1)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_producer.cli.config import described
+from mira_producer.processes import environment_of
 
 from mira_queue.contract.pace import Told
-from mira_queue.contract.settings import PerTime, SettingsError, load_settings
-from producer.cli.config import described
-from producer.processes import environment_of
+from mira_queue.contract.settings import PerTime, SettingsError
+from mira_queue.runtime.settings_loader import load_settings
 
 DAY_S = 86_400
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mira_queue.contract.states import FINAL, JobState
-from mira_queue.ledger.verbs import VERBS
+from mira_queue.ledger.script_runner import VERBS
 
 # "queued      accepted; ...        moved by: claim, cancel"
 LINE = re.compile(r"^\s+(?P<state>[a-z]+) {2,}\S.*? {2,}(?:moved by: (?P<verbs>.*)|(?P<final>final))$", re.MULTILINE)

@@ -1,0 +1,184 @@
+"""Before anything is sent: is every line of the input fit to send, and which are answered already?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import orjson
+
+from mira_producer.cost.budget import Use
+from mira_producer.cost.prices import Prices
+from mira_producer.cost.spending import used_before
+from mira_producer.engine.options import EngineOptions
+from mira_producer.engine.stats import Tally
+from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.request_line import Complaint, InputLine, parse_line, raw_lines
+from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.retryable_errors import Refusals, is_refused
+from mira_producer.jsonl.sort import put_in_order
+from mira_producer.text import plural
+from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.request import ChatRequest
+
+# Enough to see the pattern; a wrong file must not scroll the screen away.
+MOST_COMPLAINTS = 20
+
+Check = Callable[[Mapping[str, Any]], ChatRequest]
+# Is told of a line of an output or error file.
+Note = Callable[[Mapping[str, Any]], None]
+
+
+class Plan:
+    """The lines of a run, those of them that are answered, and its files, which are locked until `close`."""
+
+    def __init__(self, options: EngineOptions, check: Check, closing: ExitStack) -> None:
+        """Raises InputError. What is opened is closed by `closing`, whatever happens."""
+        self._closing = closing
+        self._ordered = options.ordered
+        self.index = closing.enter_context(LineIndex())
+        #: With `dedupe`: which lines ask the same.
+        self.twins = closing.enter_context(Twins()) if options.dedupe else None
+        read_input(options.input, _with_price(options, check), self.index, self.twins)
+        self.output = LineFile(options.output)
+        closing.callback(self.output.close)
+        self.errors = LineFile(options.errors)
+        closing.callback(self.errors.close)
+        #: Lines whose error is the account's refusal.
+        self.refusals = Refusals(self.errors, self.index)
+        #: By earlier runs, as far as their lines say; nothing without a budget.
+        self.used_before = Use()
+        note = self._note_use(options.prices) if options.budget else None
+        before = read_answers(self.output, self.index, options.input, note)
+        failed_before = read_answers(self.errors, self.index, options.input, self._note_refusal(note))
+        self.tally = Tally(self.index.total, before, failed_before, options.prices)
+
+    @classmethod
+    def make(cls, options: EngineOptions, check: Check) -> Self:
+        """Read the input, and what earlier runs have written. Raises InputError."""
+        with ExitStack() as stack:
+            plan = cls(options, check, stack)
+            # Nothing was wrong: from now on `close` closes what is open.
+            plan._closing = stack.pop_all()
+            return plan
+
+    def _note_use(self, prices: Prices) -> Note:
+        def note(entry: Mapping[str, Any]) -> None:
+            self.used_before += used_before(entry, prices)
+
+        return note
+
+    def _note_refusal(self, note: Note | None) -> Note:
+        def note_refusal(entry: Mapping[str, Any]) -> None:
+            if is_refused(entry):
+                self.refusals.count += 1
+            elif note is not None:
+                note(entry)
+
+        return note_refusal
+
+    @property
+    def left(self) -> int:
+        """Lines that have neither an answer nor an error that is final."""
+        return self.index.total - self.index.answered + self.refusals.count
+
+    def run_refused_again(self) -> None:
+        """Lines that the account refused are among those that have no answer. Raises InputError."""
+        self.tally.failed_before -= self.refusals.take_out()
+
+    def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
+        """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
+        if not self._ordered or self.left:
+            return False
+        changed = put_in_order(self.output, self.index)
+        between()
+        return put_in_order(self.errors, self.index) or changed
+
+    def close(self) -> None:
+        self._closing.close()
+
+
+def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine | Complaint]:
+    """Every line of the input, put into the index; or what is wrong with it. Raises InputError for the whole file."""
+    for number, content in raw_lines(path):
+        try:
+            line = parse_line(number, content, check)
+            index.add([(line.custom_id, number)])
+        except InvalidRequest as error:
+            yield Complaint(path, number, error.field, error.reason)
+        except ValueError as error:
+            custom_id = str(error.args[0])
+            other = index.number_of(custom_id)
+            yield Complaint(path, number, "custom_id", f"{custom_id!r} is that of line {other} too")
+        else:
+            yield line
+
+
+def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None = None) -> None:
+    """Put every line of the input into the index. Raises InputError, a line for each thing wrong."""
+    complaints: list[str] = []
+    wrong = 0
+    for line in checked_lines(path, check, index):
+        if isinstance(line, Complaint):
+            wrong += 1
+            if len(complaints) < MOST_COMPLAINTS:
+                complaints.append(str(line))
+        elif twins is not None:
+            twins.add(line.request.digest, line.number, line.custom_id)
+    if wrong > len(complaints):
+        complaints.append(f"... and {wrong - len(complaints):,} more")
+    if complaints:
+        raise InputError("\n".join([*complaints, f"{wrong_lines(wrong, wrong + index.total)}: nothing was sent"]))
+    if index.total == 0:
+        raise InputError(f"{path}: holds no requests")
+
+
+def wrong_lines(wrong: int, total: int) -> str:
+    return f"{wrong:,} of {plural(total, 'line')} {'is' if wrong == 1 else 'are'} wrong"
+
+
+def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
+    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError.
+
+    `note` is told each of them.
+    """
+    count = 0
+    for number, content in file:
+        try:
+            entry = orjson.loads(content)
+            custom_id = entry["custom_id"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise InputError(
+                f"{file.path}, line {number}: no line of an earlier run: name another output, or move this one away"
+            ) from None
+        line = index.number_of(str(custom_id))
+        if line is None:
+            raise InputError(
+                f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is not in {input_path}: "
+                "these are the answers of another file; name another output, or move this one away"
+            )
+        if not index.mark_answered(line):
+            raise InputError(f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is answered twice")
+        count += 1
+        if note is not None:
+            note(entry)
+    return count
+
+
+def _with_price(options: EngineOptions, check: Check) -> Check:
+    """Where the cost is limited, a request whose model has no price is a wrong one: it could cost anything."""
+    if options.budget is None or options.budget.max_cost is None:
+        return check
+
+    def check_price(fields: Mapping[str, Any]) -> ChatRequest:
+        request = check(fields)
+        model = fields.get("model") or orjson.loads(request.body)["model"]
+        if options.prices.cost(model, 0, 0) is None:
+            raise InvalidRequest("model", f"{model!r} has no price in the table, which --max-cost needs")
+        return request
+
+    return check_price
