@@ -90,7 +90,7 @@ def test_several_workers_are_stopped_by_one_ctrl_c(cli: Cli, stack: ExitStack) -
     process, log = start(cli, stack, "worker", "--processes", "2")
     pids = ready_pids(log, 3)
     commands = subprocess.run(
-        ["ps", "-o", "args=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "args=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=True
     ).stdout
     process.send_signal(signal.SIGINT)
 
