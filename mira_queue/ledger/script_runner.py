@@ -17,7 +17,7 @@ from mira_queue.ledger.shared_pipeline import SharedTrips
 VERBS = (
     "accept", "claim", "begin", "extend", "settle", "finish", "defer", "give_back", "hand_back",
     "rescue", "resend", "cancel", "retry", "forget", "withdraw",
-    "land", "refuse", "fault", "close", "gone", "believe", "keep_flying", "grant",
+    "land", "refuse", "fault", "close", "gone", "believe", "keep_flying", "ack_command",
 )  # fmt: skip
 
 

@@ -491,7 +491,7 @@ def test_a_retry_that_died_before_the_batch_was_open_again_is_asked_for_again(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     batch_id = failed_one(batches, start_worker, tmp_path)
-    die_at(CrashPoint.AFTER_RETRY_WISH, COMMAND, "retry", batch_id)
+    die_at(CrashPoint.AFTER_RETRY_COMMAND, COMMAND, "retry", batch_id)
     assert batches.ledger.batch(batch_id).status is BatchStatus.COMPLETED
 
     batches.batches.retry(batch_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -22,6 +21,7 @@ from mira_producer.cli.batch_view import (
 )
 from mira_producer.cli.outcome import Json
 from mira_producer.cli.progress import make_display, plain_line
+from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
 from mira_producer.engine.wait_reason import NOTHING
 from mira_queue.contract.batch import Batch, BatchStatus
@@ -76,8 +76,8 @@ def batches(as_json: Json = False) -> None:
 
     A batch that has ended is kept for MIRA_RESULT_TTL.
     """
-    with MiraQueue() as queue:
-        found = queue.batches.all()
+    with Queues() as queues:
+        found = queues.all_batches()
     if as_json:
         console.json_data([batch.to_object() for batch in found])
     elif found and sys.stdout.isatty():
@@ -93,7 +93,9 @@ def pause(batch_id: BatchId) -> None:
 
     Calls in flight end, the other lines stay as they are.
     """
-    _act(lambda queue: queue.batches.pause(batch_id), f"batch {batch_id} is asked to pause")
+    with Queues() as queues:
+        queues.of(batch_id).batches.pause(batch_id)
+    console.message(f"batch {batch_id}: pause requested")
 
 
 def resume(
@@ -107,18 +109,11 @@ def resume(
     Where the account had refused, one line goes first; the rest follows when it is answered, or it pauses again. One
     whose budget is used up needs a larger one.
     """
-    _act(
-        lambda queue: queue.batches.resume(
+    with Queues() as queues:
+        queues.of(batch_id).batches.resume(
             batch_id, max_requests=max_requests, max_tokens=max_tokens, max_cost=max_cost
-        ),
-        f"batch {batch_id} goes on",
-    )
-
-
-def _act(act: Callable[[MiraQueue], None], done: str) -> None:
-    with MiraQueue() as queue:
-        act(queue)
-    console.message(done)
+        )
+    console.message(f"batch {batch_id}: resume requested")
 
 
 def watch(queue: MiraQueue, batch_id: str) -> Batch:

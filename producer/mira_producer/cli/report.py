@@ -9,7 +9,7 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.batches import BatchId
-from mira_producer.client import MiraQueue
+from mira_producer.cli.queues import Queues
 
 HELP_END = console.help_end(
     [("mira-queue report BATCH -o report.html", "one page, which opens without a network")],
@@ -33,6 +33,6 @@ def report(
 
     Also while it runs: then, as it was within the last seconds. Needs pip install "mira-queue[report]".
     """
-    with MiraQueue() as queue:
-        queue.batches.report(batch_id, output_path)
+    with Queues() as queues:
+        queues.of(batch_id).batches.report(batch_id, output_path)
     console.message(f"report: {output_path}")

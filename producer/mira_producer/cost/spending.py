@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -11,12 +10,11 @@ from mira_producer.cost import estimate
 from mira_producer.cost.budget import Budget, Forecast, Use
 from mira_producer.cost.prices import Prices, money
 from mira_producer.jsonl.request_line import InputLine, OpenLine
+from mira_producer.jsonl.result_file import COPY_OF, MAY_HAVE_BEEN_BILLED
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import JobCancelled
 from mira_queue.contract.outcome import Completion, Outcome
 
-# Ids of lines that have the answer of another line, as `Answers` writes them.
-_COPY = re.compile(r"batch_req_[0-9a-f-]{36}-\d+")
 # Errors of lines that were never sent.
 _NEVER_SENT = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
 
@@ -93,7 +91,7 @@ def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int]:
 
 def is_copy(entry: Mapping[str, Any]) -> bool:
     """Whether a line has the answer of another one, which asked the same."""
-    return _COPY.fullmatch(str(entry.get("id"))) is not None
+    return COPY_OF in entry
 
 
 def used_before(entry: Mapping[str, Any], prices: Prices) -> Use:
@@ -102,8 +100,10 @@ def used_before(entry: Mapping[str, Any], prices: Prices) -> Use:
     Its price is that of the model that answered, or, where that has none, the highest one.
     """
     error, response = entry.get("error"), entry.get("response")
-    code = error.get("code") if isinstance(error, dict) else None
-    if is_copy(entry) or code in _NEVER_SENT:
+    was_never_sent = (
+        isinstance(error, dict) and error.get("code") in _NEVER_SENT and not error.get(MAY_HAVE_BEEN_BILLED)
+    )
+    if is_copy(entry) or was_never_sent:
         return Use()
     body = response.get("body") if isinstance(response, dict) else None
     usage = body.get("usage") if isinstance(body, dict) else None

@@ -1,7 +1,9 @@
-"""Before anything is sent: is every line of the input fit to send, and which are answered already?"""
+"""The plan of a run: all lines of its input are checked, and those that have an answer already are known."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,19 +11,21 @@ from typing import Any, Self
 
 import orjson
 
-from mira_producer.cost.budget import Use
+from mira_producer.cost.budget import Budget, Use
 from mira_producer.cost.prices import Prices
-from mira_producer.cost.spending import used_before
-from mira_producer.engine.options import EngineOptions
+from mira_producer.cost.spending import Spending, used_before
+from mira_producer.engine.options import budget_of
+from mira_producer.engine.previous_results import add_answer, add_error, empty_counts, error_code
 from mira_producer.engine.stats import Tally
 from mira_producer.jsonl.duplicates import Twins
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.reader import FileDamaged, InputError
 from mira_producer.jsonl.request_line import Complaint, InputLine, parse_line, raw_lines
 from mira_producer.jsonl.result_file import LineFile
 from mira_producer.jsonl.retryable_errors import Refusals, is_refused
 from mira_producer.jsonl.sort import put_in_order
 from mira_producer.text import plural
+from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
 
@@ -29,70 +33,93 @@ from mira_queue.contract.request import ChatRequest
 MOST_COMPLAINTS = 20
 
 Check = Callable[[Mapping[str, Any]], ChatRequest]
-# Is told of a line of an output or error file.
-Note = Callable[[Mapping[str, Any]], None]
+
+
+def group_of(output: Path) -> str:
+    """Return the name by which the ledger knows the run that writes this file, whoever resumes it."""
+    return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
 
 
 class Plan:
-    """The lines of a run, those of them that are answered, and its files, which are locked until `close`."""
+    """The lines of a run, the answers that they have, and its result files, which are locked until `close`.
 
-    def __init__(self, options: EngineOptions, check: Check, closing: ExitStack) -> None:
-        """Raises InputError. What is opened is closed by `closing`, whatever happens."""
+    `options` may change between two engines, when a command changes the budget. `before` counts what the files held
+    when the plan was made, `tally` what has ended since.
+    """
+
+    def __init__(
+        self, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check, closing: ExitStack
+    ) -> None:
+        """Raise InputError. Whatever was opened is closed by `closing`."""
         self._closing = closing
-        self._ordered = options.ordered
+        self.files = files
+        self.options = options
+        self.prices = prices
+        self.check = check
+        self.group = group_of(files.output)
         self.index = closing.enter_context(LineIndex())
-        #: With `dedupe`: which lines ask the same.
+        #: With `dedupe`: lines by their request.
         self.twins = closing.enter_context(Twins()) if options.dedupe else None
-        read_input(options.input, _with_price(options, check), self.index, self.twins)
-        self.output = LineFile(options.output)
+        read_input(files.input, _with_price(options, prices, check), self.index, self.twins)
+        self.output = LineFile(files.output)
         closing.callback(self.output.close)
-        self.errors = LineFile(options.errors)
+        self.errors = LineFile(files.errors)
         closing.callback(self.errors.close)
-        #: Lines whose error is the account's refusal.
+        #: Lines that the account rejected: their error is in the file until they run again.
         self.refusals = Refusals(self.errors, self.index)
-        #: By earlier runs, as far as their lines say; nothing without a budget.
+        self._refused_codes: Counter[str] = Counter()
+        #: What the lines of earlier runs used of a budget.
         self.used_before = Use()
-        note = self._note_use(options.prices) if options.budget else None
-        before = read_answers(self.output, self.index, options.input, note)
-        failed_before = read_answers(self.errors, self.index, options.input, self._note_refusal(note))
-        self.tally = Tally(self.index.total, before, failed_before, options.prices)
+        self.before = empty_counts(prices)
+        for entry in read_results(self.output, self.index, files.input):
+            add_answer(self.before, entry)
+            self.used_before += used_before(entry, prices)
+        for entry in read_results(self.errors, self.index, files.input):
+            add_error(self.before, entry)
+            if is_refused(entry):
+                self.add_refused(error_code(entry))
+            else:
+                self.used_before += used_before(entry, prices)
+        self.tally = Tally(self.index.total, self.before.succeeded, self.before.failed, prices)
 
     @classmethod
-    def make(cls, options: EngineOptions, check: Check) -> Self:
-        """Read the input, and what earlier runs have written. Raises InputError."""
+    def make(cls, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check) -> Self:
+        """Read the input, and what earlier runs wrote. Raise InputError, or ResultFileError for the other two files."""
         with ExitStack() as stack:
-            plan = cls(options, check, stack)
-            # Nothing was wrong: from now on `close` closes what is open.
+            plan = cls(files, options, prices, check, stack)
+            # Everything is in order: from now on `close` closes what is open.
             plan._closing = stack.pop_all()
             return plan
 
-    def _note_use(self, prices: Prices) -> Note:
-        def note(entry: Mapping[str, Any]) -> None:
-            self.used_before += used_before(entry, prices)
-
-        return note
-
-    def _note_refusal(self, note: Note | None) -> Note:
-        def note_refusal(entry: Mapping[str, Any]) -> None:
-            if is_refused(entry):
-                self.refusals.count += 1
-            elif note is not None:
-                note(entry)
-
-        return note_refusal
-
     @property
     def left(self) -> int:
-        """Lines that have neither an answer nor an error that is final."""
+        """Lines that have neither an answer nor a final error."""
         return self.index.total - self.index.answered + self.refusals.count
 
+    @property
+    def is_new(self) -> bool:
+        """Return True if no line had an answer or an error when the plan was made."""
+        return not self.before.succeeded and not self.before.failed
+
+    def spending(self) -> Spending | None:
+        """Return the budget, with what earlier runs used; None if no limit is set."""
+        limits = budget_of(self.options)
+        return Spending(Budget(limits, self.used_before), self.prices) if limits else None
+
+    def add_refused(self, code: str) -> None:
+        """Count a line whose error file entry says that it will run again."""
+        self.refusals.count += 1
+        self._refused_codes[code] += 1
+
     def run_refused_again(self) -> None:
-        """Lines that the account refused are among those that have no answer. Raises InputError."""
+        """Make the lines that the account rejected pending again. Raise InputError."""
         self.tally.failed_before -= self.refusals.take_out()
+        self.before.codes.subtract(self._refused_codes)
+        self._refused_codes.clear()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
-        """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
-        if not self._ordered or self.left:
+        """Once every line has ended: sort the files if the user asked for it. Return True if that changed them."""
+        if not self.options.ordered or self.left:
             return False
         changed = put_in_order(self.output, self.index)
         between()
@@ -141,43 +168,36 @@ def wrong_lines(wrong: int, total: int) -> str:
     return f"{wrong:,} of {plural(total, 'line')} {'is' if wrong == 1 else 'are'} wrong"
 
 
-def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError.
-
-    `note` is told each of them.
-    """
-    count = 0
+def read_results(file: LineFile, index: LineIndex, input_path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of an output or error file, and mark their input lines as answered. Raise FileDamaged."""
     for number, content in file:
         try:
             entry = orjson.loads(content)
             custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise InputError(
-                f"{file.path}, line {number}: no line of an earlier run: name another output, or move this one away"
+            raise FileDamaged(
+                f"{file.path}, line {number}: not written by a run: name another output, or move this file away"
             ) from None
         line = index.number_of(str(custom_id))
         if line is None:
-            raise InputError(
+            raise FileDamaged(
                 f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is not in {input_path}: "
-                "these are the answers of another file; name another output, or move this one away"
+                "these are the answers of another file; name another output, or move this file away"
             )
         if not index.mark_answered(line):
-            raise InputError(f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is answered twice")
-        count += 1
-        if note is not None:
-            note(entry)
-    return count
+            raise FileDamaged(f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is answered twice")
+        yield entry
 
 
-def _with_price(options: EngineOptions, check: Check) -> Check:
-    """Where the cost is limited, a request whose model has no price is a wrong one: it could cost anything."""
-    if options.budget is None or options.budget.max_cost is None:
+def _with_price(options: BatchOptions, prices: Prices, check: Check) -> Check:
+    """Return a check that also rejects models without a price, if the cost is limited: they could cost anything."""
+    if not options.max_cost:
         return check
 
     def check_price(fields: Mapping[str, Any]) -> ChatRequest:
         request = check(fields)
         model = fields.get("model") or orjson.loads(request.body)["model"]
-        if options.prices.cost(model, 0, 0) is None:
+        if prices.cost(model, 0, 0) is None:
             raise InvalidRequest("model", f"{model!r} has no price in the table, which --max-cost needs")
         return request
 

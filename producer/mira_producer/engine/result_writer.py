@@ -1,59 +1,80 @@
-"""Outcomes become lines of the output and the error file, each line once."""
+"""Write outcomes as lines of the output and the error file, each line once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mira_producer.engine.plan import Plan
+from mira_producer.engine.stats import code_of
 from mira_producer.jsonl.request_line import OpenLine
 from mira_producer.jsonl.result_file import LineFile, output_line
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.runtime.crash_points import CrashPoints
 
-# What a line has come to: its job's id, the line, the outcome.
-Ended = tuple[str, OpenLine, Outcome]
-# Written and synced in one go: one answer may stand for a million lines.
-_MOST_BYTES = 8 * 1024 * 1024
+# Written and synced together: one answer may be that of a million lines.
+MAX_BYTES = 8 * 1024 * 1024
 
 
-class Answers:
-    """Writes outcomes into the files of a plan; on return the disk has them."""
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A line and its outcome.
+
+    `is_refused`: the account was rejected, and the line will run again. `may_have_been_billed`: an earlier job of the
+    line made a call whose answer was lost.
+    """
+
+    job_id: str
+    line: OpenLine
+    outcome: Outcome
+    is_refused: bool = False
+    may_have_been_billed: bool = False
+
+
+class ResultWriter:
+    """Writes outcomes into the files of a plan. When a method returns, the disk has the lines."""
 
     def __init__(self, plan: Plan, crash_points: CrashPoints) -> None:
         self._plan = plan
         self._crash_points = crash_points
 
-    def write(self, ended: Sequence[Ended], refused: Sequence[Ended] = ()) -> None:
-        """A line that has been written is left out. Those that were `refused` run again when the run goes on."""
+    def write(self, finished: Sequence[Finished]) -> None:
+        """Write the lines that are not written yet."""
         answers, failures = _Buffer(self._plan.output), _Buffer(self._plan.errors)
-        for job_id, line, outcome in ended:
+        for each in finished:
+            job_id, line, outcome = each.job_id, each.line, each.outcome
             buffer = answers if isinstance(outcome, Completion) else failures
-            # Already marked: it was written, and the server fell silent before it could forget the job.
+            # A line is marked already if it was written and the server failed before it could delete the job.
             if self._plan.index.mark_answered(line.number):
-                buffer.add(output_line(job_id, line.custom_id, outcome))
+                buffer.add(
+                    output_line(
+                        job_id,
+                        line.custom_id,
+                        outcome,
+                        runs_again=each.is_refused,
+                        may_have_been_billed=each.may_have_been_billed,
+                    )
+                )
+                if each.is_refused:
+                    self._plan.add_refused(code_of(outcome))
                 self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
-            for number, custom_id in self._twins_of(line):
+            # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
+            for number, custom_id in () if each.is_refused else self._duplicates_of(line):
                 if self._plan.index.mark_answered(number):
-                    buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
+                    buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome, copy_of=line.custom_id))
                     self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
-        for job_id, line, outcome in refused:
-            # Its twins met nothing, and are left as all other lines are.
-            if self._plan.index.mark_answered(line.number):
-                failures.add(output_line(job_id, line.custom_id, outcome, runs_again=True))
-                self._plan.refusals.count += 1
-                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()
         self._crash_points.reach(CrashPoint.AFTER_LINES)
 
-    def _twins_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
+    def _duplicates_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
         return self._plan.twins.of(line.digest) if self._plan.twins and line.digest else iter(())
 
 
 class _Buffer:
-    """Lines on their way into a file."""
+    """Lines that are written together."""
 
     def __init__(self, file: LineFile) -> None:
         self._file = file
@@ -63,7 +84,7 @@ class _Buffer:
     def add(self, line: bytes) -> None:
         self._lines.append(line)
         self._size += len(line)
-        if self._size >= _MOST_BYTES:
+        if self._size >= MAX_BYTES:
             self.flush()
 
     def flush(self) -> None:

@@ -38,7 +38,51 @@ _OTHER_KINDS = {
 
 
 class InputError(MiraQueueError):
-    """The input cannot be used; one line for each thing wrong, with file, line and field."""
+    """A file or an option cannot be used. The text has one line for each thing that is wrong."""
+
+    @property
+    def brief(self) -> str:
+        """Return the text without advice for someone who runs the command again."""
+        return str(self)
+
+
+class InputChanged(InputError):
+    """The input is no longer the file that was checked."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    @property
+    def brief(self) -> str:
+        return f"{self.path} has changed during the run"
+
+    def __str__(self) -> str:
+        return f"{self.brief}: every answer is saved; run the same command again"
+
+
+class ResultFileError(InputError):
+    """An output or error file cannot be used; the input is not to blame."""
+
+
+class FileDamaged(ResultFileError):
+    """An output or error file has a line that no run of this input wrote."""
+
+
+class StorageFull(ResultFileError):
+    """The disk has no room, or does not accept data."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    @property
+    def brief(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+    def __str__(self) -> str:
+        return f"{self.brief}: nothing is lost; free some space and run the same command again"
 
 
 def refuse_standard_input(path: Path) -> None:

@@ -12,18 +12,34 @@ from typing import Any
 
 import orjson
 
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.reader import ResultFileError, StorageFull
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 
 # Before a job's id, in the lines that it became.
 LINE_ID = "batch_req_"
 # Of an error that is not its line's last word: the line runs again when its run goes on.
 RUNS_AGAIN = "runs_again"
+# Of an error: a call was made whose answer was lost.
+MAY_HAVE_BEEN_BILLED = "may_have_been_billed"
+# Of a line: the custom_id of the line whose answer it shares.
+COPY_OF = "copy_of"
 _BLOCK = 1024 * 1024
 
 
-def output_line(job_id: str, custom_id: str, outcome: Outcome, *, runs_again: bool = False) -> bytes:
-    """A line in the batch format's words; failures carry the server's answer and our code side by side."""
+def output_line(
+    job_id: str,
+    custom_id: str,
+    outcome: Outcome,
+    *,
+    runs_again: bool = False,
+    copy_of: str = "",
+    may_have_been_billed: bool = False,
+) -> bytes:
+    """Return a line of the batch format. A failure carries the server's response and our code next to each other.
+
+    `copy_of` is the custom_id of the line whose answer this one shares: it used nothing itself. `may_have_been_billed`
+    is for a failure without calls of its own that lost one before; lost calls of the outcome set the field, too.
+    """
     if isinstance(outcome, Completion):
         response: dict[str, Any] | None = {
             "status_code": 200,
@@ -33,8 +49,14 @@ def output_line(job_id: str, custom_id: str, outcome: Outcome, *, runs_again: bo
         error: dict[str, Any] | None = None
     else:
         response = _error_response(outcome)
-        error = {"code": outcome.code, "message": outcome.detail, **({RUNS_AGAIN: True} if runs_again else {})}
+        error = {"code": outcome.code, "message": outcome.detail}
+        if runs_again:
+            error[RUNS_AGAIN] = True
+        if may_have_been_billed or outcome.unanswered_calls:
+            error[MAY_HAVE_BEEN_BILLED] = True
     line = {"id": f"{LINE_ID}{job_id}", "custom_id": custom_id, "response": response, "error": error}
+    if copy_of:
+        line[COPY_OF] = copy_of
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -144,7 +166,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
 def _translated(path: Path, error: OSError) -> Exception:
     """What cannot be mended by trying again is said to a person."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-        return InputError(f"{path}: {os.strerror(error.errno)}: nothing is lost; make room and run again")
+        return StorageFull(path, os.strerror(error.errno))
     return error
 
 
@@ -153,13 +175,13 @@ def _open_locked(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+        raise ResultFileError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise InputError(f"{path}: cannot be written: it is no regular file, and could not be read again")
+        raise ResultFileError(f"{path}: cannot be written: it is no regular file, and could not be read again")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise InputError(f"{path}: another run is writing it: wait for that, or name another file") from None
+        raise ResultFileError(f"{path}: another run is writing it: wait for that, or name another file") from None
     return fd

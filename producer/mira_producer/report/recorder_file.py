@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from structlog.typing import FilteringBoundLogger
 
 from mira_producer.engine.wait_reason import Kind
 from mira_producer.report.recorder import Bucket, Recorder, Slow, Timeline
@@ -25,9 +24,9 @@ SAVE_EVERY_S = 10.0
 class Recording:
     """A batch's recorder, and the file that keeps it; `since` is what kept the batch waiting since it was saved."""
 
-    def __init__(self, path: Path, since: Kind, log: FilteringBoundLogger) -> None:
+    def __init__(self, path: Path, since: Kind, warn: Callable[[str], None]) -> None:
         self._path = path
-        self._log = log
+        self._warn = warn
         self.recorder = load(path, since=since)
         self._save_s = time.monotonic() + SAVE_EVERY_S
 
@@ -37,7 +36,7 @@ class Recording:
             save(self.recorder, self._path, ended=ended)
         except OSError as error:
             # The lines matter; a picture of them can be of less.
-            self._log.warning("batch_says", text=f"{self._path}: {error.strerror}")
+            self._warn(f"{self._path}: {error.strerror}")
 
     def save_if_due(self) -> None:
         if time.monotonic() >= self._save_s:
