@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.run_process import ANSWERS, ERRORS, RunProcess, read_lines, write_lines
+from tests.run_process import ANSWERS, BATCHES, ERRORS, RunProcess, read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
 
@@ -79,7 +79,7 @@ def restart(
     written = Counter(line["custom_id"] for name in (ANSWERS, ERRORS) for line in read_lines(folder / name))
     with EmbeddedServer(folder / "state") as url, connect(url) as client:
         # Without an end: what a run wrote and could not forget before it died expires by itself.
-        left = sum(client.ttl(key) == -1 for key in client.keys("mira:*"))
+        left = sum(client.ttl(key) == -1 for key in client.keys("mira:*") if not key.startswith(BATCHES))
     return Restart(
         lines=lines,
         answered_before=len(before),

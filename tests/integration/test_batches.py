@@ -1,4 +1,4 @@
-"""Batches: handed in, brought to their end by the keeper, whatever is done to them on the way."""
+"""Batches: handed in, brought to their end by the supervisor, whatever is done to them on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ from mira_producer.batches.client import BatchRefused
 
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
-from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
+from tests.batch_steps import (
+    LINES,
+    at,
+    end_supervisors,
+    entries,
+    every_line_once,
+    paused,
+    results,
+    submitted,
+    supervisors,
+)
 from tests.run_process import read_lines, write_lines
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
@@ -24,9 +34,9 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 @pytest.fixture
 def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
-    """The queue; its keepers are ended with the test."""
+    """The queue; its supervisors are ended with the test."""
     yield queue
-    end_keepers(queue)
+    end_supervisors(queue)
 
 
 def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(
@@ -152,16 +162,16 @@ def test_failed_lines_are_tried_again_by_their_status(
     assert list(errors) == ["line-4"]
 
 
-def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
+def test_killed_supervisors_are_followed_by_others_and_every_line_comes_once(
     batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=0.05)
     batch_id = submitted(batches, tmp_path, entries(600))
     for more in (50, 200, 350):
         wait_until("some are answered", lambda more=more: batches.batches.get(batch_id).answered > more)
-        for pid in keepers(batches):
+        for pid in supervisors(batches):
             os.kill(pid, signal.SIGKILL)
-        wait_until("no keeper is left", lambda: not keepers(batches))
+        wait_until("no supervisor is left", lambda: not supervisors(batches))
         # Whoever asks for the batch starts another.
 
     at(batches, batch_id, BatchStatus.COMPLETED)
@@ -214,13 +224,13 @@ def test_an_ordered_batch_ends_in_the_order_of_its_input(
     ]
 
 
-def test_two_keepers_of_one_queue_are_one(batches: MiraQueue, tmp_path: Path) -> None:
+def test_two_supervisors_of_one_queue_are_one(batches: MiraQueue, tmp_path: Path) -> None:
     submitted(batches, tmp_path, entries(3))
-    wait_until("a keeper is there", lambda: len(keepers(batches)) == 1)
+    wait_until("a supervisor is there", lambda: len(supervisors(batches)) == 1)
     submitted(batches, tmp_path, entries(3))
     submitted(batches, tmp_path, entries(3))
 
-    assert len(keepers(batches)) == 1
+    assert len(supervisors(batches)) == 1
 
 
 def test_what_is_no_batch_is_said_so(batches: MiraQueue) -> None:

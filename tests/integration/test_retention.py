@@ -12,7 +12,7 @@ from mira_producer import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
 from tests import redis_keys
-from tests.batch_steps import at, end_keepers, entries, submitted
+from tests.batch_steps import at, end_supervisors, entries, submitted
 from tests.conftest import StartWorker
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
@@ -29,7 +29,7 @@ OF_THE_ACCOUNT = (
 def queue(settings: Settings) -> Iterator[MiraQueue]:
     with MiraQueue(**settings.model_dump(exclude_unset=True) | {"result_ttl": LIFE_S}) as queue:
         yield queue
-        end_keepers(queue)
+        end_supervisors(queue)
 
 
 def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
@@ -56,5 +56,5 @@ def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
 
     wait_until("their time is over", lambda: queue.batches.all() == [] and left() == [])
     assert redis_keys.leaked(redis_client) == []
-    # The keeper looks, as long as it is there, and every later one.
+    # The supervisor looks, as long as it is there, and every later one.
     wait_until("its files are gone", lambda: list(queue.batches.spool.ids()) == [])

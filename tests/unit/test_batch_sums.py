@@ -6,13 +6,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from mira_producer.batches.counts import counted, written
-from mira_producer.batches.spool import BatchFiles
+from mira_producer.batches.progress import counted
 from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.previous_results import written
 from mira_producer.engine.stats import Tally
 from mira_producer.jsonl.result_file import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
+from tests.run_process import files_in
 from tests.unit.test_batch_object import BATCH
 
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-pro": Price(Decimal(10), Decimal(20))})
@@ -36,7 +37,7 @@ OUTCOMES: list[Outcome] = [
 
 
 def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> None:
-    files, tally = BatchFiles(tmp_path), Tally(len(OUTCOMES), 0, 0, PRICES)
+    files, tally = files_in(tmp_path), Tally(len(OUTCOMES), 0, 0, PRICES)
     for number, outcome in enumerate(OUTCOMES):
         tally.add(outcome)
         path = files.output if isinstance(outcome, Completion) else files.errors
@@ -54,8 +55,8 @@ def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> Non
 
 
 def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> None:
-    files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
-    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(f"{JOB}-2", "b", outcome))
+    files, outcome = files_in(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
+    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(f"{JOB}-2", "b", outcome, copy_of="a"))
 
     found = written(files, PRICES)
 
@@ -63,7 +64,7 @@ def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> N
 
 
 def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
-    files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
+    files, outcome = files_in(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
     files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome)[:-1])
 
     assert written(files, PRICES).succeeded == 1

@@ -192,12 +192,13 @@ def before(custom_id: str = "a", id: str = JOB, model: str = "mira", **fields: A
     [
         (before(), Use(1, 2000, Decimal("0.003"))),
         (before(model="unknown"), Use(1, 2000, Decimal("0.03"))),
-        (before(id=f"{JOB}-17"), Use()),
+        (before(copy_of="b"), Use()),
         ({"custom_id": "a"}, Use(1)),
         (before(response={"status_code": 200, "body": "text"}), Use(1)),
         (before(response={"status_code": 200, "body": {"usage": {"prompt_tokens": "many"}}}), Use(1)),
         (before(response=None, error={"code": "unreachable"}), Use(1)),
         (before(response=None, error={"code": "batch_expired"}), Use()),
+        (before(response=None, error={"code": "batch_expired", "may_have_been_billed": True}), Use(1)),
         (before(response=5, error=7), Use(1)),
     ],
 )

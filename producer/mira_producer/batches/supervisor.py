@@ -404,4 +404,4 @@ def _why_idle(batch: Batch) -> Kind:
     """Return why nothing was sent for a batch before this supervisor started."""
     if any(BatchStatus(status).is_final for status in batch.stamps):
         return ""
-    return "paused" if batch.paused else "keeper"
+    return "paused" if batch.paused else "supervisor"

@@ -238,11 +238,10 @@ def _start_fleet(settings: Settings, queue: MiraQueue, workers: int, say: Say, s
 
 
 def _announce(batch_id: str, plan: Plan, where: str, say: Say) -> None:
-    tally = plan.tally
-    left = tally.total - tally.done
-    before = f", after {tally.done:,} that have an answer or an error" if tally.done else ""
+    total, left = plan.tally.total, plan.left
+    before = f", after {total - left:,} that have an answer or an error" if total > left else ""
     go = "goes" if left == 1 else "go"
-    say(f"{left:,} of {plural(tally.total, 'request')} of {plan.files.input} {go} to {where}{before}")
+    say(f"{left:,} of {plural(total, 'request')} of {plan.files.input} {go} to {where}{before}")
     say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")
 
 

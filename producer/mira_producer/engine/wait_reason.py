@@ -20,7 +20,7 @@ PATIENCE_S = 3.0
 
 ZERO = timedelta(0)
 
-Kind = Literal["", "limit", "finding", "faults", "retry", "worker", "server", "paused", "keeper"]
+Kind = Literal["", "limit", "finding", "faults", "retry", "worker", "server", "paused", "supervisor"]
 
 
 @dataclass(frozen=True, slots=True)

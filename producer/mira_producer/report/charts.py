@@ -44,7 +44,7 @@ WAIT_COLOURS: dict[Kind, str] = {
     "worker": "idle",
     "retry": "idle",
     "paused": "idle",
-    "keeper": "idle",
+    "supervisor": "idle",
 }
 WAIT_WORDS: dict[Kind, str] = {
     "limit": "held back by a limit",
@@ -54,7 +54,7 @@ WAIT_WORDS: dict[Kind, str] = {
     "worker": "no worker",
     "retry": "waiting to try again",
     "paused": "paused",
-    "keeper": "not noted",
+    "supervisor": "not noted",
 }
 STYLE: dict[str, Any] = {
     # Text stays text: small, sharp, found by a search, and in the page's own font.

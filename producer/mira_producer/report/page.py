@@ -163,7 +163,7 @@ def _over_time(tally: Tally, recorder: Recorder, charts: Charts) -> str:
         "worker": "no worker was there for",
         "retry": "all that was left waited to be tried again for",
         "paused": "it was paused for",
-        "keeper": "nobody was there to note what happened for",
+        "supervisor": "nobody was there to note what happened for",
     }
     said = "; ".join(
         f"{words[kind]} {duration(seconds)}" for kind, seconds in waited.items() if kind and seconds >= 0.5
