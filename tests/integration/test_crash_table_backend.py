@@ -32,7 +32,7 @@ def queue(settings: Settings, backend: str) -> Iterator[MiraQueue]:
 def test_a_settled_outcome_is_stored_by_the_next_worker(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
 ) -> None:
-    _dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_SETTLE)
+    _dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_RECORD_OUTCOME)
 
 
 @row("worker", "after a result backend elsewhere has the outcome, before `finish`")
