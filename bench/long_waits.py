@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mira_producer import MiraQueue
 
-from tests.queue_process import QUICK, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 HOURS_A_DAY = 24
 GROUP = "long-waits"

@@ -23,7 +23,7 @@ from bench.bulk.table import Bar, Table, progress
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 SINGLES_S, QUICK_SINGLES_S = 20.0, 3.0
 APART_S = 0.1

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.bulk.files import count_lines, write_input
 from bench.bulk.running import Ran, run_to_its_end
 from bench.bulk.table import Bar, Table, progress
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (1_000, 3_000), 1_000_000
 # Calls that a new account leaves one by one, a second and more of them, are no matter of a file's length.

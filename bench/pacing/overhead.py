@@ -22,7 +22,7 @@ from bench.bulk.contenders import Ours
 from bench.bulk.stage import Stage
 from bench.bulk.table import progress
 from mira_queue.contract.settings import Settings
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 JOBS, WARM_UP_JOBS = 2000, 300
 # At least so much of the throughput is left, and at most so long does the server work for an ask.

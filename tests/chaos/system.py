@@ -14,7 +14,7 @@ from mira_producer.processes import PARENT_PIPE, worker_command
 from mira_queue.contract import names
 from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
-from tests.queue_process import API_KEY
+from tests.support.queue_process import API_KEY
 
 # Chance may hit one job in several kills; here only kills hurt jobs, never jobs their workers.
 MAX_CRASHES = 20

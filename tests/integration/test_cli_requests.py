@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from mira_queue.contract.names import request_key
-from tests.cli_process import Call, call_in_process
+from tests.support.cli_process import Call, call_in_process
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from mira_producer import (
 )
 
 from mira_queue.contract.settings import Settings
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 

@@ -16,9 +16,9 @@ from mira_queue.contract import names
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
 from tests.conftest import StartWorker
-from tests.crash_table import GROUP, QUICK_RESEND, ends, row
-from tests.queue_process import QUICK, environment
-from tests.simulator_process import SimulatorProcess
+from tests.support.crash_matrix import GROUP, QUICK_RESEND, ends, row
+from tests.support.queue_process import QUICK, environment
+from tests.support.simulator_process import SimulatorProcess
 
 KEYS = ["first", "second"]
 # Accepts its jobs in one call each, so that the second pass of a point lies between them.

@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 
 from mira_queue.contract.crash_point import CrashPoint
-from tests.crash_table import row
-from tests.run_process import ANSWERS, ERRORS, RunProcess, ids, read_lines, run_to_the_end, write_lines
-from tests.simulator_process import SimulatorProcess
+from tests.support.crash_matrix import row
+from tests.support.run_process import ANSWERS, ERRORS, RunProcess, ids, read_lines, run_to_the_end, write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 INPUT = "input.jsonl"
 LINES = [{"custom_id": str(number), "prompt": f"Question {number}"} for number in range(5)]

@@ -11,9 +11,9 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.crash_table import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.crash_matrix import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 @row("worker", "after it took the message, before `claim`")

@@ -20,8 +20,8 @@ from mira_queue.ledger.embedded import (
 )
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.embedded.process import unavailable
-from tests.embedded_process import connect, end_server, is_stopped, kill_server, wrapped_server
-from tests.waiting import wait_until
+from tests.support.embedded_process import connect, end_server, is_stopped, kill_server, wrapped_server
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

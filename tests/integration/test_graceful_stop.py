@@ -11,10 +11,10 @@ from mira_producer import MiraQueue
 
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.queue_process import QUICK, WorkerProcess
-from tests.redis_pair import PortServer, Wire
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 GRACE_S = 1
 # The end of the grace, giving back in vain, and a busy machine; far from what a call or an outage takes.

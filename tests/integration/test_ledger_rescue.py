@@ -17,7 +17,7 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
-from tests.ledger_steps import (
+from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
     LIFE,
@@ -32,7 +32,7 @@ from tests.ledger_steps import (
     running,
     snapshot,
 )
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

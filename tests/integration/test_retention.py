@@ -11,11 +11,11 @@ from mira_producer import MiraQueue
 
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
-from tests import redis_keys
-from tests.batch_steps import at, end_keepers, entries, submitted
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support import redis_keys
+from tests.support.batch_steps import at, end_keepers, entries, submitted
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 LIFE_S = 5
 # An account is known for a week, its window for as long as it looks back: they end by themselves, too.

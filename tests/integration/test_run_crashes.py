@@ -16,9 +16,9 @@ from mira_producer import MiraQueue
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.embedded_process import end_server
-from tests.queue_process import API_KEY
-from tests.run_process import (
+from tests.support.embedded_process import end_server
+from tests.support.queue_process import API_KEY
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     RunProcess,
@@ -27,9 +27,9 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.run_restart import restart
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.run_restart import restart
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 INPUT = "input.jsonl"
 

@@ -10,7 +10,7 @@ import redis
 from mira_producer import MiraQueue
 
 from mira_queue.contract.states import JobState
-from tests.run_process import (
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     INPUT,
@@ -23,8 +23,8 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 # --- 3: the account ---
 

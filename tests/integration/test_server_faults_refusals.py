@@ -12,13 +12,13 @@ from mira_producer import Job, MiraQueue
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests import redis_keys
-from tests.crash_table import row
-from tests.embedded_process import kill_server
-from tests.queue_process import QUICK, WorkerProcess
-from tests.redis_pair import PortServer, Wire
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support import redis_keys
+from tests.support.crash_matrix import row
+from tests.support.embedded_process import kill_server
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60.0
 Meddle = Callable[[PortServer, Path], None]

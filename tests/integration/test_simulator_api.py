@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from mira_queue.simulator.config import SimulatorConfig
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 DEFAULTS = SimulatorConfig().model_dump(mode="json")
 KEY = "sk-mira-" + "0" * 40

@@ -13,9 +13,9 @@ from time import monotonic
 import pytest
 import requests
 
-from tests import waiting
 from tests.integration.test_simulator_api import begin, call, running, simulator, wait_until
-from tests.simulator_process import SimulatorProcess
+from tests.support import waiting
+from tests.support.simulator_process import SimulatorProcess
 
 __all__ = ["running", "simulator"]  # fixtures
 REPOSITORY = Path(__file__).parents[2]
@@ -240,7 +240,7 @@ def test_a_signal_ends_it_cleanly_even_while_calls_hang(number):
 def test_it_ends_when_the_process_that_started_it_is_killed():
     script = (
         "import os, signal\n"
-        "from tests.simulator_process import SimulatorProcess\n"
+        "from tests.support.simulator_process import SimulatorProcess\n"
         "print(SimulatorProcess.start().port, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

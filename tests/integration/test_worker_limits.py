@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from mira_producer import JobState, MiraQueue
 
-from tests.queue_process import WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 120
 DAY_S = 86_400

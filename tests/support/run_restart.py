@@ -1,7 +1,7 @@
 """`mira-queue run` killed in the middle, and the same command again: how long until it goes on, and is all there?
 
-python -m tests.run_restart --lines 20000 --kill-at 6400
-python -m tests.run_restart --with-workers
+python -m tests.support.run_restart --lines 20000 --kill-at 6400
+python -m tests.support.run_restart --with-workers
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.run_process import ANSWERS, ERRORS, RunProcess, read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.run_process import ANSWERS, ERRORS, RunProcess, read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 INPUT = "input.jsonl"
 # Of an API that answers quickly: many calls are in flight at any moment, and the run is not over before it is killed.

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # As a real one looks: sk-mira- and 40 hex digits. Searched for wherever it must not be.
 API_KEY = "sk-mira-" + "c0ffee" * 6 + "beef"
