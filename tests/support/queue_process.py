@@ -19,7 +19,7 @@ API_KEY = "sk-mira-" + "c0ffee" * 6 + "beef"
 STOP_TIMEOUT_S = 60.0
 
 # A worker that does everything as it does in earnest, only sooner.
-QUICK = {
+QUICK: dict[str, Any] = {
     "api_key": API_KEY,
     "backoff_base": 0.05,
     "backoff_cap": 0.2,

@@ -149,7 +149,8 @@ def prompts(count: int, suffix: str = "") -> list[dict[str, Any]]:
 
 def keys(client: redis.Redis) -> list[bytes]:
     """What the ledger and the result backend hold."""
-    return sorted([*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")])
+    found: list[Any] = [*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")]
+    return sorted(found)
 
 
 def answered_calls(simulator: SimulatorProcess) -> dict[str, int]:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
@@ -56,7 +57,12 @@ def restart(
     write_lines(folder / INPUT, ({"custom_id": name, "prompt": name} for name in names))
     answers = folder / ANSWERS
     with SimulatorProcess.start(latency_s=LATENCY_S) as simulator:
-        settings = {"api_base": simulator.url, "concurrency": concurrency, "lease": lease_s, "rescue_interval": 5}
+        settings: dict[str, Any] = {
+            "api_base": simulator.url,
+            "concurrency": concurrency,
+            "lease": lease_s,
+            "rescue_interval": 5,
+        }
         with RunProcess.start(folder, INPUT, **settings) as first:
             wait_until("it is time to kill", lambda: _count(answers) >= kill_at, PATIENCE_S)
             first.kill(workers=workers)
