@@ -168,7 +168,11 @@ def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
     simulator.configure(latency_s=0.05)
     batch_id = submitted(batches, tmp_path, entries(600))
     for more in (50, 200, 350):
-        wait_until("some are answered", lambda more=more: batches.batches.get(batch_id).answered > more)
+
+        def answered(more: int = more) -> bool:
+            return batches.batches.get(batch_id).answered > more
+
+        wait_until("some are answered", answered)
         for pid in keepers(batches):
             os.kill(pid, signal.SIGKILL)
         wait_until("no keeper is left", lambda: not keepers(batches))

@@ -82,7 +82,7 @@ def exporter(cli: Cli, *arguments: str, **settings: str) -> Iterator[tuple[subpr
     log = cli.folder / "log"
     with cli.start("metrics", "--port", "0", *arguments, log=log, **settings) as process:
         try:
-            said = wait_until("it serves", lambda: re.search(r"http://\S+", log.read_text()))
+            said = wait_until("it serves", lambda: re.findall(r"http://\S+", log.read_text()))
             yield process, said[0]
         finally:
             process.kill()

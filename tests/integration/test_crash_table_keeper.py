@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 from mira_producer import MiraQueue
-from mira_producer.batches.client import CANCEL, PAUSE, RESUME
+from mira_producer.batches.commands import CANCEL, PAUSE, RESUME
 from mira_producer.batches.lock import KeeperLock
 from mira_producer.processes import environment_of
 

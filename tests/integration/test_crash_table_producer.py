@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -82,4 +83,5 @@ def _body(content: str) -> dict[str, object]:
 
 
 def _accepted(client: redis.Redis) -> list[str]:
-    return [job_id.decode() for job_id in client.zrange(names.queued_key(Lane.NORMAL), 0, -1)]
+    found: list[Any] = client.zrange(names.queued_key(Lane.NORMAL), 0, -1)
+    return [job_id.decode() for job_id in found]

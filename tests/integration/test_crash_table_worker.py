@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import redis
 from mira_producer import MiraQueue
@@ -195,4 +196,5 @@ def test_a_worker_that_wakes_up_after_its_lease_has_passed_stores_nothing(
 
 
 def _countdowns_held(client: redis.Redis) -> list[bytes]:
-    return [message for message in client.hvals("unacked") if b'"eta": "2' in message]
+    held: list[Any] = client.hvals("unacked")
+    return [message for message in held if b'"eta": "2' in message]

@@ -150,7 +150,7 @@ def test_a_job_older_than_the_head_of_its_lane_has_lost_its_message(
     assert ledger.resend(jobs[1], lane, before_ms) is False
     assert ledger.resend(jobs[0], lane, before_ms) is True
     assert ledger.queued_before(lane, before_ms, 10) == []
-    assert redis_client.zscore(names.queued_key(Lane.FIRST), jobs[0]) > 1_000_000
+    assert (redis_client.zscore(names.queued_key(Lane.FIRST), jobs[0]) or 0) > 1_000_000
 
 
 def test_in_an_empty_lane_every_message_that_is_old_enough_is_lost(ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -51,7 +52,8 @@ def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
     at(queue, batch_id, BatchStatus.COMPLETED)
 
     def left() -> list[str]:
-        ours = [key.decode() for key in redis_client.keys("mira:*")] + redis_client.keys("celery-task-meta-*")
+        found: list[Any] = redis_client.keys("mira:*")
+        ours = [key.decode() for key in found] + redis_client.keys("celery-task-meta-*")
         return [key for key in ours if not str(key).startswith(OF_THE_ACCOUNT)]
 
     wait_until("their time is over", lambda: queue.batches.all() == [] and left() == [])

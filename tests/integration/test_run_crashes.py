@@ -90,7 +90,7 @@ def test_a_thousand_lines_with_a_mix_of_all_faults_end_as_a_thousand_lines_thoug
 ) -> None:
     entries = [{"custom_id": str(number), "prompt": f"{number} {faulty(number)}"} for number in range(1000)]
     write_lines(folder / INPUT, entries)
-    settings = {"api_base": simulator.url, "concurrency": 16}
+    settings: dict[str, Any] = {"api_base": simulator.url, "concurrency": 16}
     with RunProcess.start(folder, INPUT, **settings) as killed:
         wait_until("half of the lines are written", lambda: len(read_lines(folder / ANSWERS)) > 350)
         killed.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from mira_producer import JobState, MiraQueue
 
@@ -13,7 +15,7 @@ TIMEOUT_S = 120
 DAY_S = 86_400
 
 
-def hello(text: str) -> dict[str, object]:
+def hello(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
