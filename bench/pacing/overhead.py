@@ -74,7 +74,8 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=8, help="MIRA_CONCURRENCY (default: 8)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that the API takes (default: 0)")
     chosen = parser.parse_args()
-    paced, unpaced = [], []
+    paced: list[Sample] = []
+    unpaced: list[Sample] = []
     for number in range(chosen.pairs):
         # Who goes first changes: a machine that grows busier must not always hit the same one.
         turns: Sequence[tuple[type[Ours], list[Sample]]] = [(Ours, paced), (Unpaced, unpaced)]
