@@ -17,7 +17,7 @@ from mira_producer import MiraQueue
 from bench.bulk.stage import KEY, Stage, body
 from mira_queue.contract.names import Lane, result_key
 from mira_queue.ledger.records import NewJob, new_job_id
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Entrant(Protocol):

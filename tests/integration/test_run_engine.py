@@ -17,9 +17,9 @@ from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import Reason
 from mira_producer.jsonl.reader import InputError
 
-from tests.queue_process import WorkerProcess
-from tests.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
+from tests.support.queue_process import WorkerProcess
+from tests.support.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 PATIENCE = timedelta(seconds=60)
 

@@ -16,9 +16,9 @@ import pytest
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.connection import PRODUCER_PATIENCE, connect
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import accepted
-from tests.redis_pair import PortServer, Wire
-from tests.waiting import wait_until
+from tests.support.ledger_steps import accepted
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.waiting import wait_until
 
 PAGE = timedelta(minutes=1)
 # A trip into a black hole ends after two tries of four seconds each; a third one does not fit.
