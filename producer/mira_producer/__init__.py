@@ -10,7 +10,7 @@ print(job.result(timeout=60).text)
 from mira_producer.async_client import AsyncJob, AsyncMiraQueue
 from mira_producer.batches.client import BatchRefused
 from mira_producer.client import Job, MiraQueue
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus
 from mira_queue.contract.errors import (
     AccountFault,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mira_producer import MiraQueue
 from mira_producer.batches.client import BatchRefused
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from tests.support.batch_steps import (
