@@ -15,8 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from tests.queue_process import QUICK, WorkerProcess
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until

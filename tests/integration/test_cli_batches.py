@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from tests.batch_steps import end_keepers, entries
 from tests.cli_process import Cli
 from tests.queue_process import WorkerProcess

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
 from tests.queue_process import QUICK, WorkerProcess

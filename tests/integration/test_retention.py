@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
 from tests import redis_keys

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import Job, MiraQueue
 
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.embedded import EmbeddedServer
 from tests import redis_keys

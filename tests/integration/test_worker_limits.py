@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from mira_producer import JobState, MiraQueue
 
+from mira_queue import JobState, MiraQueue
 from tests.queue_process import WorkerProcess
 from tests.simulator_process import SimulatorProcess
 from tests.waiting import wait_until
