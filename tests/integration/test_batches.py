@@ -9,9 +9,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.batches.client import BatchRefused
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
 from tests.support.batch_steps import (

@@ -14,9 +14,9 @@ from urllib.request import urlopen
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from prometheus_client.parser import text_string_to_metric_families
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.contract.pace import Estimate, Limit

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState

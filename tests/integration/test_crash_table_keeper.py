@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from mira_producer.batches.commands import CANCEL, PAUSE, RESUME
 from mira_producer.batches.lock import KeeperLock
 from mira_producer.processes import environment_of
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.crash_point import CrashPoint

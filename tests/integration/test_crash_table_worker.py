@@ -6,8 +6,8 @@ import signal
 from typing import Any
 
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState

@@ -9,9 +9,9 @@ import pytest
 import redis
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Failure, JobState, MiraQueue
 from mira_worker.result_backend import BackendResults
 
+from mira_queue import Failure, JobState, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.errors import ContentBlocked
 from mira_queue.contract.outcome import Outcome

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
 from tests.conftest import StartWorker
