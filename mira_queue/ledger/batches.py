@@ -13,10 +13,10 @@ from mira_queue.contract.batch import Batch
 from mira_queue.contract.commands import Command, from_json, to_json
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.script_runner import LedgerPart, text
+from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 
-class BatchVerbs(LedgerPart):
+class Batches(ScriptRunner):
     """Verbs of batches."""
 
     def write_batch(self, batch: Batch) -> None:
@@ -27,7 +27,7 @@ class BatchVerbs(LedgerPart):
             pipeline.hset(key, "batch", batch.to_json())
             pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
             if batch.status.is_final or batch.is_run:
-                pipeline.pexpire(key, self._life_ms)
+                pipeline.pexpire(key, self._result_ttl_ms)
             else:
                 pipeline.persist(key)
             pipeline.execute()
@@ -43,7 +43,7 @@ class BatchVerbs(LedgerPart):
     def batches(self) -> list[Batch]:
         """Return all batches, the newest first."""
         with translated_errors():
-            ids = [text(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
+            ids = [decode(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
             pipeline = self._client.pipeline(transaction=False)
             for batch_id in ids:
                 pipeline.hget(names.batch_key(batch_id), "batch")
@@ -70,7 +70,7 @@ class BatchVerbs(LedgerPart):
 
     def ack_command(self, batch_id: str, command: Command) -> None:
         """Remove a command that was carried out, unless a newer one has replaced it."""
-        self._run("ack_command", [names.batch_key(batch_id)], [to_json(command)])
+        self._run("batches/ack_command", [names.batch_key(batch_id)], [to_json(command)])
 
     def forget_batch(self, batch_id: str) -> None:
         with translated_errors():

@@ -12,12 +12,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.batches.client import BatchRefused
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from tests.batch_steps import (
+from tests.support.batch_steps import (
     LINES,
     at,
     end_supervisors,
@@ -28,9 +28,9 @@ from tests.batch_steps import (
     started,
     supervisors,
 )
-from tests.run_process import read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.run_process import read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 PRICES = """
 currency = "USD"

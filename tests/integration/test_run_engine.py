@@ -9,19 +9,19 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import Reason
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InvalidInput
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchFiles, BatchOptions
-from tests.queue_process import WorkerProcess
-from tests.run_process import files_in, ids, read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
+from tests.support.queue_process import WorkerProcess
+from tests.support.run_process import files_in, ids, read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 PATIENCE = timedelta(seconds=60)
 
@@ -166,6 +166,6 @@ def test_an_engine_that_follows_another_on_one_plan_continues_the_counts(
 def test_a_plan_of_a_wrong_file_touches_no_other(queue: MiraQueue, files: BatchFiles) -> None:
     write_lines(files.input, [{"prompt": 1}])
 
-    with pytest.raises(InputError, match="line 1, prompt: expected a string"), planned(queue, files):
+    with pytest.raises(InvalidInput, match="line 1, prompt"), planned(queue, files):
         pass
     assert not files.output.exists()

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.account_errors import Account
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchFiles, BatchOptions
-from tests.ledger_steps import COMPLETION, claimed
-from tests.run_process import files_in, ids, read_lines, write_lines
+from tests.support.ledger_steps import COMPLETION, claimed
+from tests.support.run_process import files_in, ids, read_lines, write_lines
 
 SIZE = 40
 

@@ -13,7 +13,7 @@ from mira_producer.engine.stats import Tally
 from mira_producer.jsonl.result_file import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
-from tests.run_process import files_in
+from tests.support.run_process import files_in
 from tests.unit.test_batch_object import BATCH
 
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-pro": Price(Decimal(10), Decimal(20))})

@@ -17,7 +17,7 @@ from mira_queue.contract.errors import BalanceUsedUp, ContentBlocked, JobError
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
-from tests.run_process import files_in
+from tests.support.run_process import files_in
 
 
 def check(body: object) -> ChatRequest:

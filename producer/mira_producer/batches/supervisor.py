@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from mira_producer.batches.input_errors import line_errors
 from mira_producer.batches.owner import Owner
 from mira_producer.batches.progress import at_rest, counted
 from mira_producer.client import MiraQueue
@@ -18,7 +17,7 @@ from mira_producer.engine.plan import Plan
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import NOTHING, Kind, Reason
-from mira_producer.jsonl.reader import InputError, ResultFileError
+from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput, StorageFull
 from mira_producer.jsonl.remove_errors import has_status, take_out
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import (
@@ -106,7 +105,7 @@ class Supervisor:
                 self._owner.say(f"waiting for the queue's server: {error}")
                 self._owner.stopping.wait(1.0)
             except (InputError, OSError) as error:
-                self._pause("files", error.brief if isinstance(error, InputError) else str(error))
+                self._pause("files", f"{error.path}: {error.reason}" if isinstance(error, StorageFull) else str(error))
                 if not self._owner.waits("files"):
                     raise
                 self._owner.stopping.wait(RETRY_FILES_S)
@@ -261,14 +260,14 @@ class Supervisor:
             try:
                 prices = prices_of(self._files)
                 self._take(Plan.make(self._files, self._batch.options, prices, self._queue.check))
-            except ResultFileError:
-                raise
-            except InputError as error:
+            except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
                 if self._batch.status is not BatchStatus.VALIDATING:
                     raise
-                errors = line_errors(str(error), str(self._files.input), self._batch.input_name)
-                self._write(self._moved(BatchStatus.FAILED, errors=errors))
+                # The user does not know the path of our copy.
+                problems = tuple(replace(each, path=self._batch.input_name) for each in error.problems)
+                left_out = error.count - len(problems)
+                self._write(self._moved(BatchStatus.FAILED, errors=problems, errors_left_out=left_out))
                 return None
         self.plan.options = self._batch.options
         if resumes:
@@ -310,9 +309,7 @@ class Supervisor:
         try:
             if not self._recover_open_jobs(CANCELLED_CODE):
                 return False
-        except ResultFileError:
-            raise
-        except InputError as error:
+        except (InvalidInput, InputChanged) as error:
             # The input is wrong, and was not checked before: there is no line to name.
             self._owner.say(str(error))
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
@@ -349,8 +346,8 @@ class Supervisor:
     def _delete_jobs(self, job_ids: list[str]) -> None:
         """Delete jobs of lines that are retried: a supervisor that was killed may have left them, with their error."""
         ledger = self._queue.ledger
-        ledger.forget(zip(job_ids, ledger.keys_of(job_ids), strict=True))
-        self._queue.crash_points.reach(CrashPoint.AFTER_FORGET)
+        ledger.delete(zip(job_ids, ledger.keys_of(job_ids), strict=True))
+        self._queue.crash_points.reach(CrashPoint.AFTER_DELETE)
 
     def _pause(self, by: PausedBy, reason: str) -> None:
         self._recording.recorder.waits("paused")

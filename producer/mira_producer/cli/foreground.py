@@ -33,7 +33,7 @@ from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import Reason
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import check_report
 from mira_producer.text import plural
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, run_batch_id

@@ -87,7 +87,7 @@ class Engine:
             lambda: queue.ledger.pace_view(account),
             lambda: self.open_jobs,
             resting=lambda: self._window.resting,
-            told=settings.told,
+            configured=settings.configured_limits,
             seen=self._record,
         )
         self._held: list[str] = []

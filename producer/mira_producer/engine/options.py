@@ -11,7 +11,7 @@ from typing import get_args
 
 from mira_producer.cost.budget import BudgetLimits, Use
 from mira_producer.cost.prices import Prices, money
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import BatchOptions, OnAccountError
 from mira_queue.contract.commands import Resume
 

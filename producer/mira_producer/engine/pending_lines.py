@@ -8,8 +8,8 @@ from pathlib import Path
 from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import Account
 from mira_producer.engine.plan import Check, Plan
+from mira_producer.jsonl.errors import InputChanged
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputChanged
 from mira_producer.jsonl.request_line import InputLine, parse_line, raw_lines
 from mira_queue.contract.errors import InvalidRequest
 

@@ -148,7 +148,7 @@ class Window:
     def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:
         """Take back jobs that have not started. Their lines stay pending; jobs that run end on their own."""
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
-        lost = self._queue.ledger.withdraw([(job_id, line.key) for job_id, line in jobs])
+        lost = self._queue.ledger.remove_unstarted([(job_id, line.key) for job_id, line in jobs])
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Calls of a worker that crashed: with the job, the ledger forgets them.
         self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
@@ -158,7 +158,7 @@ class Window:
                 self._spending.take_back(line)
         self._let_go(withdrawn)
         if withdrawn:
-            self._queue.crash_points.reach(CrashPoint.AFTER_WITHDRAW)
+            self._queue.crash_points.reach(CrashPoint.AFTER_REMOVE_UNSTARTED)
 
     def abandon(self, code: str, message: str, billed_message: str) -> None:
         """Cancel all open jobs. Each line gets this error, or the answer that arrived in the meantime.
@@ -256,7 +256,7 @@ class Window:
             self._bytes += size
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
-        self._queue.ledger.forget([(job_id, line.key) for job_id, line in jobs])
+        self._queue.ledger.delete([(job_id, line.key) for job_id, line in jobs])
         self._let_go(jobs)
 
     def _let_go(self, jobs: list[tuple[str, OpenLine]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from mira_producer.jsonl.reader import ResultFileError, StorageFull
+from mira_producer.jsonl.errors import InputError, StorageFull
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 
 # Before a job's id, in the lines that it became.
@@ -164,7 +164,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _translated(path: Path, error: OSError) -> Exception:
-    """What cannot be mended by trying again is said to a person."""
+    """Return the error to raise: a retry does not help if the storage is full."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
         return StorageFull(path, os.strerror(error.errno))
     return error
@@ -175,13 +175,13 @@ def _open_locked(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        raise ResultFileError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise ResultFileError(f"{path}: cannot be written: it is no regular file, and could not be read again")
+        raise InputError(f"{path}: cannot be written: it is no regular file, and could not be read again")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise ResultFileError(f"{path}: another run is writing it: wait for that, or name another file") from None
+        raise InputError(f"{path}: another run is writing it: wait for that, or name another file") from None
     return fd
