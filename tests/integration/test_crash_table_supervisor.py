@@ -163,7 +163,7 @@ def test_a_batch_whose_supervisor_died_while_it_checked_it_is_checked_again(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("supervisor", "after lines are handed in, before their messages are sent")
+@row("supervisor", "after lines are submitted, before their messages are sent")
 def test_lines_that_a_dead_supervisor_had_handed_in_are_found_by_the_next(
     batches: MiraQueue,
     batch_id: str,
@@ -182,7 +182,7 @@ def test_lines_that_a_dead_supervisor_had_handed_in_are_found_by_the_next(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("supervisor", "after answers have come, before their lines are written")
+@row("supervisor", "after answers have arrived, before their lines are written")
 def test_answers_that_a_dead_supervisor_had_taken_are_written_by_the_next(
     batches: MiraQueue,
     batch_id: str,
@@ -198,7 +198,7 @@ def test_answers_that_a_dead_supervisor_had_taken_are_written_by_the_next(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("supervisor", "after lines are written, before their jobs are forgotten")
+@row("supervisor", "after lines are written, before their jobs are deleted")
 def test_lines_that_a_dead_supervisor_had_written_are_not_written_again(
     batches: MiraQueue,
     batch_id: str,
@@ -214,7 +214,7 @@ def test_lines_that_a_dead_supervisor_had_written_are_not_written_again(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("supervisor", "between the files that it puts in order")
+@row("supervisor", "between the two files that it sorts")
 def test_files_that_a_dead_supervisor_was_putting_in_order_are_in_order_in_the_end(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -239,7 +239,7 @@ def test_files_that_a_dead_supervisor_was_putting_in_order_are_in_order_in_the_e
         assert written == sorted(written, key=ids.index)
 
 
-@row("supervisor", "when every line has ended, before the batch is at its end")
+@row("supervisor", "when every line has ended, before the batch has")
 def test_a_batch_whose_supervisor_died_at_its_very_end_ends(
     batches: MiraQueue,
     batch_id: str,
@@ -255,7 +255,7 @@ def test_a_batch_whose_supervisor_died_at_its_very_end_ends(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("supervisor", "when the deadline has passed and every line has its error, before the batch is at its end")
+@row("supervisor", "when the deadline has passed and every line has its error, before the batch has ended")
 def test_a_batch_whose_supervisor_died_when_it_had_expired_has_expired(
     batches: MiraQueue, die_at: DieAt, tmp_path: Path
 ) -> None:
@@ -268,7 +268,7 @@ def test_a_batch_whose_supervisor_died_when_it_had_expired_has_expired(
     every_line_once(*results(batches, batch_id, tmp_path), LINES)
 
 
-@row("supervisor", "with open jobs, before it has seen that its owner wants it paused")
+@row("supervisor", "with open jobs, before it has seen a pause")
 def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_batch_pauses(
     batches: MiraQueue,
     batch_id: str,
@@ -289,7 +289,7 @@ def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_batch_pauses(
     completes(batches, batch_id, tmp_path, simulator, calls=1 + LINES)
 
 
-@row("supervisor", "with open jobs, before it has seen that its owner wants it cancelled")
+@row("supervisor", "with open jobs, before it has seen a cancel")
 def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_batch_is_cancelled(
     batches: MiraQueue,
     batch_id: str,
@@ -323,7 +323,7 @@ def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_deadline_has_pas
     assert simulator.stats()["calls"] == 1
 
 
-@row("supervisor", "during cancel, when it has taken back what had not begun")
+@row("supervisor", "during cancel, when it has withdrawn jobs that had not started")
 def test_a_cancel_whose_supervisor_died_after_taking_back_goes_on(
     batches: MiraQueue, batch_id: str, die_at: DieAt, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
@@ -336,7 +336,7 @@ def test_a_cancel_whose_supervisor_died_after_taking_back_goes_on(
     assert simulator.stats()["calls"] == 0
 
 
-@row("supervisor", "during cancel, when it has cancelled what runs, before its lines are written")
+@row("supervisor", "during cancel, when it has cancelled running jobs, before their lines are written")
 def test_a_cancel_whose_supervisor_died_before_it_had_written_goes_on(
     batches: MiraQueue,
     batch_id: str,
@@ -384,7 +384,7 @@ def test_a_retry_whose_supervisor_died_before_its_lines_were_taken_out_takes_the
     retry_ends(batches, batch_id, simulator, tmp_path)
 
 
-@row("supervisor", "during retry, when the lines are taken out of the error file")
+@row("supervisor", "during retry, when the lines are removed from the error file")
 def test_a_retry_whose_supervisor_died_after_its_lines_were_taken_out_goes_on(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -397,7 +397,7 @@ def test_a_retry_whose_supervisor_died_after_its_lines_were_taken_out_goes_on(
     retry_ends(batches, batch_id, simulator, tmp_path)
 
 
-@row("supervisor", "when the account has refused, after the refused lines are written, before the batch is paused")
+@row("supervisor", "when the account was rejected, after the rejected lines are written, before the batch is paused")
 def test_a_refusal_whose_supervisor_died_before_it_paused_is_met_again_or_not_at_all(
     batches: MiraQueue,
     batch_id: str,
@@ -423,7 +423,7 @@ def test_a_refusal_whose_supervisor_died_before_it_paused_is_met_again_or_not_at
     assert simulator.stats()["calls"] == simulator.stats()["by_status"]["402"] + LINES >= calls
 
 
-@row("supervisor", "when the account has refused, before the refused lines are written")
+@row("supervisor", "when the account was rejected, before the rejected lines are written")
 def test_refusals_that_a_dead_supervisor_had_not_written_are_errors_of_a_batch_that_is_paused(
     batches: MiraQueue,
     batch_id: str,
@@ -445,7 +445,7 @@ def test_refusals_that_a_dead_supervisor_had_not_written_are_errors_of_a_batch_t
     completes(batches, batch_id, tmp_path, simulator, calls=2 * LINES)
 
 
-@row("supervisor", "when a batch goes on, after the refused lines are taken out of the error file")
+@row("supervisor", "when a batch resumes, after the rejected lines are removed from the error file")
 def test_refused_lines_that_a_dead_supervisor_had_taken_out_are_run_by_the_next(
     batches: MiraQueue,
     batch_id: str,
@@ -469,7 +469,7 @@ def test_refused_lines_that_a_dead_supervisor_had_taken_out_are_run_by_the_next(
     completes(batches, batch_id, tmp_path, simulator, calls=calls + LINES)
 
 
-@row("supervisor", "during cancel of a batch that the account has refused, when some lines of it are written")
+@row("supervisor", "during cancel of a batch whose account was rejected, when some lines of it are written")
 def test_a_cancel_among_refused_lines_leaves_them_their_error_for_good(
     batches: MiraQueue,
     batch_id: str,
