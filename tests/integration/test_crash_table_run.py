@@ -99,7 +99,7 @@ def test_a_cancel_whose_run_was_killed_before_it_had_written_is_finished_by_the_
 ) -> None:
     write_lines(tmp_path / INPUT, LINES)
     simulator.configure(latency_s=0.5)
-    settings = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
+    settings: dict[str, Any] = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
     with RunProcess.start(tmp_path, INPUT, crash_at=CrashPoint.AFTER_CANCEL, **settings) as run:
         wait_until("a line is answered", lambda: read_lines(tmp_path / ANSWERS))
         queue.batches.cancel(run.batch_id())
@@ -112,7 +112,7 @@ def test_a_cancel_whose_run_was_killed_before_it_had_written_is_finished_by_the_
 def _killed_in_the_middle(redis_url: str, simulator: SimulatorProcess, folder: Path) -> RunProcess:
     """A run that was killed with its workers when one line was answered, and others were submitted."""
     write_lines(folder / INPUT, LINES)
-    settings = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
+    settings: dict[str, Any] = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
     simulator.configure(latency_s=0.5)
     with RunProcess.start(folder, INPUT, **settings) as run:
         wait_until("a line is answered", lambda: read_lines(folder / ANSWERS))

@@ -1,4 +1,4 @@
-"""Batches at a terminal: how they are shown, and the commands that act on one."""
+"""Batches at a terminal: the texts that show them, and the commands about one of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mira_producer.client import MiraQueue
 from mira_producer.engine.wait_reason import NOTHING
 from mira_queue.contract.batch import Batch, BatchStatus
 
-BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit prints it.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit and run print it.")]
 
 COLUMNS = ("batch", "status", "done", "failed", "total", "tokens", "cost", "left", "created", "input", "note")
 SHOWN_ERRORS = 20
@@ -44,21 +44,21 @@ MaxCost = Annotated[
 
 LIST_HELP_END = console.help_end(
     [
-        ("mira-queue batches", "all batches that are kept, the newest first"),
+        ("mira-queue batches", "all batches, the newest first"),
         ("mira-queue batches --json | jq -r '.[] | select(.status == \"in_progress\") | .id'", "which are running?"),
     ],
     {0: "shown", 2: "wrong usage or setting"},
 )
 PAUSE_HELP_END = console.help_end(
-    [("mira-queue pause BATCH", "calls in flight end; nothing more of it is sent")],
+    [("mira-queue pause BATCH", "calls in flight finish; nothing more is sent")],
     {0: "it will pause", 1: "there is no such batch, or it has ended", 2: "wrong usage or setting"},
 )
 RESUME_HELP_END = console.help_end(
     [
-        ("mira-queue resume BATCH", "after the account was topped up, say: one line goes first, to try"),
-        ("mira-queue resume BATCH --max-cost 20", "with a larger budget: what was used before is part of it"),
+        ("mira-queue resume BATCH", "for example, after the account was topped up: one line is sent first, as a check"),
+        ("mira-queue resume BATCH --max-cost 20", "with a larger budget, which includes what was used before"),
     ],
-    {0: "it will go on", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
+    {0: "it will resume", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
 )
 
 
@@ -67,14 +67,14 @@ def batches(as_json: Json = False) -> None:
 
     \b
     status  validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled
-    done    lines that are answered
+    done    lines that have an answer
     failed  lines that are in the error file
     tokens  in and out, of its answers
-    cost    by the price table that it was submitted with
-    left    time, at the rate of now
+    cost    by its price table
+    left    time, at the present rate
     note    why it is paused, or what it waits for
 
-    A batch that has ended is kept for MIRA_RESULT_TTL.
+    Runs (mira-queue run) are batches, too. A batch that has ended expires after MIRA_RESULT_TTL.
     """
     with Queues() as queues:
         found = queues.all_batches()
@@ -85,13 +85,13 @@ def batches(as_json: Json = False) -> None:
     elif found:
         console.table(COLUMNS, [row(batch) for batch in found])
     else:
-        console.message("no batches: mira-queue submit FILE makes one")
+        console.message("no batches: mira-queue submit FILE starts one")
 
 
 def pause(batch_id: BatchId) -> None:
-    """Send no more of a batch.
+    """Pause a batch: send nothing more of it.
 
-    Calls in flight end, the other lines stay as they are.
+    Calls in flight finish, and the other lines stay pending. A paused mira-queue run waits for a resume.
     """
     with Queues() as queues:
         queues.of(batch_id).batches.pause(batch_id)
@@ -104,10 +104,10 @@ def resume(
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
 ) -> None:
-    """Let a paused batch go on.
+    """Resume a paused batch.
 
-    Where the account had refused, one line goes first; the rest follows when it is answered, or it pauses again. One
-    whose budget is used up needs a larger one.
+    If the account was rejected, one line is sent first; the others follow when it is not rejected, or the batch pauses
+    again. A batch whose budget is used up needs a larger one.
     """
     with Queues() as queues:
         queues.of(batch_id).batches.resume(
@@ -117,7 +117,7 @@ def resume(
 
 
 def watch(queue: MiraQueue, batch_id: str) -> Batch:
-    """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line now and then."""
+    """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line every ten seconds."""
     console = Console(stderr=True)
     is_first = True
     with make_display(console) as display:
@@ -128,7 +128,7 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
             if batch.status is BatchStatus.VALIDATING:
                 display.say(f"batch {batch.id}: its lines are being checked")
             elif is_first and not console.is_terminal:
-                # In a file the next line comes in ten seconds: whoever looks into it sees that somebody is there.
+                # In a file, the next line comes in ten seconds: the first one shows that the command works.
                 display.say(plain_line(BatchCounts(batch), reason_of(batch)))
                 is_first = False
             elif not batch.paused:
@@ -137,10 +137,13 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
 
 
 def card(batch: Batch) -> str:
-    """A batch as `status` shows it to a person: a line for each thing to know."""
+    """Return a batch as `status` shows it on a terminal: one line per fact."""
     counts = BatchCounts(batch)
     rows = [
-        ("batch", f"{batch.id}, {batch.input_name}, submitted {console.local_time(batch.created_at * 1000)}"),
+        (
+            "batch",
+            f"{batch.id}, {batch.input_name}, {'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}",
+        ),
         ("status", batch.status.value),
         *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
@@ -152,13 +155,13 @@ def card(batch: Batch) -> str:
         *([("deadline", console.local_time(batch.options.deadline_s * 1000))] if batch.options.deadline_s else []),
         *(("note", f"{key}={value}") for key, value in batch.metadata.items()),
         ("files", batch.place),
-        *([("keeper", silence)] if (silence := silence_text(batch)) else []),
+        *([("supervisor", silence)] if (silence := silence_text(batch)) else []),
     ]
     return "\n".join(f"{name:<12}{console.one_line(decode)}" for name, decode in rows)
 
 
 def overview(batch: Batch) -> str:
-    """As a list on a terminal shows it: a line, and what is to be said of it below."""
+    """Return a batch as a list on a terminal shows it: one line, and notes below it."""
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
     left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
@@ -167,7 +170,7 @@ def overview(batch: Batch) -> str:
 
 
 def notes_of(batch: Batch) -> list[str]:
-    """What somebody should know of it, or do about it."""
+    """Return what a user should know about the batch, or do."""
     notes = [
         f"paused: {batch.paused}" if batch.paused else str(reason_of(batch)),
         held_text(batch),
@@ -178,7 +181,7 @@ def notes_of(batch: Batch) -> list[str]:
 
 
 def row(batch: Batch) -> tuple[str, ...]:
-    """As a table shows it."""
+    """Return a batch as a table shows it."""
     counts = BatchCounts(batch)
     tokens = batch.prompt_tokens + batch.completion_tokens
     return (

@@ -132,7 +132,7 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
 
 
 def _tend_batches(queue: MiraQueue, ended: threading.Event) -> None:
-    """Batches of this machine whose keeper was killed get another, though nobody asks for them."""
+    """Start a supervisor for batches of this machine whose supervisor was killed."""
     while not ended.wait(queue.settings.rescue_interval.total_seconds()):
         with suppress(MiraQueueError, OSError):
             if any(queue.batches.spool.ids()):

@@ -1,4 +1,4 @@
-"""What a batch's report is drawn from, kept on disk: a keeper that follows another goes on with it."""
+"""The record on disk that a batch's report is drawn from: a supervisor continues the record of an earlier one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mira_producer.engine.wait_reason import Kind
 from mira_producer.report.recorder import Bucket, Recorder, Slow, Timeline
 
 Clock = Callable[[], float]
-# A keeper that is killed takes so much of the picture with it, and nothing else.
+# A supervisor that is killed loses this much of the record, and nothing else.
 SAVE_EVERY_S = 10.0
 
 
