@@ -77,7 +77,7 @@ def test_a_file_with_wrong_lines_is_a_failed_batch_that_names_them(batches: Mira
         ("input.jsonl", 4, "custom_id", "duplicate_custom_id"),
         ("input.jsonl", 5, "prompt", "invalid_request"),
     ]
-    with pytest.raises(BatchRefused, match="mend the file"):
+    with pytest.raises(BatchRefused, match="input is wrong"):
         batches.batches.retry(batch_id)
 
 

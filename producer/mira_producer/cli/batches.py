@@ -139,6 +139,7 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
 def card(batch: Batch) -> str:
     """Return a batch as `status` shows it on a terminal: one line per fact."""
     counts = BatchCounts(batch)
+    began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     rows = [
         (
             "batch",

@@ -150,7 +150,8 @@ def run(
                 url = start_own_simulator(simulator, log, stack)
                 settings = settings.model_copy(update={"api_base": url})
             where = f"the simulator ({settings.api_base})" if is_simulated else settings.api_base
-            supervisor, end, reason = _supervise(settings, plan, batch_id, where, workers, console)
+            target = f"{where}: no real answers" if is_simulated else where
+            supervisor, end, reason = _supervise(settings, plan, batch_id, target, workers, console)
             stack.callback(supervisor.close)
             result = conclude(batch_id, supervisor.plan, end, reason, say)
             if paths.report is not None:
@@ -164,7 +165,7 @@ def run(
 
 
 def _supervise(
-    settings: Settings, plan: Plan, batch_id: str, where: str, workers: int, console: Console
+    settings: Settings, plan: Plan, batch_id: str, target: str, workers: int, console: Console
 ) -> tuple[Supervisor, End, str]:
     """Supervise the run until it ends, with workers; return why it ended, too."""
     display = make_display(console)
@@ -173,7 +174,7 @@ def _supervise(
         stack.callback(os.close, wait_for_lock(lock_of_run(plan.files)))
         Spool(settings.state_dir).remove_old_records(settings.result_ttl.total_seconds())
         batch = _opened_batch(queue.ledger, batch_id, plan)
-        _announce(batch_id, plan, where, display.say)
+        _announce(batch_id, plan, target, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         fleet = _start_fleet(settings, queue, workers, display.say, stack)
         stopping, hurry = stack.enter_context(interrupts())
@@ -237,11 +238,11 @@ def _start_fleet(settings: Settings, queue: MiraQueue, workers: int, say: Say, s
     return fleet
 
 
-def _announce(batch_id: str, plan: Plan, where: str, say: Say) -> None:
+def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
     total, left = plan.tally.total, plan.left
     before = f", after {total - left:,} that have an answer or an error" if total > left else ""
     go = "goes" if left == 1 else "go"
-    say(f"{left:,} of {plural(total, 'request')} of {plan.files.input} {go} to {where}{before}")
+    say(f"{left:,} of {plural(total, 'request')} of {plan.files.input} {go} to {target}{before}")
     say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")
 
 
