@@ -141,10 +141,7 @@ def card(batch: Batch) -> str:
     counts = BatchCounts(batch)
     began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     rows = [
-        (
-            "batch",
-            f"{batch.id}, {batch.input_name}, {'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}",
-        ),
+        ("batch", f"{batch.id}, {batch.input_name}, {began}"),
         ("status", batch.status.value),
         *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
