@@ -71,12 +71,13 @@ def test_a_run_that_is_killed_while_it_is_paused_is_resumed_by_the_next(
     redis_url: str, simulator: SimulatorProcess, tmp_path: Path, queue: MiraQueue
 ) -> None:
     write_lines(tmp_path / INPUT, LINES)
-    simulator.configure(latency_s=0.2)
+    simulator.configure(latency_s=3)
     with RunProcess.start(tmp_path, INPUT, redis_url=redis_url, api_base=simulator.url, concurrency=1) as run:
         wait_until("a line is answered", lambda: read_lines(tmp_path / ANSWERS))
         queue.batches.pause(run.batch_id())
         wait_until("it is paused", lambda: queue.ledger.batch(run.batch_id()).paused_by == "owner")
         run.kill()
+    simulator.configure(latency_s=0)
 
     _completes(redis_url, simulator, tmp_path, queue)
 
