@@ -34,7 +34,7 @@ _FIELDS = ["base", "estimate", "reason", "open_until", "probe", *Counts.__datacl
 class PaceView:
     """State of an account, for people.
 
-    `breaker` is why the circuit breaker is open or half-open: 'limit' or 'faults'; it is empty if the breaker is closed.
+    `breaker` is why the circuit breaker is open or half-open: 'limit' or 'faults'. It is empty if it is closed.
     `open_for` is how long it stays open. `next_in` is the time until the first process that waits requests a permit
     again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits.
     """

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from mira_worker.pacing.policy import after_rate_limit, grown, informed, with_margin
 
-from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, RateLimitHit
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, RateLimitHit, Reason
 
 NOW_MS = 1_000_000_000
 WINDOW_MS = 60_000
@@ -34,7 +34,7 @@ def crowd(retry_after_ms: int = BRIEF_MS, **changes: int) -> RateLimitHit:
     return replace(hit(retry_after_ms, in_window=4, in_flight=4, peak_in_flight=2), **changes)
 
 
-def denied(reason: str, **changes: Any) -> PaceState:
+def denied(reason: Reason, **changes: Any) -> PaceState:
     """Held back just now, and nothing is proven."""
     usual = PaceState(
         NOW_MS, reason, 100, at_ceiling=0, peak_in_flight=0, peak_sent=0, quiet_ms=0, rate_bound_ms=NOW_MS
