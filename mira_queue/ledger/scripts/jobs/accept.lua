@@ -2,7 +2,8 @@
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
 -- Uses  clock
 -- KEYS  1 queued zset; then for each job: job hash, request, idempotency key
--- ARGV  for each job: job id, request body, request digest, name of the idempotency key ('' for none), group ('' for none)
+-- ARGV  for each job: job id, request body, request digest, name of the idempotency key ('' for none),
+--       group ('' for none)
 -- Returns {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
 local now = server_ms()
 local others, queued = {}, {}

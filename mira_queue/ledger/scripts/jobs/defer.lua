@@ -1,17 +1,17 @@
 -- Defer a job: it waits for its time, without a lease.
 -- Why atomic: a job that is neither leased nor waiting would never continue.
--- Uses  clock, read
+-- Uses  clock
 -- KEYS  1 job hash   2 leased zset   3 waiting zset
 -- ARGV  1 job id   2 epoch   3 ms to wait   4 ms after which its message counts as lost (0: no message will be sent)
 --       5 attempts   6 unanswered calls   7 reason
 -- Returns 1 | 0 (the lease is lost)
 local id, epoch, wait_ms, lost_after_ms, attempts, unanswered, reason = unpack(ARGV)
-local job = read_hash(KEYS[1], 'state', 'epoch')
-if job.epoch ~= epoch then
+local state, held_epoch = unpack(redis.call('HMGET', KEYS[1], 'state', 'epoch'))
+if held_epoch ~= epoch then
   return 0
 end
-if job.state ~= 'running' then
-  return job.state == 'waiting' and 1 or 0
+if state ~= 'running' then
+  return state == 'waiting' and 1 or 0
 end
 local due_ms = server_ms() + wait_ms
 redis.call('HSET', KEYS[1], 'state', 'waiting', 'due_ms', due_ms, 'attempts', attempts, 'unanswered', unanswered,

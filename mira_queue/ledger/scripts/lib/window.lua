@@ -19,8 +19,8 @@ local function window_wait_ms(window, now, amount, ahead)
   if excess <= 0 then
     return 0
   end
-  local entries = redis.call('ZRANGEBYSCORE', window.log.key, '(' .. (now - window.ms), '+inf', 'WITHSCORES', 'LIMIT', 0,
-    math.min(excess + 1, 1000))
+  local entries = redis.call('ZRANGEBYSCORE', window.log.key, '(' .. (now - window.ms), '+inf', 'WITHSCORES',
+    'LIMIT', 0, math.min(excess + 1, 1000))
   for at = 1, #entries, 2 do
     local next_first = tonumber(entries[at + 2])
     if not next_first or next_first - first >= excess then

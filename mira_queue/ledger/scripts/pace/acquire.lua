@@ -1,52 +1,52 @@
 -- Acquire permits. Each one lets a call of the account start, which from then on may be billed.
 -- Why atomic: all workers of the account count against the same limits, and after a wait exactly one call goes first.
--- Uses  clock, read, window, turns
+-- Uses  clock, window, turns
 -- KEYS  1 pace hash   2 sent zset   3 tokens zset   4 in-flight zset   5 turns zset   6 turn-ends zset   7.. job hashes
 -- ARGV  1 now in ms ('' for the server's clock)   2 process   3 channel of wake-ups, without the process
---       4 lease of a call in ms   5 lease of a probe in ms   6 ms until the next request if only a response frees a slot
---       7, 8 configured calls and their window in ms   9 configured calls in flight   10, 11 configured tokens and their
---       window in ms   12 weight of a call in the turns   13.. for each job: id, epoch, estimated tokens
+--       4 lease of a call in ms   5 lease of a probe in ms   6 ms to wait if only a response frees a slot
+--       7, 8 configured calls and their window in ms   9 configured calls in flight
+--       10, 11 configured tokens and their window in ms   12 weight of a call in the turns
+--       13.. for each job: id, epoch, estimated tokens
 --       A configured limit of 0 is none. Without jobs, the script only wakes the processes that may go.
 -- Returns {state of the account, verdict on each job}
---         state: now, reason to wait ('' for none), ms to wait, accepted calls that took the last slot, peak in flight, peak
---         sent, ms since the last call, ms since a call last waited for the rate limit, version of the estimate
+--         state: now, reason to wait ('' for none), ms to wait, accepted calls that took the last slot, peak in
+--         flight, peak sent, ms since the last call, ms since a call last waited for the rate, version of the estimate
 --         verdict: {'go' | 'probe', calls in the rate limit's window before it, calls in flight with it, now}
 --         | {'wait'} | {'lost'}
-local now, process, channel = server_ms(ARGV[1]), ARGV[2], ARGV[3]
-local call_lease_ms, probe_lease_ms, again_ms, max_calls, calls_ms, max_configured, max_tokens, tokens_ms, weight =
-  read_numbers(4, 12)
-local JOBS = 13
+local now, process, channel, call_lease_ms, probe_lease_ms = server_ms(ARGV[1]), unpack(ARGV, 2, 5)
+local again_ms, max_calls, calls_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local max_configured, max_tokens, tokens_ms = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local weight, JOBS = tonumber(ARGV[12]), 13
 -- While no limit is known, calls start one by one: then few are in flight at the first 429.
 local START, SLOW_CALLS, SLOW_MS = 2, 200, 5
 
-local pace = read_hash(KEYS[1], 'version', 'open_until', 'probe', 'probe_until', 'rate', 'window_ms', 'max_in_flight',
-  'sent', 'sent_bucket', 'sent_at', 'spent', 'tokens_bucket', 'at_ceiling', 'peak_in_flight', 'peak_sent', 'remaining',
-  'remaining_until', 'rate_bound', 'served')
-local open_until, probe, probe_until = tonumber(pace.open_until or 0), pace.probe, tonumber(pace.probe_until or 0)
-local remaining, remaining_until = tonumber(pace.remaining), tonumber(pace.remaining_until or 0)
-local sent_at = tonumber(pace.sent_at or 0)
-local has_configured = max_configured > 0
-local ceiling = tonumber(pace.max_in_flight) or has_configured and max_configured or START
-if has_configured then
+local version, open_until, probe, probe_until, rate, rate_ms, max_in_flight, total_sent, sent_bucket, sent_at,
+  total_spent, spent_bucket, at_ceiling, peak_in_flight, peak_sent, remaining, remaining_until, rate_bound, served
+  = unpack(redis.call('HMGET', KEYS[1], 'version', 'open_until', 'probe', 'probe_until', 'rate', 'window_ms', 'max_in_flight', 'sent',
+  'sent_bucket', 'sent_at', 'spent', 'tokens_bucket', 'at_ceiling', 'peak_in_flight', 'peak_sent', 'remaining',
+  'remaining_until', 'rate_bound', 'served'))
+open_until, probe_until, sent_at = tonumber(open_until or 0), tonumber(probe_until or 0), tonumber(sent_at or 0)
+remaining_until, rate_ms = tonumber(remaining_until or 0), tonumber(rate_ms or 0)
+local ceiling = tonumber(max_in_flight or (max_configured > 0 and max_configured or START))
+if max_configured > 0 then
   ceiling = math.min(ceiling, max_configured)
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 local in_flight = redis.call('ZCARD', KEYS[4])
 
-local sent = { key = KEYS[2], total = tonumber(pace.sent or 0), bucket = pace.sent_bucket }
-local spent = { key = KEYS[3], total = tonumber(pace.spent or 0), bucket = pace.tokens_bucket }
+local sent = { key = KEYS[2], total = tonumber(total_sent or 0), bucket = sent_bucket }
+local spent = { key = KEYS[3], total = tonumber(total_spent or 0), bucket = spent_bucket }
 local windows = {}
-for _, window in ipairs({
-  { reason = 'rate', log = sent, max = tonumber(pace.rate or 0), ms = tonumber(pace.window_ms or 0) },
-  { reason = 'configured', log = sent, max = max_calls, ms = calls_ms },
-  { reason = 'tokens', log = spent, max = max_tokens, ms = tokens_ms },
-}) do
-  if window.max > 0 then
-    windows[#windows + 1] = window
-  end
+if rate then
+  windows[1] = { reason = 'rate', log = sent, max = tonumber(rate), ms = rate_ms }
 end
-
-local score, waiting = read_turns(KEYS[5], KEYS[6], process, pace.served or 0, weight, now)
+if max_calls > 0 then
+  windows[#windows + 1] = { reason = 'configured', log = sent, max = max_calls, ms = calls_ms }
+end
+if max_tokens > 0 then
+  windows[#windows + 1] = { reason = 'tokens', log = spent, max = max_tokens, ms = tokens_ms }
+end
+local score, waiting = read_turns(KEYS[5], KEYS[6], process, served or 0, weight, now)
 local ahead = slots_ahead(waiting, score)
 
 -- Return why a call has to wait, and for how many ms; nothing if it may start.
@@ -70,7 +70,7 @@ local function blocked(tokens)
   if remaining_until > now and remaining - ahead <= 0 then
     return 'header', remaining_until - now
   end
-  local spacing_ms = pace.rate and 0 or sent.total < SLOW_CALLS and SLOW_MS or sent.total < 5 * SLOW_CALLS and 1 or 0
+  local spacing_ms = rate and 0 or sent.total < SLOW_CALLS and SLOW_MS or sent.total < 5 * SLOW_CALLS and 1 or 0
   if now - sent_at < spacing_ms then
     return 'spacing', spacing_ms - (now - sent_at)
   end
@@ -81,7 +81,7 @@ local function grant(job, member, tokens)
   redis.call('ZADD', KEYS[4], now + call_lease_ms, member)
   in_flight = in_flight + 1
   local verdict = { probe and 'probe' or 'go', windows[1] and used_in(windows[1], now) or 0, in_flight, now }
-  add_to_log(sent, now, 1, math.max(tonumber(pace.window_ms or 0), calls_ms))
+  add_to_log(sent, now, 1, math.max(rate_ms, calls_ms))
   sent_at = now
   if max_tokens > 0 then
     add_to_log(spent, now, tokens, tokens_ms)
@@ -91,6 +91,7 @@ local function grant(job, member, tokens)
   end
   if probe then
     probe, probe_until = member, now + probe_lease_ms
+    redis.call('HSET', KEYS[1], 'probe', probe, 'probe_until', probe_until)
   end
   score = score + weight
   ahead = slots_ahead(waiting, score)
@@ -98,13 +99,13 @@ local function grant(job, member, tokens)
 end
 
 local reason, wait_ms
-local verdicts, granted = {}, 0
+local verdicts, granted = {}, false
 for at = JOBS, #ARGV, 3 do
-  local id, epoch, tokens = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local key, member = KEYS[7 + #verdicts], id .. ':' .. epoch
-  local job = redis.call('HMGET', key, 'state', 'epoch')
+  local id, epoch, tokens = unpack(ARGV, at, at + 2)
+  local job, member = KEYS[7 + #verdicts], id .. ':' .. epoch
+  local state, held_epoch = unpack(redis.call('HMGET', job, 'state', 'epoch'))
   local verdict
-  if job[1] ~= 'running' or job[2] ~= epoch then
+  if state ~= 'running' or held_epoch ~= epoch then
     verdict = { 'lost' }
   elseif redis.call('ZSCORE', KEYS[4], member) then
     -- Granted before; the response was lost.
@@ -116,19 +117,23 @@ for at = JOBS, #ARGV, 3 do
     if reason then
       verdict = { 'wait' }
     else
-      verdict, granted = grant(key, member, tokens), granted + 1
+      verdict, granted = grant(job, member, tokens), true
     end
   end
   verdicts[#verdicts + 1] = verdict
 end
 
-if granted > 0 then
-  redis.call('HSET', KEYS[1], 'sent', sent.total, 'sent_bucket', sent.bucket, 'sent_at', now, 'spent', spent.total,
-    'tokens_bucket', spent.bucket or '', 'remaining', remaining or 0, 'served', score)
-  if probe then
-    redis.call('HSET', KEYS[1], 'probe', probe, 'probe_until', probe_until)
+if granted then
+  redis.call('HSET', KEYS[1], 'sent', sent.total, 'sent_bucket', sent.bucket, 'sent_at', now, 'served', score)
+  if max_tokens > 0 then
+    redis.call('HSET', KEYS[1], 'spent', spent.total, 'tokens_bucket', spent.bucket)
   end
-  redis.call('PEXPIRE', KEYS[1], ACCOUNT_TTL_MS)
+  if remaining_until > now then
+    redis.call('HSET', KEYS[1], 'remaining', remaining)
+  end
+  if sent.bucket ~= sent_bucket then
+    redis.call('PEXPIRE', KEYS[1], ACCOUNT_TTL_MS)
+  end
   redis.call('PEXPIRE', KEYS[4], call_lease_ms + KEY_MARGIN_MS)
 end
 if reason then
@@ -150,7 +155,7 @@ if #waiting > 0 and (reason == 'turn' or not reason and not blocked(0)) then
   wake(KEYS[5], channel, math.min(ceiling - in_flight, #waiting, 8), process)
 end
 return {
-  { now, reason or '', wait_ms or 0, tonumber(pace.at_ceiling or 0), tonumber(pace.peak_in_flight or 0),
-    tonumber(pace.peak_sent or 0), now - sent_at, now - tonumber(pace.rate_bound or 0), tonumber(pace.version or 0) },
+  { now, reason or '', wait_ms or 0, tonumber(at_ceiling or 0), tonumber(peak_in_flight or 0), tonumber(peak_sent or 0),
+    now - sent_at, now - (rate_bound or 0), tonumber(version or 0) },
   verdicts,
 }

@@ -1,6 +1,6 @@
 -- Release permits of calls that were not rate-limited, and record what these calls show.
--- Why atomic: a response ends a streak of faults, and the probe's response closes the circuit breaker for all processes.
--- Uses  clock, read, turns
+-- Why atomic: a response ends a streak of faults, and the probe's response closes the circuit breaker for all.
+-- Uses  clock, turns
 -- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 faults set
 -- ARGV  1 now in ms ('' for the server's clock)   2 channel of wake-ups, without the process
 --       3.. for each call: job:epoch, when it started in ms, calls in flight with it, calls in the rate limit's window
@@ -14,14 +14,13 @@ local CALLS_OF_MEAN, MAX_CALL_MS = 8, 600000
 -- A server may send any number, and a total above what a double can hold exactly would end all counting.
 local MAX_TOKENS = 1000000000
 
-local pace = read_hash(KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent',
-  'probe')
-local peak_in_flight, peak_sent = tonumber(pace.peak_in_flight or 0), tonumber(pace.peak_sent or 0)
-local max_in_flight, at_ceiling = tonumber(pace.max_in_flight or 2), tonumber(pace.at_ceiling or 0)
-local call_ms, spent = tonumber(pace.call_ms), tonumber(pace.spent or 0)
+local peak_in_flight, peak_sent, max_in_flight, sent, call_ms, at_ceiling, spent, probe = unpack(redis.call('HMGET',
+  KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent', 'probe'))
+peak_in_flight, peak_sent = tonumber(peak_in_flight or 0), tonumber(peak_sent or 0)
+max_in_flight = tonumber(max_in_flight or 2)
 -- Calls that were certainly in flight together: those that started SETTLED_MS ago and had not returned until now.
 local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
-local unsettled = young and (pace.sent or 0) - young or 0
+local unsettled = young and (sent or 0) - young or 0
 local in_flight = redis.call('ZCARD', KEYS[3])
 local released, is_closed = 0, false
 for at = 3, #ARGV, 7 do
@@ -29,17 +28,17 @@ for at = 3, #ARGV, 7 do
   if redis.call('ZREM', KEYS[3], member) == 1 then
     peak_in_flight = math.max(peak_in_flight, in_flight - unsettled)
     peak_sent = math.max(peak_sent, before)
-    at_ceiling = at_ceiling + (tonumber(alongside) >= max_in_flight and 1 or 0)
+    at_ceiling = (at_ceiling or 0) + (tonumber(alongside) >= max_in_flight and 1 or 0)
     local took_ms = math.min(now - started, MAX_CALL_MS)
     call_ms = math.floor((call_ms or took_ms) + (took_ms - (call_ms or took_ms)) / CALLS_OF_MEAN)
-    spent = spent + math.max(-MAX_TOKENS, math.min(MAX_TOKENS, tokens))
+    spent = (spent or 0) + math.max(-MAX_TOKENS, math.min(MAX_TOKENS, tokens))
     in_flight, released = in_flight - 1, released + 1
   end
   if remaining ~= '' then
     -- The header counts calls that have arrived. Calls in flight may not have.
     redis.call('HSET', KEYS[1], 'remaining', math.max(0, remaining - in_flight), 'remaining_until', now + remaining_ms)
   end
-  if pace.probe == member then
+  if probe == member then
     redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason', 'fault_openings')
     is_closed = true
   end

@@ -1,7 +1,8 @@
 -- Store the estimate of the account's limits, if it follows from the newest one.
 -- Why atomic: two processes that learn from the same calls must not overwrite each other.
 -- KEYS  1 pace hash
--- ARGV  1 version that it follows from   2 estimate   3 calls ('' for no limit)   4 their window in ms   5 calls in flight
+-- ARGV  1 version that it follows from   2 estimate   3 calls ('' for no limit)   4 their window in ms
+--       5 calls in flight
 -- Returns the new version, or 0. A first version begins with the time, so that none repeats after the key has expired.
 local version, estimate, rate, window_ms, max_in_flight = unpack(ARGV)
 local stored = redis.call('HGET', KEYS[1], 'version')
