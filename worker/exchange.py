@@ -113,7 +113,12 @@ class _CheckedConnection:
     @property
     def is_connected(self) -> bool:
         """Return False if the pool must not reuse this connection."""
-        return self.exchanges.keeps_connections and super().is_connected  # type: ignore[misc]
+        if self.sock is None or not self.exchanges.keeps_connections:
+            return False
+        arrived = received(self.sock)
+        if arrived:
+            self.exchanges.keeps_connections = False
+        return arrived is None
 
     def connect(self) -> None:
         self._is_used = False
@@ -208,9 +213,11 @@ class _Response(http.client.HTTPResponse):
 
     def _close_conn(self) -> None:
         # Not every response is read to its end. The connection of one that was not is closed by urllib3.
-        if self._had_last_chunk or self.length == 0:
-            self._connection.response_ended(self._source.rest(self.fp))
+        has_ended = self._had_last_chunk or self.length == 0
+        rest = self._source.rest(self.fp) if has_ended else None
         super()._close_conn()  # type: ignore[misc]
+        if has_ended:
+            self._connection.response_ended(rest)
 
 
 class _Source(io.RawIOBase):
