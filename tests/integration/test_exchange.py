@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import select
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ from mira_queue.contract.errors import BrokenAnswer, Unreachable
 from tests.calls import client, fault, post
 from tests.raw_server import RawServer, Request, always, response
 from tests.waiting import wait_until
-from worker.exchange import MAX_HEAD_BYTES, received
+from worker.exchange import MAX_HEAD_BYTES, _CheckedConnection, received
 from worker.mira_client import HttpAnswer, MiraClient, NoAnswer
 
 Answer = Callable[[Request, socket.socket], None]
@@ -195,18 +196,26 @@ def test_bytes_that_arrive_while_a_connection_is_idle_reach_no_call() -> None:
     assert server.connections == 9
 
 
-def test_a_response_before_its_request_is_not_read_and_nothing_is_sent() -> None:
+def test_a_response_before_its_request_is_not_read_and_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     class Greeting(RawServer):
         def _serve(self, connection: socket.socket) -> None:
             connection.sendall(response(200, b"nobody asked for this"))
             super()._serve(connection)
 
-    with Greeting(lambda request, connection: connection.sendall(echo(request))) as server, client(server.url) as found:
-        answers = [found.post(b"call") for _ in range(8)]
+    connect = _CheckedConnection.connect
 
-    # A greeting that takes longer than the request cannot be told from an answer: but those that could, were not sent.
-    rejected = [answer for answer in answers if isinstance(answer, NoAnswer)]
-    assert len(server.requests) == 8 - sum(not answer.may_be_billed for answer in rejected)
+    def connect_slowly(connection: _CheckedConnection) -> None:
+        """So that the greeting is there when the request is sent."""
+        connect(connection)
+        select.select([connection.sock], [], [])
+
+    monkeypatch.setattr(_CheckedConnection, "connect", connect_slowly)
+    with Greeting(lambda request, connection: connection.sendall(echo(request))) as server, client(server.url) as found:
+        answers = [found.post(b"call") for _ in range(3)]
+
+    assert [type(fault(answer)) for answer in answers] == [BrokenAnswer] * 3
+    assert not any(isinstance(answer, NoAnswer) and answer.may_be_billed for answer in answers)
+    assert server.requests == []
 
 
 def test_a_second_response_on_a_connection_that_was_used_makes_its_call_one_that_may_be_billed() -> None:
