@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from producer import MiraQueue, load_settings
-from producer.processes import environment_of, start_simulator, stop
+from mira_producer.processes import environment_of, start_simulator, stop
+
+from mira_queue import MiraQueue, load_settings
 
 KEY = "sk-mira-" + "0" * 40
 GRACE = timedelta(seconds=10)
@@ -64,7 +65,7 @@ def _start(pool: str, environment: dict[str, str], log: Path) -> subprocess.Pope
     """By Celery's own command: it makes the standard library cooperative before anything is imported."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", pool, "--without-mingle"],
+            [sys.executable, "-m", "celery", "-A", "mira_worker.app", "worker", "--pool", pool, "--without-mingle"],
             env={**os.environ, **environment},
             stdout=output,
             stderr=output,

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from producer import (
+from mira_queue import (
     AsyncMiraQueue,
     Completion,
     IdempotencyConflict,

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Flask, jsonify, request
 
-from producer import Completion, IdempotencyConflict, InvalidRequest, JobNotFound, MiraQueue, QueueUnavailable
+from mira_queue import Completion, IdempotencyConflict, InvalidRequest, JobNotFound, MiraQueue, QueueUnavailable
 
 
 def create_app(queue: MiraQueue | None = None) -> Flask:

@@ -15,7 +15,7 @@ from bench.bulk import machine
 from bench.bulk.stage import KEY
 
 LOOK_EVERY_S = 0.1
-COMMAND = (sys.executable, "-c", "from producer.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()")
 
 
 @dataclass(slots=True)

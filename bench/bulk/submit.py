@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mira_producer.engine.account_errors import Account
+from mira_producer.engine.options import EngineOptions
+from mira_producer.engine.plan import Plan
+from mira_producer.engine.window import Window
+
 from bench.bulk import machine
 from bench.bulk.files import write_input
 from bench.bulk.stage import Stage, body
 from bench.bulk.table import Bar, Table, progress
+from mira_queue import MiraQueue
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
-from producer import MiraQueue
-from producer.run.account import Account
-from producer.run.options import EngineOptions
-from producer.run.plan import Plan
-from producer.run.window import Window
 
 LINES, QUICK_LINES = 50_000, 5_000
 RATE = Bar(20_000, " lines/s")
@@ -100,7 +101,7 @@ def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
     with _timed(stage) as planning:
         plan = Plan.make(options, queue.check)
     account = Account(options.on_account_error, queue.settings.model)
-    window = Window(queue, options, plan, account, None)
+    window = Window(queue, options, plan, account, None, set())
     with _timed(stage) as filling:
         while not window.is_fed and window.has_room():
             window.fill()

@@ -8,12 +8,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from mira_producer.engine.engine import Engine
+from mira_producer.engine.options import End, EngineOptions
+
 from bench.bulk.files import write_input
 from bench.bulk.running import start_run
 from bench.bulk.stage import Stage
 from bench.bulk.table import Bar, Table, progress, ratio
-from producer.run.engine import Engine
-from producer.run.options import End, EngineOptions
 
 LATENCY_S, SLOTS, LINES = 2.0, 100, 1000
 QUICK_LINES = 300

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from datetime import timedelta
 
-import worker.runtime
+import mira_worker.worker_runtime
+from mira_worker.__main__ import main
+from mira_worker.pacing.pacer import Pacer, Pass
+
 from mira_queue.ledger.pace import Permit
 from mira_queue.ledger.records import Lease
-from worker.__main__ import main
-from worker.pacing.pacer import Pacer, Pass
 
 
 class Unpaced(Pacer):
@@ -23,5 +24,5 @@ class Unpaced(Pacer):
 
 
 if __name__ == "__main__":
-    worker.runtime.Pacer = Unpaced  # type: ignore[misc]
+    mira_worker.worker_runtime.Pacer = Unpaced  # type: ignore[attr-defined]
     main(sys.argv[1:])

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mira_queue.contract.crash_points import parse_crash_at
-from mira_queue.contract.pace import Told
+from mira_queue.contract.crash_point import parse_crash_at
+from mira_queue.contract.pace import ConfiguredLimits
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -173,9 +173,9 @@ class Settings(BaseSettings):
     )
 
     @property
-    def told(self) -> Told:
+    def configured_limits(self) -> ConfiguredLimits:
         """The ceilings that the user has told."""
-        return Told(
+        return ConfiguredLimits(
             rate=self.rate.most if self.rate else 0,
             window_ms=self.rate.window_ms if self.rate else 0,
             in_flight=self.max_in_flight or 0,
@@ -266,23 +266,3 @@ class Settings(BaseSettings):
 def variable(field: str) -> str:
     """The environment variable of a field: `api_key` is `MIRA_API_KEY`."""
     return ENV_PREFIX + field.upper()
-
-
-def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment and `.env`; `overrides` win.
-
-    Raises SettingsError, one line for each wrong variable; a secret's value is never in it.
-    """
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_line(item) for item in error.errors(include_input=False))) from None
-
-
-def _line(item: Any) -> str:
-    location = str(item["loc"][0]) if item["loc"] else ""
-    reason = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        name = location if location.upper().startswith(ENV_PREFIX) else variable(location)
-        return f"{name.upper()}: no such setting (mira-queue config lists them all)"
-    return f"{variable(location)}: {reason}" if location else reason

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mira_producer.cli.foreground import RunOptions, run
+from mira_producer.cli.summary import EXIT_ANSWERED, EXIT_SOME_FAILED
 from rich.console import Console
 
-from producer import load_settings
-from producer.run.conclusion import EXIT_ANSWERED, EXIT_SOME_FAILED
-from producer.run.run import RunOptions, run
+from mira_queue import load_settings
 from tests.chaos.child import end_with_driver
 
 

@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import structlog
+from mira_producer.batches.lock import KeeperLock
+from mira_producer.batches.supervisor_process import Keeper
+from mira_producer.interrupts import interrupts
 
+from mira_queue import MiraQueue
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.logs import configure_logs
-from producer import MiraQueue
-from producer.batches.keeper import Keeper
-from producer.batches.lock import KeeperLock
-from producer.run.interrupts import interrupts
+from mira_queue.runtime.logs import configure_logs
 from tests.chaos.child import end_with_driver
 from tests.chaos.single import opened
 

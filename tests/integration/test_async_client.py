@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from mira_queue.contract.settings import Settings
-from producer import (
+from mira_queue import (
     AsyncMiraQueue,
     BatchRefused,
     BatchStatus,
@@ -23,9 +22,10 @@ from producer import (
     MiraQueue,
     ResultTimeout,
 )
-from tests.batch_steps import end_keepers, entries
-from tests.run_process import write_lines
-from tests.simulator_process import SimulatorProcess
+from mira_queue.contract.settings import Settings
+from tests.support.batch_steps import end_keepers, entries
+from tests.support.run_process import write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
 

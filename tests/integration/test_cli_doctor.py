@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mira_producer.cli.doctor.api import check_api, check_key
+from mira_producer.cli.doctor.finding import Verdict
+from mira_producer.cli.doctor.server import check_server
 
-from mira_queue.contract.settings import load_settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from producer.cli.doctor.api import check_api, check_key
-from producer.cli.doctor.finding import Verdict
-from producer.cli.doctor.server import check_server
-from tests.cli_process import Cli
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.simulator_process import SimulatorProcess
+from mira_queue.runtime.settings_loader import load_settings
+from tests.support.cli_process import Cli
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
 
 LONG_AGO = "Sun, 06 Nov 1994 08:49:37 GMT"
 NOT_MIRA = "http://127.0.0.1:1/v1"

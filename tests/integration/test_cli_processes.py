@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 import redis
+from mira_producer.fleet import Fleet, WorkersFail
+from mira_producer.processes import StartError, environment_of, start_simulator, start_worker, stop
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
-from producer import MiraQueue
-from producer.fleet import Fleet, WorkersFail
-from producer.processes import StartError, environment_of, start_simulator, start_worker, stop
-from tests.batch_steps import end_keepers, entries, submitted
-from tests.cli_process import Cli
-from tests.queue_process import API_KEY
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import PATIENCE_S, wait_until
+from tests.support.batch_steps import end_keepers, entries, submitted
+from tests.support.cli_process import Cli
+from tests.support.queue_process import API_KEY
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ def test_several_workers_are_stopped_by_one_ctrl_c(cli: Cli, stack: ExitStack) -
     process, log = start(cli, stack, "worker", "--processes", "2")
     pids = ready_pids(log, 3)
     commands = subprocess.run(
-        ["ps", "-o", "args=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "args=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=True
     ).stdout
     process.send_signal(signal.SIGINT)
 
     assert process.wait(PATIENCE_S) == 0
     assert all(is_gone(pid) for pid in pids)
-    assert commands.count("-m worker") == 3
+    assert commands.count("-m mira_worker") == 3
     assert commands.count("--queues mira.jobs") == 1
     assert API_KEY not in commands
 

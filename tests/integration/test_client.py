@@ -12,8 +12,7 @@ import orjson
 import pytest
 import redis
 
-from mira_queue.contract.settings import Settings
-from producer import (
+from mira_queue import (
     Failure,
     IdempotencyConflict,
     InvalidRequest,
@@ -25,9 +24,10 @@ from producer import (
     QueueUnavailable,
     ResultTimeout,
 )
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from mira_queue.contract.settings import Settings
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 
@@ -39,7 +39,13 @@ def ask(text: str) -> list[dict[str, str]]:
 
 
 def test_what_the_server_gets_is_what_the_caller_gave(queue: MiraQueue, simulator: SimulatorProcess) -> None:
-    fields = {"temperature": 0.5, "top_p": 0.25, "stop": ["end"], "response_format": {"type": "text"}, "metadata": {}}
+    fields: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "stop": ["end"],
+        "response_format": {"type": "text"},
+        "metadata": {},
+    }
 
     queue.enqueue(ask("Grüße 👋"), model="mira-max", **fields).result(TIMEOUT_S)
 
@@ -182,11 +188,15 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     queue: MiraQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without an announcement, the next look would come after the test's patience.
-    monkeypatch.setattr("producer.client.LOOK_EVERY_S", 3.0 * TIMEOUT_S)
+    monkeypatch.setattr("mira_producer.client.LOOK_EVERY_S", 3.0 * TIMEOUT_S)
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 
-    waiter = threading.Thread(target=lambda: (job.result(), ended.set()), daemon=True)
+    def wait_for_result() -> None:
+        job.result()
+        ended.set()
+
+    waiter = threading.Thread(target=wait_for_result, daemon=True)
     waiter.start()
 
     assert ended.wait(TIMEOUT_S)

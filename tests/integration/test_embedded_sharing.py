@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mira_queue.contract.settings import load_settings
 from mira_queue.ledger.embedded import (
     EmbeddedServer,
     EmbeddedServerError,
 )
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.server import QueueServer
-from tests.embedded_process import User, connect, end_server, is_stopped
+from mira_queue.runtime.settings_loader import load_settings
+from tests.support.embedded_process import User, connect, end_server, is_stopped
 
 
 @pytest.fixture

@@ -7,17 +7,17 @@ import threading
 import pytest
 import redis
 import structlog
+from mira_worker.leases import LeaseKeeper
+from mira_worker.pacing.pacer import Pacer
+from mira_worker.rescue import Rescuer
+from mira_worker.runner import JobRunner
 from structlog.testing import capture_logs
 
-from mira_queue.contract.crash_points import CrashPoints
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
-from worker.leases import LeaseKeeper
-from worker.pacing.pacer import Pacer
-from worker.rescue import Rescuer
-from worker.runner import JobRunner
+from mira_queue.runtime.crash_points import CrashPoints
+from tests.support.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
 
 
 @pytest.fixture

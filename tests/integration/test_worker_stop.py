@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from producer import Job, JobState, MiraQueue
+from mira_queue import Job, JobState, MiraQueue
 from tests.conftest import StartWorker
-from tests.queue_process import CELERY_COMMAND, OWN_COMMAND, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import CELERY_COMMAND, OWN_COMMAND, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 
@@ -23,7 +23,7 @@ def wait_for_calls(simulator: SimulatorProcess, count: int = 1) -> None:
     wait_until(f"{count} calls are in flight", lambda: simulator.stats()["in_flight"] == count)
 
 
-@pytest.mark.parametrize("command", [OWN_COMMAND, CELERY_COMMAND], ids=["python -m worker", "celery -A worker.app"])
+@pytest.mark.parametrize("command", [OWN_COMMAND, CELERY_COMMAND], ids=["own", "celery"])
 def test_sigterm_lets_the_call_in_flight_finish(
     command: tuple[str, ...], queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:

@@ -10,11 +10,20 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.response import (
+    MAX_BODY_CHARS,
+    MAX_DETAIL_CHARS,
+    Answered,
+    Faulty,
+    Limited,
+    Meaning,
+    Terminal,
+    read_answer,
+)
+from mira_worker.transport import HttpAnswer, NoAnswer
 
 from mira_queue.contract import errors
 from mira_queue.contract.outcome import Completion, Failure, celery_record
-from worker.answers import MAX_BODY_CHARS, MAX_DETAIL_CHARS, Answered, Faulty, Limited, Meaning, Terminal, read_answer
-from worker.mira_client import HttpAnswer, NoAnswer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 COMPLETION = {

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.backoff import backoff
+from mira_worker.backoff import backoff
 
 BASE = timedelta(seconds=1)
 CAP = timedelta(seconds=60)

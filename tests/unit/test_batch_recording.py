@@ -7,10 +7,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from mira_producer.report import recorder_file as recording
+from mira_producer.report.recorder import Recorder
 
 from mira_queue.contract.outcome import Completion, Failure
-from producer.batches import recording
-from producer.run.record import Recorder
 
 
 class Clock:

@@ -6,12 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from mira_producer.batches.counts import counted, written
+from mira_producer.batches.spool import BatchFiles
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.stats import Tally
+from mira_producer.jsonl.result_file import output_line
+
 from mira_queue.contract.outcome import Completion, Failure, Outcome
-from producer.batches.spool import BatchFiles
-from producer.batches.sums import counted, written
-from producer.run.output import output_line
-from producer.run.prices import Price, Prices
-from producer.run.tally import Tally
 from tests.unit.test_batch_object import BATCH
 
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-pro": Price(Decimal(10), Decimal(20))})

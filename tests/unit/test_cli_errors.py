@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+from mira_producer.cli import status
 
-from producer.cli import status
-from tests.cli_process import Call, call_in_process
+from tests.support.cli_process import Call, call_in_process
 
 
 @pytest.fixture

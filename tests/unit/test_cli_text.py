@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import typer
+from mira_producer.cli.app import app
+from mira_producer.cli.config import masked
+from mira_producer.cli.doctor.finding import reason
+from mira_producer.cli.doctor.machine import _asked_versions, _fits
 from typer.testing import CliRunner
 
-from mira_queue.contract.settings import load_settings
-from producer.cli.app import app
-from producer.cli.config import masked
-from producer.cli.doctor.finding import reason
-from producer.cli.doctor.machine import _asked_versions, _fits
+from mira_queue.runtime.settings_loader import load_settings
 
 COMMANDS = sorted(str(command.name) for command in app.registered_commands)
 # Its help is the simulator's own.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mira_queue.contract.crash_points import CrashPoint, CrashPoints, parse_crash_at
-from mira_queue.contract.settings import SettingsError, load_settings
+from mira_queue.contract.crash_point import CrashPoint, parse_crash_at
+from mira_queue.contract.settings import SettingsError
+from mira_queue.runtime.crash_points import CrashPoints
+from mira_queue.runtime.settings_loader import load_settings
 
 SIMULATOR = "http://127.0.0.1:8000/v1"
 

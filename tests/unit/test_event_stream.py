@@ -8,8 +8,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.event_stream import BrokenStream, assemble, is_event_stream
+from mira_worker.event_stream import BrokenStream, assemble, is_event_stream
 
 DONE = b"data: [DONE]\n\n"
 

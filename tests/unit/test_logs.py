@@ -11,7 +11,7 @@ import pytest
 
 LOG_SOME = """
 import logging, structlog
-from mira_queue.contract.logs import configure_logs
+from mira_queue.runtime.logs import configure_logs
 configure_logs({form!r}, {level!r})
 log = structlog.get_logger("mira_queue.worker").bind(job_id="some-id")
 log.debug("too_quiet")
@@ -60,7 +60,7 @@ def test_readable_lines_carry_the_same() -> None:
 
 LOG_ON = """
 import logging, signal, structlog, sys, threading
-from mira_queue.contract.logs import configure_logs
+from mira_queue.runtime.logs import configure_logs
 configure_logs({form!r}, "info")
 log = structlog.get_logger("mira_queue.worker")
 """

@@ -7,9 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from mira_worker.pacing.headers import room_left
 from requests.structures import CaseInsensitiveDict
-
-from worker.pacing.headers import room_left
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 UNIX_S = NOW.timestamp()

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.pacing.tokens import estimated, used
 
-from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.request import ChatRequest
-from worker.pacing.tokens import estimated, used
+from mira_queue.contract.request_limits import MIRA_LIMITS
 
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=9),

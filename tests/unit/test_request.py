@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mira_queue.contract.errors import InvalidRequest
-from mira_queue.contract.limits import MIRA_LIMITS, NO_LIMITS, RequestLimits, limits_named
 from mira_queue.contract.request import DEEPEST, ChatRequest
+from mira_queue.contract.request_limits import MIRA_LIMITS, NO_LIMITS, RequestLimits, limits_named
 
 HELLO = {"role": "user", "content": "Hello"}
 

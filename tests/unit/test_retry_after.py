@@ -8,8 +8,7 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from worker.retry_after import LONGEST, SHORTEST, WHEN_MISSING, parse_retry_after
+from mira_worker.retry_after import LONGEST, SHORTEST, WHEN_MISSING, parse_retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 

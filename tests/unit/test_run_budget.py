@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_producer.cost.budget import Budget, BudgetLimits, Forecast, Use
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.cost.spending import Spending, calls_of, used_before
+from mira_producer.jsonl.request_line import InputLine, OpenLine
 
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.request import ChatRequest
-from producer.run.budget import Budget, BudgetLimits, Forecast, Use
-from producer.run.lines import InputLine, OpenLine
-from producer.run.prices import Price, Prices
-from producer.run.spending import Spending, calls_of, used_before
 
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-max": Price(Decimal(10), Decimal(20))})
 

@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from producer.run.index import LineIndex
-from producer.run.order import put_in_order
-from producer.run.output import LineFile
-from producer.run.source import InputError
+from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.sort import put_in_order
 
 
 def line(number: int, text: str = "") -> bytes:
@@ -108,9 +107,9 @@ def test_what_a_killed_run_has_left_beside_the_file_does_no_harm(tmp_path: Path)
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from producer.run.order import put_in_order
-from producer.run.output import LineFile
-from producer.run.source import InputError
+from mira_producer.jsonl.sort import put_in_order
+from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.errors import StorageFull
 from tests.unit.test_run_order import indexed
 
 file = LineFile(Path(sys.argv[1]))
@@ -118,8 +117,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 with indexed(40) as index:
     try:
         put_in_order(file, index)
-    except InputError as error:
-        print(error)
+    except StorageFull as error:
+        print(error.path, error.reason)
 """
 
 
@@ -132,7 +131,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, cwd=root)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{path}: File too large: nothing is lost; make room and run again\n"
+    assert done.stdout == f"{path} File too large\n"
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == ["out"]
 
@@ -141,8 +140,8 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 ORDER = """
 import resource, sys
 from pathlib import Path
-from producer.run.order import put_in_order
-from producer.run.output import LineFile
+from mira_producer.jsonl.sort import put_in_order
+from mira_producer.jsonl.result_file import LineFile
 from tests.unit.test_run_order import indexed
 
 def peak_kib():

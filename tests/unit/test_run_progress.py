@@ -9,15 +9,15 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from mira_producer.cli.progress import LiveDisplay, PlainDisplay, live_lines, make_display
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.stats import Tally
+from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.text import per_time
 from rich.console import Console
 
 from mira_queue.contract.errors import BadRequest, ServerError
 from mira_queue.contract.outcome import Completion, Failure
-from producer.run.prices import Price, Prices
-from producer.run.progress import LiveDisplay, PlainDisplay, live_lines, make_display
-from producer.run.tally import Tally
-from producer.run.waiting import NOTHING, Reason
-from producer.run.words import per_time
 
 LIMIT = Reason("limit", "account limit: 60 in 60 s", timedelta(seconds=12))
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})

@@ -12,21 +12,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.stats import Tally
+from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.jsonl.errors import InputError
+from mira_producer.report.page import About, check_report, write_report
+from mira_producer.report.recorder import Recorder
 
 from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import Belief, Limit
+from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
-from producer.run.prices import Price, Prices
-from producer.run.record import Recorder
-from producer.run.report import About, check_report, write_report
-from producer.run.source import InputError
-from producer.run.tally import Tally
-from producer.run.waiting import NOTHING, Reason
 
 EVIL = """<script>alert("1")</script><img src=http://evil.example/x onerror='alert(2)'>&amp;"""
-VIEW = PaceView("account", "", Belief(), "", timedelta(0), flying=3, waiting=0, now_ms=1_000_000)
-LIMITED = replace(VIEW, flying=0, belief=Belief(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
+VIEW = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=3, waiting=0, now_ms=1_000_000)
+LIMITED = replace(VIEW, in_flight=0, estimate=Estimate(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})
 ABOUT = About(
     "prompts.jsonl",
@@ -255,7 +255,7 @@ def test_a_report_does_not_overwrite_a_file_of_the_run(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_one_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delitem(sys.modules, "producer.run.charts", raising=False)
+    monkeypatch.delitem(sys.modules, "mira_producer.report.charts", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
     with pytest.raises(InputError, match=r'--report needs matplotlib \(.*\): pip install "mira-queue\[report\]"'):
@@ -263,7 +263,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_do(monkeypatch: pytest.
 
 
 def test_the_library_is_loaded_only_when_a_report_is_asked_for() -> None:
-    code = "import sys, producer.cli, producer.run.run, producer.run.report; print('matplotlib' in sys.modules)"
+    code = "import sys, mira_producer.cli, mira_producer.report.page; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"

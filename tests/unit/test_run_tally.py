@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.stats import MOST_MODELS, OTHER_MODELS, Tally
+from mira_producer.engine.throughput import LEVELS, MARKS, Meter
 
 from mira_queue.contract.errors import BadRequest, ServerError, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
-from producer.run.meter import LEVELS, MARKS, Meter
-from producer.run.prices import Price, Prices
-from producer.run.tally import MOST_MODELS, OTHER_MODELS, Tally
 
 PRICES = Prices("EUR", {"mira": Price(Decimal("1"), Decimal("2")), "mira-pro-2": Price(Decimal("10"), Decimal("20"))})
 
@@ -82,7 +82,7 @@ def test_what_has_no_price_is_said_beside_the_cost() -> None:
     counts.add(answer(None, None))
     counts.add(answer(1, 1, None))
 
-    assert (counts.cost, counts.unpriced, counts.uncounted) == (1, 3, 1)
+    assert (counts.cost, counts.unpriced, counts.uncounted) == (Decimal(1), 3, 1)
     assert counts.cost_text() == "1.00 EUR without 3 answers that have no price"
     assert counts.tokens_text() == "1,000,002 tokens in, 2 out, without those of 1 answer"
 

@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mira_queue.contract.crash_points import CrashPoints
-from mira_queue.contract.limits import MIRA_LIMITS
+from mira_producer.engine.options import EngineOptions
+from mira_producer.engine.plan import Plan
+from mira_producer.engine.result_writer import Answers
+from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.request_line import OpenLine
+
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.request import ChatRequest
-from producer.run.answers import Answers
-from producer.run.lines import OpenLine
-from producer.run.options import EngineOptions
-from producer.run.plan import Plan
-from producer.run.twins import Twins
+from mira_queue.contract.request_limits import MIRA_LIMITS
+from mira_queue.runtime.crash_points import CrashPoints
 
 A, B = "a0" * 16, "b1" * 16
 
@@ -85,10 +86,10 @@ def test_an_error_is_written_for_each_line_too(tmp_path: Path) -> None:
 SPREAD = """
 import json, resource, sys
 from pathlib import Path
-from mira_queue.contract.crash_points import CrashPoints
+from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.contract.outcome import Completion
-from producer.run.answers import Answers
-from producer.run.lines import OpenLine
+from mira_producer.engine.result_writer import Answers
+from mira_producer.jsonl.request_line import OpenLine
 from tests.unit.test_run_twins import digest_of, planned
 
 def peak_kib():

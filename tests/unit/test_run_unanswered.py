@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mira_producer.engine.pending_lines import unanswered_lines
+from mira_producer.engine.plan import read_input
+from mira_producer.jsonl.errors import InputChanged
+from mira_producer.jsonl.line_index import LineIndex
 
-from mira_queue.contract.limits import MIRA_LIMITS
 from mira_queue.contract.request import ChatRequest
-from producer.run.index import LineIndex
-from producer.run.plan import read_input
-from producer.run.source import InputError
-from producer.run.unanswered import unanswered_lines
+from mira_queue.contract.request_limits import MIRA_LIMITS
 
 
 def check(body: object) -> ChatRequest:
@@ -77,5 +77,5 @@ def test_a_file_whose_lines_are_others_now_is_named(path: Path, index: LineIndex
     else:
         path.write_bytes(path.read_bytes().replace(b'"prompt"', b'"prompt', 1))
 
-    with pytest.raises(InputError, match=r"in\.jsonl has changed during the run: what is answered is kept"):
+    with pytest.raises(InputChanged, match=r"in\.jsonl"):
         numbers(path, index)

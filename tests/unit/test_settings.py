@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from mira_producer.cli.config import described
+from mira_producer.processes import environment_of
 
-from mira_queue.contract.settings import Settings, SettingsError, load_settings, variable
-from producer.cli.config import described
-from producer.processes import environment_of
+from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.runtime.settings_loader import load_settings
 
 KEY = "sk-mira-" + "0123456789" * 4
 

@@ -6,9 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from mira_producer.cli.config import shown
 
-from mira_queue.contract.settings import Settings, load_settings, variable
-from producer.cli.config import shown
+from mira_queue.contract.settings import Settings, variable
+from mira_queue.runtime.settings_loader import load_settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from worker.taken_out import TakenOut
+from mira_worker.lane_progress import TakenOut
 
 PATIENCE = timedelta(seconds=10)
 

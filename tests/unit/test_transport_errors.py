@@ -7,10 +7,10 @@ import inspect
 import pytest
 import requests
 import urllib3
+from mira_worker.transport import translate
 from requests import exceptions as theirs
 
 from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
-from worker.mira_client import translate
 
 
 def subclasses(module: object, root: type[Exception]) -> list[type[Exception]]:

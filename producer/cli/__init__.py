@@ -1,5 +1,0 @@
-"""The command `mira-queue`, one file for each of its commands."""
-
-from producer.cli.app import main
-
-__all__ = ["main"]

@@ -1,0 +1,96 @@
+"""What a batch has come to: what its files say, and what has ended since they were read."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from dataclasses import replace
+
+import orjson
+
+from mira_producer.batches.spool import BatchFiles
+from mira_producer.cost.budget import Use
+from mira_producer.cost.prices import Prices, load_prices
+from mira_producer.cost.spending import is_copy, used_before
+from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Tally, Used, code_of
+from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.jsonl.remove_errors import complete_lines
+from mira_producer.jsonl.retryable_errors import is_refused
+from mira_queue.contract.batch import Batch, Waiting
+from mira_queue.contract.outcome import Failure
+
+# Names of models come out of a file: beyond so many, they are counted together, and have no price.
+MOST_NAMES = 1000
+
+
+def prices_of(files: BatchFiles) -> Prices:
+    """The price table that was submitted with it. Raises InputError."""
+    return load_prices(files.prices) if files.prices.exists() else Prices()
+
+
+def written(files: BatchFiles, prices: Prices) -> Tally:
+    """All that stands in the files, counted; a line that has the answer of another one used nothing.
+
+    Of an answer, the model that gave it has the price: the one that was asked for is not in the file.
+    """
+    # There is no time in it: the clock stands still.
+    tally = Tally(0, 0, 0, prices, clock=lambda: 0.0)
+    used: dict[str, Used] = {}
+    for line in complete_lines(files.output):
+        entry = orjson.loads(line)
+        tally.succeeded += 1
+        if not is_copy(entry):
+            body = (entry.get("response") or {}).get("body") or {}
+            model = str(body.get("model") or NO_MODEL)
+            used.setdefault(model if model in used or len(used) < MOST_NAMES else OTHER_MODELS, Used()).add(
+                body.get("usage") or {}
+            )
+    for model, sums in used.items():
+        tally.add_used(model, sums)
+    for line in complete_lines(files.errors):
+        entry = orjson.loads(line)
+        error, response = entry.get("error") or {}, entry.get("response") or {}
+        tally.failed += 1
+        tally.codes[code_of(Failure(str(error.get("code")), "", response.get("status_code")))] += 1
+    return tally
+
+
+def used(files: BatchFiles, prices: Prices) -> Use:
+    """What its files say that it has used of a budget, as the keeper will read them when it goes on."""
+    entries = (orjson.loads(line) for path in (files.output, files.errors) for line in complete_lines(path))
+    return sum((used_before(entry, prices) for entry in entries if not is_refused(entry)), Use())
+
+
+def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
+    """The batch with its counts: `before` is what its files held when it was taken up, `now` what has ended since."""
+    going = now.succeeded + now.failed > 0
+    wait_s = reason.wait.total_seconds()
+    models = {*before.models, *now.models} - {NO_MODEL}
+    left_s = now.seconds_left if going else None
+    return replace(
+        batch,
+        total=now.total,
+        answered=now.before + now.succeeded,
+        failed=now.failed_before + now.failed,
+        codes=dict((Counter(before.codes) + now.codes).most_common()),
+        prompt_tokens=before.prompt_tokens + now.prompt_tokens,
+        completion_tokens=before.completion_tokens + now.completion_tokens,
+        cached_tokens=before.cached_tokens + now.cached_tokens,
+        reasoning_tokens=before.reasoning_tokens + now.reasoning_tokens,
+        model=models.pop() if len(models) == 1 else "",
+        cost=f"{before.cost + now.cost:f}" if now.prices else "",
+        currency=now.prices.currency,
+        unpriced=before.unpriced + now.unpriced if now.prices else 0,
+        uncounted=before.uncounted + now.uncounted,
+        unanswered_calls=unanswered_before + now.unanswered_calls,
+        per_second_now=now.per_second_now if going else 0.0,
+        per_second=now.per_second if going else 0.0,
+        seconds_left=None if left_s is None else max(left_s, wait_s),
+        waiting=Waiting(reason.kind, reason.words, math.ceil(time.time() + wait_s) if wait_s > 0 else 0),
+    )
+
+
+def at_rest(batch: Batch) -> Batch:
+    """Nothing goes on: there is no rate, and no time left."""
+    return replace(batch, per_second_now=0.0, per_second=0.0, seconds_left=None, waiting=Waiting(), held_models=())

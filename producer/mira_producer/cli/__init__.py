@@ -1,0 +1,1 @@
+"""The command `mira-queue`: one file per command."""

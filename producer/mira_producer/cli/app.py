@@ -1,0 +1,165 @@
+"""The command line put together, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from itertools import takewhile
+from typing import Annotated
+
+import typer
+
+from mira_producer.cli import (
+    batches,
+    cancel,
+    config,
+    console,
+    doctor,
+    enqueue,
+    limits,
+    metrics,
+    report,
+    result,
+    results,
+    retry,
+    run,
+    simulate,
+    status,
+    submit,
+    validate,
+    verify,
+    worker,
+)
+from mira_producer.cli.problems import error_lines
+from mira_producer.jsonl.errors import InputError, InvalidInput
+from mira_producer.processes import StartError
+from mira_queue import __version__
+from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
+from mira_queue.contract.settings import SettingsError
+from mira_queue.ledger.embedded import EmbeddedServerError
+
+DEBUG = "--debug"
+
+app = typer.Typer(
+    name=console.PROGRAM,
+    # Plain help reads the same on a terminal, in a pipe and in a document.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+# One line for each command, in the order of the help.
+app.command("run", epilog=run.HELP_END)(run.run)
+app.command("submit", epilog=submit.HELP_END)(submit.submit)
+app.command("batches", epilog=batches.LIST_HELP_END)(batches.batches)
+app.command("results", epilog=results.HELP_END)(results.results)
+app.command("report", epilog=report.HELP_END)(report.report)
+app.command("pause", epilog=batches.PAUSE_HELP_END)(batches.pause)
+app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
+app.command("validate", epilog=validate.HELP_END)(validate.validate)
+app.command("verify", epilog=verify.HELP_END)(verify.verify)
+app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
+app.command("status", epilog=status.HELP_END)(status.status)
+app.command("result", epilog=result.HELP_END)(result.result)
+app.command("cancel", epilog=cancel.HELP_END)(cancel.cancel)
+app.command("retry", epilog=retry.HELP_END)(retry.retry)
+app.command("limits", epilog=limits.HELP_END)(limits.limits)
+app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
+app.command("worker", epilog=worker.HELP_END)(worker.worker)
+app.command("simulate", epilog=simulate.HELP_END, context_settings=simulate.CONTEXT)(simulate.simulate)
+app.command("config", epilog=config.HELP_END)(config.config)
+app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.data(f"{console.PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=console.help_end(
+        [
+            ("mira-queue simulate", "try without a key: a Mira API of your own, in a first terminal"),
+            ("mira-queue worker", "do the jobs, in a second one"),
+            ("mira-queue enqueue --wait 'Why is the sky blue?'", "one answer, through the queue"),
+            ("mira-queue doctor", "what is missing, and what to do about it"),
+        ],
+        {0: "done", 1: "failed; the message says why", 2: "wrong usage, input or setting", 130: "interrupted (Ctrl-C)"},
+    ),
+)
+def mira_queue(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the program an error arose.")] = False,
+) -> None:
+    """A durable queue of chat-completion jobs for the Mira API, or any OpenAI-compatible one.
+
+    What it accepts it keeps, over crashes of everything, and it waits out rate limits and outages. Settings come from
+    MIRA_* variables and from a file .env in the working directory; `mira-queue config` explains them.
+    """
+    if context.invoked_subcommand is None:
+        console.data(context.get_help())
+
+
+def main() -> None:
+    """The console script: no error leaves as a traceback, unless it is asked for with --debug."""
+    # Whatever a model wrote can be printed, on a terminal of any encoding.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
+    try:
+        code = app(prog_name=console.PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        console.give_up_standard_output()
+        return console.EXIT_FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return console.EXIT_INTERRUPTED
+    # Everything: a traceback must reach nobody who has not asked for it.
+    except Exception as error:  # noqa: BLE001
+        if DEBUG in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
+            traceback.print_exc()
+        return _say(error)
+    return code if isinstance(code, int) else console.EXIT_OK
+
+
+def _say(error: Exception) -> int:
+    """The error as a line (as lines, where several settings are wrong) on standard error; returns the exit code."""
+    match error:
+        case SettingsError():
+            for line in str(error).splitlines():
+                console.error(line)
+            return console.EXIT_USAGE
+        case InvalidInput():
+            for line in error_lines(error):
+                console.error(line)
+            return console.EXIT_USAGE
+        case InputError() | InvalidRequest() | IdempotencyConflict():
+            console.error(str(error))
+            return console.EXIT_USAGE
+        case ResultTimeout():
+            console.error(str(error))
+            return console.EXIT_NOT_ENDED
+        case MiraQueueError() | EmbeddedServerError() | StartError():
+            console.error(str(error))
+            return console.EXIT_FAILED
+        case typer.TyperException():
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else console.PROGRAM
+            console.error(f"{console.one_line(error.format_message())} (see {command} --help)")
+            return error.exit_code
+        case OSError() if error.filename is not None:
+            console.error(f"{error.filename}: {error.strerror}")
+            return console.EXIT_FAILED
+    console.error(
+        f"unexpected {type(error).__name__}: {console.one_line(str(error))} ({console.PROGRAM} {DEBUG} ... says where)"
+    )
+    return console.EXIT_FAILED

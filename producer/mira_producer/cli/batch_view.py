@@ -1,0 +1,83 @@
+"""A batch as people see it, in a table, on a card and live: the words and numbers of a run, from the batch's object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import cast
+
+from mira_producer.cli.problems import problem_lines
+from mira_producer.cost.prices import money
+from mira_producer.engine.wait_reason import Kind, Reason, duration
+from mira_producer.text import tokens_text
+from mira_queue.contract.batch import Batch, BatchStatus
+
+# Its keeper writes every second; after so long without a word, none is there.
+SILENT_AFTER_S = 60
+
+
+class BatchCounts:
+    """What a display shows of a run, of a batch."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.total = batch.total
+        self.succeeded = batch.answered
+        self.failed = batch.failed
+        self.done = batch.answered + batch.failed
+        self.codes: Mapping[str, int] = batch.codes
+        self.per_second = batch.per_second
+        self.per_second_now = batch.per_second_now
+        self.seconds_left = batch.seconds_left
+        self.is_going = batch.status is BatchStatus.IN_PROGRESS and not batch.paused
+        self.has_tokens = bool(batch.prompt_tokens or batch.completion_tokens or batch.uncounted)
+
+    def tokens_text(self) -> str:
+        return tokens_text(self._batch.prompt_tokens, self._batch.completion_tokens, self._batch.uncounted)
+
+    def cost_text(self) -> str:
+        """Empty without prices; says what it leaves out."""
+        batch = self._batch
+        if not batch.cost:
+            return ""
+        left_out = f" without {batch.unpriced:,} answers that have no price" if batch.unpriced else ""
+        return money(Decimal(batch.cost), batch.currency) + left_out
+
+
+def reason_of(batch: Batch) -> Reason:
+    """What it waits for, and how long from now."""
+    waiting = batch.waiting
+    wait_s = max(0.0, waiting.until_s - time.time()) if waiting.until_s else 0.0
+    return Reason(cast("Kind", waiting.kind), waiting.words, timedelta(seconds=wait_s))
+
+
+def held_text(batch: Batch) -> str:
+    if not batch.held_models:
+        return ""
+    return f"the account's plan lacks {', '.join(batch.held_models)}: those lines are left, all others go on"
+
+
+def left_text(batch: Batch) -> str:
+    return "" if batch.seconds_left is None else duration(batch.seconds_left)
+
+
+def took_text(batch: Batch) -> str:
+    """From its first line to its end; empty while it has none."""
+    began_s, ended_s = batch.stamps.get(BatchStatus.IN_PROGRESS), batch.stamps.get(batch.status)
+    return duration(ended_s - began_s) if batch.status.is_final and began_s and ended_s else ""
+
+
+def wrong_lines(batch: Batch, most: int) -> list[str]:
+    """Return the first problems of its input, and how many more there are."""
+    return problem_lines(batch.errors, len(batch.errors) + batch.errors_left_out, most)
+
+
+def silence_text(batch: Batch) -> str:
+    """Empty while its keeper is heard of."""
+    silent_s = time.time() - batch.updated_at
+    if batch.status.is_final or batch.paused or not batch.updated_at or silent_s < SILENT_AFTER_S:
+        return ""
+    machine = batch.place.partition(":")[0]
+    return f"not heard of for {duration(silent_s)}: any mira-queue command on {machine} starts it again"

@@ -1,0 +1,131 @@
+"""`mira-queue enqueue`: one chat job into the queue."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from mira_producer.cli import console
+from mira_producer.cli.outcome import OUTCOME_CODES, Json, Timeout, Wait, show, wait_for
+from mira_producer.client import MiraQueue
+from mira_queue.ledger.records import NewJob, new_job_id
+
+STDIN = "-"
+
+HELP_END = console.help_end(
+    [
+        ("mira-queue enqueue 'Why is the sky blue?'", "prints the job's id; mira-queue result ID has the answer later"),
+        ("mira-queue enqueue --wait --timeout 60 --system 'Answer in one line.' - < question.txt", "prints the answer"),
+        ("mira-queue enqueue --model mira-pro --field temperature=0.2 --field 'stop=[\"END\"]' 'Hello'", "more fields"),
+        ("mira-queue enqueue --request body.json --key order-17", "twice with the same key is one job"),
+    ],
+    {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: answered, the text is"},
+)
+
+
+def enqueue(
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT | -", help="What the user says; - reads it from standard input.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system message before the prompt.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="The model; without it MIRA_MODEL's.")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=JSON", help="Any other field of the request, passed through. Several times."),
+    ] = None,
+    request: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A whole request body, a JSON object; - reads it from standard input."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY", help="An idempotency key: the same key and request are the same job, however often sent."
+        ),
+    ] = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """Hand one chat job to the queue.
+
+    Once its id is printed, the job is kept, whatever crashes. A worker (mira-queue worker) makes the call to the API,
+    now or when one is started.
+    """
+    if key == "":
+        raise typer.BadParameter("is empty: give one, or leave it out", param_hint="--key")
+    body = _body(prompt, system, request)
+    body |= _fields(field or [])
+    if model is not None:
+        body["model"] = model
+    with MiraQueue() as queue:
+        job = queue.accept([NewJob(queue.check(body), new_job_id(), key or "")])[0]
+        if not wait and timeout is None:
+            if as_json:
+                console.json_data({"id": job.id})
+            else:
+                console.data(job.id)
+            return
+        # Said before the wait: whoever interrupts it can ask for the answer later.
+        console.error(f"job {job.id} is accepted; waiting for its answer")
+        show(job.id, wait_for(queue, job, timeout), as_json)
+
+
+def _body(prompt: str | None, system: str | None, request: str | None) -> dict[str, Any]:
+    if (prompt is None) == (request is None):
+        raise typer.BadParameter("give one of the two: a prompt, or --request FILE", param_hint="PROMPT")
+    if request is not None:
+        if system is not None:
+            raise typer.BadParameter("goes with a prompt; a request has its own messages", param_hint="--system")
+        return _request(request)
+    text = sys.stdin.buffer.read() if prompt == STDIN else (prompt or "").encode(errors="surrogateescape")
+    if not text.strip():
+        raise typer.BadParameter("is empty", param_hint="PROMPT")
+    messages = [{"role": "user", "content": _decoded(text, "PROMPT")}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    return {"messages": messages}
+
+
+def _request(name: str) -> dict[str, Any]:
+    try:
+        raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{name}: {error.strerror}", param_hint="--request") from None
+    try:
+        body = orjson.loads(_decoded(raw, "--request"))
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"{name} is no JSON: {error}", param_hint="--request") from None
+    if not isinstance(body, dict):
+        raise typer.BadParameter(
+            f'{name}: expected a JSON object such as {{"messages": [...]}}', param_hint="--request"
+        )
+    return body
+
+
+def _fields(texts: list[str]) -> dict[str, Any]:
+    fields = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{text}: expected NAME=JSON, as temperature=0.2", param_hint="--field")
+        if name in ("messages", "model"):
+            raise typer.BadParameter(f"{name} has its own way: PROMPT, --request or --model", param_hint="--field")
+        try:
+            fields[name] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise typer.BadParameter(
+                f"{name}: {value} is no JSON; a text needs quotes: --field '{name}=\"{value}\"'", param_hint="--field"
+            ) from None
+    return fields
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"is not UTF-8 (byte {error.start})", param_hint=where) from None

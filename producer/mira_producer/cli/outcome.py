@@ -1,0 +1,82 @@
+"""Waiting for a job's outcome at a terminal, and showing it: shared by `enqueue --wait` and `result`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from mira_producer.cli import console
+from mira_producer.cli.workers import alive_workers
+from mira_producer.client import Job, MiraQueue
+from mira_queue.contract.errors import JobCancelled, ResultTimeout
+from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.states import JobState
+
+# Long enough that a healthy queue answers most jobs without anybody being asked whether there is a worker.
+QUIET_S = 3.0
+
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")]
+Timeout = Annotated[
+    float | None, typer.Option(min=0, metavar="SECONDS", help="Wait at most so long; the job goes on. Implies --wait.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+
+OUTCOME_CODES = {
+    0: "answered: the text is on standard output",
+    1: "failed: the job (code, HTTP status and detail on standard error), or the command",
+    2: "wrong usage, input or setting",
+    4: "not ended yet; the job goes on",
+    130: "interrupted while waiting; the job goes on",
+}
+
+
+def wait_for(queue: MiraQueue, job: Job, timeout_s: float | None) -> Outcome:
+    """The job's outcome; says so once when nobody is there to bring it. Raises ResultTimeout, JobNotFound."""
+    began_s = time.monotonic()
+    if timeout_s is None or timeout_s > QUIET_S:
+        try:
+            return job.outcome(QUIET_S)
+        except ResultTimeout:
+            if not alive_workers(queue.settings, queue.redis_url):
+                console.error(
+                    "no worker is running: start one in another terminal, with mira-queue worker; waiting ..."
+                )
+    if timeout_s is None:
+        return job.outcome(None)
+    try:
+        return job.outcome(max(0.0, timeout_s - (time.monotonic() - began_s)))
+    except ResultTimeout:
+        raise ResultTimeout(f"job {job.id} has not ended within {timeout_s:g} s; it goes on") from None
+
+
+def show(job_id: str, outcome: Outcome, as_json: bool) -> None:
+    """Print a completion's text, or say how the job failed. Raises typer.Exit for a failed job."""
+    if as_json:
+        console.json_data(outcome_json(job_id, outcome))
+    elif isinstance(outcome, Completion):
+        console.data(outcome.text)
+    else:
+        console.error(_failure_line(job_id, outcome))
+    if isinstance(outcome, Failure):
+        raise typer.Exit(console.EXIT_FAILED)
+
+
+def outcome_json(job_id: str, outcome: Outcome) -> dict[str, Any]:
+    """`completion` is null for a failed job, `error` for one that has been answered."""
+    if isinstance(outcome, Completion):
+        return {"id": job_id, "state": JobState.SUCCEEDED, "completion": outcome.to_dict(), "error": None}
+    return {"id": job_id, "state": _state(outcome), "completion": None, "error": outcome.to_dict()}
+
+
+def _state(failure: Failure) -> JobState:
+    return JobState.CANCELLED if failure.code == JobCancelled.code else JobState.FAILED
+
+
+def _failure_line(job_id: str, failure: Failure) -> str:
+    status = f" ({failure.status})" if failure.status else ""
+    line = f"job {job_id} {_state(failure)}: {failure.code}{status}: {console.one_line(failure.detail)}"
+    if failure.unanswered_calls:
+        line += f"; calls whose answer was lost and that may have been billed: {failure.unanswered_calls}"
+    return line

@@ -1,0 +1,48 @@
+"""Where a run of the command line reads and writes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.reader import refuse_no_file
+
+
+def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
+    """Beside the input; simulated answers never share a file with real ones."""
+    plain = input_path.name.removesuffix(".gz").removesuffix(".zst")
+    stem = plain.removesuffix(".jsonl") + (".simulated" if simulate else "")
+    return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
+
+
+def check_paths(source: Path, output: Path, errors: Path) -> None:
+    """Raises InputError where a file would be overwritten, or there is nothing to read."""
+    refuse_no_file(source)
+    paths = {"--output": output.resolve(), "--errors": errors.resolve()}
+    for name, path in paths.items():
+        if path == source.resolve():
+            raise InputError(f"{name} is the input file itself: name another one")
+    for name, path in {"--output": output, "--errors": errors}.items():
+        if not path.parent.exists():
+            raise InputError(f"{name}: {path.parent}: no such directory: make it, or name another")
+    if paths["--output"] == paths["--errors"]:
+        raise InputError("--output and --errors are the same file: name two")
+
+
+def group_of(output: Path) -> str:
+    """The name of the run that writes this file."""
+    return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
+
+
+def made(state_dir: Path) -> Path:
+    """The state directory, which is there now. Raises InputError, for it is a setting that is wrong."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise InputError(f"MIRA_STATE_DIR: {state_dir}: {reason}: name a directory that can be written") from None
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        raise InputError(f"MIRA_STATE_DIR: {state_dir}: cannot be written: name another directory")
+    return state_dir

@@ -1,0 +1,91 @@
+"""The end of a run: what is said, what `--json` prints, the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mira_producer.engine.options import End
+from mira_producer.engine.plan import Plan
+from mira_producer.engine.wait_reason import duration
+from mira_producer.text import plural
+
+EXIT_ANSWERED = 0
+EXIT_SOME_FAILED = 1
+EXIT_STOPPED = 3
+EXIT_INTERRUPTED = 130
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How it ended, for the exit code and `--json`. `cost` is exact; None without prices."""
+
+    exit_code: int
+    total: int
+    answered: int
+    failed: int
+    codes: dict[str, int]
+    unanswered_calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    answers_without_usage: int
+    cost: str | None
+    currency: str | None
+    seconds: float
+    output: str
+    errors: str
+    reason: str
+
+
+def conclude(output: Path, errors: Path, plan: Plan, end: End, reason: str, say: Say) -> RunResult:
+    """Say how a run ended; `reason` is why it ended so, in words."""
+    tally = plan.tally
+    answered, failed = tally.before + tally.succeeded, tally.failed_before + tally.failed
+    sent = tally.succeeded + tally.failed
+    if sent:
+        rate = f" in {duration(tally.elapsed_s)}, {tally.per_second:.1f} a second"
+        cost = f"; {tally.cost_text()}" if tally.cost_text() else ""
+        say(f"this run: {plural(sent, 'line')}{rate}; {tally.tokens_text()}{cost}")
+    say(f"answered: {answered:,} of {tally.total:,} in {output}")
+    if failed:
+        new = f" (now: {tally.errors()})" if tally.failed else ""
+        say(f"failed: {failed:,} in {errors}{new}")
+    if tally.unanswered_calls:
+        say(f"calls whose answer was lost, and which may have been billed: {tally.unanswered_calls:,}")
+    code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
+    refused = plan.refusals.count
+    among = f", {refused:,} of them in {errors}" if 0 < refused < plan.left else f", in {errors}" if refused else ""
+    left = f"{plural(plan.left, 'line')} left{among}"
+    if end is End.ACCOUNT:
+        code = EXIT_STOPPED
+        say(f"stopped by the account: {reason}")
+        say(f"{left}: mend it and run the same command again: it goes on where it stopped")
+    elif end is End.BUDGET:
+        code = EXIT_STOPPED
+        say(f"stopped: {reason}")
+        say(f"{left}: run the same command again with a larger budget, and it goes on where it stopped")
+    elif end is End.EXPIRED:
+        say(f"the deadline has passed: to run the rest later, move {errors} away and run again")
+    elif end is End.INTERRUPTED:
+        code = EXIT_INTERRUPTED
+        say("interrupted: run the same command again, and it goes on where it stopped")
+    return RunResult(
+        exit_code=code,
+        total=tally.total,
+        answered=answered,
+        failed=failed,
+        codes=dict(tally.codes),
+        unanswered_calls=tally.unanswered_calls,
+        prompt_tokens=tally.prompt_tokens,
+        completion_tokens=tally.completion_tokens,
+        answers_without_usage=tally.uncounted,
+        cost=f"{tally.cost:f}" if tally.prices else None,
+        currency=tally.prices.currency or None,
+        seconds=round(tally.elapsed_s, 3),
+        output=str(output),
+        errors=str(errors),
+        reason=reason,
+    )

@@ -1,0 +1,107 @@
+"""`mira-queue validate`: what is wrong with a file of requests, and what it would take; nothing is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mira_producer.cli import console
+from mira_producer.cli.outcome import Json
+from mira_producer.cli.problems import invalid_lines, problem_lines
+from mira_producer.cost.estimate import seconds_of
+from mira_producer.cost.prices import Prices, load_prices, money
+from mira_producer.engine.survey import Survey, as_json, survey
+from mira_producer.engine.wait_reason import duration
+from mira_producer.text import plural, size
+from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.names import account_name
+from mira_queue.contract.pace import Estimate
+from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.request_limits import limits_named
+from mira_queue.contract.settings import Settings
+from mira_queue.ledger.connection import connect
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.server import QueueServer
+from mira_queue.runtime.settings_loader import load_settings
+
+UNKNOWN_TIME = "unknown until the account's limit is known; name one with MIRA_RATE"
+
+HELP_END = console.help_end(
+    [
+        ("mira-queue validate prompts.jsonl", "every wrong line; else sizes, models, tokens, cost, time"),
+        ("mira-queue validate prompts.jsonl.gz --json | jq .errors", "for a script"),
+    ],
+    {0: "every line is fit to send", 1: "some lines are not", 2: "wrong usage or setting, or no such file"},
+)
+
+
+def validate(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request a line; gzip and zstd too.")],
+    prices_path: Annotated[
+        Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check a file of requests; send nothing.
+
+    Tokens are estimated from the size of the requests, and from the answers' max_tokens (4096 where a request names
+    none): the answers will most often be shorter. The time is that of the slowest limit that is known: MIRA_RATE, and
+    what was learned of the account, where the queue's server runs.
+    """
+    settings = load_settings()
+    prices = load_prices(prices_path)
+    limits = limits_named(settings.check_limits)
+    found = survey(
+        path, lambda body: ChatRequest.checked(body, model=settings.model, limits=limits), settings.model, prices
+    )
+    time = seconds_of(found.lines, settings.configured_limits, learned(settings))
+    if json:
+        console.json_data(as_json(found, time[0] if time else None, prices.currency))
+    else:
+        _show(found, time, prices)
+    if found.problems.count:
+        raise typer.Exit(console.EXIT_FAILED)
+
+
+def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None:
+    if wrong := found.problems.count:
+        console.data(
+            "\n".join([*problem_lines(found.problems.first, wrong), invalid_lines(wrong, wrong + found.lines)])
+        )
+        return
+    models = ", ".join(f"{count:,} {model}" for model, count in found.models.most_common())
+    rows = [
+        ("requests", f"{plural(found.lines, 'line')}, all fit to send"),
+        *([("repeated", f"{plural(found.repeated, 'line')}; with --dedupe not sent again")] if found.repeated else []),
+        ("size", f"{size(found.bytes)}; the largest is line {found.largest_line}, {size(found.largest_bytes)}"),
+        ("models", models),
+        ("tokens", f"about {found.prompt_tokens:,} in; at most {found.most_completion_tokens:,} out"),
+        ("cost", _cost(found, prices)),
+        ("time", f"{duration(time[0])}, at {time[1]}" if time else UNKNOWN_TIME),
+    ]
+    console.data("\n".join(f"{name:<10}{text}" for name, text in rows))
+
+
+def _cost(found: Survey, prices: Prices) -> str:
+    if not prices:
+        return "give a price table to know: --prices FILE"
+    if found.most_cost is None:
+        unpriced = [model for model in found.models if prices.cost(model, 0, 0) is None]
+        return f"the price table has no {', '.join(unpriced[:3])}"
+    return f"at most about {money(found.most_cost, prices.currency)}"
+
+
+def learned(settings: Settings) -> Estimate:
+    """What is believed of the account's limits, where a server is there to be asked: none is started for that."""
+    url = QueueServer(settings).url_if_running()
+    if url is None or settings.api_key is None:
+        return Estimate()
+    account = account_name(settings.api_base, settings.api_key.get_secret_value())
+    try:
+        with connect(url) as client:
+            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).estimate
+    except QueueUnavailable:
+        # The file is what was asked about; whoever starts a run with this server is told.
+        return Estimate()

@@ -1,0 +1,1 @@
+"""Token estimates, prices, budgets, and what was spent."""

@@ -1,0 +1,1 @@
+"""Files of JSON lines: requests in, answers and errors out."""

@@ -1,0 +1,106 @@
+"""An input file as a stream of bytes, unpacked where it is packed; what cannot hold requests in lines is named here."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import orjson
+
+from mira_producer.jsonl.errors import invalid_file
+from mira_queue.contract.problem import UNREADABLE_FILE
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_GZIP = b"\x1f\x8b"
+# A frame of data, and the skippable ones that some packers begin with.
+_ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60)))
+_BUFFER_BYTES = 128 * 1024
+# The beginning of a file says what it is.
+_HEAD_BYTES = 4096
+_BOM = b"\xef\xbb\xbf"
+_UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_OTHER_KINDS = {
+    b"PK\x03\x04": "a zip archive (or a spreadsheet)",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"%PDF": "a PDF document",
+    b"PAR1": "a Parquet file",
+}
+
+
+def refuse_standard_input(path: Path) -> None:
+    """What cannot be read twice is no input: a run reads it again for the lines, and once more when it goes on."""
+    if str(path) == "-" or path.is_fifo() or path.is_char_device():
+        raise invalid_file(path, "is read more than once: write it to a file, and give that")
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raises InvalidInput where there is nothing that could be read, and read again."""
+    refuse_standard_input(path)
+    if path.is_dir():
+        raise invalid_file(path, "is a directory: give a file with one JSON request per line")
+    if not path.is_file():
+        raise invalid_file(path, "no such file: give a file with one JSON request per line", UNREADABLE_FILE)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Open the bytes of a plain, gzip, or zstd file. Raises InvalidInput if it cannot be read or is not such text."""
+    refuse_standard_input(path)
+    try:
+        with path.open("rb") as file, _unpacked(file) as stream:
+            _refuse_other_kinds(path, stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
+            yield stream
+    except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
+        raise invalid_file(path, f"cannot be decompressed: {error}: compress it again", UNREADABLE_FILE) from None
+    except OSError as error:
+        raise invalid_file(path, f"cannot be read: {error.strerror}", UNREADABLE_FILE) from None
+
+
+def _unpacked(file: io.BufferedReader) -> io.BufferedReader:
+    head = file.peek(4)
+    if head.startswith(_GZIP):
+        # Both are readers of bytes as a raw stream is, and say so in other types.
+        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BUFFER_BYTES)
+    if head.startswith(_ZSTD):
+        return io.BufferedReader(cast(io.RawIOBase, zstd.ZstdFile(file)), _BUFFER_BYTES)
+    return file
+
+
+def _refuse_other_kinds(path: Path, head: bytes) -> None:
+    for magic, kind in _OTHER_KINDS.items():
+        if head.startswith(magic):
+            raise invalid_file(path, f"is {kind}: give text with one JSON request per line, plain, gzip, or zstd")
+    first = head.removeprefix(_BOM).lstrip().split(b"\n", 1)[0].rstrip()
+    if head.startswith(_UTF_16_BOMS):
+        raise invalid_file(path, "is UTF-16, not UTF-8: convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW.jsonl")
+    if b"\0" in first:
+        raise invalid_file(path, "is not text in UTF-8: give a file with one JSON request per line")
+    if first.startswith(b"["):
+        raise invalid_file(path, "is a JSON array, not one request per line: convert it: jq -c '.[]' FILE > NEW.jsonl")
+    if first.startswith(b"{") and first.endswith((b"{", b"[", b",", b":")) and _has_more(head) and not _is_json(first):
+        raise invalid_file(
+            path, "holds JSON over several lines, not one request per line: convert it: jq -c . FILE > NEW.jsonl"
+        )
+
+
+def _has_more(head: bytes) -> bool:
+    return b"\n" in head.strip()
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Lines of the input file: the batch format, a bare request body, or a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mira_producer.jsonl.errors import invalid_file
+from mira_producer.jsonl.reader import opened
+from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.problem import (
+    INVALID_JSON_LINE,
+    INVALID_METHOD,
+    INVALID_URL,
+    LINE_TOO_LONG,
+    MISSING_PARAMETER,
+    UNKNOWN_PARAMETER,
+    Problem,
+)
+from mira_queue.contract.request import ChatRequest
+
+BATCH_URL = "/v1/chat/completions"
+# A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
+MAX_LINE_BYTES = 64 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+# The field of an InvalidRequest that concerns the line as a whole.
+WHOLE_LINE = "line"
+_BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
+
+
+@dataclass(frozen=True, slots=True)
+class InputLine:
+    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number.
+
+    `model` and `max_tokens` are None where the line names none.
+    """
+
+    number: int
+    custom_id: str
+    request: ChatRequest
+    model: str | None
+    max_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLine:
+    """A line whose job is open: enough to write its answer and to forget the job."""
+
+    number: int
+    custom_id: str
+    key: str = ""
+    size: int = 0
+    model: str = ""
+    digest: str = ""
+
+
+def problem_of(path: Path, number: int, error: InvalidRequest) -> Problem:
+    """Return what is wrong with a line of the file at `path`."""
+    field = None if error.field == WHOLE_LINE else error.field
+    return Problem(str(path), number, field, error.code, error.reason)
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off.
+
+    Raises InvalidInput for a file that cannot be read, is no text, or has a line without an end.
+    """
+    with opened(path) as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                reason = f"longer than {MAX_LINE_BYTES:,} bytes: give one request per line"
+                raise invalid_file(path, reason, LINE_TOO_LONG, number)
+            if number == 1:
+                line = line.removeprefix(_BOM)
+            line = line.strip()
+            if line:
+                yield number, line
+
+
+def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]], ChatRequest]) -> InputLine:
+    """The request in a line. `check` makes the request of its body. Raises InvalidRequest, naming the field."""
+    entry = _entry(content)
+    custom_id = _custom_id(entry, number)
+    if "body" in entry:
+        body = _batch_body(entry)
+        return _line(number, custom_id, body, _checked_body(body, check))
+    fields = {name: value for name, value in entry.items() if name != "custom_id"}
+    if "prompt" in fields:
+        fields = _prompt_fields(fields)
+    elif "messages" not in fields:
+        reason = 'expected "messages", "prompt", or the batch format with "body"'
+        raise InvalidRequest(WHOLE_LINE, reason, MISSING_PARAMETER)
+    return _line(number, custom_id, fields, check(fields))
+
+
+def line_id(number: int, content: bytes) -> str:
+    """The custom_id of a line, whatever else it holds. Raises InvalidRequest."""
+    return _custom_id(_entry(content), number)
+
+
+def _line(number: int, custom_id: str, fields: Mapping[str, Any], request: ChatRequest) -> InputLine:
+    max_tokens = fields.get("max_tokens")
+    is_count = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 0
+    return InputLine(number, custom_id, request, fields.get("model"), max_tokens if is_count else None)
+
+
+def _entry(content: bytes) -> dict[str, Any]:
+    try:
+        entry = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        try:
+            content.decode()
+        except UnicodeDecodeError as wrong:
+            reason = f"not UTF-8 at column {wrong.start + 1}: convert the file"
+            raise InvalidRequest(WHOLE_LINE, reason, INVALID_JSON_LINE) from None
+        reason = f"not JSON at column {error.colno}: {error.msg}"
+        raise InvalidRequest(WHOLE_LINE, reason, INVALID_JSON_LINE) from None
+    if not isinstance(entry, dict):
+        reason = "expected a JSON object: a request body, a prompt, or a line of the batch format"
+        raise InvalidRequest(WHOLE_LINE, reason, INVALID_JSON_LINE)
+    return entry
+
+
+def _custom_id(entry: Mapping[str, Any], number: int) -> str:
+    custom_id = entry.get("custom_id")
+    if custom_id is None:
+        return str(number)
+    if not isinstance(custom_id, str) or not custom_id:
+        raise InvalidRequest("custom_id", "expected a string that is not empty")
+    if len(custom_id) > 512:
+        raise InvalidRequest("custom_id", f"{len(custom_id)} characters, over the limit of 512")
+    return custom_id
+
+
+def _batch_body(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    if entry.get("method", "POST") != "POST":
+        raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}', INVALID_METHOD)
+    if entry.get("url", BATCH_URL) != BATCH_URL:
+        raise InvalidRequest("url", f"expected {BATCH_URL!r}, got {str(entry['url'])[:60]!r}", INVALID_URL)
+    unknown = sorted(set(entry) - _BATCH_FIELDS)
+    if unknown:
+        raise InvalidRequest(unknown[0][:60], "not a field of the batch format: move it into body", UNKNOWN_PARAMETER)
+    if not isinstance(entry["body"], dict):
+        raise InvalidRequest("body", "expected a JSON object")
+    return entry["body"]
+
+
+def _checked_body(body: Mapping[str, Any], check: Callable[[Mapping[str, Any]], ChatRequest]) -> ChatRequest:
+    try:
+        return check(body)
+    except InvalidRequest as error:
+        if error.field == "body":
+            raise
+        raise InvalidRequest(f"body.{error.field}", error.reason, error.code) from None
+
+
+def _prompt_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    if "messages" in fields:
+        raise InvalidRequest("prompt", "given next to messages: give only one of them")
+    if not isinstance(fields["prompt"], str):
+        raise InvalidRequest("prompt", "expected a string")
+    if not fields["prompt"].strip():
+        raise InvalidRequest("prompt", "is empty")
+    rest = {name: value for name, value in fields.items() if name != "prompt"}
+    return {"messages": [{"role": "user", "content": fields["prompt"]}], **rest}

@@ -1,0 +1,1 @@
+"""The HTML report of a batch, and the record that it is drawn from."""

@@ -1,0 +1,43 @@
+"""Calls of the Mira client to a server of a test's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from mira_worker.transport import HttpAnswer, MiraClient, NoAnswer
+from pydantic import SecretStr
+
+from mira_queue.contract.errors import ServiceFault
+from tests.support.queue_process import API_KEY
+from tests.support.raw_server import COMPLETION, response
+
+KEY = SecretStr(API_KEY)
+OK = response(200, COMPLETION, "Content-Type: application/json")
+MAX_BYTES = 100_000
+# Nothing that must end by itself takes this long; what must be cut off has a shorter limit of its own.
+PATIENCE = timedelta(seconds=30)
+
+
+@contextmanager
+def client(base: str, total: timedelta = PATIENCE, connect: timedelta = PATIENCE) -> Iterator[MiraClient]:
+    found = MiraClient(
+        base, KEY, connect_timeout=connect, total_timeout=total, max_response_bytes=MAX_BYTES, connections=2
+    )
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def post(
+    base: str, body: bytes = b"{}", total: timedelta = PATIENCE, connect: timedelta = PATIENCE
+) -> HttpAnswer | NoAnswer:
+    with client(base, total, connect) as found:
+        return found.post(body)
+
+
+def fault(answer: HttpAnswer | NoAnswer) -> ServiceFault:
+    assert isinstance(answer, NoAnswer), answer
+    return answer.fault

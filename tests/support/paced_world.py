@@ -1,0 +1,181 @@
+"""A world with a clock of its own, for the pacer: real scripts on a real server, the policy, and a simulated API.
+
+Days pass in seconds. Only the threads of `mira_worker.pacing.pacer` are left out: here a process is a line of jobs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from mira_worker.pacing import policy
+from mira_worker.pacing.learner import Learner
+from mira_worker.pacing.pacer import ASK_AGAIN, with_gate_margin
+
+from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.pace import PaceState, Permit, ReleasedPermit, call_name
+from mira_queue.ledger.records import Lease
+from mira_queue.simulator.config import SimulatorConfig
+from mira_queue.simulator.limits import AccountLimits, Promises
+from tests.support.ledger_steps import running
+
+ACCOUNT = "an-account"
+LEASE = timedelta(hours=1)
+# Simulated time begins somewhere: the scripts take 0 for "never".
+START_MS = 1_000_000_000_000
+# What an API refuses for its rate, scaled: the window. For calls in flight: this.
+FLIGHT_RETRY_AFTER_S = 0.5
+
+
+@dataclass
+class Process:
+    """A worker process: its jobs, which of them wait, and what it has learned."""
+
+    name: str
+    learner: Learner
+    idle: list[Lease]
+    landed: list[ReleasedPermit] = field(default_factory=list)
+    sent: int = 0
+    next_ask_ms: float = 0
+
+
+@dataclass
+class World:
+    """`calls` is (ms since the start, whether it was accepted) of each call that reached the API."""
+
+    ledger: Ledger
+    config: SimulatorConfig
+    configured: ConfiguredLimits = field(default_factory=ConfiguredLimits)
+    processes: int = 1
+    slots: int = 20
+    travel_s: tuple[float, float] = (0.001, 0.004)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        configured = policy.with_margin(self.configured)
+        self._told = configured
+        log = structlog.get_logger("test").bind()
+        self.fleet = [
+            Process(
+                f"process-{number}",
+                Learner(self.ledger, ACCOUNT, configured, log),
+                [running(self.ledger, lease=LEASE) for _ in range(self.slots)],
+            )
+            for number in range(self.processes)
+        ]
+        self.now_ms = float(START_MS)
+        self.limits, self.promises = AccountLimits(), Promises()
+        self.calls: list[tuple[float, bool]] = []
+        self.early = 0
+        self.most_in_flight = 0
+        self.last_pace: PaceState | None = None
+        self._random = random.Random(self.seed)
+        self._order = itertools.count()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        for process in self.fleet:
+            self._ask_soon(process, 0)
+
+    def run(self, seconds: float) -> None:
+        """Let so much time pass."""
+        end_ms = self.now_ms + seconds * 1000
+        while self._events and self._events[0][0] <= end_ms:
+            self.now_ms, _, happen = heapq.heappop(self._events)
+            happen()
+        self.now_ms = end_ms
+
+    def configure(self, **changes: object) -> None:
+        """The API changes its limits."""
+        self.config = self.config.model_copy(update=changes)
+
+    def accepted(self, since_s: float = 0) -> int:
+        """Calls that were accepted from then on."""
+        return sum(good for at_ms, good in self.calls if at_ms >= since_s * 1000)
+
+    def refused(self, since_s: float = 0) -> int:
+        return sum(not good for at_ms, good in self.calls if at_ms >= since_s * 1000)
+
+    @property
+    def elapsed_s(self) -> float:
+        return (self.now_ms - START_MS) / 1000
+
+    def _at(self, delay_s: float, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now_ms + delay_s * 1000, next(self._order), happen))
+
+    def _travel(self) -> float:
+        return self._random.uniform(*self.travel_s)
+
+    def _ask_soon(self, process: Process, delay_s: float) -> None:
+        due_ms = self.now_ms + delay_s * 1000
+        process.next_ask_ms = due_ms
+        self._at(delay_s, lambda: self._ask(process) if process.next_ask_ms == due_ms else None)
+
+    def _ask(self, process: Process) -> None:
+        asking, landed = process.idle[:32], process.landed
+        process.landed = []
+        pace, permits = self.ledger.acquire_permits(
+            ACCOUNT,
+            process.name,
+            [(lease, 0) for lease in asking],
+            landed,
+            configured=self._told,
+            call_lease=LEASE,
+            probe_lease=LEASE,
+            ask_again=ASK_AGAIN,
+            now_ms=int(self.now_ms),
+        )
+        self.last_pace = pace
+        for lease, permit in zip(asking, permits, strict=True):
+            if permit.verdict in ("go", "probe"):
+                process.idle.remove(lease)
+                process.sent += 1
+                self._leave(process, lease, permit)
+        if process.learner.grow(pace):
+            self._ask_soon(process, 0)
+        elif pace.wait_ms:
+            self._ask_soon(process, pace.wait_ms / 1000)
+
+    def _leave(self, process: Process, lease: Lease, permit: Permit) -> None:
+        self._at(self._travel(), lambda: self._arrive(process, lease, permit))
+
+    def _arrive(self, process: Process, lease: Lease, permit: Permit) -> None:
+        now_s = self.now_ms / 1000
+        if self.promises.judge(now_s, 2 * self.travel_s[1]) == "early":
+            self.early += 1
+        hit = self.limits.admit(self.config, now_s)
+        self.calls.append((self.now_ms - START_MS, hit is None))
+        if hit is not None:
+            wait_s = {
+                "rate": self.config.rate_window_s,
+                "quota": self.config.quota_retry_after_s,
+                "concurrency": FLIGHT_RETRY_AFTER_S,
+            }[hit]
+            self.promises.give(now_s, wait_s)
+            self._at(self._travel(), lambda: self._refused(process, lease, permit, timedelta(seconds=wait_s)))
+            return
+        self.most_in_flight = max(self.most_in_flight, self.limits.in_flight)
+        self._at(self._random.uniform(*self.config.latency_s), lambda: self._answer(process, lease, permit))
+
+    def _answer(self, process: Process, lease: Lease, permit: Permit) -> None:
+        self.limits.release()
+        self._at(self._travel(), lambda: self._land(process, lease, permit))
+
+    def _land(self, process: Process, lease: Lease, permit: Permit) -> None:
+        process.landed.append(ReleasedPermit(call_name(lease), permit))
+        process.idle.append(lease)
+        self._everybody_asks()
+
+    def _refused(self, process: Process, lease: Lease, permit: Permit, wait: timedelta) -> None:
+        self.ledger.open_breaker(ACCOUNT, with_gate_margin(wait), now_ms=int(self.now_ms))
+        process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
+        self._at(wait.total_seconds(), lambda: process.idle.append(lease))
+        self._everybody_asks()
+
+    def _everybody_asks(self) -> None:
+        for process in self.fleet:
+            self._ask_soon(process, 0)

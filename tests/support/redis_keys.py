@@ -1,0 +1,90 @@
+"""Keys that no test may leave behind: without an owner in mira_queue/contract/names.py, or without an end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+
+from mira_queue.contract import names
+from mira_queue.contract.batch import Batch
+from mira_queue.contract.states import JobState
+
+# Celery's transport owns these, as long as the queue exists: bindings, the queue, what workers hold unacknowledged,
+# and the mailbox of `celery inspect`.
+CELERYS = ("_kombu.", names.QUEUE, names.BULK_QUEUE, "unacked", "celery.pidbox", "/0.celery.pidbox", "celeryev")
+# The bindings are known to running workers and producers, which would not write them again.
+KEPT = "_kombu."
+
+_STATE_OF_ENTRY = {names.LEASED: JobState.RUNNING, names.WAITING: JobState.WAITING}
+
+
+def clear(client: redis.Redis) -> None:
+    """Drop every key but the bindings of the queue."""
+    keys = [key for key in client.scan_iter(count=1000) if not key.decode().startswith(KEPT)]
+    if keys:
+        client.delete(*keys)
+
+
+def leaked(client: redis.Redis) -> list[str]:
+    """One line for each key that should not be there."""
+    return [f"{key}: {why}" for key in sorted(_all(client)) if (why := _leak(client, key))]
+
+
+def _all(client: redis.Redis) -> Iterator[str]:
+    return (key.decode() for key in client.scan_iter(count=1000))
+
+
+def _leak(client: redis.Redis, key: str) -> str | None:
+    """Why this key is a leak; None when it is none."""
+    if key.startswith(CELERYS) or "reply.celery.pidbox" in key:
+        return None
+    match key.split(":", 2):
+        case ["mira", "job" | "request", job_id]:
+            return _without_end(client, key, job_id)
+        case ["mira", "key", _]:
+            holder: Any = client.get(key)
+            return _without_end(client, key, holder.decode().partition(":")[2]) if holder else None
+        case ["mira", "queued", _]:
+            return _strange_entries(client, key, JobState.QUEUED)
+        case ["mira", "leased" | "waiting"]:
+            return _strange_entries(client, key, _STATE_OF_ENTRY[key])
+        case ["mira", "batch", batch_id]:
+            batch: Any = client.hget(key, "batch")
+            ended = batch is not None and Batch.from_json(batch).status.is_final
+            return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
+        case ["mira", "batches"]:
+            return None
+        case ["mira", "accounts"]:
+            return _without_end(client, key, None)
+        case ["mira", "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults", _]:
+            return _without_end(client, key, None)
+        case _ if key.startswith("celery-task-meta-"):
+            return _without_end(client, key, None)
+    return "no owner in mira_queue/contract/names.py"
+
+
+def _state(client: redis.Redis, job_id: str) -> JobState | None:
+    state: Any = client.hget(names.job_key(job_id), "state")
+    return JobState(state.decode()) if state else None
+
+
+def _without_end(client: redis.Redis, key: str, job_id: str | None) -> str | None:
+    # -1: it lives for ever; -2: it has gone meanwhile.
+    if client.pttl(key) != -1:
+        return None
+    state = _state(client, job_id) if job_id else None
+    if state is not None and not state.is_final:
+        return None
+    return f"lives for ever, and its job is {state or 'not there'}"
+
+
+def _strange_entries(client: redis.Redis, key: str, state: JobState) -> str | None:
+    entries: list[Any] = client.zrange(key, 0, -1)
+    strange = [
+        f"{job_id.decode()} is {found or 'not there'}"
+        for job_id in entries
+        if (found := _state(client, job_id.decode())) is not state
+    ]
+    return f"entries of jobs that are not {state}: {', '.join(strange)}" if strange else None

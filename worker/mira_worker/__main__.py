@@ -1,0 +1,41 @@
+"""Run one worker process: `python -m mira_worker`. `mira-queue worker` and `mira-queue run` start it.
+
+The first arguments may be ours, in this order; the others are Celery's:
+`--parent-pipe`: end, gracefully, when standard input ends, that is, when the parent is gone.
+`--in-order`: take what waits in the first of `--queues` first, and not one message of each in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+from mira_worker.tasks import is_stopping
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    # A service manager that ends the parent has often told this process, too: told twice, it would wait for no call.
+    if not is_stopping():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--parent-pipe"]:
+        arguments = arguments[1:]
+        threading.Thread(target=_end_with_parent, name="parent-pipe", daemon=True).start()
+    # Here, since building the application reads settings and may start the embedded server.
+    from mira_worker.app import app  # noqa: PLC0415
+
+    if arguments[:1] == ["--in-order"]:
+        arguments = arguments[1:]
+        app.conf.broker_transport_options["queue_order_strategy"] = "priority"
+    # Gossip and mingle are talk between workers that nothing here needs, and cost a slow start.
+    app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
