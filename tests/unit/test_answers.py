@@ -264,3 +264,14 @@ def test_a_body_of_many_brackets_is_not_parsed() -> None:
     assert isinstance(meaning, Faulty)
     # Parsed, it would take twenty times its size.
     assert peak < 2 * len(body)
+
+
+@pytest.mark.parametrize("levels", [150, 300, 1000, 2000])
+def test_a_stream_that_is_nested_deeper_than_can_be_stored_is_broken(levels: int) -> None:
+    deep = b'{"a":' * levels + b"1" + b"}" * levels
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"Hi","x":%s},"finish_reason":"stop"}]}\n\n' % deep
+
+    meaning = read_answer(answer(200, chunk + chunk + b"data: [DONE]\n\n", content_type="text/event-stream"), NOW)
+
+    assert isinstance(meaning, Faulty)
+    assert meaning.fault.code == "broken_answer"

@@ -105,10 +105,16 @@ def read_answer(answer: HttpAnswer | NoAnswer, now: datetime, redact: Redact = s
 
 def _completion(answer: HttpAnswer, redact: Redact) -> Answered | Faulty:
     if is_event_stream(answer.headers.get("content-type", "")):
+        if _brackets(answer.body) > MAX_BRACKETS:
+            return _broken(answer, "the stream holds too many objects and lists", redact)
         try:
             body: Any = assemble(answer.body)
         except BrokenStream as error:
             return _broken(answer, str(error), redact)
+        except RecursionError:
+            return _broken(answer, "the stream holds JSON that is nested too deeply", redact)
+        if _is_deeper(body, MAX_NESTING):
+            return _broken(answer, "the stream holds JSON that is nested too deeply", redact)
     else:
         body = _json(answer.body)
     try:
@@ -175,7 +181,7 @@ def _is_moderation(parsed: Any) -> bool:
 
 def _json(body: bytes) -> Any:
     """None: no JSON, or none that can be kept."""
-    brackets = body.count(b"{") + body.count(b"[")
+    brackets = _brackets(body)
     if brackets > MAX_BRACKETS:
         return None
     try:
@@ -186,6 +192,10 @@ def _json(body: bytes) -> Any:
     if brackets > MAX_NESTING and _is_deeper(value, MAX_NESTING):
         return None
     return value
+
+
+def _brackets(body: bytes) -> int:
+    return body.count(b"{") + body.count(b"[")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
