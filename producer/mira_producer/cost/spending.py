@@ -13,7 +13,7 @@ from mira_producer.cost.prices import Prices, money
 from mira_producer.jsonl.request_line import InputLine, OpenLine
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import JobCancelled
-from mira_queue.contract.outcome import Completion, Outcome
+from mira_queue.contract.outcome import Completion, Outcome, token_count
 
 # Ids of lines that have the answer of another line, as `Answers` writes them.
 _COPY = re.compile(r"batch_req_[0-9a-f-]{36}-\d+")
@@ -88,7 +88,7 @@ def calls_of(outcome: Outcome) -> int:
 
 def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int]:
     """(in, out); what a server says there may be anything."""
-    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    return token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens"))
 
 
 def is_copy(entry: Mapping[str, Any]) -> bool:
@@ -115,7 +115,3 @@ def used_before(entry: Mapping[str, Any], prices: Prices) -> Use:
         costs = [prices.cost(model, prompt, completion) for model in prices.models]
         cost = max((each for each in costs if each is not None), default=Decimal(0))
     return Use(1, prompt + completion, cost)
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

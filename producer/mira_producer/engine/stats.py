@@ -13,7 +13,7 @@ from mira_producer.cost.prices import Prices, money
 from mira_producer.engine.throughput import Meter
 from mira_producer.report.recorder import Recorder
 from mira_producer.text import tokens_text
-from mira_queue.contract.outcome import Completion, Outcome
+from mira_queue.contract.outcome import Completion, Outcome, token_count
 
 # Names of models come from outside: beyond so many, they are counted together.
 MOST_MODELS = 50
@@ -43,7 +43,7 @@ class Used:
     reasoning_tokens: int = 0
 
     def add(self, usage: Mapping[str, Any]) -> None:
-        prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+        prompt, completion = token_count(usage.get("prompt_tokens")), token_count(usage.get("completion_tokens"))
         self.answers += 1
         self.uncounted += not prompt + completion
         self.prompt_tokens += prompt
@@ -202,9 +202,4 @@ def code_of(outcome: Outcome) -> str:
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
     details = usage.get(group)
-    return _count(details.get(name)) if isinstance(details, Mapping) else 0
-
-
-def _count(value: object) -> int:
-    """What a server says of tokens may be anything; bool is an int to Python."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return token_count(details.get(name)) if isinstance(details, Mapping) else 0

@@ -6,11 +6,12 @@ from typing import Any
 
 import orjson
 
+from mira_queue.contract.outcome import MAX_TOKENS
+
 # English text has some four bytes to a token; an estimate that is settled by `usage` afterwards need not be better.
 BYTES_PER_TOKEN = 4
 # What Mira writes at most when a request does not say (mira-api.md).
 DEFAULT_MAX_TOKENS = 4096
-MOST_TOKENS = 1_000_000_000
 
 
 def estimated(body: bytes) -> int:
@@ -28,4 +29,4 @@ def used(usage: dict[str, Any], estimate: int) -> int:
 
 def _sane(tokens: int) -> int:
     """No request has a billion; a server, or a request that is not checked, may say anything."""
-    return max(0, min(tokens, MOST_TOKENS))
+    return max(0, min(tokens, MAX_TOKENS))
