@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from mira_producer.engine.plan import read_answers
-from mira_producer.jsonl.errors import DamagedFile, InputError
+from mira_producer.jsonl.errors import FileDamaged, InputError
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.result_file import LineFile, output_line
 
@@ -290,7 +290,7 @@ def test_a_file_that_is_not_of_this_input_is_refused_with_its_line(tmp_path: Pat
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"custom_id":"a"}\n' + line + b"\n")
 
-    with pytest.raises(DamagedFile, match=f"^{path}, line 2") as caught:
+    with pytest.raises(FileDamaged, match=f"^{path}, line 2") as caught:
         read(path, "a", "b")
     assert (caught.value.path, caught.value.line) == (path, 2)
     assert reason in caught.value.reason

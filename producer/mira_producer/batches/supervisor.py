@@ -22,7 +22,7 @@ from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput, StorageFull
+from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, take_out
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, BatchOptions, BatchStatus
@@ -78,7 +78,7 @@ class BatchKeeper:
                 self._ending.wait(1.0)
             except (InputError, OSError) as error:
                 # A full disk, a file that was meddled with: said where people look, and tried again on their word.
-                self._pause("files", f"{error.path}: {error.reason}" if isinstance(error, StorageFull) else str(error))
+                self._pause("files", error.brief if isinstance(error, InputError) else str(error))
                 self._ending.wait(FILES_AGAIN_S)
         if not self._batch.status.is_final:
             self._recording.save()

@@ -15,7 +15,7 @@ from mira_producer.cost.spending import used_before
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.stats import Tally
 from mira_producer.jsonl.duplicates import Twins
-from mira_producer.jsonl.errors import DamagedFile, InvalidInput, Problems, invalid_file
+from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
 from mira_producer.jsonl.result_file import LineFile
@@ -129,7 +129,7 @@ def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None =
 
 
 def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises DamagedFile.
+    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises FileDamaged.
 
     `note` is told each of them.
     """
@@ -139,12 +139,12 @@ def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note 
             entry = orjson.loads(content)
             custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise DamagedFile(file.path, number, "not a line of an output or error file") from None
+            raise FileDamaged(file.path, number, "not a line of an output or error file") from None
         line = index.number_of(str(custom_id))
         if line is None:
-            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
+            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
         if not index.mark_answered(line):
-            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
+            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
         count += 1
         if note is not None:
             note(entry)

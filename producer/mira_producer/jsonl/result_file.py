@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from mira_producer.jsonl.errors import InputError, StorageFull
+from mira_producer.jsonl.errors import ResultFileError, StorageFull
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 
 # Before a job's id, in the lines that it became.
@@ -53,7 +53,7 @@ def _error_response(failure: Failure) -> dict[str, Any] | None:
 class LineFile:
     """A file that holds complete lines at every moment, written by one run at a time.
 
-    Opening it takes a lock and removes a half line that a killed run may have left. Raises InputError.
+    Opening it takes a lock and removes a half line that a killed run may have left. Raises ResultFileError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -153,13 +153,13 @@ def _open_locked(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
+        raise ResultFileError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise InputError(f"{path}: cannot be written: it is no regular file, and could not be read again")
+        raise ResultFileError(f"{path}: cannot be written: it is no regular file, and could not be read again")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise InputError(f"{path}: another run is writing it: wait for that, or name another file") from None
+        raise ResultFileError(f"{path}: another run is writing it: wait for that, or name another file") from None
     return fd
