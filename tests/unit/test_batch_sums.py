@@ -9,7 +9,7 @@ from typing import Any
 from mira_producer.batches.counts import counted, written
 from mira_producer.batches.spool import BatchFiles
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.result_file import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
@@ -36,9 +36,9 @@ OUTCOMES: list[Outcome] = [
 
 
 def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> None:
-    files, tally = BatchFiles(tmp_path), Tally(len(OUTCOMES), 0, 0, PRICES)
+    files, stats = BatchFiles(tmp_path), Stats(len(OUTCOMES), 0, 0, PRICES)
     for number, outcome in enumerate(OUTCOMES):
-        tally.add(outcome)
+        stats.add(outcome)
         path = files.output if isinstance(outcome, Completion) else files.errors
         with path.open("ab") as file:
             file.write(output_line(JOB, f"line-{number}", outcome))
@@ -49,7 +49,7 @@ def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> Non
         "succeeded", "failed", "codes", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens",
         "uncounted", "unpriced", "cost", "models",
     ):  # fmt: skip
-        assert getattr(found, name) == getattr(tally, name), name
+        assert getattr(found, name) == getattr(stats, name), name
     assert (found.cost, found.unpriced) == (Decimal("0.001151"), 2)
 
 
@@ -70,7 +70,7 @@ def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
 
 
 def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
-    before, now = Tally(0, 0, 0, PRICES), Tally(10, 2, 1, PRICES)
+    before, now = Stats(0, 0, 0, PRICES), Stats(10, 2, 1, PRICES)
     before.add(answer("mira", prompt_tokens=1000, completion_tokens=0))
     before.add(Failure("unreachable", "nobody"))
     now.add(answer("mira", prompt_tokens=1000, completion_tokens=500))

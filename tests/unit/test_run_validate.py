@@ -11,7 +11,7 @@ import pytest
 from mira_producer.cli.app import app
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.survey import MOST_MODELS, OTHER_MODELS, Survey, survey
+from mira_producer.engine.survey import MAX_MODELS, OTHER_MODELS, Survey, survey
 from mira_producer.jsonl.errors import InvalidInput
 from typer.testing import CliRunner
 
@@ -70,9 +70,9 @@ def test_wrong_lines_are_listed_beside_the_good_ones() -> None:
 
 
 def test_names_of_models_beyond_the_fiftieth_are_counted_together() -> None:
-    found = surveyed(*({"prompt": "a", "model": f"model-{number}"} for number in range(MOST_MODELS + 10)))
+    found = surveyed(*({"prompt": "a", "model": f"model-{number}"} for number in range(MAX_MODELS + 10)))
 
-    assert len(found.models) == MOST_MODELS + 1
+    assert len(found.models) == MAX_MODELS + 1
     assert found.models[OTHER_MODELS] == 10
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mira_producer.cli.app import app
 from mira_producer.jsonl.errors import InvalidInput
-from mira_producer.jsonl.verify import MOST_EXAMPLES, Verdict, verify
+from mira_producer.jsonl.verify import MAX_EXAMPLES, Verdict, verify
 from typer.testing import CliRunner
 
 INPUT = [{"custom_id": "a", "prompt": "1"}, {"prompt": "2"}, {"custom_id": "c", "prompt": "3"}]
@@ -96,7 +96,7 @@ def test_only_some_of_many_are_named_and_all_are_counted(tmp_path: Path) -> None
     verdict = verify(source, write(tmp_path / "out.jsonl", answers(*(f"x{number}" for number in range(300)))), None)
 
     assert counts(verdict) == {"missing": 500, "foreign": 300}
-    assert [len(faults.examples) for _, faults in verdict.faults()] == [MOST_EXAMPLES, 0, MOST_EXAMPLES, 0]
+    assert [len(faults.examples) for _, faults in verdict.faults()] == [MAX_EXAMPLES, 0, MAX_EXAMPLES, 0]
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ from mira_producer.batches.spool import BatchFiles
 from mira_producer.cost.budget import Use
 from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.cost.spending import is_copy, used_before
-from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Tally, Used, code_of
+from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Stats, Used, code_of
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.jsonl.remove_errors import complete_lines
-from mira_producer.jsonl.retryable_errors import is_refused
+from mira_producer.jsonl.retryable_errors import is_retryable
 from mira_queue.contract.batch import Batch, Waiting
 from mira_queue.contract.outcome import Failure
 
 # Names of models come out of a file: beyond so many, they are counted together, and have no price.
-MOST_NAMES = 1000
+MAX_NAMES = 1000
 
 
 def prices_of(files: BatchFiles) -> Prices:
@@ -29,40 +29,40 @@ def prices_of(files: BatchFiles) -> Prices:
     return load_prices(files.prices) if files.prices.exists() else Prices()
 
 
-def written(files: BatchFiles, prices: Prices) -> Tally:
+def written(files: BatchFiles, prices: Prices) -> Stats:
     """All that stands in the files, counted; a line that has the answer of another one used nothing.
 
     Of an answer, the model that gave it has the price: the one that was asked for is not in the file.
     """
     # There is no time in it: the clock stands still.
-    tally = Tally(0, 0, 0, prices, clock=lambda: 0.0)
+    stats = Stats(0, 0, 0, prices, clock=lambda: 0.0)
     used: dict[str, Used] = {}
     for line in complete_lines(files.output):
         entry = orjson.loads(line)
-        tally.succeeded += 1
+        stats.succeeded += 1
         if not is_copy(entry):
             body = (entry.get("response") or {}).get("body") or {}
             model = str(body.get("model") or NO_MODEL)
-            used.setdefault(model if model in used or len(used) < MOST_NAMES else OTHER_MODELS, Used()).add(
+            used.setdefault(model if model in used or len(used) < MAX_NAMES else OTHER_MODELS, Used()).add(
                 body.get("usage") or {}
             )
     for model, sums in used.items():
-        tally.add_used(model, sums)
+        stats.add_used(model, sums)
     for line in complete_lines(files.errors):
         entry = orjson.loads(line)
         error, response = entry.get("error") or {}, entry.get("response") or {}
-        tally.failed += 1
-        tally.codes[code_of(Failure(str(error.get("code")), "", response.get("status_code")))] += 1
-    return tally
+        stats.failed += 1
+        stats.codes[code_of(Failure(str(error.get("code")), "", response.get("status_code")))] += 1
+    return stats
 
 
 def used(files: BatchFiles, prices: Prices) -> Use:
     """What its files say that it has used of a budget, as the keeper will read them when it goes on."""
     entries = (orjson.loads(line) for path in (files.output, files.errors) for line in complete_lines(path))
-    return sum((used_before(entry, prices) for entry in entries if not is_refused(entry)), Use())
+    return sum((used_before(entry, prices) for entry in entries if not is_retryable(entry)), Use())
 
 
-def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
+def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
     """The batch with its counts: `before` is what its files held when it was taken up, `now` what has ended since."""
     going = now.succeeded + now.failed > 0
     wait_s = reason.wait.total_seconds()

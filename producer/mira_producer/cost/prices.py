@@ -17,8 +17,8 @@ DEFAULT_TABLE = Path("prices.toml")
 # A price is written for so many tokens, as providers write it.
 PER_TOKENS = 1_000_000
 # Keeps a slip such as 1e300 from making sums that no one can read.
-MOST = Decimal(1_000_000_000)
-MOST_CURRENCY_CHARS = 12
+MAX_PRICE = Decimal(1_000_000_000)
+MAX_CURRENCY_CHARS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _prices(table: Mapping[str, Any]) -> Prices:
     if (
         not isinstance(currency, str)
         or not currency.strip()
-        or len(currency) > MOST_CURRENCY_CHARS
+        or len(currency) > MAX_CURRENCY_CHARS
         or not currency.isprintable()
     ):
         raise _Wrong("currency", 'expected a short name, such as "USD"')
@@ -120,8 +120,8 @@ def _amount(name: str, entry: Mapping[str, Any]) -> Decimal:
     # bool is an int to Python; not-a-number is neither below nor above anything.
     if not isinstance(value, int | Decimal) or isinstance(value, bool) or not Decimal(value).is_finite():
         raise _Wrong(name, "expected a number: the price of a million tokens")
-    if not 0 <= value <= MOST:
-        raise _Wrong(name, f"expected a number from 0 to {MOST:,}")
+    if not 0 <= value <= MAX_PRICE:
+        raise _Wrong(name, f"expected a number from 0 to {MAX_PRICE:,}")
     return Decimal(value)
 
 

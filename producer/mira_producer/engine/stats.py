@@ -10,13 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 from mira_producer.cost.prices import Prices, money
-from mira_producer.engine.throughput import Meter
+from mira_producer.engine.throughput import Throughput
 from mira_producer.report.recorder import Recorder
 from mira_producer.text import tokens_text
 from mira_queue.contract.outcome import Completion, Outcome
 
 # Names of models come from outside: beyond so many, they are counted together.
-MOST_MODELS = 50
+MAX_MODELS = 50
 OTHER_MODELS = "other models"
 NO_MODEL = "no model named"
 
@@ -53,7 +53,7 @@ class Used:
 
 
 @dataclass(slots=True)
-class Tally:
+class Stats:
     """Counts of one run; `before` and `failed_before` are lines that earlier runs had answered and seen fail.
 
     `clock` is monotonic, in seconds. A `recorder` is told of every line.
@@ -81,17 +81,17 @@ class Tally:
     unpriced: int = 0
     models: dict[str, ModelSum] = field(default_factory=dict)
     began_s: float = field(init=False)
-    _meter: Meter = field(init=False)
+    _throughput: Throughput = field(init=False)
 
     def __post_init__(self) -> None:
         self.began_s = self.clock()
-        self._meter = Meter(self.began_s)
+        self._throughput = Throughput(self.began_s)
 
     def add(self, outcome: Outcome, model: str = "", *, custom_id: str = "", billed: bool = True) -> None:
         """Count a line. `model` is the one asked for; the answer may name another, which stands for it where only that
         one has a price. `billed=False`: the line has the answer of another one, and cost nothing.
         """
-        self._meter.add(1, self.clock())
+        self._throughput.add(1, self.clock())
         used, cost = Used(), None
         if isinstance(outcome, Completion):
             self.succeeded += 1
@@ -129,17 +129,17 @@ class Tally:
     @property
     def per_second(self) -> float:
         """Lines a second, on average."""
-        return self._meter.average(self.clock())
+        return self._throughput.average(self.clock())
 
     @property
     def per_second_now(self) -> float:
         """Lines a second, over the last minute."""
-        return self._meter.now(self.clock())
+        return self._throughput.now(self.clock())
 
     @property
     def seconds_left(self) -> float | None:
         """At the measured rate. None: nothing has ended yet."""
-        return self._meter.seconds_for(max(0, self.total - self.done), self.clock())
+        return self._throughput.seconds_for(max(0, self.total - self.done), self.clock())
 
     @property
     def has_tokens(self) -> bool:
@@ -188,7 +188,7 @@ class Tally:
         return used, self.add_used(names[0], used, *names[1:])
 
     def _model(self, name: str) -> ModelSum:
-        if name not in self.models and len(self.models) >= MOST_MODELS:
+        if name not in self.models and len(self.models) >= MAX_MODELS:
             name = OTHER_MODELS
         return self.models.setdefault(name[:256], ModelSum())
 

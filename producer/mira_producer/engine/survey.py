@@ -11,14 +11,14 @@ from pathlib import Path
 from mira_producer.cost import estimate
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.plan import Check, checked_lines
-from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine
 from mira_queue.contract.problem import EMPTY_FILE, Problem
 
 # Names of models come out of the file: beyond so many, they are counted together.
-MOST_MODELS = 50
+MAX_MODELS = 50
 OTHER_MODELS = "other models"
 
 
@@ -49,7 +49,7 @@ class Survey:
         prompt, completion = estimate.tokens_of_bytes(size), estimate.most_completion_tokens(line)
         self.prompt_tokens += prompt
         self.most_completion_tokens += completion
-        self.models[model if model in self.models or len(self.models) < MOST_MODELS else OTHER_MODELS] += 1
+        self.models[model if model in self.models or len(self.models) < MAX_MODELS else OTHER_MODELS] += 1
         cost = prices.cost(model, prompt, completion)
         self.most_cost = None if cost is None or self.most_cost is None else self.most_cost + cost
 
@@ -57,13 +57,13 @@ class Survey:
 def survey(path: Path, check: Check, default_model: str, prices: Prices) -> Survey:
     """Read the whole file. Raises InvalidInput where it is none of requests, or holds none."""
     found = Survey()
-    with LineIndex() as index, Twins() as twins:
+    with LineIndex() as index, Duplicates() as duplicates:
         for line in checked_lines(path, check, index):
             if isinstance(line, Problem):
                 found.problems.add(line)
             else:
                 found.add(line, line.model or default_model, prices)
-                found.repeated += not twins.is_first(line.request.digest, line.number)
+                found.repeated += not duplicates.is_first(line.request.digest, line.number)
     if not found.lines + found.problems.count:
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
     return found

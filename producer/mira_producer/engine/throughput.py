@@ -14,7 +14,7 @@ LEVELS = 20
 AHEAD = 4.0
 
 
-class Meter:
+class Throughput:
     """Counts, and remembers when. Every call is told the time, in seconds of a monotonic clock."""
 
     def __init__(self, now_s: float) -> None:

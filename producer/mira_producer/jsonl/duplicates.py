@@ -9,7 +9,7 @@ from typing import Self
 from mira_producer.jsonl.temporary_database import temporary_database
 
 
-class Twins:
+class Duplicates:
     """Lines by the digest of their request, on disk."""
 
     def __init__(self) -> None:

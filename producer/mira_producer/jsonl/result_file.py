@@ -50,7 +50,7 @@ def _error_response(failure: Failure) -> dict[str, Any] | None:
     return {"status_code": failure.status, "request_id": None, "body": body}
 
 
-class LineFile:
+class ResultFile:
     """A file that holds complete lines at every moment, written by one run at a time.
 
     Opening it takes a lock and removes a half line that a killed run may have left. Raises ResultFileError.

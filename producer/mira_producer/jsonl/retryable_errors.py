@@ -8,19 +8,19 @@ from typing import Any
 import orjson
 
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.result_file import RUNS_AGAIN, LineFile
+from mira_producer.jsonl.result_file import RUNS_AGAIN, ResultFile
 
 
-def is_refused(entry: Mapping[str, Any]) -> bool:
+def is_retryable(entry: Mapping[str, Any]) -> bool:
     """Whether an error line says that its line runs again."""
     error = entry.get("error")
     return isinstance(error, dict) and error.get(RUNS_AGAIN) is True
 
 
-class Refusals:
+class RetryableErrors:
     """Those of one error file. The file says which they are: whoever is killed, the next run knows them."""
 
-    def __init__(self, errors: LineFile, index: LineIndex) -> None:
+    def __init__(self, errors: ResultFile, index: LineIndex) -> None:
         self._errors = errors
         self._index = index
         self.count = 0
@@ -45,7 +45,7 @@ class Refusals:
         """All other lines; the numbers of those that are left out go to `numbers`."""
         for _, line in self._errors:
             entry = orjson.loads(line)
-            if is_refused(entry):
+            if is_retryable(entry):
                 number = self._index.number_of(str(entry["custom_id"]))
                 assert number is not None, "the file's lines were compared with the input's"
                 numbers.append(number)
@@ -55,7 +55,7 @@ class Refusals:
     def _as_final(self) -> Iterator[bytes]:
         for _, line in self._errors:
             entry = orjson.loads(line)
-            if is_refused(entry):
+            if is_retryable(entry):
                 del entry["error"][RUNS_AGAIN]
                 yield orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
             else:

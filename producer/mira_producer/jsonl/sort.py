@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import orjson
 
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.temporary_database import temporary_database
 
 
-def put_in_order(file: LineFile, index: LineIndex) -> bool:
+def put_in_order(file: ResultFile, index: LineIndex) -> bool:
     """Rewrite a file whose lines are all of the input. False: its lines stand in order already.
 
     The file is the old one or the new one at every moment. Raises InputError when the disk is full; the old one stays.

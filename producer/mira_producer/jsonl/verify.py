@@ -14,7 +14,7 @@ from mira_producer.jsonl.request_line import line_id, problem_of, raw_lines
 from mira_queue.contract.errors import InvalidRequest
 
 # Of each kind: enough to see the pattern.
-MOST_EXAMPLES = 20
+MAX_EXAMPLES = 20
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Faults:
 
     def add(self, example: str) -> None:
         self.count += 1
-        if len(self.examples) < MOST_EXAMPLES:
+        if len(self.examples) < MAX_EXAMPLES:
             self.examples.append(example)
 
 
@@ -103,5 +103,5 @@ def _name_missing(source: Path, index: LineIndex, missing: Faults) -> None:
     for number, content in raw_lines(source):
         if not index.is_answered(number):
             missing.add(f"{source}, line {number}: {line_id(number, content)[:80]!r} has no answer and no error")
-            if missing.count == MOST_EXAMPLES:
+            if missing.count == MAX_EXAMPLES:
                 return
