@@ -10,7 +10,7 @@ from mira_producer.batches.counts import counted, written
 from mira_producer.batches.spool import BatchFiles
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
-from mira_producer.jsonl.result_file import output_line
+from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from tests.unit.test_batch_object import BATCH
@@ -46,20 +46,19 @@ def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> Non
     found = written(files, PRICES)
 
     for name in (
-        "succeeded", "failed", "codes", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens",
-        "uncounted", "unpriced", "cost", "models",
+        "succeeded", "failed", "codes", "usage", "models",
     ):  # fmt: skip
         assert getattr(found, name) == getattr(stats, name), name
-    assert (found.cost, found.unpriced) == (Decimal("0.001151"), 2)
+    assert (found.usage.cost, found.usage.unpriced) == (Decimal("0.001151"), 2)
 
 
 def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> None:
     files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
-    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(f"{JOB}-2", "b", outcome))
+    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome, copy_number=2))
 
     found = written(files, PRICES)
 
-    assert (found.succeeded, found.prompt_tokens) == (2, 1)
+    assert (found.succeeded, found.usage.prompt_tokens) == (2, 1)
 
 
 def test_half_a_line_is_none_yet(tmp_path: Path) -> None:

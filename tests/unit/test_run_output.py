@@ -14,7 +14,8 @@ import pytest
 from mira_producer.engine.plan import read_answers
 from mira_producer.jsonl.errors import FileDamaged, InputError
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.result_file import ResultFile, output_line
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.errors import BadRequest, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
@@ -48,6 +49,7 @@ def test_an_answer_is_a_line_of_the_batch_format_with_the_whole_body() -> None:
         "custom_id": "req-1",
         "response": {"status_code": 200, "request_id": "chatcmpl-1", "body": BODY},
         "error": None,
+        "mira": {"job_id": "0123", "calls": 1},
     }
 
 
@@ -60,6 +62,7 @@ def test_a_refusal_is_a_line_with_the_servers_answer_and_our_code() -> None:
         "custom_id": "req-1",
         "response": {"status_code": 400, "request_id": None, "body": body},
         "error": {"code": "bad_request", "message": "Bad request: model"},
+        "mira": {"job_id": "0123", "calls": 1},
     }
 
 

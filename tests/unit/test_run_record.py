@@ -209,6 +209,6 @@ def test_the_stats_tell_the_recorder_of_every_line() -> None:
 
     everything = total(recorder)
     assert (everything.answers, everything.failed, everything.prompt_tokens) == (2, 1, 1_000_000)
-    assert everything.cost == stats.cost == 2
+    assert everything.cost == stats.usage.cost == 2
     assert [slow.custom_id for slow in recorder.slowest] == ["slow"]
     assert recorder.samples == {"refused (418)": ("bad", "no")}

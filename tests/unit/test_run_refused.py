@@ -10,7 +10,7 @@ import pytest
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.pending_lines import unanswered_lines
 from mira_producer.engine.plan import Plan
-from mira_producer.jsonl.result_file import output_line
+from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.errors import BalanceUsedUp, ContentBlocked, JobError
 from mira_queue.contract.outcome import Failure

@@ -59,8 +59,8 @@ def test_tokens_and_cost_add_up_for_each_model() -> None:
     counts.add(answer(2_000_000, 0, "mira-pro-2"))
     counts.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
 
-    assert (counts.prompt_tokens, counts.completion_tokens) == (3_000_000, 500_000)
-    assert counts.cost == 22
+    assert (counts.usage.prompt_tokens, counts.usage.completion_tokens) == (3_000_000, 500_000)
+    assert counts.usage.cost == 22
     assert counts.models["mira"].cost == 2
     assert counts.models["mira-pro-2"].answers == 1
     assert counts.cost_text() == "22.00 EUR"
@@ -71,7 +71,7 @@ def test_the_answers_model_stands_for_the_one_asked_for_where_only_it_has_a_pric
     counts.add(answer(1_000_000, 0, "mira-pro-2"), "mira-pro")
     counts.add(answer(1_000_000, 0, "mira-1.0"), "mira")
 
-    assert counts.cost == 11
+    assert counts.usage.cost == 11
     assert set(counts.models) == {"mira-pro", "mira"}
 
 
@@ -82,7 +82,7 @@ def test_what_has_no_price_is_said_beside_the_cost() -> None:
     counts.add(answer(None, None))
     counts.add(answer(1, 1, None))
 
-    assert (counts.cost, counts.unpriced, counts.uncounted) == (1, 3, 1)
+    assert (counts.usage.cost, counts.usage.unpriced, counts.usage.uncounted) == (1, 3, 1)
     assert counts.cost_text() == "1.00 EUR without 3 answers that have no price"
     assert counts.tokens_text() == "1,000,002 tokens in, 2 out, without those of 1 answer"
 
@@ -99,7 +99,7 @@ def test_a_repeated_line_costs_nothing() -> None:
     counts.add(answer(unanswered_calls=1))
     counts.add(answer(unanswered_calls=1), billed=False)
 
-    assert (counts.succeeded, counts.prompt_tokens, counts.unanswered_calls) == (2, 10, 1)
+    assert (counts.succeeded, counts.usage.prompt_tokens, counts.unanswered_calls) == (2, 10, 1)
 
 
 @pytest.mark.parametrize("nonsense", ["12", True, -5, None, [1], 1.5])
@@ -107,7 +107,7 @@ def test_a_servers_nonsense_about_tokens_counts_as_nothing(nonsense: Any) -> Non
     counts = stats()
     counts.add(answer(nonsense, nonsense))
 
-    assert (counts.prompt_tokens, counts.completion_tokens, counts.uncounted) == (0, 0, 1)
+    assert (counts.usage.prompt_tokens, counts.usage.completion_tokens, counts.usage.uncounted) == (0, 0, 1)
 
 
 def test_a_server_that_names_a_new_model_in_each_answer_does_not_fill_the_memory() -> None:

@@ -10,13 +10,12 @@ from dataclasses import replace
 import orjson
 
 from mira_producer.batches.spool import BatchFiles
-from mira_producer.cost.budget import Use
 from mira_producer.cost.prices import Prices, load_prices
-from mira_producer.cost.spending import is_copy, used_before
-from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Stats, Used, code_of
+from mira_producer.cost.usage import Usage, usage_of_answer, usage_of_line
+from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Stats, code_of
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.jsonl.remove_errors import complete_lines
-from mira_producer.jsonl.retryable_errors import is_retryable
+from mira_producer.jsonl.result_line import calls_of_line, is_retryable
 from mira_queue.contract.batch import Batch, Waiting
 from mira_queue.contract.outcome import Failure
 
@@ -36,18 +35,17 @@ def written(files: BatchFiles, prices: Prices) -> Stats:
     """
     # There is no time in it: the clock stands still.
     stats = Stats(0, 0, 0, prices, clock=lambda: 0.0)
-    used: dict[str, Used] = {}
+    used: dict[str, Usage] = {}
     for line in complete_lines(files.output):
         entry = orjson.loads(line)
         stats.succeeded += 1
-        if not is_copy(entry):
+        if calls := calls_of_line(entry):
             body = (entry.get("response") or {}).get("body") or {}
             model = str(body.get("model") or NO_MODEL)
-            used.setdefault(model if model in used or len(used) < MAX_NAMES else OTHER_MODELS, Used()).add(
-                body.get("usage") or {}
-            )
-    for model, sums in used.items():
-        stats.add_used(model, sums)
+            model = model if model in used or len(used) < MAX_NAMES else OTHER_MODELS
+            used[model] = used.get(model, Usage()) + usage_of_answer(body.get("usage") or {}, calls)
+    for model, usage in used.items():
+        stats.add_usage(usage.priced(prices, model), model)
     for line in complete_lines(files.errors):
         entry = orjson.loads(line)
         error, response = entry.get("error") or {}, entry.get("response") or {}
@@ -56,10 +54,10 @@ def written(files: BatchFiles, prices: Prices) -> Stats:
     return stats
 
 
-def used(files: BatchFiles, prices: Prices) -> Use:
+def used(files: BatchFiles, prices: Prices) -> Usage:
     """What its files say that it has used of a budget, as the keeper will read them when it goes on."""
     entries = (orjson.loads(line) for path in (files.output, files.errors) for line in complete_lines(path))
-    return sum((used_before(entry, prices) for entry in entries if not is_retryable(entry)), Use())
+    return sum((usage_of_line(entry, prices) for entry in entries if not is_retryable(entry)), Usage())
 
 
 def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
@@ -68,21 +66,22 @@ def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, rea
     wait_s = reason.wait.total_seconds()
     models = {*before.models, *now.models} - {NO_MODEL}
     left_s = now.seconds_left if going else None
+    usage = before.usage + now.usage
     return replace(
         batch,
         total=now.total,
         answered=now.before + now.succeeded,
         failed=now.failed_before + now.failed,
         codes=dict((Counter(before.codes) + now.codes).most_common()),
-        prompt_tokens=before.prompt_tokens + now.prompt_tokens,
-        completion_tokens=before.completion_tokens + now.completion_tokens,
-        cached_tokens=before.cached_tokens + now.cached_tokens,
-        reasoning_tokens=before.reasoning_tokens + now.reasoning_tokens,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
         model=models.pop() if len(models) == 1 else "",
-        cost=f"{before.cost + now.cost:f}" if now.prices else "",
+        cost=f"{usage.cost:f}" if now.prices else "",
         currency=now.prices.currency,
-        unpriced=before.unpriced + now.unpriced if now.prices else 0,
-        uncounted=before.uncounted + now.uncounted,
+        unpriced=usage.unpriced if now.prices else 0,
+        uncounted=usage.uncounted,
         unanswered_calls=unanswered_before + now.unanswered_calls,
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,

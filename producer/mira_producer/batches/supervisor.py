@@ -23,7 +23,7 @@ from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
-from mira_producer.jsonl.remove_errors import has_status, take_out
+from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_point import CrashPoint
@@ -107,7 +107,7 @@ class BatchKeeper:
         elif word == RESUME:
             self._go_on(with_budget(self._batch.options, words))
         elif word == RETRY:
-            count = take_out(self._files.errors, has_status(words), self._forget)
+            count = remove_errors(self._files.errors, has_status(words), self._forget)
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
             self._log.info("batch_retried", lines=count)
             # Whoever wants them tried after the deadline wants them without it.

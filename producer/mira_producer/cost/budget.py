@@ -5,20 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Calls, tokens (in and out), and money in the currency of the price table."""
-
-    requests: int = 0
-    tokens: int = 0
-    cost: Decimal = Decimal(0)
-
-    def __add__(self, other: Use) -> Use:
-        return Use(self.requests + other.requests, self.tokens + other.tokens, self.cost + other.cost)
-
-    def __sub__(self, other: Use) -> Use:
-        return Use(self.requests - other.requests, self.tokens - other.tokens, self.cost - other.cost)
+from mira_producer.cost.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +16,7 @@ class BudgetLimits:
     max_tokens: int | None = None
     max_cost: Decimal | None = None
 
-    def hold(self, use: Use) -> bool:
+    def hold(self, use: Usage) -> bool:
         """Is nothing over its limit?"""
         return (
             (self.max_requests is None or use.requests <= self.max_requests)
@@ -37,7 +24,7 @@ class BudgetLimits:
             and (self.max_cost is None or use.cost <= self.max_cost)
         )
 
-    def reached(self, use: Use) -> list[str]:
+    def reached(self, use: Usage) -> list[str]:
         """The limits of which nothing is left, by name."""
         reached = {
             "requests": self.max_requests is not None and use.requests >= self.max_requests,
@@ -54,12 +41,12 @@ class Budget:
     line is begun any more, and the calls in flight are all that comes on top.
     """
 
-    def __init__(self, limits: BudgetLimits, spent: Use) -> None:
+    def __init__(self, limits: BudgetLimits, spent: Usage) -> None:
         """`spent`: what earlier runs have used of it."""
         self.limits = limits
         self.spent = spent
-        self._promised: dict[int, Use] = {}
-        self._sum = Use()
+        self._promised: dict[int, Usage] = {}
+        self._sum = Usage()
 
     @property
     def is_spent(self) -> bool:
@@ -67,10 +54,10 @@ class Budget:
         return bool(self.limits.reached(self.spent))
 
     @property
-    def promised(self) -> Use:
+    def promised(self) -> Usage:
         return self._sum
 
-    def promise(self, line: int, use: Use, *, alone: bool = False) -> bool:
+    def promise(self, line: int, use: Usage, *, alone: bool = False) -> bool:
         """False: there is no room for it now. With `alone`, a line too large may go when no other one is under way."""
         self.take_back(line)
         fits = self.limits.hold(self.spent + self._sum + use)
@@ -82,9 +69,9 @@ class Budget:
 
     def take_back(self, line: int) -> None:
         """The line was not sent."""
-        self._sum -= self._promised.pop(line, Use())
+        self._sum -= self._promised.pop(line, Usage())
 
-    def settle(self, line: int, used: Use) -> None:
+    def settle(self, line: int, used: Usage) -> None:
         self.take_back(line)
         self.spent += used
 

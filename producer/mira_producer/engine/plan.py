@@ -9,9 +9,8 @@ from typing import Any, Self
 
 import orjson
 
-from mira_producer.cost.budget import Use
 from mira_producer.cost.prices import Prices
-from mira_producer.cost.spending import used_before
+from mira_producer.cost.usage import Usage, usage_of_line
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.duplicates import Duplicates
@@ -19,7 +18,8 @@ from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, inva
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.retryable_errors import RetryableErrors, is_retryable
+from mira_producer.jsonl.result_line import is_retryable
+from mira_producer.jsonl.retryable_errors import RetryableErrors
 from mira_producer.jsonl.sort import put_in_order
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
@@ -48,7 +48,7 @@ class Plan:
         #: Lines whose error is the account's refusal.
         self.retryable_errors = RetryableErrors(self.errors, self.index)
         #: By earlier runs, as far as their lines say; nothing without a budget.
-        self.used_before = Use()
+        self.used_before = Usage()
         note = self._note_use(options.prices) if options.budget else None
         before = read_answers(self.output, self.index, options.input, note)
         failed_before = read_answers(self.errors, self.index, options.input, self._note_refusal(note))
@@ -65,7 +65,7 @@ class Plan:
 
     def _note_use(self, prices: Prices) -> Note:
         def note(entry: Mapping[str, Any]) -> None:
-            self.used_before += used_before(entry, prices)
+            self.used_before += usage_of_line(entry, prices)
 
         return note
 
@@ -85,7 +85,7 @@ class Plan:
 
     def retry_errors(self) -> None:
         """Lines that the account refused are among those that have no answer. Raises InputError."""
-        self.stats.failed_before -= self.retryable_errors.take_out()
+        self.stats.failed_before -= self.retryable_errors.remove()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
         """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""

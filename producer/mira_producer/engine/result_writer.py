@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mira_producer.engine.plan import Plan
 from mira_producer.jsonl.request_line import OpenLine
-from mira_producer.jsonl.result_file import ResultFile, output_line
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import output_line
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.runtime.crash_points import CrashPoints
@@ -35,7 +36,7 @@ class Answers:
                 self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
             for number, custom_id in self._duplicates_of(line):
                 if self._plan.index.mark_answered(number):
-                    buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
+                    buffer.add(output_line(job_id, custom_id, outcome, copy_number=number))
                     self._plan.stats.add(outcome, line.model, custom_id=custom_id, billed=False)
         for job_id, line, outcome in refused:
             # Its duplicates met nothing, and are left as all other lines are.

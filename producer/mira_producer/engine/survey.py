@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from mira_producer.cost import estimate
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.plan import Check, checked_lines
 from mira_producer.jsonl.duplicates import Duplicates
@@ -16,6 +15,7 @@ from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine
 from mira_queue.contract.problem import EMPTY_FILE, Problem
+from mira_queue.contract.token_estimate import tokens_of_bytes
 
 # Names of models come out of the file: beyond so many, they are counted together.
 MAX_MODELS = 50
@@ -46,7 +46,7 @@ class Survey:
         self.bytes += size
         if size > self.largest_bytes:
             self.largest_bytes, self.largest_line = size, line.number
-        prompt, completion = estimate.tokens_of_bytes(size), estimate.most_completion_tokens(line)
+        prompt, completion = tokens_of_bytes(size), line.max_tokens
         self.prompt_tokens += prompt
         self.most_completion_tokens += completion
         self.models[model if model in self.models or len(self.models) < MAX_MODELS else OTHER_MODELS] += 1

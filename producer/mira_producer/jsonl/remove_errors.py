@@ -6,18 +6,19 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.result_file import job_id_of
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import job_id_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
 
 STANDARD_OUTPUT = Path("-")
-FORGET_AT_ONCE = 1000
 _STATUS = re.compile(r"[1-5](\d\d|[xX][xX])")
 _CODES = ERROR_CODES | {EXPIRED_CODE, CANCELLED_CODE}
 
@@ -54,30 +55,13 @@ def copy_lines(source: Path, target: Path) -> int:
     return count
 
 
-def take_out(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Callable[[list[str]], None]) -> int:
-    """Remove the lines that are wanted elsewhere; the file is replaced at once. Returns how many lines went.
+def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Callable[[list[str]], None]) -> int:
+    """Remove error lines that will run again. Return their number. Raises ResultFileError.
 
-    `forget` is told the jobs that they came of, before they are gone.
+    `forget` gets the IDs of their jobs before the file changes.
     """
-    count = 0
-    job_ids: list[str] = []
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        for line in complete_lines(path):
-            entry = orjson.loads(line)
-            if not wanted(entry):
-                file.write(line)
-                continue
-            count += 1
-            job_ids.append(job_id_of(entry))
-            if len(job_ids) == FORGET_AT_ONCE:
-                forget(job_ids)
-                job_ids = []
-        file.flush()
-        os.fsync(file.fileno())
-    forget(job_ids)
-    part.replace(path)
-    return count
+    with closing(ResultFile(path)) as file:
+        return file.remove(wanted, lambda entries: forget([job_id for each in entries if (job_id := job_id_of(each))]))
 
 
 def check_statuses(statuses: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from mira_queue.contract.problem import (
     Problem,
 )
 from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.token_estimate import max_completion_tokens
 
 BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
@@ -34,16 +35,16 @@ _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number.
+    """One request of the file. `number` counts from 1. `custom_id` is that of the line, or its number.
 
-    `model` and `max_tokens` are None where the line names none.
+    `model` is None if the line has none. `max_tokens` is the most tokens that the answer may have.
     """
 
     number: int
     custom_id: str
     request: ChatRequest
     model: str | None
-    max_tokens: int | None
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +106,7 @@ def line_id(number: int, content: bytes) -> str:
 
 
 def _line(number: int, custom_id: str, fields: Mapping[str, Any], request: ChatRequest) -> InputLine:
-    max_tokens = fields.get("max_tokens")
-    is_count = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 0
-    return InputLine(number, custom_id, request, fields.get("model"), max_tokens if is_count else None)
+    return InputLine(number, custom_id, request, fields.get("model"), max_completion_tokens(fields))
 
 
 def _entry(content: bytes) -> dict[str, Any]:

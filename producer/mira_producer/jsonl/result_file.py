@@ -6,48 +6,17 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from mira_producer.jsonl.errors import ResultFileError, StorageFull
-from mira_queue.contract.outcome import Completion, Failure, Outcome
 
-# Before a job's id, in the lines that it became.
-LINE_ID = "batch_req_"
-# Of an error that is not its line's last word: the line runs again when its run goes on.
-RUNS_AGAIN = "runs_again"
+# Lines that `remove` reports together.
+REMOVED_AT_ONCE = 1000
 _BLOCK = 1024 * 1024
-
-
-def output_line(job_id: str, custom_id: str, outcome: Outcome, *, runs_again: bool = False) -> bytes:
-    """A line in the batch format's words; failures carry the server's answer and our code side by side."""
-    if isinstance(outcome, Completion):
-        response: dict[str, Any] | None = {
-            "status_code": 200,
-            "request_id": outcome.body.get("id"),
-            "body": outcome.body,
-        }
-        error: dict[str, Any] | None = None
-    else:
-        response = _error_response(outcome)
-        error = {"code": outcome.code, "message": outcome.detail, **({RUNS_AGAIN: True} if runs_again else {})}
-    line = {"id": f"{LINE_ID}{job_id}", "custom_id": custom_id, "response": response, "error": error}
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def job_id_of(line: dict[str, Any]) -> str:
-    """The job that a line came of; a line that got its twin's answer has a number behind that, which is no job's."""
-    return str(line.get("id", "")).removeprefix(LINE_ID)
-
-
-def _error_response(failure: Failure) -> dict[str, Any] | None:
-    if failure.status is None:
-        return None
-    body = failure.body if failure.body is not None else {"detail": failure.detail}
-    return {"status_code": failure.status, "request_id": None, "body": body}
 
 
 class ResultFile:
@@ -100,6 +69,33 @@ class ResultFile:
             raise _translated(self.path, error) from None
         os.close(self._fd)
         self._fd = fd
+
+    def remove(
+        self, is_wanted: Callable[[dict[str, Any]], bool], removing: Callable[[Sequence[dict[str, Any]]], None]
+    ) -> int:
+        """Remove the lines that are wanted, all at once. Return their number.
+
+        `removing` gets them, some at a time, before the file changes.
+        """
+        count = 0
+
+        def rest() -> Iterator[bytes]:
+            nonlocal count
+            removed = []
+            for _, line in self:
+                entry = orjson.loads(line)
+                if not is_wanted(entry):
+                    yield line
+                    continue
+                count += 1
+                removed.append(entry)
+                if len(removed) == REMOVED_AT_ONCE:
+                    removing(removed)
+                    removed = []
+            removing(removed)
+
+        self.replace(rest())
+        return count
 
     def close(self) -> None:
         """A file that has got no line is removed: no errors, no error file."""

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mira_producer.cost.prices import money
-from mira_producer.engine.stats import ModelSum, Stats
+from mira_producer.cost.usage import Usage
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Kind, duration
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.recorder import Latencies, Recorder
@@ -129,11 +130,15 @@ def _tiles(stats: Stats, recorder: Recorder, about: About, charts: Charts) -> st
         ("answered", f"{stats.succeeded:,}", _share(stats.succeeded, ended, about), False),
         ("failed", f"{stats.failed:,}", _share(stats.failed, ended, about), stats.failed > 0),
         ("time", duration(recorder.seconds), f"{rate} on average", False),
-        ("tokens", f"{stats.prompt_tokens + stats.completion_tokens:,}", _in_and_out(stats), False),
+        ("tokens", f"{stats.usage.tokens:,}", _in_and_out(stats), False),
     ]
     if stats.prices:
-        left_out = f"without {stats.unpriced:,} answers that have no price" if stats.unpriced else "by your price table"
-        tiles.append(("cost", money(stats.cost, stats.prices.currency), left_out, False))
+        left_out = (
+            f"without {stats.usage.unpriced:,} answers that have no price"
+            if stats.usage.unpriced
+            else "by your price table"
+        )
+        tiles.append(("cost", money(stats.usage.cost, stats.prices.currency), left_out, False))
     if recorder.latencies.count:
         rare = f"99% within {charts.milliseconds(recorder.latencies.quantile(0.99))}"
         tiles.append(("half of the calls within", charts.milliseconds(recorder.latencies.quantile(0.5)), rare, False))
@@ -197,13 +202,13 @@ def _errors(stats: Stats, recorder: Recorder, about: About, charts: Charts) -> s
 def _spent(stats: Stats, recorder: Recorder, charts: Charts) -> str:
     if not stats.has_tokens:
         return ""
-    models = sorted(stats.models.items(), key=lambda item: item[1].prompt_tokens + item[1].completion_tokens)
+    models = sorted(stats.models.items(), key=lambda item: item[1].tokens)
     rows = [(_code(name), *map(_number, _model_cells(entry, stats))) for name, entry in reversed(models)]
     columns = ("model", "answers", "tokens in", "tokens out", *(("cost",) if stats.prices else ()))
     table = _table(columns, rows, numbers=range(1, len(columns)))
     notes = []
-    if stats.uncounted:
-        notes.append(f"{stats.uncounted:,} answers said nothing of tokens.")
+    if stats.usage.uncounted:
+        notes.append(f"{stats.usage.uncounted:,} answers said nothing of tokens.")
     if stats.unanswered_calls:
         notes.append(
             f"{stats.unanswered_calls:,} calls whose answer was lost may have been billed, and are not in here."
@@ -213,10 +218,10 @@ def _spent(stats: Stats, recorder: Recorder, charts: Charts) -> str:
     return _section(heading, " ".join(notes), charts.tokens(recorder), _figure(cost), table)
 
 
-def _model_cells(entry: ModelSum, stats: Stats) -> list[str]:
+def _model_cells(entry: Usage, stats: Stats) -> list[str]:
     cells = [f"{entry.answers:,}", f"{entry.prompt_tokens:,}", f"{entry.completion_tokens:,}"]
     if stats.prices:
-        cells.append("no price" if entry.cost is None else money(entry.cost, stats.prices.currency))
+        cells.append("no price" if entry.unpriced == entry.answers else money(entry.cost, stats.prices.currency))
     return cells
 
 
@@ -270,4 +275,4 @@ def _share(number: int, of: int, about: About) -> str:
 
 
 def _in_and_out(stats: Stats) -> str:
-    return f"{stats.prompt_tokens:,} in, {stats.completion_tokens:,} out"
+    return f"{stats.usage.prompt_tokens:,} in, {stats.usage.completion_tokens:,} out"
