@@ -12,8 +12,8 @@ import redis
 
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from tests.queue_process import API_KEY
-from tests.run_process import (
+from tests.support.queue_process import API_KEY
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     INPUT,
@@ -26,8 +26,8 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 def test_every_line_is_answered_once_and_nothing_stays_in_the_queue(

@@ -10,16 +10,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.engine.engine import Engine
 from mira_producer.engine.options import End, EngineOptions
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason
 from mira_producer.jsonl.errors import InvalidInput
 
-from tests.queue_process import WorkerProcess
-from tests.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
+from mira_queue import MiraQueue
+from tests.support.queue_process import WorkerProcess
+from tests.support.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 PATIENCE = timedelta(seconds=60)
 

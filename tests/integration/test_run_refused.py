@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from tests.cli_process import Call, Cli
-from tests.run_process import (
+from tests.support.cli_process import Call, Cli
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     INPUT,
@@ -18,7 +18,7 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 
 @pytest.fixture

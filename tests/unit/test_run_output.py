@@ -19,7 +19,7 @@ from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.errors import BadRequest, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 BODY = {"id": "chatcmpl-1", "object": "chat.completion", "choices": [], "a_new_field": [1]}
 

@@ -21,12 +21,12 @@ from mira_producer.report.recorder import Recorder
 
 from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import Belief, Limit
+from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
 
 EVIL = """<script>alert("1")</script><img src=http://evil.example/x onerror='alert(2)'>&amp;"""
-VIEW = PaceView("account", "", Belief(), "", timedelta(0), flying=3, waiting=0, now_ms=1_000_000)
-LIMITED = replace(VIEW, flying=0, belief=Belief(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
+VIEW = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=3, waiting=0, now_ms=1_000_000)
+LIMITED = replace(VIEW, in_flight=0, estimate=Estimate(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})
 ABOUT = About(
     "prompts.jsonl",
@@ -129,7 +129,7 @@ def test_the_page_holds_what_happened(tmp_path: Path) -> None:
         "2026-01-02 03:04:05 UTC",
         "https://api.vmira.ai/v1",
         f"{stats.succeeded} 99",
-        f"{stats.prompt_tokens:,} in",
+        f"{stats.usage.prompt_tokens:,} in",
         stats.cost_text(),
         "lines per second",
         "held back by a limit",

@@ -15,7 +15,7 @@ from mira_producer.engine.survey import MAX_MODELS, OTHER_MODELS, Survey, survey
 from mira_producer.jsonl.errors import InvalidInput
 from typer.testing import CliRunner
 
-from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
 
@@ -94,30 +94,30 @@ def test_the_command_shows_what_a_good_file_takes(monkeypatch: pytest.MonkeyPatc
     assert "cost      give a price table to know: --prices FILE" in said.stdout
 
 
-RATE, FLIGHTS = Limit(60, 60_000, 0), Limit(3, 5_000, 0)
+RATE, IN_FLIGHT = Limit(60, 60_000, 0), Limit(3, 5_000, 0)
 
 
 @pytest.mark.parametrize(
-    ("told", "belief", "expected"),
+    ("configured", "estimate", "expected"),
     [
-        (Told(), Belief(), None),
-        (Told(rate=60, window_ms=60_000), Belief(), (90, "MIRA_RATE")),
-        (Told(), Belief(rate=RATE), (90, "the account's limit: 60 in 60 s")),
+        (ConfiguredLimits(), Estimate(), None),
+        (ConfiguredLimits(rate=60, window_ms=60_000), Estimate(), (90, "MIRA_RATE")),
+        (ConfiguredLimits(), Estimate(rate=RATE), (90, "the account's limit: 60 in 60 s")),
         # How long a call takes is not known.
-        (Told(), Belief(in_flight=FLIGHTS), None),
+        (ConfiguredLimits(), Estimate(in_flight=IN_FLIGHT), None),
         (
-            Told(),
-            Belief(rate=RATE, in_flight=FLIGHTS, call_ms=6_000),
+            ConfiguredLimits(),
+            Estimate(rate=RATE, in_flight=IN_FLIGHT, call_ms=6_000),
             (180, "the account's limit: 3 at a time, 6.0 s each"),
         ),
-        (Told(rate=30, window_ms=60_000), Belief(rate=RATE), (180, "MIRA_RATE")),
-        (Told(rate=90, window_ms=60_000), Belief(rate=RATE), (90, "the account's limit: 60 in 60 s")),
+        (ConfiguredLimits(rate=30, window_ms=60_000), Estimate(rate=RATE), (180, "MIRA_RATE")),
+        (ConfiguredLimits(rate=90, window_ms=60_000), Estimate(rate=RATE), (90, "the account's limit: 60 in 60 s")),
     ],
 )
 def test_the_time_is_that_of_the_slowest_limit_that_is_known(
-    told: Told, belief: Belief, expected: tuple[float, str] | None
+    configured: ConfiguredLimits, estimate: Estimate, expected: tuple[float, str] | None
 ) -> None:
-    assert seconds_of(90, told, belief) == expected
+    assert seconds_of(90, configured, estimate) == expected
 
 
 def test_without_a_limit_that_is_known_the_command_says_so_and_starts_no_server(

@@ -262,8 +262,8 @@ class BatchKeeper:
     def _forget(self, job_ids: list[str]) -> None:
         """Jobs of lines that are to be tried again: a keeper that was killed may have left them, with their error."""
         keys = self._ledger.keys_of(job_ids)
-        self._ledger.forget(zip(job_ids, keys, strict=True))
-        self._queue.crash_points.reach(CrashPoint.AFTER_FORGET)
+        self._ledger.delete(zip(job_ids, keys, strict=True))
+        self._queue.crash_points.reach(CrashPoint.AFTER_DELETE)
 
     def _pause(self, by: str, reason: str) -> None:
         self._recording.recorder.waits("paused")

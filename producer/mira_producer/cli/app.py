@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from importlib.metadata import version
 from itertools import takewhile
 from typing import Annotated
 
@@ -34,6 +33,7 @@ from mira_producer.cli import (
 from mira_producer.cli.problems import error_lines
 from mira_producer.jsonl.errors import InputError, InvalidInput
 from mira_producer.processes import StartError
+from mira_queue import __version__
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
@@ -74,7 +74,7 @@ app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        console.data(f"{console.PROGRAM} {version(console.PROGRAM)}")
+        console.data(f"{console.PROGRAM} {__version__}")
         raise typer.Exit
 
 

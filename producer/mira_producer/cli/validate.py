@@ -17,7 +17,7 @@ from mira_producer.engine.wait_reason import duration
 from mira_producer.text import plural, size
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import account_name
-from mira_queue.contract.pace import Belief
+from mira_queue.contract.pace import Estimate
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
@@ -56,7 +56,7 @@ def validate(
     found = survey(
         path, lambda body: ChatRequest.checked(body, model=settings.model, limits=limits), settings.model, prices
     )
-    time = seconds_of(found.lines, settings.told, learned(settings))
+    time = seconds_of(found.lines, settings.configured_limits, learned(settings))
     if json:
         console.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
@@ -93,15 +93,15 @@ def _cost(found: Survey, prices: Prices) -> str:
     return f"at most about {money(found.most_cost, prices.currency)}"
 
 
-def learned(settings: Settings) -> Belief:
+def learned(settings: Settings) -> Estimate:
     """What is believed of the account's limits, where a server is there to be asked: none is started for that."""
     url = QueueServer(settings).url_if_running()
     if url is None or settings.api_key is None:
-        return Belief()
+        return Estimate()
     account = account_name(settings.api_base, settings.api_key.get_secret_value())
     try:
         with connect(url) as client:
-            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).belief
+            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).estimate
     except QueueUnavailable:
         # The file is what was asked about; whoever starts a run with this server is told.
-        return Belief()
+        return Estimate()

@@ -133,11 +133,8 @@ def _tiles(stats: Stats, recorder: Recorder, about: About, charts: Charts) -> st
         ("tokens", f"{stats.usage.tokens:,}", _in_and_out(stats), False),
     ]
     if stats.prices:
-        left_out = (
-            f"without {stats.usage.unpriced:,} answers that have no price"
-            if stats.usage.unpriced
-            else "by your price table"
-        )
+        unpriced = stats.usage.unpriced
+        left_out = f"without {unpriced:,} answers that have no price" if unpriced else "by your price table"
         tiles.append(("cost", money(stats.usage.cost, stats.prices.currency), left_out, False))
     if recorder.latencies.count:
         rare = f"99% within {charts.milliseconds(recorder.latencies.quantile(0.99))}"
