@@ -194,7 +194,7 @@ def test_a_file_that_another_run_writes_is_refused_and_left_alone(tmp_path: Path
         assert holder.stdout.readline() == "held\n"
         path.write_bytes(b"half a line of the other run")
 
-        with pytest.raises(InputError, match="another run is writing it: wait for that, or name another file"):
+        with pytest.raises(InputError, match="another run is writing it"):
             ResultFile(path)
         assert path.read_bytes() == b"half a line of the other run"
 
@@ -225,7 +225,7 @@ def test_a_read_only_file_system_is_refused() -> None:
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
 def test_a_device_is_refused_for_it_remembers_nothing(device: str) -> None:
-    with pytest.raises(InputError, match=f"^{device}: cannot be written: it is no regular file"):
+    with pytest.raises(InputError, match=f"^{device}: cannot be written"):
         ResultFile(Path(device))
 
 

@@ -6,7 +6,7 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate
 
 
 def seconds_of(lines: int, configured: ConfiguredLimits, estimate: Estimate) -> tuple[float, str] | None:
-    """How long so many calls take, and at which limit, in words: the slowest that is known. None: none is."""
+    """Return the seconds that the calls take at the slowest known limit, and that limit. None if no limit is known."""
     rate, in_flight = estimate.rate, estimate.in_flight
     known = []
     if configured.rate:

@@ -102,15 +102,16 @@ class StorageFull(ResultFileError):
 
 
 class Problems:
-    """Collect the problems of one file: the first MAX_PROBLEMS, and how many there are."""
+    """Problems of one file: the first `limit` of them, and how many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_PROBLEMS) -> None:
+        self._limit = limit
         self.first: list[Problem] = []
         self.count = 0
 
     def add(self, problem: Problem) -> None:
         self.count += 1
-        if len(self.first) < MAX_PROBLEMS:
+        if len(self.first) < self._limit:
             self.first.append(problem)
 
 

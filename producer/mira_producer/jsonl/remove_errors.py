@@ -1,4 +1,4 @@
-"""Lines of a batch's files, for its owner: copies of them, and those that are to be tried again taken out."""
+"""Lines of a batch's files for a user: copies, and the removal of errors whose lines will run again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CODES = ERROR_CODES | {EXPIRED_CODE, CANCELLED_CODE}
 
 
 def complete_lines(path: Path) -> Iterator[bytes]:
-    """Lines that are whole; the file may be growing, or not be there."""
+    """Yield the complete lines of a file, which may be growing, or not exist."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -35,7 +35,7 @@ def complete_lines(path: Path) -> Iterator[bytes]:
 
 
 def copy_lines(source: Path, target: Path) -> int:
-    """Copy complete lines; the target is replaced at once, whole. Returns how many. Raises InputError."""
+    """Copy complete lines, and return their number. The target is replaced in one step. Raises InputError."""
     count = 0
     if target == STANDARD_OUTPUT:
         for line in complete_lines(source):
@@ -65,22 +65,25 @@ def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: 
 
 
 def check_statuses(statuses: Sequence[str]) -> None:
-    """Whether these can stand in an error line: the word that is misspelt meets no line, ever. Raises InputError."""
+    """Raises InputError for a status that no error line can have, such as a misspelled one."""
     for each in statuses:
         if not _STATUS.fullmatch(each) and each not in _CODES:
             raise InputError(
-                f"status: expected one such as 402, 5xx, or a code such as content_blocked, got {each[:40]!r}"
+                f"status: expected a status such as 402 or 5xx, or a code such as content_blocked, got {each[:40]!r}"
             )
 
 
 def holds_status(path: Path, statuses: Sequence[str]) -> bool:
-    """Whether a line of this error file has one of these."""
+    """Return True if a line of this error file has one of these statuses."""
     wanted = has_status(statuses)
     return any(wanted(orjson.loads(line)) for line in complete_lines(path))
 
 
 def has_status(statuses: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
-    """Whether an error line has one of these: a status ("402"), a kind ("5xx"), or a code. None given: every line."""
+    """Return a test for error lines: True if a line has one of these statuses, such as 402, 5xx, or a code.
+
+    Without statuses, every line passes.
+    """
 
     def wanted(line: dict[str, Any]) -> bool:
         status = str((line.get("response") or {}).get("status_code", ""))

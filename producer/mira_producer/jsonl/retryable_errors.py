@@ -26,7 +26,7 @@ class RetryableErrors:
         if self.count:
             self._errors.remove(is_retryable, lambda entries: numbers.extend(map(self._number, entries)))
         # Not earlier: if the storage is full, the lines are still in the file.
-        self._index.mark_unanswered(numbers)
+        self._index.mark_pending(numbers)
         self.count = 0
         return len(numbers)
 
