@@ -11,9 +11,6 @@ import orjson
 
 from mira_queue.contract.errors import JobCancelled, JobError, error_for_code, error_named
 
-# No answer has a billion tokens. Sums of more could not be stored: JSON numbers end at 64 bits.
-MAX_TOKENS = 1_000_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class Completion:
@@ -74,11 +71,6 @@ class Failure:
 
 
 Outcome = Completion | Failure
-
-
-def token_count(value: object) -> int:
-    """Return a count of tokens that a server reported; 0 for anything that cannot be one. bool is an int to Python."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TOKENS else 0
 
 
 def _shallow(outcome: Outcome) -> dict[str, Any]:
