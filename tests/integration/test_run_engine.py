@@ -13,7 +13,7 @@ from mira_producer.cost.prices import Prices
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason
 from mira_producer.jsonl.errors import InvalidInput
 
@@ -51,9 +51,9 @@ def engine_of(
 ) -> Engine:
     """Return an engine; `shown` gets the number of finished lines whenever the engine shows it."""
 
-    def show(tally: Tally, reason: Reason) -> None:
+    def show(stats: Stats, reason: Reason) -> None:
         if shown is not None:
-            shown.append(tally.done)
+            shown.append(stats.done)
 
     hooks = Hooks(show=show, say=lambda text: None, tend=lambda: None)
     return Engine(queue, plan, hooks, interrupted or threading.Event(), window=50, careful=careful)
@@ -115,9 +115,9 @@ def test_a_careful_engine_risks_one_line_when_the_account_refuses(
 
     simulator.configure(balance_calls=None)
     with planned(queue, files) as plan, closing(engine_of(queue, plan, careful=True)) as engine:
-        assert (plan.left, plan.tally.failed_before) == (60, 1)
-        plan.run_refused_again()
-        assert (plan.left, plan.tally.failed_before) == (60, 0)
+        assert (plan.left, plan.stats.failed_before) == (60, 1)
+        plan.retry_errors()
+        assert (plan.left, plan.stats.failed_before) == (60, 0)
         assert engine.run() is End.COMPLETE
     assert ids(read_lines(files.output)) == ids(entries)
     assert not files.errors.exists()
@@ -134,14 +134,14 @@ def test_given_up_lines_that_were_refused_keep_the_refusal_for_good(
         engine.drain(PATIENCE, threading.Event())
 
         engine.give_up("batch_cancelled", "not run", "billed")
-        assert (plan.left, plan.tally.codes) == (0, {"balance_used_up (402)": 1, "batch_cancelled": 59})
+        assert (plan.left, plan.stats.codes) == (0, {"balance_used_up (402)": 1, "batch_cancelled": 59})
 
     errors = read_lines(files.errors)
     assert [line["custom_id"] for line in errors] == [str(number) for number in range(60)]
     assert errors[0]["response"]["status_code"] == 402
     assert errors[0]["error"] == {"code": "balance_used_up", "message": "Insufficient balance"}
     with planned(queue, files) as plan:
-        plan.run_refused_again()
+        plan.retry_errors()
         assert plan.left == 0
 
 
@@ -159,7 +159,7 @@ def test_an_engine_that_follows_another_on_one_plan_continues_the_counts(
             engine.drain(PATIENCE, threading.Event())
         with closing(engine_of(queue, plan)) as engine:
             assert engine.run() is End.COMPLETE
-        assert (plan.tally.succeeded, plan.left) == (200, 0)
+        assert (plan.stats.succeeded, plan.left) == (200, 0)
     assert simulator.stats()["calls"] == 200
 
 

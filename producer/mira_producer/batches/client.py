@@ -17,7 +17,7 @@ from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
 from mira_producer.engine.options import budget_of, check_options, exhausted_limits, parse_amount, with_new_limits
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.reader import refuse_no_file
+from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
 from mira_producer.report.page import check_report
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, new_batch_id
@@ -64,7 +64,7 @@ class Batches:
         """
         source = Path(path)
         options = options or BatchOptions()
-        refuse_no_file(source)
+        check_file(source)
         table = Path(prices) if prices is not None else DEFAULT_TABLE
         known = load_prices(None if prices is None else table)
         check_options(options, known)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason
 from mira_queue.contract.batch import BatchStatus, PausedBy
 from mira_queue.contract.commands import Command
@@ -41,7 +41,7 @@ class Owner(Protocol):
     def tend(self) -> None:
         """Do what has to be done now and then. An exception ends the supervisor."""
 
-    def show(self, tally: Tally, reason: Reason) -> None:
+    def show(self, stats: Stats, reason: Reason) -> None:
         """Show the counts, and what the batch waits for."""
 
     def moved(self, status: BatchStatus) -> None:
@@ -87,7 +87,7 @@ class LedgerOwner(LedgerCommands):
     def tend(self) -> None:
         return None
 
-    def show(self, tally: Tally, reason: Reason) -> None:
+    def show(self, stats: Stats, reason: Reason) -> None:
         return None
 
     def moved(self, status: BatchStatus) -> None:

@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from dataclasses import replace
 
-from mira_producer.engine.stats import NO_MODEL, Tally
+from mira_producer.engine.stats import NO_MODEL, Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_queue.contract.batch import Batch, Waiting
 
 
-def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
+def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
     """Return the batch with its counts. `before` is what its files held when the plan was made, `now` what has ended
     since.
     """
@@ -20,21 +20,22 @@ def counted(batch: Batch, before: Tally, now: Tally, unanswered_before: int, rea
     wait_s = reason.wait.total_seconds()
     models = {*before.models, *now.models} - {NO_MODEL}
     left_s = now.seconds_left if going else None
+    usage = before.usage + now.usage
     return replace(
         batch,
         total=now.total,
         answered=now.before + now.succeeded,
         failed=now.failed_before + now.failed,
         codes=dict((Counter(before.codes) + now.codes).most_common()),
-        prompt_tokens=before.prompt_tokens + now.prompt_tokens,
-        completion_tokens=before.completion_tokens + now.completion_tokens,
-        cached_tokens=before.cached_tokens + now.cached_tokens,
-        reasoning_tokens=before.reasoning_tokens + now.reasoning_tokens,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
         model=models.pop() if len(models) == 1 else "",
-        cost=f"{before.cost + now.cost:f}" if now.prices else "",
+        cost=f"{usage.cost:f}" if now.prices else "",
         currency=now.prices.currency,
-        unpriced=before.unpriced + now.unpriced if now.prices else 0,
-        uncounted=before.uncounted + now.uncounted,
+        unpriced=usage.unpriced if now.prices else 0,
+        uncounted=usage.uncounted,
         unanswered_calls=unanswered_before + now.unanswered_calls,
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,

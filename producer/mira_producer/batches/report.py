@@ -18,9 +18,9 @@ def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
         recorder, began_s = recording.saved(files.record)
     except FileNotFoundError:
         raise InputError(f"batch {batch.id}: there is nothing to report yet: it is {batch.status}") from None
-    tally = written(files, prices_of(files))
-    tally.total = batch.total
-    tally.unanswered_calls = batch.unanswered_calls
+    stats = written(files, prices_of(files))
+    stats.total = batch.total
+    stats.unanswered_calls = batch.unanswered_calls
     began = datetime.fromtimestamp(began_s, UTC).astimezone()
     about = About(
         input=batch.input_name,
@@ -31,7 +31,7 @@ def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
         reason=_reason(batch),
         kind="run" if batch.is_run else "batch",
     )
-    write_report(path, tally, recorder, about)
+    write_report(path, stats, recorder, about)
 
 
 def _reason(batch: Batch) -> str:

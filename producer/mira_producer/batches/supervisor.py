@@ -15,10 +15,10 @@ from mira_producer.engine.engine import MAY_BE_BILLED, Engine, Hooks
 from mira_producer.engine.options import End, is_late, with_new_limits
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.previous_results import prices_of, used
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Kind, Reason
-from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput, StorageFull
-from mira_producer.jsonl.remove_errors import has_status, take_out
+from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
+from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import (
     CANCELLED_CODE,
@@ -105,7 +105,7 @@ class Supervisor:
                 self._owner.say(f"waiting for the queue's server: {error}")
                 self._owner.stopping.wait(1.0)
             except (InputError, OSError) as error:
-                self._pause("files", f"{error.path}: {error.reason}" if isinstance(error, StorageFull) else str(error))
+                self._pause("files", error.brief if isinstance(error, InputError) else str(error))
                 if not self._owner.waits("files"):
                     raise
                 self._owner.stopping.wait(RETRY_FILES_S)
@@ -173,7 +173,7 @@ class Supervisor:
     def _rest(self) -> None:
         self._owner.tend()
         if self._plan is not None:
-            self._owner.show(self._plan.tally, Reason("paused", self._batch.paused))
+            self._owner.show(self._plan.stats, Reason("paused", self._batch.paused))
         self._owner.stopping.wait(POLL_S)
 
     def _resume(self, options: BatchOptions) -> None:
@@ -187,7 +187,7 @@ class Supervisor:
     def _retry(self, command: Retry) -> None:
         # The error file is replaced by another one.
         self.close()
-        count = take_out(self._files.errors, has_status(command.statuses), self._delete_jobs)
+        count = remove_errors(self._files.errors, has_status(command.statuses), self._delete_jobs)
         self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._owner.say(f"{count:,} failed lines run again")
         # A user who retries lines after the deadline wants them run without it.
@@ -271,7 +271,7 @@ class Supervisor:
                 return None
         self.plan.options = self._batch.options
         if resumes:
-            self.plan.run_refused_again()
+            self.plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._recording.recorder.waits("")
         return self.plan
@@ -279,7 +279,7 @@ class Supervisor:
     def _take(self, plan: Plan) -> None:
         self._plan = plan
         self._unanswered_before = self._batch.unanswered_calls
-        plan.tally.recorder = self._recording.recorder
+        plan.stats.recorder = self._recording.recorder
 
     def _new_engine(self, plan: Plan) -> Engine:
         self._engine = Engine(
@@ -369,8 +369,8 @@ class Supervisor:
             if self._owner.command() is not None:
                 self._interrupted.set()
 
-    def _show(self, tally: Tally, reason: Reason) -> None:
-        self._owner.show(tally, reason)
+    def _show(self, stats: Stats, reason: Reason) -> None:
+        self._owner.show(stats, reason)
         now_s = time.monotonic()
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
@@ -378,9 +378,9 @@ class Supervisor:
         self._recording.save_if_due()
 
     def _counted(self, plan: Plan, reason: Reason = NOTHING) -> Batch:
-        batch = counted(self._batch, plan.before, plan.tally, self._unanswered_before, reason)
+        batch = counted(self._batch, plan.before, plan.stats, self._unanswered_before, reason)
         held = self._engine.held_models if self._engine else ()
-        return replace(batch, careful=batch.careful and not plan.tally.succeeded, held_models=held)
+        return replace(batch, careful=batch.careful and not plan.stats.succeeded, held_models=held)
 
     def _moved(self, status: BatchStatus, **changes: object) -> Batch:
         self._owner.moved(status)

@@ -29,7 +29,7 @@ from mira_producer.cost.prices import DEFAULT_TABLE
 from mira_producer.engine.options import End, is_late
 from mira_producer.engine.plan import Check, Plan, group_of
 from mira_producer.engine.previous_results import prices_of
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
@@ -87,8 +87,8 @@ class Terminal(LedgerCommands):
     def tend(self) -> None:
         self._fleet.tend()
 
-    def show(self, tally: Tally, reason: Reason) -> None:
-        self._display.show(tally, reason)
+    def show(self, stats: Stats, reason: Reason) -> None:
+        self._display.show(stats, reason)
 
     def moved(self, status: BatchStatus) -> None:
         if status is BatchStatus.CANCELLING:
@@ -132,7 +132,7 @@ def run(
         # Before anything is started: what is wrong with a run is most often its files.
         plan = Plan.make(files, options, prices_of(files), _check_of(settings))
         stack.callback(plan.close)
-        if options.deadline_s and is_late(options) and plan.left == plan.tally.total:
+        if options.deadline_s and is_late(options) and plan.left == plan.stats.total:
             deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
             raise InputError(f"--deadline: {deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
         spending = plan.spending()
@@ -239,7 +239,7 @@ def _start_fleet(settings: Settings, queue: MiraQueue, workers: int, say: Say, s
 
 
 def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
-    total, left = plan.tally.total, plan.left
+    total, left = plan.stats.total, plan.left
     before = f", after {total - left:,} that have an answer or an error" if total > left else ""
     go = "goes" if left == 1 else "go"
     say(f"{left:,} of {plural(total, 'request')} of {plan.files.input} {go} to {target}{before}")
@@ -266,12 +266,12 @@ def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -
 
 
 def _say_nothing_is_left(plan: Plan, say: Say) -> None:
-    tally = plan.tally
-    if tally.total == 1:
-        ended = "has failed already" if tally.failed_before else "is answered already"
+    stats = plan.stats
+    if stats.total == 1:
+        ended = "has failed already" if stats.failed_before else "is answered already"
     else:
-        ended = "were answered or have failed already" if tally.failed_before else "are answered already"
-    lines = "the line" if tally.total == 1 else f"all {tally.total:,} lines"
+        ended = "were answered or have failed already" if stats.failed_before else "are answered already"
+    lines = "the line" if stats.total == 1 else f"all {stats.total:,} lines"
     say(f"{lines} of {plan.files.input} {ended}: nothing was sent")
-    if tally.failed_before:
+    if stats.failed_before:
         say(f"to run the failed ones again, move {plan.files.errors} away and run the same command again")

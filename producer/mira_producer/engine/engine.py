@@ -15,7 +15,7 @@ from mira_producer.engine.options import End, deadline_of, is_late
 from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason, Watch
 from mira_producer.engine.window import Window
 from mira_producer.jsonl.request_line import OpenLine
@@ -46,7 +46,7 @@ class Hooks:
     of it ends the run).
     """
 
-    show: Callable[[Tally, Reason], None]
+    show: Callable[[Stats, Reason], None]
     say: Callable[[str], None]
     tend: Callable[[], None]
 
@@ -178,20 +178,17 @@ class Engine:
         """
         self._window.abandon(code, message, billed_message)
         writer = ResultWriter(self._plan, self._queue.crash_points)
+        # A call that was lost with a withdrawn job is counted already, but not by the line.
+        failures = {False: Failure(code, message), True: Failure(code, billed_message, attempts=1)}
         lines = pending_lines(self._plan.files.input, self._plan.check, self._plan.index)
         while chunk := list(islice(lines, MAX_NEVER_RUN)):
             writer.write(
                 [
-                    Finished(
-                        new_job_id(),
-                        OpenLine(line.number, line.custom_id),
-                        Failure(code, billed_message if line.number in self._billed else message),
-                        may_have_been_billed=line.number in self._billed,
-                    )
+                    Finished(new_job_id(), OpenLine(line.number, line.custom_id), failures[line.number in self._billed])
                     for line in chunk
                 ]
             )
-        self._plan.refusals.make_final()
+        self._plan.retryable_errors.make_final()
         self._put_in_order()
 
     def count_lost(self) -> None:
@@ -233,7 +230,7 @@ class Engine:
         if time.monotonic() >= self._next_check_s:
             self._next_check_s = time.monotonic() + CHECK_OPEN_S
             self._window.check_open()
-        self._hooks.show(self._plan.tally, self._watch.reason())
+        self._hooks.show(self._plan.stats, self._watch.reason())
 
     def _hold_models(self) -> None:
         """Withdraw lines of a model that the plan lacks, before each of them is rejected as well."""
@@ -249,5 +246,5 @@ class Engine:
         self._plan.put_in_order(between=lambda: self._queue.crash_points.reach(CrashPoint.AFTER_ORDER))
 
     def _record(self, view: PaceView, reason: Reason) -> None:
-        if self._plan.tally.recorder is not None:
-            self._plan.tally.recorder.looked(view, reason)
+        if self._plan.stats.recorder is not None:
+            self._plan.stats.recorder.looked(view, reason)

@@ -9,8 +9,9 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import get_args
 
-from mira_producer.cost.budget import BudgetLimits, Use
+from mira_producer.cost.budget import BudgetLimits
 from mira_producer.cost.prices import Prices, money
+from mira_producer.cost.usage import Usage
 from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import BatchOptions, OnAccountError
 from mira_queue.contract.commands import Resume
@@ -79,7 +80,7 @@ def with_new_limits(options: BatchOptions, command: Resume) -> BatchOptions:
     )
 
 
-def exhausted_limits(limits: BudgetLimits, use: Use, currency: str) -> str:
+def exhausted_limits(limits: BudgetLimits, use: Usage, currency: str) -> str:
     """Describe the limits of which nothing is left; empty if there is room."""
     texts = {
         "requests": f"--max-requests: {use.requests:,} used, {limits.max_requests or 0:,} is not more",

@@ -46,7 +46,7 @@ class PendingLines:
     def __init__(self, plan: Plan, account: Account, spending: Spending | None) -> None:
         self._lines = pending_lines(plan.files.input, plan.check, plan.index)
         self._account = account
-        self._duplicates = plan.twins
+        self._duplicates = plan.duplicates
         self._spending = spending
         self._next_line: InputLine | None = None
         #: No line is left.

@@ -11,18 +11,20 @@ from typing import Any, Self
 
 import orjson
 
-from mira_producer.cost.budget import Budget, Use
+from mira_producer.cost.budget import Budget
 from mira_producer.cost.prices import Prices
-from mira_producer.cost.spending import Spending, used_before
+from mira_producer.cost.spending import Spending
+from mira_producer.cost.usage import Usage, usage_of_line
 from mira_producer.engine.options import budget_of
-from mira_producer.engine.previous_results import add_answer, add_error, empty_counts, error_code
-from mira_producer.engine.stats import Tally
-from mira_producer.jsonl.duplicates import Twins
-from mira_producer.jsonl.errors import DamagedFile, InvalidInput, Problems, invalid_file
+from mira_producer.engine.previous_results import add_answer, add_error, empty_stats, error_code
+from mira_producer.engine.stats import Stats
+from mira_producer.jsonl.duplicates import Duplicates
+from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
-from mira_producer.jsonl.result_file import LineFile
-from mira_producer.jsonl.retryable_errors import Refusals, is_refused
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import is_retryable
+from mira_producer.jsonl.retryable_errors import RetryableErrors
 from mira_producer.jsonl.sort import put_in_order
 from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
@@ -41,7 +43,7 @@ class Plan:
     """The lines of a run, the answers that they have, and its result files, which are locked until `close`.
 
     `options` may change between two engines, when a command changes the budget. `before` counts what the files held
-    when the plan was made, `tally` what has ended since.
+    when the plan was made, `stats` what has ended since.
     """
 
     def __init__(
@@ -56,28 +58,28 @@ class Plan:
         self.group = group_of(files.output)
         self.index = closing.enter_context(LineIndex())
         #: With `dedupe`: lines by their request.
-        self.twins = closing.enter_context(Twins()) if options.dedupe else None
-        read_input(files.input, _with_price(options, prices, check), self.index, self.twins)
-        self.output = LineFile(files.output)
+        self.duplicates = closing.enter_context(Duplicates()) if options.dedupe else None
+        read_input(files.input, _with_price(options, prices, check), self.index, self.duplicates)
+        self.output = ResultFile(files.output)
         closing.callback(self.output.close)
-        self.errors = LineFile(files.errors)
+        self.errors = ResultFile(files.errors)
         closing.callback(self.errors.close)
         #: Lines that the account rejected: their error is in the file until they run again.
-        self.refusals = Refusals(self.errors, self.index)
-        self._refused_codes: Counter[str] = Counter()
-        #: What the lines of earlier runs used of a budget.
-        self.used_before = Use()
-        self.before = empty_counts(prices)
+        self.retryable_errors = RetryableErrors(self.errors, self.index)
+        self._retryable_codes: Counter[str] = Counter()
+        #: What the lines of earlier runs used of the budget; nothing without one.
+        self.used_before = Usage()
+        self.before = empty_stats(prices)
         for entry in read_results(self.output, self.index, files.input):
             add_answer(self.before, entry)
-            self.used_before += used_before(entry, prices)
+            self._add_used(entry)
         for entry in read_results(self.errors, self.index, files.input):
             add_error(self.before, entry)
-            if is_refused(entry):
-                self.add_refused(error_code(entry))
+            if is_retryable(entry):
+                self.add_retryable(error_code(entry))
             else:
-                self.used_before += used_before(entry, prices)
-        self.tally = Tally(self.index.total, self.before.succeeded, self.before.failed, prices)
+                self._add_used(entry)
+        self.stats = Stats(self.index.total, self.before.succeeded, self.before.failed, prices)
 
     @classmethod
     def make(cls, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check) -> Self:
@@ -91,7 +93,7 @@ class Plan:
     @property
     def left(self) -> int:
         """Lines that have neither an answer nor a final error."""
-        return self.index.total - self.index.answered + self.refusals.count
+        return self.index.total - self.index.answered + self.retryable_errors.count
 
     @property
     def is_new(self) -> bool:
@@ -103,16 +105,16 @@ class Plan:
         limits = budget_of(self.options)
         return Spending(Budget(limits, self.used_before), self.prices) if limits else None
 
-    def add_refused(self, code: str) -> None:
-        """Count a line whose error file entry says that it will run again."""
-        self.refusals.count += 1
-        self._refused_codes[code] += 1
+    def add_retryable(self, code: str) -> None:
+        """Count an error line whose input line will run again."""
+        self.retryable_errors.count += 1
+        self._retryable_codes[code] += 1
 
-    def run_refused_again(self) -> None:
+    def retry_errors(self) -> None:
         """Make the lines that the account rejected pending again. Raise InputError."""
-        self.tally.failed_before -= self.refusals.take_out()
-        self.before.codes.subtract(self._refused_codes)
-        self._refused_codes.clear()
+        self.stats.failed_before -= self.retryable_errors.remove()
+        self.before.codes.subtract(self._retryable_codes)
+        self._retryable_codes.clear()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
         """Once every line has ended: sort the files if the user asked for it. Return True if that changed them."""
@@ -124,6 +126,10 @@ class Plan:
 
     def close(self) -> None:
         self._closing.close()
+
+    def _add_used(self, entry: Mapping[str, Any]) -> None:
+        if budget_of(self.options):
+            self.used_before += usage_of_line(entry, self.prices)
 
 
 def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine | Problem]:
@@ -141,33 +147,33 @@ def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
             yield line
 
 
-def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None = None) -> None:
+def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicates | None = None) -> None:
     """Add every line of the input to the index. Raises InvalidInput with the problems of all lines."""
     problems = Problems()
     for line in checked_lines(path, check, index):
         if isinstance(line, Problem):
             problems.add(line)
-        elif twins is not None:
-            twins.add(line.request.digest, line.number, line.custom_id)
+        elif duplicates is not None:
+            duplicates.add(line.request.digest, line.number, line.custom_id)
     if problems.count:
         raise InvalidInput(problems.first, problems.count, problems.count + index.total)
     if index.total == 0:
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
 
 
-def read_results(file: LineFile, index: LineIndex, input_path: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the lines of an output or error file, and mark their input lines as answered. Raise DamagedFile."""
+def read_results(file: ResultFile, index: LineIndex, input_path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of an output or error file, and mark their input lines as answered. Raise FileDamaged."""
     for number, content in file:
         try:
             entry = orjson.loads(content)
             custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise DamagedFile(file.path, number, "not a line of an output or error file") from None
+            raise FileDamaged(file.path, number, "not a line of an output or error file") from None
         line = index.number_of(str(custom_id))
         if line is None:
-            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
+            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
         if not index.mark_answered(line):
-            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
+            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
         yield entry
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import code_of
 from mira_producer.jsonl.request_line import OpenLine
-from mira_producer.jsonl.result_file import LineFile, output_line
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import output_line
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.runtime.crash_points import CrashPoints
@@ -19,17 +20,12 @@ MAX_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A line and its outcome.
-
-    `is_refused`: the account was rejected, and the line will run again. `may_have_been_billed`: an earlier job of the
-    line made a call whose answer was lost.
-    """
+    """A line and the outcome of its job. `is_refused`: the account was rejected, and the line will run again."""
 
     job_id: str
     line: OpenLine
     outcome: Outcome
     is_refused: bool = False
-    may_have_been_billed: bool = False
 
 
 class ResultWriter:
@@ -47,36 +43,28 @@ class ResultWriter:
             buffer = answers if isinstance(outcome, Completion) else failures
             # A line is marked already if it was written and the server failed before it could delete the job.
             if self._plan.index.mark_answered(line.number):
-                buffer.add(
-                    output_line(
-                        job_id,
-                        line.custom_id,
-                        outcome,
-                        runs_again=each.is_refused,
-                        may_have_been_billed=each.may_have_been_billed,
-                    )
-                )
+                buffer.add(output_line(job_id, line.custom_id, outcome, runs_again=each.is_refused))
                 if each.is_refused:
-                    self._plan.add_refused(code_of(outcome))
-                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
+                    self._plan.add_retryable(code_of(outcome))
+                self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
             # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
             for number, custom_id in () if each.is_refused else self._duplicates_of(line):
                 if self._plan.index.mark_answered(number):
-                    buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome, copy_of=line.custom_id))
-                    self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
+                    buffer.add(output_line(job_id, custom_id, outcome, copy_number=number))
+                    self._plan.stats.add(outcome, line.model, custom_id=custom_id, billed=False)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()
         self._crash_points.reach(CrashPoint.AFTER_LINES)
 
     def _duplicates_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
-        return self._plan.twins.of(line.digest) if self._plan.twins and line.digest else iter(())
+        return self._plan.duplicates.of(line.digest) if self._plan.duplicates and line.digest else iter(())
 
 
 class _Buffer:
     """Lines that are written together."""
 
-    def __init__(self, file: LineFile) -> None:
+    def __init__(self, file: ResultFile) -> None:
         self._file = file
         self._lines: list[bytes] = []
         self._size = 0

@@ -50,7 +50,7 @@ class Window:
         self._size = size
         self._plan = plan
         self._index = plan.index
-        self._tally = plan.tally
+        self._stats = plan.stats
         self._writer = ResultWriter(plan, queue.crash_points)
         self._pending_lines = PendingLines(plan, account, spending)
         self._spending = spending
@@ -151,7 +151,7 @@ class Window:
         lost = self._queue.ledger.remove_unstarted([(job_id, line.key) for job_id, line in jobs])
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Calls of a worker that crashed: with the job, the ledger forgets them.
-        self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
+        self._stats.unanswered_calls += sum(calls or 0 for calls in lost)
         self._billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
         for _, line in withdrawn:
             if self._spending is not None:
@@ -181,7 +181,7 @@ class Window:
     def count_lost(self) -> None:
         """Count lost calls of jobs that are still open, as far as workers reported them. The next run does, too."""
         with suppress(QueueUnavailable):
-            self._tally.unanswered_calls += sum(
+            self._stats.unanswered_calls += sum(
                 status.unanswered_calls for status in self._queue.ledger.statuses(list(self.open))
             )
 
@@ -226,7 +226,7 @@ class Window:
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it counted them, and with the job they would be lost.
-        self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
+        self._stats.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
         self._billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
