@@ -72,7 +72,7 @@ def test_an_answer_is_written_for_each_line_that_has_none_and_billed_once(tmp_pa
     written = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
     assert [line["custom_id"] for line in written] == ["id-4", "id-1", "id-3", "id-5"]
     assert [line["id"] for line in written[1:]] == ["batch_req_job", "batch_req_job-3", "batch_req_job-5"]
-    assert [line.get("copy_of") for line in written[1:]] == [None, "id-1", "id-1"]
+    assert [line["mira"]["calls"] for line in written[1:]] == [1, 0, 0]
     assert {line["response"]["body"]["id"] for line in written[1:]} == {"chatcmpl-1"}
     assert (plan.stats.succeeded, plan.stats.usage.prompt_tokens, plan.stats.usage.completion_tokens) == (3, 3, 5)
     assert plan.left == 1
