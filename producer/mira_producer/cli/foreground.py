@@ -77,12 +77,10 @@ class Terminal(LedgerCommands):
         self._fleet = fleet
         self.stopping = stopping
         self.hurry = hurry
+        self.keeps_files = True
 
     def waits(self, paused_by: PausedBy) -> bool:
         return paused_by == "owner"
-
-    def keeps_files(self) -> bool:
-        return True
 
     def tend(self) -> None:
         self._fleet.tend()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import batches, console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.cli.queues import Queues
 from mira_queue.contract.batch import Batch, is_batch_id
 from mira_queue.contract.errors import BatchNotFound, JobNotFound
