@@ -129,8 +129,3 @@ def faults_key(account: str) -> str:
 def wake_channel(account: str, process: str = "") -> str:
     """The channel on which a process hears that it may go; without a process, what all of an account's begin with."""
     return f"mira:wake:{account}:{process}"
-
-
-def account_name(api_base: str, api_key: str) -> str:
-    """An account is a base URL and a key; its name lets nobody guess the key (which has 160 random bits)."""
-    return hashlib.sha256(f"{api_base}\0{api_key}".encode()).hexdigest()[:16]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from mira_producer.cli.console import local_time
 
-from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import Belief, Limit, Told
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.settings_loader import load_settings
 from tests.cli_process import Cli
 from tests.ledger_steps import LIFE, LONG, running
 from tests.queue_process import API_KEY
@@ -62,7 +62,7 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
     ledger: Ledger, redis_url: str, tmp_path: Path
 ) -> None:
-    account = account_name(BASE, API_KEY)
+    account = load_settings(api_base=BASE, api_key=API_KEY).account
     ledger.believe(account, ledger.belief(account)[0], Belief(rate=RATE))
     write_lines(tmp_path / "input.jsonl", prompts(120))
 

@@ -12,7 +12,6 @@ from typing import Protocol
 import structlog
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOR_EVER, connect
 from mira_queue.ledger.ledger import Ledger
@@ -77,8 +76,8 @@ class Runtime:
         key = settings.api_key
         self.pacer = Pacer(
             ledger,
-            account_name(settings.api_base, key.get_secret_value() if key else ""),
-            settings.told,
+            settings.account,
+            settings.configured_limits,
             # A probe's worker may die: the next one probes when its call must have ended.
             probe_lease=settings.request_timeout + timedelta(seconds=5),
             stopping=self.stopping,

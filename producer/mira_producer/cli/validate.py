@@ -16,7 +16,6 @@ from mira_producer.engine.survey import Survey, as_json, survey
 from mira_producer.engine.wait_reason import duration
 from mira_producer.text import plural, size
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import Belief
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
@@ -56,7 +55,7 @@ def validate(
     found = survey(
         path, lambda body: ChatRequest.checked(body, model=settings.model, limits=limits), settings.model, prices
     )
-    time = seconds_of(found.lines, settings.told, learned(settings))
+    time = seconds_of(found.lines, settings.configured_limits, learned(settings))
     if json:
         console.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
@@ -98,10 +97,10 @@ def learned(settings: Settings) -> Belief:
     url = QueueServer(settings).url_if_running()
     if url is None or settings.api_key is None:
         return Belief()
-    account = account_name(settings.api_base, settings.api_key.get_secret_value())
     try:
         with connect(url) as client:
-            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).belief
+            ledger = Ledger(client, result_ttl=settings.result_ttl, keeps_results=False)
+            return ledger.pace_view(settings.account).belief
     except QueueUnavailable:
         # The file is what was asked about; whoever starts a run with this server is told.
         return Belief()
