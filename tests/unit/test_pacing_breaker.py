@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.pacing.breaker import is_charged, is_sick, pause
 
-from mira_queue.contract.errors import BrokenAnswer, JobError, ServerError, ServerTimeout, Unreachable
+from mira_queue.contract.errors import InvalidResponse, JobError, ServerError, ServerTimeout, Unreachable
 from mira_queue.ledger.pace import FaultRow
 
 ONE_SICK_JOB = FaultRow(jobs=1, flying=3, trips=0, was_probe=False, is_old=False)
@@ -82,7 +82,7 @@ def test_a_later_pause_is_never_shorter(trips: int) -> None:
         (ServerError("down", 503), False),
         (ServerError("down", 502), False),
         (Unreachable("reset"), False),
-        (BrokenAnswer("half an answer", 200), True),
+        (InvalidResponse("half an answer", 200), True),
         (ServerTimeout("too long", 408), True),
         (ServerError("a bug", 500), True),
     ],

@@ -10,7 +10,7 @@ import urllib3
 from mira_worker.transport import translate
 from requests import exceptions as theirs
 
-from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
+from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
 
 
 def subclasses(module: object, root: type[Exception]) -> list[type[Exception]]:
@@ -80,7 +80,7 @@ def test_the_table_says_whose_fault_it_is_and_whether_it_may_be_billed(
 def test_an_answer_that_had_begun_is_a_broken_one_and_may_be_billed(kind: type[Exception]) -> None:
     found, billed = translate(made(kind), has_begun=True)
 
-    assert (type(found), billed) == (BrokenAnswer, True)
+    assert (type(found), billed) == (InvalidResponse, True)
 
 
 def test_a_connection_that_never_was_is_said_to_be_none() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from mira_queue.contract.errors import (
-    BrokenAnswer,
+    InvalidResponse,
     ContentBlocked,
     JobError,
     RateLimited,
@@ -122,7 +122,9 @@ def _completion(answer: HttpAnswer) -> Answered | Faulty:
 
 def _broken(answer: HttpAnswer, why: str) -> Faulty:
     shown = _plain_text(answer.body)[:200]
-    return Faulty(BrokenAnswer(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", answer.status), True)
+    return Faulty(
+        InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", answer.status), True
+    )
 
 
 def readable(answer: HttpAnswer, parsed: Any) -> str:

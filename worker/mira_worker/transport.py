@@ -14,7 +14,7 @@ import urllib3
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
+from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
 
 USER_AGENT = "mira-queue/0.1"
 _CHUNK = 64 * 1024
@@ -107,7 +107,7 @@ class MiraClient:
             headers = {name.lower(): self._quoted(value) for name, value in response.headers.items()}
             return HttpAnswer(response.status, headers, self._without_key(content), _since_ms(began_s))
         except _TooLong as error:
-            return NoAnswer(BrokenAnswer(str(error)), True, _since_ms(began_s))
+            return NoAnswer(InvalidResponse(str(error)), True, _since_ms(began_s))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             fault, may_be_billed = translate(error, has_begun=response is not None)
             return NoAnswer(fault, may_be_billed, _since_ms(began_s))
@@ -197,10 +197,10 @@ _TABLE: tuple[_Row, ...] = (
 )
 # The same, when an answer had begun.
 _TABLE_OF_THE_BEGUN: tuple[_Row, ...] = (
-    (urllib3.exceptions.ReadTimeoutError, BrokenAnswer, "the answer stopped half way (MIRA_REQUEST_TIMEOUT)", True),
+    (urllib3.exceptions.ReadTimeoutError, InvalidResponse, "the answer stopped half way (MIRA_REQUEST_TIMEOUT)", True),
     (
         (urllib3.exceptions.HTTPError, OSError, ValueError),
-        BrokenAnswer,
+        InvalidResponse,
         "the answer broke off or cannot be decoded",
         True,
     ),
