@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from mira_queue.contract.errors import (
-    InvalidResponse,
     ContentBlocked,
+    InvalidResponse,
     JobError,
     RateLimited,
     Redirected,
