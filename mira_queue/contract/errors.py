@@ -42,6 +42,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from mira_queue.contract.problem import INVALID_REQUEST
+
 
 class Cause(StrEnum):
     """What has to change before the job can succeed."""
@@ -58,10 +60,11 @@ class MiraQueueError(Exception):
 class InvalidRequest(MiraQueueError, ValueError):
     """The API would reject this request. `field` is the path of the wrong field, such as `messages[3].content`."""
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(field, reason)
+    def __init__(self, field: str, reason: str, code: str = INVALID_REQUEST) -> None:
+        super().__init__(field, reason, code)
         self.field = field
         self.reason = reason
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}"

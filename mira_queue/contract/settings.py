@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -191,9 +191,9 @@ class Settings(BaseSettings):
         return hashlib.sha256(f"{self.api_base}\0{key}".encode()).hexdigest()[:16]
 
     @property
-    def configured_limits(self) -> Told:
+    def configured_limits(self) -> ConfiguredLimits:
         """Limits of the account from `rate`, `max_in_flight` and `tokens`."""
-        return Told(
+        return ConfiguredLimits(
             rate=self.rate.count if self.rate else 0,
             window_ms=self.rate.window_ms if self.rate else 0,
             in_flight=self.max_in_flight or 0,
