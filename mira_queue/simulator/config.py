@@ -12,12 +12,6 @@ from mira_queue.simulator.faults import parse_kind
 
 MIRA_MODELS = ("mira", "mira-thinking", "mira-pro", "mira-max")
 
-# Observed limits of Mira, for each account: 60 requests in any 60 s, and 3 in flight.
-MIRA_RATE = 60
-MIRA_WINDOW_S = 60.0
-MIRA_CONCURRENCY = 3
-MIRA_CONCURRENCY_RETRY_AFTER_S = 5.0
-
 RetryAfterForm = Literal["auto", "integer", "fraction", "date", "missing", "absurd", "negative"]
 OutageKind = Literal["503", "drop", "refuse"]
 
@@ -91,12 +85,10 @@ class SimulatorConfig(BaseModel):
     rate: int | None = Field(
         None, ge=1, description="requests per account in any window, such as 60/60; rejected requests count"
     )
-    rate_window_s: float = Field(MIRA_WINDOW_S, gt=0, allow_inf_nan=False, description="length of the window")
+    rate_window_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="length of the window")
     rate_retry_after_s: Seconds | None = Field(None, description="its Retry-After (default: the window)")
     concurrency: int | None = Field(None, ge=0, description="requests per account in flight")
-    concurrency_retry_after_s: Seconds = Field(
-        MIRA_CONCURRENCY_RETRY_AFTER_S, description="its Retry-After (default: 5)"
-    )
+    concurrency_retry_after_s: Seconds = Field(5.0, description="its Retry-After (default: 5)")
     quota: int | None = Field(None, ge=0, description="requests per account and day")
     quota_retry_after_s: Seconds = Field(3600.0, description="its Retry-After (default: 3600)")
     day_s: float = Field(86_400.0, gt=0, description="length of a day; days begin at multiples of it")
@@ -177,13 +169,8 @@ class SimulatorConfig(BaseModel):
 
 
 def mira_limits(scale: float = 1.0) -> dict[str, Any]:
-    """Return the observed limits of Mira as settings."""
-    return {
-        "rate": MIRA_RATE,
-        "rate_window_s": MIRA_WINDOW_S * scale,
-        "concurrency": MIRA_CONCURRENCY,
-        "concurrency_retry_after_s": MIRA_CONCURRENCY_RETRY_AFTER_S * scale,
-    }
+    """Return the limits of Mira, as observed for each account: 60 requests in any 60 s, and 3 in flight."""
+    return {"rate": 60, "rate_window_s": 60 * scale, "concurrency": 3, "concurrency_retry_after_s": 5 * scale}
 
 
 def describe(error: ValidationError, names: Mapping[str, str] = MappingProxyType({})) -> str:

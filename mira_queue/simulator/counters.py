@@ -56,18 +56,7 @@ class Counters:
 
     def totals(self) -> dict[str, Any]:
         return {
-            "calls": self.calls,
-            "answered": self.answered,
-            "by_status": dict(self.by_status),
-            "by_refusal": dict(self.by_refusal),
-            "by_fault": dict(self.by_fault),
-            "in_flight": self.in_flight,
-            "max_in_flight": self.max_in_flight,
-            "early": self.early,
-            "crossed": self.crossed,
-            "earliest_s": round(self.earliest_s, 6),
-            "client_gone": self.client_gone,
-            "requests": len(self.requests),
+            name: len(value) if name == "requests" else value for name, value in vars(self).items() if name != "log"
         }
 
     def per_request(self) -> dict[str, Any]:
@@ -98,18 +87,16 @@ class LoggedCall:
     left_s: float | None = None
 
 
+@dataclass(slots=True)
 class RequestCount:
     """Calls of one request: all, rate-limited (429), answered, and in flight."""
 
-    __slots__ = ("answered", "calls", "content", "in_flight", "left_s", "refused")
-
-    def __init__(self, content: str) -> None:
-        self.content = content
-        self.calls = 0
-        self.answered = 0
-        self.refused = 0
-        self.in_flight = 0
-        self.left_s = -1.0
+    content: str
+    calls: int = 0
+    answered: int = 0
+    refused: int = 0
+    in_flight: int = 0
+    left_s: float = -1.0
 
 
 def digest_of(call: Call) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
@@ -81,17 +82,10 @@ async def _serve(
         listener.close()
 
 
-def _request(message: object, payload: object, protocol: object, writer: object, task: object) -> web.BaseRequest:
-    """Build a request with Mira's limit of a body, 12 MiB. The default of aiohttp is 1 MiB."""
-    return web.BaseRequest(
-        message,  # type: ignore[arg-type]
-        payload,  # type: ignore[arg-type]
-        protocol,  # type: ignore[arg-type]
-        writer,  # type: ignore[arg-type]
-        task,  # type: ignore[arg-type]
-        protocol._loop,  # type: ignore[attr-defined]
-        client_max_size=MAX_BODY_BYTES,
-    )
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    """Build a request as aiohttp does, but with Mira's limit of a body, 12 MiB. The default of aiohttp is 1 MiB."""
+    loop = protocol._loop
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -51,7 +52,7 @@ def check_api(settings: Settings) -> Iterator[Finding]:
     via = f" through the proxy {proxy.hostname}:{proxy.port}" if proxy else ""
     try:
         started_s = time.monotonic()
-        status, date = _head(base, proxy)
+        status, date = _head(settings.api_base)
         took_ms = (time.monotonic() - started_s) * 1000
     except ssl.SSLCertVerificationError as error:
         fix = "if a proxy intercepts TLS, set REQUESTS_CA_BUNDLE to its certificates"
@@ -87,29 +88,19 @@ def _clock(date: str | None) -> Iterator[Finding]:
         yield ok("clocks of API and machine", found)
 
 
-def _head(base: SplitResult, proxy: SplitResult | None) -> tuple[int, str | None]:
+def _head(url: str) -> tuple[int, str | None]:
     """Return status and Date of a HEAD for the base URL, which is not an endpoint of the API."""
-    host, port = base.hostname or "", base.port or (443 if base.scheme == "https" else 80)
-    to_host, to_port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
-    path = base.path or "/"
-    if base.scheme == "https":
-        # The worker uses the same certificates.
-        trusted = ssl.create_default_context(cafile=certifi.where())
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            to_host, to_port, timeout=TIMEOUT_S, context=trusted
-        )
-        if proxy:
-            connection.set_tunnel(host, port)
-    else:
-        connection = http.client.HTTPConnection(to_host, to_port, timeout=TIMEOUT_S)
-        if proxy:
-            path = base.geturl()
+    # The worker uses the same certificates, and the same proxy.
+    tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=certifi.where()))
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "mira-queue doctor"})
     try:
-        connection.request("HEAD", path, headers={"User-Agent": "mira-queue doctor"})
-        response = connection.getresponse()
-        return response.status, response.getheader("Date")
-    finally:
-        connection.close()
+        with urllib.request.build_opener(tls).open(request, timeout=TIMEOUT_S) as response:
+            return response.status, response.headers["Date"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Date"]
+    except urllib.error.URLError as error:
+        raise error.reason if isinstance(error.reason, OSError) else error from None
 
 
 def _proxy(base: SplitResult) -> SplitResult | None:
