@@ -51,6 +51,9 @@ if TYPE_CHECKING:
         IdempotencyConflict as IdempotencyConflict,
     )
     from mira_queue.contract.errors import (
+        InternalError as InternalError,
+    )
+    from mira_queue.contract.errors import (
         InvalidKey as InvalidKey,
     )
     from mira_queue.contract.errors import (
@@ -135,10 +138,10 @@ _MODULES = {
         "mira_producer.jsonl.errors": "InputError",
         "mira_queue.contract.batch": "Batch BatchOptions BatchStatus",
         "mira_queue.contract.errors": """
-            AccountFault BadRequest BalanceUsedUp BatchNotFound ContentBlocked Gone IdempotencyConflict InvalidKey
-            InvalidRequest InvalidResponse JobCancelled JobError JobFault JobNotFound MiraQueueError ModelNotInPlan
-            NotFound Poison QueueUnavailable Redirected RequestRejected ResultTimeout ServerError ServerTimeout
-            ServiceFault TooLarge Unprocessable Unreachable
+            AccountFault BadRequest BalanceUsedUp BatchNotFound ContentBlocked Gone IdempotencyConflict InternalError
+            InvalidKey InvalidRequest InvalidResponse JobCancelled JobError JobFault JobNotFound MiraQueueError
+            ModelNotInPlan NotFound Poison QueueUnavailable Redirected RequestRejected ResultTimeout ServerError
+            ServerTimeout ServiceFault TooLarge Unprocessable Unreachable
         """,
         "mira_queue.contract.outcome": "Completion Failure Outcome",
         "mira_queue.contract.settings": "Settings SettingsError",

@@ -19,7 +19,8 @@
         │   │   └── ContentBlocked  422, by moderation
         │   ├── RequestRejected     any other 4xx
         │   ├── Redirected          3xx: MIRA_API_BASE is wrong
-        │   └── Poison              a dead letter: its worker crashed too often       job      yes
+        │   ├── Poison              a dead letter: its worker crashed too often       job      yes
+        │   └── InternalError       an exception in the worker's code                 job      yes
         ├── AccountFault                                                              account  yes
         │   ├── InvalidKey          401, or no key is set
         │   ├── BalanceUsedUp       402
@@ -184,6 +185,13 @@ class Redirected(JobFault):
 
 class Poison(JobFault):
     code = "poison"
+    retryable = True
+
+
+class InternalError(JobFault):
+    """A bug of ours or of a library. A newer version may run the same request."""
+
+    code = "internal_error"
     retryable = True
 
 

@@ -127,6 +127,10 @@ class SimulatorConfig(BaseModel):
     huge_bytes: int = Field(64 * 1024 * 1024, ge=1, description="size of the body of the fault huge")
     drip_interval_s: float = Field(0.05, gt=0, description="time between two bytes of the fault drip")
 
+    hints_late_s: float = Field(
+        0.7, ge=0, description="time from the interim responses of the fault earlyhints to the final one"
+    )
+
     seed: int = Field(0, description="seed of the random faults and latencies (default: 0)")
     count_requests: bool = Field(
         True, description="do not count single requests: memory stays constant over millions of them"

@@ -22,9 +22,10 @@ Kinds:
     huge                      200 with a large body (bytes=N)
     drip                      200 with a body that never ends, one byte at a time
     hang                      no response until the client disconnects
+    earlyhints                interim responses (100, 102, 103), then the answer after late=SECONDS
     ok                        an answer (to skip a step of a script)
 Parameters: retry-after=TEXT (sent unchanged; `missing`: no header; `date:SECONDS`: as an HTTP date), to=HOST:PORT,
-bytes=N.
+bytes=N, late=SECONDS.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ SPECIAL = (
     "huge",
     "drip",
     "hang",
+    "earlyhints",
     "ok",
 )
-PARAMETERS = ("retry-after", "to", "bytes")
+PARAMETERS = ("retry-after", "to", "bytes", "late")
 
 _DIRECTIVE = re.compile(r"\[\[sim:([^\]]*)\]\]")
 _STEP = re.compile(r"(?P<kind>[a-z0-9]+?)(?:x(?P<times>[1-9]\d*))?")
@@ -138,6 +140,8 @@ def _parameters(words: list[str]) -> Mapping[str, str]:
             raise FaultError(f"{word!r} is not a parameter: expected {', '.join(PARAMETERS)}, as name=value")
         if name == "bytes" and not (value.isascii() and value.isdigit()):
             raise FaultError(f"bytes={value}: expected a whole number")
+        if name == "late":
+            _seconds(value)
         if name == "retry-after" and value.startswith("date:"):
             _seconds(value.removeprefix("date:"))
         parameters[name] = value

@@ -49,7 +49,9 @@ class Responder:
             return send(replies.moderation("blocked_word"))
         if fault is not None:
             state.counters.by_fault[fault.name] += 1
-            return await self._apply(fault, request, account, call)
+            if fault.special != "earlyhints":
+                return await self._apply(fault, request, account, call)
+            await wire.early_hints(request, float(fault.parameters.get("late", config.hints_late_s)))
         completion = self._complete(account, call)
         headers = replies.VERSION_HEADERS if config.api_version == "deprecated" else wire.NO_HEADERS
         if call.stream:

@@ -16,6 +16,11 @@ from mira_queue.simulator.replies import JSON, Reply
 CHUNK_BYTES = 64 * 1024
 NO_HEADERS: Mapping[str, str] = {}
 EVENT_STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\n"
+    b"HTTP/1.1 102 Processing\r\n\r\n"
+    b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -35,6 +40,13 @@ async def stream(request: web.BaseRequest, completion: Completion, headers: Mapp
         await response.write(event)
     await response.write_eof(DONE)
     return response
+
+
+async def early_hints(request: web.BaseRequest, late_s: float) -> None:
+    """Send interim responses. The final one follows after `late_s`."""
+    if request.transport is not None:
+        request.transport.write(INTERIM)
+    await asyncio.sleep(late_s)
 
 
 def reset(request: web.BaseRequest) -> web.StreamResponse:
