@@ -11,6 +11,7 @@
 | mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
 | mira:pace:ACCOUNT   | hash   | the account        | a week after its last call or worker: gate, limits, counts |
 | mira:accounts       | zset   | workers            | an entry a week after its last worker; score: that time |
+| mira:workers        | zset   | workers            | an entry until its worker stops; score: its end if it crashes |
 | mira:sent:ACCOUNT   | zset   | the account        | as long as its limits look back, and a minute: calls made |
 | mira:tokens:ACCOUNT | zset   | the account        | likewise: tokens used                                    |
 | mira:flying:ACCOUNT | zset   | the account        | likewise: calls in flight; score: the end of their lease |
@@ -61,6 +62,7 @@ WRITE_CHECK = "mira:write-check"
 BATCHES = "mira:batches"
 WAITING = "mira:waiting"
 ACCOUNTS = "mira:accounts"
+WORKERS = "mira:workers"
 
 
 def job_key(job_id: str) -> str:

@@ -16,8 +16,6 @@ from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
 TURN_MS = 500
 # So long after its last worker, or call, an account is known; the scripts have the same number.
 KNOWN_FOR = timedelta(days=7)
-# A worker says that it lives at every look for stranded jobs, every 5 s unless told otherwise.
-AT_WORK = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +75,6 @@ class AccountVerbs(LedgerPart):
         with translated_errors():
             found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(text(account) for account in found)
-
-    def bases_at_work(self) -> set[str]:
-        """Base URLs that workers of this queue call, or called until some seconds ago."""
-        with translated_errors():
-            since_ms = self._now_ms() - in_ms(AT_WORK)
-            found: Any = self._client.zrange(names.ACCOUNTS, since_ms, "+inf", byscore=True)
-            bases: list[Any] = [self._client.hget(names.pace_key(text(account)), "base") for account in found]
-        return {text(base) for base in bases if base}
 
     def pace_view(self, account: str) -> PaceView:
         """The account now."""

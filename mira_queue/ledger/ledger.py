@@ -13,9 +13,10 @@ from mira_queue.ledger.leases import LeaseVerbs
 from mira_queue.ledger.pace import PaceVerbs
 from mira_queue.ledger.queue_stats import OverviewVerbs
 from mira_queue.ledger.rescue import RescueVerbs
+from mira_queue.ledger.workers import WorkerVerbs
 
 
-class Ledger(JobVerbs, LeaseVerbs, RescueVerbs, PaceVerbs, OverviewVerbs, AccountVerbs, BatchVerbs):
+class Ledger(JobVerbs, LeaseVerbs, RescueVerbs, PaceVerbs, OverviewVerbs, AccountVerbs, BatchVerbs, WorkerVerbs):
     """The jobs on one server.
 
     `result_ttl` is the life of a finished job; with `keeps_results` outcomes are stored by `finish` itself, where

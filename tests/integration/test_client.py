@@ -110,7 +110,7 @@ def test_a_job_that_has_not_ended_is_waited_for_or_not(queue: MiraQueue) -> None
     job = queue.enqueue(ask("[[sim:slow=1]] Hello"))
 
     for timeout in (0, 0.05):
-        with pytest.raises(ResultTimeout, match="it goes on"):
+        with pytest.raises(ResultTimeout, match="continues"):
             job.result(timeout)
     assert job.result().text.endswith("Hello")
     assert job.status().state is JobState.SUCCEEDED
@@ -182,7 +182,7 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     queue: MiraQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without an announcement, the next look would come after the test's patience.
-    monkeypatch.setattr("mira_producer.client.LOOK_EVERY_S", 3.0 * TIMEOUT_S)
+    monkeypatch.setattr("mira_producer.client.POLL_INTERVAL_S", 3.0 * TIMEOUT_S)
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 

@@ -19,6 +19,7 @@ BUILT = {
     names.LEASED,
     names.WAITING,
     names.ACCOUNTS,
+    names.WORKERS,
     names.finished_key("GROUP"),
     names.pace_key("ACCOUNT"),
     names.sent_key("ACCOUNT"),

@@ -12,6 +12,7 @@ import typer
 from mira_producer.cli import console
 from mira_producer.cli.outcome import OUTCOME_CODES, Json, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue
+from mira_producer.request_fields import check_field_names
 from mira_queue.ledger.records import NewJob, new_job_id
 
 STDIN = "-"
@@ -121,6 +122,7 @@ def _fields(texts: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(
                 f"{name}: {value} is no JSON; a text needs quotes: --field '{name}=\"{value}\"'", param_hint="--field"
             ) from None
+    check_field_names(fields)
     return fields
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import threading
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.workers import alive_workers
 from mira_producer.client import Job, MiraQueue
-from mira_queue.contract.errors import JobCancelled, ResultTimeout
+from mira_queue.contract.errors import JobCancelled, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.states import JobState
 
-# Long enough that a healthy queue answers most jobs without anybody being asked whether there is a worker.
-QUIET_S = 3.0
+# A worker that is just starting needs about this long to report itself.
+HINT_AFTER_S = 3.0
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")]
 Timeout = Annotated[
@@ -33,22 +33,22 @@ OUTCOME_CODES = {
 
 
 def wait_for(queue: MiraQueue, job: Job, timeout_s: float | None) -> Outcome:
-    """The job's outcome; says so once when nobody is there to bring it. Raises ResultTimeout, JobNotFound."""
-    began_s = time.monotonic()
-    if timeout_s is None or timeout_s > QUIET_S:
-        try:
-            return job.outcome(QUIET_S)
-        except ResultTimeout:
-            if not alive_workers(queue.settings, queue.redis_url):
-                console.error(
-                    "no worker is running: start one in another terminal, with mira-queue worker; waiting ..."
-                )
-    if timeout_s is None:
-        return job.outcome(None)
+    """Wait for the job's outcome, and print a hint if no worker is running. Raises ResultTimeout, JobNotFound."""
+    hint_after_s = HINT_AFTER_S if timeout_s is None else min(HINT_AFTER_S, timeout_s / 2)
+    hint = threading.Timer(hint_after_s, _print_hint, (queue,))
+    hint.daemon = True
+    hint.start()
     try:
-        return job.outcome(max(0.0, timeout_s - (time.monotonic() - began_s)))
-    except ResultTimeout:
-        raise ResultTimeout(f"job {job.id} has not ended within {timeout_s:g} s; it goes on") from None
+        return job.outcome(timeout_s)
+    finally:
+        hint.cancel()
+
+
+def _print_hint(queue: MiraQueue) -> None:
+    # Without a server, `outcome` raises the error.
+    with suppress(QueueUnavailable):
+        if not queue.ledger.live_workers():
+            console.error("no worker is running: start one in another terminal with `mira-queue worker`; waiting ...")
 
 
 def show(job_id: str, outcome: Outcome, as_json: bool) -> None:
