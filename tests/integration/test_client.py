@@ -18,9 +18,11 @@ from mira_queue import (
     InvalidRequest,
     Job,
     JobCancelled,
+    JobError,
     JobNotFound,
     JobState,
     MiraQueue,
+    MiraQueueError,
     QueueUnavailable,
     ResultTimeout,
 )
@@ -44,6 +46,36 @@ def test_what_the_server_gets_is_what_the_caller_gave(queue: MiraQueue, simulato
     queue.enqueue(ask("Grüße 👋"), model="mira-max", **fields).result(TIMEOUT_S)
 
     body = {"messages": ask("Grüße 👋"), "model": "mira-max", **fields}
+    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    assert list(simulator.requests()["by_body"]) == [digest]
+
+
+@pytest.mark.parametrize("field", ["countdown", "eta", "priority", "queue", "timeout", "expires", "retry", "api_key"])
+def test_an_option_of_a_task_queue_is_not_sent_as_a_field(
+    field: str, queue: MiraQueue, redis_client: redis.Redis
+) -> None:
+    with pytest.raises(InvalidRequest, match="not a field") as rejected:
+        queue.enqueue(ask("Hello"), **{field: 5})
+
+    assert rejected.value.field == field
+    assert list(redis_client.scan_iter("mira:job:*")) == []
+
+
+@pytest.mark.parametrize(("field", "meant"), [("temprature", "temperature"), ("max_token", "max_tokens")])
+def test_a_misspelled_field_is_rejected_with_the_right_one(field: str, meant: str, queue: MiraQueue) -> None:
+    with pytest.raises(InvalidRequest, match=f"did you mean {meant}") as rejected:
+        queue.enqueue(ask("Hello"), **{field: 1})
+
+    assert rejected.value.field == field
+
+
+def test_unknown_fields_and_those_of_extra_body_reach_the_server(queue: MiraQueue, simulator: SimulatorProcess) -> None:
+    unknown = {"top_k": 5, "reasoning": {"effort": "low"}}
+    extra = {"priority": 3, "temprature": 1}
+
+    queue.enqueue(ask("Hello"), model="mira", **unknown, extra_body=extra).result(TIMEOUT_S)
+
+    body = {"messages": ask("Hello"), "model": "mira", **unknown, **extra}
     digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
     assert list(simulator.requests()["by_body"]) == [digest]
 
@@ -115,6 +147,18 @@ def test_a_job_that_has_not_ended_is_waited_for_or_not(queue: MiraQueue) -> None
     assert job.result().text.endswith("Hello")
     assert job.status().state is JobState.SUCCEEDED
     assert job.status().finished_ms is not None
+
+
+def test_a_result_that_is_not_there_in_time_is_an_error_of_the_queue_and_not_of_the_job(queue: MiraQueue) -> None:
+    job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
+
+    with pytest.raises(ResultTimeout) as late:
+        job.result(timeout=0)
+
+    assert isinstance(late.value, MiraQueueError)
+    assert isinstance(late.value, TimeoutError)
+    assert not isinstance(late.value, JobError)
+    job.result(TIMEOUT_S)
 
 
 def test_many_threads_wait_for_one_job(queue: MiraQueue) -> None:

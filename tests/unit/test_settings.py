@@ -74,8 +74,48 @@ def test_a_wrong_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPat
 def test_a_misspelt_variable_in_the_env_file_is_named_and_others_are_nobodys_business(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=x\nMIRA_CONCURENCY=3\n")
 
-    with pytest.raises(SettingsError, match=r"^MIRA_CONCURENCY: no such setting"):
+    with pytest.raises(SettingsError, match=r"^MIRA_CONCURENCY: no such setting; did you mean MIRA_CONCURRENCY\?"):
         load_settings()
+
+
+@pytest.mark.parametrize(("name", "known"), [("MIRA_CONCURENCY", "MIRA_CONCURRENCY"), ("mira_modell", "MIRA_MODEL")])
+def test_a_misspelled_variable_in_the_environment_is_an_error_too(
+    name: str, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("MIRA_LEASE", "-1")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+
+    unknown, wrong = str(caught.value).splitlines()
+    assert unknown.startswith(f"{name.upper()}: ")
+    assert known in unknown
+    assert wrong.startswith("MIRA_LEASE: ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MIRA_REDIS_SERVICE_HOST",
+        "MIRA_REDIS_SERVICE_PORT_TLS",
+        "MIRA_QUEUE_PORT",
+        "MIRA_QUEUE_PORT_6379_TCP_ADDR",
+        "MIRA_PORT",
+        "MIRA_TEST_DOCKER",
+    ],
+)
+def test_variables_that_kubernetes_or_the_tests_set_are_not_misspelled_settings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:6379")
+
+    assert load_settings() == Settings(_env_file=None)
+
+
+def test_a_misspelled_override_is_named_like_its_variable() -> None:
+    with pytest.raises(SettingsError, match="MIRA_CONCURRENCY"):
+        load_settings(concurency=3)
 
 
 def test_the_environment_wins_over_the_env_file_which_wins_over_the_default(

@@ -62,7 +62,7 @@ def status(
                 if is_batch_id(each):
                     found.append(batches.watch(queue, each) if watched else queue.batches.get(each))
                 else:
-                    jobs.append(queue.ledger.status(each))
+                    jobs.append(queue.job(each).status())
             except (JobNotFound, BatchNotFound) as error:
                 missing = True
                 console.error(str(error))

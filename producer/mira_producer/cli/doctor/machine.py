@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from mira_producer.cli.console import PROGRAM
 from mira_producer.cli.doctor.finding import Finding, ok, problem, warning
-from mira_queue.contract.settings import ENV_PREFIX, Settings, SettingsError, variable
+from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.ledger.embedded import is_supported
 from mira_queue.runtime.settings_loader import load_settings
 
@@ -25,9 +24,6 @@ MIB = 1024 * 1024
 # The append-only file is rewritten now and then: for a moment it is there twice.
 LOW_DISK_BYTES = 1024 * MIB
 NO_DISK_BYTES = 100 * MIB
-
-# The tests' variables have our name and are no settings.
-NOT_SETTINGS = f"{ENV_PREFIX}TEST_"
 
 
 def check_python() -> Iterator[Finding]:
@@ -54,17 +50,14 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_settings() -> Iterator[Finding]:
-    """One finding for each wrong setting, and for each variable that looks like a misspelt one."""
-    unknown = list(_unknown(os.environ))
+    """Check the settings: one finding for each wrong one and for each unknown variable."""
     try:
         load_settings()
     except SettingsError as error:
         for line in str(error).splitlines():
             yield problem("settings", line, "correct it in the environment or in .env; mira-queue config explains each")
     else:
-        if not unknown:
-            yield ok("settings", "all valid")
-    yield from unknown
+        yield ok("settings", "all valid")
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
@@ -90,20 +83,6 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         yield warning("state directory", found, fix)
     else:
         yield ok("state directory", found)
-
-
-def _unknown(names: Iterable[str]) -> Iterator[Finding]:
-    known = [variable(field) for field in Settings.model_fields]
-    for name in sorted(names):
-        upper = name.upper()
-        if not upper.startswith(ENV_PREFIX) or upper in known or upper.startswith(NOT_SETTINGS):
-            continue
-        close = difflib.get_close_matches(upper, known, n=1)
-        yield warning(
-            "settings",
-            f"{name} is no setting and is ignored" + (f"; did you mean {close[0]}?" if close else ""),
-            "rename or unset it; mira-queue config lists all settings",
-        )
 
 
 def _version(package: str) -> str | None:
