@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mira_producer.batches.client import BatchRefused as BatchRefused
     from mira_producer.client import Job as Job
     from mira_producer.client import MiraQueue as MiraQueue
-    from mira_producer.jsonl.reader import InputError as InputError
+    from mira_producer.jsonl.errors import InputError as InputError
 
     from mira_queue.contract.batch import Batch as Batch
     from mira_queue.contract.batch import BatchOptions as BatchOptions
@@ -132,7 +132,7 @@ _MODULES = {
         "mira_producer.batches.async_client": "AsyncBatches",
         "mira_producer.batches.client": "BatchRefused Batches",
         "mira_producer.client": "Job MiraQueue",
-        "mira_producer.jsonl.reader": "InputError",
+        "mira_producer.jsonl.errors": "InputError",
         "mira_queue.contract.batch": "Batch BatchOptions BatchStatus",
         "mira_queue.contract.errors": """
             AccountFault BadRequest BalanceUsedUp BatchNotFound BrokenAnswer ContentBlocked Gone IdempotencyConflict

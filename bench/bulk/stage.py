@@ -19,8 +19,8 @@ from mira_queue import MiraQueue
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.settings_loader import load_settings
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 KEY = "sk-mira-" + "0" * 40
 GRACE = timedelta(seconds=10)

@@ -101,7 +101,7 @@ def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
     with _timed(stage) as planning:
         plan = Plan.make(options, queue.check)
     account = Account(options.on_account_error, queue.settings.model)
-    window = Window(queue, options, plan, account, None)
+    window = Window(queue, options, plan, account, None, set())
     with _timed(stage) as filling:
         while not window.is_fed and window.has_room():
             window.fill()

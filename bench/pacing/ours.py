@@ -15,8 +15,8 @@ from bench.pacing.figures import Run
 from bench.pacing.kills import Kills
 from bench.pacing.scenarios import Scenario
 from mira_queue import Job, JobState, MiraQueue
-from tests.queue_process import API_KEY, QUICK, WorkerProcess
-from tests.simulator_process import SimulatorProcess
+from tests.support.queue_process import API_KEY, QUICK, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
 
 # Settings of the tests' quick workers that are not ours here: everything is as a user has it who sets nothing.
 DEFAULTS = dict.fromkeys(QUICK, None)

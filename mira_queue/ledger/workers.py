@@ -10,7 +10,7 @@ from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # A worker that has not reported itself for two intervals and this long has crashed.
 REPORT_MARGIN = timedelta(seconds=2)
@@ -26,7 +26,7 @@ class LiveWorker:
     name: str
 
 
-class WorkerVerbs(LedgerPart):
+class Workers(ScriptRunner):
     """Reports of workers, and who is alive."""
 
     def report_alive(self, account: str, interval: timedelta) -> None:
@@ -48,7 +48,7 @@ class WorkerVerbs(LedgerPart):
         """Return the workers of this queue that are alive. One that was killed is listed for a few seconds more."""
         with translated_errors():
             found: Any = self._client.zrange(names.WORKERS, self._now_ms(), "+inf", byscore=True)
-        return [LiveWorker(*text(entry).split(":", 1)) for entry in found]
+        return [LiveWorker(*decode(entry).split(":", 1)) for entry in found]
 
     def bases_at_work(self) -> set[str]:
         """Return the base URLs that workers of this queue call."""
@@ -57,7 +57,7 @@ class WorkerVerbs(LedgerPart):
                 self._client.hget(names.pace_key(account), "base")
                 for account in {worker.account for worker in self.live_workers()}
             ]
-        return {text(base) for base in bases if base}
+        return {decode(base) for base in bases if base}
 
 
 def _entry(account: str) -> str:

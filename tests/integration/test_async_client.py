@@ -23,9 +23,9 @@ from mira_queue import (
     ResultTimeout,
 )
 from mira_queue.contract.settings import Settings
-from tests.batch_steps import end_keepers, entries
-from tests.run_process import write_lines
-from tests.simulator_process import SimulatorProcess
+from tests.support.batch_steps import end_keepers, entries
+from tests.support.run_process import write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
 

@@ -27,9 +27,9 @@ from mira_queue import (
     ResultTimeout,
 )
 from mira_queue.contract.settings import Settings
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 
@@ -40,8 +40,18 @@ def ask(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def named(field: str, value: Any) -> dict[str, Any]:
+    return {field: value}
+
+
 def test_what_the_server_gets_is_what_the_caller_gave(queue: MiraQueue, simulator: SimulatorProcess) -> None:
-    fields = {"temperature": 0.5, "top_p": 0.25, "stop": ["end"], "response_format": {"type": "text"}, "metadata": {}}
+    fields: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "stop": ["end"],
+        "response_format": {"type": "text"},
+        "metadata": {},
+    }
 
     queue.enqueue(ask("Grüße 👋"), model="mira-max", **fields).result(TIMEOUT_S)
 
@@ -55,7 +65,7 @@ def test_an_option_of_a_task_queue_is_not_sent_as_a_field(
     field: str, queue: MiraQueue, redis_client: redis.Redis
 ) -> None:
     with pytest.raises(InvalidRequest, match="not a field") as rejected:
-        queue.enqueue(ask("Hello"), **{field: 5})
+        queue.enqueue(ask("Hello"), **named(field, 5))
 
     assert rejected.value.field == field
     assert list(redis_client.scan_iter("mira:job:*")) == []
@@ -64,13 +74,13 @@ def test_an_option_of_a_task_queue_is_not_sent_as_a_field(
 @pytest.mark.parametrize(("field", "meant"), [("temprature", "temperature"), ("max_token", "max_tokens")])
 def test_a_misspelled_field_is_rejected_with_the_right_one(field: str, meant: str, queue: MiraQueue) -> None:
     with pytest.raises(InvalidRequest, match=f"did you mean {meant}") as rejected:
-        queue.enqueue(ask("Hello"), **{field: 1})
+        queue.enqueue(ask("Hello"), **named(field, 1))
 
     assert rejected.value.field == field
 
 
 def test_unknown_fields_and_those_of_extra_body_reach_the_server(queue: MiraQueue, simulator: SimulatorProcess) -> None:
-    unknown = {"top_k": 5, "reasoning": {"effort": "low"}}
+    unknown: dict[str, Any] = {"top_k": 5, "reasoning": {"effort": "low"}}
     extra = {"priority": 3, "temprature": 1}
 
     queue.enqueue(ask("Hello"), model="mira", **unknown, extra_body=extra).result(TIMEOUT_S)
@@ -230,7 +240,11 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 
-    waiter = threading.Thread(target=lambda: (job.result(), ended.set()), daemon=True)
+    def wait_for_result() -> None:
+        job.result()
+        ended.set()
+
+    waiter = threading.Thread(target=wait_for_result, daemon=True)
     waiter.start()
 
     assert ended.wait(TIMEOUT_S)

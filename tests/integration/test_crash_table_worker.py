@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import redis
 
@@ -11,9 +12,9 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.crash_table import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.crash_matrix import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 @row("worker", "after it took the message, before `claim`")
@@ -75,7 +76,7 @@ def test_an_answer_that_died_with_its_worker_is_asked_for_again_and_counted(
 def test_a_refused_job_whose_worker_died_waits_for_the_gate_all_the_same(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
-    first = start_to_die(start_worker, CrashPoint.AFTER_GATE_CLOSED)
+    first = start_to_die(start_worker, CrashPoint.AFTER_OPEN_BREAKER)
     job = enqueue(queue, "[[sim:429x1 retry-after=2]]")
     died(first)
 
@@ -137,7 +138,7 @@ def test_a_waiting_job_whose_countdown_died_in_a_worker_runs_when_it_is_due(
 def test_a_job_given_back_without_a_message_runs(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
-    first = start_to_die(start_worker, CrashPoint.AFTER_GIVE_BACK)
+    first = start_to_die(start_worker, CrashPoint.AFTER_RELEASE)
     refused = enqueue(queue, "[[sim:429x1 retry-after=3]]")
     wait_until("the gate is closed", lambda: refused.status().state is JobState.WAITING)
     job = enqueue(queue)
@@ -195,4 +196,5 @@ def test_a_worker_that_wakes_up_after_its_lease_has_passed_stores_nothing(
 
 
 def _countdowns_held(client: redis.Redis) -> list[bytes]:
-    return [message for message in client.hvals("unacked") if b'"eta": "2' in message]
+    held: list[Any] = client.hvals("unacked")
+    return [message for message in held if b'"eta": "2' in message]

@@ -12,8 +12,8 @@ from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 

@@ -11,8 +11,8 @@ from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.ledger.workers import LiveWorker
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 def test_a_worker_is_listed_from_its_start_until_it_stops(

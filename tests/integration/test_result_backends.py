@@ -18,9 +18,9 @@ from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.celery_config import build_celery
 from tests.conftest import StartWorker
-from tests.ledger_steps import COMPLETION, FAILURE, PASSED, claimed, new_job
-from tests.queue_process import QUICK
-from tests.simulator_process import SimulatorProcess
+from tests.support.ledger_steps import COMPLETION, FAILURE, PASSED, claimed, new_job
+from tests.support.queue_process import QUICK
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
 
@@ -85,7 +85,7 @@ def test_an_outcome_that_was_decided_by_a_worker_that_died_is_stored_without_ano
     results = BackendResults(build_celery(settings, redis_url).backend)
     (accepted,) = queue.ledger.accept([new_job()])
     dead = claimed(queue.ledger, accepted.id, PASSED)
-    assert queue.ledger.settle(dead, results.pack(outcome))
+    assert queue.ledger.record_outcome(dead, results.pack(outcome))
 
     start_worker(result_backend=backend_url)
 

@@ -12,8 +12,8 @@ from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
 from mira_queue import MiraQueue
-from tests.ledger_steps import COMPLETION, claimed
-from tests.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
+from tests.support.ledger_steps import COMPLETION, claimed
+from tests.support.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
 
 SIZE = 40
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mira_queue import MiraQueue
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 120
 

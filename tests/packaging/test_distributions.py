@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.queue_process import environment
+from tests.support.queue_process import environment
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ("pyproject.toml", "README.md", "LICENSE", "mira_queue", "producer", "worker")
@@ -42,8 +42,8 @@ with MiraQueue() as queue:
 """
 
 
-def run(*command: str | Path, cwd: Path, stderr: bool = False, **variables: str) -> str:
-    """Run a command to its end; return its standard output, or its standard error."""
+def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, which must succeed."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -53,7 +53,7 @@ def run(*command: str | Path, cwd: Path, stderr: bool = False, **variables: str)
         timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stderr if stderr else done.stdout
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +147,13 @@ def test_the_first_minute_works_next_to_modules_of_the_same_names(programs: Path
     mira_queue = programs / "mira-queue"
 
     where = run(programs / "python", "-c", "import mira_queue; print(mira_queue.__file__)", cwd=app, **variables)
-    assert Path(where).is_relative_to(programs.parent)
-    assert run(mira_queue, "--version", cwd=app, **variables).startswith("mira-queue ")
+    assert Path(where.stdout).is_relative_to(programs.parent)
+    assert run(mira_queue, "--version", cwd=app, **variables).stdout.startswith("mira-queue ")
     # The second run follows at once: a worker of the first one must not count as alive.
     for name in ("first", "second"):
         shutil.copy(app / "prompts.jsonl", app / f"{name}.jsonl")
-        said = run(mira_queue, "run", f"{name}.jsonl", "--simulate", cwd=app, **variables, stderr=True)
-        assert "workers of this queue" not in said
+        done = run(mira_queue, "run", f"{name}.jsonl", "--simulate", cwd=app, **variables)
+        assert "workers of this queue" not in done.stderr
         assert (app / f"{name}.simulated.answers.jsonl").read_text().count('"status_code":200') == 1
 
 
@@ -164,9 +164,9 @@ def test_a_web_app_and_a_worker_work_next_to_modules_of_the_same_names(programs:
     with running(mira_queue, "simulate", cwd=app, **variables) as simulator:
         assert simulator.stdout is not None
         variables["MIRA_API_BASE"] = simulator.stdout.readline().strip().removeprefix("MIRA_API_BASE=")
-        doctor = json.loads(run(mira_queue, "doctor", "--json", cwd=app, **variables))
+        doctor = json.loads(run(mira_queue, "doctor", "--json", cwd=app, **variables).stdout)
         assert {check["check"]: check["verdict"] for check in doctor["checks"]}["workers"] == "warning"
         with running(mira_queue, "worker", cwd=app, **variables):
-            assert run(programs / "python", "ask.py", cwd=app, **variables).startswith("Simulated answer to: ")
+            assert run(programs / "python", "ask.py", cwd=app, **variables).stdout.startswith("Simulated answer to: ")
             answer = run(mira_queue, "enqueue", "--timeout", "60", "Hello", cwd=app, **variables)
-            assert answer == "Simulated answer to: Hello\n"
+            assert answer.stdout == "Simulated answer to: Hello\n"

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from mira_producer.cli import status
 
-from tests.cli_process import Call, call_in_process
+from tests.support.cli_process import Call, call_in_process
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from mira_producer.cli import (
     verify,
     worker,
 )
-from mira_producer.jsonl.reader import InputError
+from mira_producer.cli.problems import error_lines
+from mira_producer.jsonl.errors import InputError, InvalidInput
 from mira_producer.processes import StartError
 from mira_queue import __version__
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
@@ -137,11 +138,11 @@ def _say(error: Exception) -> int:
             for line in str(error).splitlines():
                 console.error(line)
             return console.EXIT_USAGE
-        case InputError():
-            for line in str(error).splitlines():
+        case InvalidInput():
+            for line in error_lines(error):
                 console.error(line)
             return console.EXIT_USAGE
-        case InvalidRequest() | IdempotencyConflict():
+        case InputError() | InvalidRequest() | IdempotencyConflict():
             console.error(str(error))
             return console.EXIT_USAGE
         case ResultTimeout():

@@ -12,8 +12,8 @@ from typing import Any
 from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.settings import Settings
-from tests.run_process import read_lines, write_lines
-from tests.waiting import wait_until
+from tests.support.run_process import read_lines, write_lines
+from tests.support.waiting import wait_until
 
 LINES = 200
 
