@@ -35,7 +35,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["enqueue", "--timeout", "-1", "hello"], "--timeout"),
         (["status"], "Missing argument"),
         (["worker", "--processes", "-1"], "--processes"),
-        (["worker", "--processes", "0", "--single-processes", "0"], "--processes, --single-processes: nobody"),
+        (["worker", "--processes", "0", "--single-processes", "0"], "--processes, --single-processes: "),
         (["worker", "--log-level", "loud"], "MIRA_LOG_LEVEL: "),
         (["worker"], "MIRA_API_KEY is not set"),
         (["nonsense"], "No such command"),
