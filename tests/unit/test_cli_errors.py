@@ -29,7 +29,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["enqueue", "--field", "stop=END", "hello"], "a text needs quotes: --field 'stop=\"END\"'"),
         (["enqueue", "--field", "model=x", "hello"], "--model"),
         (["enqueue", "--request", "missing.json"], "missing.json: No such file"),
-        (["enqueue", "--request", "-"], "- is no JSON"),
+        (["enqueue", "--request", "-"], "- is not JSON"),
         (["enqueue", "--request", "-", "--system", "x"], "--system"),
         (["enqueue", "--key", "", "hello"], "--key: is empty"),
         (["enqueue", "--timeout", "-1", "hello"], "--timeout"),

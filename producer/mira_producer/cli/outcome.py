@@ -1,4 +1,4 @@
-"""Waiting for a job's outcome at a terminal, and showing it: shared by `enqueue --wait` and `result`."""
+"""Wait for a job's outcome, and print it: shared by `enqueue --wait` and `result`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mira_queue.contract.states import JobState
 # A worker that is just starting needs about this long to report itself.
 HINT_AFTER_S = 3.0
 
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has finished.")]
 Timeout = Annotated[
-    float | None, typer.Option(min=0, metavar="SECONDS", help="Wait at most so long; the job goes on. Implies --wait.")
+    float | None,
+    typer.Option(min=0, metavar="SECONDS", help="Wait for at most this long. Implies --wait."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
@@ -27,8 +28,8 @@ OUTCOME_CODES = {
     0: "answered: the text is on standard output",
     1: "failed: the job (code, HTTP status and detail on standard error), or the command",
     2: "wrong usage, input or setting",
-    4: "not ended yet; the job goes on",
-    130: "interrupted while waiting; the job goes on",
+    4: "not finished; the job continues",
+    130: "interrupted while waiting; the job continues",
 }
 
 
@@ -52,7 +53,7 @@ def _print_hint(queue: MiraQueue) -> None:
 
 
 def show(job_id: str, outcome: Outcome, as_json: bool) -> None:
-    """Print a completion's text, or say how the job failed. Raises typer.Exit for a failed job."""
+    """Print the completion's text, or how the job failed. Raises typer.Exit for a failed job."""
     if as_json:
         console.json_data(outcome_json(job_id, outcome))
     elif isinstance(outcome, Completion):
@@ -64,7 +65,7 @@ def show(job_id: str, outcome: Outcome, as_json: bool) -> None:
 
 
 def outcome_json(job_id: str, outcome: Outcome) -> dict[str, Any]:
-    """`completion` is null for a failed job, `error` for one that has been answered."""
+    """Return the outcome as a JSON object. `completion` is null if the job failed, and `error` if it was answered."""
     if isinstance(outcome, Completion):
         return {"id": job_id, "state": JobState.SUCCEEDED, "completion": outcome.to_dict(), "error": None}
     return {"id": job_id, "state": _state(outcome), "completion": None, "error": outcome.to_dict()}
@@ -78,5 +79,5 @@ def _failure_line(job_id: str, failure: Failure) -> str:
     status = f" ({failure.status})" if failure.status else ""
     line = f"job {job_id} {_state(failure)}: {failure.code}{status}: {console.one_line(failure.detail)}"
     if failure.unanswered_calls:
-        line += f"; calls whose answer was lost and that may have been billed: {failure.unanswered_calls}"
+        line += f"; calls that got no response and may have been billed: {failure.unanswered_calls}"
     return line
