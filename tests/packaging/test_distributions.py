@@ -30,16 +30,8 @@ DATA = ("*.lua", "*.css", "*.html", "*.conf", "py.typed")
 OWN_MODULE = "raise SystemExit('the module of the app was imported')\n"
 TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
-ASK = """
-from mira_queue import AsyncMiraQueue, ContentBlocked, InvalidKey, JobError, MiraQueue, ResultTimeout, Unreachable
-
-with MiraQueue() as queue:
-    job = queue.enqueue(messages=[{"role": "user", "content": "Why is the sky blue?"}], temperature=0.2, key="order-17")
-    try:
-        print(job.result(timeout=60).text)
-    except (JobError, ResultTimeout) as error:
-        print(repr(error))
-"""
+# The first program of the README.
+PROGRAM = (ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -160,7 +152,7 @@ def test_the_first_minute_works_next_to_modules_of_the_same_names(programs: Path
 def test_a_web_app_and_a_worker_work_next_to_modules_of_the_same_names(programs: Path, app: Path) -> None:
     variables = {"PYTHONPATH": ".", "MIRA_STATE_DIR": str(app / "state"), "MIRA_API_KEY": "any"}
     mira_queue = programs / "mira-queue"
-    (app / "ask.py").write_text(ASK)
+    (app / "ask.py").write_text(PROGRAM)
     with running(mira_queue, "simulate", cwd=app, **variables) as simulator:
         assert simulator.stdout is not None
         variables["MIRA_API_BASE"] = simulator.stdout.readline().strip().removeprefix("MIRA_API_BASE=")

@@ -26,7 +26,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["enqueue", "hello", "--request", "-"], "give one of the two"),
         (["enqueue", " "], "PROMPT: is empty"),
         (["enqueue", "--field", "temperature", "hello"], "expected NAME=JSON"),
-        (["enqueue", "--field", "stop=END", "hello"], "a text needs quotes: --field 'stop=\"END\"'"),
+        (["enqueue", "--field", "stop=END", "hello"], "text needs quotes: --field 'stop=\"END\"'"),
         (["enqueue", "--field", "model=x", "hello"], "--model"),
         (["enqueue", "--request", "missing.json"], "missing.json: No such file"),
         (["enqueue", "--request", "-"], "- is not JSON"),

@@ -44,7 +44,7 @@ def check_packages() -> Iterator[Finding]:
         if name != EMBEDDED_PACKAGE and (number is None or not _fits(number, asked.get(name, "")))
     }
     for name, what in wrong.items():
-        yield problem("packages", f"{name} {what}", f"pip install --upgrade {PROGRAM}")
+        yield problem("packages", f"{name} {what}", f"pip install --upgrade '{name}{asked.get(name, '')}'")
     if not wrong:
         yield ok("packages", ", ".join(f"{name} {number}" for name, number in found.items() if number))
 
