@@ -19,21 +19,12 @@ STDIN = "-"
 
 HELP_END = console.help_end(
     [
-        (
-            "mira-queue enqueue 'Why is the sky blue?'",
-            "print the job's id, for mira-queue result ID",
-        ),
+        ("mira-queue enqueue 'Why is the sky blue?'", "print the job's id, for mira-queue result ID"),
         ("mira-queue enqueue --wait --timeout 60 --system 'Answer in one line.' - < question.txt", "print the answer"),
-        (
-            "mira-queue enqueue --model mira-pro --field temperature=0.2 --field 'stop=[\"END\"]' 'Hello'",
-            "more fields",
-        ),
+        ("mira-queue enqueue --model mira-pro --field temperature=0.2 --field 'stop=[\"END\"]' 'Hello'", "more fields"),
         ("mira-queue enqueue --request body.json --key order-17", "the same key twice is one job"),
     ],
-    {
-        **OUTCOME_CODES,
-        0: "accepted: the id is on standard output; with --wait: answered, and the text is",
-    },
+    {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: answered, and the text is"},
 )
 
 

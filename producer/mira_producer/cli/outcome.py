@@ -19,8 +19,7 @@ HINT_AFTER_S = 3.0
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has finished.")]
 Timeout = Annotated[
-    float | None,
-    typer.Option(min=0, metavar="SECONDS", help="Wait for at most this long. Implies --wait."),
+    float | None, typer.Option(min=0, metavar="SECONDS", help="Wait for at most this long. Implies --wait.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
