@@ -28,6 +28,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         (["enqueue", "--field", "temperature", "hello"], "expected NAME=JSON"),
         (["enqueue", "--field", "stop=END", "hello"], "text needs quotes: --field 'stop=\"END\"'"),
         (["enqueue", "--field", "model=x", "hello"], "--model"),
+        (["enqueue", "--field", "countdown=60", "hello"], "countdown: not a field"),
         (["enqueue", "--request", "missing.json"], "missing.json: No such file"),
         (["enqueue", "--request", "-"], "- is not JSON"),
         (["enqueue", "--request", "-", "--system", "x"], "--system"),
