@@ -47,27 +47,27 @@ if TYPE_CHECKING:
 _MODULES = {
     name: module
     for module, names in {
-        "mira_producer.async_client": "AsyncJob AsyncMiraQueue",
+        "mira_producer.client": "MiraQueue Job",
+        "mira_producer.async_client": "AsyncMiraQueue AsyncJob",
+        "mira_queue.contract.states": "JobStatus JobState",
+        "mira_queue.contract.outcome": "Outcome Completion Failure",
+        "mira_producer.batches.client": "Batches BatchRefused",
         "mira_producer.batches.async_client": "AsyncBatches",
-        "mira_producer.batches.client": "BatchRefused Batches",
-        "mira_producer.client": "Job MiraQueue",
-        "mira_producer.jsonl.errors": "InputError",
-        "mira_queue.contract.batch": "Batch BatchOptions BatchStatus",
-        "mira_queue.contract.errors": """
-            AccountFault BadRequest BalanceUsedUp BatchNotFound BrokenAnswer ContentBlocked Gone IdempotencyConflict
-            InvalidKey InvalidRequest JobCancelled JobError JobFault JobNotFound MiraQueueError ModelNotInPlan NotFound
-            Poison QueueUnavailable Redirected Refused ResultTimeout ServerError ServerTimeout ServiceFault TooLarge
-            Unprocessable Unreachable
-        """,
-        "mira_queue.contract.outcome": "Completion Failure Outcome",
-        "mira_queue.contract.settings": "Settings SettingsError",
-        "mira_queue.contract.states": "JobState JobStatus",
+        "mira_queue.contract.batch": "Batch BatchStatus BatchOptions",
         "mira_queue.runtime.settings_loader": "load_settings",
+        "mira_queue.contract.settings": "Settings SettingsError",
+        "mira_queue.contract.errors": """
+            MiraQueueError InvalidRequest IdempotencyConflict QueueUnavailable JobNotFound BatchNotFound ResultTimeout
+            JobError JobFault BadRequest NotFound Gone TooLarge Unprocessable ContentBlocked Refused Redirected Poison
+            AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
+            ServiceFault ServerTimeout ServerError Unreachable BrokenAnswer JobCancelled
+        """,
+        "mira_producer.jsonl.errors": "InputError",
     }.items()
     for name in names.split()
 }
 
-__all__ = sorted(_MODULES)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

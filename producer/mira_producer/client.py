@@ -43,9 +43,11 @@ class Job:
     cannot be reached.
     """
 
+    id: str
+    """The job's id, a UUID. Keep it in a session, a database, or a URL."""
+
     def __init__(self, queue: MiraQueue, job_id: str) -> None:
         self._queue = queue
-        #: The job's id, a UUID: keep it in a session, a database, or a URL.
         self.id = job_id
 
     def __repr__(self) -> str:
@@ -62,6 +64,7 @@ class Job:
         """Wait until the job has finished, and return its completion.
 
         `timeout` is the longest wait in seconds: None waits without a limit, 0 does not wait.
+
         Raises a JobError if the job has failed or was cancelled, and ResultTimeout if it has not finished in time. A
         ResultTimeout is not a JobError: the job continues, and `result` can be called again.
         """
@@ -93,6 +96,7 @@ class MiraQueue:
     them: `MiraQueue(redis_url="redis://localhost/0")`. A complete Settings object replaces them all.
     If MIRA_REDIS_URL is not set, the client uses the embedded server of MIRA_STATE_DIR, starts it if necessary, and
     keeps it running until `close`, the end of a `with` block, or the end of the process.
+
     Raises SettingsError for invalid settings, and QueueUnavailable if the embedded server cannot run.
     """
 
@@ -145,6 +149,7 @@ class MiraQueue:
         `top_p`, ...). `model` defaults to MIRA_MODEL. `key` is an idempotency key: the same key with the same request
         returns the same job for as long as that job is stored. `extra_body` has further fields of the request; their
         names are not checked.
+
         Raises InvalidRequest if the API would reject the request, or for a field that is an option of a task queue
         (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request; and
         QueueUnavailable if the job was not accepted, or if that is unknown. With a key, calling again is safe.
@@ -161,6 +166,7 @@ class MiraQueue:
 
         All bodies are checked before the first is accepted; the names of their fields are not. `keys` has one
         idempotency key for each body. `group` names a list to which the ledger adds the ids of finished jobs.
+
         Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
         checked = [self._check(number, body) for number, body in enumerate(requests)]
