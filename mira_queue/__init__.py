@@ -28,12 +28,13 @@ if TYPE_CHECKING:
     from mira_queue.contract.errors import (
         AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp,
         BatchNotFound as BatchNotFound, BrokenAnswer as BrokenAnswer, ContentBlocked as ContentBlocked, Gone as Gone,
-        IdempotencyConflict as IdempotencyConflict, InvalidKey as InvalidKey, InvalidRequest as InvalidRequest,
-        JobCancelled as JobCancelled, JobError as JobError, JobFault as JobFault, JobNotFound as JobNotFound,
-        MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan, NotFound as NotFound, Poison as Poison,
-        QueueUnavailable as QueueUnavailable, Redirected as Redirected, Refused as Refused,
-        ResultTimeout as ResultTimeout, ServerError as ServerError, ServerTimeout as ServerTimeout,
-        ServiceFault as ServiceFault, TooLarge as TooLarge, Unprocessable as Unprocessable, Unreachable as Unreachable,
+        IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
+        InvalidRequest as InvalidRequest, JobCancelled as JobCancelled, JobError as JobError, JobFault as JobFault,
+        JobNotFound as JobNotFound, MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan,
+        NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable, Redirected as Redirected,
+        Refused as Refused, ResultTimeout as ResultTimeout, ServerError as ServerError,
+        ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
+        Unprocessable as Unprocessable, Unreachable as Unreachable,
     )
     from mira_queue.contract.outcome import Completion as Completion, Failure as Failure, Outcome as Outcome
     from mira_queue.contract.settings import Settings as Settings, SettingsError as SettingsError
@@ -59,7 +60,7 @@ _MODULES = {
         "mira_queue.contract.errors": """
             MiraQueueError InvalidRequest IdempotencyConflict QueueUnavailable JobNotFound BatchNotFound ResultTimeout
             JobError JobFault BadRequest NotFound Gone TooLarge Unprocessable ContentBlocked Refused Redirected Poison
-            AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
+            InternalError             AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
             ServiceFault ServerTimeout ServerError Unreachable BrokenAnswer JobCancelled
         """,
         "mira_producer.jsonl.errors": "InputError",

@@ -14,8 +14,6 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # A worker that has not reported itself for two intervals and this long has crashed.
 REPORT_MARGIN = timedelta(seconds=2)
-# Longer than any worker may leave between two reports.
-KEY_TTL = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Workers(ScriptRunner):
             pipeline: Any = self._client.pipeline()
             pipeline.zadd(names.WORKERS, {_entry(account): now_ms + in_ms(2 * interval + REPORT_MARGIN)})
             pipeline.zremrangebyscore(names.WORKERS, "-inf", now_ms)
-            pipeline.expire(names.WORKERS, KEY_TTL)
+            pipeline.expire(names.WORKERS, names.WORKERS_TTL)
             pipeline.execute()
 
     def report_stopped(self, account: str) -> None:
