@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 install: $(STAMP) ## Set up .venv with everything (run and test do it too)
+	@echo "Ready. Next: source $(BIN)/activate, then: mira-queue doctor"
 
 run: $(STAMP) ## Answer the 100 example requests: on Mira when MIRA_API_KEY is set, else on the simulator
 	@mkdir -p out && cp examples/requests.jsonl out/requests.jsonl

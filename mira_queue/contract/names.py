@@ -20,6 +20,7 @@ CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait has ended is gone
+WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 
 
@@ -50,6 +51,8 @@ LEASED = "mira:leased"
 WAITING = "mira:waiting"
 # Zset, owned by the workers. An entry lives for ACCOUNT_TTL after the account's last worker; the score is that time.
 ACCOUNTS = "mira:accounts"
+# Zset, owned by the workers. An entry lives until its worker stops; the score is when it counts as crashed if silent.
+WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.

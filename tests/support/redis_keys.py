@@ -56,7 +56,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "batches"]:
             return None
-        case ["mira", "accounts"]:
+        case ["mira", "accounts" | "workers"]:
             return _without_end(client, key, None)
         case ["mira", "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults", _]:
             return _without_end(client, key, None)

@@ -91,6 +91,46 @@ def test_a_misspelled_variable_in_the_environment_is_an_error_and_one_of_another
         load_settings()
 
 
+@pytest.mark.parametrize(("name", "known"), [("MIRA_CONCURENCY", "MIRA_CONCURRENCY"), ("mira_modell", "MIRA_MODEL")])
+def test_a_misspelled_variable_in_the_environment_is_an_error_too(
+    name: str, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("MIRA_LEASE", "-1")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+
+    unknown, wrong = str(caught.value).splitlines()
+    assert unknown.startswith(f"{name.upper()}: ")
+    assert known in unknown
+    assert wrong.startswith("MIRA_LEASE: ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MIRA_REDIS_SERVICE_HOST",
+        "MIRA_REDIS_SERVICE_PORT_TLS",
+        "MIRA_QUEUE_PORT",
+        "MIRA_QUEUE_PORT_6379_TCP_ADDR",
+        "MIRA_PORT",
+        "MIRA_TEST_DOCKER",
+    ],
+)
+def test_variables_that_kubernetes_or_the_tests_set_are_not_misspelled_settings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:6379")
+
+    assert load_settings() == Settings(_env_file=None)
+
+
+def test_a_misspelled_override_is_named_like_its_variable() -> None:
+    with pytest.raises(SettingsError, match="MIRA_CONCURRENCY"):
+        load_settings(concurency=3)
+
+
 def test_the_environment_wins_over_the_env_file_which_wins_over_the_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,7 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
             _engine_options(options, settings),
             show=display.show,
             say=display.say,
-            tend=fleet.tend,
+            tend=fleet.replace_crashed,
             pace=lambda: queue.ledger.pace_view(settings.account),
             interrupted=interrupted,
         )
@@ -162,13 +162,13 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
         engine.plan(plan)
         with display:
             end = _bring_to_an_end(engine, plan, settings, hurry, display.say)
-            # Those calls are nobody's any more: the workers need not wait for them.
-            fleet.hurry = engine.open > 0
+            # The run no longer waits for these calls, so the workers need not either.
+            at_once = engine.open > 0
             if end is End.EXPIRED:
                 engine.expire()
         # One more Ctrl-C makes the workers end at once, and takes nobody's summary away.
-        with interrupts_call(fleet.stop_sooner):
-            fleet.stop(settings.grace + STOP_MARGIN)
+        with interrupts_call(fleet.stop_now):
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=at_once)
         engine.count_lost()
         return end, engine.why(end)
 

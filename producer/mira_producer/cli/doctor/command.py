@@ -17,9 +17,10 @@ from mira_producer.cli.doctor.finding import Finding, Verdict, ok, problem, reas
 from mira_producer.cli.doctor.machine import check_disk, check_packages, check_python, check_settings
 from mira_producer.cli.doctor.server import check_server
 from mira_producer.cli.outcome import Json
-from mira_producer.cli.workers import alive_workers
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
+from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.settings_loader import load_settings
 
@@ -95,9 +96,10 @@ def _check_queue(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_workers(settings: Settings, url: str) -> Iterator[Finding]:
-    alive = alive_workers(settings, url)
+    with connect(url) as client:
+        alive = Ledger(client, result_ttl=settings.result_ttl).live_workers()
     if alive:
-        yield ok("workers", f"{len(alive)} alive: {', '.join(alive)}")
+        yield ok("workers", f"{len(alive)} alive: {', '.join(worker.name for worker in alive)}")
     else:
         yield warning("workers", "none is alive: jobs are accepted, but wait", "start one: mira-queue worker")
 
