@@ -32,7 +32,9 @@ class FarLedger:
     def __init__(self) -> None:
         self.looks = 0
 
-    def begin(self, account: str, process: str, jobs: Sequence[Any], *_: Any, **__: Any) -> tuple[PaceState, list[Permit]]:
+    def begin(
+        self, account: str, process: str, jobs: Sequence[Any], *_: Any, **__: Any
+    ) -> tuple[PaceState, list[Permit]]:
         return PaceState(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
 
     def may_still_go(self, account: str, call: str) -> bool:

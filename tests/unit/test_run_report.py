@@ -99,7 +99,7 @@ def a_run(prices: Prices = PRICES, evil: str = "", lines: int = 300) -> tuple[Ta
         clock.now_s += 0.5
         waits = 100 <= number < 160
         reason = Reason("limit", "account limit", timedelta(seconds=5)) if waits else NOTHING
-        recorder.looked(LIMITED if waits else VIEW, reason)
+        recorder.sampled(LIMITED if waits else VIEW, reason)
         if waits:
             continue
         if number % 50 == 3:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from mira_producer.engine.wait_reason import NOTHING, Reason, Watch, duration, reason_of, why_waiting
+from mira_producer.engine.wait_reason import NOTHING, Reason, Watch, reason_of, why_waiting
+from mira_producer.text import duration
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit

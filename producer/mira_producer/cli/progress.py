@@ -13,8 +13,8 @@ from rich.control import Control
 from rich.segment import ControlType
 from rich.text import Text
 
-from mira_producer.engine.wait_reason import Reason, duration
-from mira_producer.text import per_time
+from mira_producer.engine.wait_reason import Reason
+from mira_producer.text import duration, per_time
 
 LINE_EVERY_S = 10.0
 DRAW_EVERY_S = 0.15
