@@ -183,7 +183,7 @@ def _drawn(
         if time_axis is not None:
             axes.set_ylim(0, 1.06 * max(axes.dataLim.y1, 0) or 1)
         if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside upper left", ncols=8, labelcolor=COLORS["ink"], handlelength=1.4)
+            figure.legend(loc="outside upper left", ncols=4, labelcolor=COLORS["ink"], handlelength=1.4)
         stream = io.StringIO()
         figure.savefig(
             stream,
