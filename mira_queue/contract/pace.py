@@ -65,4 +65,4 @@ class Estimate:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
         limits = {name: Limit(**found[name]) if found[name] else None for name in ("rate", "in_flight")}
-        return replace(cls(**{**found, **limits}), unrelated=tuple(found["others"]))
+        return replace(cls(**{**found, **limits}), unrelated=tuple(found["unrelated"]))
