@@ -14,12 +14,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mira_producer import MiraQueue
-
-from tests.queue_process import QUICK, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from mira_queue import MiraQueue
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 HOURS_A_DAY = 24
 GROUP = "long-waits"
@@ -48,7 +48,7 @@ class Figures:
 
 def measure(folder: Path, *, jobs: int, days: int, hour_s: float, quota: int, concurrency: int) -> Figures:
     """Live through the days, then let everything run. `quota` is calls a day, `hour_s` the length of an hour."""
-    settings = {"state_dir": folder / "state", "concurrency": concurrency, "log_level": "error"}
+    settings: dict[str, Any] = {"state_dir": folder / "state", "concurrency": concurrency, "log_level": "error"}
     with (
         SimulatorProcess.start(quota_retry_after_s=hour_s, day_s=hour_s * HOURS_A_DAY) as simulator,
         MiraQueue(**{**QUICK, **settings, "api_base": simulator.url}) as queue,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mira_producer import Job, MiraQueue
 from mira_producer.processes import environment_of
 
 from bench.bulk import machine
@@ -20,10 +19,11 @@ from bench.bulk.files import count_lines, write_input
 from bench.bulk.running import COMMAND, start_run
 from bench.bulk.stage import Stage, body
 from bench.bulk.table import Bar, Table, progress
+from mira_queue import Job, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 SINGLES_S, QUICK_SINGLES_S = 20.0, 3.0
 APART_S = 0.1
@@ -90,16 +90,16 @@ def table(runs: int, quick: bool) -> Table:
         ("wait median ms", "p90", "p99", "worst", "single/s", "lines/s before", "meanwhile"),
     )
     for variant, all_found in found.items():
-        waits = [
+        shown = [
             statistics.median(_at(each.waits, share) for each in all_found) for share in _SHARES if all_found[0].waits
         ]
         printed.add(
             variant.name,
-            *([f"{wait:,.0f}" for wait in waits] or [""] * len(_SHARES)),
+            *([f"{wait:,.0f}" for wait in shown] or [""] * len(_SHARES)),
             f"{statistics.median(each.singles for each in all_found):.0f}",
             f"{statistics.median(each.lines_before for each in all_found):.0f}",
             f"{statistics.median(each.lines for each in all_found):.0f}",
-            bars=[(MEDIAN, waits[0]), (P99, waits[2])] if variant.has_bar else [],
+            bars=[(MEDIAN, shown[0]), (P99, shown[2])] if variant.has_bar else [],
         )
     printed.notes.append("the wait: from acceptance to the result by the server's clock, less the call itself")
     return printed

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.bulk.files import count_lines, write_input
 from bench.bulk.running import Ran, run_to_its_end
 from bench.bulk.table import Bar, Table, progress
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (1_000, 3_000), 1_000_000
 # Calls that a new account leaves one by one, a second and more of them, are no matter of a file's length.
@@ -26,7 +26,7 @@ def table(runs: int, quick: bool, full: bool) -> Table:
 
     The account was used before: the first calls of a new one leave slowly.
     """
-    lengths = QUICK_LENGTHS if quick else LENGTHS
+    lengths: tuple[int, ...] = QUICK_LENGTHS if quick else LENGTHS
     runs = 1 if quick else min(runs, MOST_RUNS)
     found: dict[int, list[Ran]] = {}
     for number in range(runs):
@@ -76,7 +76,11 @@ def _figures(runs: list[Ran], lines: int, alone: list[Ran]) -> dict[str, float]:
 
     found = {"us/line": us_a_line(lambda ran: ran.took_s)}
     for part in PARTS:
-        found[f"{part} CPU us/line"] = us_a_line(lambda ran, part=part: ran.cpu_s[part])
+
+        def cpu_s(ran: Ran, part: str = part) -> float:
+            return ran.cpu_s[part]
+
+        found[f"{part} CPU us/line"] = us_a_line(cpu_s)
     return found | {f"{part} MiB": statistics.median(each.peak_mib[part] for each in runs) for part in PARTS}
 
 

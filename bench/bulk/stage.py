@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
-from mira_producer import MiraQueue
 from mira_producer.processes import environment_of, start_worker, stop
 
+from mira_queue import MiraQueue
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.settings_loader import load_settings
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 KEY = "sk-mira-" + "0" * 40
 GRACE = timedelta(seconds=10)

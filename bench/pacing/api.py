@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from bench.pacing.figures import Call, Run, best_by_rate
 from bench.pacing.scenarios import OUTAGE_S, Scenario
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 # Jobs beyond what could be answered: some wait for their countdown, and nobody may run dry.
 SPARE_JOBS = 400

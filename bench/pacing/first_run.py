@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from bench.bulk.running import run_to_its_end
 from bench.bulk.stage import body
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 RATE, WINDOW_S, IN_FLIGHT = 60, 60.0, 3
 MOST = 1.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.queue_process import WorkerProcess
+from tests.support.queue_process import WorkerProcess
 
 # Seconds from one to the next: a new worker is ready after two or three, and shall have calls in flight.
 BETWEEN_S = (5.0, 12.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.pacing import api
 from bench.pacing.figures import Run
 from bench.pacing.scenarios import Scenario
-from tests.queue_process import API_KEY, environment
+from tests.support.queue_process import API_KEY, environment
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mira_producer import Job, JobState, MiraQueue
-
 from bench.pacing import api
 from bench.pacing.figures import Run
 from bench.pacing.kills import Kills
 from bench.pacing.scenarios import Scenario
-from tests.queue_process import API_KEY, QUICK, WorkerProcess
-from tests.simulator_process import SimulatorProcess
+from mira_queue import Job, JobState, MiraQueue
+from tests.support.queue_process import API_KEY, QUICK, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
 
 # Settings of the tests' quick workers that are not ours here: everything is as a user has it who sets nothing.
 DEFAULTS = dict.fromkeys(QUICK, None)

@@ -22,7 +22,7 @@ from bench.bulk.contenders import Ours
 from bench.bulk.stage import Stage
 from bench.bulk.table import progress
 from mira_queue.contract.settings import Settings
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 JOBS, WARM_UP_JOBS = 2000, 300
 # At least so much of the throughput is left, and at most so long does the server work for an ask.
@@ -74,7 +74,8 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=8, help="MIRA_CONCURRENCY (default: 8)")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that the API takes (default: 0)")
     chosen = parser.parse_args()
-    paced, unpaced = [], []
+    paced: list[Sample] = []
+    unpaced: list[Sample] = []
     for number in range(chosen.pairs):
         # Who goes first changes: a machine that grows busier must not always hit the same one.
         turns: Sequence[tuple[type[Ours], list[Sample]]] = [(Ours, paced), (Unpaced, unpaced)]

@@ -24,5 +24,5 @@ class Unpaced(Pacer):
 
 
 if __name__ == "__main__":
-    mira_worker.worker_runtime.Pacer = Unpaced  # type: ignore[misc]
+    mira_worker.worker_runtime.Pacer = Unpaced  # type: ignore[attr-defined]
     main(sys.argv[1:])

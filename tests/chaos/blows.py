@@ -14,7 +14,7 @@ from tests.chaos.cast import Cast
 from tests.chaos.child import Child
 from tests.chaos.options import ChaosOptions
 from tests.chaos.schedule import Blow, Event
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 # An event that finds nobody to hit waits so long for somebody, and then hits a worker, whatever it does.
 PATIENCE_S = 10.0

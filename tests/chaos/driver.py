@@ -25,7 +25,7 @@ from tests.chaos.rollcall import call_the_roll
 from tests.chaos.scorecard import Measure, Score
 from tests.chaos.system import MiraQueueSystem, System
 from tests.chaos.witness import Witness, client_url
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 TICK_S = 0.05
 LOOK_EVERY_S = 0.25

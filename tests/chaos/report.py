@@ -13,7 +13,7 @@ from tests.chaos.scorecard import Measure, Score
 from tests.chaos.system import System
 from tests.chaos.tally import Lines, Remarks, add_calls, add_lines, add_outcomes
 from tests.chaos.witness import Witness
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 
 def report(

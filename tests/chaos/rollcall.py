@@ -11,7 +11,7 @@ from tests.chaos.cast import Cast
 from tests.chaos.child import Child
 from tests.chaos.options import ChaosOptions
 from tests.chaos.system import System
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 # A worker takes up to three messages for each of its slots; with this many, none can take those of another.
 JOBS_PER_SLOT = 4

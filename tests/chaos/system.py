@@ -14,7 +14,7 @@ from mira_producer.processes import PARENT_PIPE, worker_command
 from mira_queue.contract import names
 from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
-from tests.queue_process import API_KEY
+from tests.support.queue_process import API_KEY
 
 # Chance may hit one job in several kills; here only kills hurt jobs, never jobs their workers.
 MAX_CRASHES = 20
@@ -101,7 +101,8 @@ class MiraQueueSystem:
         return Ended(False, f"{result['exc_type']}: {result['exc_message'][0]}", result["exc_message"][3])
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
-        fields = {name.decode(): value.decode() for name, value in client.hgetall(names.job_key(job_id)).items()}
+        entry: dict[Any, Any] = client.hgetall(names.job_key(job_id))
+        fields = {name.decode(): value.decode() for name, value in entry.items()}
         fields = {name: value for name, value in fields.items() if name not in ("key", "outcome")}
         entries = {
             key: score

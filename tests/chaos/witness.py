@@ -78,17 +78,19 @@ class Witness:
             self._pending.pop(job_id, None)
             if self._seen.setdefault(job_id, digest) != digest:
                 self.doubled.add(job_id)
-        return content
+        found: Mapping[str, Any] = content
+        return found
 
     def final_records(self, job_ids: list[str]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
         """Each job's outcome as it stands in the end; None: it has none. Compared with what was seen before."""
         for start in range(0, len(job_ids), CHUNK):
             part = job_ids[start : start + CHUNK]
-            for job_id, record in zip(part, self.client.mget([PREFIX + job_id for job_id in part]), strict=True):
+            records: list[Any] = self.client.mget([PREFIX + job_id for job_id in part])
+            for job_id, record in zip(part, records, strict=True):
                 yield job_id, None if record is None else self.note(job_id, record)
 
     def _listen(self) -> None:
-        with self.client.pubsub() as channel:
+        with self.client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.psubscribe(PREFIX + "*")
             while not self._stopped.is_set():
                 message = channel.get_message(timeout=0.5)

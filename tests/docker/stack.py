@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.queue_process import API_KEY
-from tests.waiting import wait_until
+from tests.support.queue_process import API_KEY
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).with_name("stand_in_images.sh")

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from mira_producer import Job, MiraQueue
 
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.states import JobState
 from tests.docker.stack import PASSWORD, ROOT, Stack, running, why_not
-from tests.queue_process import API_KEY
-from tests.waiting import wait_until
+from tests.support.queue_process import API_KEY
+from tests.support.waiting import wait_until
 
 # Long enough for a short call to end, short enough for a test to sit through it.
 GRACE_S = 6

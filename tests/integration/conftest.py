@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.queue_process import WorkerProcess
-from tests.simulator_process import SimulatorProcess
+from tests.support.queue_process import WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError
-from tests.queue_process import QUICK
+from tests.support.queue_process import QUICK
 
 # Server faults are tried so often, everything else once.
 MAX_ATTEMPTS = int(str(QUICK["max_attempts"]))

@@ -12,15 +12,25 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.batches.client import BatchRefused
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, keepers, paused, results, started
-from tests.run_process import read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.batch_steps import (
+    LINES,
+    at,
+    end_keepers,
+    entries,
+    every_line_once,
+    keepers,
+    paused,
+    results,
+    started,
+)
+from tests.support.run_process import read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 PRICES = """
 currency = "USD"

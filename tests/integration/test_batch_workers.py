@@ -9,15 +9,15 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
-from tests.batch_steps import LINES, at, end_keepers, entries, every_line_once, results, submitted
 from tests.conftest import StartWorker
-from tests.run_process import read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.batch_steps import LINES, at, end_keepers, entries, every_line_once, results, submitted
+from tests.support.run_process import read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer import MiraQueue
 
-from tests.batch_steps import end_keepers, entries
-from tests.cli_process import Cli
-from tests.queue_process import WorkerProcess
-from tests.run_process import read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from mira_queue import MiraQueue
+from tests.support.batch_steps import end_keepers, entries
+from tests.support.cli_process import Cli
+from tests.support.queue_process import WorkerProcess
+from tests.support.run_process import read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 # With calls of half a second, far more than end while a command is on its way.
 MANY = 1000

@@ -17,9 +17,9 @@ from mira_producer.cli.doctor.server import check_server
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.settings_loader import load_settings
-from tests.cli_process import Cli
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.simulator_process import SimulatorProcess
+from tests.support.cli_process import Cli
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
 
 LONG_AGO = "Sun, 06 Nov 1994 08:49:37 GMT"
 NOT_MIRA = "http://127.0.0.1:1/v1"

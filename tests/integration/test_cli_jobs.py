@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.cli_process import Cli
-from tests.queue_process import WorkerProcess
-from tests.simulator_process import SimulatorProcess
+from tests.support.cli_process import Cli
+from tests.support.queue_process import WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
 
 NOBODY = str(uuid.UUID(int=0))
 

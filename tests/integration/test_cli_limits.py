@@ -15,10 +15,10 @@ from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from tests.cli_process import Cli
-from tests.ledger_steps import LIFE, LONG, running
-from tests.queue_process import API_KEY
-from tests.run_process import prompts, write_lines
+from tests.support.cli_process import Cli
+from tests.support.ledger_steps import LIFE, LONG, running
+from tests.support.queue_process import API_KEY
+from tests.support.run_process import prompts, write_lines
 
 BASE = "https://api.example/v1"
 SINCE_MS = 1_700_000_000_000

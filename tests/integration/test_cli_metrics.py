@@ -14,18 +14,18 @@ from urllib.request import urlopen
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from prometheus_client.parser import text_string_to_metric_families
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import NewJob
-from tests.cli_process import Call, Cli, call_in_process
-from tests.ledger_steps import LONG, ask, new_job, request, running, waiting
-from tests.waiting import wait_until
+from tests.support.cli_process import Call, Cli, call_in_process
+from tests.support.ledger_steps import LONG, ask, new_job, request, running, waiting
+from tests.support.waiting import wait_until
 
 BASE = "https://api.example/v1"
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -82,7 +82,7 @@ def exporter(cli: Cli, *arguments: str, **settings: str) -> Iterator[tuple[subpr
     log = cli.folder / "log"
     with cli.start("metrics", "--port", "0", *arguments, log=log, **settings) as process:
         try:
-            said = wait_until("it serves", lambda: re.search(r"http://\S+", log.read_text()))
+            said = wait_until("it serves", lambda: re.findall(r"http://\S+", log.read_text()))
             yield process, said[0]
         finally:
             process.kill()

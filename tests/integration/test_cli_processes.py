@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from mira_producer.fleet import Fleet, WorkersFail
 from mira_producer.processes import StartError, environment_of, start_simulator, start_worker, stop
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
-from tests.batch_steps import end_keepers, entries, submitted
-from tests.cli_process import Cli
-from tests.queue_process import API_KEY
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import PATIENCE_S, wait_until
+from tests.support.batch_steps import end_keepers, entries, submitted
+from tests.support.cli_process import Cli
+from tests.support.queue_process import API_KEY
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from mira_queue.contract.names import request_key
-from tests.cli_process import Call, call_in_process
+from tests.support.cli_process import Call, call_in_process
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_every_part_of_the_request_is_in_the_queue(call: Call, redis_client: red
     _, piped, _ = call("enqueue", "-", stdin="piped: ü\n")
 
     ids = [whole.strip(), json.loads(parts)["id"], piped.strip()]
-    assert [json.loads(str(redis_client.get(request_key(job_id)), "utf-8")) for job_id in ids] == [
+    assert [json.loads(redis_client.get(request_key(job_id)) or "") for job_id in ids] == [
         {"model": "mira-pro", "messages": [{"role": "user", "content": "x"}], "seed": 7, "stop": ["END"]},
         {
             "model": "mira",

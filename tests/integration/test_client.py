@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 import redis
-from mira_producer import (
+
+from mira_queue import (
     Failure,
     IdempotencyConflict,
     InvalidRequest,
@@ -23,11 +24,10 @@ from mira_producer import (
     QueueUnavailable,
     ResultTimeout,
 )
-
 from mira_queue.contract.settings import Settings
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 
@@ -39,7 +39,13 @@ def ask(text: str) -> list[dict[str, str]]:
 
 
 def test_what_the_server_gets_is_what_the_caller_gave(queue: MiraQueue, simulator: SimulatorProcess) -> None:
-    fields = {"temperature": 0.5, "top_p": 0.25, "stop": ["end"], "response_format": {"type": "text"}, "metadata": {}}
+    fields: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "stop": ["end"],
+        "response_format": {"type": "text"},
+        "metadata": {},
+    }
 
     queue.enqueue(ask("Grüße 👋"), model="mira-max", **fields).result(TIMEOUT_S)
 
@@ -186,7 +192,11 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 
-    waiter = threading.Thread(target=lambda: (job.result(), ended.set()), daemon=True)
+    def wait_for_result() -> None:
+        job.result()
+        ended.set()
+
+    waiter = threading.Thread(target=wait_for_result, daemon=True)
     waiter.start()
 
     assert ended.wait(TIMEOUT_S)

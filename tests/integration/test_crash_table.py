@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from tests.crash_table import Row, rows_of_the_document
+from tests.support.crash_matrix import Row, rows_of_the_document
 
 HERE = Path(__file__).parent
 # Rows that are tested where their part is: (row, file, test).

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.crash_table import QUICK_RESEND, died, ended_once, enqueue, row, start_to_die
-from tests.simulator_process import SimulatorProcess
+from tests.support.crash_matrix import QUICK_RESEND, died, ended_once, enqueue, row, start_to_die
+from tests.support.simulator_process import SimulatorProcess
 
 
 @pytest.fixture

@@ -15,23 +15,23 @@ from pathlib import Path
 
 import pytest
 import redis
-from mira_producer import MiraQueue
-from mira_producer.batches.client import CANCEL, PAUSE, RESUME
+from mira_producer.batches.commands import CANCEL, PAUSE, RESUME
 from mira_producer.batches.lock import KeeperLock
 from mira_producer.processes import environment_of
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
-from tests.batch_steps import at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
-from tests.cli_process import COMMAND
 from tests.conftest import StartWorker
-from tests.crash_table import row, wait_for_calls
-from tests.run_process import read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.batch_steps import at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
+from tests.support.cli_process import COMMAND
+from tests.support.crash_matrix import row, wait_for_calls
+from tests.support.run_process import read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 LINES = 60
 KEEPER = (sys.executable, "-m", "mira_producer.batches")

@@ -7,23 +7,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
 from tests.conftest import StartWorker
-from tests.crash_table import GROUP, QUICK_RESEND, ends, row
-from tests.queue_process import QUICK, environment
-from tests.simulator_process import SimulatorProcess
+from tests.support.crash_matrix import GROUP, QUICK_RESEND, ends, row
+from tests.support.queue_process import QUICK, environment
+from tests.support.simulator_process import SimulatorProcess
 
 KEYS = ["first", "second"]
 # Accepts its jobs in one call each, so that the second pass of a point lies between them.
 PRODUCER = f"""
-from mira_producer import MiraQueue
+from mira_queue import MiraQueue
 
 with MiraQueue() as queue:
     for key in {KEYS!r}:
@@ -82,4 +83,5 @@ def _body(content: str) -> dict[str, object]:
 
 
 def _accepted(client: redis.Redis) -> list[str]:
-    return [job_id.decode() for job_id in client.zrange(names.queued_key(Lane.NORMAL), 0, -1)]
+    found: list[Any] = client.zrange(names.queued_key(Lane.NORMAL), 0, -1)
+    return [job_id.decode() for job_id in found]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.crash_table import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die
-from tests.simulator_process import SimulatorProcess
+from tests.support.crash_matrix import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die
+from tests.support.simulator_process import SimulatorProcess
 
 
 @row("rescuer", "after `rescue` or `resend`, before it has sent")

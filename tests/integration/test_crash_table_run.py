@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 from mira_queue.contract.crash_point import CrashPoint
-from tests.crash_table import row
-from tests.run_process import ANSWERS, ERRORS, RunProcess, ids, read_lines, run_to_the_end, write_lines
-from tests.simulator_process import SimulatorProcess
+from tests.support.crash_matrix import row
+from tests.support.run_process import ANSWERS, ERRORS, RunProcess, ids, read_lines, run_to_the_end, write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 INPUT = "input.jsonl"
 LINES = [{"custom_id": str(number), "prompt": f"Question {number}"} for number in range(5)]
@@ -33,7 +34,7 @@ def test_refused_lines_that_a_killed_run_had_taken_out_are_run_by_the_next(
     redis_url: str, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     write_lines(tmp_path / INPUT, LINES)
-    settings = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
+    settings: dict[str, Any] = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
     simulator.configure(balance_calls=2)
     assert run_to_the_end(tmp_path, INPUT, **settings).wait() == 3
     refused = len(read_lines(tmp_path / ERRORS))
@@ -54,7 +55,7 @@ def test_refused_lines_that_a_killed_run_had_taken_out_are_run_by_the_next(
 def _dies_and_is_mended(redis_url: str, simulator: SimulatorProcess, folder: Path, point: CrashPoint) -> None:
     write_lines(folder / INPUT, LINES)
     # One call at a time, so that the point is reached with some answers to write, and some still to come.
-    settings = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
+    settings: dict[str, Any] = {"redis_url": redis_url, "api_base": simulator.url, "concurrency": 1}
     with RunProcess.start(folder, INPUT, crash_at=point, **settings) as run:
         assert run.wait() == -signal.SIGKILL, run.said()
         written = len(read_lines(folder / ANSWERS))

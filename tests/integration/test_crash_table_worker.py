@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.crash_table import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.crash_matrix import QUICK_RESEND, died, ended_once, ends, enqueue, row, start_to_die, wait_for_calls
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 @row("worker", "after it took the message, before `claim`")
@@ -195,4 +196,5 @@ def test_a_worker_that_wakes_up_after_its_lease_has_passed_stores_nothing(
 
 
 def _countdowns_held(client: redis.Redis) -> list[bytes]:
-    return [message for message in client.hvals("unacked") if b'"eta": "2' in message]
+    held: list[Any] = client.hvals("unacked")
+    return [message for message in held if b'"eta": "2' in message]

@@ -8,6 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from operator import le
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,8 @@ from mira_queue.ledger.embedded import (
 )
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.embedded.process import unavailable
-from tests.embedded_process import connect, end_server, is_stopped, kill_server, wrapped_server
-from tests.waiting import wait_until
+from tests.support.embedded_process import connect, end_server, is_stopped, kill_server, wrapped_server
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_what_was_acknowledged_before_the_server_was_killed_is_there(state_dir: 
         expected = 0
         for _ in range(5):
             goal = expected + 500
-            acknowledged = count_until_killed(url, lambda count, goal=goal: count >= goal)
+            acknowledged = count_until_killed(url, partial(le, goal))
             server.ensure_running()
             with connect(url) as client:
                 expected = int(client.get("counter") or 0)

@@ -16,7 +16,7 @@ from mira_queue.ledger.embedded import (
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.settings_loader import load_settings
-from tests.embedded_process import User, connect, end_server, is_stopped
+from tests.support.embedded_process import User, connect, end_server, is_stopped
 
 
 @pytest.fixture

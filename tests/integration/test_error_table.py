@@ -9,13 +9,13 @@ import sysconfig
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Completion, Failure, Job, JobState, MiraQueue
 
+from mira_queue import Completion, Failure, Job, JobState, MiraQueue
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError, error_for_status
 from tests.integration.error_rows import ROWS, Row
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 

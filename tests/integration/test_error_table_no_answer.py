@@ -7,12 +7,12 @@ import socket
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Failure, Job, MiraQueue
 
+from mira_queue import Failure, Job, MiraQueue
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
 

@@ -15,9 +15,9 @@ import pytest
 import requests
 
 import examples
-from tests.queue_process import QUICK, WorkerProcess, environment
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import QUICK, WorkerProcess, environment
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 ROOT = Path(examples.__file__).parent.parent
 COMMANDS = {

@@ -5,16 +5,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.queue_process import QUICK, WorkerProcess
-from tests.redis_pair import PortServer, Wire
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 GRACE_S = 1
 # The end of the grace, giving back in vain, and a busy machine; far from what a call or an outage takes.
@@ -24,7 +25,7 @@ IN_TIME_S = 20.0
 @pytest.mark.parametrize("fault", ["reset", "blackhole"])
 def test_a_worker_ends_in_time_without_its_server(fault: str, simulator: SimulatorProcess, tmp_path: Path) -> None:
     with PortServer(tmp_path / "server") as server, Wire(server.port) as wire:
-        settings = {"redis_url": wire.url, "api_base": simulator.url}
+        settings: dict[str, Any] = {"redis_url": wire.url, "api_base": simulator.url}
         with (
             MiraQueue(**{**QUICK, **settings}) as queue,
             WorkerProcess.start(tmp_path, grace=GRACE_S, **settings) as worker,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import redis
-from mira_producer import Failure, Job, MiraQueue
 
+from mira_queue import Failure, Job, MiraQueue
 from mira_queue.contract import names
-from tests.ledger_steps import begin, claimed, new_job
-from tests.queue_process import WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.ledger_steps import begin, claimed, new_job
+from tests.support.queue_process import WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 

@@ -17,7 +17,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
-from tests.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
+from tests.support.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
-from tests import redis_keys
-from tests.ledger_steps import (
+from tests.support import redis_keys
+from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
     LIFE,

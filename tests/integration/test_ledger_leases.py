@@ -14,7 +14,7 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
-from tests.ledger_steps import (
+from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
     LIFE,

@@ -14,8 +14,8 @@ from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from mira_queue.ledger.script_runner import scripts
-from tests import redis_keys
-from tests.ledger_steps import (
+from tests.support import redis_keys
+from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
     LIFE,
@@ -30,8 +30,8 @@ from tests.ledger_steps import (
     running,
     snapshot,
 )
-from tests.lossy_redis import LossyRedis
-from tests.waiting import wait_until
+from tests.support.lossy_redis import LossyRedis
+from tests.support.waiting import wait_until
 
 Arm = Callable[[], None]
 Scenario = Callable[[Ledger, Arm], Any]

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from mira_queue.ledger.shared_pipeline import Command, SharedPipeline
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ECHO = "return ARGV[1]"
 ECHO_HASH = hashlib.sha1(ECHO.encode(), usedforsecurity=False).hexdigest()

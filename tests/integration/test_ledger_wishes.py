@@ -11,7 +11,7 @@ import redis
 
 from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import LIFE
+from tests.support.ledger_steps import LIFE
 
 ROUNDS = 300
 

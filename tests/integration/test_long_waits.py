@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 
 import redis
-from mira_producer import MiraQueue
 
 from bench.long_waits import HOURS_A_DAY, measure
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60.0
 HOUR_MS = 3_600_000

@@ -16,9 +16,9 @@ from mira_worker.response import Terminal, read_answer
 from mira_worker.transport import HttpAnswer, NoAnswer
 
 from mira_queue.contract.errors import BrokenAnswer, Redirected, Unreachable
-from tests.calls import MAX_BYTES, OK, client, fault, post
-from tests.queue_process import API_KEY
-from tests.raw_server import COMPLETION, RawServer, Request, always, closing, response
+from tests.support.calls import MAX_BYTES, OK, client, fault, post
+from tests.support.queue_process import API_KEY
+from tests.support.raw_server import COMPLETION, RawServer, Request, always, closing, response
 
 
 def test_the_request_is_sent_as_the_api_wants_it() -> None:

@@ -15,9 +15,9 @@ import pytest
 from mira_worker.transport import HttpAnswer, NoAnswer
 from requests.adapters import HTTPAdapter
 
-from tests.calls import OK, client, fault, post
-from tests.queue_process import API_KEY
-from tests.raw_server import RawServer, always, closing, response
+from tests.support.calls import OK, client, fault, post
+from tests.support.queue_process import API_KEY
+from tests.support.raw_server import RawServer, always, closing, response
 
 # --- proxies of the environment ---
 

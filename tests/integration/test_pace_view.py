@@ -12,7 +12,7 @@ from mira_queue.contract import names
 from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import ask, running
+from tests.support.ledger_steps import ask, running
 
 # One call in ten minutes.
 RARELY = ConfiguredLimits(rate=1, window_ms=600_000)

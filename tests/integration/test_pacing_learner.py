@@ -16,7 +16,7 @@ from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import Permit, RateLimitHit, call_name
 from mira_queue.ledger.records import Lease
-from tests.ledger_steps import LIFE, ask, running
+from tests.support.ledger_steps import LIFE, ask, running
 
 ACCOUNT = "an-account"
 START_MS = 1_000_000_000_000

@@ -16,8 +16,8 @@ from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import FaultStreak, PaceState, Permit, ReleasedPermit, Wakes, call_name
 from mira_queue.ledger.records import Lease
-from tests.ledger_steps import LIFE, LONG, MANY, PASSED, running
-from tests.waiting import wait_until
+from tests.support.ledger_steps import LIFE, LONG, MANY, PASSED, running
+from tests.support.waiting import wait_until
 
 ACCOUNT = "an-account"
 # A clock of the tests' own: nothing waits for it.

@@ -17,9 +17,9 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.simulator.config import SimulatorConfig
-from tests import redis_keys
-from tests.ledger_steps import LIFE
-from tests.paced_world import ACCOUNT, World
+from tests.support import redis_keys
+from tests.support.ledger_steps import LIFE
+from tests.support.paced_world import ACCOUNT, World
 
 # The API's limits, one tenth as long: 60 calls in 6 s.
 TEN_A_SECOND: dict[str, Any] = {"rate": 60, "rate_window_s": 6.0}

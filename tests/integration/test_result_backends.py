@@ -9,18 +9,18 @@ import pytest
 import redis
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Failure, JobState, MiraQueue
 from mira_worker.result_backend import BackendResults
 
+from mira_queue import Failure, JobState, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.errors import ContentBlocked
 from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.celery_config import build_celery
 from tests.conftest import StartWorker
-from tests.ledger_steps import COMPLETION, FAILURE, PASSED, claimed, new_job
-from tests.queue_process import QUICK
-from tests.simulator_process import SimulatorProcess
+from tests.support.ledger_steps import COMPLETION, FAILURE, PASSED, claimed, new_job
+from tests.support.queue_process import QUICK
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
 

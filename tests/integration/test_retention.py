@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
-from tests import redis_keys
-from tests.batch_steps import at, end_keepers, entries, submitted
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support import redis_keys
+from tests.support.batch_steps import at, end_keepers, entries, submitted
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 LIFE_S = 5
 # An account is known for a week, its window for as long as it looks back: they end by themselves, too.
@@ -51,7 +52,8 @@ def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
     at(queue, batch_id, BatchStatus.COMPLETED)
 
     def left() -> list[str]:
-        ours = [key.decode() for key in redis_client.keys("mira:*")] + redis_client.keys("celery-task-meta-*")
+        found: list[Any] = redis_client.keys("mira:*")
+        ours = [key.decode() for key in found] + redis_client.keys("celery-task-meta-*")
         return [key for key in ours if not str(key).startswith(OF_THE_ACCOUNT)]
 
     wait_until("their time is over", lambda: queue.batches.all() == [] and left() == [])

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.embedded_process import end_server
-from tests.queue_process import API_KEY
-from tests.run_process import (
+from tests.support.embedded_process import end_server
+from tests.support.queue_process import API_KEY
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     RunProcess,
@@ -27,9 +27,9 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.run_restart import restart
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.run_restart import restart
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 INPUT = "input.jsonl"
 
@@ -90,7 +90,7 @@ def test_a_thousand_lines_with_a_mix_of_all_faults_end_as_a_thousand_lines_thoug
 ) -> None:
     entries = [{"custom_id": str(number), "prompt": f"{number} {faulty(number)}"} for number in range(1000)]
     write_lines(folder / INPUT, entries)
-    settings = {"api_base": simulator.url, "concurrency": 16}
+    settings: dict[str, Any] = {"api_base": simulator.url, "concurrency": 16}
     with RunProcess.start(folder, INPUT, **settings) as killed:
         wait_until("half of the lines are written", lambda: len(read_lines(folder / ANSWERS)) > 350)
         killed.kill()

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from tests.run_process import (
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     INPUT,
@@ -19,8 +19,8 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 
 def test_identical_requests_are_sent_once_and_each_line_gets_the_answer(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.run_process import ANSWERS, read_lines, run_to_the_end, write_lines
-from tests.simulator_process import SimulatorProcess
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.run_process import ANSWERS, read_lines, run_to_the_end, write_lines
+from tests.support.simulator_process import SimulatorProcess
 
 INPUT = "input.jsonl"
 REPORT = "out.html"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
-from tests.run_process import (
+from tests.support.run_process import (
     ANSWERS,
     ERRORS,
     INPUT,
@@ -23,8 +23,8 @@ from tests.run_process import (
     run_to_the_end,
     write_lines,
 )
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 # --- 3: the account ---
 
@@ -82,7 +82,8 @@ def test_a_refusal_that_a_killed_run_has_left_behind_does_not_stop_the_next_one(
     with RunProcess.start(tmp_path, INPUT, "--workers", "0", **target) as run:
         wait_until("calls are in flight", lambda: simulator.stats()["in_flight"] > 0)
         run.kill()
-    jobs = [key.decode().removeprefix("mira:job:") for key in redis_client.keys("mira:job:*")]
+    found: list[Any] = redis_client.keys("mira:job:*")
+    jobs = [key.decode().removeprefix("mira:job:") for key in found]
     wait_until(
         "the worker has stored the refusals",
         lambda: all(queue.job(job).status().state is JobState.FAILED for job in jobs),
@@ -188,7 +189,8 @@ def test_a_line_whose_job_was_cancelled_after_its_run_was_killed_is_sent_by_the_
     with RunProcess.start(tmp_path, INPUT, "--workers", "0", **target) as run:
         wait_until("all lines are handed in", lambda: len(redis_client.keys("mira:job:*")) == 60)
         run.kill()
-    jobs = [key.decode().removeprefix("mira:job:") for key in redis_client.keys("mira:job:*")]
+    found: list[Any] = redis_client.keys("mira:job:*")
+    jobs = [key.decode().removeprefix("mira:job:") for key in found]
     assert sum(queue.ledger.cancel(job) for job in jobs if queue.ledger.status(job).state is JobState.QUEUED) > 0
     simulator.configure(latency_s=0)
 

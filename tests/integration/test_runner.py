@@ -18,7 +18,7 @@ from mira_queue.contract import names
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
-from tests.ledger_steps import COMPLETION, LIFE, MANY, accepted
+from tests.support.ledger_steps import COMPLETION, LIFE, MANY, accepted
 
 ACCOUNT = "an-account"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import orjson
 import redis
-from mira_producer import Failure, MiraQueue
 
+from mira_queue import Failure, MiraQueue
 from tests.conftest import StartWorker
-from tests.ledger_steps import snapshot
-from tests.queue_process import API_KEY, WorkerProcess
-from tests.raw_server import RawServer, Request, response
-from tests.simulator_process import SimulatorProcess
+from tests.support.ledger_steps import snapshot
+from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.raw_server import RawServer, Request, response
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
 PROMPT = "the-secret-of-the-patient"

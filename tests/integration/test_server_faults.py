@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import Job, MiraQueue
 
-from tests import redis_keys
-from tests.queue_process import QUICK, WorkerProcess
-from tests.redis_pair import PortServer, Wire
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from mira_queue import Job, MiraQueue
+from tests.support import redis_keys
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60.0
 

@@ -6,19 +6,20 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from mira_producer import Job, MiraQueue
 
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.embedded import EmbeddedServer
-from tests import redis_keys
-from tests.crash_table import row
-from tests.embedded_process import kill_server
-from tests.queue_process import QUICK, WorkerProcess
-from tests.redis_pair import PortServer, Wire
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from mira_queue.ledger.embedded import EmbeddedServer, ServerStatus
+from tests.support import redis_keys
+from tests.support.crash_matrix import row
+from tests.support.embedded_process import kill_server
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60.0
 Meddle = Callable[[PortServer, Path], None]
@@ -83,7 +84,7 @@ def queue(wire: Wire, simulator: SimulatorProcess) -> Iterator[MiraQueue]:
 
 @pytest.fixture
 def worker(wire: Wire, simulator: SimulatorProcess, tmp_path: Path) -> Iterator[WorkerProcess]:
-    options = {"resend_after": 1, "lease": 3, "concurrency": 2}
+    options: dict[str, Any] = {"resend_after": 1, "lease": 3, "concurrency": 2}
     with WorkerProcess.start(tmp_path, redis_url=wire.url, api_base=simulator.url, **options) as worker:
         yield worker
 
@@ -155,7 +156,7 @@ def test_an_embedded_server_that_is_killed_comes_back_with_every_job(
     short_folder: Path, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     state_dir = short_folder / "killed"
-    options = {"state_dir": state_dir, "api_base": simulator.url}
+    options: dict[str, Any] = {"state_dir": state_dir, "api_base": simulator.url}
     with (
         MiraQueue(**{**QUICK, **options}) as queue,
         WorkerProcess.start(tmp_path, resend_after=1, lease=3, **options),
@@ -177,8 +178,14 @@ def test_a_server_that_a_worker_has_started_again_is_not_kept_to_the_workers_cor
     server = EmbeddedServer(short_folder / "cores")
     with WorkerProcess.start(tmp_path, state_dir=short_folder / "cores", api_base=simulator.url) as worker:
         killed = server.status()
+        assert killed is not None
         kill_server(server)
-        started = wait_until("there is another", lambda: (now := server.status()) and now.pid != killed.pid and now)
+
+        def another() -> ServerStatus | None:
+            now = server.status()
+            return now if now is not None and now.pid != killed.pid else None
+
+        started = wait_until("there is another", another)
         assert os.sched_getaffinity(started.pid) == os.sched_getaffinity(0)
         # The last one takes it along.
         assert worker.stop() == 0

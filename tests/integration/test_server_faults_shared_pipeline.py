@@ -16,9 +16,9 @@ import pytest
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.connection import PRODUCER_PATIENCE, connect
 from mira_queue.ledger.ledger import Ledger
-from tests.ledger_steps import accepted
-from tests.redis_pair import PortServer, Wire
-from tests.waiting import wait_until
+from tests.support.ledger_steps import accepted
+from tests.support.redis_pair import PortServer, Wire
+from tests.support.waiting import wait_until
 
 PAGE = timedelta(minutes=1)
 # A trip into a black hole ends after two tries of four seconds each; a third one does not fit.
@@ -59,7 +59,7 @@ def test_who_comes_while_a_trip_is_stuck_waits_no_longer_than_that_trip(ledger: 
 
 def test_a_thread_that_is_interrupted_while_it_waits_leaves_the_others_a_way_on(ledger: Ledger, wire: Wire) -> None:
     ask(ledger)
-    trips = ledger._trips
+    trips = ledger._pipeline
     wire.blackhole()
 
     def interrupt_us() -> None:

@@ -9,20 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import requests
 
-from tests import waiting
 from tests.integration.test_simulator_api import begin, call, running, simulator, wait_until
-from tests.simulator_process import SimulatorProcess
+from tests.support import waiting
+from tests.support.simulator_process import SimulatorProcess
 
 __all__ = ["running", "simulator"]  # fixtures
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "mira_queue.simulator"]
 
 
-def test_calls_before_a_promised_retry_after_are_counted(simulator):
+def test_calls_before_a_promised_retry_after_are_counted(simulator: SimulatorProcess) -> None:
     simulator.configure(early_grace_s=0)
     call(simulator, "[[sim:429 retry-after=60]]")
     call(simulator, "too early")
@@ -32,7 +33,7 @@ def test_calls_before_a_promised_retry_after_are_counted(simulator):
     assert 0 < stats["earliest_s"] <= 60
 
 
-def test_a_call_after_the_promised_time_is_not_early(simulator):
+def test_a_call_after_the_promised_time_is_not_early(simulator: SimulatorProcess) -> None:
     simulator.configure(early_grace_s=0)
     call(simulator, "[[sim:429 retry-after=0.01]]")
     wait_until(simulator, lambda stats: all(account["promised_s"] == 0 for account in stats["accounts"].values()))
@@ -40,7 +41,7 @@ def test_a_call_after_the_promised_time_is_not_early(simulator):
     assert simulator.stats()["early"] == 0
 
 
-def test_a_call_that_was_on_its_way_when_another_was_refused_is_not_early(simulator):
+def test_a_call_that_was_on_its_way_when_another_was_refused_is_not_early(simulator: SimulatorProcess) -> None:
     simulator.configure(early_grace_s=60)
     call(simulator, "[[sim:429 retry-after=600]]")
     call(simulator)
@@ -48,14 +49,14 @@ def test_a_call_that_was_on_its_way_when_another_was_refused_is_not_early(simula
 
 
 @pytest.mark.parametrize("header", ["missing", "soon", "-5", "99999999999"])
-def test_a_retry_after_that_nobody_could_obey_promises_nothing(simulator, header):
+def test_a_retry_after_that_nobody_could_obey_promises_nothing(simulator: SimulatorProcess, header: str) -> None:
     simulator.configure(early_grace_s=0)
     call(simulator, f"[[sim:429 retry-after={header}]]")
     call(simulator)
     assert simulator.stats()["early"] == 0
 
 
-def test_requests_are_counted_by_body_and_by_their_last_user_message(simulator):
+def test_requests_are_counted_by_body_and_by_their_last_user_message(simulator: SimulatorProcess) -> None:
     for _ in range(3):
         call(simulator, "one [[sim:503x1]]")
     call(simulator, "one [[sim:503x1]]", temperature=1)
@@ -64,7 +65,7 @@ def test_requests_are_counted_by_body_and_by_their_last_user_message(simulator):
     assert sorted(counts["by_body"].values(), key=str) == [{"calls": 1, "answered": 0}, {"calls": 3, "answered": 2}]
 
 
-def test_refused_calls_are_counted_for_each_request_and_recent_ones_are_named(simulator):
+def test_refused_calls_are_counted_for_each_request_and_recent_ones_are_named(simulator: SimulatorProcess) -> None:
     call(simulator, "no [[sim:429x1 retry-after=0]]")
     assert simulator.requests()["by_content"] == {
         "no [[sim:429x1 retry-after=0]]": {"calls": 1, "answered": 0, "refused": 1}
@@ -73,14 +74,14 @@ def test_refused_calls_are_counted_for_each_request_and_recent_ones_are_named(si
     waiting.wait_until("it is a while ago", lambda: simulator.recent() == [])
 
 
-def test_counting_single_requests_can_be_turned_off_and_scripts_go_on(simulator):
+def test_counting_single_requests_can_be_turned_off_and_scripts_go_on(simulator: SimulatorProcess) -> None:
     simulator.configure(count_requests=False)
     assert [call(simulator, "[[sim:503x1]]").status_code for _ in range(2)] == [503, 200]
     assert simulator.requests() == {"by_body": {}, "by_content": {}}
     assert simulator.stats()["calls"] == 2
 
 
-def test_each_call_is_logged_when_it_is_told_to(simulator):
+def test_each_call_is_logged_when_it_is_told_to(simulator: SimulatorProcess) -> None:
     call(simulator, "before")
     simulator.configure(log_calls=True, concurrency=0)
     call(simulator)
@@ -96,7 +97,7 @@ def test_each_call_is_logged_when_it_is_told_to(simulator):
     assert refused["left_s"] is lost["left_s"] is None
 
 
-def test_a_reset_forgets_counts_logs_and_steps_of_scripts(simulator):
+def test_a_reset_forgets_counts_logs_and_steps_of_scripts(simulator: SimulatorProcess) -> None:
     simulator.configure(rate=1)
     assert [call(simulator, "[[sim:503x1]]").status_code for _ in range(2)] == [503, 429]
     simulator.reset()
@@ -107,27 +108,29 @@ def test_a_reset_forgets_counts_logs_and_steps_of_scripts(simulator):
 @pytest.mark.parametrize(
     ("wrong", "named"), [({"rate": "many"}, "rate"), ({"colour": "red"}, "colour"), ({"faults": {"x": 1}}, "faults")]
 )
-def test_a_wrong_change_is_refused_with_the_field_named_and_changes_nothing(simulator, wrong, named):
+def test_a_wrong_change_is_refused_with_the_field_named_and_changes_nothing(
+    simulator: SimulatorProcess, wrong: dict[str, Any], named: str
+) -> None:
     before = simulator.config()
     with pytest.raises(ValueError, match=f"422.*{named}"):
         simulator.configure(**wrong)
     assert simulator.config() == before
 
 
-def test_a_change_that_is_no_json_object_is_refused(simulator):
+def test_a_change_that_is_no_json_object_is_refused(simulator: SimulatorProcess) -> None:
     for raw in (b"not json", b"[]"):
         url = f"http://127.0.0.1:{simulator.port}/sim/config"
         assert requests.post(url, data=raw, timeout=20).status_code == 422
 
 
-def test_an_outage_of_503_answers_so_and_ends(simulator):
+def test_an_outage_of_503_answers_so_and_ends(simulator: SimulatorProcess) -> None:
     simulator.outage(0.2, "503")
     assert call(simulator).status_code == 503
     wait_until(simulator, lambda stats: stats["outage"] is None)
     assert call(simulator).status_code == 200
 
 
-def test_an_outage_that_drops_breaks_the_calls_under_way_and_every_new_one(simulator):
+def test_an_outage_that_drops_breaks_the_calls_under_way_and_every_new_one(simulator: SimulatorProcess) -> None:
     with begin(simulator, "[[sim:hang]]") as connection:
         wait_until(simulator, lambda stats: stats["in_flight"] == 1)
         simulator.outage(60, "drop")
@@ -142,7 +145,7 @@ def test_an_outage_that_drops_breaks_the_calls_under_way_and_every_new_one(simul
     assert call(simulator).status_code == 200
 
 
-def test_an_outage_that_refuses_closes_the_port_and_opens_the_same_one_again(simulator):
+def test_an_outage_that_refuses_closes_the_port_and_opens_the_same_one_again(simulator: SimulatorProcess) -> None:
     simulator.outage(0.3, "refuse")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", simulator.port), timeout=20)
@@ -156,7 +159,7 @@ def test_an_outage_that_refuses_closes_the_port_and_opens_the_same_one_again(sim
             assert monotonic() < deadline
 
 
-def test_outages_are_begun_by_the_schedule(simulator):
+def test_outages_are_begun_by_the_schedule(simulator: SimulatorProcess) -> None:
     simulator.configure(outages=[{"after_s": 0.05, "seconds": 60, "kind": "503"}])
     wait_until(simulator, lambda stats: stats["outage"] == "503")
     assert call(simulator).status_code == 503
@@ -164,18 +167,18 @@ def test_outages_are_begun_by_the_schedule(simulator):
     wait_until(simulator, lambda stats: stats["outage"] is None)
 
 
-def test_an_outage_without_a_length_is_refused(simulator):
+def test_an_outage_without_a_length_is_refused(simulator: SimulatorProcess) -> None:
     with pytest.raises(ValueError, match=r"422.*seconds"):
         simulator.outage(0)
 
 
-def test_unknown_doors_are_named_in_the_answer(simulator):
+def test_unknown_doors_are_named_in_the_answer(simulator: SimulatorProcess) -> None:
     response = requests.get(f"http://127.0.0.1:{simulator.port}/sim/door", timeout=20)
     assert response.status_code == 404
     assert "stats" in response.json()["detail"]
 
 
-def test_options_are_the_configuration():
+def test_options_are_the_configuration() -> None:
     options = (
         "--limits mira --scale 0.1 --latency 0.1-0.2 --fault 503=0.25 --outage 100:5:drop --key one --key two "
         "--model own --quota 20 --balance-calls 3 --moderation-word bad --seed 4 --no-request-counts"
@@ -205,14 +208,14 @@ def test_options_are_the_configuration():
     "wrong",
     ["--rate 60", "--fault 503", "--fault x=1", "--outage 5", "--latency soon", "--config []", "--concurrency -1"],
 )
-def test_a_wrong_option_is_one_clear_line_and_exit_code_2(wrong):
+def test_a_wrong_option_is_one_clear_line_and_exit_code_2(wrong: str) -> None:
     ended = subprocess.run([*COMMAND, *wrong.split()], capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 2
     assert "error:" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
 
 
-def test_help_teaches_the_directives_and_the_control_endpoints():
+def test_help_teaches_the_directives_and_the_control_endpoints() -> None:
     command = [*COMMAND, "--prog", "mira-queue simulate", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     assert shown.startswith("usage: mira-queue simulate")
@@ -220,7 +223,7 @@ def test_help_teaches_the_directives_and_the_control_endpoints():
     assert "/sim/outage" in shown
 
 
-def test_a_port_in_use_is_one_clear_line_and_exit_code_2(simulator):
+def test_a_port_in_use_is_one_clear_line_and_exit_code_2(simulator: SimulatorProcess) -> None:
     ended = subprocess.run(
         [*COMMAND, "--port", str(simulator.port)], capture_output=True, text=True, timeout=30, check=False
     )
@@ -230,17 +233,17 @@ def test_a_port_in_use_is_one_clear_line_and_exit_code_2(simulator):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly_even_while_calls_hang(number):
+def test_a_signal_ends_it_cleanly_even_while_calls_hang(number: signal.Signals) -> None:
     with SimulatorProcess.start() as process, begin(process, "[[sim:hang]]"):
         wait_until(process, lambda stats: stats["in_flight"] == 1)
         os.kill(process.pid, number)
         assert process.stop() == 0
 
 
-def test_it_ends_when_the_process_that_started_it_is_killed():
+def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
     script = (
         "import os, signal\n"
-        "from tests.simulator_process import SimulatorProcess\n"
+        "from tests.support.simulator_process import SimulatorProcess\n"
         "print(SimulatorProcess.start().port, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

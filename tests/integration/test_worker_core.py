@@ -7,11 +7,11 @@ import sys
 from contextlib import suppress
 
 import pytest
-from mira_producer import MiraQueue
 from mira_worker.cpu_affinity import OneCore
 
+from mira_queue import MiraQueue
 from tests.conftest import StartWorker
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process choose its core")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from tests.conftest import StartWorker
-from tests.simulator_process import SimulatorProcess
+from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 120
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-from mira_producer import JobState, MiraQueue
+from typing import Any
 
-from tests.queue_process import WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+import pytest
+
+from mira_queue import JobState, MiraQueue
+from tests.support.queue_process import WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 TIMEOUT_S = 120
 DAY_S = 86_400
 
 
-def hello(text: str) -> dict[str, object]:
+def hello(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 

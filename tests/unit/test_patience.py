@@ -56,8 +56,11 @@ def test_a_fault_that_lasts_is_told_at_once(error: Exception) -> None:
     def command() -> None:
         raise error
 
+    def unexpected(problem: Exception) -> None:
+        pytest.fail(str(problem))
+
     with pytest.raises(type(error)):
-        Patience(timedelta.max, pytest.fail).call_with_retry(command, lambda error: None)
+        Patience(timedelta.max, unexpected).call_with_retry(command, lambda error: None)
 
 
 def test_a_first_try_that_took_all_the_patience_is_followed_by_one_more() -> None:

@@ -50,9 +50,9 @@ def busy_tally() -> Tally:
 
 
 def lines_at(width: int, tally: Tally, reason: Reason = NOTHING, **options: Any) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, **options)
-    console.print(live_view(tally, reason, width))
-    return console.file.getvalue().splitlines()
+    stream = io.StringIO()
+    Console(file=stream, width=width, **options).print(live_view(tally, reason, width))
+    return stream.getvalue().splitlines()
 
 
 class Terminal:
@@ -105,7 +105,8 @@ class Terminal:
         return [line.rstrip() for line in self._lines(0, len(self.rows)) if line.strip()]
 
     def _lines(self, start: int, end: int) -> list[str]:
-        lines, is_open = [], False
+        lines: list[str] = []
+        is_open = False
         for row, is_wrapped in zip(self.rows[start:end], self.wrapped[start:end], strict=True):
             lines[-1:] = [lines[-1] + row] if is_open else [*lines[-1:], row]
             is_open = is_wrapped
@@ -217,12 +218,12 @@ def test_the_bar_shows_the_progress_without_color_too(environment: dict[str, str
 
 def test_a_console_without_unicode_gets_plain_signs() -> None:
     class Ascii(io.StringIO):
-        encoding = "ascii"  # type: ignore[assignment]
+        encoding = "ascii"
 
-    console = Console(file=Ascii(), width=100)
-    console.print(live_view(busy_tally(), NOTHING, 100))
+    stream = Ascii()
+    Console(file=stream, width=100).print(live_view(busy_tally(), NOTHING, 100))
 
-    line = console.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
+    line = stream.getvalue().splitlines()[0]
     assert line.isascii()
     assert "---" in line
 

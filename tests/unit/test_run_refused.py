@@ -29,7 +29,7 @@ def error_line(custom_id: str, kind: type[JobError], status: int, *, runs_again:
 @pytest.fixture
 def options(tmp_path: Path) -> EngineOptions:
     """Four lines: 1 is to run again, 2 was refused and failed for good, 3 was blocked, 4 has nothing."""
-    options = EngineOptions(*(tmp_path / name for name in ("in", "out", "err")), group="test", window=10)
+    options = EngineOptions(tmp_path / "in", tmp_path / "out", tmp_path / "err", group="test", window=10)
     options.input.write_bytes(b"".join(orjson.dumps({"prompt": f"{n}"}) + b"\n" for n in range(1, 5)))
     options.errors.write_bytes(
         error_line("1", BalanceUsedUp, 402, runs_again=True)

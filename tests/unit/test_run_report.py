@@ -15,7 +15,7 @@ import pytest
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import About, check_report, write_report
 from mira_producer.report.recorder import Recorder
 

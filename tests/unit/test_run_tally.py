@@ -82,7 +82,7 @@ def test_what_has_no_price_is_said_beside_the_cost() -> None:
     counts.add(answer(None, None))
     counts.add(answer(1, 1, None))
 
-    assert (counts.cost, counts.unpriced, counts.uncounted) == (1, 3, 1)
+    assert (counts.cost, counts.unpriced, counts.uncounted) == (Decimal(1), 3, 1)
     assert counts.cost_text() == "1.00 EUR without 3 answers that have no price"
     assert counts.tokens_text() == "1,000,002 tokens in, 2 out, without those of 1 answer"
 

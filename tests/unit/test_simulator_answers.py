@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mira_queue.simulator.completion import complete
-from mira_queue.simulator.config import SimulatorConfig
+from mira_queue.simulator.config import RetryAfterForm, SimulatorConfig
 from mira_queue.simulator.retry_after import forced_retry_after, retry_after
 from mira_queue.simulator.validation import Rejected, nesting, read_call
 
@@ -19,18 +20,18 @@ CONFIG = SimulatorConfig()
 WALL = 1_800_000_000.25
 
 
-def body(content="hi", **fields):
+def body(content: Any = "hi", **fields: Any) -> dict[str, Any]:
     return {"model": "mira", "messages": [{"role": "user", "content": content}]} | fields
 
 
-def deep(levels):
-    value = 1
+def deep(levels: int) -> Any:
+    value: Any = 1
     for _ in range(levels):
         value = [value]
     return value
 
 
-def status_of(raw, config=CONFIG):
+def status_of(raw: Any, config: SimulatorConfig = CONFIG) -> int:
     if not isinstance(raw, bytes):
         raw = orjson.dumps(raw)
     with pytest.raises(Rejected) as rejected:
@@ -52,7 +53,7 @@ def status_of(raw, config=CONFIG):
         orjson.dumps(body()).replace(b'"hi"', b"[" * 5000 + b"]" * 5000),
     ],
 )
-def test_a_bad_request_is_a_400(raw):
+def test_a_bad_request_is_a_400(raw: bytes) -> None:
     assert status_of(raw) == 400
 
 
@@ -81,7 +82,7 @@ def test_a_bad_request_is_a_400(raw):
         (body(stream="yes"), "stream"),
     ],
 )
-def test_a_wrong_field_is_a_422_whose_detail_is_json_in_a_string(wrong, field):
+def test_a_wrong_field_is_a_422_whose_detail_is_json_in_a_string(wrong: Any, field: str) -> None:
     with pytest.raises(Rejected) as rejected:
         read_call(orjson.dumps(wrong), CONFIG)
     assert rejected.value.reply.status == 422
@@ -103,11 +104,11 @@ def test_a_wrong_field_is_a_422_whose_detail_is_json_in_a_string(wrong, field):
         body(model="m" * 64) | {"model": "mira-max"},
     ],
 )
-def test_what_the_documentation_allows_is_taken(good):
+def test_what_the_documentation_allows_is_taken(good: dict[str, Any]) -> None:
     assert read_call(orjson.dumps(good), CONFIG).body == good
 
 
-def test_content_parts_are_taken_only_when_the_server_is_told_to():
+def test_content_parts_are_taken_only_when_the_server_is_told_to() -> None:
     parts = body([{"type": "text", "text": "one"}, {"type": "image_url"}, {"type": "text", "text": "two"}])
     call = read_call(orjson.dumps(parts), SimulatorConfig(content_parts=True))
     assert call.last_user_content == "one\ntwo"
@@ -117,8 +118,8 @@ def test_content_parts_are_taken_only_when_the_server_is_told_to():
 @given(
     st.recursive(st.none(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
 )
-def test_nesting_is_the_depth_of_the_deepest_place(value):
-    def depth(item):
+def test_nesting_is_the_depth_of_the_deepest_place(value: Any) -> None:
+    def depth(item: Any) -> int:
         if not isinstance(item, list | dict):
             return 0
         inner = item.values() if isinstance(item, dict) else item
@@ -127,7 +128,7 @@ def test_nesting_is_the_depth_of_the_deepest_place(value):
     assert nesting(value) == depth(value)
 
 
-def test_the_answer_quotes_the_last_user_message_and_is_the_same_every_time():
+def test_the_answer_quotes_the_last_user_message_and_is_the_same_every_time() -> None:
     messages = [
         {"role": "user", "content": "first"},
         {"role": "assistant", "content": "so"},
@@ -142,14 +143,14 @@ def test_the_answer_quotes_the_last_user_message_and_is_the_same_every_time():
     assert answer["object"] == "chat.completion"
 
 
-def test_an_answer_longer_than_max_tokens_is_cut_and_says_so():
+def test_an_answer_longer_than_max_tokens_is_cut_and_says_so() -> None:
     call = read_call(orjson.dumps(body("a long question " * 20, max_tokens=3)), CONFIG)
     answer = complete(call, 1, 0)
     assert (answer.completion_tokens, answer.finish_reason) == (3, "length")
 
 
 @given(st.text(max_size=300))
-def test_the_events_of_a_stream_add_up_to_the_whole_answer(content):
+def test_the_events_of_a_stream_add_up_to_the_whole_answer(content: str) -> None:
     call = read_call(orjson.dumps(body(content.replace("\x00", ""))), CONFIG)
     answer = complete(call, 1, 0)
     chunks = [orjson.loads(event.removeprefix(b"data: ")) for event in answer.to_events()]
@@ -170,12 +171,14 @@ def test_the_events_of_a_stream_add_up_to_the_whole_answer(content):
         ("negative", 0.5, "-1", None),
     ],
 )
-def test_retry_after_is_written_in_every_form_and_promises_what_it_says(form, seconds, header, promised):
+def test_retry_after_is_written_in_every_form_and_promises_what_it_says(
+    form: RetryAfterForm, seconds: float, header: str | None, promised: float | None
+) -> None:
     assert retry_after(seconds, form, WALL) == (header, promised)
 
 
 @given(st.floats(0, 1e6))
-def test_a_retry_after_date_never_promises_less_than_the_seconds(seconds):
+def test_a_retry_after_date_never_promises_less_than_the_seconds(seconds: float) -> None:
     header, promised = retry_after(seconds, "date", WALL)
     assert promised is not None
     assert header is not None
@@ -193,11 +196,11 @@ def test_a_retry_after_date_never_promises_less_than_the_seconds(seconds):
         ("nan", ("nan", None)),
     ],
 )
-def test_a_forced_retry_after_is_sent_as_it_is(text, expected):
+def test_a_forced_retry_after_is_sent_as_it_is(text: str, expected: Any) -> None:
     assert forced_retry_after(text, WALL) == expected
 
 
-def test_the_limits_of_mira_shrink_with_the_scale():
+def test_the_limits_of_mira_shrink_with_the_scale() -> None:
     config = SimulatorConfig.mira(0.1, latency_s="1-3")
     assert (config.rate, config.rate_window_s) == (60, 6.0)
     assert (config.concurrency, config.concurrency_retry_after_s) == (3, 0.5)
@@ -219,6 +222,6 @@ def test_the_limits_of_mira_shrink_with_the_scale():
         {"retry_after_form": "roman"},
     ],
 )
-def test_a_wrong_configuration_is_refused(wrong):
+def test_a_wrong_configuration_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         SimulatorConfig().changed(wrong)

@@ -1,10 +1,9 @@
-"""The command line put together, and the one place where an error becomes a line and an exit code."""
+"""The commands, and the one place where an error becomes a line and an exit code."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from importlib.metadata import version
 from itertools import takewhile
 from typing import Annotated
 
@@ -31,8 +30,10 @@ from mira_producer.cli import (
     verify,
     worker,
 )
-from mira_producer.jsonl.reader import InputError
+from mira_producer.cli.problems import error_lines
+from mira_producer.jsonl.errors import InputError, InvalidInput
 from mira_producer.processes import StartError
+from mira_queue import __version__
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
@@ -73,7 +74,7 @@ app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        console.data(f"{console.PROGRAM} {version(console.PROGRAM)}")
+        console.data(f"{console.PROGRAM} {__version__}")
         raise typer.Exit
 
 
@@ -106,10 +107,7 @@ def mira_queue(
 
 
 def main() -> None:
-    """The console script: no error leaves as a traceback, unless it is asked for with --debug."""
-    # Whatever a model wrote can be printed, on a terminal of any encoding.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    """Run the command. Errors become a line and an exit code; --debug adds the traceback."""
     sys.exit(_exit_code())
 
 
@@ -117,48 +115,37 @@ def _exit_code() -> int:
     try:
         code = app(prog_name=console.PROGRAM, standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        console.give_up_standard_output()
-        return console.EXIT_FAILED
     except (KeyboardInterrupt, typer.Abort):
+        console.error("interrupted")
         return console.EXIT_INTERRUPTED
-    # Everything: a traceback must reach nobody who has not asked for it.
+    # Every exception: only users who ask for a traceback get one.
     except Exception as error:  # noqa: BLE001
         if DEBUG in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
             traceback.print_exc()
-        return _say(error)
+        lines, code = _explain(error)
+        for line in lines:
+            console.error(line)
     return code if isinstance(code, int) else console.EXIT_OK
 
 
-def _say(error: Exception) -> int:
-    """The error as a line (as lines, where several settings are wrong) on standard error; returns the exit code."""
+def _explain(error: Exception) -> tuple[list[str], int]:
+    """Return the lines for an error, and the exit code."""
     match error:
         case SettingsError():
-            for line in str(error).splitlines():
-                console.error(line)
-            return console.EXIT_USAGE
-        case InputError():
-            for line in str(error).splitlines():
-                console.error(line)
-            return console.EXIT_USAGE
-        case InvalidRequest() | IdempotencyConflict():
-            console.error(str(error))
-            return console.EXIT_USAGE
+            return str(error).splitlines(), console.EXIT_USAGE
+        case InvalidInput():
+            return error_lines(error), console.EXIT_USAGE
+        case InputError() | InvalidRequest() | IdempotencyConflict():
+            return [str(error)], console.EXIT_USAGE
         case ResultTimeout():
-            console.error(str(error))
-            return console.EXIT_NOT_ENDED
+            return [str(error)], console.EXIT_NOT_ENDED
         case MiraQueueError() | EmbeddedServerError() | StartError():
-            console.error(str(error))
-            return console.EXIT_FAILED
+            return [str(error)], console.EXIT_FAILED
         case typer.TyperException():
             context = getattr(error, "ctx", None)
             command = context.command_path if context else console.PROGRAM
-            console.error(f"{console.one_line(error.format_message())} (see {command} --help)")
-            return error.exit_code
-        case OSError() if error.filename is not None:
-            console.error(f"{error.filename}: {error.strerror}")
-            return console.EXIT_FAILED
-    console.error(
-        f"unexpected {type(error).__name__}: {console.one_line(str(error))} ({console.PROGRAM} {DEBUG} ... says where)"
-    )
-    return console.EXIT_FAILED
+            return [f"{console.one_line(error.format_message())} (see {command} --help)"], error.exit_code
+        case OSError() if error.strerror:
+            return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror], console.EXIT_FAILED
+    text = f"unexpected {type(error).__name__}: {console.one_line(str(error))}"
+    return [f"{text} (for details: {console.PROGRAM} {DEBUG} ...)"], console.EXIT_FAILED

@@ -9,9 +9,9 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.outcome import Json
+from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
-from mira_producer.engine.plan import MOST_COMPLAINTS, wrong_lines
 from mira_producer.engine.survey import Survey, as_json, survey
 from mira_producer.text import duration, plural, size
 from mira_queue.contract.errors import QueueUnavailable
@@ -60,15 +60,15 @@ def validate(
         console.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
         _show(found, time, prices)
-    if found.wrong:
+    if found.problems.count:
         raise typer.Exit(console.EXIT_FAILED)
 
 
 def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None:
-    if found.wrong:
-        shown = found.complaints[:MOST_COMPLAINTS]
-        more = [f"... and {found.wrong - len(shown):,} more"] if found.wrong > len(shown) else []
-        console.data("\n".join([*map(str, shown), *more, wrong_lines(found.wrong, found.wrong + found.lines)]))
+    if wrong := found.problems.count:
+        console.data(
+            "\n".join([*problem_lines(found.problems.first, wrong), invalid_lines(wrong, wrong + found.lines)])
+        )
         return
     models = ", ".join(f"{count:,} {model}" for model, count in found.models.most_common())
     rows = [

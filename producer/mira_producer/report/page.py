@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mira_producer.engine.stats import Tally
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report.recorder import Recorder
 
 

@@ -39,7 +39,7 @@ app.conf.update(
     retry_backoff_max=2,
     # Generous: what is lost below is not lost for want of tries.
     max_retries=100,
-)  # type: ignore[misc]
+)  # type: ignore[untyped-decorator]
 def chat(self: Task, content: str) -> Any:
     """One chat completion."""
     answer = requests.post(

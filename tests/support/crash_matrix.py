@@ -7,16 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mira_producer import Job, MiraQueue
-
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion
 from tests.conftest import StartWorker
-from tests.queue_process import WorkerProcess
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import WorkerProcess
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "states.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "states.md"
 HEADING = "## Who dies where"
 
 # A job of these tests ends in this group's list, once for each time that it ended.

@@ -9,12 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.settings import Settings
-from tests.run_process import read_lines, write_lines
-from tests.waiting import wait_until
+from tests.support.run_process import read_lines, write_lines
+from tests.support.waiting import wait_until
 
 LINES = 200
 

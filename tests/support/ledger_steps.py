@@ -100,7 +100,7 @@ def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: time
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
     """Every key, its value, and whether it has an end."""
-    reads: dict[bytes, Callable[[bytes], Any]] = {
+    reads: dict[Any, Callable[[Any], Any]] = {
         b"string": client.get,
         b"hash": client.hgetall,
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),

@@ -23,7 +23,7 @@ from mira_queue.ledger.pace import PaceState, Permit, ReleasedPermit, call_name
 from mira_queue.ledger.records import Lease
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.limits import AccountLimits, Promises
-from tests.ledger_steps import running
+from tests.support.ledger_steps import running
 
 ACCOUNT = "an-account"
 LEASE = timedelta(hours=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import redis
 
@@ -43,14 +44,14 @@ def _leak(client: redis.Redis, key: str) -> str | None:
         case ["mira", "job" | "request", job_id]:
             return _without_end(client, key, job_id)
         case ["mira", "key", _]:
-            holder = client.get(key)
+            holder: Any = client.get(key)
             return _without_end(client, key, holder.decode().partition(":")[2]) if holder else None
         case ["mira", "queued", _]:
             return _strange_entries(client, key, JobState.QUEUED)
         case ["mira", "leased" | "waiting"]:
             return _strange_entries(client, key, _STATE_OF_ENTRY[key])
         case ["mira", "batch", batch_id]:
-            batch = client.hget(key, "batch")
+            batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "batches"]:
@@ -65,7 +66,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
 
 
 def _state(client: redis.Redis, job_id: str) -> JobState | None:
-    state = client.hget(names.job_key(job_id), "state")
+    state: Any = client.hget(names.job_key(job_id), "state")
     return JobState(state.decode()) if state else None
 
 
@@ -80,9 +81,10 @@ def _without_end(client: redis.Redis, key: str, job_id: str | None) -> str | Non
 
 
 def _strange_entries(client: redis.Redis, key: str, state: JobState) -> str | None:
+    entries: list[Any] = client.zrange(key, 0, -1)
     strange = [
         f"{job_id.decode()} is {found or 'not there'}"
-        for job_id in client.zrange(key, 0, -1)
+        for job_id in entries
         if (found := _state(client, job_id.decode())) is not state
     ]
     return f"entries of jobs that are not {state}: {', '.join(strange)}" if strange else None

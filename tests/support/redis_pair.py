@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mira_queue.ledger.embedded import find_binary
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 HOST = "127.0.0.1"
 _CHUNK = 65536

@@ -10,8 +10,8 @@ from mira_worker.transport import HttpAnswer, MiraClient, NoAnswer
 from pydantic import SecretStr
 
 from mira_queue.contract.errors import ServiceFault
-from tests.queue_process import API_KEY
-from tests.raw_server import COMPLETION, response
+from tests.support.queue_process import API_KEY
+from tests.support.raw_server import COMPLETION, response
 
 KEY = SecretStr(API_KEY)
 OK = response(200, COMPLETION, "Content-Type: application/json")

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 # As a real one looks: sk-mira- and 40 hex digits. Searched for wherever it must not be.
 API_KEY = "sk-mira-" + "c0ffee" * 6 + "beef"
 STOP_TIMEOUT_S = 60.0
 
 # A worker that does everything as it does in earnest, only sooner.
-QUICK = {
+QUICK: dict[str, Any] = {
     "api_key": API_KEY,
     "backoff_base": 0.05,
     "backoff_cap": 0.2,

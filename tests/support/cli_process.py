@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from mira_producer.cli.app import main
 
-from tests.queue_process import QUICK, environment
+from tests.support.queue_process import QUICK, environment
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "mira-queue")
 PATIENCE_S = 60.0

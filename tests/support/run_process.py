@@ -14,12 +14,12 @@ from typing import Any, Self
 
 import redis
 
-from tests.queue_process import QUICK, environment
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.queue_process import QUICK, environment
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 # What the console script does, whether or not its folder is on the PATH.
-COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()", "run")
+COMMAND = (sys.executable, "-m", "mira_producer.cli", "run")
 PATIENCE_S = 120.0
 INPUT, ANSWERS, ERRORS = "input.jsonl", "answers.jsonl", "errors.jsonl"
 # Workers of a run that was killed end by themselves, and need not wait for a call that never comes back.
@@ -149,7 +149,8 @@ def prompts(count: int, suffix: str = "") -> list[dict[str, Any]]:
 
 def keys(client: redis.Redis) -> list[bytes]:
     """What the ledger and the result backend hold."""
-    return sorted([*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")])
+    found: list[Any] = [*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")]
+    return sorted(found)
 
 
 def answered_calls(simulator: SimulatorProcess) -> dict[str, int]:

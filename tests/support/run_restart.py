@@ -1,7 +1,7 @@
 """`mira-queue run` killed in the middle, and the same command again: how long until it goes on, and is all there?
 
-python -m tests.run_restart --lines 20000 --kill-at 6400
-python -m tests.run_restart --with-workers
+python -m tests.support.run_restart --lines 20000 --kill-at 6400
+python -m tests.support.run_restart --with-workers
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.run_process import ANSWERS, ERRORS, RunProcess, read_lines, write_lines
-from tests.simulator_process import SimulatorProcess
-from tests.waiting import wait_until
+from tests.support.run_process import ANSWERS, ERRORS, RunProcess, read_lines, write_lines
+from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 INPUT = "input.jsonl"
 # Of an API that answers quickly: many calls are in flight at any moment, and the run is not over before it is killed.
@@ -56,7 +57,12 @@ def restart(
     write_lines(folder / INPUT, ({"custom_id": name, "prompt": name} for name in names))
     answers = folder / ANSWERS
     with SimulatorProcess.start(latency_s=LATENCY_S) as simulator:
-        settings = {"api_base": simulator.url, "concurrency": concurrency, "lease": lease_s, "rescue_interval": 5}
+        settings: dict[str, Any] = {
+            "api_base": simulator.url,
+            "concurrency": concurrency,
+            "lease": lease_s,
+            "rescue_interval": 5,
+        }
         with RunProcess.start(folder, INPUT, **settings) as first:
             wait_until("it is time to kill", lambda: _count(answers) >= kill_at, PATIENCE_S)
             first.kill(workers=workers)

@@ -13,7 +13,7 @@ _LOOK_EVERY_S = 0.02
 Found = TypeVar("Found")
 
 
-def wait_until(what: str, look: Callable[[], Found], timeout_s: float = PATIENCE_S) -> Found:
+def wait_until(what: str, look: Callable[[], Found | None], timeout_s: float = PATIENCE_S) -> Found:
     """The first true value that `look` gives. Fails with `what`, and what was seen last, when there is none in time."""
     end_s = time.monotonic() + timeout_s
     while not (found := look()):
