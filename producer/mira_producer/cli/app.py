@@ -116,7 +116,6 @@ def _exit_code() -> int:
         code = app(prog_name=console.PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        console.error("interrupted")
         return console.EXIT_INTERRUPTED
     # Every exception: only users who ask for a traceback get one.
     except Exception as error:  # noqa: BLE001
