@@ -82,10 +82,10 @@ def _print_version(wanted: bool) -> None:
     invoke_without_command=True,
     epilog=console.help_end(
         [
-            ("mira-queue simulate", "try without a key: a Mira API of your own, in a first terminal"),
-            ("mira-queue worker", "do the jobs, in a second one"),
-            ("mira-queue enqueue --wait 'Why is the sky blue?'", "one answer, through the queue"),
-            ("mira-queue doctor", "what is missing, and what to do about it"),
+            ("mira-queue simulate", "try it without a key: run a local Mira API in one terminal"),
+            ("mira-queue worker", "run jobs, in a second one"),
+            ("mira-queue enqueue --wait 'Why is the sky blue?'", "get one answer through the queue"),
+            ("mira-queue doctor", "find out what is missing, and what to do"),
         ],
         {0: "done", 1: "failed; the message says why", 2: "wrong usage, input or setting", 130: "interrupted (Ctrl-C)"},
     ),
@@ -95,12 +95,12 @@ def mira_queue(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the program an error arose.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")] = False,
 ) -> None:
-    """A durable queue of chat-completion jobs for the Mira API, or any OpenAI-compatible one.
+    """Durable job queue for chat completions on the Mira API, or on any OpenAI-compatible API.
 
-    What it accepts it keeps, over crashes of everything, and it waits out rate limits and outages. Settings come from
-    MIRA_* variables and from a file .env in the working directory; `mira-queue config` explains them.
+    Accepted jobs survive every crash. Rate limits and outages are waited out. Settings come from MIRA_* variables and
+    from the file .env in the working directory. `mira-queue config` explains them.
     """
     if context.invoked_subcommand is None:
         console.data(context.get_help())
