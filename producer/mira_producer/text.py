@@ -1,6 +1,9 @@
-"""Numbers as people read them."""
+"""Numbers and lines as people read them."""
 
 from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
 
 
 def plural(number: int, noun: str) -> str:
@@ -57,3 +60,9 @@ def per_time(per_second: float) -> str:
         if rate >= 0.95:
             return f"{rate:.1f}/{unit}"
     return f"{per_second * 3600:.1f}/h"
+
+
+def flow(parts: Sequence[str], width: int, between: str = ", ") -> str:
+    """Return lines of whole parts; only a part that is wider than a line is broken."""
+    joined = between.join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts if part)
+    return "\n".join(textwrap.wrap(joined, width, break_on_hyphens=False)).replace("\N{NO-BREAK SPACE}", " ")

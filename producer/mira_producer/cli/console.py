@@ -79,15 +79,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def card(rows: Iterable[tuple[str, str]]) -> None:
-    """Print one thing as a list of names and values. On a terminal, a value wraps between words, below itself."""
-    if not sys.stdout.isatty():
-        data("\n".join(f"{name:<12}{one_line(text)}" for name, text in rows))
-        return
+    """Print names and values on a terminal, and an empty line. A value wraps between words, below itself."""
     drawn = Table.grid(padding=(0, 2))
     drawn.add_column(min_width=10, no_wrap=True)
+    drawn.add_column(overflow="fold")
     for name, text in rows:
         drawn.add_row(name, _cell(one_line(text)))
-    Console().print(drawn)
+    Console().print(drawn, "")
 
 
 def local_time(unix_ms: int | None) -> str:

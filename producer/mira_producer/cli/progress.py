@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from rich.text import Text
 
 from mira_producer.cli.console import say
 from mira_producer.engine.wait_reason import Reason
-from mira_producer.text import duration, per_time
+from mira_producer.text import duration, flow, per_time
 
 MIN_BAR, MAX_BAR = 8, 60
 EXACT_BELOW_S = 600.0
@@ -157,7 +156,7 @@ def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
     Parts that do not fit on a line move to the next one.
     """
     numbers = [_rate(counts), _cost(counts), _average(counts), _tokens(counts)]
-    texts = [(str(reason), "yellow"), (_flow(_failures(counts), width), "red"), (_flow(numbers, width), "")]
+    texts = [(str(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
     return Group(_bar(counts, reason, width), *(Text(text, style) for text, style in texts if text))
 
 
@@ -181,17 +180,11 @@ def _bar(counts: Counts, reason: Reason, width: int) -> RenderableType:
     texts = [text for text in (_count(counts), _percent(counts), _left(counts, reason)) if text]
     room = width - sum(cell_len(text) + 2 for text in texts)
     if room < MIN_BAR:
-        return Text(_flow(texts, width, between="  "), "bold")
+        return Text(flow(texts, width, between="  "), "bold")
     row = Table.grid(padding=(0, 2))
     bar = ProgressBar(max(1, counts.total), counts.done, width=min(room, MAX_BAR), complete_style="green")
     row.add_row(Text(texts[0], "bold"), Text(texts[1], "bold"), bar, *texts[2:])
     return row
-
-
-def _flow(parts: list[str], width: int, between: str = ", ") -> str:
-    """Return lines of whole parts; only a part that is wider than a line is broken."""
-    joined = between.join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts if part)
-    return "\n".join(textwrap.wrap(joined, width, break_on_hyphens=False)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _count(counts: Counts) -> str:
