@@ -30,7 +30,9 @@ def report(
     """Write a report page of a batch.
 
     It shows throughput, waits and limits, latency, errors, tokens and cost, and the slowest lines. While the batch
-    runs, the page is up to ten seconds old. Needs the extra: pip install "mira-queue[report]".
+    runs, the page is up to ten seconds old.
+
+    This needs an extra: pip install "mira-queue[report]".
     """
     with MiraQueue() as queue:
         queue.batches.report(batch_id, output_path)

@@ -39,7 +39,7 @@ def results(
 ) -> None:
     """Write the current answers of a batch.
 
-    Also while it runs. Each answer is a line in the batch format.
+    Each answer is a line in the batch format. This works while the batch runs, too.
     """
     with MiraQueue() as queue:
         answers, errors = queue.batches.results(batch_id, output_path, errors_path)

@@ -35,7 +35,7 @@ def retry(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Queue failed jobs, or the failed lines of a batch, again.
+    """Retry failed jobs, or the failed lines of a batch.
 
     A failed job is never retried automatically. It keeps its ID, and its attempts and crashes are counted from zero.
     If the request itself was the cause (bad_request, unprocessable, ...), it fails again. If the account or the service
