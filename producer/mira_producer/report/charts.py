@@ -6,6 +6,7 @@ Colors and font are those of the page's style, in light and in dark mode.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,6 +48,9 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,
 }
+FILLED: dict[str, Any] = {"fill": True, "alpha": 0.75, "linewidth": 0}
+LINE: dict[str, Any] = {"baseline": None, "linewidth": 1.6}
+DASHED: dict[str, Any] = {"linestyle": (0, (4, 3))}
 
 
 def throughput(recorder: Recorder) -> str:
@@ -55,15 +59,15 @@ def throughput(recorder: Recorder) -> str:
 
     def draw(axes: Axes) -> None:
         answers = _rates(times, [bucket.answers for bucket in buckets])
-        failed = _rates(times, [bucket.failed for bucket in buckets])
-        _steps(axes, times, answers, "good", "answered")
-        if any(failed):
-            tops = [low + high for low, high in zip(answers, failed, strict=True)]
-            _steps(axes, times, tops, "bad", "failed", above=answers)
-        limits = _filled([bucket.rate_limit for bucket in buckets])
+        tops = _rates(times, [bucket.answers + bucket.failed for bucket in buckets])
+        axes.stairs(answers, times, color=COLORS["good"], label="answered", **FILLED)
+        if tops != answers:
+            axes.stairs(tops, times, baseline=answers, color=COLORS["bad"], label="failed", **FILLED)
+        limits = _held([bucket.rate_limit for bucket in buckets])
         # A limit far above the curve would flatten it.
-        if any(limit is not None and limit <= 4 * max([*answers, 1e-9]) for limit in limits):
-            _line(axes, times, limits, "limit", "learned limit, averaged over its window", dashed=True)
+        if any(limit <= 4 * max([*answers, 1e-9]) for limit in limits):
+            label = "learned limit, averaged over its window"
+            axes.stairs(limits, times, color=COLORS["limit"], label=label, **LINE, **DASHED)
         axes.set_ylabel("lines per second")
 
     return _drawn("throughput", draw, time_axis=times[-1])
@@ -76,11 +80,11 @@ def pacing(recorder: Recorder) -> str:
     def draw(axes: Axes) -> None:
         for kind in WAITS:
             _bands(axes, times, _rates(times, [bucket.waited_s.get(kind, 0.0) for bucket in buckets]), kind)
-        in_flight = _filled([bucket.in_flight for bucket in buckets])
-        _line(axes, times, in_flight, "one", "calls in flight")
-        limits = _filled([bucket.in_flight_limit for bucket in buckets])
-        if any(limit is not None for limit in limits):
-            _line(axes, times, limits, "two", "learned limit", dashed=True)
+        in_flight = _held([bucket.in_flight for bucket in buckets])
+        axes.stairs(in_flight, times, color=COLORS["one"], label="calls in flight", **LINE)
+        limits = _held([bucket.in_flight_limit for bucket in buckets])
+        if not math.isnan(limits[-1]):
+            axes.stairs(limits, times, color=COLORS["two"], label="learned limit", **LINE, **DASHED)
         axes.set_ylabel("calls")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -114,24 +118,6 @@ def latency(latencies: Latencies) -> str:
     return _drawn("latency", draw)
 
 
-def errors(codes: Sequence[tuple[str, int]]) -> str:
-    """Draw failed lines by code, the most frequent first."""
-
-    def draw(axes: Axes) -> None:
-        names, numbers = [name for name, _ in codes], [number for _, number in codes]
-        bars = axes.barh(range(len(codes)), numbers, 0.6, color=COLORS["bad"], alpha=0.8)
-        axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=4)
-        axes.set_yticks(range(len(codes)), names)
-        axes.tick_params(axis="y", length=0, labelcolor=COLORS["ink"])
-        axes.invert_yaxis()
-        axes.grid(visible=False)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        axes.set_xticks([])
-        axes.margins(x=0.08)
-
-    return _drawn("errors", draw, height_in=0.35 + 0.3 * len(codes))
-
-
 def tokens(recorder: Recorder) -> str:
     """Draw the total of tokens over time."""
     times, buckets = _points(recorder)
@@ -159,20 +145,13 @@ def cost(recorder: Recorder, currency: str) -> str:
     return _drawn("cost", draw, time_axis=times[-1], plain_y=True)
 
 
-def _drawn(
-    name: str,
-    draw: Callable[[Axes], None],
-    *,
-    time_axis: float | None = None,
-    height_in: float = HEIGHT_IN,
-    plain_y: bool = False,
-) -> str:
+def _drawn(name: str, draw: Callable[[Axes], None], *, time_axis: float | None = None, plain_y: bool = False) -> str:
     # The salt keeps the ids of one chart apart from those of the others on the page.
     style: Any = {**STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's font lacks, such as a currency sign.
         warnings.simplefilter("ignore", UserWarning)
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
         axes = figure.add_subplot()
         if not plain_y:
             axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -229,35 +208,6 @@ def _rates(edges: list[float], numbers: Sequence[float]) -> list[float]:
     return [number / (end - begin) for begin, end, number in zip(edges, edges[1:], numbers, strict=False)]
 
 
-def _steps(
-    axes: Axes, edges: list[float], values: list[float], color: str, words: str, above: list[float] | None = None
-) -> None:
-    axes.stairs(
-        values,
-        edges,
-        baseline=above if above is not None else 0,
-        fill=True,
-        color=COLORS[color],
-        alpha=0.75,
-        linewidth=0,
-        label=words,
-    )
-
-
-def _line(
-    axes: Axes, edges: list[float], values: Sequence[float | None], color: str, words: str, *, dashed: bool = False
-) -> None:
-    axes.stairs(
-        [float("nan") if value is None else value for value in values],
-        edges,
-        baseline=None,
-        color=COLORS[color],
-        linewidth=1.6,
-        linestyle=(0, (4, 3)) if dashed else "-",
-        label=words,
-    )
-
-
 def _bands(axes: Axes, edges: list[float], shares: list[float], kind: Kind) -> None:
     """Draw a vertical band for each span of which at least half was a wait of this kind."""
     begin: float | None = None
@@ -308,14 +258,9 @@ def _round_times(least_ms: float, most_ms: float) -> list[float]:
     return [1000 * time_s for time_s in seconds if least_ms <= 1000 * time_s <= most_ms and time_s not in (50, 70)]
 
 
-def _filled(values: Sequence[float | None]) -> list[float | None]:
-    """Fill gaps between samples with the last one."""
-    last: float | None = None
-    filled: list[float | None] = []
-    for value in values:
-        last = last if value is None else value
-        filled.append(last)
-    return filled
+def _held(samples: Sequence[float | None]) -> list[float]:
+    """Return samples, with each gap filled with the sample before it; NaN before the first one."""
+    return list(accumulate(samples, lambda last, each: last if each is None else each, initial=math.nan))[1:]
 
 
 def _short(value: float, _: object) -> str:

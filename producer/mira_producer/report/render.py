@@ -14,8 +14,6 @@ from mira_producer.report.page import About
 from mira_producer.report.recorder import Recorder
 from mira_producer.text import duration, milliseconds, per_time, plural
 
-MAX_ERRORS_DRAWN = 12
-
 
 class Tile(NamedTuple):
     """One number at the top of the page."""
@@ -40,7 +38,6 @@ def render(tally: Tally, recorder: Recorder, about: About) -> str:
         about=about,
         charts=charts,
         errors=tally.codes.most_common(),
-        max_errors_drawn=MAX_ERRORS_DRAWN,
         models=sorted(tally.models.items(), key=lambda item: -item[1].prompt_tokens - item[1].completion_tokens),
         money=lambda amount: money(amount, tally.prices.currency),
         recorder=recorder,
