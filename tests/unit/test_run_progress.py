@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from mira_producer.cli.progress import Display, LiveDisplay, live_view, make_display
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.text import per_time
 from rich.console import Console
@@ -33,25 +33,25 @@ class Clock:
 
 
 @functools.cache
-def busy_tally() -> Tally:
+def busy_stats() -> Stats:
     """12,345 lines in 500 s, some of which failed."""
     own = Clock()
-    tally = Tally(100_000, 0, 0, PRICES, own)
+    stats = Stats(100_000, 0, 0, PRICES, own)
     body = {"model": "mira"}
     for number in range(12_345):
         if number % 1000 == 7:
-            tally.add(Failure.from_error(ServerError("down", 503, 5, 0)))
+            stats.add(Failure.from_error(ServerError("down", 503, 5, 0)))
         elif number % 5000 == 9:
-            tally.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
+            stats.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
         else:
-            tally.add(Completion("Hi", "stop", {"prompt_tokens": 100, "completion_tokens": 37}, body))
+            stats.add(Completion("Hi", "stop", {"prompt_tokens": 100, "completion_tokens": 37}, body))
         own.now_s += 0.04
-    return tally
+    return stats
 
 
-def lines_at(width: int, tally: Tally, reason: Reason = NOTHING, **options: Any) -> list[str]:
+def lines_at(width: int, stats: Stats, reason: Reason = NOTHING, **options: Any) -> list[str]:
     stream = io.StringIO()
-    Console(file=stream, width=width, **options).print(live_view(tally, reason, width))
+    Console(file=stream, width=width, **options).print(live_view(stats, reason, width))
     return stream.getvalue().splitlines()
 
 
@@ -147,9 +147,9 @@ class Screen:
         )
         self.display = LiveDisplay(self.console, self.clock)
 
-    def show(self, tally: Tally, reason: Reason = NOTHING) -> list[str]:
+    def show(self, stats: Stats, reason: Reason = NOTHING) -> list[str]:
         self.clock.now_s += 1
-        self.display.show(tally, reason)
+        self.display.show(stats, reason)
         return self.seen()
 
     def seen(self) -> list[str]:
@@ -168,7 +168,7 @@ class Screen:
 
 
 def test_a_wide_terminal_shows_everything() -> None:
-    first, wait, failures, numbers = lines_at(110, busy_tally(), LIMIT)
+    first, wait, failures, numbers = lines_at(110, busy_stats(), LIMIT)
 
     assert re.fullmatch("12,345 of 100,000  12%  ━{7} +58 min left", first)
     assert wait == str(LIMIT)
@@ -178,38 +178,38 @@ def test_a_wide_terminal_shows_everything() -> None:
 
 @pytest.mark.parametrize("width", [39, 79])
 def test_a_narrower_terminal_shows_the_same_in_more_lines_and_breaks_no_words(width: int) -> None:
-    wide, narrow = (" ".join(lines_at(each, busy_tally(), LIMIT)) for each in (110, width))
+    wide, narrow = (" ".join(lines_at(each, busy_stats(), LIMIT)) for each in (110, width))
 
     assert [word for word in narrow.split() if "━" not in word] == [word for word in wide.split() if "━" not in word]
 
 
 def test_no_line_is_wider_than_the_terminal() -> None:
     for width in range(1, 130):
-        lines = lines_at(width, busy_tally(), LIMIT)
+        lines = lines_at(width, busy_stats(), LIMIT)
         assert all(0 < len(line) <= width for line in lines)
 
 
 def test_a_hundred_percent_is_said_when_all_is_done() -> None:
-    tally = Tally(1000, 999, 0)
-    assert "99%" in lines_at(80, tally)[0]
-    tally.add(Completion("Hi", "stop", {}, {}))
-    assert "100%" in lines_at(80, tally)[0]
+    stats = Stats(1000, 999, 0)
+    assert "99%" in lines_at(80, stats)[0]
+    stats.add(Completion("Hi", "stop", {}, {}))
+    assert "100%" in lines_at(80, stats)[0]
 
 
 def test_before_the_first_answer_nothing_is_made_up() -> None:
-    assert [line.strip() for line in lines_at(80, Tally(10, 0, 0))] == ["0 of 10  0%", "starting"]
+    assert [line.strip() for line in lines_at(80, Stats(10, 0, 0))] == ["0 of 10  0%", "starting"]
 
 
 def test_the_time_left_is_no_shorter_than_the_wait() -> None:
     reason = Reason("limit", "account limit", timedelta(hours=3))
 
-    assert lines_at(110, busy_tally(), reason)[0].endswith("3 h left")
+    assert lines_at(110, busy_stats(), reason)[0].endswith("3 h left")
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {}])
 def test_the_bar_shows_the_progress_without_color_too(environment: dict[str, str]) -> None:
     options: dict[str, Any] = {"_environ": environment, "force_terminal": True, "color_system": "standard"}
-    line = lines_at(110, busy_tally(), **options)[0]
+    line = lines_at(110, busy_stats(), **options)[0]
     full, _, rest = line.partition("╸" if "╸" in line else "╺" if "╺" in line else "  5")
 
     assert full.count("━") == 60 * 12 // 100
@@ -221,7 +221,7 @@ def test_a_console_without_unicode_gets_plain_signs() -> None:
         encoding = "ascii"
 
     stream = Ascii()
-    Console(file=stream, width=100).print(live_view(busy_tally(), NOTHING, 100))
+    Console(file=stream, width=100).print(live_view(busy_stats(), NOTHING, 100))
 
     line = stream.getvalue().splitlines()[0]
     assert line.isascii()
@@ -241,10 +241,10 @@ def test_rates_are_never_a_row_of_zeros(per_second: float, words: str) -> None:
 
 def test_the_live_lines_stay_in_their_place() -> None:
     screen = Screen()
-    tally = busy_tally()
+    stats = busy_stats()
     screen.console.print("before")
     for reason in (LIMIT, NOTHING, LIMIT):
-        seen = screen.show(tally, reason)
+        seen = screen.show(stats, reason)
 
     assert seen[0] == "before"
     assert len(seen) == 5
@@ -253,9 +253,9 @@ def test_the_live_lines_stay_in_their_place() -> None:
 
 def test_a_message_is_printed_above_the_live_lines() -> None:
     screen = Screen()
-    screen.show(busy_tally())
+    screen.show(busy_stats())
     screen.display.say("a worker has died (exit code -9); starting another; its jobs are safe")
-    seen = screen.show(busy_tally())
+    seen = screen.show(busy_stats())
 
     assert seen[0].startswith("a worker has died")
     assert sum("12,345 of" in line for line in seen) == 1
@@ -266,15 +266,15 @@ def test_a_message_is_printed_above_the_live_lines() -> None:
 def test_resizing_leaves_nothing_behind(widths: tuple[int, ...], is_late: bool) -> None:
     """Some terminals wrap their lines again a moment before they report the new size."""
     screen = Screen(widths[0])
-    tally = busy_tally()
+    stats = busy_stats()
     screen.console.print("before")
-    screen.show(tally, LIMIT)
+    screen.show(stats, LIMIT)
     for width in widths[1:]:
         screen.terminal.resize(width)
         if is_late:
-            screen.show(tally, LIMIT)
+            screen.show(stats, LIMIT)
         screen.resize(width)
-        seen = screen.show(tally, LIMIT)
+        seen = screen.show(stats, LIMIT)
         assert seen[0] == "before"
         assert sum("12,345" in line for line in seen) == 1
         assert max(len(line) for line in seen[1:]) < width
@@ -283,7 +283,7 @@ def test_resizing_leaves_nothing_behind(widths: tuple[int, ...], is_late: bool) 
 def test_at_the_end_the_live_lines_are_gone() -> None:
     screen = Screen()
     with screen.display:
-        screen.show(busy_tally(), LIMIT)
+        screen.show(busy_stats(), LIMIT)
     screen.console.print("this run: 12,345 lines")
 
     assert screen.seen() == ["this run: 12,345 lines"]
@@ -291,11 +291,11 @@ def test_at_the_end_the_live_lines_are_gone() -> None:
 
 def test_drawing_does_not_follow_every_step_of_a_fast_run() -> None:
     screen = Screen()
-    tally = busy_tally()
+    stats = busy_stats()
     drawn = 0
     for _ in range(1000):
         screen.clock.now_s += 0.001
-        screen.display.show(tally, NOTHING)
+        screen.display.show(stats, NOTHING)
         drawn += bool(screen.stream.getvalue())
         screen.seen()
 
@@ -306,7 +306,7 @@ def test_a_terminal_of_few_rows_is_not_overrun() -> None:
     screen = Screen(40)
     screen.console.height = 3
 
-    assert len(screen.show(busy_tally(), LIMIT)) == 1
+    assert len(screen.show(busy_stats(), LIMIT)) == 1
     assert len(screen.terminal.rows) == 2
 
 
@@ -327,11 +327,11 @@ class Log:
 
 def test_redirected_output_is_a_whole_line_every_ten_seconds() -> None:
     log = Log()
-    tally = Tally(1000, 0, 0, PRICES, log.clock)
+    stats = Stats(1000, 0, 0, PRICES, log.clock)
     for _ in range(600):
         log.clock.now_s += 0.1
-        tally.add(Completion("Hi", "stop", {"prompt_tokens": 10, "completion_tokens": 5}, {"model": "mira"}))
-        log.display.show(tally, NOTHING)
+        stats.add(Completion("Hi", "stop", {"prompt_tokens": 10, "completion_tokens": 5}, {"model": "mira"}))
+        log.display.show(stats, NOTHING)
 
     assert 5 <= len(log.lines()) <= 6
     assert log.lines()[0] == (
@@ -342,10 +342,10 @@ def test_redirected_output_is_a_whole_line_every_ten_seconds() -> None:
 
 def test_a_long_wait_is_told_once_and_not_every_ten_seconds() -> None:
     log = Log()
-    tally = Tally(10, 0, 0, clock=log.clock)
+    stats = Stats(10, 0, 0, clock=log.clock)
     for second in range(3000):
         log.clock.now_s += 1
-        log.display.show(tally, Reason("limit", "account limit", timedelta(seconds=3000 - second)))
+        log.display.show(stats, Reason("limit", "account limit", timedelta(seconds=3000 - second)))
 
     assert log.lines() == ["0 of 10 (0%); account limit, next call in 49 min 51 s; starting"]
 

@@ -64,10 +64,10 @@ def limits(forget: Forget = False, as_json: Json = False) -> None:
 def _row(view: PaceView) -> tuple[str, ...]:
     rate, in_flight = view.estimate.rate, view.estimate.in_flight
     breaker = _breaker(view)
-    if view.gate:
-        breaker += f" ({view.gate})"
-    if view.closed:
-        breaker += f" until {console.local_time(view.now_ms + _in_ms(view.closed))}"
+    if view.breaker:
+        breaker += f" ({view.breaker})"
+    if view.open_for:
+        breaker += f" until {console.local_time(view.now_ms + _in_ms(view.open_for))}"
     return (
         view.account,
         view.base,
@@ -82,11 +82,11 @@ def _row(view: PaceView) -> tuple[str, ...]:
 def _limit(limit: Limit, window: str = "") -> str:
     probing = f", trying {limit.allowed}" if limit.step else ""
     since = console.local_time(limit.since_ms)
-    return f"{limit.most}{window} (confirmed {limit.confirmations}x since {since}{probing})"
+    return f"{limit.max_calls}{window} (confirmed {limit.confirmations}x since {since}{probing})"
 
 
 def _breaker(view: PaceView) -> str:
-    return "open" if view.closed else "half-open" if view.gate else "closed"
+    return "open" if view.open_for else "half-open" if view.breaker else "closed"
 
 
 def _in_ms(duration: timedelta) -> int:
@@ -99,8 +99,8 @@ def _data(view: PaceView) -> dict[str, Any]:
         "base": view.base,
         **asdict(view.estimate),
         "breaker": _breaker(view),
-        "breaker_reason": view.gate or None,
-        "breaker_remaining_ms": _in_ms(view.closed),
+        "breaker_reason": view.breaker or None,
+        "breaker_remaining_ms": _in_ms(view.open_for),
         "calls_in_flight": view.in_flight,
         "processes_waiting": view.waiting,
     }

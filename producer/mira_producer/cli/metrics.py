@@ -39,7 +39,7 @@ OF_ACCOUNTS: tuple[tuple[str, str, Callable[[PaceView], float | None]], ...] = (
     (
         "rate_limit_calls",
         "Learned rate limit: calls per window.",
-        lambda view: view.estimate.rate.most if view.estimate.rate else None,
+        lambda view: view.estimate.rate.max_calls if view.estimate.rate else None,
     ),
     (
         "rate_limit_window_seconds",
@@ -49,7 +49,7 @@ OF_ACCOUNTS: tuple[tuple[str, str, Callable[[PaceView], float | None]], ...] = (
     (
         "concurrency_limit_calls",
         "Learned concurrency limit: calls in flight.",
-        lambda view: view.estimate.in_flight.most if view.estimate.in_flight else None,
+        lambda view: view.estimate.in_flight.max_calls if view.estimate.in_flight else None,
     ),
     (
         "allowed_calls",
@@ -61,7 +61,7 @@ OF_ACCOUNTS: tuple[tuple[str, str, Callable[[PaceView], float | None]], ...] = (
         "Calls in flight that are allowed now.",
         lambda view: view.estimate.in_flight.allowed if view.estimate.in_flight else view.estimate.start,
     ),
-    ("breaker_remaining_seconds", "Time until a probe may start.", lambda view: view.closed.total_seconds()),
+    ("breaker_remaining_seconds", "Time until a probe may start.", lambda view: view.open_for.total_seconds()),
     ("calls_sent_total", "Calls that started.", lambda view: view.counts.sent),
     ("calls_rate_limited_total", "Calls that got a 429.", lambda view: view.counts.rate_limited),
     ("estimate_changes_total", "Changes of the learned limits.", lambda view: view.counts.estimate_changes),
@@ -71,7 +71,7 @@ OF_BREAKERS: tuple[tuple[str, str, Callable[[PaceView], tuple[float, float]]], .
     (
         "breaker_open",
         "1 from when the circuit breaker opens until a probe succeeds.",
-        lambda view: (view.gate == "limit", view.gate == "faults"),
+        lambda view: (view.breaker == "limit", view.breaker == "faults"),
     ),
     (
         "breaker_openings_total",

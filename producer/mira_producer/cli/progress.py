@@ -31,7 +31,7 @@ Clock = Callable[[], float]
 
 
 class Counts(Protocol):
-    """Numbers of a run or a batch. Tally documents them."""
+    """Numbers of a run or a batch. Stats documents them."""
 
     @property
     def total(self) -> int: ...

@@ -62,10 +62,10 @@ def reason_of(
     """Return why jobs wait. `resting` counts the open jobs that wait for a retry."""
     if open_jobs <= 0:
         return NOTHING
-    if view.gate or view.closed:
-        kind: Kind = "faults" if view.gate == "faults" else "limit"
+    if view.breaker or view.open_for:
+        kind: Kind = "faults" if view.breaker == "faults" else "limit"
         words = LABELS[kind] if kind == "faults" else _limit_reached(view)
-        return Reason(kind, words + ("" if view.closed else ", probing"), view.closed)
+        return Reason(kind, words + ("" if view.open_for else ", probing"), view.open_for)
     if view.waiting:
         return _pacing(view, configured or ConfiguredLimits())
     if view.in_flight:
@@ -125,15 +125,15 @@ class Watch:
 def _limit_reached(view: PaceView) -> str:
     """Return the limit that a 429 belongs to. No Retry-After is longer than the window of its own limit."""
     estimate = view.estimate
-    closed_ms = view.closed / timedelta(milliseconds=1)
+    closed_ms = view.open_for / timedelta(milliseconds=1)
     rate, in_flight = (
         limit if limit and closed_ms <= limit.retry_after_ms + estimate.margin_ms else None
         for limit in (estimate.rate, estimate.in_flight)
     )
     # With a free slot, the 429 did not come from the concurrency limit.
-    if in_flight and not (rate and view.in_flight < in_flight.most):
-        return _in_flight_text(in_flight.most)
-    return _rate_text(rate.most, rate.retry_after_ms) if rate else LABELS["limit"]
+    if in_flight and not (rate and view.in_flight < in_flight.max_calls):
+        return _in_flight_text(in_flight.max_calls)
+    return _rate_text(rate.max_calls, rate.retry_after_ms) if rate else LABELS["limit"]
 
 
 def _pacing(view: PaceView, configured: ConfiguredLimits) -> Reason:
@@ -146,10 +146,10 @@ def _pacing(view: PaceView, configured: ConfiguredLimits) -> Reason:
     if configured.in_flight and view.in_flight >= configured.in_flight:
         return Reason("limit", _in_flight_text(configured.in_flight, CONFIGURED))
     if in_flight and view.in_flight >= in_flight.allowed:
-        return Reason("limit", _in_flight_text(in_flight.most))
+        return Reason("limit", _in_flight_text(in_flight.max_calls))
     per_ms = configured.rate / configured.window_ms if configured.rate and configured.window_ms else None
     if rate and (per_ms is None or rate.allowed / max(1, rate.retry_after_ms) <= per_ms):
-        return Reason("limit", _rate_text(rate.most, rate.retry_after_ms), view.next_in)
+        return Reason("limit", _rate_text(rate.max_calls, rate.retry_after_ms), view.next_in)
     if per_ms:
         return Reason("limit", _rate_text(configured.rate, configured.window_ms, CONFIGURED), view.next_in)
     if configured.tokens:

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.recorder import Recorder
 
@@ -47,10 +47,10 @@ def check_report(path: Path, files: Iterable[Path] = ()) -> None:
         raise InputError(f"{path}: cannot be written: {folder} is not a directory that you can write to")
 
 
-def write_report(path: Path, tally: Tally, recorder: Recorder, about: About) -> None:
+def write_report(path: Path, stats: Stats, recorder: Recorder, about: About) -> None:
     """Write the page, replacing an earlier one atomically. Raises InputError."""
     recorder.end()
-    page = _render()(tally, recorder, about)
+    page = _render()(stats, recorder, about)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         part.write_text(page, encoding="utf-8")
@@ -60,10 +60,10 @@ def write_report(path: Path, tally: Tally, recorder: Recorder, about: About) -> 
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
 
 
-def _render() -> Callable[[Tally, Recorder, About], str]:
+def _render() -> Callable[[Stats, Recorder, About], str]:
     try:
         # Takes half a second and a large library, so only commands that write a report load it.
-        render: Callable[[Tally, Recorder, About], str] = importlib.import_module("mira_producer.report.render").render
+        render: Callable[[Stats, Recorder, About], str] = importlib.import_module("mira_producer.report.render").render
     except ImportError as error:
         raise InputError(
             f'--report needs matplotlib and jinja2 ({error}): install the extra: pip install "mira-queue[report]"'

@@ -187,7 +187,7 @@ class Recorder:
         cost: Decimal | None = None,
         billed: bool = True,
     ) -> None:
-        """Record a finished line, with the numbers that the tally counts."""
+        """Record a finished line, with the numbers that the stats count."""
         bucket = self.timeline.at(self._clock())
         if billed:
             self.repeats += max(0, outcome.attempts - 1)
@@ -210,9 +210,9 @@ class Recorder:
         bucket.in_flight = max(view.in_flight, bucket.in_flight or 0)
         estimate = view.estimate
         if estimate.in_flight:
-            bucket.in_flight_limit = estimate.in_flight.most
+            bucket.in_flight_limit = estimate.in_flight.max_calls
         if estimate.rate:
-            bucket.rate_limit = estimate.rate.most * 1000 / max(1, estimate.rate.retry_after_ms)
+            bucket.rate_limit = estimate.rate.max_calls * 1000 / max(1, estimate.rate.retry_after_ms)
         # An event in the first sample may have happened before this run.
         if self._event is not None:
             when_ms, before = self._event

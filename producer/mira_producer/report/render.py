@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mira_producer.cost.prices import money
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import LABELS
 from mira_producer.report import charts
 from mira_producer.report.page import About
@@ -24,7 +24,7 @@ class Tile(NamedTuple):
     is_bad: bool = False
 
 
-def render(tally: Tally, recorder: Recorder, about: About) -> str:
+def render(stats: Stats, recorder: Recorder, about: About) -> str:
     """Return the page. The templates escape everything that comes from files, the API, or the command line."""
     templates = Environment(
         loader=PackageLoader("mira_producer.report"),
@@ -37,38 +37,42 @@ def render(tally: Tally, recorder: Recorder, about: About) -> str:
     return templates.get_template("report.html").render(
         about=about,
         charts=charts,
-        errors=tally.codes.most_common(),
-        models=sorted(tally.models.items(), key=lambda item: -item[1].prompt_tokens - item[1].completion_tokens),
-        money=lambda amount: money(amount, tally.prices.currency),
+        errors=stats.codes.most_common(),
+        models=sorted(stats.models.items(), key=lambda item: -item[1].tokens),
+        money=lambda amount: money(amount, stats.prices.currency),
         recorder=recorder,
         slowest=sorted(recorder.slowest, reverse=True),
-        tally=tally,
-        tiles=_tiles(tally, recorder, about),
+        stats=stats,
+        tiles=_tiles(stats, recorder, about),
         waits=[(LABELS[kind], seconds) for kind, seconds in recorder.waited().items() if kind and seconds >= 0.5],
     )
 
 
-def _tiles(tally: Tally, recorder: Recorder, about: About) -> list[Tile]:
-    lines = tally.succeeded + tally.failed
+def _tiles(stats: Stats, recorder: Recorder, about: About) -> list[Tile]:
+    lines = stats.succeeded + stats.failed
     rate = per_time(lines / recorder.seconds) if recorder.seconds > 0 else "-"
-    tokens = f"{tally.prompt_tokens:,} in, {tally.completion_tokens:,} out"
+    tokens = f"{stats.usage.prompt_tokens:,} in, {stats.usage.completion_tokens:,} out"
     tiles = [
-        Tile("answered", f"{tally.succeeded:,}", _share(tally.succeeded, lines, about)),
-        Tile("failed", f"{tally.failed:,}", _share(tally.failed, lines, about), tally.failed > 0),
+        Tile("answered", f"{stats.succeeded:,}", _share(stats.succeeded, lines, about)),
+        Tile("failed", f"{stats.failed:,}", _share(stats.failed, lines, about), stats.failed > 0),
         Tile("time", duration(recorder.seconds), f"{rate} on average"),
-        Tile("tokens", f"{tally.prompt_tokens + tally.completion_tokens:,}", tokens),
+        Tile("tokens", f"{stats.usage.tokens:,}", tokens),
     ]
-    if tally.prices:
-        note = f"without {plural(tally.unpriced, 'answer')} that have no price" if tally.unpriced else "by price table"
-        tiles.append(Tile("cost", money(tally.cost, tally.prices.currency), note))
+    if stats.prices:
+        note = (
+            f"without {plural(stats.usage.unpriced, 'answer')} that have no price"
+            if stats.usage.unpriced
+            else "by price table"
+        )
+        tiles.append(Tile("cost", money(stats.usage.cost, stats.prices.currency), note))
     if recorder.latencies.count:
         median, rare = (milliseconds(recorder.latencies.quantile(share)) for share in (0.5, 0.99))
         tiles.append(Tile("median latency", median, f"99th percentile: {rare}"))
     if retried := recorder.rate_limited() + recorder.repeats:
         note = f"{recorder.rate_limited():,} rate-limited, {plural(recorder.repeats, 'fault')}"
         tiles.append(Tile("calls retried", f"{retried:,}", note))
-    if tally.unanswered_calls:
-        tiles.append(Tile("calls without a response", f"{tally.unanswered_calls:,}", "may have been billed", True))
+    if stats.unanswered_calls:
+        tiles.append(Tile("calls without a response", f"{stats.unanswered_calls:,}", "may have been billed", True))
     return tiles
 
 
