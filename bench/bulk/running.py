@@ -15,7 +15,7 @@ from bench.bulk import machine
 from bench.bulk.stage import KEY
 
 LOOK_EVERY_S = 0.1
-COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()")
+COMMAND = (sys.executable, "-m", "mira_producer.cli")
 
 
 @dataclass(slots=True)

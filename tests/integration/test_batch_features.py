@@ -234,7 +234,7 @@ def test_a_report_holds_what_the_files_hold(batches: MiraQueue, simulator: Simul
     assert "content_blocked (422)" in page
     assert "line-7" in page
     assert "Slowest lines" in page
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="cannot be written"):
         batches.batches.report(batch_id, tmp_path / "nowhere" / "report.html")
 
 

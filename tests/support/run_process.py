@@ -19,7 +19,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 # What the console script does, whether or not its folder is on the PATH.
-COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()", "run")
+COMMAND = (sys.executable, "-m", "mira_producer.cli", "run")
 PATIENCE_S = 120.0
 INPUT, ANSWERS, ERRORS = "input.jsonl", "answers.jsonl", "errors.jsonl"
 # Workers of a run that was killed end by themselves, and need not wait for a call that never comes back.

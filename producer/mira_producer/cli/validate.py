@@ -13,8 +13,7 @@ from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
 from mira_producer.engine.survey import Survey, as_json, survey
-from mira_producer.engine.wait_reason import duration
-from mira_producer.text import plural, size
+from mira_producer.text import duration, plural, size
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Estimate
 from mira_queue.contract.request import ChatRequest
