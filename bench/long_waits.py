@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from tests.support.queue_process import QUICK, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until

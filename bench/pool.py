@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from mira_producer import MiraQueue, load_settings
 from mira_producer.processes import environment_of, start_simulator, stop
+
+from mira_queue import MiraQueue, load_settings
 
 KEY = "sk-mira-" + "0" * 40
 GRACE = timedelta(seconds=10)

@@ -15,7 +15,9 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
-from mira_producer import (
+from pydantic import BaseModel
+
+from mira_queue import (
     AsyncMiraQueue,
     Completion,
     IdempotencyConflict,
@@ -25,7 +27,6 @@ from mira_producer import (
     QueueUnavailable,
     ResultTimeout,
 )
-from pydantic import BaseModel
 
 # An error of the queue, and the status that tells the caller whose turn it is. The first row that fits holds.
 STATUS_OF: tuple[tuple[type[MiraQueueError], int], ...] = (

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Flask, jsonify, request
-from mira_producer import Completion, IdempotencyConflict, InvalidRequest, JobNotFound, MiraQueue, QueueUnavailable
+
+from mira_queue import Completion, IdempotencyConflict, InvalidRequest, JobNotFound, MiraQueue, QueueUnavailable
 
 
 def create_app(queue: MiraQueue | None = None) -> Flask:

@@ -18,8 +18,8 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mira_producer import Job, MiraQueue
 from mira_producer.processes import environment_of
 
 from bench.bulk import machine
@@ -20,6 +19,7 @@ from bench.bulk.files import count_lines, write_input
 from bench.bulk.running import COMMAND, start_run
 from bench.bulk.stage import Stage, body
 from bench.bulk.table import Bar, Table, progress
+from mira_queue import Job, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion

@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mira_producer import MiraQueue
-
 from bench.bulk.stage import KEY, Stage, body
+from mira_queue import MiraQueue
 from mira_queue.contract.names import Lane, result_key
 from mira_queue.ledger.records import NewJob, new_job_id
 from tests.support.waiting import wait_until

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
-from mira_producer import MiraQueue
 from mira_producer.processes import environment_of, start_worker, stop
 
+from mira_queue import MiraQueue
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.settings_loader import load_settings

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mira_producer import MiraQueue
 from mira_producer.engine.account_errors import Account
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.plan import Plan
@@ -19,6 +18,7 @@ from bench.bulk import machine
 from bench.bulk.files import write_input
 from bench.bulk.stage import Stage, body
 from bench.bulk.table import Bar, Table, progress
+from mira_queue import MiraQueue
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 

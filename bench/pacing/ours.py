@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mira_producer import Job, JobState, MiraQueue
-
 from bench.pacing import api
 from bench.pacing.figures import Run
 from bench.pacing.kills import Kills
 from bench.pacing.scenarios import Scenario
+from mira_queue import Job, JobState, MiraQueue
 from tests.support.queue_process import API_KEY, QUICK, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
 

@@ -1,24 +1,23 @@
-"""How long the server works for an ask of the pacer, by its own log: `python -m bench.pacing.server_time`.
+"""Measure the server time of a request for permits: `python -m bench.pacing.server_time`.
 
-SLOWLOG notes every command with its microseconds; an ask is one call of the script `begin`, for one job or for many,
-and those of `land` that it carried are beside it.
+The server's SLOWLOG has the duration of every command in microseconds. A request is one run of the script
+`pace/acquire`, for one job or for several, and the runs of `pace/release` that it carried.
 """
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import sys
 from collections import defaultdict
-from importlib.resources import files
 from typing import Any
 
 from bench.bulk.contenders import Ours
 from bench.bulk.stage import Stage
+from mira_queue.ledger.script_runner import script_hash
 
 JOBS, WARM_UP_JOBS = 2000, 200
 MOST_MS = 0.15
-VERBS = ("begin", "land", "refuse", "fault", "close", "believe", "keep_flying")
+SCRIPTS = ("acquire", "release", "record_rate_limit", "record_fault", "open_breaker", "store_estimate", "renew")
 # Name, the API, worker processes, slots of each.
 ACCOUNTS: tuple[tuple[str, dict[str, Any], int, int], ...] = (
     ("no limits, answers at once", {"latency_s": 0.0}, 1, 8),
@@ -38,8 +37,8 @@ ACCOUNTS: tuple[tuple[str, dict[str, Any], int, int], ...] = (
 
 
 def measured(api: dict[str, Any], processes: int, slots: int) -> dict[str, list[int]]:
-    """Microseconds of each call, by verb."""
-    names = {_hash(verb): verb for verb in VERBS}
+    """Microseconds of each call, by script."""
+    names = {script_hash(f"pace/{script}"): script for script in SCRIPTS}
     with Stage(**api) as stage:
         ours = Ours(stage, slots, processes)
         stage.wait_for_keys(ours.enqueue(WARM_UP_JOBS))
@@ -50,8 +49,8 @@ def measured(api: dict[str, Any], processes: int, slots: int) -> dict[str, list[
         took_us: dict[str, list[int]] = defaultdict(list)
         for entry in stage.redis.slowlog_get(-1):
             words = entry["command"].split(b" ", 2)
-            if words[0].upper() == b"EVALSHA" and (verb := names.get(words[1].decode())):
-                took_us[verb].append(int(entry["duration"]))
+            if words[0].upper() == b"EVALSHA" and (script := names.get(words[1].decode())):
+                took_us[script].append(int(entry["duration"]))
     return took_us
 
 
@@ -60,14 +59,14 @@ def main() -> int:
     for name, api, processes, slots in ACCOUNTS:
         took_us = measured(api, processes, slots)
         print(f"{name}; {processes} process{'es' if processes > 1 else ''}, {slots} slots: {JOBS} jobs")
-        for verb, each in sorted(took_us.items(), key=lambda item: VERBS.index(item[0])):
+        for script, each in sorted(took_us.items(), key=lambda item: SCRIPTS.index(item[0])):
             each.sort()
             print(
-                f"  {verb:12} {len(each):6} times, median {statistics.median(each) / 1000:.3f} ms, "
+                f"  {script:17} {len(each):6} times, median {statistics.median(each) / 1000:.3f} ms, "
                 f"mean {statistics.mean(each) / 1000:.3f} ms, 99% within {each[int(len(each) * 0.99)] / 1000:.3f} ms"
             )
         # Medians: on a busy machine a few commands are interrupted, and the log counts what went by.
-        asks, carried = took_us["begin"], took_us.get("land", [])
+        asks, carried = took_us["acquire"], took_us.get("release", [])
         found_ms = (statistics.median(asks) + statistics.median(carried or [0]) * len(carried) / len(asks)) / 1000
         is_missed |= found_ms > MOST_MS
         print(
@@ -75,11 +74,6 @@ def main() -> int:
             f"{'pass' if found_ms <= MOST_MS else 'MISSED'}; asks for a job: {len(asks) / JOBS:.2f}"
         )
     return int(is_missed)
-
-
-def _hash(verb: str) -> str:
-    text = (files("mira_queue.ledger") / "scripts" / f"{verb}.lua").read_bytes()
-    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
 
 if __name__ == "__main__":

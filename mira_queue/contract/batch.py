@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import orjson
 
+from mira_queue.contract.problem import Problem
+
 ENDPOINT = "/v1/chat/completions"
 PREFIX = "batch_"
 # Errors of lines that were never run.
@@ -66,16 +68,6 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class LineError:
-    """One thing wrong with the input. `line` counts from 1; None: it is the whole file."""
-
-    message: str
-    line: int | None = None
-    param: str | None = None
-    code: str = "invalid_request"
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """One batch. Times are Unix seconds. `answered` and `failed` count lines; tokens are those of its answers."""
 
@@ -87,7 +79,8 @@ class Batch:
     options: BatchOptions = field(default_factory=BatchOptions)
     metadata: dict[str, str] = field(default_factory=dict)
     stamps: dict[str, int] = field(default_factory=dict)  # status -> when it came to it
-    errors: tuple[LineError, ...] = ()
+    errors: tuple[Problem, ...] = ()
+    errors_left_out: int = 0  # problems of the input that `errors` does not list
     total: int = 0
     answered: int = 0
     failed: int = 0
@@ -131,7 +124,7 @@ class Batch:
             cls(**found),
             status=BatchStatus(found["status"]),
             options=BatchOptions(**_known(BatchOptions, found["options"])),
-            errors=tuple(LineError(**each) for each in found["errors"]),
+            errors=tuple(Problem(**{"path": found["input_name"], **_known(Problem, each)}) for each in found["errors"]),
             held_models=tuple(found.get("held_models", ())),
             waiting=Waiting(**found.get("waiting", {})),
         )
@@ -144,7 +137,7 @@ class Batch:
             "object": "batch",
             "endpoint": ENDPOINT,
             "model": self.model or None,
-            "errors": {"object": "list", "data": [asdict(each) for each in self.errors]} if self.errors else None,
+            "errors": {"object": "list", "data": [each.to_object() for each in self.errors]} if self.errors else None,
             "input_file_id": self.input_name,
             "completion_window": "24h",
             "status": self.status,
@@ -182,6 +175,7 @@ class Batch:
                 else None,
                 "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
                 "unanswered_calls": self.unanswered_calls,
+                "errors_left_out": self.errors_left_out,
                 "files": self.place,
                 "updated_at": self.updated_at or None,
                 "options": asdict(self.options),

@@ -39,6 +39,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from mira_queue.contract.problem import INVALID_REQUEST
+
 
 class Blame(StrEnum):
     """Whose fault an error is."""
@@ -53,12 +55,13 @@ class MiraQueueError(Exception):
 
 
 class InvalidRequest(MiraQueueError, ValueError):
-    """The API would refuse this request. `field` is its path, such as `messages[3].content`."""
+    """The API would reject this request. `field` is its path, such as `messages[3].content`."""
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(field, reason)
+    def __init__(self, field: str, reason: str, code: str = INVALID_REQUEST) -> None:
+        super().__init__(field, reason, code)
         self.field = field
         self.reason = reason
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.field}: {self.reason}"

@@ -13,7 +13,7 @@
 | mira:accounts       | zset   | workers            | an entry a week after its last worker; score: that time |
 | mira:sent:ACCOUNT   | zset   | the account        | as long as its limits look back, and a minute: calls made |
 | mira:tokens:ACCOUNT | zset   | the account        | likewise: tokens used                                    |
-| mira:flying:ACCOUNT | zset   | the account        | likewise: calls in flight; score: the end of their lease |
+| mira:in-flight:ACCOUNT | zset   | the account        | likewise: calls in flight; score: the end of their lease |
 | mira:turns:ACCOUNT  | zset   | the account        | likewise: processes that wait; score: since when         |
 | mira:turn-ends:ACCOUNT | zset | the account       | likewise; score: when a process counts as gone           |
 | mira:faults:ACCOUNT | set    | the account        | a minute: jobs that met a fault, since the last answer   |
@@ -110,8 +110,8 @@ def tokens_key(account: str) -> str:
     return f"mira:tokens:{account}"
 
 
-def flying_key(account: str) -> str:
-    return f"mira:flying:{account}"
+def in_flight_key(account: str) -> str:
+    return f"mira:in-flight:{account}"
 
 
 def turns_key(account: str) -> str:

@@ -9,7 +9,7 @@ import orjson
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ConfiguredLimits:
     """Ceilings from the settings. 0: not told."""
 
     rate: int = 0  # calls
@@ -26,34 +26,34 @@ class Limit:
     most: int  # calls: in the window, or in flight
     retry_after_ms: int  # what its refusals say, which tells them from others; for the rate it is the window
     since_ms: int
-    sure: int = 1  # refusals that came at just this number
-    look_ms: int = 0  # when to look whether there is more by now
+    confirmations: int = 1  # refusals that came at just this number
+    probe_at_ms: int = 0  # when to look whether there is more by now
     interval_ms: int = 0  # from one look to the next
     step: int = 0  # how many more are let through, to see whether they are accepted; 0: no look is under way
-    doubts: int = 0  # refusals in a row at a number a little lower
-    beside: int = 0  # of a limit in flight: calls in the window when it was guessed, should it have been the rate
+    contradictions: int = 0  # refusals in a row at a number a little lower
+    seen_with: int = 0  # of a limit in flight: calls in the window when it was guessed, should it have been the rate
 
     @property
-    def let_through(self) -> int:
+    def allowed(self) -> int:
         return self.most + self.step
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class Estimate:
     """What the calls of an account have taught. Times are the server's, in ms."""
 
     rate: Limit | None = None
     in_flight: Limit | None = None
     start: int = 2  # calls in flight that are let through while no limit on them is known
-    proven: int = 0  # most calls in flight of which the last was accepted
+    max_accepted: int = 0  # most calls in flight of which the last was accepted
     call_ms: int = 0  # how long calls took when one was last refused
     margin_ms: int = 0  # added to the window: both clocks, and the way there
     event_ms: int = 0  # when the last event's first refusal was taken in; what left before is part of it
     event_in_window: int = 0  # calls in the window then, refused ones included
-    event_flying: int = 0  # calls in flight then, likewise
-    event_refused: int = 0  # how many of them were refused
-    others: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: obeyed, not learned from
-    others_ms: int = 0  # when the last of them was added; they are not held for ever
+    event_in_flight: int = 0  # calls in flight then, likewise
+    event_rate_limited: int = 0  # how many of them were refused
+    unrelated: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: obeyed, not learned from
+    unrelated_ms: int = 0  # when the last of them was added; they are not held for ever
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -65,4 +65,4 @@ class Belief:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
         limits = {name: Limit(**found[name]) if found[name] else None for name in ("rate", "in_flight")}
-        return replace(cls(**{**found, **limits}), others=tuple(found["others"]))
+        return replace(cls(**{**found, **limits}), unrelated=tuple(found["others"]))

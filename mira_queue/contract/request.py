@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import orjson
 
 from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.problem import INVALID_REQUEST, MISSING_PARAMETER
 from mira_queue.contract.request_limits import RequestLimits
 
 # Deeper than any server accepts and than orjson writes; the bound when limits are lifted, so that the walk always ends.
@@ -54,8 +55,8 @@ class ChatRequest:
         return cls(body)
 
 
-def _refuse(field: str, reason: str) -> NoReturn:
-    raise InvalidRequest(field, reason)
+def _refuse(field: str, reason: str, code: str = INVALID_REQUEST) -> NoReturn:
+    raise InvalidRequest(field, reason, code)
 
 
 def _kind(value: Any) -> str:
@@ -72,7 +73,7 @@ def _check_model(model: Any, limits: RequestLimits) -> None:
 
 def _check_messages(messages: Any, limits: RequestLimits) -> None:
     if messages is None:
-        _refuse("messages", "missing: expected a list of {role, content}")
+        _refuse("messages", "missing: expected a list of {role, content}", MISSING_PARAMETER)
     if not isinstance(messages, _SEQUENCE) or isinstance(messages, str | bytes):
         _refuse("messages", f"expected a list, got {_kind(messages)}")
     if not messages:
@@ -94,7 +95,7 @@ def _check_message(message: Any, field: str, limits: RequestLimits) -> None:
     content = message.get("content")
     if content is None:
         if limits.content_required:
-            _refuse(f"{field}.content", "missing: expected text or a list of content parts")
+            _refuse(f"{field}.content", "missing: expected text or a list of content parts", MISSING_PARAMETER)
         return
     size = _content_chars(content, f"{field}.content")
     if limits.max_content_chars is not None and size > limits.max_content_chars:

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mira_queue.contract.crash_point import parse_crash_at
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -173,9 +173,9 @@ class Settings(BaseSettings):
     )
 
     @property
-    def told(self) -> Told:
+    def configured_limits(self) -> ConfiguredLimits:
         """The ceilings that the user has told."""
-        return Told(
+        return ConfiguredLimits(
             rate=self.rate.most if self.rate else 0,
             window_ms=self.rate.window_ms if self.rate else 0,
             in_flight=self.max_in_flight or 0,

@@ -10,7 +10,7 @@ class JobState(StrEnum):
     """Where a job is.
 
     queued      accepted; a message is on its way to a worker        moved by: claim, cancel
-    running     a worker holds its lease                             moved by: finish, defer, give_back, cancel, rescue
+    running     a worker holds its lease                             moved by: finish, defer, release, cancel, rescue
     waiting     until a time: a Retry-After, a backoff               moved by: claim (when due), cancel, resend
     succeeded   its completion is stored                             final
     failed      its error is stored                                  moved by: retry (its owner's command)

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from mira_queue.contract import names
-from mira_queue.contract.pace import Belief
+from mira_queue.contract.pace import Estimate
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # So long after it was to ask again, a process that waits counts as gone; begin.lua has the same number.
 TURN_MS = 500
@@ -25,13 +25,13 @@ class Counts:
     """What has been counted of an account since its record began; fields of its hash, in this order."""
 
     sent: int = 0
-    refused: int = 0
-    closings_limit: int = 0  # the gate was closed, having been open or due for a probe
-    closings_faults: int = 0
-    believed: int = 0  # changes of what is believed of its limits
+    rate_limited: int = 0
+    openings_limit: int = 0  # the gate was closed, having been open or due for a probe
+    openings_faults: int = 0
+    estimate_changes: int = 0  # changes of what is believed of its limits
 
 
-VIEWED = ["base", "belief", "reason", "closed_until", "probe", *Counts.__dataclass_fields__]
+VIEWED = ["base", "estimate", "reason", "open_until", "probe", *Counts.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +44,17 @@ class PaceView:
 
     account: str
     base: str
-    belief: Belief
+    estimate: Estimate
     gate: str
     closed: timedelta
-    flying: int
+    in_flight: int
     waiting: int
     now_ms: int
     next_in: timedelta = timedelta(0)
     counts: Counts = Counts()
 
 
-class AccountVerbs(LedgerPart):
+class Accounts(ScriptRunner):
     """For people, and for who names an account to them."""
 
     def name_account(self, account: str, base: str) -> None:
@@ -76,15 +76,15 @@ class AccountVerbs(LedgerPart):
         """Accounts that have had a worker within the week; a list, since a search for their keys looks at all keys."""
         with translated_errors():
             found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
-        return sorted(text(account) for account in found)
+        return sorted(decode(account) for account in found)
 
     def bases_at_work(self) -> set[str]:
         """Base URLs that workers of this queue call, or called until some seconds ago."""
         with translated_errors():
             since_ms = self._now_ms() - in_ms(AT_WORK)
             found: Any = self._client.zrange(names.ACCOUNTS, since_ms, "+inf", byscore=True)
-            bases: list[Any] = [self._client.hget(names.pace_key(text(account)), "base") for account in found]
-        return {text(base) for base in bases if base}
+            bases: list[Any] = [self._client.hget(names.pace_key(decode(account)), "base") for account in found]
+        return {decode(base) for base in bases if base}
 
     def pace_view(self, account: str) -> PaceView:
         """The account now."""
@@ -98,7 +98,7 @@ class AccountVerbs(LedgerPart):
             pipeline = self._client.pipeline(transaction=False)
             for account in accounts:
                 pipeline.hmget(names.pace_key(account), VIEWED)
-                pipeline.zcount(names.flying_key(account), now_ms, "+inf")
+                pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
                 pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
             answers = iter(pipeline.execute())
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
@@ -110,23 +110,23 @@ class AccountVerbs(LedgerPart):
     def forget_account(self, account: str) -> None:
         """Forget what is believed of its limits. A gate that is closed stays closed: that was the server's word."""
         with translated_errors():
-            self._client.hdel(names.pace_key(account), "belief", "rate", "window_ms", "flights")
+            self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
             self._client.hincrby(names.pace_key(account), "version", 1)
             self._client.expire(names.pace_key(account), KNOWN_FOR)
 
 
 def _view(
-    account: str, now_ms: int, fields: Sequence[bytes | None], flying: int, turn_ends: Sequence[tuple[bytes, float]]
+    account: str, now_ms: int, fields: Sequence[bytes | None], in_flight: int, turn_ends: Sequence[tuple[bytes, float]]
 ) -> PaceView:
-    base, belief, reason, closed_until, probe, *counts = fields
+    base, estimate, reason, closed_until, probe, *counts = fields
     ends = [end_ms for _, end_ms in turn_ends]
     return PaceView(
         account,
-        text(base or b""),
-        Belief.from_json(belief or b""),
-        text(reason or b"") if probe else "",
+        decode(base or b""),
+        Estimate.from_json(estimate or b""),
+        decode(reason or b"") if probe else "",
         timedelta(milliseconds=max(0, int(closed_until or 0) - now_ms)),
-        flying,
+        in_flight,
         len(ends),
         now_ms,
         timedelta(milliseconds=max(0, int(min(ends)) - now_ms - TURN_MS)) if ends else timedelta(0),

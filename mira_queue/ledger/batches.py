@@ -12,10 +12,10 @@ from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.script_runner import LedgerPart, text
+from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 
-class BatchVerbs(LedgerPart):
+class Batches(ScriptRunner):
     """Verbs of batches."""
 
     def write_batch(self, batch: Batch) -> None:
@@ -26,7 +26,7 @@ class BatchVerbs(LedgerPart):
             pipeline.hset(key, "batch", batch.to_json())
             pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
             if batch.status.is_final:
-                pipeline.pexpire(key, self._life_ms)
+                pipeline.pexpire(key, self._result_ttl_ms)
             else:
                 pipeline.persist(key)
             pipeline.execute()
@@ -42,7 +42,7 @@ class BatchVerbs(LedgerPart):
     def batches(self) -> list[Batch]:
         """All that are kept, the newest first."""
         with translated_errors():
-            ids = [text(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
+            ids = [decode(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
             pipeline = self._client.pipeline(transaction=False)
             for batch_id in ids:
                 pipeline.hget(names.batch_key(batch_id), "batch")
@@ -65,11 +65,11 @@ class BatchVerbs(LedgerPart):
         """What the owner wants, and was not done yet; empty: nothing."""
         with translated_errors():
             found: Any = self._client.hget(names.batch_key(batch_id), "wish")
-        return text(found) if found is not None else ""
+        return decode(found) if found is not None else ""
 
     def wish_done(self, batch_id: str, wish: str) -> None:
         """It is done, unless there is a newer one by now."""
-        self._run("grant", [names.batch_key(batch_id)], [wish])
+        self._run("batches/ack_command", [names.batch_key(batch_id)], [wish])
 
     def forget_batch(self, batch_id: str) -> None:
         with translated_errors():

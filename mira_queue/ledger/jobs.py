@@ -14,14 +14,14 @@ from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Accepted, NewJob
-from mira_queue.ledger.script_runner import LedgerPart, text
+from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 # Jobs, and bytes of their requests, that one run of a script handles: the server does nothing else meanwhile.
 AT_ONCE = 100
 AT_ONCE_BYTES = 1024 * 1024
 
 
-class JobVerbs(LedgerPart):
+class Jobs(ScriptRunner):
     """Verbs of producers."""
 
     def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
@@ -30,11 +30,11 @@ class JobVerbs(LedgerPart):
         Raises IdempotencyConflict for the first key that belongs to another request; the other jobs are accepted.
         """
         pieces = list(_pieces(jobs))
-        answers = self._run_many("accept", [_accept_call(piece) for piece in pieces])
+        answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
         accepted = []
         conflict: IdempotencyConflict | None = None
         for piece, others in zip(pieces, answers, strict=True):
-            known = {place: (text(verdict), text(job_id)) for place, verdict, job_id in others}
+            known = {place: (decode(verdict), decode(job_id)) for place, verdict, job_id in others}
             for place, job in enumerate(piece):
                 verdict, job_id = known.get(place, ("accepted", job.id))
                 if verdict == "conflict":
@@ -63,7 +63,7 @@ class JobVerbs(LedgerPart):
         failure = cancelled(status)
         record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
         done, state = self._run(
-            "cancel",
+            "jobs/cancel",
             [
                 names.job_key(job_id),
                 names.request_key(job_id),
@@ -74,9 +74,9 @@ class JobVerbs(LedgerPart):
                 names.finished_key(self._field(job_id, "group")),
                 *(names.queued_key(lane) for lane in Lane),
             ],
-            [job_id, record, self._life_ms],
+            [job_id, record, self._result_ttl_ms],
         )
-        if text(state) == "missing":
+        if decode(state) == "missing":
             raise JobNotFound(job_id)
         return bool(done)
 
@@ -84,7 +84,7 @@ class JobVerbs(LedgerPart):
         """Queue a failed job again. (False, its state) when it has not failed. Raises JobNotFound."""
         key = self._field(job_id, "key")
         done, state = self._run(
-            "retry",
+            "jobs/retry",
             [
                 names.job_key(job_id),
                 names.request_key(job_id),
@@ -94,22 +94,22 @@ class JobVerbs(LedgerPart):
             ],
             [job_id, uuid.uuid4().hex],
         )
-        if text(state) == "missing":
+        if decode(state) == "missing":
             raise JobNotFound(job_id)
-        return bool(done), text(state)
+        return bool(done), decode(state)
 
-    def forget(self, jobs: Iterable[tuple[str, str]]) -> None:
+    def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Drop finished jobs, given as (id, idempotency key); open ones stay."""
         entries = list(jobs)
         self._run_many(
-            "forget",
+            "jobs/delete",
             [
-                ([key for job in entries[start : start + AT_ONCE] for key in _keys_to_forget(*job)], [])
+                ([key for job in entries[start : start + AT_ONCE] for key in _keys_to_delete(*job)], [])
                 for start in range(0, len(entries), AT_ONCE)
             ],
         )
 
-    def withdraw(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+    def remove_unstarted(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
         """Drop jobs that do not run, given as (id, idempotency key); of each, its calls that were not answered.
 
         None for each that runs, or has ended.
@@ -118,7 +118,7 @@ class JobVerbs(LedgerPart):
         # In pieces: the server does nothing else meanwhile.
         for start in range(0, len(jobs), 200):
             answers += self._run_many(
-                "withdraw",
+                "jobs/remove_unstarted",
                 [
                     (
                         [
@@ -141,7 +141,7 @@ class JobVerbs(LedgerPart):
             return []
         with translated_errors():
             found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
-        return [text(holder).partition(":")[2] if holder else "" for holder in found]
+        return [decode(holder).partition(":")[2] if holder else "" for holder in found]
 
     def keys_of(self, job_ids: Sequence[str]) -> list[str]:
         """The idempotency keys of these jobs, in one round trip; empty: it has none, or is not there."""
@@ -149,7 +149,7 @@ class JobVerbs(LedgerPart):
             pipeline = self._client.pipeline(transaction=False)
             for job_id in job_ids:
                 pipeline.hget(names.job_key(job_id), "key")
-            return [text(key or b"") for key in pipeline.execute()]
+            return [decode(key or b"") for key in pipeline.execute()]
 
     def finished(self, group: str, timeout_s: float, most: int = 250) -> list[str]:
         """Ids of jobs of the group that have ended since the last call, at most `most`; waits up to `timeout_s`."""
@@ -158,7 +158,7 @@ class JobVerbs(LedgerPart):
             if first is None:
                 return []
             rest = self._client.lpop(names.finished_key(group), most - 1) if most > 1 else None
-        return [text(first[1]), *(text(item) for item in rest or [])]
+        return [decode(first[1]), *(decode(item) for item in rest or [])]
 
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         """What Celery's Redis backend has of these jobs, in one round trip; None: nothing."""
@@ -212,7 +212,7 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     return keys, args
 
 
-def _keys_to_forget(job_id: str, key: str) -> tuple[str, str, str, str]:
+def _keys_to_delete(job_id: str, key: str) -> tuple[str, str, str, str]:
     return (
         names.job_key(job_id),
         names.request_key(job_id),
@@ -224,7 +224,7 @@ def _keys_to_forget(job_id: str, key: str) -> tuple[str, str, str, str]:
 def _status(job_id: str, raw: dict[bytes, bytes]) -> JobStatus:
     if not raw:
         raise JobNotFound(job_id)
-    entry = {text(name): text(value) for name, value in raw.items()}
+    entry = {decode(name): decode(value) for name, value in raw.items()}
     return JobStatus(
         id=job_id,
         state=JobState(entry["state"]),

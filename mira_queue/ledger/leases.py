@@ -11,13 +11,13 @@ from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome, celery_record
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
-from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
+from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
-Claimed = Lease | SettledLease | NothingToDo
+Claimed = Lease | DecidedLease | NothingToDo
 
 
-class LeaseVerbs(LedgerPart):
+class Leases(ScriptRunner):
     """Verbs of workers."""
 
     def claim(self, job_id: str, lease: timedelta) -> Claimed:
@@ -28,7 +28,7 @@ class LeaseVerbs(LedgerPart):
         """The same for several, in one round trip."""
         queued = [names.queued_key(lane) for lane in Lane]
         answers = self._run_many(
-            "claim",
+            "jobs/claim",
             [
                 (
                     [names.job_key(job_id), names.request_key(job_id), names.LEASED, names.WAITING, *queued],
@@ -42,21 +42,21 @@ class LeaseVerbs(LedgerPart):
     def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
         """Extend leases in one round trip; False for each that is lost."""
         answers = self._run_many(
-            "extend",
+            "jobs/extend",
             [([names.job_key(held.job_id), names.LEASED], [held.job_id, held.epoch, in_ms(lease)]) for held in leases],
         )
         return [bool(answer) for answer in answers]
 
-    def settle(self, lease: Lease, outcome: bytes) -> bool:
+    def record_outcome(self, lease: Lease, outcome: bytes) -> bool:
         """Decide the outcome before a result backend elsewhere gets it. False: the lease was lost, store nothing."""
-        return bool(self._run("settle", [names.job_key(lease.job_id)], [lease.epoch, outcome]))
+        return bool(self._run("jobs/record_outcome", [names.job_key(lease.job_id)], [lease.epoch, outcome]))
 
     def finish(self, lease: Lease, outcome: Outcome) -> bool:
         """Store the outcome, once. False: the lease was lost, and nothing was stored."""
         done = isinstance(outcome, Completion)
         record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
         answer = self._run(
-            "finish",
+            "jobs/finish",
             [
                 names.job_key(lease.job_id),
                 names.request_key(lease.job_id),
@@ -70,7 +70,7 @@ class LeaseVerbs(LedgerPart):
                 lease.epoch,
                 JobState.SUCCEEDED if done else JobState.FAILED,
                 record,
-                self._life_ms,
+                self._result_ttl_ms,
                 lease.key,
                 lease.group,
                 outcome.attempts,
@@ -88,7 +88,7 @@ class LeaseVerbs(LedgerPart):
         `lost_after` its time the message that the caller sends for it counts as lost; zero: there will be none.
         """
         answer = self._run(
-            "defer",
+            "jobs/defer",
             [names.job_key(lease.job_id), names.LEASED, names.WAITING],
             [
                 lease.job_id,
@@ -102,27 +102,27 @@ class LeaseVerbs(LedgerPart):
         )
         return bool(answer)
 
-    def give_back(self, lease: Lease) -> bool:
+    def release(self, lease: Lease) -> bool:
         """Return the job unharmed; the caller sends its message, in the first lane. False: the lease was lost."""
         return bool(
             self._run(
-                "give_back",
+                "jobs/release",
                 [names.job_key(lease.job_id), names.LEASED, names.queued_key(Lane.FIRST)],
                 [lease.job_id, lease.epoch],
             )
         )
 
-    def hand_back(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
+    def requeue(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
         """Jobs that a message of this lane brought and that were not begun; returns those that need a new message."""
-        return [text(job_id) for job_id in self._run("hand_back", [names.queued_key(lane)], job_ids)]
+        return [decode(job_id) for job_id in self._run("jobs/requeue", [names.queued_key(lane)], job_ids)]
 
 
 def _claimed(job_id: str, answer: Any) -> Claimed:
-    match [text(answer[0]), *answer[1:]]:
+    match [decode(answer[0]), *answer[1:]]:
         case ["run", epoch, body, attempts, crashes, unanswered, key, group]:
-            return Lease(job_id, epoch, body, attempts, crashes, unanswered, text(key), text(group))
+            return Lease(job_id, epoch, body, attempts, crashes, unanswered, decode(key), decode(group))
         case ["store", epoch, outcome, key, group]:
-            return SettledLease(Lease(job_id, epoch, b"", key=text(key), group=text(group)), outcome)
+            return DecidedLease(Lease(job_id, epoch, b"", key=decode(key), group=decode(group)), outcome)
         case ["early", wait_ms]:
             return NothingToDo("early", wait_ms)
         case [("leased" | "final" | "missing") as why]:

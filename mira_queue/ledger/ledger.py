@@ -6,16 +6,16 @@ A lease is held under an epoch: whoever comes with an old epoch changes nothing.
 
 from __future__ import annotations
 
-from mira_queue.ledger.accounts import AccountVerbs
-from mira_queue.ledger.batches import BatchVerbs
-from mira_queue.ledger.jobs import JobVerbs
-from mira_queue.ledger.leases import LeaseVerbs
-from mira_queue.ledger.pace import PaceVerbs
-from mira_queue.ledger.queue_stats import OverviewVerbs
-from mira_queue.ledger.rescue import RescueVerbs
+from mira_queue.ledger.accounts import Accounts
+from mira_queue.ledger.batches import Batches
+from mira_queue.ledger.jobs import Jobs
+from mira_queue.ledger.leases import Leases
+from mira_queue.ledger.pace import Pacing
+from mira_queue.ledger.queue_stats import QueueStatsReader
+from mira_queue.ledger.rescue import Rescue
 
 
-class Ledger(JobVerbs, LeaseVerbs, RescueVerbs, PaceVerbs, OverviewVerbs, AccountVerbs, BatchVerbs):
+class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches):
     """The jobs on one server.
 
     `result_ttl` is the life of a finished job; with `keeps_results` outcomes are stored by `finish` itself, where

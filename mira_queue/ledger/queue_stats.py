@@ -9,14 +9,14 @@ from typing import Any
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.names import Lane
-from mira_queue.ledger.accounts import AccountVerbs, PaceView
-from mira_queue.ledger.batches import BatchVerbs
+from mira_queue.ledger.accounts import Accounts, PaceView
+from mira_queue.ledger.batches import Batches
 from mira_queue.ledger.connection import translated_errors
-from mira_queue.ledger.script_runner import text
+from mira_queue.ledger.script_runner import decode
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class QueueStats:
     """`queued`: jobs that no worker has taken; `messages`: hints in Celery's queues, which may hold many jobs each."""
 
     queued: Mapping[Lane, int]
@@ -28,10 +28,10 @@ class Overview:
     open_batches: Sequence[Batch]
 
 
-class OverviewVerbs(AccountVerbs, BatchVerbs):
+class QueueStatsReader(Accounts, Batches):
     """For who looks after the queue."""
 
-    def overview(self) -> Overview:
+    def queue_stats(self) -> QueueStats:
         """The queue now."""
         with translated_errors():
             pipeline: Any = self._client.pipeline(transaction=False)
@@ -41,12 +41,12 @@ class OverviewVerbs(AccountVerbs, BatchVerbs):
                 pipeline.zcard(names.queued_key(lane)).llen(names.messages_key(lane))
             (seconds, micros), memory, leased, waiting, accounts, *lanes = pipeline.execute()
         now_ms = int(seconds) * 1000 + int(micros) // 1000
-        return Overview(
+        return QueueStats(
             queued=dict(zip(Lane, lanes[::2], strict=True)),
             messages=dict(zip(Lane, lanes[1::2], strict=True)),
             leased=leased,
             waiting=waiting,
             server_bytes=memory["used_memory"],
-            accounts=self.pace_views(sorted(text(account) for account in accounts), now_ms),
+            accounts=self.pace_views(sorted(decode(account) for account in accounts), now_ms),
             open_batches=[batch for batch in self.batches() if not batch.status.is_final],
         )

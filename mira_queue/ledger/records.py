@@ -47,7 +47,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class SettledLease:
+class DecidedLease:
     """A claimed job whose outcome was decided by a worker that died before the result backend had it."""
 
     lease: Lease

@@ -11,17 +11,17 @@ from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Lease
-from mira_queue.ledger.script_runner import LedgerPart, in_ms, text
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 
-class RescueVerbs(LedgerPart):
+class Rescue(ScriptRunner):
     """Verbs of rescuers."""
 
     def expired_leases(self, most: int) -> list[str]:
         """Jobs whose worker is gone, the longest gone first."""
         with translated_errors():
             return [
-                text(item)
+                decode(item)
                 for item in self._client.zrange(names.LEASED, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
             ]
 
@@ -34,7 +34,7 @@ class RescueVerbs(LedgerPart):
         """Jobs whose wait is over and for which no message came."""
         with translated_errors():
             return [
-                text(item)
+                decode(item)
                 for item in self._client.zrange(names.WAITING, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
             ]
 
@@ -56,7 +56,7 @@ class RescueVerbs(LedgerPart):
             found: Any = self._client.zrange(
                 names.queued_key(lane), "-inf", f"({before_ms}", byscore=True, offset=0, num=most
             )
-        return [text(item) for item in found]
+        return [decode(item) for item in found]
 
     def head(self, lane: Lane) -> str | None:
         """The job whose message is next in Celery's own list; None: no message; '': one that is not ours."""
@@ -70,13 +70,13 @@ class RescueVerbs(LedgerPart):
         False: somebody else took it. A Lease: it has killed its worker for the last time; finish it as poison.
         """
         answer = self._run(
-            "rescue",
+            "jobs/rescue",
             [names.job_key(job_id), names.LEASED, names.queued_key(Lane.FIRST)],
             [job_id, max_crashes, in_ms(lease)],
         )
-        match [text(answer[0]), *answer[1:]]:
+        match [decode(answer[0]), *answer[1:]]:
             case ["poison", epoch, attempts, crashes, unanswered, key, group]:
-                return Lease(job_id, epoch, b"", attempts, crashes, unanswered, text(key), text(group))
+                return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group))
             case ["queued"]:
                 return True
         return False
@@ -85,7 +85,7 @@ class RescueVerbs(LedgerPart):
         """True: the job is queued and needs a new message, and it is the caller who sends it, in the first lane."""
         return bool(
             self._run(
-                "resend",
+                "jobs/resend",
                 [
                     names.job_key(job_id),
                     names.queued_key(found_in),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
@@ -23,7 +23,7 @@ Command = tuple[Any, ...]
 LOOK_AGAIN_S = 1.0
 
 
-class _Ride:
+class _PendingCommands:
     """One thread's commands, and their answers. `turn` is let go when they are there, or when this one is to lead."""
 
     __slots__ = ("answers", "commands", "error", "is_given_up", "leads", "turn")
@@ -41,16 +41,16 @@ class _Ride:
         return self.answers is not None or self.error is not None
 
 
-class SharedTrips:
+class SharedPipeline:
     """Trips of one client, for all of a process's threads. `scripts`: by their hash, for a server that lacks one.
 
     Commands may be repeated: after a lost answer, and all of a trip when the server refused one of them for the moment.
     """
 
-    def __init__(self, client: redis.Redis, scripts: Mapping[str, str]) -> None:
+    def __init__(self, client: redis.Redis, scripts: Iterable[str]) -> None:
         self._pool = client.connection_pool
         self._retry: Retry = client.get_retry()  # type: ignore[assignment]
-        self._scripts = scripts
+        self._scripts = list(scripts)
         self._begin_anew()
         # In a child after a fork: the threads that were under way are not in it.
         begin_anew = weakref.WeakMethod(self._begin_anew)
@@ -58,7 +58,7 @@ class SharedTrips:
 
     def _begin_anew(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[_Ride] = []
+        self._waiting: list[_PendingCommands] = []
         self._under_way = False
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
@@ -66,7 +66,7 @@ class SharedTrips:
 
         Raises what the client raises when the server does not answer within its patience.
         """
-        ride = _Ride(commands)
+        ride = _PendingCommands(commands)
         try:
             with self._lock:
                 self._waiting.append(ride)
@@ -88,7 +88,7 @@ class SharedTrips:
         assert ride.answers is not None
         return ride.answers
 
-    def _hand_on(self, leader: _Ride) -> None:
+    def _hand_on(self, leader: _PendingCommands) -> None:
         """The first of those who wait leads the next trip, if there is one. The lock is held."""
         self._waiting = [ride for ride in self._waiting if not ride.is_given_up]
         self._under_way = bool(self._waiting)
@@ -98,7 +98,7 @@ class SharedTrips:
         # Last: interrupted before, it does all of this again.
         leader.leads = False
 
-    def _lead(self, leader: _Ride) -> None:
+    def _lead(self, leader: _PendingCommands) -> None:
         """Take everybody who waits along; then the first of those who came meanwhile leads."""
         with self._lock:
             together, self._waiting = self._waiting, []
@@ -125,20 +125,20 @@ class SharedTrips:
                 if ride is not leader and ride.is_over:
                     ride.turn.release()
 
-    def _go_alone(self, ride: _Ride) -> None:
+    def _go_alone(self, ride: _PendingCommands) -> None:
         try:
             ride.answers = self._retry.call_with_retry(lambda: self._go([ride]), _nothing)
         except Exception as error:  # noqa: BLE001
             ride.error = error
 
-    def _go(self, together: Sequence[_Ride]) -> list[Any]:
+    def _go(self, together: Sequence[_PendingCommands]) -> list[Any]:
         commands = [command for ride in together for command in ride.commands]
         connection: Any = self._pool.get_connection()
         try:
             answers = _exchange(connection, commands)
             if any(isinstance(answer, NoScriptError) for answer in answers):
                 # The server is a new one, or was started anew.
-                _exchange(connection, [("SCRIPT LOAD", script) for script in self._scripts.values()])
+                _exchange(connection, [("SCRIPT LOAD", script) for script in self._scripts])
                 answers = _exchange(connection, commands)
         except BaseException:
             # Answers that are still to come would be taken for those of the next commands.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mira_producer import load_settings
 from mira_producer.cli.foreground import RunOptions, run
 from mira_producer.cli.summary import EXIT_ANSWERED, EXIT_SOME_FAILED
 from rich.console import Console
 
+from mira_queue import load_settings
 from tests.chaos.child import end_with_driver
 
 

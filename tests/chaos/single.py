@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from mira_producer import MiraQueue, QueueUnavailable
-
+from mira_queue import MiraQueue, QueueUnavailable
 from mira_queue.contract.names import Lane, messages_key
 from tests.chaos import workload
 from tests.chaos.enqueueing import RETRY_S, NotAccepted, produce

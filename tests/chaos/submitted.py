@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import structlog
-from mira_producer import MiraQueue
 from mira_producer.batches.lock import KeeperLock
 from mira_producer.batches.supervisor_process import Keeper
 from mira_producer.interrupts import interrupts
 
+from mira_queue import MiraQueue
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.runtime.logs import configure_logs
 from tests.chaos.child import end_with_driver

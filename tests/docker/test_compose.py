@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from mira_producer import Job, MiraQueue
 
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.states import JobState
 from tests.docker.stack import PASSWORD, ROOT, Stack, running, why_not
 from tests.support.queue_process import API_KEY

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer import (
+
+from mira_queue import (
     AsyncMiraQueue,
     BatchRefused,
     BatchStatus,
@@ -21,7 +22,6 @@ from mira_producer import (
     MiraQueue,
     ResultTimeout,
 )
-
 from mira_queue.contract.settings import Settings
 from tests.support.batch_steps import end_keepers, entries
 from tests.support.run_process import write_lines

@@ -12,10 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.batches.client import BatchRefused
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from tests.support.batch_steps import (
     LINES,

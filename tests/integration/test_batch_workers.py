@@ -9,8 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from tests.conftest import StartWorker

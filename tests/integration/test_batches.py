@@ -9,9 +9,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.batches.client import BatchRefused
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.errors import BatchNotFound
 from tests.support.batch_steps import (
@@ -72,9 +72,24 @@ def test_a_file_with_wrong_lines_is_a_failed_batch_that_names_them(batches: Mira
 
     batch = at(batches, batch_id, BatchStatus.FAILED)
 
-    assert [(each.line, each.param) for each in batch.errors if each.line] == [(4, "custom_id"), (5, "prompt")]
+    found = [(each.path, each.line, each.field, each.code) for each in batch.errors]
+    assert found == [
+        ("input.jsonl", 4, "custom_id", "duplicate_custom_id"),
+        ("input.jsonl", 5, "prompt", "invalid_request"),
+    ]
     with pytest.raises(BatchRefused, match="mend the file"):
         batches.batches.retry(batch_id)
+
+
+def test_a_failed_batch_lists_all_its_problems_and_is_not_cut_to_fit_a_screen(
+    batches: MiraQueue, tmp_path: Path
+) -> None:
+    batch_id = submitted(batches, tmp_path, [*entries(1), *({"prompt": 7} for _ in range(150))])
+
+    shown = at(batches, batch_id, BatchStatus.FAILED).to_object()
+
+    assert [each["line"] for each in shown["errors"]["data"]] == list(range(2, 152))
+    assert shown["mira"]["errors_left_out"] == 0
 
 
 def test_a_paused_batch_waits_and_a_resumed_one_goes_on(

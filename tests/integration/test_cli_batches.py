@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from tests.support.batch_steps import end_keepers, entries
 from tests.support.cli_process import Cli
 from tests.support.queue_process import WorkerProcess

@@ -12,7 +12,7 @@ import pytest
 from mira_producer.cli.console import local_time
 
 from mira_queue.contract.names import account_name
-from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from tests.support.cli_process import Cli
@@ -22,10 +22,10 @@ from tests.support.run_process import prompts, write_lines
 
 BASE = "https://api.example/v1"
 SINCE_MS = 1_700_000_000_000
-RATE = Limit(60, 6_500, SINCE_MS, sure=4)
-FLIGHTS = Limit(3, 5_000, SINCE_MS, sure=2, step=1)
-KNOWN = Belief(rate=RATE, in_flight=FLIGHTS, start=8, proven=3, margin_ms=65, others=(3_600_000,))
-HEADING = ["account", "base", "calls", "in_flight", "gate", "flying", "waiting"]
+RATE = Limit(60, 6_500, SINCE_MS, confirmations=4)
+IN_FLIGHT = Limit(3, 5_000, SINCE_MS, confirmations=2, step=1)
+KNOWN = Estimate(rate=RATE, in_flight=IN_FLIGHT, start=8, max_accepted=3, margin_ms=65, unrelated=(3_600_000,))
+HEADING = ["account", "base", "calls", "in_flight", "gate", "in_flight", "waiting"]
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def cli(redis_url: str, tmp_path: Path) -> Cli:
 
 def ask(ledger: Ledger, account: str, process: str) -> str:
     """A process asks for a call of one more job, where one may be in flight."""
-    _, (permit,) = ledger.begin(
+    _, (permit,) = ledger.acquire_permits(
         account,
         process,
         [(running(ledger), 0)],
-        told=Told(in_flight=1),
+        configured=ConfiguredLimits(in_flight=1),
         call_lease=LONG,
         probe_lease=LONG,
         ask_again=LONG,
@@ -63,7 +63,7 @@ def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
     ledger: Ledger, redis_url: str, tmp_path: Path
 ) -> None:
     account = account_name(BASE, API_KEY)
-    ledger.believe(account, ledger.belief(account)[0], Belief(rate=RATE))
+    ledger.store_estimate(account, ledger.estimate(account)[0], Estimate(rate=RATE))
     write_lines(tmp_path / "input.jsonl", prompts(120))
 
     shown = Cli(tmp_path, redis_url=redis_url, api_base=BASE, api_key=API_KEY)("validate", "input.jsonl")
@@ -81,7 +81,7 @@ def test_before_the_first_call_there_is_nothing_to_show(cli: Cli) -> None:
 
 def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger) -> None:
     ledger.name_account("first", BASE)
-    ledger.believe("first", 0, KNOWN)
+    ledger.store_estimate("first", 0, KNOWN)
     ledger.name_account("second", "https://other.example/v1")
     assert [ask(ledger, "second", name) for name in ("one", "two")] == ["go", "wait"]
 
@@ -114,9 +114,9 @@ def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger
 def test_a_closed_gate_says_why_and_until_when_and_a_probe_that_it_is_one(cli: Cli, ledger: Ledger) -> None:
     for account in ("limited", "out of order", "probing"):
         ledger.name_account(account, BASE)
-    ledger.close_gate("limited", LONG)
-    ledger.close_gate("out of order", LONG, "faults")
-    ledger.close_gate("probing", timedelta(0))
+    ledger.open_breaker("limited", LONG)
+    ledger.open_breaker("out of order", LONG, "faults")
+    ledger.open_breaker("probing", timedelta(0))
 
     gates = {row["account"]: row["gate"] for row in rows(cli("limits").out)}
 
@@ -128,8 +128,8 @@ def test_a_closed_gate_says_why_and_until_when_and_a_probe_that_it_is_one(cli: C
 
 def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
     ledger.name_account("first", BASE)
-    ledger.believe("first", 0, KNOWN)
-    ledger.close_gate("first", LONG)
+    ledger.store_estimate("first", 0, KNOWN)
+    ledger.open_breaker("first", LONG)
     assert ask(ledger, "first", "one") == "wait"
 
     shown = cli("limits", "--json")
@@ -143,7 +143,7 @@ def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
         **asdict(KNOWN),
         "others": [3_600_000],
         "gate": "limit",
-        "flying": 0,
+        "in_flight": 0,
         "waiting": 1,
     }
 
@@ -151,14 +151,14 @@ def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
 def test_what_is_forgotten_is_learned_anew_and_a_closed_gate_stays_closed(cli: Cli, ledger: Ledger) -> None:
     for account in ("first", "second"):
         ledger.name_account(account, BASE)
-    version = ledger.believe("first", 0, KNOWN)
-    ledger.believe("second", 0, KNOWN)
-    ledger.close_gate("first", LONG)
+    version = ledger.store_estimate("first", 0, KNOWN)
+    ledger.store_estimate("second", 0, KNOWN)
+    ledger.open_breaker("first", LONG)
 
     forgotten = cli("limits", "--forget")
 
     assert (forgotten.code, forgotten.out, forgotten.err) == (0, "", "forgotten: the limits of 2 accounts\n")
-    assert ledger.belief("first") == (version + 1, Belief())
+    assert ledger.estimate("first") == (version + 1, Estimate())
     first, second = rows(cli("limits").out)
     assert (first["calls"], first["in_flight"], second["calls"]) == ("?", "up to 2", "?")
     assert first["gate"].startswith("limit, until ")

@@ -14,12 +14,12 @@ from urllib.request import urlopen
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from prometheus_client.parser import text_string_to_metric_families
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.names import Lane
-from mira_queue.contract.pace import Belief, Limit
+from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import NewJob
@@ -30,7 +30,7 @@ from tests.support.waiting import wait_until
 BASE = "https://api.example/v1"
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 RATE = Limit(60, 6_500, 1_700_000_000_000, step=1)
-FLIGHTS = Limit(3, 5_000, 1_700_000_000_000)
+IN_FLIGHT = Limit(3, 5_000, 1_700_000_000_000)
 
 Numbers = dict[tuple[str, ...], float]
 
@@ -68,12 +68,12 @@ def numbers(text: str) -> Numbers:
 def now(call: Call) -> Callable[[], Numbers]:
     """What is told now."""
 
-    def told() -> Numbers:
+    def configured() -> Numbers:
         code, out, err = call("metrics", "--once")
         assert (code, err) == (0, "")
         return numbers(out)
 
-    return told
+    return configured
 
 
 @contextmanager
@@ -104,8 +104,8 @@ def test_a_refused_call_shows_as_a_refusal_and_a_closed_gate(ledger: Ledger, now
     assert now()["calls_in_flight",] == 1
     # Said twice, as where two processes learn at once, or where an answer was lost: it is one refusal.
     for _ in range(2):
-        ledger.refuse("an-account", call_name(lease), permit, LONG)
-        ledger.close_gate("an-account", LONG)
+        ledger.record_rate_limit("an-account", call_name(lease), permit, LONG)
+        ledger.open_breaker("an-account", LONG)
     assert ask(ledger, running(ledger))[1][0].verdict == "wait"
 
     found = now()
@@ -121,7 +121,7 @@ def test_a_gate_that_closes_again_after_its_probe_was_due_is_counted_again(
     ledger: Ledger, now: Callable[[], Numbers]
 ) -> None:
     for at_ms in (1, 50, 151):
-        ledger.close_gate("an-account", timedelta(milliseconds=100), "faults", now_ms=at_ms)
+        ledger.open_breaker("an-account", timedelta(milliseconds=100), "faults", now_ms=at_ms)
 
     found = now()
 
@@ -132,10 +132,10 @@ def test_a_gate_that_closes_again_after_its_probe_was_due_is_counted_again(
 
 def test_a_learned_limit_shows_and_one_that_is_not_known_is_no_zero(ledger: Ledger, now: Callable[[], Numbers]) -> None:
     before = now()
-    version = ledger.believe("an-account", 0, Belief(rate=RATE, start=8))
-    assert ledger.believe("an-account", 0, Belief()) == 0
+    version = ledger.store_estimate("an-account", 0, Estimate(rate=RATE, start=8))
+    assert ledger.store_estimate("an-account", 0, Estimate()) == 0
     between = now()
-    ledger.believe("an-account", version, Belief(rate=RATE, in_flight=FLIGHTS))
+    ledger.store_estimate("an-account", version, Estimate(rate=RATE, in_flight=IN_FLIGHT))
     after = now()
 
     assert not {("limit_calls",), ("limit_in_flight_calls",), ("let_through_calls",)} & before.keys()
@@ -173,10 +173,10 @@ def test_a_scrape_asks_as_often_of_a_long_queue_as_of_an_empty_one(
 ) -> None:
     def asked() -> int:
         before: int = redis_client.info("stats")["total_commands_processed"]
-        ledger.overview()
+        ledger.queue_stats()
         return int(redis_client.info("stats")["total_commands_processed"]) - before
 
-    ledger.overview()
+    ledger.queue_stats()
     when_empty = asked()
     ledger.accept([new_job() for _ in range(500)])
 

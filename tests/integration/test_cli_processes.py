@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from mira_producer.fleet import Fleet, WorkersFail
 from mira_producer.processes import StartError, environment_of, start_simulator, start_worker, stop
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.names import Lane

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 import redis
-from mira_producer import (
+
+from mira_queue import (
     Failure,
     IdempotencyConflict,
     InvalidRequest,
@@ -23,7 +24,6 @@ from mira_producer import (
     QueueUnavailable,
     ResultTimeout,
 )
-
 from mira_queue.contract.settings import Settings
 from tests.support.queue_process import API_KEY, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess

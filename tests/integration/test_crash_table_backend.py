@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
@@ -32,7 +32,7 @@ def queue(settings: Settings, backend: str) -> Iterator[MiraQueue]:
 def test_a_settled_outcome_is_stored_by_the_next_worker(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
 ) -> None:
-    _dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_SETTLE)
+    _dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_RECORD_OUTCOME)
 
 
 @row("worker", "after a result backend elsewhere has the outcome, before `finish`")

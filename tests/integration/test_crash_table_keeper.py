@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 from mira_producer.batches.commands import CANCEL, PAUSE, RESUME
 from mira_producer.batches.lock import KeeperLock
 from mira_producer.processes import environment_of
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from mira_queue.contract.crash_point import CrashPoint
@@ -320,7 +320,7 @@ def test_a_cancel_whose_keeper_died_after_taking_back_goes_on(
 ) -> None:
     die_at(CrashPoint.AFTER_ACCEPT)
     wishes(batches, batch_id, CANCEL)
-    die_at(CrashPoint.AFTER_WITHDRAW)
+    die_at(CrashPoint.AFTER_REMOVE_UNSTARTED)
     assert batches.ledger.batch(batch_id).status is BatchStatus.CANCELLING
 
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
@@ -370,7 +370,7 @@ def test_a_retry_whose_keeper_died_before_its_lines_were_taken_out_takes_them_ou
     batch_id = failed_one(batches, start_worker, tmp_path)
     end_keepers(batches)
     unkept(batches, lambda: retried(batches, batch_id))
-    die_at(CrashPoint.AFTER_FORGET)
+    die_at(CrashPoint.AFTER_DELETE)
 
     retry_ends(batches, batch_id, simulator, tmp_path)
 

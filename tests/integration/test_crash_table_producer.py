@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
@@ -24,7 +24,7 @@ from tests.support.simulator_process import SimulatorProcess
 KEYS = ["first", "second"]
 # Accepts its jobs in one call each, so that the second pass of a point lies between them.
 PRODUCER = f"""
-from mira_producer import MiraQueue
+from mira_queue import MiraQueue
 
 with MiraQueue() as queue:
     for key in {KEYS!r}:

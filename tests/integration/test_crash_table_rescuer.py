@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState

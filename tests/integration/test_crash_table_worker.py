@@ -6,8 +6,8 @@ import signal
 from typing import Any
 
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState
@@ -76,7 +76,7 @@ def test_an_answer_that_died_with_its_worker_is_asked_for_again_and_counted(
 def test_a_refused_job_whose_worker_died_waits_for_the_gate_all_the_same(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
-    first = start_to_die(start_worker, CrashPoint.AFTER_GATE_CLOSED)
+    first = start_to_die(start_worker, CrashPoint.AFTER_OPEN_BREAKER)
     job = enqueue(queue, "[[sim:429x1 retry-after=2]]")
     died(first)
 
@@ -138,7 +138,7 @@ def test_a_waiting_job_whose_countdown_died_in_a_worker_runs_when_it_is_due(
 def test_a_job_given_back_without_a_message_runs(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
-    first = start_to_die(start_worker, CrashPoint.AFTER_GIVE_BACK)
+    first = start_to_die(start_worker, CrashPoint.AFTER_RELEASE)
     refused = enqueue(queue, "[[sim:429x1 retry-after=3]]")
     wait_until("the gate is closed", lambda: refused.status().state is JobState.WAITING)
     job = enqueue(queue)

@@ -9,8 +9,8 @@ import sysconfig
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Completion, Failure, Job, JobState, MiraQueue
 
+from mira_queue import Completion, Failure, Job, JobState, MiraQueue
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError, error_for_status
 from tests.integration.error_rows import ROWS, Row

@@ -7,8 +7,8 @@ import socket
 import pytest
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Failure, Job, MiraQueue
 
+from mira_queue import Failure, Job, MiraQueue
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError
 from tests.conftest import StartWorker

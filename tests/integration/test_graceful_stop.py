@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
 from tests.support.queue_process import QUICK, WorkerProcess

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 
 import redis
-from mira_producer import Job, JobState, MiraQueue
 from mira_producer.processes import worker_command
 
+from mira_queue import Job, JobState, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import redis
-from mira_producer import Failure, Job, MiraQueue
 
+from mira_queue import Failure, Job, MiraQueue
 from mira_queue.contract import names
 from tests.support.ledger_steps import begin, claimed, new_job
 from tests.support.queue_process import WorkerProcess

@@ -76,7 +76,7 @@ def test_outcomes_that_are_kept_elsewhere_are_not_kept_here(redis_client: redis.
     with connect(redis_url) as client:
         ledger = Ledger(client, result_ttl=LIFE, keeps_results=False)
         held = begun(ledger)
-        assert ledger.settle(held, b"packed")
+        assert ledger.record_outcome(held, b"packed")
         assert ledger.finish(held, COMPLETION)
 
     assert redis_client.exists(names.result_key(held.job_id)) == 0
@@ -116,7 +116,7 @@ def test_the_fixture_that_looks_for_leaks_finds_them(
 def test_a_forgotten_job_leaves_nothing(outcome: Any, ledger: Ledger, redis_client: redis.Redis) -> None:
     job_id = ended(ledger, outcome, key="order 7")
 
-    ledger.forget([(job_id, "order 7")])
+    ledger.delete([(job_id, "order 7")])
 
     assert [key for key in snapshot(redis_client) if not key.startswith("_kombu")] == []
 
@@ -128,7 +128,7 @@ def test_an_open_job_is_not_forgotten(make: Callable[[Ledger], str], ledger: Led
     job_id = make(ledger)
     before = snapshot(redis_client)
 
-    ledger.forget([(job_id, "")])
+    ledger.delete([(job_id, "")])
 
     assert snapshot(redis_client) == before
 
@@ -138,7 +138,7 @@ def test_of_many_jobs_those_that_have_ended_are_forgotten(ledger: Ledger) -> Non
     still_open = accepted(ledger)
     jobs.insert(60, (still_open, ""))
 
-    ledger.forget(jobs)
+    ledger.delete(jobs)
 
     assert ledger.status(still_open).state is JobState.QUEUED
     for job_id, _ in jobs:

@@ -161,7 +161,7 @@ def cancelled(ledger: Ledger) -> str:
 
 def settled(ledger: Ledger) -> str:
     held = begun(ledger)
-    assert ledger.settle(held, b"[]")
+    assert ledger.record_outcome(held, b"[]")
     return held.job_id
 
 
@@ -195,9 +195,9 @@ def test_a_cancelled_job_gets_no_outcome_any_more(ledger: Ledger, redis_client: 
 
     assert ledger.finish(held, COMPLETION) is False
     assert ledger.extend([held], LONG) == [False]
-    assert ledger.settle(held, b"[]") is False
+    assert ledger.record_outcome(held, b"[]") is False
     assert defer(ledger, held) is False
-    assert ledger.give_back(held) is False
+    assert ledger.release(held) is False
     assert ledger.claim(held.job_id, LONG) == NothingToDo("final")
     assert ledger.retry(held.job_id) == (False, JobState.CANCELLED)
     assert snapshot(redis_client) == before
@@ -215,16 +215,16 @@ def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger:
 
 def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger) -> None:
     held = begun(ledger)
-    ledger.give_back(held)
+    ledger.release(held)
 
-    assert ledger.withdraw([(held.job_id, "")]) == [1]
+    assert ledger.remove_unstarted([(held.job_id, "")]) == [1]
 
 
 def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
     held, idle, over = running(ledger, "key 1"), accepted(ledger, "key 2"), ended(ledger, COMPLETION)
 
     jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
-    assert ledger.withdraw(jobs) == [None, 0, None, 0]
+    assert ledger.remove_unstarted(jobs) == [None, 0, None, 0]
 
     assert ledger.status(held.job_id).state is JobState.RUNNING
     assert ledger.status(over).state is JobState.SUCCEEDED

@@ -13,7 +13,7 @@ import redis
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
+from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
@@ -99,11 +99,11 @@ def test_a_waiting_job_says_why_and_until_when(ledger: Ledger) -> None:
     [
         lambda ledger, old: ledger.extend([old], LONG) == [False],
         lambda ledger, old: begin(ledger, old) == "lost",
-        lambda ledger, old: ledger.settle(old, b"[]") is False,
+        lambda ledger, old: ledger.record_outcome(old, b"[]") is False,
         lambda ledger, old: ledger.finish(old, COMPLETION) is False,
         lambda ledger, old: ledger.finish(old, FAILURE) is False,
         lambda ledger, old: defer(ledger, old) is False,
-        lambda ledger, old: ledger.give_back(old) is False,
+        lambda ledger, old: ledger.release(old) is False,
     ],
     ids=["extend", "begin", "settle", "succeed", "fail", "defer", "give_back"],
 )
@@ -125,7 +125,7 @@ def test_a_worker_whose_lease_was_lost_changes_nothing(
 
     assert snapshot(redis_client) == before
     # Giving back what is back already is a repeated call, as far as anybody can tell.
-    assert refused or (now == "queued" and ledger.give_back(old))
+    assert refused or (now == "queued" and ledger.release(old))
 
 
 def test_a_lease_that_is_extended_does_not_pass(ledger: Ledger) -> None:
@@ -139,7 +139,7 @@ def test_a_lease_that_is_extended_does_not_pass(ledger: Ledger) -> None:
 
 def test_leases_are_extended_in_one_go_and_each_answer_is_its_own(ledger: Ledger) -> None:
     held, given_back = running(ledger), running(ledger)
-    ledger.give_back(given_back)
+    ledger.release(given_back)
 
     assert ledger.extend([held, given_back, Lease("nowhere", 1, b"")], LONG) == [True, False, False]
     assert ledger.extend([], LONG) == []
@@ -151,8 +151,8 @@ def test_leases_are_extended_in_one_go_and_each_answer_is_its_own(ledger: Ledger
 def test_a_job_given_back_is_queued_unharmed_and_its_call_is_counted(ledger: Ledger) -> None:
     quiet, calling = running(ledger), begun(ledger)
 
-    assert ledger.give_back(quiet)
-    assert ledger.give_back(calling)
+    assert ledger.release(quiet)
+    assert ledger.release(calling)
 
     for held, unanswered in ((quiet, 0), (calling, 1)):
         status = ledger.status(held.job_id)
@@ -163,14 +163,14 @@ def test_a_job_given_back_is_queued_unharmed_and_its_call_is_counted(ledger: Led
 
 def test_a_settled_outcome_is_handed_to_the_next_holder_instead_of_the_request(ledger: Ledger) -> None:
     held = running(ledger, key="order 7", group="a run", lease=PASSED)
-    assert ledger.settle(held, b"the outcome")
+    assert ledger.record_outcome(held, b"the outcome")
 
     # Any number of crashes: it is not the job that kills them, and no call is made any more.
     for epoch in range(2, 6):
         assert ledger.rescue(held.job_id, 1, LONG) is True
         answer = ledger.claim(held.job_id, PASSED)
-        assert answer == SettledLease(Lease(held.job_id, epoch, b"", key="order 7", group="a run"), b"the outcome")
+        assert answer == DecidedLease(Lease(held.job_id, epoch, b"", key="order 7", group="a run"), b"the outcome")
     assert ledger.status(held.job_id).crashes == 0
-    assert isinstance(answer, SettledLease)
+    assert isinstance(answer, DecidedLease)
     assert ledger.finish(answer.lease, COMPLETION)
     assert ledger.status(held.job_id).state is JobState.SUCCEEDED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mira_queue.contract.names import Lane
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
+from mira_queue.ledger.script_runner import scripts
 from tests.support import redis_keys
 from tests.support.ledger_steps import (
     COMPLETION,
@@ -47,8 +47,8 @@ def wire(redis_url: str) -> Iterator[LossyRedis]:
 def ledger(wire: LossyRedis) -> Iterator[Ledger]:
     with connect(wire.url) as client:
         # The server refuses the first run of a script that it does not know; that answer is not the one to lose.
-        for script in (files("mira_queue.ledger") / "scripts").iterdir():
-            client.script_load(script.read_text(encoding="utf-8"))
+        for script in scripts().values():
+            client.script_load(script)
         yield Ledger(client, result_ttl=LIFE)
 
 
@@ -82,16 +82,16 @@ def begin_call(ledger: Ledger, arm: Arm) -> Any:
 
 
 def begin_as_the_probe(ledger: Ledger, arm: Arm) -> Any:
-    ledger.close_gate("an-account", timedelta(milliseconds=1))
+    ledger.open_breaker("an-account", timedelta(milliseconds=1))
     wait_until("the gate is open again", lambda: not ledger.gate_wait("an-account"))
     held = running(ledger)
     arm()
     return begin(ledger, held)
 
 
-def close_gate(ledger: Ledger, arm: Arm) -> Any:
+def open_breaker(ledger: Ledger, arm: Arm) -> Any:
     arm()
-    return ledger.close_gate("an-account", LONG) <= LONG
+    return ledger.open_breaker("an-account", LONG) <= LONG
 
 
 def extend(ledger: Ledger, arm: Arm) -> Any:
@@ -103,7 +103,7 @@ def extend(ledger: Ledger, arm: Arm) -> Any:
 def settle(ledger: Ledger, arm: Arm) -> Any:
     held = begun(ledger)
     arm()
-    return ledger.settle(held, b"[]")
+    return ledger.record_outcome(held, b"[]")
 
 
 def succeed(ledger: Ledger, arm: Arm) -> Any:
@@ -127,7 +127,7 @@ def wait(ledger: Ledger, arm: Arm) -> Any:
 def give_back(ledger: Ledger, arm: Arm) -> Any:
     held = begun(ledger)
     arm()
-    return ledger.give_back(held)
+    return ledger.release(held)
 
 
 def cancel(ledger: Ledger, arm: Arm) -> Any:
@@ -147,11 +147,11 @@ def forget(ledger: Ledger, arm: Arm) -> Any:
     held = running(ledger, key="a key")
     ledger.finish(held, COMPLETION)
     arm()
-    return ledger.forget([(held.job_id, "a key")])
+    return ledger.delete([(held.job_id, "a key")])
 
 
 SCENARIOS: list[Scenario] = [
-    accept, accept_after_the_end, claim, begin_call, begin_as_the_probe, close_gate, extend, settle, succeed, fail,
+    accept, accept_after_the_end, claim, begin_call, begin_as_the_probe, open_breaker, extend, settle, succeed, fail,
     wait, give_back, cancel, retry, forget,
 ]  # fmt: skip
 

@@ -178,8 +178,8 @@ def test_behind_a_message_that_says_nothing_no_job_counts_as_lost(
 
 def test_while_the_gate_is_closed_nothing_leaves_and_the_longest_wait_holds(ledger: Ledger) -> None:
     held = running(ledger)
-    assert ledger.close_gate("an-account", LONG) == LONG
-    assert LONG - timedelta(minutes=1) < ledger.close_gate("an-account", timedelta(seconds=1)) <= LONG
+    assert ledger.open_breaker("an-account", LONG) == LONG
+    assert LONG - timedelta(minutes=1) < ledger.open_breaker("an-account", timedelta(seconds=1)) <= LONG
 
     assert begin(ledger, held) == "wait"
     assert begin(ledger, held, account="another-account") == "go"
@@ -187,7 +187,7 @@ def test_while_the_gate_is_closed_nothing_leaves_and_the_longest_wait_holds(ledg
 
 
 def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: Ledger) -> None:
-    ledger.close_gate("an-account", timedelta(milliseconds=1))
+    ledger.open_breaker("an-account", timedelta(milliseconds=1))
     wait_until("the gate is open", lambda: not ledger.gate_wait("an-account"))
     crowd = [running(ledger) for _ in range(5)]
 
@@ -208,13 +208,13 @@ def test_a_job_that_waited_for_the_gate_is_not_to_blame_for_its_workers_death(le
 
 def test_the_probe_of_a_worker_that_is_gone_is_followed_by_another(ledger: Ledger) -> None:
     account = "an-account"
-    ledger.close_gate(account, timedelta(milliseconds=1))
+    ledger.open_breaker(account, timedelta(milliseconds=1))
     wait_until("the gate is open", lambda: not ledger.gate_wait(account))
     dead, other = running(ledger), running(ledger)
     assert (begin(ledger, dead), begin(ledger, other)) == ("probe", "wait")
 
-    assert ledger.call_gone(account, other.job_id) is False
-    assert ledger.call_gone(account, dead.job_id) is True
+    assert ledger.abandon_permit(account, other.job_id) is False
+    assert ledger.abandon_permit(account, dead.job_id) is True
 
     assert begin(ledger, other) == "probe"
-    assert ledger.call_gone(account, dead.job_id) is False
+    assert ledger.abandon_permit(account, dead.job_id) is False

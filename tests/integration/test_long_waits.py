@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 import redis
-from mira_producer import MiraQueue
 
 from bench.long_waits import HOURS_A_DAY, measure
+from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker

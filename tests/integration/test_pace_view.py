@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from mira_queue.contract import names
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from tests.support.ledger_steps import ask, running
 
 # One call in ten minutes.
-RARELY = Told(rate=1, window_ms=600_000)
+RARELY = ConfiguredLimits(rate=1, window_ms=600_000)
 
 
 @pytest.fixture
@@ -25,11 +25,11 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
 
 
 def test_the_view_says_when_the_next_call_leaves(ledger: Ledger) -> None:
-    _, (permit,) = ask(ledger, running(ledger), told=RARELY)
+    _, (permit,) = ask(ledger, running(ledger), configured=RARELY)
     assert permit.verdict == "go"
     assert ledger.pace_view("an-account").next_in == timedelta(0)
 
-    pace, (permit,) = ask(ledger, running(ledger), told=RARELY)
+    pace, (permit,) = ask(ledger, running(ledger), configured=RARELY)
     assert permit.verdict == "wait"
 
     view = ledger.pace_view("an-account")
@@ -53,7 +53,7 @@ def test_an_account_is_listed_until_a_week_after_its_last_worker(ledger: Ledger,
 def test_a_gate_that_is_closed_for_longer_than_a_week_stays_so_when_a_worker_comes(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
-    ledger.close_gate("an-account", timedelta(days=30))
+    ledger.open_breaker("an-account", timedelta(days=30))
 
     ledger.name_account("an-account", "https://api.example/v1")
 

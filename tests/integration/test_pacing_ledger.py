@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from mira_queue.contract import names
-from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import FaultRow, Landed, Pace, Permit, Wakes, call_name
+from mira_queue.ledger.pace import FaultStreak, PaceState, Permit, ReleasedPermit, Wakes, call_name
 from mira_queue.ledger.records import Lease
 from tests.support.ledger_steps import LIFE, LONG, MANY, PASSED, running
 from tests.support.waiting import wait_until
@@ -27,10 +27,10 @@ SHORT = timedelta(milliseconds=20)
 AGAIN_MS = 250
 # The keys of an account, each with an end.
 KEYS = [
-    names.pace_key, names.sent_key, names.tokens_key, names.flying_key, names.turns_key, names.turn_ends_key,
+    names.pace_key, names.sent_key, names.tokens_key, names.in_flight_key, names.turns_key, names.turn_ends_key,
     names.faults_key,
 ]  # fmt: skip
-KNOWN = Belief(rate=Limit(5, 60_000, START_MS), in_flight=Limit(3, 5_000, START_MS), proven=3, margin_ms=250)
+KNOWN = Estimate(rate=Limit(5, 60_000, START_MS), in_flight=Limit(3, 5_000, START_MS), max_accepted=3, margin_ms=250)
 
 
 @pytest.fixture
@@ -42,10 +42,12 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
 class Line:
     """A process that asks, at a time of its own."""
 
-    def __init__(self, ledger: Ledger, name: str = "a process", told: Told = MANY, counts: float = 1.0) -> None:
+    def __init__(
+        self, ledger: Ledger, name: str = "a process", configured: ConfiguredLimits = MANY, counts: float = 1.0
+    ) -> None:
         self.ledger = ledger
         self.name = name
-        self.told = told
+        self.configured = configured
         self.counts = counts
 
     def ask(
@@ -53,16 +55,16 @@ class Line:
         *leases: Lease,
         at_ms: int = 0,
         tokens: int = 0,
-        landed: Sequence[Landed] = (),
+        landed: Sequence[ReleasedPermit] = (),
         call_lease: timedelta = LONG,
         probe_lease: timedelta = LONG,
-    ) -> tuple[Pace, list[Permit]]:
-        return self.ledger.begin(
+    ) -> tuple[PaceState, list[Permit]]:
+        return self.ledger.acquire_permits(
             ACCOUNT,
             self.name,
             [(lease, tokens) for lease in leases],
             landed,
-            told=self.told,
+            configured=self.configured,
             call_lease=call_lease,
             probe_lease=probe_lease,
             ask_again=timedelta(milliseconds=AGAIN_MS),
@@ -92,12 +94,12 @@ def jobs(ledger: Ledger, count: int) -> list[Lease]:
     return [running(ledger) for _ in range(count)]
 
 
-def landed(lease: Lease, permit: Permit | None = None, **changes: Any) -> Landed:
-    return replace(Landed(call_name(lease), permit or Permit("go")), **changes)
+def landed(lease: Lease, permit: Permit | None = None, **changes: Any) -> ReleasedPermit:
+    return replace(ReleasedPermit(call_name(lease), permit or Permit("go")), **changes)
 
 
-def flying(client: redis.Redis) -> int:
-    return client.zcard(names.flying_key(ACCOUNT))
+def in_flight(client: redis.Redis) -> int:
+    return client.zcard(names.in_flight_key(ACCOUNT))
 
 
 def now_ms(client: redis.Redis) -> int:
@@ -109,11 +111,11 @@ def now_ms(client: redis.Redis) -> int:
 
 
 def test_each_call_is_told_how_many_left_before_it_and_how_many_are_out_with_it(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(rate=100, window_ms=60_000, in_flight=1000))
+    line = Line(ledger, configured=ConfiguredLimits(rate=100, window_ms=60_000, in_flight=1000))
 
     permits = line.fly(*jobs(ledger, 3), at_ms=100)
 
-    assert [(permit.in_window, permit.flying) for permit in permits] == [(0, 1), (1, 2), (2, 3)]
+    assert [(permit.in_window, permit.in_flight) for permit in permits] == [(0, 1), (1, 2), (2, 3)]
     assert [permit.at_ms - START_MS for permit in permits] == [100, 105, 110]
 
 
@@ -122,17 +124,19 @@ def test_the_window_slides_and_a_refused_call_stays_in_it(ledger: Ledger, line: 
     line.fly(first)
     line.fly(second, at_ms=1_000)
     (permit,) = line.fly(third, at_ms=2_000)
-    assert ledger.land(ACCOUNT, [landed(first)]) is False
+    assert ledger.release_permits(ACCOUNT, [landed(first)]) is False
 
-    seen = ledger.refuse(ACCOUNT, call_name(third), permit, timedelta(seconds=2), now_ms=START_MS + 2_010)
+    seen = ledger.record_rate_limit(ACCOUNT, call_name(third), permit, timedelta(seconds=2), now_ms=START_MS + 2_010)
     # Of the Retry-After's length before it left, the first call is just out.
-    assert (seen.in_window, seen.flying, seen.now_ms) == (2, 2, START_MS + 2_010)
-    longer = ledger.refuse(ACCOUNT, call_name(third), permit, timedelta(milliseconds=2_001), now_ms=START_MS + 2_020)
-    assert (longer.in_window, longer.flying) == (3, 1)
+    assert (seen.in_window, seen.in_flight, seen.now_ms) == (2, 2, START_MS + 2_010)
+    longer = ledger.record_rate_limit(
+        ACCOUNT, call_name(third), permit, timedelta(milliseconds=2_001), now_ms=START_MS + 2_020
+    )
+    assert (longer.in_window, longer.in_flight) == (3, 1)
 
-    counting = Line(ledger, told=Told(rate=3, window_ms=10_000, in_flight=1000))
+    counting = Line(ledger, configured=ConfiguredLimits(rate=3, window_ms=10_000, in_flight=1000))
     pace, _ = counting.ask(last, at_ms=9_000)
-    assert (pace.reason, pace.wait_ms) == ("told", 1_000)
+    assert (pace.reason, pace.wait_ms) == ("configured", 1_000)
     assert counting.verdicts(last, at_ms=9_999) == ["wait"]
     assert counting.verdicts(last, at_ms=10_000) == ["go"]
 
@@ -142,11 +146,11 @@ def test_calls_that_are_refused_together_find_each_other_still_counted(ledger: L
     permits = line.fly(*leases)
 
     seen = [
-        ledger.refuse(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 50)
+        ledger.record_rate_limit(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 50)
         for lease, permit in zip(leases, permits, strict=True)
     ]
 
-    assert [(one.in_window, one.flying) for one in seen] == [(3, 3), (3, 2), (3, 1)]
+    assert [(one.in_window, one.in_flight) for one in seen] == [(3, 3), (3, 2), (3, 1)]
 
 
 def test_an_answer_frees_its_place_once_and_nobody_elses(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
@@ -154,30 +158,30 @@ def test_an_answer_frees_its_place_once_and_nobody_elses(ledger: Ledger, line: L
     line.fly(first, second)
 
     for _ in range(2):
-        ledger.land(ACCOUNT, [landed(first)])
-        assert flying(redis_client) == 1
+        ledger.release_permits(ACCOUNT, [landed(first)])
+        assert in_flight(redis_client) == 1
     line.ask(landed=[landed(second)], at_ms=20)
-    assert flying(redis_client) == 0
+    assert in_flight(redis_client) == 0
 
 
 def test_an_ask_that_is_repeated_takes_no_second_place(ledger: Ledger, redis_client: redis.Redis) -> None:
-    line = Line(ledger, told=Told(in_flight=1))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1))
     (lease,) = jobs(ledger, 1)
     line.fly(lease)
 
     _, (again,) = line.ask(lease, at_ms=900)
 
-    assert (again.verdict, again.flying) == ("go", 1)
-    assert flying(redis_client) == 1
+    assert (again.verdict, again.in_flight) == ("go", 1)
+    assert in_flight(redis_client) == 1
     assert redis_client.hget(names.pace_key(ACCOUNT), "sent") == b"1"
 
 
 def test_a_job_that_was_lost_gets_no_place_and_others_do(ledger: Ledger, redis_client: redis.Redis) -> None:
     lost, fine = jobs(ledger, 2)
-    ledger.give_back(lost)
+    ledger.release(lost)
 
     assert Line(ledger).verdicts(lost, fine) == ["lost", "go"]
-    assert flying(redis_client) == 1
+    assert in_flight(redis_client) == 1
 
 
 def test_calls_of_a_new_account_leave_one_by_one(ledger: Ledger, line: Line) -> None:
@@ -191,14 +195,14 @@ def test_calls_of_a_new_account_leave_one_by_one(ledger: Ledger, line: Line) -> 
 
 
 def test_what_is_known_of_the_rate_ends_the_spacing(ledger: Ledger, line: Line) -> None:
-    ledger.believe(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=50))
+    ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=50))
 
     assert line.verdicts(*jobs(ledger, 6)) == ["go"] * 5 + ["wait"]
 
 
 def test_more_than_a_thousand_calls_are_counted_without_a_hole(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(rate=1_500, window_ms=60_000, in_flight=5_000))
-    ledger.believe(ACCOUNT, 0, Belief(rate=Limit(100_000, 1_000, START_MS), start=5_000))
+    line = Line(ledger, configured=ConfiguredLimits(rate=1_500, window_ms=60_000, in_flight=5_000))
+    ledger.store_estimate(ACCOUNT, 0, Estimate(rate=Limit(100_000, 1_000, START_MS), start=5_000))
     for index in range(0, 1_500, 50):
         assert line.verdicts(*jobs(ledger, 50), at_ms=index) == ["go"] * 50
     (last,) = jobs(ledger, 1)
@@ -206,7 +210,7 @@ def test_more_than_a_thousand_calls_are_counted_without_a_hole(ledger: Ledger) -
     pace, _ = line.ask(last, at_ms=2_000)
 
     # Places come free as the calls left, a bucket of calls at a time.
-    assert (pace.reason, pace.wait_ms) == ("told", 58_000)
+    assert (pace.reason, pace.wait_ms) == ("configured", 58_000)
     assert line.verdicts(last, at_ms=59_999) == ["wait"]
     assert line.verdicts(last, at_ms=60_000) == ["go"]
 
@@ -215,7 +219,7 @@ def test_of_calls_long_ago_tenths_of_a_second_are_kept_and_none_is_forgotten(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     line = Line(ledger)
-    ledger.believe(ACCOUNT, 0, Belief(rate=Limit(100_000, 20_000, START_MS)))
+    ledger.store_estimate(ACCOUNT, 0, Estimate(rate=Limit(100_000, 20_000, START_MS)))
     (lease,) = jobs(ledger, 1)
     for at_ms in range(0, 15_000, 10):
         line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
@@ -242,21 +246,23 @@ def test_of_few_calls_each_is_kept_however_long_ago(ledger: Ledger, line: Line, 
 
 
 def test_without_anything_known_two_calls_leave(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told())
+    line = Line(ledger, configured=ConfiguredLimits())
     first, second, third = jobs(ledger, 3)
     line.fly(first, second)
 
     pace, _ = line.ask(third, at_ms=50)
 
-    assert (pace.reason, pace.wait_ms) == ("flights", AGAIN_MS)
+    assert (pace.reason, pace.wait_ms) == ("in_flight", AGAIN_MS)
 
 
-@pytest.mark.parametrize(("told", "most", "reason"), [(2, 2, "told"), (0, 3, "flights"), (9, 3, "flights")])
+@pytest.mark.parametrize(
+    ("configured", "most", "reason"), [(2, 2, "configured"), (0, 3, "in_flight"), (9, 3, "in_flight")]
+)
 def test_of_what_is_told_and_what_is_believed_the_lower_one_holds(
-    ledger: Ledger, told: int, most: int, reason: str
+    ledger: Ledger, configured: int, most: int, reason: str
 ) -> None:
-    ledger.believe(ACCOUNT, 0, replace(KNOWN, rate=None))
-    line = Line(ledger, told=Told(in_flight=told))
+    ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, rate=None))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=configured))
     *leases, last = jobs(ledger, most + 1)
     line.fly(*leases)
 
@@ -265,10 +271,10 @@ def test_of_what_is_told_and_what_is_believed_the_lower_one_holds(
     assert (permit.verdict, pace.reason) == ("wait", reason)
 
 
-@pytest.mark.parametrize(("told", "most", "reason"), [(2, 2, "told"), (9, 5, "rate"), (5, 5, "rate")])
-def test_of_two_rates_the_one_that_is_full_holds(ledger: Ledger, told: int, most: int, reason: str) -> None:
-    ledger.believe(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=50))
-    line = Line(ledger, told=Told(rate=told, window_ms=60_250, in_flight=1000))
+@pytest.mark.parametrize(("configured", "most", "reason"), [(2, 2, "configured"), (9, 5, "rate"), (5, 5, "rate")])
+def test_of_two_rates_the_one_that_is_full_holds(ledger: Ledger, configured: int, most: int, reason: str) -> None:
+    ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=50))
+    line = Line(ledger, configured=ConfiguredLimits(rate=configured, window_ms=60_250, in_flight=1000))
 
     pace, permits = line.ask(*jobs(ledger, 10))
 
@@ -278,32 +284,32 @@ def test_of_two_rates_the_one_that_is_full_holds(ledger: Ledger, told: int, most
 
 def test_a_look_lets_one_more_through(ledger: Ledger, line: Line) -> None:
     looking = replace(KNOWN, in_flight=None, start=50, rate=Limit(5, 60_000, START_MS, step=1))
-    ledger.believe(ACCOUNT, 0, looking)
+    ledger.store_estimate(ACCOUNT, 0, looking)
 
     assert line.verdicts(*jobs(ledger, 8)).count("go") == 6
 
 
 def test_what_was_seen_since_the_belief_is_told_and_begins_anew_with_the_next(ledger: Ledger, line: Line) -> None:
-    version = ledger.believe(ACCOUNT, 0, replace(KNOWN, start=50, in_flight=None))
+    version = ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, start=50, in_flight=None))
     leases = jobs(ledger, 3)
     _, permits = line.ask(*leases)
     # Out for long enough that a refusal would have come.
     line.ask(landed=[landed(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
 
     pace, _ = line.ask(*jobs(ledger, 1), at_ms=700)
-    assert (pace.version, pace.peak_flying, pace.peak_sent, pace.quiet_ms) == (version, 3, 2, 0)
+    assert (pace.version, pace.peak_in_flight, pace.peak_sent, pace.quiet_ms) == (version, 3, 2, 0)
     assert pace.at_ceiling == 0
 
-    ledger.believe(ACCOUNT, version, KNOWN)
+    ledger.store_estimate(ACCOUNT, version, KNOWN)
     pace, _ = line.ask(at_ms=800)
-    assert (pace.at_ceiling, pace.peak_flying, pace.peak_sent, pace.quiet_ms) == (0, 0, 0, 100)
+    assert (pace.at_ceiling, pace.peak_in_flight, pace.peak_sent, pace.quiet_ms) == (0, 0, 0, 100)
 
 
 def test_while_none_has_come_back_calls_take_at_least_as_long_as_the_first_is_out(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
 
-    seen = ledger.refuse(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 410)
+    seen = ledger.record_rate_limit(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 410)
 
     # Calls that leave within 10 ms are noted together, at the last one's time.
     assert 400 <= seen.call_ms <= 410
@@ -315,14 +321,14 @@ def test_how_long_calls_take_is_told_with_a_refusal(ledger: Ledger, line: Line) 
     for lease, permit, at_ms in zip(leases[:2], permits, (1_000, 1_805), strict=False):
         line.ask(landed=[landed(lease, permit)], at_ms=at_ms)
 
-    seen = ledger.refuse(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 2_000)
+    seen = ledger.record_rate_limit(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 2_000)
 
     # The first took 1 s, and the second 1.8 s: a running mean over eight.
     assert seen.call_ms == 1_100
 
 
 def test_calls_that_took_the_last_place_and_were_let_in_are_counted(ledger: Ledger, line: Line) -> None:
-    ledger.believe(ACCOUNT, 0, replace(KNOWN, rate=None))
+    ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, rate=None))
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
     line.ask(landed=[landed(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
@@ -331,7 +337,7 @@ def test_calls_that_took_the_last_place_and_were_let_in_are_counted(ledger: Ledg
 
 
 def test_when_calls_last_waited_for_the_rate_is_told(ledger: Ledger, line: Line) -> None:
-    ledger.believe(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=50))
+    ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=50))
     line.ask(*jobs(ledger, 6))
 
     assert line.ask(at_ms=1_234)[0].rate_bound_ms == 1_234
@@ -341,7 +347,7 @@ def test_when_calls_last_waited_for_the_rate_is_told(ledger: Ledger, line: Line)
 
 
 def test_a_dead_processs_place_is_free_when_its_lease_has_passed(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(in_flight=1))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1))
     dead, waiting = jobs(ledger, 2)
     line.ask(dead, call_lease=timedelta(seconds=4))
 
@@ -355,25 +361,31 @@ def test_a_call_that_is_kept_flying_keeps_its_place_and_one_that_came_back_takes
     line = Line(ledger)
     kept, back = jobs(ledger, 2)
     line.fly(kept, back)
-    ledger.land(ACCOUNT, [landed(back)])
+    ledger.release_permits(ACCOUNT, [landed(back)])
 
-    ledger.keep_flying(ACCOUNT, [call_name(kept), call_name(back), "nobody:1"], LONG)
+    ledger.renew_permits(ACCOUNT, [call_name(kept), call_name(back), "nobody:1"], LONG)
 
-    assert redis_client.zrange(names.flying_key(ACCOUNT), 0, -1) == [call_name(kept).encode()]
-    end_ms = redis_client.zscore(names.flying_key(ACCOUNT), call_name(kept))
+    assert redis_client.zrange(names.in_flight_key(ACCOUNT), 0, -1) == [call_name(kept).encode()]
+    end_ms = redis_client.zscore(names.in_flight_key(ACCOUNT), call_name(kept))
     assert end_ms is not None
     # By the server's clock, which is far beyond the tests' own.
     assert end_ms > START_MS + 3_600_000
 
 
 def test_a_lease_that_is_kept_no_more_passes(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(in_flight=1))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1))
     dead, waiting = jobs(ledger, 2)
     line.fly(dead)
-    ledger.keep_flying(ACCOUNT, [call_name(dead)], PASSED)
+    ledger.renew_permits(ACCOUNT, [call_name(dead)], PASSED)
 
-    _, (permit,) = ledger.begin(
-        ACCOUNT, line.name, [(waiting, 0)], told=line.told, call_lease=LONG, probe_lease=LONG, ask_again=MINUTE
+    _, (permit,) = ledger.acquire_permits(
+        ACCOUNT,
+        line.name,
+        [(waiting, 0)],
+        configured=line.configured,
+        call_lease=LONG,
+        probe_lease=LONG,
+        ask_again=MINUTE,
     )
     assert permit.verdict == "go"
 
@@ -383,7 +395,7 @@ def test_a_lease_that_is_kept_no_more_passes(ledger: Ledger) -> None:
 
 def test_behind_a_closed_gate_nobody_leaves_and_all_are_told_for_how_long(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 3)
-    assert ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS) == MINUTE
+    assert ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS) == MINUTE
 
     pace, permits = line.ask(*leases, at_ms=1_000)
 
@@ -392,14 +404,14 @@ def test_behind_a_closed_gate_nobody_leaves_and_all_are_told_for_how_long(ledger
 
 
 def test_of_several_waits_the_longest_holds(ledger: Ledger) -> None:
-    assert ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS) == MINUTE
-    assert ledger.close_gate(ACCOUNT, MINUTE / 2, now_ms=START_MS + 10_000) == timedelta(seconds=50)
-    assert ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS + 10_000) == MINUTE
+    assert ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS) == MINUTE
+    assert ledger.open_breaker(ACCOUNT, MINUTE / 2, now_ms=START_MS + 10_000) == timedelta(seconds=50)
+    assert ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS + 10_000) == MINUTE
 
 
 def test_after_the_wait_one_probe_goes_first_and_its_answer_lets_the_rest_go(ledger: Ledger, line: Line) -> None:
     first, *rest = jobs(ledger, 4)
-    ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS)
 
     pace, permits = line.ask(first, *rest, at_ms=60_000)
     assert [permit.verdict for permit in permits] == ["probe", "wait", "wait", "wait"]
@@ -407,7 +419,7 @@ def test_after_the_wait_one_probe_goes_first_and_its_answer_lets_the_rest_go(led
     other = Line(ledger, "another process")
     assert other.verdicts(*jobs(ledger, 1), at_ms=60_100) == ["wait"]
 
-    assert ledger.land(ACCOUNT, [landed(first, permits[0])]) is True
+    assert ledger.release_permits(ACCOUNT, [landed(first, permits[0])]) is True
     for index, lease in enumerate(rest):
         assert "go" in line.verdicts(lease, at_ms=61_000 + 10 * index)
 
@@ -415,16 +427,16 @@ def test_after_the_wait_one_probe_goes_first_and_its_answer_lets_the_rest_go(led
 def test_the_answer_of_another_call_does_not_open_the_gate(ledger: Ledger, line: Line) -> None:
     early, probe, waiting = jobs(ledger, 3)
     (permit,) = line.fly(early)
-    ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS + 10)
+    ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS + 10)
     assert line.verdicts(probe, at_ms=60_010) == ["probe"]
 
-    assert ledger.land(ACCOUNT, [landed(early, permit)]) is False
+    assert ledger.release_permits(ACCOUNT, [landed(early, permit)]) is False
     assert line.verdicts(waiting, at_ms=60_020) == ["wait"]
 
 
 def test_a_probe_that_asks_again_is_the_probe_still(ledger: Ledger, line: Line) -> None:
     (probe,) = jobs(ledger, 1)
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
 
     assert line.verdicts(probe) == ["probe"]
     assert line.verdicts(probe, at_ms=100) == ["probe"]
@@ -432,32 +444,32 @@ def test_a_probe_that_asks_again_is_the_probe_still(ledger: Ledger, line: Line) 
 
 def test_when_the_probe_is_lost_the_next_call_is_the_probe(ledger: Ledger, line: Line) -> None:
     probe, second, third = jobs(ledger, 3)
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     assert line.verdicts(probe, second) == ["probe", "wait"]
 
-    assert ledger.call_gone(ACCOUNT, second.job_id) is False
+    assert ledger.abandon_permit(ACCOUNT, second.job_id) is False
     assert line.verdicts(second, at_ms=10) == ["wait"]
-    assert ledger.call_gone(ACCOUNT, probe.job_id) is True
-    assert ledger.call_gone(ACCOUNT, probe.job_id) is False
+    assert ledger.abandon_permit(ACCOUNT, probe.job_id) is True
+    assert ledger.abandon_permit(ACCOUNT, probe.job_id) is False
     assert line.verdicts(second, third, at_ms=20) == ["probe", "wait"]
 
 
 def test_only_the_call_that_is_named_is_gone(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
     (probe,) = jobs(ledger, 1)
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     assert line.verdicts(probe) == ["probe"]
 
-    assert ledger.call_gone(ACCOUNT, probe.job_id, probe.epoch + 1) is False
-    assert flying(redis_client) == 1
-    assert ledger.call_gone(ACCOUNT, probe.job_id, probe.epoch) is True
-    assert flying(redis_client) == 0
+    assert ledger.abandon_permit(ACCOUNT, probe.job_id, probe.epoch + 1) is False
+    assert in_flight(redis_client) == 1
+    assert ledger.abandon_permit(ACCOUNT, probe.job_id, probe.epoch) is True
+    assert in_flight(redis_client) == 0
 
 
 def test_a_probe_whose_process_died_is_followed_by_another_when_its_lease_has_passed(
     ledger: Ledger, line: Line
 ) -> None:
     probe, second = jobs(ledger, 2)
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     line.ask(probe, probe_lease=timedelta(seconds=9))
 
     assert line.verdicts(second, at_ms=8_999) == ["wait"]
@@ -467,22 +479,22 @@ def test_a_probe_whose_process_died_is_followed_by_another_when_its_lease_has_pa
 def test_a_call_that_was_held_up_may_go_unless_the_gate_was_closed_meanwhile(ledger: Ledger, line: Line) -> None:
     first, second, probe = jobs(ledger, 3)
     line.fly(first, second)
-    assert ledger.may_still_go(ACCOUNT, call_name(second))
+    assert ledger.may_still_start(ACCOUNT, call_name(second))
 
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS + 20)
-    assert not ledger.may_still_go(ACCOUNT, call_name(second))
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS + 20)
+    assert not ledger.may_still_start(ACCOUNT, call_name(second))
 
     assert line.verdicts(probe, at_ms=30) == ["probe"]
-    assert ledger.may_still_go(ACCOUNT, call_name(probe))
-    assert not ledger.may_still_go(ACCOUNT, call_name(second))
+    assert ledger.may_still_start(ACCOUNT, call_name(probe))
+    assert not ledger.may_still_start(ACCOUNT, call_name(second))
 
 
 def test_a_probe_that_is_refused_closes_the_gate_for_the_next_one(ledger: Ledger, line: Line) -> None:
     probe, second = jobs(ledger, 2)
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     _, (permit,) = line.ask(probe)
-    ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS + 10)
-    ledger.refuse(ACCOUNT, call_name(probe), permit, MINUTE, now_ms=START_MS + 10)
+    ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS + 10)
+    ledger.record_rate_limit(ACCOUNT, call_name(probe), permit, MINUTE, now_ms=START_MS + 10)
 
     assert line.verdicts(second, at_ms=60_009) == ["wait"]
     assert line.verdicts(second, at_ms=60_010) == ["probe"]
@@ -504,13 +516,13 @@ def turns_of(first: Line, second: Line, rounds: int, behind: int = 0) -> list[st
     `behind`: jobs that wait in each process behind the one that wants it.
     """
     waiting = {line.name: running(line.ledger) for line in (first, second)}
-    others = {line.name: jobs(line.ledger, behind) for line in (first, second)}
+    unrelated = {line.name: jobs(line.ledger, behind) for line in (first, second)}
     served: list[str] = []
-    back: list[Landed] = []
+    back: list[ReleasedPermit] = []
     for index in range(rounds):
         for asking in (first, second):
             lease = waiting[asking.name]
-            _, (permit, *_) = asking.ask(lease, *others[asking.name], at_ms=10 * index, landed=back)
+            _, (permit, *_) = asking.ask(lease, *unrelated[asking.name], at_ms=10 * index, landed=back)
             back = []
             if permit.verdict == "go":
                 served.append(asking.name)
@@ -520,16 +532,16 @@ def turns_of(first: Line, second: Line, rounds: int, behind: int = 0) -> list[st
 
 
 def test_processes_take_turns_though_one_always_asks_first(ledger: Ledger) -> None:
-    told = Told(in_flight=1)
-    served = turns_of(Line(ledger, "one", told), Line(ledger, "two", told), 40)
+    configured = ConfiguredLimits(in_flight=1)
+    served = turns_of(Line(ledger, "one", configured), Line(ledger, "two", configured), 40)
 
     assert len(served) >= 30
     assert min(served.count("one"), served.count("two")) >= len(served) / 4
 
 
 def test_of_two_that_wait_the_one_that_was_served_less_goes_first(ledger: Ledger) -> None:
-    told = Told(in_flight=2)
-    busy, fresh = Line(ledger, "busy", told), Line(ledger, "fresh", told)
+    configured = ConfiguredLimits(in_flight=2)
+    busy, fresh = Line(ledger, "busy", configured), Line(ledger, "fresh", configured)
     first, second, third, fourth = jobs(ledger, 4)
     busy.fly(first, second)
     assert busy.verdicts(third, at_ms=50) == ["wait"]
@@ -545,9 +557,9 @@ def test_of_two_that_wait_the_one_that_was_served_less_goes_first(ledger: Ledger
 
 
 def test_who_was_served_less_is_left_all_the_places_that_it_is_behind(ledger: Ledger) -> None:
-    told = Told(rate=10, window_ms=6_000)
-    first, other = Line(ledger, "first", told), Line(ledger, "other", told)
-    ledger.believe(ACCOUNT, 0, Belief(rate=Limit(10, 6_000, START_MS), start=50))
+    configured = ConfiguredLimits(rate=10, window_ms=6_000)
+    first, other = Line(ledger, "first", configured), Line(ledger, "other", configured)
+    ledger.store_estimate(ACCOUNT, 0, Estimate(rate=Limit(10, 6_000, START_MS), start=50))
     # Both wait, and one of them had all of this window.
     first.ask(*jobs(ledger, 10))
     assert other.verdicts(*jobs(ledger, 9), at_ms=10) == ["wait"] * 9
@@ -560,8 +572,8 @@ def test_who_was_served_less_is_left_all_the_places_that_it_is_behind(ledger: Le
 
 @pytest.mark.parametrize("order", ["files ask first", "single jobs ask first"])
 def test_where_calls_count_for_a_quarter_they_have_four_turns_for_one(order: str, ledger: Ledger) -> None:
-    told = Told(in_flight=1)
-    files, singles = Line(ledger, "files", told), Line(ledger, "singles", told, counts=1 / 4)
+    configured = ConfiguredLimits(in_flight=1)
+    files, singles = Line(ledger, "files", configured), Line(ledger, "singles", configured, counts=1 / 4)
     both = (files, singles) if order == "files ask first" else (singles, files)
     served = turns_of(*both, 100, behind=1)
 
@@ -570,25 +582,25 @@ def test_where_calls_count_for_a_quarter_they_have_four_turns_for_one(order: str
 
 
 def test_where_calls_count_for_less_who_comes_anew_is_the_next(ledger: Ledger) -> None:
-    told = Told(in_flight=1)
-    lines = [Line(ledger, "one", told), Line(ledger, "two", told)]
+    configured = ConfiguredLimits(in_flight=1)
+    lines = [Line(ledger, "one", configured), Line(ledger, "two", configured)]
     served = turns_of(lines[0], lines[1], 10)
     assert {"one", "two"} == set(served)
     first, second = (running(ledger) for _ in lines)
-    flying = lines[0].fly(first, at_ms=60_000)
+    in_flight = lines[0].fly(first, at_ms=60_000)
     for line in lines:
         assert line.verdicts(second, at_ms=60_010) == ["wait"]
 
     (single,) = jobs(ledger, 1)
-    assert Line(ledger, "singles", told, counts=1 / 4).verdicts(single, at_ms=60_020) == ["wait"]
+    assert Line(ledger, "singles", configured, counts=1 / 4).verdicts(single, at_ms=60_020) == ["wait"]
     for line in lines:
-        pace, (permit,) = line.ask(second, at_ms=60_030, landed=[landed(first, flying[0])])
+        pace, (permit,) = line.ask(second, at_ms=60_030, landed=[landed(first, in_flight[0])])
         assert (permit.verdict, pace.reason) == ("wait", "turn")
 
 
 def test_a_process_that_is_gone_loses_its_turn(ledger: Ledger) -> None:
-    told = Told(in_flight=1)
-    alive, dead = Line(ledger, "alive", told), Line(ledger, "dead", told)
+    configured = ConfiguredLimits(in_flight=1)
+    alive, dead = Line(ledger, "alive", configured), Line(ledger, "dead", configured)
     first, second, third = jobs(ledger, 3)
     alive.fly(first)
     assert dead.verdicts(second, at_ms=10) == ["wait"]
@@ -601,8 +613,8 @@ def test_a_process_that_is_gone_loses_its_turn(ledger: Ledger) -> None:
 def test_places_that_are_left_are_called_out_to_those_who_wait_elsewhere(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
-    told = Told(in_flight=1)
-    one, other = Line(ledger, "one", told), Line(ledger, "other", told)
+    configured = ConfiguredLimits(in_flight=1)
+    one, other = Line(ledger, "one", configured), Line(ledger, "other", configured)
     first, second = jobs(ledger, 2)
     one.fly(first)
     wakes = ledger.wakes(ACCOUNT, "other")
@@ -620,14 +632,14 @@ def test_places_that_are_left_are_called_out_to_those_who_wait_elsewhere(
 def test_an_open_gate_is_called_out_to_all_who_wait(ledger: Ledger, redis_client: redis.Redis) -> None:
     one, other = Line(ledger, "one"), Line(ledger, "other")
     probe, second = jobs(ledger, 2)
-    ledger.close_gate(ACCOUNT, PASSED, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     wakes = ledger.wakes(ACCOUNT, "other")
     try:
         listening(redis_client, wakes, "other")
         _, (permit,) = one.ask(probe)
         assert other.verdicts(second, at_ms=10) == ["wait"]
 
-        ledger.land(ACCOUNT, [landed(probe, permit)])
+        ledger.release_permits(ACCOUNT, [landed(probe, permit)])
 
         wait_until("it is called", lambda: wakes.wait(SHORT))
     finally:
@@ -638,7 +650,7 @@ def test_an_open_gate_is_called_out_to_all_who_wait(ledger: Ledger, redis_client
 
 
 def test_tokens_are_estimated_before_a_call_and_settled_after_it(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
     first, second, third, fourth = jobs(ledger, 4)
     _, (permit,) = line.ask(first, tokens=600)
     pace, _ = line.ask(second, at_ms=10, tokens=600)
@@ -657,7 +669,7 @@ def test_tokens_are_estimated_before_a_call_and_settled_after_it(ledger: Ledger)
 
 
 def test_a_call_that_used_more_than_was_thought_holds_back_the_next(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
     first, second = jobs(ledger, 2)
     _, (permit,) = line.ask(first, tokens=100)
     line.ask(landed=[landed(first, permit, tokens=850)], at_ms=20)
@@ -667,7 +679,7 @@ def test_a_call_that_used_more_than_was_thought_holds_back_the_next(ledger: Ledg
 
 
 def test_a_call_of_more_tokens_than_the_window_holds_waits_until_it_is_empty(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
     small, large = jobs(ledger, 2)
     line.ask(small, tokens=1)
 
@@ -676,7 +688,7 @@ def test_a_call_of_more_tokens_than_the_window_holds_waits_until_it_is_empty(led
 
 
 def test_an_absurd_number_of_tokens_does_not_end_the_counting(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
+    line = Line(ledger, configured=ConfiguredLimits(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
     first, second = jobs(ledger, 2)
     _, (permit,) = line.ask(first, tokens=10)
     line.ask(landed=[landed(first, permit, tokens=10**19)], at_ms=10)
@@ -689,7 +701,7 @@ def test_an_absurd_number_of_tokens_does_not_end_the_counting(ledger: Ledger) ->
 
 
 def test_no_more_calls_leave_than_a_header_has_left(ledger: Ledger, line: Line) -> None:
-    ledger.believe(ACCOUNT, 0, Belief(rate=Limit(1_000, 60_000, START_MS), start=50))
+    ledger.store_estimate(ACCOUNT, 0, Estimate(rate=Limit(1_000, 60_000, START_MS), start=50))
     first, second, *rest = jobs(ledger, 6)
     _, (permit, _) = line.ask(first, second)
 
@@ -713,8 +725,8 @@ def test_no_call_left_means_none_until_the_reset(ledger: Ledger, line: Line) -> 
 # --- faults ---
 
 
-def faulted(ledger: Ledger, lease: Lease, permit: Permit) -> FaultRow:
-    return ledger.fault(ACCOUNT, lease, permit)
+def faulted(ledger: Ledger, lease: Lease, permit: Permit) -> FaultStreak:
+    return ledger.record_fault(ACCOUNT, lease, permit)
 
 
 def test_many_jobs_in_a_row_that_meet_a_fault_are_counted_with_what_is_out(ledger: Ledger, line: Line) -> None:
@@ -723,7 +735,7 @@ def test_many_jobs_in_a_row_that_meet_a_fault_are_counted_with_what_is_out(ledge
 
     rows = [faulted(ledger, lease, permit) for lease, permit in zip(leases, permits, strict=True)]
 
-    assert rows == [FaultRow(jobs, 5 - jobs, 0, False, False) for jobs in (1, 2, 3, 4)]
+    assert rows == [FaultStreak(jobs, 5 - jobs, 0, False, False) for jobs in (1, 2, 3, 4)]
 
 
 def test_one_sick_job_is_a_row_of_one_however_often_it_fails(ledger: Ledger, line: Line) -> None:
@@ -740,33 +752,33 @@ def test_an_answer_ends_the_row(ledger: Ledger, line: Line) -> None:
     for lease, permit in list(zip(leases, permits, strict=True))[:2]:
         faulted(ledger, lease, permit)
 
-    ledger.land(ACCOUNT, [landed(leases[2], permits[2])])
+    ledger.release_permits(ACCOUNT, [landed(leases[2], permits[2])])
 
     assert faulted(ledger, leases[3], permits[3]).jobs == 1
 
 
 def test_each_time_the_gate_closes_for_faults_is_counted_until_a_probe_is_answered(ledger: Ledger, line: Line) -> None:
     first, second, third, last = jobs(ledger, 4)
-    ledger.close_gate(ACCOUNT, PASSED, "faults", now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS)
     _, (permit,) = line.ask(first, at_ms=10)
     assert permit.verdict == "probe"
-    assert faulted(ledger, first, permit) == FaultRow(1, 1, 1, True, False)
-    ledger.close_gate(ACCOUNT, PASSED, "faults", now_ms=START_MS + 20)
+    assert faulted(ledger, first, permit) == FaultStreak(1, 1, 1, True, False)
+    ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 20)
     _, (permit,) = line.ask(second, at_ms=30)
-    assert faulted(ledger, second, permit) == FaultRow(2, 1, 2, True, False)
-    ledger.close_gate(ACCOUNT, PASSED, "faults", now_ms=START_MS + 40)
+    assert faulted(ledger, second, permit) == FaultStreak(2, 1, 2, True, False)
+    ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 40)
 
     _, (permit,) = line.ask(third, at_ms=50)
-    assert ledger.land(ACCOUNT, [landed(third, permit)]) is True
+    assert ledger.release_permits(ACCOUNT, [landed(third, permit)]) is True
 
     (permit,) = line.fly(last, at_ms=60)
-    assert faulted(ledger, last, permit) == FaultRow(1, 1, 0, False, False)
+    assert faulted(ledger, last, permit) == FaultStreak(1, 1, 0, False, False)
 
 
 def test_a_call_that_left_before_the_gate_closed_is_old_news(ledger: Ledger, line: Line) -> None:
     early, late = jobs(ledger, 2)
     early_permit, late_permit = line.fly(early, late)
-    ledger.close_gate(ACCOUNT, MINUTE, "faults", now_ms=early_permit.at_ms)
+    ledger.open_breaker(ACCOUNT, MINUTE, "faults", now_ms=early_permit.at_ms)
 
     assert faulted(ledger, early, early_permit).is_old is True
     assert faulted(ledger, late, late_permit).is_old is False
@@ -774,7 +786,7 @@ def test_a_call_that_left_before_the_gate_closed_is_old_news(ledger: Ledger, lin
 
 def test_a_limits_probe_that_meets_a_fault_was_not_refused_and_opens_the_gate(ledger: Ledger, line: Line) -> None:
     probe, second = jobs(ledger, 2)
-    ledger.close_gate(ACCOUNT, PASSED, "limit", now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, PASSED, "limit", now_ms=START_MS)
     _, (permit,) = line.ask(probe, at_ms=10)
     assert permit.verdict == "probe"
 
@@ -788,57 +800,59 @@ def test_a_limits_probe_that_meets_a_fault_was_not_refused_and_opens_the_gate(le
 
 
 def test_nothing_is_believed_of_an_account_that_nobody_has_used(ledger: Ledger) -> None:
-    assert ledger.belief(ACCOUNT) == (0, Belief())
+    assert ledger.estimate(ACCOUNT) == (0, Estimate())
     assert ledger.accounts() == []
     view = ledger.pace_view(ACCOUNT)
-    assert (view.belief, view.gate, view.closed, view.flying, view.waiting) == (Belief(), "", PASSED, 0, 0)
+    assert (view.estimate, view.gate, view.closed, view.in_flight, view.waiting) == (Estimate(), "", PASSED, 0, 0)
 
 
 def test_of_two_that_learn_at_once_the_second_reads_again(ledger: Ledger) -> None:
-    first = ledger.believe(ACCOUNT, 0, KNOWN)
+    first = ledger.store_estimate(ACCOUNT, 0, KNOWN)
     assert first > 0
-    assert ledger.belief(ACCOUNT) == (first, KNOWN)
+    assert ledger.estimate(ACCOUNT) == (first, KNOWN)
 
-    assert ledger.believe(ACCOUNT, 0, Belief()) == 0
-    assert ledger.belief(ACCOUNT) == (first, KNOWN)
-    assert ledger.believe(ACCOUNT, first, replace(KNOWN, rate=None)) == first + 1
-    assert ledger.believe(ACCOUNT, first, KNOWN) == 0
-    assert ledger.belief(ACCOUNT)[1].rate is None
+    assert ledger.store_estimate(ACCOUNT, 0, Estimate()) == 0
+    assert ledger.estimate(ACCOUNT) == (first, KNOWN)
+    assert ledger.store_estimate(ACCOUNT, first, replace(KNOWN, rate=None)) == first + 1
+    assert ledger.store_estimate(ACCOUNT, first, KNOWN) == 0
+    assert ledger.estimate(ACCOUNT)[1].rate is None
 
 
 def test_a_version_does_not_come_again_when_the_key_was_away(ledger: Ledger, redis_client: redis.Redis) -> None:
     before = now_ms(redis_client) // 1000 * 1000
-    version = ledger.believe(ACCOUNT, 0, KNOWN)
+    version = ledger.store_estimate(ACCOUNT, 0, KNOWN)
 
     assert version >= before
-    assert ledger.believe(ACCOUNT, version, Belief()) == version + 1
+    assert ledger.store_estimate(ACCOUNT, version, Estimate()) == version + 1
 
 
 def test_what_a_refusal_finds_comes_with_what_is_believed(ledger: Ledger, line: Line) -> None:
-    version = ledger.believe(ACCOUNT, 0, KNOWN)
+    version = ledger.store_estimate(ACCOUNT, 0, KNOWN)
     (lease,) = jobs(ledger, 1)
     (permit,) = line.fly(lease)
 
-    seen = ledger.refuse(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 10)
+    seen = ledger.record_rate_limit(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 10)
 
-    assert (seen.version, seen.belief) == (version, KNOWN)
+    assert (seen.version, seen.estimate) == (version, KNOWN)
 
 
 def test_forgotten_limits_hold_nobody_back_and_whoever_learns_reads_again(ledger: Ledger) -> None:
-    line = Line(ledger, told=Told())
-    version = ledger.believe(ACCOUNT, 0, Belief(in_flight=Limit(1, 5_000, START_MS), rate=Limit(1, 60_000, START_MS)))
+    line = Line(ledger, configured=ConfiguredLimits())
+    version = ledger.store_estimate(
+        ACCOUNT, 0, Estimate(in_flight=Limit(1, 5_000, START_MS), rate=Limit(1, 60_000, START_MS))
+    )
     first, second = jobs(ledger, 2)
     assert line.verdicts(first, second) == ["go", "wait"]
 
     ledger.forget_account(ACCOUNT)
 
-    assert ledger.belief(ACCOUNT) == (version + 1, Belief())
-    assert ledger.believe(ACCOUNT, version, KNOWN) == 0
+    assert ledger.estimate(ACCOUNT) == (version + 1, Estimate())
+    assert ledger.store_estimate(ACCOUNT, version, KNOWN) == 0
     assert line.verdicts(second, at_ms=100) == ["go"]
 
 
 def test_a_gate_that_is_closed_outlives_forgetting(ledger: Ledger, line: Line) -> None:
-    ledger.close_gate(ACCOUNT, MINUTE, now_ms=START_MS)
+    ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS)
 
     ledger.forget_account(ACCOUNT)
 
@@ -847,11 +861,13 @@ def test_a_gate_that_is_closed_outlives_forgetting(ledger: Ledger, line: Line) -
 
 def test_people_see_the_gate_the_flights_and_who_waits(ledger: Ledger) -> None:
     ledger.name_account(ACCOUNT, "https://api.example/v1")
-    told = Told(in_flight=1)
+    configured = ConfiguredLimits(in_flight=1)
     first, second = jobs(ledger, 2)
     for name, lease in (("one", first), ("two", second)):
-        ledger.begin(ACCOUNT, name, [(lease, 0)], told=told, call_lease=LONG, probe_lease=LONG, ask_again=LONG)
-    ledger.close_gate(ACCOUNT, LONG)
+        ledger.acquire_permits(
+            ACCOUNT, name, [(lease, 0)], configured=configured, call_lease=LONG, probe_lease=LONG, ask_again=LONG
+        )
+    ledger.open_breaker(ACCOUNT, LONG)
 
     view = ledger.pace_view(ACCOUNT)
 
@@ -859,7 +875,7 @@ def test_people_see_the_gate_the_flights_and_who_waits(ledger: Ledger) -> None:
     assert (view.account, view.base, view.gate) == (ACCOUNT, "https://api.example/v1", "limit")
     assert PASSED < view.closed <= LONG
     assert PASSED < ledger.gate_wait(ACCOUNT) <= LONG
-    assert (view.flying, view.waiting) == (1, 1)
+    assert (view.in_flight, view.waiting) == (1, 1)
 
 
 # --- ends ---
@@ -871,15 +887,17 @@ def without_end(client: redis.Redis) -> list[str]:
 
 
 def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.Redis) -> None:
-    line = Line(ledger, told=Told(rate=9, window_ms=60_000, in_flight=2, tokens=900, tokens_window_ms=60_000))
+    line = Line(
+        ledger, configured=ConfiguredLimits(rate=9, window_ms=60_000, in_flight=2, tokens=900, tokens_window_ms=60_000)
+    )
     first, second, third = jobs(ledger, 3)
     _, (permit,) = line.ask(first, tokens=10)
     line.ask(second, third, at_ms=5, tokens=10)
-    ledger.keep_flying(ACCOUNT, [call_name(first)], LONG)
-    ledger.fault(ACCOUNT, first, permit)
+    ledger.renew_permits(ACCOUNT, [call_name(first)], LONG)
+    ledger.record_fault(ACCOUNT, first, permit)
     ledger.name_account(ACCOUNT, "https://api.example/v1")
-    ledger.believe(ACCOUNT, 0, KNOWN)
-    ledger.close_gate(ACCOUNT, MINUTE)
+    ledger.store_estimate(ACCOUNT, 0, KNOWN)
+    ledger.open_breaker(ACCOUNT, MINUTE)
     ledger.forget_account(ACCOUNT)
 
     assert [key(ACCOUNT) for key in KEYS if not redis_client.exists(key(ACCOUNT))] == []
@@ -890,15 +908,15 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
 @pytest.mark.parametrize(
     "act",
     [
-        lambda ledger, lease: ledger.close_gate(ACCOUNT, MINUTE),
-        lambda ledger, lease: ledger.believe(ACCOUNT, 0, KNOWN),
+        lambda ledger, lease: ledger.open_breaker(ACCOUNT, MINUTE),
+        lambda ledger, lease: ledger.store_estimate(ACCOUNT, 0, KNOWN),
         lambda ledger, lease: ledger.name_account(ACCOUNT, "https://api.example/v1"),
-        lambda ledger, lease: ledger.call_gone(ACCOUNT, lease.job_id),
-        lambda ledger, lease: ledger.keep_flying(ACCOUNT, [call_name(lease)], LONG),
-        lambda ledger, lease: ledger.land(ACCOUNT, [landed(lease)]),
-        lambda ledger, lease: ledger.fault(ACCOUNT, lease, Permit("go")),
-        lambda ledger, lease: ledger.refuse(ACCOUNT, call_name(lease), Permit("go", at_ms=START_MS), MINUTE),
-        lambda ledger, lease: ledger.land(ACCOUNT, [landed(lease, room=5, room_ms=1_000)]),
+        lambda ledger, lease: ledger.abandon_permit(ACCOUNT, lease.job_id),
+        lambda ledger, lease: ledger.renew_permits(ACCOUNT, [call_name(lease)], LONG),
+        lambda ledger, lease: ledger.release_permits(ACCOUNT, [landed(lease)]),
+        lambda ledger, lease: ledger.record_fault(ACCOUNT, lease, Permit("go")),
+        lambda ledger, lease: ledger.record_rate_limit(ACCOUNT, call_name(lease), Permit("go", at_ms=START_MS), MINUTE),
+        lambda ledger, lease: ledger.release_permits(ACCOUNT, [landed(lease, room=5, room_ms=1_000)]),
         lambda ledger, lease: ledger.forget_account(ACCOUNT),
     ],
     ids=["close", "believe", "name", "gone", "keep", "land", "fault", "refuse", "header", "forget"],
@@ -917,7 +935,7 @@ def test_no_verb_makes_a_key_for_ever_when_the_server_has_forgotten_the_account(
 
 
 def test_an_account_that_stays_in_use_stays_known(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
-    ledger.believe(ACCOUNT, 0, KNOWN)
+    ledger.store_estimate(ACCOUNT, 0, KNOWN)
     redis_client.expire(names.pace_key(ACCOUNT), 10)
 
     line.fly(*jobs(ledger, 1))

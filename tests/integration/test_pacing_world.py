@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mira_queue.contract.pace import Belief, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.simulator.config import SimulatorConfig
@@ -72,8 +72,8 @@ def most_in_any(world: World, window_s: float) -> int:
     return max((index - bisect_right(times, at_s - window_s) + 1 for index, at_s in enumerate(times)), default=0)
 
 
-def belief(world: World) -> Belief:
-    return world.ledger.belief(ACCOUNT)[1]
+def estimate(world: World) -> Estimate:
+    return world.ledger.estimate(ACCOUNT)[1]
 
 
 # --- a limit is found, and used to its end ---
@@ -87,7 +87,7 @@ def test_sixty_calls_in_six_seconds_are_found_and_kept_to(build: Build) -> None:
     assert world.early == 0
     assert refused_share(world) <= REFUSED
     assert whole_windows(world, 60, 6) >= STEADY
-    learned = belief(world)
+    learned = estimate(world)
     assert learned.rate is not None
     assert (learned.rate.most, learned.rate.retry_after_ms, learned.in_flight) == (60, 6_000, None)
 
@@ -100,7 +100,7 @@ def test_three_calls_in_flight_are_found_and_kept_to(build: Build) -> None:
     assert world.early == 0
     assert refused_share(world) <= REFUSED
     assert world.accepted(20) / (100 * 3 / 0.2) >= STEADY
-    learned = belief(world)
+    learned = estimate(world)
     assert learned.in_flight is not None
     assert (learned.in_flight.most, learned.rate) == (3, None)
 
@@ -113,7 +113,7 @@ def test_both_limits_are_told_apart_and_kept_to(build: Build) -> None:
     assert world.early == 0
     assert refused_share(world) <= REFUSED
     assert whole_windows(world, 60, 6, since_s=30) >= STEADY
-    learned = belief(world)
+    learned = estimate(world)
     assert learned.rate is not None
     assert learned.in_flight is not None
     assert (learned.rate.most, learned.in_flight.most) == (60, 3)
@@ -261,7 +261,7 @@ def test_fewer_in_flight_are_found_after_two_refusals(build: Build) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_who_is_told_the_rate_is_never_refused(build: Build, processes: int) -> None:
-    world = build(TEN_A_SECOND, slots=50, processes=processes, told=Told(rate=60, window_ms=6_000))
+    world = build(TEN_A_SECOND, slots=50, processes=processes, configured=ConfiguredLimits(rate=60, window_ms=6_000))
 
     world.run(120)
 
@@ -271,7 +271,7 @@ def test_who_is_told_the_rate_is_never_refused(build: Build, processes: int) -> 
 
 
 def test_who_is_told_how_many_may_be_in_flight_is_there_at_once(build: Build) -> None:
-    world = build({"latency_s": [1, 3]}, slots=30, told=Told(in_flight=20))
+    world = build({"latency_s": [1, 3]}, slots=30, configured=ConfiguredLimits(in_flight=20))
 
     world.run(60)
 
@@ -281,7 +281,7 @@ def test_who_is_told_how_many_may_be_in_flight_is_there_at_once(build: Build) ->
 
 
 def test_who_is_told_too_much_learns_what_is_right(build: Build) -> None:
-    world = build(TEN_A_SECOND, slots=50, told=Told(rate=90, window_ms=6_000))
+    world = build(TEN_A_SECOND, slots=50, configured=ConfiguredLimits(rate=90, window_ms=6_000))
 
     world.run(120)
 
@@ -312,7 +312,7 @@ def test_when_the_quotas_day_has_turned_all_go_on(build: Build) -> None:
 
     assert world.early == 0
     assert world.accepted() == 500
-    assert (belief(world).rate, belief(world).in_flight) == (None, None)
+    assert (estimate(world).rate, estimate(world).in_flight) == (None, None)
 
 
 # --- where the pacer learns nothing, or the wrong thing ---
@@ -396,7 +396,7 @@ limits = st.fixed_dictionaries(
     }
 )
 tolds = st.builds(
-    lambda rate, window_ms, in_flight: Told(rate, window_ms if rate else 0, in_flight),
+    lambda rate, window_ms, in_flight: ConfiguredLimits(rate, window_ms if rate else 0, in_flight),
     st.sampled_from([0, 5, 20]),
     st.sampled_from([1_000, 6_000]),
     st.sampled_from([0, 1, 4]),
@@ -406,18 +406,18 @@ HALF_S = 24.0
 
 
 @settings(max_examples=25)
-@given(before=limits, after=limits, told=tolds, processes=st.integers(1, 2), seed=st.integers(0, 10**6))
+@given(before=limits, after=limits, configured=tolds, processes=st.integers(1, 2), seed=st.integers(0, 10**6))
 def test_whatever_the_limits_are_and_become_nobody_is_early_or_above_what_was_told_and_jobs_go_on(
-    build: Build, before: dict[str, Any], after: dict[str, Any], told: Told, processes: int, seed: int
+    build: Build, before: dict[str, Any], after: dict[str, Any], configured: ConfiguredLimits, processes: int, seed: int
 ) -> None:
-    world = build(before, told=told, processes=processes, slots=5, seed=seed)
+    world = build(before, configured=configured, processes=processes, slots=5, seed=seed)
 
     world.run(HALF_S)
     world.configure(**after)
     world.run(HALF_S)
 
     assert world.early == 0
-    assert not told.in_flight or world.most_in_flight <= told.in_flight
-    assert not told.rate or most_in_any(world, told.window_ms / 1000) <= told.rate
+    assert not configured.in_flight or world.most_in_flight <= configured.in_flight
+    assert not configured.rate or most_in_any(world, configured.window_ms / 1000) <= configured.rate
     assert in_seconds(world, 0, HALF_S) >= 1
     assert in_seconds(world, HALF_S, 2 * HALF_S) >= 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import redis
-from mira_producer import Job, JobState, MiraQueue
 
+from mira_queue import Job, JobState, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from tests.conftest import StartWorker

@@ -9,9 +9,9 @@ import pytest
 import redis
 from celery import Celery
 from celery.result import AsyncResult
-from mira_producer import Failure, JobState, MiraQueue
 from mira_worker.result_backend import BackendResults
 
+from mira_queue import Failure, JobState, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.errors import ContentBlocked
 from mira_queue.contract.outcome import Outcome
@@ -85,7 +85,7 @@ def test_an_outcome_that_was_decided_by_a_worker_that_died_is_stored_without_ano
     results = BackendResults(build_celery(settings, redis_url).backend)
     (accepted,) = queue.ledger.accept([new_job()])
     dead = claimed(queue.ledger, accepted.id, PASSED)
-    assert queue.ledger.settle(dead, results.pack(outcome))
+    assert queue.ledger.record_outcome(dead, results.pack(outcome))
 
     start_worker(result_backend=backend_url)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
 from tests.conftest import StartWorker
@@ -22,7 +22,7 @@ LIFE_S = 5
 # An account is known for a week, its window for as long as it looks back: they end by themselves, too.
 OF_THE_ACCOUNT = (
     *("mira:accounts", "mira:pace:", "mira:sent:", "mira:tokens:"),
-    *("mira:flying:", "mira:turns:", "mira:turn-ends:"),
+    *("mira:in-flight:", "mira:turns:", "mira:turn-ends:"),
 )
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer

@@ -10,13 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.engine.engine import Engine
 from mira_producer.engine.options import End, EngineOptions
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import Reason
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InvalidInput
 
+from mira_queue import MiraQueue
 from tests.support.queue_process import WorkerProcess
 from tests.support.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
 from tests.support.simulator_process import SimulatorProcess
@@ -153,6 +153,6 @@ def test_given_up_lines_that_were_refused_keep_the_refusal_for_good(
 def test_an_engine_refuses_a_wrong_file_before_it_touches_another(queue: MiraQueue, options: EngineOptions) -> None:
     write_lines(options.input, [{"prompt": 1}])
 
-    with engine_of(queue, options) as engine, pytest.raises(InputError, match="line 1, prompt: expected a string"):
+    with engine_of(queue, options) as engine, pytest.raises(InvalidInput, match="line 1, prompt"):
         engine.plan()
     assert not options.output.exists()

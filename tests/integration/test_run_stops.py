@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import redis
-from mira_producer import MiraQueue
 
+from mira_queue import MiraQueue
 from mira_queue.contract.states import JobState
 from tests.support.run_process import (
     ANSWERS,

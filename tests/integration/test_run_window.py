@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import MiraQueue
 from mira_producer.engine.account_errors import Account
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
+from mira_queue import MiraQueue
 from tests.support.ledger_steps import COMPLETION, claimed
 from tests.support.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
 

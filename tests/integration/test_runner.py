@@ -51,8 +51,8 @@ def test_a_call_that_failed_as_nobody_foresaw_gives_its_place_back(
 
     with pytest.raises(Broken):
         runner.run_claimed(job_id, lease)
-    pacer.keep_flying()
+    pacer.renew_permits()
 
-    assert redis_client.zcard(names.flying_key(ACCOUNT)) == 0
+    assert redis_client.zcard(names.in_flight_key(ACCOUNT)) == 0
     assert pacer._out == {}
     assert ledger.finish(lease, COMPLETION)  # type: ignore[arg-type]

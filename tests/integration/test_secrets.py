@@ -7,8 +7,8 @@ from pathlib import Path
 
 import orjson
 import redis
-from mira_producer import Failure, MiraQueue
 
+from mira_queue import Failure, MiraQueue
 from tests.conftest import StartWorker
 from tests.support.ledger_steps import snapshot
 from tests.support.queue_process import API_KEY, WorkerProcess

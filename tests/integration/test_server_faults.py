@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer import Job, MiraQueue
 
+from mira_queue import Job, MiraQueue
 from tests.support import redis_keys
 from tests.support.queue_process import QUICK, WorkerProcess
 from tests.support.redis_pair import PortServer, Wire

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer import Job, MiraQueue
 
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.embedded import EmbeddedServer, ServerStatus
 from tests.support import redis_keys

@@ -7,9 +7,9 @@ import sys
 from contextlib import suppress
 
 import pytest
-from mira_producer import MiraQueue
 from mira_worker.cpu_affinity import OneCore
 
+from mira_queue import MiraQueue
 from tests.conftest import StartWorker
 from tests.support.waiting import wait_until
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from tests.conftest import StartWorker
 from tests.support.simulator_process import SimulatorProcess
 

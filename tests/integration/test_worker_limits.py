@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mira_producer import JobState, MiraQueue
 
+from mira_queue import JobState, MiraQueue
 from tests.support.queue_process import WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until

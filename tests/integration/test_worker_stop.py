@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from mira_producer import Job, JobState, MiraQueue
 
+from mira_queue import Job, JobState, MiraQueue
 from tests.conftest import StartWorker
 from tests.support.queue_process import CELERY_COMMAND, OWN_COMMAND, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess

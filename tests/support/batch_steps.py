@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mira_producer import MiraQueue
-
+from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.settings import Settings
 from tests.support.run_process import read_lines, write_lines

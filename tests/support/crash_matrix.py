@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from mira_producer import Job, MiraQueue
-
+from mira_queue import Job, MiraQueue
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion
 from tests.conftest import StartWorker

@@ -10,11 +10,11 @@ import redis
 
 from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.outcome import Completion, Failure, Outcome
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import Landed, Pace, Permit, call_name
+from mira_queue.ledger.pace import PaceState, Permit, ReleasedPermit, call_name
 from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
 LONG = timedelta(hours=1)
@@ -22,7 +22,7 @@ LONG = timedelta(hours=1)
 PASSED = timedelta(0)
 LIFE = timedelta(hours=2)
 # Who is told so much need not wait for the pacer to learn.
-MANY = Told(in_flight=1000)
+MANY = ConfiguredLimits(in_flight=1000)
 COMPLETION = Completion("Hi", "stop", {"total_tokens": 3}, {"id": "chatcmpl-1"}, attempts=1)
 FAILURE = Failure.from_error(BadRequest("no such model", 400, attempts=1))
 
@@ -63,17 +63,17 @@ def ask(
     *leases: Lease,
     account: str = "an-account",
     process: str = "a process",
-    landed: Sequence[Landed] = (),
-    told: Told = MANY,
+    landed: Sequence[ReleasedPermit] = (),
+    configured: ConfiguredLimits = MANY,
     now_ms: int | None = None,
-) -> tuple[Pace, list[Permit]]:
+) -> tuple[PaceState, list[Permit]]:
     """Ask the pacer for calls of these jobs."""
-    return ledger.begin(
+    return ledger.acquire_permits(
         account,
         process,
         [(lease, 0) for lease in leases],
         landed,
-        told=told,
+        configured=configured,
         call_lease=LONG,
         probe_lease=LONG,
         ask_again=timedelta(milliseconds=5),
@@ -91,7 +91,7 @@ def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
 
 def land(ledger: Ledger, lease: Lease, account: str = "an-account") -> bool:
     """The call is back; True: it was the probe."""
-    return ledger.land(account, [Landed(call_name(lease), Permit("go"))])
+    return ledger.release_permits(account, [ReleasedPermit(call_name(lease), Permit("go"))])
 
 
 def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: timedelta = PASSED) -> bool:

@@ -17,9 +17,9 @@ from mira_worker.pacing import policy
 from mira_worker.pacing.learner import Learner
 from mira_worker.pacing.pacer import ASK_AGAIN, with_gate_margin
 
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import Landed, Pace, Permit, call_name
+from mira_queue.ledger.pace import PaceState, Permit, ReleasedPermit, call_name
 from mira_queue.ledger.records import Lease
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.limits import AccountLimits, Promises
@@ -40,7 +40,7 @@ class Process:
     name: str
     learner: Learner
     idle: list[Lease]
-    landed: list[Landed] = field(default_factory=list)
+    landed: list[ReleasedPermit] = field(default_factory=list)
     sent: int = 0
     next_ask_ms: float = 0
 
@@ -51,20 +51,20 @@ class World:
 
     ledger: Ledger
     config: SimulatorConfig
-    told: Told = field(default_factory=Told)
+    configured: ConfiguredLimits = field(default_factory=ConfiguredLimits)
     processes: int = 1
     slots: int = 20
     travel_s: tuple[float, float] = (0.001, 0.004)
     seed: int = 1
 
     def __post_init__(self) -> None:
-        told = policy.with_margin(self.told)
-        self._told = told
+        configured = policy.with_margin(self.configured)
+        self._told = configured
         log = structlog.get_logger("test").bind()
         self.fleet = [
             Process(
                 f"process-{number}",
-                Learner(self.ledger, ACCOUNT, told, log),
+                Learner(self.ledger, ACCOUNT, configured, log),
                 [running(self.ledger, lease=LEASE) for _ in range(self.slots)],
             )
             for number in range(self.processes)
@@ -74,7 +74,7 @@ class World:
         self.calls: list[tuple[float, bool]] = []
         self.early = 0
         self.most_in_flight = 0
-        self.last_pace: Pace | None = None
+        self.last_pace: PaceState | None = None
         self._random = random.Random(self.seed)
         self._order = itertools.count()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -118,12 +118,12 @@ class World:
     def _ask(self, process: Process) -> None:
         asking, landed = process.idle[:32], process.landed
         process.landed = []
-        pace, permits = self.ledger.begin(
+        pace, permits = self.ledger.acquire_permits(
             ACCOUNT,
             process.name,
             [(lease, 0) for lease in asking],
             landed,
-            told=self._told,
+            configured=self._told,
             call_lease=LEASE,
             probe_lease=LEASE,
             ask_again=ASK_AGAIN,
@@ -147,14 +147,14 @@ class World:
         now_s = self.now_ms / 1000
         if self.promises.judge(now_s, 2 * self.travel_s[1]) == "early":
             self.early += 1
-        refusal = self.limits.admit(self.config, now_s)
-        self.calls.append((self.now_ms - START_MS, refusal is None))
-        if refusal is not None:
+        hit = self.limits.admit(self.config, now_s)
+        self.calls.append((self.now_ms - START_MS, hit is None))
+        if hit is not None:
             wait_s = {
                 "rate": self.config.rate_window_s,
                 "quota": self.config.quota_retry_after_s,
                 "concurrency": FLIGHT_RETRY_AFTER_S,
-            }[refusal]
+            }[hit]
             self.promises.give(now_s, wait_s)
             self._at(self._travel(), lambda: self._refused(process, lease, permit, timedelta(seconds=wait_s)))
             return
@@ -166,12 +166,12 @@ class World:
         self._at(self._travel(), lambda: self._land(process, lease, permit))
 
     def _land(self, process: Process, lease: Lease, permit: Permit) -> None:
-        process.landed.append(Landed(call_name(lease), permit))
+        process.landed.append(ReleasedPermit(call_name(lease), permit))
         process.idle.append(lease)
         self._everybody_asks()
 
     def _refused(self, process: Process, lease: Lease, permit: Permit, wait: timedelta) -> None:
-        self.ledger.close_gate(ACCOUNT, with_gate_margin(wait), now_ms=int(self.now_ms))
+        self.ledger.open_breaker(ACCOUNT, with_gate_margin(wait), now_ms=int(self.now_ms))
         process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
         self._everybody_asks()

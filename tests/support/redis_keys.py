@@ -58,7 +58,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return None
         case ["mira", "accounts"]:
             return _without_end(client, key, None)
-        case ["mira", "finished" | "pace" | "sent" | "tokens" | "flying" | "turns" | "turn-ends" | "faults", _]:
+        case ["mira", "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

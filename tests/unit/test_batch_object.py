@@ -6,7 +6,8 @@ import dataclasses
 
 import orjson
 
-from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, LineError, Waiting
+from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, Waiting
+from mira_queue.contract.problem import Problem
 
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state/batches/batch_1", 1000)
 # Of the batch object in OpenAI's API reference; its official client refuses a usage without the details.
@@ -27,10 +28,13 @@ def test_it_has_the_fields_of_openai_and_one_of_ours() -> None:
 
 
 def test_a_wrong_input_is_a_list_of_errors_with_line_numbers() -> None:
-    wrong = LineError("no JSON: unexpected end of data", 6, "column 16", "invalid_json_line")
+    wrong = Problem("input.jsonl", 6, "body.model", "invalid_request", "is empty")
     batch = BATCH.moved(BatchStatus.FAILED, 1001, errors=(wrong,))
 
-    assert batch.to_object()["errors"] == {"object": "list", "data": [dataclasses.asdict(wrong)]}
+    assert batch.to_object()["errors"] == {
+        "object": "list",
+        "data": [{"code": "invalid_request", "message": "is empty", "param": "body.model", "line": 6}],
+    }
     assert batch.to_object()["failed_at"] == 1001
     assert batch.to_object()["output_file_id"] is None
 
@@ -39,7 +43,7 @@ def test_it_is_read_as_it_was_written() -> None:
     batch = dataclasses.replace(
         BATCH,
         options=BatchOptions(max_cost="1.50", dedupe=True),
-        errors=(LineError("all wrong"),),
+        errors=(Problem("input.jsonl", reason="all wrong"),),
         codes={"unreachable": 2},
         held_models=("mira-max",),
         waiting=Waiting("limit", "account limit: 60 in 60 s", 1234.5),

@@ -6,60 +6,28 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from mira_producer.batches.commands import budget_of, resume_wish, with_budget
-from mira_producer.batches.input_errors import line_errors
 from mira_producer.cli.batch_view import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
 from mira_producer.cli.progress import plain_line
 from mira_producer.engine.wait_reason import NOTHING
 
-from mira_queue.contract.batch import Batch, BatchStatus, LineError, Waiting
+from mira_queue.contract.batch import Batch, BatchStatus, Waiting
+from mira_queue.contract.problem import Problem
 
-COPY = "/state/batches/batch_1/input.jsonl"
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state/batches/batch_1", 1000, total=200)
 
 
-@pytest.mark.parametrize(
-    ("said", "found"),
-    [
-        (f"{COPY}, line 3, custom_id: 'a' is that of line 1 too", (3, "custom_id", "duplicate_custom_id")),
-        (f"{COPY}, line 4, column 16: no JSON: unexpected end of data", (4, "column 16", "invalid_json_line")),
-        (f"{COPY}, line 5, body.temperature: expected a number", (5, "body.temperature", "invalid_request")),
-        (f"{COPY}, line 6: longer than 67,108,864 bytes: one request a line", (6, None, "invalid_request")),
-        (f"{COPY}: holds no requests", (None, None, "empty_file")),
-        ("... and 12 more", (None, None, "invalid_request")),
-    ],
-)
-def test_a_complaint_is_an_error_with_its_line_its_field_and_a_code(said: str, found: tuple[object, ...]) -> None:
-    (error,) = line_errors(said, COPY, "mine.jsonl")
-
-    assert (error.line, error.param, error.code) == found
-    assert COPY not in error.message
-
-
-def test_a_complaint_names_the_file_as_its_owner_does() -> None:
-    said = f"{COPY}: is a JSON array, not one request a line: convert it: jq -c '.[]' {COPY} > NEW.jsonl"
-
-    (error,) = line_errors(said, COPY, "mine.json")
-
-    assert error.message.endswith("jq -c '.[]' mine.json > NEW.jsonl")
-
-
-def test_how_many_are_wrong_is_no_error_of_its_own() -> None:
-    said = f"{COPY}, line 3, prompt: is empty\n1 of 9 lines is wrong: nothing was sent"
-
-    assert line_errors(said, COPY, "a.jsonl") == (LineError("is empty", 3, "prompt", "invalid_request"),)
-
-
 def test_wrong_lines_are_named_with_how_many_more_there_are() -> None:
-    named = tuple(LineError("is empty", line, "prompt") for line in range(1, 19))
-    batch = replace(BATCH, errors=(LineError("expected a JSON object", 7), *named))
+    named = tuple(Problem("a.jsonl", line, "prompt", reason="is empty") for line in range(1, 19))
+    batch = replace(BATCH, errors=(Problem("a.jsonl", 7, reason="expected a JSON object"), *named))
 
-    assert wrong_lines(batch, 2) == ["line 7: expected a JSON object", "line 1, prompt: is empty", "... and 17 more"]
+    first, second, more = wrong_lines(batch, 2)
+    assert (first, second) == ("a.jsonl, line 7: expected a JSON object", "a.jsonl, line 1, prompt: is empty")
+    assert "17 more" in more
     assert len(wrong_lines(batch, 19)) == 19
-    many = replace(batch, errors=(*named, LineError("... and 1,200 more")))
-    assert wrong_lines(many, 18)[-1] == "... and 1,200 more"
-    assert wrong_lines(many, 3)[-1] == "... and 1,215 more"
+    many = replace(batch, errors_left_out=1_200)
+    assert "1,200 more" in wrong_lines(many, 19)[-1]
+    assert "1,216 more" in wrong_lines(many, 3)[-1]
 
 
 def test_a_wait_is_shown_as_long_as_it_still_is() -> None:

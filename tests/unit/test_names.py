@@ -23,7 +23,7 @@ BUILT = {
     names.pace_key("ACCOUNT"),
     names.sent_key("ACCOUNT"),
     names.tokens_key("ACCOUNT"),
-    names.flying_key("ACCOUNT"),
+    names.in_flight_key("ACCOUNT"),
     names.turns_key("ACCOUNT"),
     names.turn_ends_key("ACCOUNT"),
     names.faults_key("ACCOUNT"),

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mira_worker.pacing.breaker import is_charged, is_sick, pause
 
 from mira_queue.contract.errors import BrokenAnswer, JobError, ServerError, ServerTimeout, Unreachable
-from mira_queue.ledger.pace import FaultRow
+from mira_queue.ledger.pace import FaultStreak
 
-ONE_SICK_JOB = FaultRow(jobs=1, flying=3, trips=0, was_probe=False, is_old=False)
-PROBE = replace(ONE_SICK_JOB, was_probe=True, flying=1)
+ONE_SICK_JOB = FaultStreak(jobs=1, in_flight=3, trips=0, was_probe=False, is_old=False)
+PROBE = replace(ONE_SICK_JOB, was_probe=True, in_flight=1)
 
-rows = st.builds(FaultRow, st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**9))
+rows = st.builds(FaultStreak, st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**9))
 
 
 def highest(low: float, high: float) -> float:
@@ -28,9 +28,11 @@ def lowest(low: float, high: float) -> float:
     return low
 
 
-@pytest.mark.parametrize(("flying", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (1000, 10)])
-def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(flying: int, jobs: int) -> None:
-    row = replace(ONE_SICK_JOB, flying=flying)
+@pytest.mark.parametrize(
+    ("in_flight", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (1000, 10)]
+)
+def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(in_flight: int, jobs: int) -> None:
+    row = replace(ONE_SICK_JOB, in_flight=in_flight)
 
     assert pause(replace(row, jobs=jobs - 1), highest) is None
     assert pause(replace(row, jobs=jobs), highest) == timedelta(milliseconds=250)
@@ -41,7 +43,7 @@ def test_a_probe_that_meets_a_fault_closes_the_gate_again_alone() -> None:
 
 
 @pytest.mark.parametrize("row", [replace(ONE_SICK_JOB, jobs=1000), PROBE])
-def test_a_call_that_left_before_the_gate_was_closed_does_not_close_it_again(row: FaultRow) -> None:
+def test_a_call_that_left_before_the_gate_was_closed_does_not_close_it_again(row: FaultStreak) -> None:
     assert pause(replace(row, is_old=True), highest) is None
 
 
@@ -60,7 +62,7 @@ def test_pauses_grow_by_a_quarter_up_to_a_minute(trips: int, pause_ms: float) ->
 
 @given(rows, st.booleans(), st.booleans(), st.randoms(use_true_random=False))
 def test_every_pause_lies_between_a_fifth_of_a_second_and_a_minute(
-    row: FaultRow, was_probe: bool, is_old: bool, source: random.Random
+    row: FaultStreak, was_probe: bool, is_old: bool, source: random.Random
 ) -> None:
     found = pause(replace(row, was_probe=was_probe, is_old=is_old), source.uniform)
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from mira_worker.pacing import pacer
 from mira_worker.pacing.pacer import Pacer, with_gate_margin
 
-from mira_queue.contract.pace import Told
-from mira_queue.ledger.pace import Pace, Permit
+from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.ledger.pace import PaceState, Permit
 from mira_queue.ledger.records import Lease
 
 
@@ -32,8 +32,10 @@ class FarLedger:
     def __init__(self) -> None:
         self.looks = 0
 
-    def begin(self, account: str, process: str, jobs: Sequence[Any], *_: Any, **__: Any) -> tuple[Pace, list[Permit]]:
-        return Pace(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
+    def begin(
+        self, account: str, process: str, jobs: Sequence[Any], *_: Any, **__: Any
+    ) -> tuple[PaceState, list[Permit]]:
+        return PaceState(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
 
     def may_still_go(self, account: str, call: str) -> bool:
         self.looks += 1
@@ -48,7 +50,7 @@ def test_a_call_leaves_though_its_server_is_so_far_away_that_every_look_at_the_g
     monkeypatch.setattr(pacer, "STALE_S", 0.0)
     ledger: Any = FarLedger()
     log = structlog.get_logger()
-    far = Pacer(ledger, "an-account", Told(), probe_lease=timedelta(1), stopping=threading.Event(), log=log)
+    far = Pacer(ledger, "an-account", ConfiguredLimits(), probe_lease=timedelta(1), stopping=threading.Event(), log=log)
 
     leave = far.wait_for_pass(Lease("a-job", 1, b"{}"))
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from mira_worker.pacing.policy import Denied, Refused, grown, informed, refused, with_margin
+from mira_worker.pacing.policy import PaceState, RateLimitHit, grown, informed, refused, with_margin
 
-from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 
 NOW_MS = 1_000_000_000
 WINDOW_MS = 60_000
@@ -18,38 +18,40 @@ WINDOW_MS = 60_000
 BRIEF_MS = 5_000
 DAY_MS = 86_400_000
 
-NOTHING = Belief()
-RATE = Limit(60, WINDOW_MS, NOW_MS - 1, sure=2, look_ms=NOW_MS + 480_000, interval_ms=480_000)
-FLIGHTS = Limit(3, BRIEF_MS, NOW_MS - 1, sure=2, look_ms=NOW_MS + 100_000, interval_ms=100_000)
+NOTHING = Estimate()
+RATE = Limit(60, WINDOW_MS, NOW_MS - 1, confirmations=2, probe_at_ms=NOW_MS + 480_000, interval_ms=480_000)
+IN_FLIGHT = Limit(3, BRIEF_MS, NOW_MS - 1, confirmations=2, probe_at_ms=NOW_MS + 100_000, interval_ms=100_000)
 
 
-def refusal(retry_after_ms: int = WINDOW_MS, **changes: int) -> Refused:
+def hit(retry_after_ms: int = WINDOW_MS, **changes: int) -> RateLimitHit:
     """The 61st call of a window is refused, while two calls are in flight, and as many were accepted before."""
-    usual = Refused(NOW_MS, NOW_MS - 5, retry_after_ms, in_window=61, flying=2, peak_flying=2)
+    usual = RateLimitHit(NOW_MS, NOW_MS - 5, retry_after_ms, in_window=61, in_flight=2, peak_in_flight=2)
     return replace(usual, **changes)
 
 
-def crowd(retry_after_ms: int = BRIEF_MS, **changes: int) -> Refused:
+def crowd(retry_after_ms: int = BRIEF_MS, **changes: int) -> RateLimitHit:
     """The fourth call in flight is refused; so many never were accepted."""
-    return replace(refusal(retry_after_ms, in_window=4, flying=4, peak_flying=2), **changes)
+    return replace(hit(retry_after_ms, in_window=4, in_flight=4, peak_in_flight=2), **changes)
 
 
-def denied(reason: str, **changes: Any) -> Denied:
+def denied(reason: str, **changes: Any) -> PaceState:
     """Held back just now, and nothing is proven."""
-    usual = Denied(NOW_MS, reason, 100, at_ceiling=0, peak_flying=0, peak_sent=0, quiet_ms=0, rate_bound_ms=NOW_MS)
+    usual = PaceState(
+        NOW_MS, reason, 100, at_ceiling=0, peak_in_flight=0, peak_sent=0, quiet_ms=0, rate_bound_ms=NOW_MS
+    )
     return replace(usual, **changes)
 
 
-def rate_of(belief: Belief | None) -> Limit:
-    assert belief is not None
-    assert belief.rate is not None
-    return belief.rate
+def rate_of(estimate: Estimate | None) -> Limit:
+    assert estimate is not None
+    assert estimate.rate is not None
+    return estimate.rate
 
 
-def flights_of(belief: Belief | None) -> Limit:
-    assert belief is not None
-    assert belief.in_flight is not None
-    return belief.in_flight
+def in_flight_of(estimate: Estimate | None) -> Limit:
+    assert estimate is not None
+    assert estimate.in_flight is not None
+    return estimate.in_flight
 
 
 # --- a first refusal ---
@@ -58,111 +60,113 @@ def flights_of(belief: Belief | None) -> Limit:
 @pytest.mark.parametrize(
     ("met", "rate", "in_flight"),
     [
-        pytest.param(refusal(), 60, None, id="many in the window, few in flight: the rate"),
+        pytest.param(hit(), 60, None, id="many in the window, few in flight: the rate"),
         pytest.param(crowd(), None, 3, id="more in flight than were ever accepted: in flight"),
-        pytest.param(crowd(peak_flying=4), None, None, id="as many in flight were accepted before: not sure yet"),
+        pytest.param(crowd(peak_in_flight=4), None, None, id="as many in flight were accepted before: not sure yet"),
         pytest.param(crowd(in_window=12), 11, None, id="three times as many in the window as in flight: the rate"),
         pytest.param(crowd(in_window=11), None, 3, id="just fewer than that: in flight"),
-        pytest.param(crowd(flying=2, in_window=2, peak_flying=0), None, 1, id="the second call of all: one at a time"),
-        pytest.param(refusal(in_window=1, flying=1), None, None, id="alone: no limit of ours"),
-        pytest.param(refusal(120_001), None, None, id="longer than any window: a quota"),
-        pytest.param(refusal(120_000), 60, None, id="the longest window"),
+        pytest.param(
+            crowd(in_flight=2, in_window=2, peak_in_flight=0), None, 1, id="the second call of all: one at a time"
+        ),
+        pytest.param(hit(in_window=1, in_flight=1), None, None, id="alone: no limit of ours"),
+        pytest.param(hit(120_001), None, None, id="longer than any window: a quota"),
+        pytest.param(hit(120_000), 60, None, id="the longest window"),
     ],
 )
-def test_a_first_refusal_teaches_one_limit_or_none(met: Refused, rate: int | None, in_flight: int | None) -> None:
+def test_a_first_refusal_teaches_one_limit_or_none(met: RateLimitHit, rate: int | None, in_flight: int | None) -> None:
     learned = refused(NOTHING, met)
 
     assert (learned.rate.most if learned.rate else None) == rate
     assert (learned.in_flight.most if learned.in_flight else None) == in_flight
     is_quota = met.retry_after_ms > 120_000
-    assert learned.others == ((met.retry_after_ms,) if is_quota else ())
-    assert (learned.event_ms, learned.event_refused) == (NOW_MS, 1)
+    assert learned.unrelated == ((met.retry_after_ms,) if is_quota else ())
+    assert (learned.event_ms, learned.event_rate_limited) == (NOW_MS, 1)
 
 
 def test_the_window_is_what_the_refusal_says_and_gets_a_margin_of_a_hundredth() -> None:
-    learned = refused(NOTHING, refusal(6_000))
+    learned = refused(NOTHING, hit(6_000))
 
-    assert rate_of(learned) == Limit(60, 6_000, NOW_MS, look_ms=NOW_MS + 42_000, interval_ms=42_000, beside=2)
+    assert rate_of(learned) == Limit(60, 6_000, NOW_MS, probe_at_ms=NOW_MS + 42_000, interval_ms=42_000, seen_with=2)
     assert learned.margin_ms == 60
 
 
 @pytest.mark.parametrize(("window_ms", "margin_ms"), [(500, 30), (6_000, 60), (60_000, 250), (120_000, 250)])
 def test_the_margin_grows_with_the_window_between_its_least_and_its_most(window_ms: int, margin_ms: int) -> None:
-    assert refused(NOTHING, refusal(window_ms)).margin_ms == margin_ms
-    told = with_margin(Told(rate=60, window_ms=window_ms, tokens=9, tokens_window_ms=window_ms))
-    assert told == Told(60, window_ms + margin_ms, 0, 9, window_ms + margin_ms)
+    assert refused(NOTHING, hit(window_ms)).margin_ms == margin_ms
+    configured = with_margin(ConfiguredLimits(rate=60, window_ms=window_ms, tokens=9, tokens_window_ms=window_ms))
+    assert configured == ConfiguredLimits(60, window_ms + margin_ms, 0, 9, window_ms + margin_ms)
 
 
 def test_what_was_not_told_gets_no_margin() -> None:
-    assert with_margin(Told(in_flight=3)) == Told(in_flight=3)
+    assert with_margin(ConfiguredLimits(in_flight=3)) == ConfiguredLimits(in_flight=3)
 
 
 def test_a_wait_that_is_neither_limit_is_remembered_once_and_the_last_eight_are() -> None:
-    belief = NOTHING
+    estimate = NOTHING
     for minutes in (3, 6, 12, 24, 24, 48, 96, 192, 384, 768):
-        belief = refused(belief, refusal(minutes * 60_000, left_ms=belief.event_ms + 1, now_ms=belief.event_ms + 2))
+        estimate = refused(estimate, hit(minutes * 60_000, sent_ms=estimate.event_ms + 1, now_ms=estimate.event_ms + 2))
 
-    assert belief.others == tuple(minutes * 60_000 for minutes in (6, 12, 24, 48, 96, 192, 384, 768))
-    assert (belief.rate, belief.in_flight) == (None, None)
+    assert estimate.unrelated == tuple(minutes * 60_000 for minutes in (6, 12, 24, 48, 96, 192, 384, 768))
+    assert (estimate.rate, estimate.in_flight) == (None, None)
 
 
 def test_words_that_were_neither_limit_once_teach_nothing_for_ten_minutes() -> None:
-    belief = replace(NOTHING, others=(10_000,), others_ms=NOW_MS)
+    estimate = replace(NOTHING, unrelated=(10_000,), unrelated_ms=NOW_MS)
 
-    later = refused(belief, refusal(9_000, now_ms=NOW_MS + 599_999))
-    long_after = refused(belief, refusal(9_000, now_ms=NOW_MS + 600_000))
+    later = refused(estimate, hit(9_000, now_ms=NOW_MS + 599_999))
+    long_after = refused(estimate, hit(9_000, now_ms=NOW_MS + 600_000))
 
-    assert (later.rate, later.others) == (None, (10_000,))
-    assert (rate_of(long_after).most, long_after.others) == (60, ())
+    assert (later.rate, later.unrelated) == (None, (10_000,))
+    assert (rate_of(long_after).most, long_after.unrelated) == (60, ())
 
 
 # --- one event ---
 
 
 def test_a_burst_is_one_event_and_each_of_its_refusals_lowers_the_number_by_one() -> None:
-    first = refused(NOTHING, refusal(in_window=64))
+    first = refused(NOTHING, hit(in_window=64))
     assert rate_of(first).most == 63
 
-    second = refused(first, refusal(in_window=64, now_ms=NOW_MS + 3))
-    third = refused(second, refusal(in_window=64, now_ms=NOW_MS + 4, left_ms=NOW_MS))
+    second = refused(first, hit(in_window=64, now_ms=NOW_MS + 3))
+    third = refused(second, hit(in_window=64, now_ms=NOW_MS + 4, sent_ms=NOW_MS))
 
     assert (rate_of(second).most, rate_of(third).most) == (62, 61)
-    assert (rate_of(third).sure, third.event_ms, third.event_refused) == (1, NOW_MS, 3)
-    assert rate_of(third).look_ms == rate_of(first).look_ms
+    assert (rate_of(third).confirmations, third.event_ms, third.event_rate_limited) == (1, NOW_MS, 3)
+    assert rate_of(third).probe_at_ms == rate_of(first).probe_at_ms
 
 
 def test_a_burst_lowers_the_number_in_flight_too() -> None:
-    first = refused(NOTHING, crowd(flying=6, in_window=6))
-    second = refused(first, crowd(flying=5, in_window=6, now_ms=NOW_MS + 1))
+    first = refused(NOTHING, crowd(in_flight=6, in_window=6))
+    second = refused(first, crowd(in_flight=5, in_window=6, now_ms=NOW_MS + 1))
 
-    assert (flights_of(first).most, flights_of(second).most) == (5, 4)
+    assert (in_flight_of(first).most, in_flight_of(second).most) == (5, 4)
 
 
 def test_a_burst_takes_no_number_below_one_and_none_that_was_known_before() -> None:
-    belief = refused(NOTHING, refusal(in_window=3, flying=1))
+    estimate = refused(NOTHING, hit(in_window=3, in_flight=1))
     for _ in range(9):
-        belief = refused(belief, refusal(in_window=3, flying=1))
-    assert rate_of(belief).most == 1
+        estimate = refused(estimate, hit(in_window=3, in_flight=1))
+    assert rate_of(estimate).most == 1
 
-    known = refused(replace(NOTHING, rate=RATE, proven=9), refusal(in_window=61))
-    assert rate_of(refused(known, refusal(in_window=61))).most == 60
+    known = refused(replace(NOTHING, rate=RATE, max_accepted=9), hit(in_window=61))
+    assert rate_of(refused(known, hit(in_window=61))).most == 60
 
 
 def test_a_call_that_left_after_the_event_is_another_one() -> None:
-    first = refused(NOTHING, refusal())
+    first = refused(NOTHING, hit())
 
-    second = refused(first, refusal(left_ms=NOW_MS + 1, now_ms=NOW_MS + 9))
+    second = refused(first, hit(sent_ms=NOW_MS + 1, now_ms=NOW_MS + 9))
 
-    assert (second.event_ms, second.event_refused) == (NOW_MS + 9, 1)
-    assert rate_of(second).sure == 2
+    assert (second.event_ms, second.event_rate_limited) == (NOW_MS + 9, 1)
+    assert rate_of(second).confirmations == 2
 
 
 def test_a_refusal_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
-    first = refused(replace(NOTHING, in_flight=FLIGHTS, proven=3), refusal(in_window=64))
+    first = refused(replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3), hit(in_window=64))
 
-    second = refused(first, refusal(BRIEF_MS, in_window=64))
+    second = refused(first, hit(BRIEF_MS, in_window=64))
 
-    assert (rate_of(second).most, flights_of(second).most) == (63, 3)
+    assert (rate_of(second).most, in_flight_of(second).most) == (63, 3)
 
 
 # --- a limit that is known ---
@@ -170,175 +174,175 @@ def test_a_refusal_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
 
 @pytest.mark.parametrize("retry_after_ms", [48_000, 60_000, 75_000])
 def test_a_refusal_at_the_known_number_confirms_it_in_words_that_are_near_enough(retry_after_ms: int) -> None:
-    learned = refused(replace(NOTHING, rate=RATE, proven=2), refusal(retry_after_ms))
+    learned = refused(replace(NOTHING, rate=RATE, max_accepted=2), hit(retry_after_ms))
 
-    assert learned.rate == replace(RATE, sure=3, look_ms=NOW_MS + 480_000)
+    assert learned.rate == replace(RATE, confirmations=3, probe_at_ms=NOW_MS + 480_000)
 
 
 def test_a_failed_look_confirms_the_limit_and_the_next_one_comes_after_twice_the_time() -> None:
     looking = replace(RATE, step=1)
 
-    learned = refused(replace(NOTHING, rate=looking, proven=2), refusal(in_window=61))
+    learned = refused(replace(NOTHING, rate=looking, max_accepted=2), hit(in_window=61))
 
-    assert rate_of(learned) == replace(RATE, sure=3, interval_ms=960_000, look_ms=NOW_MS + 960_000)
+    assert rate_of(learned) == replace(RATE, confirmations=3, interval_ms=960_000, probe_at_ms=NOW_MS + 960_000)
 
 
 def test_a_later_step_that_fails_keeps_what_was_found_and_the_interval() -> None:
-    looking = replace(RATE, most=70, step=8, sure=0)
+    looking = replace(RATE, most=70, step=8, confirmations=0)
 
-    learned = refused(replace(NOTHING, rate=looking, proven=2), refusal(in_window=76))
+    learned = refused(replace(NOTHING, rate=looking, max_accepted=2), hit(in_window=76))
 
     assert (rate_of(learned).most, rate_of(learned).step, rate_of(learned).since_ms) == (75, 0, NOW_MS)
     assert rate_of(learned).interval_ms == RATE.interval_ms
 
 
 def test_intervals_end_at_an_hour() -> None:
-    belief = replace(NOTHING, rate=RATE, proven=2)
+    estimate = replace(NOTHING, rate=RATE, max_accepted=2)
     for index in range(1, 9):
-        belief = replace(belief, rate=replace(rate_of(belief), step=1))
-        belief = refused(belief, refusal(now_ms=NOW_MS + index * 10, left_ms=NOW_MS + index * 10 - 5))
+        estimate = replace(estimate, rate=replace(rate_of(estimate), step=1))
+        estimate = refused(estimate, hit(now_ms=NOW_MS + index * 10, sent_ms=NOW_MS + index * 10 - 5))
 
-    assert rate_of(belief).interval_ms == 3_600_000
+    assert rate_of(estimate).interval_ms == 3_600_000
 
 
 def test_a_refusal_a_little_below_the_known_number_must_repeat_to_be_believed() -> None:
-    belief = replace(NOTHING, rate=RATE, proven=2, margin_ms=250)
+    estimate = replace(NOTHING, rate=RATE, max_accepted=2, margin_ms=250)
 
-    once = refused(belief, refusal(in_window=58))
-    assert (rate_of(once).most, rate_of(once).doubts, once.margin_ms) == (60, 1, 375)
+    once = refused(estimate, hit(in_window=58))
+    assert (rate_of(once).most, rate_of(once).contradictions, once.margin_ms) == (60, 1, 375)
 
-    twice = refused(once, refusal(in_window=58, now_ms=NOW_MS + 9, left_ms=NOW_MS + 1))
-    assert (rate_of(twice).most, rate_of(twice).doubts, rate_of(twice).sure) == (57, 0, 1)
+    twice = refused(once, hit(in_window=58, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
+    assert (rate_of(twice).most, rate_of(twice).contradictions, rate_of(twice).confirmations) == (57, 0, 1)
 
 
 def test_the_margin_grows_to_three_hundredths_of_the_window_at_most() -> None:
-    belief = replace(NOTHING, rate=RATE, proven=2, margin_ms=1_500)
+    estimate = replace(NOTHING, rate=RATE, max_accepted=2, margin_ms=1_500)
 
-    assert refused(belief, refusal(in_window=58)).margin_ms == 1_800
+    assert refused(estimate, hit(in_window=58)).margin_ms == 1_800
 
 
 def test_a_doubt_is_gone_when_the_known_number_is_met_again() -> None:
-    belief = replace(NOTHING, rate=replace(RATE, doubts=1), proven=2)
+    estimate = replace(NOTHING, rate=replace(RATE, contradictions=1), max_accepted=2)
 
-    assert (rate_of(refused(belief, refusal())).doubts, rate_of(refused(belief, refusal())).most) == (0, 60)
+    assert (rate_of(refused(estimate, hit())).contradictions, rate_of(refused(estimate, hit())).most) == (0, 60)
 
 
 def test_a_refusal_far_below_the_known_number_is_believed_at_once() -> None:
-    learned = refused(replace(NOTHING, rate=RATE, proven=2), refusal(in_window=31))
+    learned = refused(replace(NOTHING, rate=RATE, max_accepted=2), hit(in_window=31))
 
-    assert rate_of(learned) == Limit(30, WINDOW_MS, NOW_MS, look_ms=NOW_MS + 420_000, interval_ms=420_000)
+    assert rate_of(learned) == Limit(30, WINDOW_MS, NOW_MS, probe_at_ms=NOW_MS + 420_000, interval_ms=420_000)
 
 
 def test_fewer_in_flight_must_repeat_to_be_believed() -> None:
-    belief = replace(NOTHING, in_flight=FLIGHTS, proven=3)
+    estimate = replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3)
 
-    once = refused(belief, crowd(flying=2))
-    assert (flights_of(once).most, flights_of(once).doubts) == (3, 1)
+    once = refused(estimate, crowd(in_flight=2))
+    assert (in_flight_of(once).most, in_flight_of(once).contradictions) == (3, 1)
 
-    twice = refused(once, crowd(flying=2, now_ms=NOW_MS + 9, left_ms=NOW_MS + 1))
-    assert (flights_of(twice).most, flights_of(twice).sure) == (1, 1)
+    twice = refused(once, crowd(in_flight=2, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
+    assert (in_flight_of(twice).most, in_flight_of(twice).confirmations) == (1, 1)
 
 
 def test_a_guess_that_was_met_once_gives_way_to_another_of_its_kind() -> None:
-    belief = replace(NOTHING, rate=replace(RATE, sure=1), proven=2)
+    estimate = replace(NOTHING, rate=replace(RATE, confirmations=1), max_accepted=2)
 
-    assert rate_of(refused(belief, refusal(10_000, in_window=31))).retry_after_ms == 10_000
+    assert rate_of(refused(estimate, hit(10_000, in_window=31))).retry_after_ms == 10_000
 
 
 def test_a_limit_that_repeated_is_not_given_up_for_other_words() -> None:
-    belief = replace(NOTHING, rate=RATE, proven=2)
+    estimate = replace(NOTHING, rate=RATE, max_accepted=2)
 
-    learned = refused(belief, refusal(10_000, in_window=31))
+    learned = refused(estimate, hit(10_000, in_window=31))
 
-    assert (learned.rate, learned.others) == (RATE, (10_000,))
+    assert (learned.rate, learned.unrelated) == (RATE, (10_000,))
 
 
 def test_a_guess_that_does_not_repeat_is_given_up() -> None:
-    belief = replace(NOTHING, rate=replace(RATE, sure=1), proven=2)
+    estimate = replace(NOTHING, rate=replace(RATE, confirmations=1), max_accepted=2)
 
-    learned = refused(belief, refusal(in_window=1, flying=1))
+    learned = refused(estimate, hit(in_window=1, in_flight=1))
 
     # Alone it says nothing about these words: somebody else may have used the account up.
-    assert (learned.rate, learned.others) == (None, ())
+    assert (learned.rate, learned.unrelated) == (None, ())
 
 
 def test_a_guess_in_flight_whose_calls_in_the_window_repeat_was_the_rate() -> None:
-    first = refused(NOTHING, refusal(WINDOW_MS, in_window=31, flying=12))
-    assert (flights_of(first).most, flights_of(first).beside) == (11, 31)
+    first = refused(NOTHING, hit(WINDOW_MS, in_window=31, in_flight=12))
+    assert (in_flight_of(first).most, in_flight_of(first).seen_with) == (11, 31)
 
-    second = refused(first, refusal(WINDOW_MS, in_window=31, flying=9, now_ms=NOW_MS + 90_000, left_ms=NOW_MS + 89_000))
+    second = refused(first, hit(WINDOW_MS, in_window=31, in_flight=9, now_ms=NOW_MS + 90_000, sent_ms=NOW_MS + 89_000))
 
     assert (rate_of(second).most, second.in_flight) == (30, None)
 
 
 def test_a_guess_in_flight_by_which_a_call_that_is_alone_is_refused_was_the_rate() -> None:
-    first = refused(NOTHING, crowd(flying=2, in_window=3, peak_flying=0))
-    second = refused(first, crowd(flying=1, in_window=3, now_ms=NOW_MS + 9, left_ms=NOW_MS + 1))
+    first = refused(NOTHING, crowd(in_flight=2, in_window=3, peak_in_flight=0))
+    second = refused(first, crowd(in_flight=1, in_window=3, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
 
-    assert (flights_of(first).most, second.in_flight) == (1, None)
+    assert (in_flight_of(first).most, second.in_flight) == (1, None)
     assert (rate_of(second).most, rate_of(second).retry_after_ms) == (2, BRIEF_MS)
 
 
 def test_a_guess_of_a_rate_whose_calls_in_flight_repeat_was_calls_in_flight() -> None:
-    first = refused(NOTHING, refusal(500, in_window=140, flying=11))
-    assert (rate_of(first).most, rate_of(first).beside) == (139, 11)
+    first = refused(NOTHING, hit(500, in_window=140, in_flight=11))
+    assert (rate_of(first).most, rate_of(first).seen_with) == (139, 11)
 
-    later = refusal(500, in_window=90, flying=11, now_ms=NOW_MS + 900, left_ms=NOW_MS + 800)
+    later = hit(500, in_window=90, in_flight=11, now_ms=NOW_MS + 900, sent_ms=NOW_MS + 800)
     second = refused(first, later)
-    assert (second.rate, flights_of(second).most) == (None, 10)
+    assert (second.rate, in_flight_of(second).most) == (None, 10)
 
     # Where so many in flight were accepted before, it is the rate that is lower.
-    assert rate_of(refused(first, replace(later, peak_flying=11))).most == 89
+    assert rate_of(refused(first, replace(later, peak_in_flight=11))).most == 89
 
 
 def test_after_a_refusal_at_a_number_that_was_once_accepted_the_next_one_is_believed() -> None:
-    first = refused(NOTHING, crowd(peak_flying=9))
-    second = refused(first, crowd(now_ms=NOW_MS + 900, left_ms=NOW_MS + 800))
+    first = refused(NOTHING, crowd(peak_in_flight=9))
+    second = refused(first, crowd(now_ms=NOW_MS + 900, sent_ms=NOW_MS + 800))
 
-    assert (first.in_flight, first.rate, first.proven) == (None, None, 0)
-    assert flights_of(second).most == 3
+    assert (first.in_flight, first.rate, first.max_accepted) == (None, None, 0)
+    assert in_flight_of(second).most == 3
 
 
 def test_a_guess_in_flight_that_does_not_repeat_is_given_up() -> None:
-    belief = replace(NOTHING, in_flight=replace(FLIGHTS, sure=1), rate=RATE, proven=2)
+    estimate = replace(NOTHING, in_flight=replace(IN_FLIGHT, confirmations=1), rate=RATE, max_accepted=2)
 
-    learned = refused(belief, crowd(flying=1))
+    learned = refused(estimate, crowd(in_flight=1))
 
-    assert (learned.in_flight, learned.rate, learned.others) == (None, RATE, (BRIEF_MS,))
+    assert (learned.in_flight, learned.rate, learned.unrelated) == (None, RATE, (BRIEF_MS,))
 
 
-@pytest.mark.parametrize("met", [refusal(in_window=1, flying=1), crowd(flying=1)])
-def test_a_limit_that_repeated_outlives_a_refusal_that_somebody_else_has_caused(met: Refused) -> None:
-    belief = replace(NOTHING, rate=RATE, in_flight=FLIGHTS, proven=2)
+@pytest.mark.parametrize("met", [hit(in_window=1, in_flight=1), crowd(in_flight=1)])
+def test_a_limit_that_repeated_outlives_a_refusal_that_somebody_else_has_caused(met: RateLimitHit) -> None:
+    estimate = replace(NOTHING, rate=RATE, in_flight=IN_FLIGHT, max_accepted=2)
 
-    learned = refused(belief, met)
+    learned = refused(estimate, met)
 
-    assert (learned.rate, learned.in_flight, learned.others) == (RATE, FLIGHTS, ())
+    assert (learned.rate, learned.in_flight, learned.unrelated) == (RATE, IN_FLIGHT, ())
 
 
 def test_a_refusal_breaks_off_the_look_for_more_of_the_other_kind() -> None:
-    belief = replace(NOTHING, rate=RATE, in_flight=replace(FLIGHTS, step=2, look_ms=NOW_MS - 1), proven=5)
-    learned = refused(belief, refusal())
-    assert flights_of(learned) == replace(FLIGHTS, step=0, look_ms=NOW_MS + 25_000)
+    estimate = replace(NOTHING, rate=RATE, in_flight=replace(IN_FLIGHT, step=2, probe_at_ms=NOW_MS - 1), max_accepted=5)
+    learned = refused(estimate, hit())
+    assert in_flight_of(learned) == replace(IN_FLIGHT, step=0, probe_at_ms=NOW_MS + 25_000)
 
-    belief = replace(NOTHING, rate=replace(RATE, step=4, look_ms=NOW_MS - 1), in_flight=FLIGHTS, proven=3)
-    learned = refused(belief, crowd())
-    assert rate_of(learned) == replace(RATE, step=0, look_ms=NOW_MS + 120_000)
+    estimate = replace(NOTHING, rate=replace(RATE, step=4, probe_at_ms=NOW_MS - 1), in_flight=IN_FLIGHT, max_accepted=3)
+    learned = refused(estimate, crowd())
+    assert rate_of(learned) == replace(RATE, step=0, probe_at_ms=NOW_MS + 120_000)
 
 
 def test_what_was_taken_for_calls_in_flight_by_the_same_words_was_the_rate() -> None:
-    same_words = replace(FLIGHTS, retry_after_ms=WINDOW_MS)
+    same_words = replace(IN_FLIGHT, retry_after_ms=WINDOW_MS)
 
-    learned = refused(replace(NOTHING, rate=RATE, in_flight=same_words, proven=2), refusal())
+    learned = refused(replace(NOTHING, rate=RATE, in_flight=same_words, max_accepted=2), hit())
 
     assert (learned.in_flight, rate_of(learned).most) == (None, 60)
 
 
 def test_most_calls_in_flight_that_were_ever_accepted_are_remembered() -> None:
-    learned = refused(replace(NOTHING, proven=5), refusal(peak_flying=9))
+    learned = refused(replace(NOTHING, max_accepted=5), hit(peak_in_flight=9))
 
-    assert learned.proven == 9
-    assert refused(learned, refusal(peak_flying=1, left_ms=NOW_MS + 1)).proven == 9
+    assert learned.max_accepted == 9
+    assert refused(learned, hit(peak_in_flight=1, sent_ms=NOW_MS + 1)).max_accepted == 9
 
 
 # --- more is let through ---
@@ -346,12 +350,12 @@ def test_most_calls_in_flight_that_were_ever_accepted_are_remembered() -> None:
 
 @pytest.mark.parametrize(("start", "more"), [(2, 4), (4, 8), (8, 9), (9, 10), (16, 18), (80, 90)])
 def test_while_nothing_is_known_more_are_tried_doubled_first_then_by_an_eighth(start: int, more: int) -> None:
-    belief = replace(NOTHING, start=start)
+    estimate = replace(NOTHING, start=start)
 
-    assert grown(belief, denied("flights", at_ceiling=start // 2 - 1, quiet_ms=249)) is None
-    proven = grown(belief, denied("flights", at_ceiling=start // 2, peak_flying=start))
-    assert proven == replace(belief, start=more, proven=start)
-    assert grown(belief, denied("flights", quiet_ms=250)) == replace(belief, start=more)
+    assert grown(estimate, denied("in_flight", at_ceiling=start // 2 - 1, quiet_ms=249)) is None
+    max_accepted = grown(estimate, denied("in_flight", at_ceiling=start // 2, peak_in_flight=start))
+    assert max_accepted == replace(estimate, start=more, max_accepted=start)
+    assert grown(estimate, denied("in_flight", quiet_ms=250)) == replace(estimate, start=more)
 
 
 def test_without_a_limit_on_the_rate_none_is_raised() -> None:
@@ -359,27 +363,29 @@ def test_without_a_limit_on_the_rate_none_is_raised() -> None:
 
 
 def test_who_was_told_how_many_may_fly_need_not_start_low_and_who_knows_better_keeps_it() -> None:
-    assert informed(NOTHING, Told(in_flight=50)).start == 50
-    assert informed(replace(NOTHING, start=80), Told(in_flight=50)).start == 80
-    assert informed(NOTHING, Told()) == NOTHING
+    assert informed(NOTHING, ConfiguredLimits(in_flight=50)).start == 50
+    assert informed(replace(NOTHING, start=80), ConfiguredLimits(in_flight=50)).start == 80
+    assert informed(NOTHING, ConfiguredLimits()) == NOTHING
 
 
 def test_a_look_is_for_one_more_and_not_before_its_time() -> None:
-    belief = replace(NOTHING, in_flight=FLIGHTS)
+    estimate = replace(NOTHING, in_flight=IN_FLIGHT)
 
-    assert grown(belief, denied("flights", now_ms=FLIGHTS.look_ms - 1, quiet_ms=DAY_MS)) is None
-    assert flights_of(grown(belief, denied("flights", now_ms=FLIGHTS.look_ms))) == replace(FLIGHTS, step=1)
-    assert FLIGHTS.let_through + 1 == replace(FLIGHTS, step=1).let_through
+    assert grown(estimate, denied("in_flight", now_ms=IN_FLIGHT.probe_at_ms - 1, quiet_ms=DAY_MS)) is None
+    assert in_flight_of(grown(estimate, denied("in_flight", now_ms=IN_FLIGHT.probe_at_ms))) == replace(
+        IN_FLIGHT, step=1
+    )
+    assert IN_FLIGHT.allowed + 1 == replace(IN_FLIGHT, step=1).allowed
 
 
 def test_a_look_at_the_rate_waits_for_a_third_of_a_window_without_a_free_place_but_not_for_ever() -> None:
-    belief = replace(NOTHING, rate=RATE)
+    estimate = replace(NOTHING, rate=RATE)
 
-    assert grown(belief, denied("rate", now_ms=RATE.look_ms, wait_ms=19_799)) is None
-    assert rate_of(grown(belief, denied("rate", now_ms=RATE.look_ms, wait_ms=19_800))).step == 1
-    patience_ms = RATE.look_ms + 2 * RATE.interval_ms
-    assert grown(belief, denied("rate", now_ms=patience_ms - 1, wait_ms=1)) is None
-    assert rate_of(grown(belief, denied("rate", now_ms=patience_ms, wait_ms=1))).step == 1
+    assert grown(estimate, denied("rate", now_ms=RATE.probe_at_ms, wait_ms=19_799)) is None
+    assert rate_of(grown(estimate, denied("rate", now_ms=RATE.probe_at_ms, wait_ms=19_800))).step == 1
+    patience_ms = RATE.probe_at_ms + 2 * RATE.interval_ms
+    assert grown(estimate, denied("rate", now_ms=patience_ms - 1, wait_ms=1)) is None
+    assert rate_of(grown(estimate, denied("rate", now_ms=patience_ms, wait_ms=1))).step == 1
 
 
 @pytest.mark.parametrize(
@@ -396,79 +402,79 @@ def test_a_look_at_the_rate_waits_for_a_third_of_a_window_without_a_free_place_b
 def test_more_in_flight_is_believed_once_it_was_seen_or_often_enough_let_in(
     proof: dict[str, int], is_enough: bool
 ) -> None:
-    belief = replace(NOTHING, in_flight=replace(FLIGHTS, step=1))
+    estimate = replace(NOTHING, in_flight=replace(IN_FLIGHT, step=1))
 
-    found = grown(belief, denied("flights", **proof))
+    found = grown(estimate, denied("in_flight", **proof))
 
     assert (found is not None) is is_enough
     if found is not None:
-        limit = replace(FLIGHTS, most=4, step=1, sure=0, since_ms=NOW_MS, interval_ms=BRIEF_MS * 15)
-        assert found == replace(belief, in_flight=limit)
+        limit = replace(IN_FLIGHT, most=4, step=1, confirmations=0, since_ms=NOW_MS, interval_ms=BRIEF_MS * 15)
+        assert found == replace(estimate, in_flight=limit)
 
 
 @pytest.mark.parametrize(("peak_sent", "is_enough"), [(60, True), (59, False)])
 def test_a_higher_rate_is_believed_once_the_call_that_took_the_last_place_was_let_in(
     peak_sent: int, is_enough: bool
 ) -> None:
-    belief = replace(NOTHING, rate=replace(RATE, step=1))
+    estimate = replace(NOTHING, rate=replace(RATE, step=1))
 
-    found = grown(belief, denied("rate", peak_sent=peak_sent))
+    found = grown(estimate, denied("rate", peak_sent=peak_sent))
 
     assert (found is not None) is is_enough
 
 
 def test_each_look_at_the_rate_that_succeeds_doubles_the_next_step() -> None:
-    belief: Belief | None = replace(NOTHING, rate=replace(RATE, step=1))
+    estimate: Estimate | None = replace(NOTHING, rate=replace(RATE, step=1))
     seen = []
     for _ in range(5):
-        assert belief is not None
-        belief = grown(belief, denied("rate", peak_sent=rate_of(belief).let_through - 1))
-        seen.append((rate_of(belief).most, rate_of(belief).let_through))
+        assert estimate is not None
+        estimate = grown(estimate, denied("rate", peak_sent=rate_of(estimate).allowed - 1))
+        seen.append((rate_of(estimate).most, rate_of(estimate).allowed))
 
     assert seen == [(61, 63), (63, 67), (67, 75), (75, 91), (91, 123)]
 
 
 def test_more_in_flight_is_looked_for_by_an_eighth() -> None:
-    belief: Belief | None = replace(NOTHING, in_flight=replace(FLIGHTS, most=14, step=1))
+    estimate: Estimate | None = replace(NOTHING, in_flight=replace(IN_FLIGHT, most=14, step=1))
     seen = []
     for _ in range(4):
-        assert belief is not None
-        belief = grown(belief, denied("flights", quiet_ms=250))
-        seen.append((flights_of(belief).most, flights_of(belief).let_through))
+        assert estimate is not None
+        estimate = grown(estimate, denied("in_flight", quiet_ms=250))
+        seen.append((in_flight_of(estimate).most, in_flight_of(estimate).allowed))
 
     assert seen == [(15, 16), (16, 18), (18, 20), (20, 22)]
 
 
 def test_the_longer_calls_take_the_later_more_in_flight_is_looked_for() -> None:
     """A look that fails costs a wait, and then a probe that goes alone."""
-    short, long = (flights_of(refused(NOTHING, crowd(call_ms=call_ms))) for call_ms in (200, 20_000))
+    short, long = (in_flight_of(refused(NOTHING, crowd(call_ms=call_ms))) for call_ms in (200, 20_000))
 
     assert (short.interval_ms, long.interval_ms) == (15 * 5_200, 15 * 25_000)
-    belief = replace(NOTHING, in_flight=replace(FLIGHTS, step=1), call_ms=20_000)
-    assert flights_of(grown(belief, denied("flights", quiet_ms=250))).interval_ms == 15 * 25_000
+    estimate = replace(NOTHING, in_flight=replace(IN_FLIGHT, step=1), call_ms=20_000)
+    assert in_flight_of(grown(estimate, denied("in_flight", quiet_ms=250))).interval_ms == 15 * 25_000
 
 
 def test_a_look_that_succeeds_makes_the_next_looks_frequent_again() -> None:
-    belief = replace(NOTHING, rate=replace(RATE, step=1, interval_ms=3_600_000))
+    estimate = replace(NOTHING, rate=replace(RATE, step=1, interval_ms=3_600_000))
 
-    assert rate_of(grown(belief, denied("rate", peak_sent=60))).interval_ms == 7 * WINDOW_MS
+    assert rate_of(grown(estimate, denied("rate", peak_sent=60))).interval_ms == 7 * WINDOW_MS
 
 
 @pytest.mark.parametrize(("rate_bound_ms", "looks"), [(2 * WINDOW_MS, False), (2 * WINDOW_MS + 1, True)])
 def test_while_the_rate_is_what_holds_the_account_more_in_flight_are_not_looked_for(
     rate_bound_ms: int, looks: bool
 ) -> None:
-    belief = replace(NOTHING, rate=replace(RATE, since_ms=0), in_flight=FLIGHTS)
+    estimate = replace(NOTHING, rate=replace(RATE, since_ms=0), in_flight=IN_FLIGHT)
 
-    found = grown(belief, denied("flights", now_ms=FLIGHTS.look_ms, rate_bound_ms=rate_bound_ms))
+    found = grown(estimate, denied("in_flight", now_ms=IN_FLIGHT.probe_at_ms, rate_bound_ms=rate_bound_ms))
 
     assert (found is not None) is looks
 
 
 def test_a_rate_that_was_just_found_holds_the_account_though_no_call_has_waited_for_it_yet() -> None:
-    belief = replace(NOTHING, rate=RATE, in_flight=FLIGHTS)
+    estimate = replace(NOTHING, rate=RATE, in_flight=IN_FLIGHT)
 
-    assert grown(belief, denied("flights", now_ms=FLIGHTS.look_ms, rate_bound_ms=DAY_MS)) is None
+    assert grown(estimate, denied("in_flight", now_ms=IN_FLIGHT.probe_at_ms, rate_bound_ms=DAY_MS)) is None
 
 
 # --- whatever happens ---
@@ -480,114 +486,119 @@ words = st.sampled_from([1, 500, 599, 600, BRIEF_MS, WINDOW_MS, 61_000, 120_000,
 )
 # Few numbers that meet again, or beliefs would rarely be confirmed.
 small = st.integers(1, 6) | counts
-refusals = st.builds(Refused, times, times, words, small, small, st.integers(0, 6) | counts)
+refusals = st.builds(RateLimitHit, times, times, words, small, small, st.integers(0, 6) | counts)
 denials = st.builds(
-    Denied, times, st.sampled_from(["flights", "rate"]), st.integers(0, DAY_MS), st.integers(0, 100),
+    PaceState, times, st.sampled_from(["in_flight", "rate"]), st.integers(0, DAY_MS), st.integers(0, 100),
     st.integers(0, 2_000), st.integers(0, 2_000), st.integers(0, DAY_MS), st.integers(0, DAY_MS),
 )  # fmt: skip
 events = st.lists(refusals | denials, max_size=30)
 
 
-def histories(happened: list[Refused | Denied]) -> list[Belief]:
+def histories(happened: list[RateLimitHit | PaceState]) -> list[Estimate]:
     """What is believed after each of these."""
-    belief, seen = NOTHING, []
+    estimate, seen = NOTHING, []
     for event in happened:
-        belief = refused(belief, event) if isinstance(event, Refused) else grown(belief, event) or belief
-        seen.append(belief)
+        estimate = refused(estimate, event) if isinstance(event, RateLimitHit) else grown(estimate, event) or estimate
+        seen.append(estimate)
     return seen
 
 
-def limits_of(belief: Belief) -> list[Limit]:
-    return [limit for limit in (belief.rate, belief.in_flight) if limit is not None]
+def limits_of(estimate: Estimate) -> list[Limit]:
+    return [limit for limit in (estimate.rate, estimate.in_flight) if limit is not None]
 
 
 @given(events)
-def test_whatever_happens_a_belief_can_be_written_down_and_read_again(happened: list[Refused | Denied]) -> None:
-    for belief in histories(happened):
-        assert Belief.from_json(belief.to_json()) == belief
+def test_whatever_happens_a_belief_can_be_written_down_and_read_again(happened: list[RateLimitHit | PaceState]) -> None:
+    for estimate in histories(happened):
+        assert Estimate.from_json(estimate.to_json()) == estimate
 
 
 def test_nothing_written_down_is_nothing_believed() -> None:
-    assert Belief.from_json(b"") == NOTHING
+    assert Estimate.from_json(b"") == NOTHING
 
 
 @given(events)
-def test_whatever_happens_the_numbers_stay_what_they_mean(happened: list[Refused | Denied]) -> None:
+def test_whatever_happens_the_numbers_stay_what_they_mean(happened: list[RateLimitHit | PaceState]) -> None:
     before = NOTHING
-    for belief in histories(happened):
-        assert belief.start >= before.start
-        assert len(belief.others) <= 8
-        assert all(limit.step >= 0 and limit.sure >= 0 and limit.doubts in (0, 1) for limit in limits_of(belief))
-        assert all(0 < limit.interval_ms <= 3_600_000 * 20 for limit in limits_of(belief))
-        assert belief.margin_ms <= max(250, 0.03 * 120_000 * 1.2)
-        assert belief.rate is None or belief.rate.retry_after_ms <= 120_000
-        before = belief
+    for estimate in histories(happened):
+        assert estimate.start >= before.start
+        assert len(estimate.unrelated) <= 8
+        assert all(
+            limit.step >= 0 and limit.confirmations >= 0 and limit.contradictions in (0, 1)
+            for limit in limits_of(estimate)
+        )
+        assert all(0 < limit.interval_ms <= 3_600_000 * 20 for limit in limits_of(estimate))
+        assert estimate.margin_ms <= max(250, 0.03 * 120_000 * 1.2)
+        assert estimate.rate is None or estimate.rate.retry_after_ms <= 120_000
+        before = estimate
 
 
 @given(st.lists(refusals.filter(lambda one: one.in_window > 1) | denials, max_size=30))
-def test_a_belief_never_lets_through_less_than_one_call(happened: list[Refused | Denied]) -> None:
-    for belief in histories(happened):
-        assert all(limit.most >= 1 for limit in limits_of(belief))
+def test_a_belief_never_lets_through_less_than_one_call(happened: list[RateLimitHit | PaceState]) -> None:
+    for estimate in histories(happened):
+        assert all(limit.most >= 1 for limit in limits_of(estimate))
 
 
 @given(events)
-@example([Refused(NOW_MS, NOW_MS - 5, 500, in_window=1, flying=3, peak_flying=3)])
+@example([RateLimitHit(NOW_MS, NOW_MS - 5, 500, in_window=1, in_flight=3, peak_in_flight=3)])
 def test_a_belief_never_lets_through_less_than_one_call_even_when_long_calls_are_out(
-    happened: list[Refused | Denied],
+    happened: list[RateLimitHit | PaceState],
 ) -> None:
-    for belief in histories(happened):
-        assert all(limit.most >= 1 for limit in limits_of(belief))
+    for estimate in histories(happened):
+        assert all(limit.most >= 1 for limit in limits_of(estimate))
 
 
 @given(events, refusals)
-def test_a_refusal_never_raises_what_is_let_through(happened: list[Refused | Denied], last: Refused) -> None:
-    belief = (histories(happened) or [NOTHING])[-1]
+def test_a_refusal_never_raises_what_is_let_through(
+    happened: list[RateLimitHit | PaceState], last: RateLimitHit
+) -> None:
+    estimate = (histories(happened) or [NOTHING])[-1]
 
-    learned = refused(belief, last)
+    learned = refused(estimate, last)
 
-    assert learned.start == belief.start
-    for before, after in ((belief.rate, learned.rate), (belief.in_flight, learned.in_flight)):
+    assert learned.start == estimate.start
+    for before, after in ((estimate.rate, learned.rate), (estimate.in_flight, learned.in_flight)):
         if before and after and before.retry_after_ms == after.retry_after_ms:
-            assert after.let_through <= before.let_through
+            assert after.allowed <= before.allowed
 
 
 @given(events, denials)
 def test_what_is_raised_is_what_calls_were_denied_by_and_nothing_else(
-    happened: list[Refused | Denied], last: Denied
+    happened: list[RateLimitHit | PaceState], last: PaceState
 ) -> None:
-    belief = (histories(happened) or [NOTHING])[-1]
+    estimate = (histories(happened) or [NOTHING])[-1]
 
-    found = grown(belief, last)
+    found = grown(estimate, last)
 
     assume(found is not None)
     assert found is not None
     if last.reason == "rate":
-        assert found.in_flight == belief.in_flight
-        assert rate_of(found).let_through > rate_of(belief).let_through
+        assert found.in_flight == estimate.in_flight
+        assert rate_of(found).allowed > rate_of(estimate).allowed
     else:
-        assert found.rate == belief.rate
-        assert (found.in_flight.let_through if found.in_flight else found.start) > (
-            belief.in_flight.let_through if belief.in_flight else belief.start
+        assert found.rate == estimate.rate
+        assert (found.in_flight.allowed if found.in_flight else found.start) > (
+            estimate.in_flight.allowed if estimate.in_flight else estimate.start
         )
 
 
 @given(st.lists(refusals, min_size=1, max_size=20))
-def test_the_same_refusals_are_never_two_events(burst: list[Refused]) -> None:
+def test_the_same_refusals_are_never_two_events(burst: list[RateLimitHit]) -> None:
     """Of whatever left before the first of them was heard of."""
-    first, *others = burst
-    belief = refused(NOTHING, first)
-    for each in others:
-        belief = refused(belief, replace(each, left_ms=min(each.left_ms, first.now_ms)))
+    first, *unrelated = burst
+    estimate = refused(NOTHING, first)
+    for each in unrelated:
+        estimate = refused(estimate, replace(each, sent_ms=min(each.sent_ms, first.now_ms)))
 
-    assume(first.left_ms > 0)
-    assert (belief.event_ms, belief.event_refused) == (first.now_ms, len(burst))
-    assert all(limit.sure == 1 for limit in limits_of(belief))
+    assume(first.sent_ms > 0)
+    assert (estimate.event_ms, estimate.event_rate_limited) == (first.now_ms, len(burst))
+    assert all(limit.confirmations == 1 for limit in limits_of(estimate))
 
 
 @given(st.integers(0, 10**9), st.integers(0, DAY_MS))
 def test_a_told_window_is_kept_a_little_longer_and_never_shorter(rate: int, window_ms: int) -> None:
-    told = with_margin(Told(rate=rate, window_ms=window_ms, tokens=rate, tokens_window_ms=window_ms))
+    configured = with_margin(ConfiguredLimits(rate=rate, window_ms=window_ms, tokens=rate, tokens_window_ms=window_ms))
 
-    assert (told.rate, told.tokens) == (rate, rate)
-    for kept_ms in (told.window_ms, told.tokens_window_ms):
+    assert (configured.rate, configured.tokens) == (rate, rate)
+    for kept_ms in (configured.window_ms, configured.tokens_window_ms):
         assert kept_ms == 0 if window_ms == 0 else window_ms + 30 <= kept_ms <= window_ms + 250

@@ -8,9 +8,12 @@ import sys
 import pytest
 from mira_producer.jsonl.line_index import LineIndex
 
+from mira_queue.contract.errors import InvalidRequest
+
 # Ids as long as a UUID; the process says how much it grew, in KiB.
 FILL = """
 import resource
+from mira_queue.contract.errors import InvalidRequest
 from mira_producer.jsonl.line_index import LineIndex
 
 def peak_kib():
@@ -48,10 +51,10 @@ def test_an_id_is_found_with_its_line_whatever_characters_it_has() -> None:
 def test_an_id_that_is_there_is_refused_with_its_number_and_changes_nothing() -> None:
     with LineIndex() as index:
         index.add([("a", 1)])
-        with pytest.raises(ValueError, match="a") as caught:
+        with pytest.raises(InvalidRequest, match="line 1") as caught:
             index.add([("a", 2)])
 
-        assert caught.value.args == ("a", 2)
+        assert (caught.value.field, caught.value.code) == ("custom_id", "duplicate_custom_id")
         assert (index.number_of("a"), index.total) == (1, 1)
 
 

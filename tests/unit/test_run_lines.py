@@ -11,9 +11,10 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from mira_producer.engine.plan import MOST_COMPLAINTS, read_input
+from mira_producer.cli.problems import MAX_SHOWN, error_lines
+from mira_producer.engine.plan import read_input
+from mira_producer.jsonl.errors import MAX_PROBLEMS, InvalidInput
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
 from mira_producer.jsonl.request_line import MAX_LINE_BYTES, InputLine, parse_line, raw_lines
 
 from mira_queue.contract.errors import InvalidRequest
@@ -36,18 +37,27 @@ def sent(line: InputLine) -> Any:
     return orjson.loads(line.request.body)
 
 
-def complaint(entry: Any) -> tuple[str, str]:
-    """(field, reason) of the refusal of this line."""
+def refusal(entry: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         parsed(entry)
-    return caught.value.field, caught.value.reason
+    return caught.value
 
 
-def complaints(path: Path) -> list[str]:
-    """What is said of this file."""
-    with LineIndex() as index, pytest.raises(InputError) as caught:
+def problem(entry: Any) -> tuple[str, str]:
+    """Return the field and the code of what is wrong with this line."""
+    error = refusal(entry)
+    return error.field, error.code
+
+
+def invalid(path: Path) -> InvalidInput:
+    with LineIndex() as index, pytest.raises(InvalidInput) as caught:
         read_input(path, check, index)
-    return str(caught.value).splitlines()
+    return caught.value
+
+
+def problems(path: Path) -> list[tuple[int | None, str | None, str]]:
+    """Return the line, the field and the code of every problem of this file."""
+    return [(each.line, each.field, each.code) for each in invalid(path).problems]
 
 
 def written(folder: Path, *lines: Any) -> Path:
@@ -132,82 +142,68 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(tmp_path
         file.write(b'{"prompt": "fine"}\n')
         file.truncate(MAX_LINE_BYTES * 2)  # sparse: it takes no space
 
-    with LineIndex() as index, pytest.raises(InputError, match=r"line 2: longer than 67,108,864 bytes: one request"):
-        read_input(path, check, index)
+    assert problems(path) == [(2, None, "line_too_long")]
 
 
-# --- complaints ---
+# --- what is wrong with a line ---
 
 
 def test_bad_json_is_refused_with_its_column() -> None:
-    field, reason = complaint(b'{"prompt": "Hello",, }')
+    error = refusal(b'{"prompt": "Hello",, }')
 
-    assert field == "column 20"
-    assert reason.startswith("no JSON: unexpected character")
+    assert (error.field, error.code) == ("line", "invalid_json_line")
+    assert "column 20" in error.reason
 
 
 @pytest.mark.parametrize(
     "content", [b"\xff\xfe{\x00}\x00", b'{"prompt": "\xe9"}', b'{"prompt": "\\ud800"}', b"[" * 5000]
 )
 def test_what_is_no_utf8_or_no_json_is_refused_as_no_json(content: bytes) -> None:
-    field, reason = complaint(content)
-
-    assert field.startswith("column ")
-    assert reason.startswith("no JSON: ")
+    assert problem(content) == ("line", "invalid_json_line")
+    assert "column " in refusal(content).reason
 
 
 @pytest.mark.parametrize("value", [[1], "text", 1, None, True, []])
 def test_a_line_that_is_no_object_is_refused(value: Any) -> None:
-    assert complaint(value)[0] == "line"
-    assert "expected a JSON object" in complaint(value)[1]
+    assert problem(value) == ("line", "invalid_json_line")
 
 
 def test_an_object_that_is_no_request_is_refused() -> None:
-    assert complaint({}) == ("line", 'expected "messages", "prompt", or the batch format with "body"')
+    assert problem({}) == ("line", "missing_required_parameter")
 
 
 @pytest.mark.parametrize("custom_id", ["", 5, ["a"], {}, False])
 def test_a_custom_id_that_is_no_text_is_refused(custom_id: Any) -> None:
-    assert complaint({**BATCH, "custom_id": custom_id}) == ("custom_id", "expected a string that is not empty")
+    assert problem({**BATCH, "custom_id": custom_id}) == ("custom_id", "invalid_request")
 
 
 def test_a_custom_id_beyond_512_characters_is_refused() -> None:
     assert parsed({**BATCH, "custom_id": "x" * 512}).custom_id == "x" * 512
-    assert complaint({**BATCH, "custom_id": "x" * 513}) == ("custom_id", "513 characters, over the limit of 512")
+    assert problem({**BATCH, "custom_id": "x" * 513}) == ("custom_id", "invalid_request")
 
 
 def test_a_field_that_the_batch_format_does_not_have_is_refused_under_its_own_name() -> None:
-    assert complaint({**BATCH, "temperature": 1}) == (
-        "temperature",
-        "no field of the batch format: it belongs into body",
-    )
+    assert problem({**BATCH, "temperature": 1}) == ("temperature", "unknown_parameter")
 
 
 @pytest.mark.parametrize("method", ["GET", "post", None, 1])
 def test_another_method_is_refused(method: Any) -> None:
-    field, reason = complaint({**BATCH, "method": method})
-
-    assert field == "method"
-    assert reason.startswith('expected "POST", got ')
+    assert problem({**BATCH, "method": method}) == ("method", "invalid_method")
 
 
 @pytest.mark.parametrize("url", ["/v1/embeddings", "https://api.vmira.ai/v1/chat/completions", None])
 def test_another_url_is_refused(url: Any) -> None:
-    field, reason = complaint({**BATCH, "url": url})
-
-    assert field == "url"
-    assert reason.startswith("expected '/v1/chat/completions', got ")
+    assert problem({**BATCH, "url": url}) == ("url", "invalid_url")
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 1])
 def test_a_body_that_is_no_object_is_refused(body: Any) -> None:
-    assert complaint({**BATCH, "body": body}) == ("body", "expected a JSON object")
+    assert problem({**BATCH, "body": body}) == ("body", "invalid_request")
 
 
 def test_a_prompt_must_be_text_that_is_not_blank_and_stand_alone() -> None:
-    assert complaint({"prompt": ["a"]}) == ("prompt", "expected a string")
-    assert complaint({"prompt": " \n"}) == ("prompt", "is empty")
-    assert complaint({"prompt": "a", "messages": MESSAGES}) == ("prompt", "given beside messages: one of them")
+    for entry in ({"prompt": ["a"]}, {"prompt": " \n"}, {"prompt": "a", "messages": MESSAGES}):
+        assert problem(entry) == ("prompt", "invalid_request")
 
 
 TOO_LONG = [{"role": "user", "content": "x" * 32_001}]
@@ -228,13 +224,13 @@ TOO_LONG = [{"role": "user", "content": "x" * 32_001}]
     ],
 )
 def test_a_field_over_its_limit_is_named_by_its_place_in_the_line(entry: Any, field: str) -> None:
-    assert complaint(entry)[0] == field
+    assert refusal(entry).field == field
 
 
 def test_a_body_over_12_mib_is_refused_as_the_body() -> None:
     body = {"messages": MESSAGES, "user": "x" * (12 * 1024 * 1024)}
 
-    assert complaint({**BATCH, "body": body}) == ("body", "12,582,985 bytes, over the limit of 12,582,912")
+    assert problem({**BATCH, "body": body}) == ("body", "invalid_request")
 
 
 # --- a whole file ---
@@ -243,10 +239,10 @@ def test_a_body_over_12_mib_is_refused_as_the_body() -> None:
 def test_a_custom_id_may_stand_only_once(tmp_path: Path) -> None:
     path = written(tmp_path, {"custom_id": "a", "prompt": "1"}, {"prompt": "2"}, {"custom_id": "a", "prompt": "3"})
 
-    assert complaints(path) == [
-        f"{path}, line 3, custom_id: 'a' is that of line 1 too",
-        "1 of 3 lines is wrong: nothing was sent",
-    ]
+    error = invalid(path)
+    assert problems(path) == [(3, "custom_id", "duplicate_custom_id")]
+    assert (error.count, error.lines) == (1, 3)
+    assert "line 1" in error.problems[0].reason
 
 
 @pytest.mark.parametrize(("named", "clashing", "other"), [(2, 5, 2), (8, 8, 5)])
@@ -257,35 +253,41 @@ def test_a_custom_id_that_is_the_number_of_a_line_without_one_is_a_clash(
     entries[named - 1]["custom_id"] = "5"
     path = written(tmp_path, *entries)
 
-    assert complaints(path)[0] == f"{path}, line {clashing}, custom_id: '5' is that of line {other} too"
+    assert problems(path) == [(clashing, "custom_id", "duplicate_custom_id")]
+    assert f"line {other}" in invalid(path).problems[0].reason
 
 
 def test_every_wrong_line_is_named_with_file_line_and_field(tmp_path: Path) -> None:
     path = written(tmp_path, {"prompt": "fine"}, b"{", b"", {"prompt": 1}, {**BATCH, "body": {"messages": TOO_LONG}})
 
-    said = complaints(path)
-    assert said[0].startswith(f"{path}, line 2, column ")
-    assert said[1] == f"{path}, line 4, prompt: expected a string"
-    assert said[2] == f"{path}, line 5, body.messages[0].content: 32,001 characters, over the limit of 32,000"
-    assert said[3:] == ["3 of 4 lines are wrong: nothing was sent"]
+    assert problems(path) == [
+        (2, None, "invalid_json_line"),
+        (4, "prompt", "invalid_request"),
+        (5, "body.messages[0].content", "invalid_request"),
+    ]
+    said = error_lines(invalid(path))
+    assert said[1].startswith(f"{path}, line 4, prompt: ")
+    assert said[3].startswith("3 of 4 lines")
 
 
-@pytest.mark.parametrize("wrong", [MOST_COMPLAINTS, MOST_COMPLAINTS + 1, 1_500])
-def test_complaints_beyond_the_twentieth_are_only_counted(tmp_path: Path, wrong: int) -> None:
+@pytest.mark.parametrize("wrong", [MAX_SHOWN, MAX_SHOWN + 1, MAX_PROBLEMS + 1])
+def test_every_problem_is_a_value_and_the_terminal_shows_twenty(tmp_path: Path, wrong: int) -> None:
     path = written(tmp_path, *([b"no JSON"] * wrong), {"prompt": "fine"})
 
-    said = complaints(path)
-    shown = [line for line in said if ", line " in line]
-    assert len(shown) == MOST_COMPLAINTS
-    assert said[-1] == f"{wrong:,} of {wrong + 1:,} lines are wrong: nothing was sent"
-    more = [f"... and {wrong - MOST_COMPLAINTS:,} more"] if wrong > MOST_COMPLAINTS else []
-    assert said[MOST_COMPLAINTS:-1] == more
+    error = invalid(path)
+    said = error_lines(error)
+    assert (error.count, len(error.problems)) == (wrong, min(wrong, MAX_PROBLEMS))
+    assert len([line for line in said if ", line " in line]) == MAX_SHOWN
+    assert said[-1].startswith(f"{wrong:,} of {wrong + 1:,} lines")
+    more = [f"... and {wrong - MAX_SHOWN:,} more"] if wrong > MAX_SHOWN else []
+    assert said[MAX_SHOWN:-1] == more
 
 
 def test_a_duplicate_counts_as_a_wrong_line_and_not_as_a_request(tmp_path: Path) -> None:
     path = written(tmp_path, *[{"custom_id": "same", "prompt": "a"}] * 4)
 
-    assert complaints(path)[-1] == "3 of 4 lines are wrong: nothing was sent"
+    error = invalid(path)
+    assert (error.count, error.lines) == (3, 4)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\r\n  \n", b"\xef\xbb\xbf"])
@@ -293,7 +295,7 @@ def test_a_file_without_requests_is_refused(tmp_path: Path, content: bytes) -> N
     path = tmp_path / "input.jsonl"
     path.write_bytes(content)
 
-    assert complaints(path) == [f"{path}: holds no requests"]
+    assert problems(path) == [(None, None, "empty_file")]
 
 
 # --- whatever the line ---
@@ -341,12 +343,18 @@ def test_whatever_stands_in_a_file_it_is_planned_or_refused_with_its_lines_count
     with LineIndex() as index:
         try:
             read_input(path, check, index)
-        except InputError as error:
-            said = str(error).splitlines()
-            assert said[-1].endswith(("wrong: nothing was sent", "holds no requests")) or len(said) == 1
+        except InvalidInput as error:
+            refused = error
         else:
             assert index.total == len(list(raw_lines(path)))
+            return
+    assert len(refused.problems) == refused.count >= 1
+    if refused.lines:
+        assert refused.lines == len(list(raw_lines(path)))
 
 
 def test_a_letter_of_another_encoding_is_said_to_be_so_with_its_place() -> None:
-    assert complaint(b'{"prompt": "caf\xe9"}') == ("column 16", "no JSON: is not UTF-8: convert the file")
+    error = refusal(b'{"prompt": "caf\xe9"}')
+
+    assert error.code == "invalid_json_line"
+    assert "UTF-8 at column 16" in error.reason

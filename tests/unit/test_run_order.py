@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
 from mira_producer.jsonl.result_file import LineFile
 from mira_producer.jsonl.sort import put_in_order
 
@@ -109,7 +109,7 @@ import resource, sys
 from pathlib import Path
 from mira_producer.jsonl.sort import put_in_order
 from mira_producer.jsonl.result_file import LineFile
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import StorageFull
 from tests.unit.test_run_order import indexed
 
 file = LineFile(Path(sys.argv[1]))
@@ -117,8 +117,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 with indexed(40) as index:
     try:
         put_in_order(file, index)
-    except InputError as error:
-        print(error)
+    except StorageFull as error:
+        print(error.path, error.reason)
 """
 
 
@@ -131,7 +131,7 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, cwd=root)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{path}: File too large: nothing is lost; make room and run again\n"
+    assert done.stdout == f"{path} File too large\n"
     assert path.read_bytes() == content
     assert os.listdir(tmp_path) == ["out"]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from mira_producer.engine.plan import read_answers
+from mira_producer.jsonl.errors import DamagedFile, InputError
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
 from mira_producer.jsonl.result_file import LineFile, output_line
 
 from mira_queue.contract.errors import BadRequest, Unreachable
@@ -229,7 +229,7 @@ def test_a_device_is_refused_for_it_remembers_nothing(device: str) -> None:
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import StorageFull
 from mira_producer.jsonl.result_file import LineFile
 
 path = Path(sys.argv[1])
@@ -239,8 +239,8 @@ line = b"x" * 299 + bytes([10])
 file.append([line] * 2)
 try:
     file.append([line] * 2)
-except InputError as error:
-    print(error)
+except StorageFull as error:
+    print(error.path, error.reason)
 assert path.read_bytes() == line * 2
 file.append([line])
 assert path.read_bytes() == line * 3
@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_no_half_line_and_says_what_to_do(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{path}: File too large: nothing is lost; make room and run again\n"
+    assert done.stdout == f"{path} File too large\n"
 
 
 # --- reading them again ---
@@ -279,10 +279,10 @@ def test_the_lines_of_an_earlier_run_are_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"no JSON", "no line of an earlier run: name another output, or move this one away"),
-        (b"[1]", "no line of an earlier run"),
-        (b'{"prompt": "an input file"}', "no line of an earlier run"),
-        (b'{"custom_id":"z"}', "'z' is not in input.jsonl: these are the answers of another file"),
+        (b"no JSON", "not a line of an output or error file"),
+        (b"[1]", "not a line of an output or error file"),
+        (b'{"prompt": "an input file"}', "not a line of an output or error file"),
+        (b'{"custom_id":"z"}', "'z' is not in input.jsonl"),
         (b'{"custom_id":"a"}', "'a' is answered twice"),
     ],
 )
@@ -290,6 +290,7 @@ def test_a_file_that_is_not_of_this_input_is_refused_with_its_line(tmp_path: Pat
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"custom_id":"a"}\n' + line + b"\n")
 
-    with pytest.raises(InputError, match=f"^{path}, line 2") as caught:
+    with pytest.raises(DamagedFile, match=f"^{path}, line 2") as caught:
         read(path, "a", "b")
-    assert reason in str(caught.value)
+    assert (caught.value.path, caught.value.line) == (path, 2)
+    assert reason in caught.value.reason

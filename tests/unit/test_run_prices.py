@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mira_producer.cost.prices import load_prices, money
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
 GOOD = (
     'currency = "EUR"\n[models.mira]\nprompt = 0.1\ncompletion = 2\n[models."a-1.5"]\nprompt = 3\ncompletion = 4.25\n'

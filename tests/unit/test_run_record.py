@@ -16,10 +16,10 @@ from mira_producer.report.recorder import FIRST_WIDTH_S, MOST_BUCKETS, MOST_SLOW
 
 from mira_queue.contract.errors import ServerError
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import Belief, Limit
+from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
 
-CALM = PaceView("account", "", Belief(), "", timedelta(0), flying=0, waiting=0, now_ms=1_000_000)
+CALM = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=0, waiting=0, now_ms=1_000_000)
 LIMIT = Reason("limit", "account limit: 60 in 60 s", timedelta(seconds=12))
 
 
@@ -111,9 +111,9 @@ def test_a_wait_lasts_until_the_end() -> None:
 def test_calls_in_flight_and_limits_are_those_that_were_seen() -> None:
     clock = Clock()
     recorder = Recorder(clock)
-    belief = Belief(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1))
-    recorder.looked(replace(CALM, flying=3), NOTHING)
-    recorder.looked(replace(CALM, flying=1, belief=belief), NOTHING)
+    estimate = Estimate(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1))
+    recorder.looked(replace(CALM, in_flight=3), NOTHING)
+    recorder.looked(replace(CALM, in_flight=1, estimate=estimate), NOTHING)
     clock.now_s += 2 * FIRST_WIDTH_S
     recorder.ended("a", answer(), code="")
 
@@ -126,7 +126,7 @@ def test_calls_in_flight_and_limits_are_those_that_were_seen() -> None:
 def test_refusals_are_counted_as_the_accounts_record_grows() -> None:
     recorder = Recorder(Clock())
     for event_ms, refused in ((5, 4), (5, 4), (900, 1), (900, 3), (950, 2)):
-        recorder.looked(replace(CALM, belief=Belief(event_ms=event_ms, event_refused=refused)), NOTHING)
+        recorder.looked(replace(CALM, estimate=Estimate(event_ms=event_ms, event_rate_limited=refused)), NOTHING)
 
     # The four were there before this run.
     assert recorder.refusals() == 1 + 2 + 2

@@ -15,18 +15,18 @@ import pytest
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import About, check_report, write_report
 from mira_producer.report.recorder import Recorder
 
 from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import Belief, Limit
+from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
 
 EVIL = """<script>alert("1")</script><img src=http://evil.example/x onerror='alert(2)'>&amp;"""
-VIEW = PaceView("account", "", Belief(), "", timedelta(0), flying=3, waiting=0, now_ms=1_000_000)
-LIMITED = replace(VIEW, flying=0, belief=Belief(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
+VIEW = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=3, waiting=0, now_ms=1_000_000)
+LIMITED = replace(VIEW, in_flight=0, estimate=Estimate(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})
 ABOUT = About(
     "prompts.jsonl",

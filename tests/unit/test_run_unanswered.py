@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from mira_producer.engine.pending_lines import unanswered_lines
 from mira_producer.engine.plan import read_input
+from mira_producer.jsonl.errors import InputChanged
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
 
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
@@ -77,5 +77,5 @@ def test_a_file_whose_lines_are_others_now_is_named(path: Path, index: LineIndex
     else:
         path.write_bytes(path.read_bytes().replace(b'"prompt"', b'"prompt', 1))
 
-    with pytest.raises(InputError, match=r"in\.jsonl has changed during the run: what is answered is kept"):
+    with pytest.raises(InputChanged, match=r"in\.jsonl"):
         numbers(path, index)

@@ -12,10 +12,10 @@ from mira_producer.cli.app import app
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.survey import MOST_MODELS, OTHER_MODELS, Survey, survey
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InvalidInput
 from typer.testing import CliRunner
 
-from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
 
@@ -42,7 +42,7 @@ def surveyed(*entries: Any, prices: Prices = PRICES) -> Survey:
 def test_lines_sizes_models_and_tokens_are_added_up() -> None:
     found = surveyed({"prompt": "a"}, {"prompt": "b" * 4000, "model": "mira-max", "max_tokens": 100}, {"prompt": "c"})
 
-    assert (found.lines, found.wrong, found.largest_line) == (3, 0, 2)
+    assert (found.lines, found.problems.count, found.largest_line) == (3, 0, 2)
     assert found.models == {"mira": 2, "mira-max": 1}
     assert found.most_completion_tokens == 4096 + 100 + 4096
     # A quarter of the bytes, the names of the fields among them.
@@ -65,8 +65,8 @@ def test_without_a_price_for_one_of_the_models_there_is_no_cost() -> None:
 def test_wrong_lines_are_listed_beside_the_good_ones() -> None:
     found = surveyed({"custom_id": "a", "prompt": "1"}, {"prompt": 2}, {"custom_id": "a", "prompt": "3"})
 
-    assert (found.lines, found.wrong) == (1, 2)
-    assert [(each.line, each.field) for each in found.complaints] == [(2, "prompt"), (3, "custom_id")]
+    assert (found.lines, found.problems.count) == (1, 2)
+    assert [(each.line, each.field) for each in found.problems.first] == [(2, "prompt"), (3, "custom_id")]
 
 
 def test_names_of_models_beyond_the_fiftieth_are_counted_together() -> None:
@@ -77,8 +77,9 @@ def test_names_of_models_beyond_the_fiftieth_are_counted_together() -> None:
 
 
 def test_a_file_without_requests_is_refused() -> None:
-    with pytest.raises(InputError, match=r"in\.jsonl: holds no requests"):
+    with pytest.raises(InvalidInput) as caught:
         surveyed()
+    assert [(each.path, each.code) for each in caught.value.problems] == [("in.jsonl", "empty_file")]
 
 
 def test_the_command_shows_what_a_good_file_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,30 +94,30 @@ def test_the_command_shows_what_a_good_file_takes(monkeypatch: pytest.MonkeyPatc
     assert "cost      give a price table to know: --prices FILE" in said.stdout
 
 
-RATE, FLIGHTS = Limit(60, 60_000, 0), Limit(3, 5_000, 0)
+RATE, IN_FLIGHT = Limit(60, 60_000, 0), Limit(3, 5_000, 0)
 
 
 @pytest.mark.parametrize(
-    ("told", "belief", "expected"),
+    ("configured", "estimate", "expected"),
     [
-        (Told(), Belief(), None),
-        (Told(rate=60, window_ms=60_000), Belief(), (90, "MIRA_RATE")),
-        (Told(), Belief(rate=RATE), (90, "the account's limit: 60 in 60 s")),
+        (ConfiguredLimits(), Estimate(), None),
+        (ConfiguredLimits(rate=60, window_ms=60_000), Estimate(), (90, "MIRA_RATE")),
+        (ConfiguredLimits(), Estimate(rate=RATE), (90, "the account's limit: 60 in 60 s")),
         # How long a call takes is not known.
-        (Told(), Belief(in_flight=FLIGHTS), None),
+        (ConfiguredLimits(), Estimate(in_flight=IN_FLIGHT), None),
         (
-            Told(),
-            Belief(rate=RATE, in_flight=FLIGHTS, call_ms=6_000),
+            ConfiguredLimits(),
+            Estimate(rate=RATE, in_flight=IN_FLIGHT, call_ms=6_000),
             (180, "the account's limit: 3 at a time, 6.0 s each"),
         ),
-        (Told(rate=30, window_ms=60_000), Belief(rate=RATE), (180, "MIRA_RATE")),
-        (Told(rate=90, window_ms=60_000), Belief(rate=RATE), (90, "the account's limit: 60 in 60 s")),
+        (ConfiguredLimits(rate=30, window_ms=60_000), Estimate(rate=RATE), (180, "MIRA_RATE")),
+        (ConfiguredLimits(rate=90, window_ms=60_000), Estimate(rate=RATE), (90, "the account's limit: 60 in 60 s")),
     ],
 )
 def test_the_time_is_that_of_the_slowest_limit_that_is_known(
-    told: Told, belief: Belief, expected: tuple[float, str] | None
+    configured: ConfiguredLimits, estimate: Estimate, expected: tuple[float, str] | None
 ) -> None:
-    assert seconds_of(90, told, belief) == expected
+    assert seconds_of(90, configured, estimate) == expected
 
 
 def test_without_a_limit_that_is_known_the_command_says_so_and_starts_no_server(
@@ -140,7 +141,7 @@ def test_the_command_names_every_wrong_line_and_its_exit_code_is_1() -> None:
     assert said.stdout.splitlines() == [
         "in.jsonl, line 2, prompt: expected a string",
         "in.jsonl, line 3, messages: empty: expected at least one message",
-        "2 of 3 lines are wrong",
+        "2 of 3 lines are invalid",
     ]
 
 
@@ -153,5 +154,8 @@ def test_the_command_prints_json_for_scripts() -> None:
     found = json.loads(said.stdout)
     assert said.exit_code == 1
     assert (found["valid"], found["lines"], found["wrong"], found["currency"]) == (False, 1, 1, "USD")
-    assert found["errors"] == [{"line": 2, "field": "prompt", "reason": "expected a string"}]
+    assert found["errors"] == [
+        {"code": "invalid_request", "message": "expected a string", "param": "prompt", "line": 2}
+    ]
+    assert found["errors_left_out"] == 0
     assert Decimal(found["most_cost"]) > Decimal("0.01")

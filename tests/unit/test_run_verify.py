@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mira_producer.cli.app import app
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InvalidInput
 from mira_producer.jsonl.verify import MOST_EXAMPLES, Verdict, verify
 from typer.testing import CliRunner
 
@@ -100,16 +100,17 @@ def test_only_some_of_many_are_named_and_all_are_counted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("entries", "said"),
+    ("entries", "found"),
     [
-        ([{"custom_id": 5}], "line 1, custom_id: expected a string that is not empty"),
-        ([{"custom_id": "a"}, {"custom_id": "a"}], "line 2, custom_id: 'a' is that of line 1 too"),
-        ([1], "line 1: expected a JSON object"),
+        ([{"custom_id": 5}], (1, "custom_id", "invalid_request")),
+        ([{"custom_id": "a"}, {"custom_id": "a"}], (2, "custom_id", "duplicate_custom_id")),
+        ([1], (1, None, "invalid_json_line")),
     ],
 )
-def test_an_input_that_could_not_be_answered_is_refused(tmp_path: Path, entries: list[Any], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_an_input_that_could_not_be_answered_is_refused(tmp_path: Path, entries: list[Any], found: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
         verify(write(tmp_path / "in.jsonl", entries), write(tmp_path / "out.jsonl", []), None)
+    assert [(each.line, each.field, each.code) for each in caught.value.problems] == [found]
 
 
 @pytest.mark.parametrize(("ids", "code", "end"), [("a2c", 0, ": each exactly once"), ("ac", 1, "; 1 missing")])

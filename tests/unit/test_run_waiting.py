@@ -9,13 +9,13 @@ import pytest
 from mira_producer.engine.wait_reason import NOTHING, Reason, Watch, duration, reason_of, why_waiting
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.pace import Belief, Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
 
 RATE = Limit(most=60, retry_after_ms=60_000, since_ms=1)
 IN_FLIGHT = Limit(most=3, retry_after_ms=1_000, since_ms=1)
 HOURLY = Limit(most=1000, retry_after_ms=3_600_000, since_ms=1)
-CALM = PaceView("account", "", Belief(), "", timedelta(0), flying=0, waiting=0, now_ms=1_000_000)
+CALM = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=0, waiting=0, now_ms=1_000_000)
 
 
 def seconds(number: float) -> timedelta:
@@ -25,27 +25,31 @@ def seconds(number: float) -> timedelta:
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        (replace(CALM, flying=3), ""),
+        (replace(CALM, in_flight=3), ""),
         (CALM, "waiting for a worker"),
         (
-            replace(CALM, gate="limit", closed=seconds(12), belief=Belief(rate=RATE)),
+            replace(CALM, gate="limit", closed=seconds(12), estimate=Estimate(rate=RATE)),
             "account limit: 60 in 60 s, next in 12 s",
         ),
-        (replace(CALM, gate="limit", belief=Belief(rate=RATE)), "account limit: 60 in 60 s, asking again"),
+        (replace(CALM, gate="limit", estimate=Estimate(rate=RATE)), "account limit: 60 in 60 s, asking again"),
         (replace(CALM, gate="limit", closed=seconds(0.2)), "account limit, next in 1 s"),
         (replace(CALM, gate="faults", closed=seconds(8)), "service unreachable, next try in 8 s"),
         (replace(CALM, gate="faults"), "service unreachable, trying again"),
         (
             # An answer frees the next place: nobody knows when.
-            replace(CALM, waiting=2, flying=3, next_in=seconds(1), belief=Belief(rate=RATE, in_flight=IN_FLIGHT)),
+            replace(
+                CALM, waiting=2, in_flight=3, next_in=seconds(1), estimate=Estimate(rate=RATE, in_flight=IN_FLIGHT)
+            ),
             "account limit: 3 at a time",
         ),
         (
-            replace(CALM, waiting=2, flying=1, next_in=seconds(12), belief=Belief(rate=RATE, in_flight=IN_FLIGHT)),
+            replace(
+                CALM, waiting=2, in_flight=1, next_in=seconds(12), estimate=Estimate(rate=RATE, in_flight=IN_FLIGHT)
+            ),
             "account limit: 60 in 60 s, next in 12 s",
         ),
-        (replace(CALM, waiting=1, flying=2, belief=Belief(rate=HOURLY)), "account limit: 1,000 in 1 h"),
-        (replace(CALM, waiting=1, flying=2, next_in=seconds(1)), "finding the account's limit: 2 at a time so far"),
+        (replace(CALM, waiting=1, in_flight=2, estimate=Estimate(rate=HOURLY)), "account limit: 1,000 in 1 h"),
+        (replace(CALM, waiting=1, in_flight=2, next_in=seconds(1)), "finding the account's limit: 2 at a time so far"),
     ],
 )
 def test_the_reason_is_said_in_words(view: PaceView, words: str) -> None:
@@ -53,7 +57,7 @@ def test_the_reason_is_said_in_words(view: PaceView, words: str) -> None:
 
 
 def test_a_limit_that_is_not_known_yet_is_not_called_one() -> None:
-    assert reason_of(replace(CALM, waiting=1, flying=2), 5).kind == "finding"
+    assert reason_of(replace(CALM, waiting=1, in_flight=2), 5).kind == "finding"
 
 
 def test_without_open_jobs_nothing_waits() -> None:
@@ -61,7 +65,7 @@ def test_without_open_jobs_nothing_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("closed_s", "flying", "words"),
+    ("closed_s", "in_flight", "words"),
     [
         (0.5, 3, "account limit: 3 at a time"),
         (0.5, 1, "account limit: 60 in 60 s"),
@@ -70,24 +74,30 @@ def test_without_open_jobs_nothing_waits() -> None:
         (3600, 0, "account limit"),
     ],
 )
-def test_the_limit_that_is_named_is_the_one_that_asks_for_such_a_wait(closed_s: float, flying: int, words: str) -> None:
-    belief = Belief(rate=RATE, in_flight=IN_FLIGHT)
-    view = replace(CALM, gate="limit", closed=seconds(closed_s), flying=flying, belief=belief)
+def test_the_limit_that_is_named_is_the_one_that_asks_for_such_a_wait(
+    closed_s: float, in_flight: int, words: str
+) -> None:
+    estimate = Estimate(rate=RATE, in_flight=IN_FLIGHT)
+    view = replace(CALM, gate="limit", closed=seconds(closed_s), in_flight=in_flight, estimate=estimate)
 
     assert reason_of(view, 5).words == words
 
 
 @pytest.mark.parametrize(
-    ("told", "belief", "flying", "words"),
+    ("configured", "estimate", "in_flight", "words"),
     [
-        (Told(in_flight=2), Belief(in_flight=IN_FLIGHT), 2, "your limit: 2 at a time"),
-        (Told(rate=30, window_ms=60_000), Belief(rate=RATE), 0, "your limit: 30 in 60 s"),
-        (Told(rate=90, window_ms=60_000), Belief(rate=RATE), 0, "account limit: 60 in 60 s"),
-        (Told(tokens=5000, tokens_window_ms=60_000), Belief(), 0, "your limit: 5,000 tokens in 60 s"),
+        (ConfiguredLimits(in_flight=2), Estimate(in_flight=IN_FLIGHT), 2, "your limit: 2 at a time"),
+        (ConfiguredLimits(rate=30, window_ms=60_000), Estimate(rate=RATE), 0, "your limit: 30 in 60 s"),
+        (ConfiguredLimits(rate=90, window_ms=60_000), Estimate(rate=RATE), 0, "account limit: 60 in 60 s"),
+        (ConfiguredLimits(tokens=5000, tokens_window_ms=60_000), Estimate(), 0, "your limit: 5,000 tokens in 60 s"),
     ],
 )
-def test_a_limit_of_the_users_own_is_called_so(told: Told, belief: Belief, flying: int, words: str) -> None:
-    assert why_waiting(replace(CALM, waiting=1, flying=flying, belief=belief), 5, told=told) == words
+def test_a_limit_of_the_users_own_is_called_so(
+    configured: ConfiguredLimits, estimate: Estimate, in_flight: int, words: str
+) -> None:
+    assert (
+        why_waiting(replace(CALM, waiting=1, in_flight=in_flight, estimate=estimate), 5, configured=configured) == words
+    )
 
 
 def test_jobs_that_wait_to_be_tried_again_wait_for_no_worker() -> None:
@@ -150,7 +160,7 @@ def test_a_worker_is_missed_only_when_nothing_has_gone_on_for_a_while() -> None:
     assert world.watch.reason() == NOTHING
     world.now_s += 4
     assert world.watch.reason().kind == "worker"
-    world.view = replace(CALM, flying=1)
+    world.view = replace(CALM, in_flight=1)
     world.now_s += 1
     assert world.watch.reason() == NOTHING
     world.view = CALM

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mira_producer.cli.config import described
 from mira_producer.processes import environment_of
 
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.contract.settings import PerTime, SettingsError
 from mira_queue.runtime.settings_loader import load_settings
 
@@ -105,13 +105,13 @@ def test_without_a_word_nothing_is_told_and_an_empty_value_is_no_word(monkeypatc
     monkeypatch.setenv("MIRA_RATE", "")
     monkeypatch.setenv("MIRA_MAX_IN_FLIGHT", "")
 
-    assert load_settings().told == Told()
+    assert load_settings().configured_limits == ConfiguredLimits()
 
 
 def test_what_is_told_reaches_the_pacer_in_calls_tokens_and_milliseconds() -> None:
     settings = load_settings(rate="60/6s", max_in_flight=3, tokens="90000/min")
 
-    assert settings.told == Told(60, 6_000, 3, 90_000, 60_000)
+    assert settings.configured_limits == ConfiguredLimits(60, 6_000, 3, 90_000, 60_000)
 
 
 def test_a_ceiling_is_shown_in_seconds() -> None:
@@ -146,9 +146,9 @@ def test_whatever_is_understood_is_at_least_one_in_at_least_a_millisecond_and_at
     most: int, whole: int, thousandths: int, unit: str
 ) -> None:
     try:
-        told = load_settings(rate=f"{most}/{whole}.{thousandths:03}{unit}").told
+        configured = load_settings(rate=f"{most}/{whole}.{thousandths:03}{unit}").configured_limits
     except ValueError:
         return
 
-    assert told.rate == most
-    assert 1 <= told.window_ms <= DAY_S * 1000
+    assert configured.rate == most
+    assert 1 <= configured.window_ms <= DAY_S * 1000

@@ -166,7 +166,7 @@ class GroupRunner:
         if not rest:
             return
         try:
-            self._send_groups(self._ledger.hand_back(rest, Lane.BULK), begun)
+            self._send_groups(self._ledger.requeue(rest, Lane.BULK), begun)
         except QueueUnavailable as error:
             # They are queued in the ledger, without a message: rescue finds them.
             self._log.warning("hand_back_failed", jobs=len(rest), error=str(error))

@@ -17,7 +17,7 @@ from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.records import Lease, NothingToDo, SettledLease
+from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_worker.backoff import backoff
 from mira_worker.leases import LeaseKeeper
@@ -115,7 +115,7 @@ class JobRunner:
             case NothingToDo(why=why):
                 self._log.debug("nothing_to_do", job_id=job_id, why=why)
                 return Done()
-            case SettledLease(lease=lease, outcome=packed):
+            case DecidedLease(lease=lease, outcome=packed):
                 assert self._results is not None
                 return self._store_elsewhere(lease, self._results.unpack(packed))
         try:
@@ -162,7 +162,7 @@ class JobRunner:
                 return self._finish(lease, _charged(error, lease.attempts + 1, lease.unanswered_calls))
             case Limited(error=error, retry_after=retry_after):
                 self._pacer.refused(leave, retry_after.wait)
-                self._crash_points.reach(CrashPoint.AFTER_GATE_CLOSED)
+                self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
                 return self._defer(lease, retry_after.wait, error)
             case Faulty(fault=fault, may_be_billed=may_be_billed):
                 is_charged = self._pacer.faulted(leave, fault)
@@ -180,10 +180,10 @@ class JobRunner:
 
     def _finish(self, lease: Lease, outcome: Outcome) -> Next:
         if self._results is not None:
-            if not self._ledger.settle(lease, self._results.pack(outcome)):
+            if not self._ledger.record_outcome(lease, self._results.pack(outcome)):
                 self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease was lost")
                 return Done()
-            self._crash_points.reach(CrashPoint.AFTER_SETTLE)
+            self._crash_points.reach(CrashPoint.AFTER_RECORD_OUTCOME)
             return self._store_elsewhere(lease, outcome)
         if not self._ledger.finish(lease, outcome):
             self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease was lost")
@@ -213,11 +213,11 @@ class JobRunner:
 
     def _give_back(self, lease: Lease) -> Next:
         try:
-            kept = self._ledger.give_back(lease)
+            kept = self._ledger.release(lease)
         except QueueUnavailable:
             # Its lease passes, and it is rescued.
             return Done()
-        self._crash_points.reach(CrashPoint.AFTER_GIVE_BACK)
+        self._crash_points.reach(CrashPoint.AFTER_RELEASE)
         return SendNow() if kept else Done()
 
     def _log_attempt(self, lease: Lease, answer: HttpAnswer | NoAnswer, meaning: Meaning) -> None:

@@ -21,7 +21,7 @@ from mira_worker.cpu_affinity import OneCore
 from mira_worker.groups import GroupRunner
 from mira_worker.leases import LeaseKeeper
 from mira_worker.pacing.pacer import Pacer
-from mira_worker.pacing.pacer_thread import Courier
+from mira_worker.pacing.pacer_thread import PacerThread
 from mira_worker.rescue import Rescuer
 from mira_worker.runner import JobRunner, ResultStore
 from mira_worker.throttled_log import OutageLog
@@ -78,7 +78,7 @@ class Runtime:
         self.pacer = Pacer(
             ledger,
             account_name(settings.api_base, key.get_secret_value() if key else ""),
-            settings.told,
+            settings.configured_limits,
             # A probe's worker may die: the next one probes when its call must have ended.
             probe_lease=settings.request_timeout + timedelta(seconds=5),
             stopping=self.stopping,
@@ -106,7 +106,7 @@ class Runtime:
             self.stopping,
             self.log,
         )
-        self.courier = Courier(
+        self.courier = PacerThread(
             self.pacer, ledger.wakes(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
         self.rescuer = Rescuer(
@@ -155,7 +155,7 @@ class Runtime:
         exit_at_last.daemon = True
         exit_at_last.start()
         try:
-            given = [lease for lease in held if self.ledger.give_back(lease)]
+            given = [lease for lease in held if self.ledger.release(lease)]
             for lease in given:
                 self.pacer.caller_gone(lease.job_id, lease.epoch)
             self._send([lease.job_id for lease in given])

@@ -24,7 +24,8 @@ from mira_producer.batches.lock import KeeperLock, queue_name
 from mira_producer.batches.report import draw
 from mira_producer.batches.spool import BatchFiles, Spool
 from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
-from mira_producer.jsonl.reader import InputError, refuse_no_file
+from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.reader import refuse_no_file
 from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
 from mira_producer.report.page import check_report
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id

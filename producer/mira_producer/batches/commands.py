@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 
 from mira_producer.cost.budget import BudgetLimits, Use
 from mira_producer.cost.prices import money
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import BatchOptions
 
 # A retry is followed by the statuses or codes that it is for, a resume by the limits of the budget that are new.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mira_producer.batches.counts import prices_of, written
 from mira_producer.batches.spool import BatchFiles
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report import recorder_file as recording
 from mira_producer.report.page import About, write_report
 from mira_queue.contract.batch import Batch

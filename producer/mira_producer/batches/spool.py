@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
 _MODE = 0o700
 

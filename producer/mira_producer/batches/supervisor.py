@@ -14,7 +14,6 @@ from structlog.typing import FilteringBoundLogger
 from mira_producer.batches.commands import CANCEL, PAUSE, RESUME, RETRY, with_budget
 from mira_producer.batches.counts import at_rest, counted, prices_of, written
 from mira_producer.batches.engine_options import options_of
-from mira_producer.batches.input_errors import line_errors
 from mira_producer.batches.reasons import rest
 from mira_producer.batches.spool import BatchFiles
 from mira_producer.client import MiraQueue
@@ -23,7 +22,7 @@ from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import Tally
 from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput, StorageFull
 from mira_producer.jsonl.remove_errors import has_status, take_out
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, BatchOptions, BatchStatus
@@ -79,7 +78,7 @@ class BatchKeeper:
                 self._ending.wait(1.0)
             except (InputError, OSError) as error:
                 # A full disk, a file that was meddled with: said where people look, and tried again on their word.
-                self._pause("files", str(error).partition(": nothing is lost")[0])
+                self._pause("files", f"{error.path}: {error.reason}" if isinstance(error, StorageFull) else str(error))
                 self._ending.wait(FILES_AGAIN_S)
         if not self._batch.status.is_final:
             self._recording.save()
@@ -175,12 +174,14 @@ class BatchKeeper:
         """None: the input is wrong, and the batch has failed. One that `goes_on` runs again what was refused."""
         try:
             plan = engine.plan()
-        except InputError as error:
-            path = str(self._files.input)
+        except InvalidInput as error:
             # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
-            if self._batch.status is not BatchStatus.VALIDATING or not str(error).startswith(path):
+            if self._batch.status is not BatchStatus.VALIDATING:
                 raise
-            self._write(self._moved(BatchStatus.FAILED, errors=line_errors(str(error), path, self._batch.input_name)))
+            # The user does not know the path of our copy.
+            problems = tuple(replace(each, path=self._batch.input_name) for each in error.problems)
+            left_out = error.count - len(problems)
+            self._write(self._moved(BatchStatus.FAILED, errors=problems, errors_left_out=left_out))
             return None
         if goes_on:
             plan.run_refused_again()
@@ -226,9 +227,7 @@ class BatchKeeper:
                 return False
             engine.give_up(CANCELLED_CODE, CANCELLED, CANCELLED_BILLED)
             self._write(self._counted(plan.tally))
-        except InputError as error:
-            if not str(error).startswith(str(self._files.input)):
-                raise
+        except (InvalidInput, InputChanged) as error:
             # Its input is wrong, and was not found to be so before: there is no line to name.
             self._log.warning("batch_says", text=str(error))
         finally:
@@ -263,8 +262,8 @@ class BatchKeeper:
     def _forget(self, job_ids: list[str]) -> None:
         """Jobs of lines that are to be tried again: a keeper that was killed may have left them, with their error."""
         keys = self._ledger.keys_of(job_ids)
-        self._ledger.forget(zip(job_ids, keys, strict=True))
-        self._queue.crash_points.reach(CrashPoint.AFTER_FORGET)
+        self._ledger.delete(zip(job_ids, keys, strict=True))
+        self._queue.crash_points.reach(CrashPoint.AFTER_DELETE)
 
     def _pause(self, by: str, reason: str) -> None:
         self._recording.recorder.waits("paused")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from importlib.metadata import version
 from itertools import takewhile
 from typing import Annotated
 
@@ -31,8 +30,10 @@ from mira_producer.cli import (
     verify,
     worker,
 )
-from mira_producer.jsonl.reader import InputError
+from mira_producer.cli.problems import error_lines
+from mira_producer.jsonl.errors import InputError, InvalidInput
 from mira_producer.processes import StartError
+from mira_queue import __version__
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
@@ -73,7 +74,7 @@ app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        console.data(f"{console.PROGRAM} {version(console.PROGRAM)}")
+        console.data(f"{console.PROGRAM} {__version__}")
         raise typer.Exit
 
 
@@ -137,11 +138,11 @@ def _say(error: Exception) -> int:
             for line in str(error).splitlines():
                 console.error(line)
             return console.EXIT_USAGE
-        case InputError():
-            for line in str(error).splitlines():
+        case InvalidInput():
+            for line in error_lines(error):
                 console.error(line)
             return console.EXIT_USAGE
-        case InvalidRequest() | IdempotencyConflict():
+        case InputError() | InvalidRequest() | IdempotencyConflict():
             console.error(str(error))
             return console.EXIT_USAGE
         case ResultTimeout():

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from typing import cast
 
+from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.prices import money
 from mira_producer.engine.wait_reason import Kind, Reason, duration
 from mira_producer.text import tokens_text
-from mira_queue.contract.batch import Batch, BatchStatus, LineError
+from mira_queue.contract.batch import Batch, BatchStatus
 
 # Its keeper writes every second; after so long without a word, none is there.
 SILENT_AFTER_S = 60
-_MORE = re.compile(r"\.\.\. and ([\d,]+) more")
 
 
 class BatchCounts:
@@ -71,19 +70,8 @@ def took_text(batch: Batch) -> str:
 
 
 def wrong_lines(batch: Batch, most: int) -> list[str]:
-    """The first complaints about its input, and how many more there are."""
-    shown = [
-        f"line {each.line}{f', {each.param}' if each.param else ''}: {each.message}" if each.line else each.message
-        for each in batch.errors[:most]
-    ]
-    more = sum(_lines_of(each) for each in batch.errors[most:])
-    return [*shown, f"... and {more:,} more"] if more else shown
-
-
-def _lines_of(error: LineError) -> int:
-    """The last one of many stands for all that are not listed."""
-    match = _MORE.fullmatch(error.message)
-    return int(match[1].replace(",", "")) if match else 1
+    """Return the first problems of its input, and how many more there are."""
+    return problem_lines(batch.errors, len(batch.errors) + batch.errors_left_out, most)
 
 
 def silence_text(batch: Batch) -> str:

@@ -159,7 +159,7 @@ def card(batch: Batch) -> str:
         ("files", batch.place),
         *([("keeper", silence)] if (silence := silence_text(batch)) else []),
     ]
-    return "\n".join(f"{name:<12}{console.one_line(text)}" for name, text in rows)
+    return "\n".join(f"{name:<12}{console.one_line(decode)}" for name, decode in rows)
 
 
 def overview(batch: Batch) -> str:

@@ -25,7 +25,7 @@ from mira_producer.engine.plan import Check, Plan
 from mira_producer.engine.stats import Tally
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import About, check_report, write_report
 from mira_producer.report.recorder import Recorder
 from mira_producer.text import plural

@@ -58,14 +58,14 @@ def limits(forget: Forget = False, as_json: Json = False) -> None:
 
 
 def _row(view: PaceView) -> tuple[str, ...]:
-    belief = view.belief
+    estimate = view.estimate
     return (
         view.account,
         view.base,
-        _limit(belief.rate, " in " + _seconds(belief.rate.retry_after_ms) if belief.rate else ""),
-        _limit(belief.in_flight, "") if belief.in_flight else f"up to {belief.start}",
+        _limit(estimate.rate, " in " + _seconds(estimate.rate.retry_after_ms) if estimate.rate else ""),
+        _limit(estimate.in_flight, "") if estimate.in_flight else f"up to {estimate.start}",
         _gate(view),
-        str(view.flying),
+        str(view.in_flight),
         str(view.waiting),
     )
 
@@ -73,8 +73,8 @@ def _row(view: PaceView) -> tuple[str, ...]:
 def _limit(limit: Limit | None, window: str) -> str:
     if limit is None:
         return "?"
-    looking = f", trying {limit.let_through}" if limit.step else ""
-    return f"{limit.most}{window} (met {limit.sure}x, since {console.local_time(limit.since_ms)}{looking})"
+    looking = f", trying {limit.allowed}" if limit.step else ""
+    return f"{limit.most}{window} (met {limit.confirmations}x, since {console.local_time(limit.since_ms)}{looking})"
 
 
 def _gate(view: PaceView) -> str:
@@ -91,9 +91,9 @@ def _data(view: PaceView) -> dict[str, Any]:
     return {
         "account": view.account,
         "base": view.base,
-        **asdict(view.belief),
+        **asdict(view.estimate),
         "gate": view.gate or "open",
         "closed_ms": round(view.closed / timedelta(milliseconds=1)),
-        "flying": view.flying,
+        "flying": view.in_flight,
         "waiting": view.waiting,
     }

@@ -17,7 +17,7 @@ from mira_producer.client import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.accounts import PaceView
-from mira_queue.ledger.queue_stats import Overview
+from mira_queue.ledger.queue_stats import QueueStats
 
 HELP_END = console.help_end(
     [
@@ -43,9 +43,9 @@ class Measure:
     name: str
     help: str
     labels: Sequence[str]
-    values: Callable[[Overview], Iterable[Value]]
+    values: Callable[[QueueStats], Iterable[Value]]
 
-    def of(self, overview: Overview) -> Metric:
+    def of(self, overview: QueueStats) -> Metric:
         kind = CounterMetricFamily if self.name.endswith("_total") else GaugeMetricFamily
         family = kind(self.name, self.help, labels=self.labels)
         for labels, value in self.values(overview):
@@ -54,7 +54,7 @@ class Measure:
 
 
 def _of_accounts(name: str, text: str, value: Callable[[PaceView], float | None]) -> Measure:
-    def values(overview: Overview) -> Iterator[Value]:
+    def values(overview: QueueStats) -> Iterator[Value]:
         for view in overview.accounts:
             if (found := value(view)) is not None:
                 yield (view.account, view.base), found
@@ -63,7 +63,7 @@ def _of_accounts(name: str, text: str, value: Callable[[PaceView], float | None]
 
 
 def _of_gates(name: str, text: str, limit: Callable[[PaceView], float], faults: Callable[[PaceView], float]) -> Measure:
-    def values(overview: Overview) -> Iterator[Value]:
+    def values(overview: QueueStats) -> Iterator[Value]:
         for view in overview.accounts:
             yield (view.account, view.base, "limit"), limit(view)
             yield (view.account, view.base, "faults"), faults(view)
@@ -71,14 +71,14 @@ def _of_gates(name: str, text: str, limit: Callable[[PaceView], float], faults: 
     return Measure(name, text, ("account", "base", "reason"), values)
 
 
-def _lines(overview: Overview) -> Iterator[Value]:
+def _lines(overview: QueueStats) -> Iterator[Value]:
     batches = overview.open_batches
     yield ("total",), sum(batch.total for batch in batches)
     yield ("answered",), sum(batch.answered for batch in batches)
     yield ("failed",), sum(batch.failed for batch in batches)
 
 
-def _statuses(overview: Overview) -> Iterator[Value]:
+def _statuses(overview: QueueStats) -> Iterator[Value]:
     for status in BatchStatus:
         if not status.is_final:
             yield (status,), sum(batch.status is status for batch in overview.open_batches)
@@ -86,32 +86,32 @@ def _statuses(overview: Overview) -> Iterator[Value]:
 
 # One row a metric, as in docs/metrics.md.
 MEASURES = (
-    _of_accounts("mira_queue_calls_in_flight", "Calls that are under way.", lambda view: view.flying),
+    _of_accounts("mira_queue_calls_in_flight", "Calls that are under way.", lambda view: view.in_flight),
     _of_accounts("mira_queue_processes_waiting", "Worker processes that wait for a place.", lambda view: view.waiting),
     _of_accounts(
         "mira_queue_limit_calls",
         "Most calls in any window, as learned.",
-        lambda view: view.belief.rate.most if view.belief.rate else None,
+        lambda view: view.estimate.rate.most if view.estimate.rate else None,
     ),
     _of_accounts(
         "mira_queue_limit_window_seconds",
         "The window of that limit.",
-        lambda view: view.belief.rate.retry_after_ms / 1000 if view.belief.rate else None,
+        lambda view: view.estimate.rate.retry_after_ms / 1000 if view.estimate.rate else None,
     ),
     _of_accounts(
         "mira_queue_limit_in_flight_calls",
         "Most calls at a time, as learned.",
-        lambda view: view.belief.in_flight.most if view.belief.in_flight else None,
+        lambda view: view.estimate.in_flight.most if view.estimate.in_flight else None,
     ),
     _of_accounts(
         "mira_queue_let_through_calls",
         "Calls in a window that are let through now.",
-        lambda view: view.belief.rate.let_through if view.belief.rate else None,
+        lambda view: view.estimate.rate.allowed if view.estimate.rate else None,
     ),
     _of_accounts(
         "mira_queue_let_through_in_flight_calls",
         "Calls at a time that are let through now.",
-        lambda view: view.belief.in_flight.let_through if view.belief.in_flight else view.belief.start,
+        lambda view: view.estimate.in_flight.allowed if view.estimate.in_flight else view.estimate.start,
     ),
     _of_gates(
         "mira_queue_gate_closed",
@@ -123,17 +123,17 @@ MEASURES = (
         "mira_queue_gate_remaining_seconds", "Nothing leaves before.", lambda view: view.closed.total_seconds()
     ),
     _of_accounts("mira_queue_calls_sent_total", "Calls that were let go.", lambda view: view.counts.sent),
-    _of_accounts("mira_queue_calls_refused_total", "Calls that met a 429.", lambda view: view.counts.refused),
+    _of_accounts("mira_queue_calls_refused_total", "Calls that met a 429.", lambda view: view.counts.rate_limited),
     _of_gates(
         "mira_queue_gate_closings_total",
         "Times the gate closed.",
-        lambda view: view.counts.closings_limit,
-        lambda view: view.counts.closings_faults,
+        lambda view: view.counts.openings_limit,
+        lambda view: view.counts.openings_faults,
     ),
     _of_accounts(
         "mira_queue_belief_changes_total",
         "Changes of what is believed of the limits.",
-        lambda view: view.counts.believed,
+        lambda view: view.counts.estimate_changes,
     ),
     Measure(
         "mira_queue_jobs_queued",
@@ -173,7 +173,7 @@ class QueueCollector:
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("mira_queue_up", "1 when the queue's server answered; 0: no other metric is told.")
         try:
-            overview = self._queue.ledger.overview()
+            overview = self._queue.ledger.queue_stats()
         except QueueUnavailable:
             up.add_metric((), 0)
             yield up

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.processes import StartError, start_simulator, stop
 
 STOP_WITHIN = timedelta(seconds=5)

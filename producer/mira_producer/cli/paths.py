@@ -6,7 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from mira_producer.jsonl.reader import InputError, refuse_no_file
+from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.reader import refuse_no_file
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:

@@ -20,7 +20,6 @@ from mira_producer.cli.paths import default_output
 from mira_producer.cost.budget import BudgetLimits
 from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.engine.options import OnAccountError
-from mira_producer.jsonl.reader import InputError
 from mira_queue.runtime.settings_loader import load_settings
 
 HELP_END = console.help_end(
@@ -131,12 +130,7 @@ def run(
         budget=BudgetLimits(max_requests, max_tokens, cost) if max_requests or max_tokens or cost else None,
         report=report_path,
     )
-    try:
-        result = run_file(options, settings, Console(stderr=True))
-    except InputError as error:
-        for line in str(error).splitlines():
-            console.error(line)
-        raise typer.Exit(console.EXIT_USAGE) from None
+    result = run_file(options, settings, Console(stderr=True))
     if as_json:
         console.json_data(asdict(result))
     raise typer.Exit(result.exit_code)

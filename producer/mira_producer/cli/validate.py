@@ -9,15 +9,15 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.outcome import Json
+from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
-from mira_producer.engine.plan import MOST_COMPLAINTS, wrong_lines
 from mira_producer.engine.survey import Survey, as_json, survey
 from mira_producer.engine.wait_reason import duration
 from mira_producer.text import plural, size
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import account_name
-from mira_queue.contract.pace import Belief
+from mira_queue.contract.pace import Estimate
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
@@ -56,20 +56,20 @@ def validate(
     found = survey(
         path, lambda body: ChatRequest.checked(body, model=settings.model, limits=limits), settings.model, prices
     )
-    time = seconds_of(found.lines, settings.told, learned(settings))
+    time = seconds_of(found.lines, settings.configured_limits, learned(settings))
     if json:
         console.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
         _show(found, time, prices)
-    if found.wrong:
+    if found.problems.count:
         raise typer.Exit(console.EXIT_FAILED)
 
 
 def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None:
-    if found.wrong:
-        shown = found.complaints[:MOST_COMPLAINTS]
-        more = [f"... and {found.wrong - len(shown):,} more"] if found.wrong > len(shown) else []
-        console.data("\n".join([*map(str, shown), *more, wrong_lines(found.wrong, found.wrong + found.lines)]))
+    if wrong := found.problems.count:
+        console.data(
+            "\n".join([*problem_lines(found.problems.first, wrong), invalid_lines(wrong, wrong + found.lines)])
+        )
         return
     models = ", ".join(f"{count:,} {model}" for model, count in found.models.most_common())
     rows = [
@@ -93,15 +93,15 @@ def _cost(found: Survey, prices: Prices) -> str:
     return f"at most about {money(found.most_cost, prices.currency)}"
 
 
-def learned(settings: Settings) -> Belief:
+def learned(settings: Settings) -> Estimate:
     """What is believed of the account's limits, where a server is there to be asked: none is started for that."""
     url = QueueServer(settings).url_if_running()
     if url is None or settings.api_key is None:
-        return Belief()
+        return Estimate()
     account = account_name(settings.api_base, settings.api_key.get_secret_value())
     try:
         with connect(url) as client:
-            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).belief
+            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).estimate
     except QueueUnavailable:
         # The file is what was asked about; whoever starts a run with this server is told.
-        return Belief()
+        return Estimate()

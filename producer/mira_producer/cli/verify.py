@@ -9,7 +9,8 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.outcome import Json
-from mira_producer.jsonl.reader import InputError, refuse_no_file
+from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.reader import refuse_no_file
 from mira_producer.jsonl.verify import Verdict
 from mira_producer.jsonl.verify import verify as verify_files
 from mira_producer.text import plural

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 
 # Looked for in the working directory when no file is named.
 DEFAULT_TABLE = Path("prices.toml")

@@ -62,7 +62,7 @@ class Engine:
             pace,
             lambda: self.open,
             resting=lambda: self._window.resting if self._window else 0,
-            told=queue.settings.told,
+            configured=queue.settings.configured_limits,
             seen=self._seen,
         )
         self._hooks = Hooks(self._draw, say, tend)

@@ -15,18 +15,15 @@ from mira_producer.cost.spending import used_before
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.stats import Tally
 from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.errors import DamagedFile, InvalidInput, Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
-from mira_producer.jsonl.request_line import Complaint, InputLine, parse_line, raw_lines
+from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
 from mira_producer.jsonl.result_file import LineFile
 from mira_producer.jsonl.retryable_errors import Refusals, is_refused
 from mira_producer.jsonl.sort import put_in_order
-from mira_producer.text import plural
 from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
 from mira_queue.contract.request import ChatRequest
-
-# Enough to see the pattern; a wrong file must not scroll the screen away.
-MOST_COMPLAINTS = 20
 
 Check = Callable[[Mapping[str, Any]], ChatRequest]
 # Is told of a line of an output or error file.
@@ -102,47 +99,37 @@ class Plan:
         self._closing.close()
 
 
-def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine | Complaint]:
-    """Every line of the input, put into the index; or what is wrong with it. Raises InputError for the whole file."""
+def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine | Problem]:
+    """Yield every line of the input, after adding it to the index, or what is wrong with it.
+
+    Raises InvalidInput for a file that cannot be read line by line.
+    """
     for number, content in raw_lines(path):
         try:
             line = parse_line(number, content, check)
             index.add([(line.custom_id, number)])
         except InvalidRequest as error:
-            yield Complaint(path, number, error.field, error.reason)
-        except ValueError as error:
-            custom_id = str(error.args[0])
-            other = index.number_of(custom_id)
-            yield Complaint(path, number, "custom_id", f"{custom_id!r} is that of line {other} too")
+            yield problem_of(path, number, error)
         else:
             yield line
 
 
 def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None = None) -> None:
-    """Put every line of the input into the index. Raises InputError, a line for each thing wrong."""
-    complaints: list[str] = []
-    wrong = 0
+    """Add every line of the input to the index. Raises InvalidInput with the problems of all lines."""
+    problems = Problems()
     for line in checked_lines(path, check, index):
-        if isinstance(line, Complaint):
-            wrong += 1
-            if len(complaints) < MOST_COMPLAINTS:
-                complaints.append(str(line))
+        if isinstance(line, Problem):
+            problems.add(line)
         elif twins is not None:
             twins.add(line.request.digest, line.number, line.custom_id)
-    if wrong > len(complaints):
-        complaints.append(f"... and {wrong - len(complaints):,} more")
-    if complaints:
-        raise InputError("\n".join([*complaints, f"{wrong_lines(wrong, wrong + index.total)}: nothing was sent"]))
+    if problems.count:
+        raise InvalidInput(problems.first, problems.count, problems.count + index.total)
     if index.total == 0:
-        raise InputError(f"{path}: holds no requests")
-
-
-def wrong_lines(wrong: int, total: int) -> str:
-    return f"{wrong:,} of {plural(total, 'line')} {'is' if wrong == 1 else 'are'} wrong"
+        raise invalid_file(path, "holds no requests", EMPTY_FILE)
 
 
 def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises InputError.
+    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises DamagedFile.
 
     `note` is told each of them.
     """
@@ -152,17 +139,12 @@ def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note 
             entry = orjson.loads(content)
             custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise InputError(
-                f"{file.path}, line {number}: no line of an earlier run: name another output, or move this one away"
-            ) from None
+            raise DamagedFile(file.path, number, "not a line of an output or error file") from None
         line = index.number_of(str(custom_id))
         if line is None:
-            raise InputError(
-                f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is not in {input_path}: "
-                "these are the answers of another file; name another output, or move this one away"
-            )
+            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
         if not index.mark_answered(line):
-            raise InputError(f"{file.path}, line {number}, custom_id: {str(custom_id)[:80]!r} is answered twice")
+            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
         count += 1
         if note is not None:
             note(entry)
@@ -178,7 +160,8 @@ def _with_price(options: EngineOptions, check: Check) -> Check:
         request = check(fields)
         model = fields.get("model") or orjson.loads(request.body)["model"]
         if options.prices.cost(model, 0, 0) is None:
-            raise InvalidRequest("model", f"{model!r} has no price in the table, which --max-cost needs")
+            reason = f"{model!r} has no price in the table, which a limit of the cost needs"
+            raise InvalidRequest("model", reason, MODEL_WITHOUT_PRICE)
         return request
 
     return check_price

@@ -12,12 +12,11 @@ from mira_producer.cost import estimate
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.plan import Check, checked_lines
 from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
-from mira_producer.jsonl.request_line import Complaint, InputLine
+from mira_producer.jsonl.request_line import InputLine
+from mira_queue.contract.problem import EMPTY_FILE, Problem
 
-# A script may want them all, and a file of a million wrong lines must not fill the memory.
-MOST_COMPLAINTS = 1000
 # Names of models come out of the file: beyond so many, they are counted together.
 MOST_MODELS = 50
 OTHER_MODELS = "other models"
@@ -32,7 +31,6 @@ class Survey:
 
     lines: int = 0
     repeated: int = 0  # of these, the ones that ask what another has asked
-    wrong: int = 0
     bytes: int = 0
     largest_bytes: int = 0
     largest_line: int = 0
@@ -40,7 +38,7 @@ class Survey:
     most_completion_tokens: int = 0
     models: Counter[str] = field(default_factory=Counter)
     most_cost: Decimal | None = Decimal(0)
-    complaints: list[Complaint] = field(default_factory=list)
+    problems: Problems = field(default_factory=Problems)
 
     def add(self, line: InputLine, model: str, prices: Prices) -> None:
         size = len(line.request.body)
@@ -55,34 +53,29 @@ class Survey:
         cost = prices.cost(model, prompt, completion)
         self.most_cost = None if cost is None or self.most_cost is None else self.most_cost + cost
 
-    def complain(self, complaint: Complaint) -> None:
-        self.wrong += 1
-        if len(self.complaints) < MOST_COMPLAINTS:
-            self.complaints.append(complaint)
-
 
 def survey(path: Path, check: Check, default_model: str, prices: Prices) -> Survey:
-    """Read the whole file. Raises InputError where it is none of requests, or holds none."""
+    """Read the whole file. Raises InvalidInput where it is none of requests, or holds none."""
     found = Survey()
     with LineIndex() as index, Twins() as twins:
         for line in checked_lines(path, check, index):
-            if isinstance(line, Complaint):
-                found.complain(line)
+            if isinstance(line, Problem):
+                found.problems.add(line)
             else:
                 found.add(line, line.model or default_model, prices)
                 found.repeated += not twins.is_first(line.request.digest, line.number)
-    if not found.lines + found.wrong:
-        raise InputError(f"{path}: holds no requests")
+    if not found.lines + found.problems.count:
+        raise invalid_file(path, "holds no requests", EMPTY_FILE)
     return found
 
 
 def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str, object]:
     """For scripts. Money is a string: it is exact."""
     return {
-        "valid": not found.wrong,
+        "valid": not found.problems.count,
         "lines": found.lines,
         "repeated": found.repeated,
-        "wrong": found.wrong,
+        "wrong": found.problems.count,
         "bytes": found.bytes,
         "largest": {"line": found.largest_line, "bytes": found.largest_bytes},
         "models": dict(found.models.most_common()),
@@ -91,5 +84,6 @@ def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str,
         "most_cost": None if not currency or found.most_cost is None else str(found.most_cost),
         "currency": currency or None,
         "seconds": seconds,
-        "errors": [{"line": each.line, "field": each.field, "reason": each.reason} for each in found.complaints],
+        "errors": [each.to_object() for each in found.problems.first],
+        "errors_left_out": found.problems.count - len(found.problems.first),
     }

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Literal
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.pace import Limit, Told
+from mira_queue.contract.pace import ConfiguredLimits, Limit
 from mira_queue.ledger.accounts import PaceView
 
 # A look at the account costs the server four reads: twice a second is enough for people.
@@ -42,16 +42,18 @@ class Reason:
 NOTHING = Reason()
 
 
-def why_waiting(view: PaceView, open_jobs: int, *, resting: int = 0, told: Told | None = None) -> str:
+def why_waiting(view: PaceView, open_jobs: int, *, resting: int = 0, configured: ConfiguredLimits | None = None) -> str:
     """Why jobs wait, in words; empty: they do not. `resting` of them wait to be tried again; `told` are the user's
     own ceilings.
     """
-    return str(reason_of(view, open_jobs, resting=resting, told=told))
+    return str(reason_of(view, open_jobs, resting=resting, configured=configured))
 
 
-def reason_of(view: PaceView, open_jobs: int, *, resting: int = 0, told: Told | None = None) -> Reason:
+def reason_of(
+    view: PaceView, open_jobs: int, *, resting: int = 0, configured: ConfiguredLimits | None = None
+) -> Reason:
     """As `why_waiting`, in parts."""
-    told = told or Told()
+    configured = configured or ConfiguredLimits()
     if open_jobs <= 0:
         return NOTHING
     if view.gate == "faults":
@@ -59,8 +61,8 @@ def reason_of(view: PaceView, open_jobs: int, *, resting: int = 0, told: Told | 
     if view.closed or view.gate:
         return Reason("limit", _closed_words(view) + ("" if view.closed else ", asking again"), view.closed)
     if view.waiting:
-        return _pacing(view, told)
-    if view.flying:
+        return _pacing(view, configured)
+    if view.in_flight:
         return NOTHING
     if resting:
         return Reason("retry", f"{resting:,} {'job waits' if resting == 1 else 'jobs wait'} to be tried again")
@@ -93,14 +95,14 @@ class Watch:
         open_jobs: Callable[[], int],
         *,
         resting: Callable[[], int] = lambda: 0,
-        told: Told | None = None,
+        configured: ConfiguredLimits | None = None,
         seen: Callable[[PaceView, Reason], None] = lambda view, reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._open_jobs = open_jobs
         self._resting = resting
-        self._told = told
+        self._told = configured
         self._seen = seen
         self._clock = clock
         self._reason = NOTHING
@@ -123,7 +125,7 @@ class Watch:
             view = self._read()
         except QueueUnavailable:
             return Reason("server", "waiting for the queue's server")
-        reason = reason_of(view, self._open_jobs(), resting=self._resting(), told=self._told)
+        reason = reason_of(view, self._open_jobs(), resting=self._resting(), configured=self._told)
         if reason.kind not in ("worker", "retry"):
             self._busy_s = now_s
         elif now_s - self._busy_s < PATIENCE_S:
@@ -134,36 +136,40 @@ class Watch:
 
 def _closed_words(view: PaceView) -> str:
     """The limit that a refusal was of. Its Retry-After tells: none is longer than what its own limit asks for."""
-    belief = view.belief
+    estimate = view.estimate
     closed_ms = view.closed / timedelta(milliseconds=1)
-    known = [limit for limit in (belief.in_flight, belief.rate) if limit]
-    fitting = [limit for limit in known if closed_ms <= limit.retry_after_ms + belief.margin_ms]
+    known = [limit for limit in (estimate.in_flight, estimate.rate) if limit]
+    fitting = [limit for limit in known if closed_ms <= limit.retry_after_ms + estimate.margin_ms]
     # With room among the calls in flight, it was not their number that was refused.
-    if len(fitting) > 1 and belief.in_flight and view.flying < belief.in_flight.most:
-        fitting.remove(belief.in_flight)
+    if len(fitting) > 1 and estimate.in_flight and view.in_flight < estimate.in_flight.most:
+        fitting.remove(estimate.in_flight)
     if not fitting:
         return "account limit"
-    return _rate_words("account", belief.rate) if fitting[0] is belief.rate else _flight_words("account", fitting[0])
+    return (
+        _rate_words("account", estimate.rate) if fitting[0] is estimate.rate else _flight_words("account", fitting[0])
+    )
 
 
-def _pacing(view: PaceView, told: Told) -> Reason:
+def _pacing(view: PaceView, configured: ConfiguredLimits) -> Reason:
     """The gate is open, and somebody waits for a place: which ones are taken?
 
     Where an answer frees the next place, nobody knows when that will be; where a time does, the wait is known.
     """
-    rate, in_flight = view.belief.rate, view.belief.in_flight
-    if told.in_flight and view.flying >= told.in_flight:
-        return Reason("limit", f"your limit: {told.in_flight:,} at a time")
-    if in_flight and view.flying >= in_flight.let_through:
+    rate, in_flight = view.estimate.rate, view.estimate.in_flight
+    if configured.in_flight and view.in_flight >= configured.in_flight:
+        return Reason("limit", f"your limit: {configured.in_flight:,} at a time")
+    if in_flight and view.in_flight >= in_flight.allowed:
         return Reason("limit", _flight_words("account", in_flight))
-    told_per_ms = told.rate / told.window_ms if told.rate and told.window_ms else None
-    if rate and (told_per_ms is None or rate.let_through / max(1, rate.retry_after_ms) <= told_per_ms):
+    told_per_ms = configured.rate / configured.window_ms if configured.rate and configured.window_ms else None
+    if rate and (told_per_ms is None or rate.allowed / max(1, rate.retry_after_ms) <= told_per_ms):
         return Reason("limit", _rate_words("account", rate), view.next_in)
     if told_per_ms:
-        return Reason("limit", f"your limit: {told.rate:,} in {_span(told.window_ms)}", view.next_in)
-    if told.tokens:
-        return Reason("limit", f"your limit: {told.tokens:,} tokens in {_span(told.tokens_window_ms)}", view.next_in)
-    return Reason("finding", f"finding the account's limit: {view.flying:,} at a time so far")
+        return Reason("limit", f"your limit: {configured.rate:,} in {_span(configured.window_ms)}", view.next_in)
+    if configured.tokens:
+        return Reason(
+            "limit", f"your limit: {configured.tokens:,} tokens in {_span(configured.tokens_window_ms)}", view.next_in
+        )
+    return Reason("finding", f"finding the account's limit: {view.in_flight:,} at a time so far")
 
 
 def _rate_words(whose: str, limit: Limit) -> str:

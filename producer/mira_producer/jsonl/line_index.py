@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from mira_producer.jsonl.temporary_database import temporary_database
+from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.problem import DUPLICATE_CUSTOM_ID
 
 
 class LineIndex:
@@ -29,12 +31,13 @@ class LineIndex:
         self._database.close()
 
     def add(self, lines: Iterable[tuple[str, int]]) -> None:
-        """Add (custom_id, number). Ids must be new: ask `number_of` when this raises ValueError with (id, number)."""
+        """Add (custom_id, number). Raises InvalidRequest for an id that another line has."""
         for custom_id, number in lines:
             try:
                 self._database.execute("INSERT INTO line VALUES (?, ?)", (custom_id, number))
             except sqlite3.IntegrityError:
-                raise ValueError(custom_id, number) from None
+                reason = f"{custom_id!r} is already the id of line {self.number_of(custom_id)}"
+                raise InvalidRequest("custom_id", reason, DUPLICATE_CUSTOM_ID) from None
             self.total += 1
 
     def number_of(self, custom_id: str) -> int | None:

@@ -13,7 +13,8 @@ from typing import cast
 
 import orjson
 
-from mira_queue.contract.errors import MiraQueueError
+from mira_producer.jsonl.errors import invalid_file
+from mira_queue.contract.problem import UNREADABLE_FILE
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -37,37 +38,33 @@ _OTHER_KINDS = {
 }
 
 
-class InputError(MiraQueueError):
-    """The input cannot be used; one line for each thing wrong, with file, line and field."""
-
-
 def refuse_standard_input(path: Path) -> None:
     """What cannot be read twice is no input: a run reads it again for the lines, and once more when it goes on."""
     if str(path) == "-" or path.is_fifo() or path.is_char_device():
-        raise InputError(f"{path}: is read more than once: write it to a file, and give that")
+        raise invalid_file(path, "is read more than once: write it to a file, and give that")
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raises InputError where there is nothing that could be read, and read again."""
+    """Raises InvalidInput where there is nothing that could be read, and read again."""
     refuse_standard_input(path)
     if path.is_dir():
-        raise InputError(f"{path}: is a directory: give a file with one JSON request a line")
+        raise invalid_file(path, "is a directory: give a file with one JSON request per line")
     if not path.is_file():
-        raise InputError(f"{path}: no such file: give a file with one JSON request a line")
+        raise invalid_file(path, "no such file: give a file with one JSON request per line", UNREADABLE_FILE)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a plain, a gzip or a zstd file. Raises InputError for one that cannot be read or is no such text."""
+    """Open the bytes of a plain, gzip, or zstd file. Raises InvalidInput if it cannot be read or is not such text."""
     refuse_standard_input(path)
     try:
         with path.open("rb") as file, _unpacked(file) as stream:
             _refuse_other_kinds(path, stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
             yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
-        raise InputError(f"{path}: cannot be unpacked: {error}: pack it again") from None
+        raise invalid_file(path, f"cannot be decompressed: {error}: compress it again", UNREADABLE_FILE) from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise invalid_file(path, f"cannot be read: {error.strerror}", UNREADABLE_FILE) from None
 
 
 def _unpacked(file: io.BufferedReader) -> io.BufferedReader:
@@ -83,17 +80,17 @@ def _unpacked(file: io.BufferedReader) -> io.BufferedReader:
 def _refuse_other_kinds(path: Path, head: bytes) -> None:
     for magic, kind in _OTHER_KINDS.items():
         if head.startswith(magic):
-            raise InputError(f"{path}: is {kind}: give text with one JSON request a line, plain, gzip or zstd")
+            raise invalid_file(path, f"is {kind}: give text with one JSON request per line, plain, gzip, or zstd")
     first = head.removeprefix(_BOM).lstrip().split(b"\n", 1)[0].rstrip()
     if head.startswith(_UTF_16_BOMS):
-        raise InputError(f"{path}: is UTF-16, not UTF-8: convert it: iconv -f UTF-16 -t UTF-8 {path} > NEW.jsonl")
+        raise invalid_file(path, "is UTF-16, not UTF-8: convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW.jsonl")
     if b"\0" in first:
-        raise InputError(f"{path}: is no text in UTF-8: give a file with one JSON request a line")
+        raise invalid_file(path, "is not text in UTF-8: give a file with one JSON request per line")
     if first.startswith(b"["):
-        raise InputError(f"{path}: is a JSON array, not one request a line: convert it: jq -c '.[]' {path} > NEW.jsonl")
+        raise invalid_file(path, "is a JSON array, not one request per line: convert it: jq -c '.[]' FILE > NEW.jsonl")
     if first.startswith(b"{") and first.endswith((b"{", b"[", b",", b":")) and _has_more(head) and not _is_json(first):
-        raise InputError(
-            f"{path}: holds JSON over several lines, not one request a line: convert it: jq -c . {path} > NEW.jsonl"
+        raise invalid_file(
+            path, "holds JSON over several lines, not one request per line: convert it: jq -c . FILE > NEW.jsonl"
         )
 
 

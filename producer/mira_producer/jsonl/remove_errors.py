@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.result_file import job_id_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES

@@ -9,15 +9,25 @@ from typing import Any
 
 import orjson
 
-from mira_producer.jsonl.reader import InputError, opened
+from mira_producer.jsonl.errors import invalid_file
+from mira_producer.jsonl.reader import opened
 from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.problem import (
+    INVALID_JSON_LINE,
+    INVALID_METHOD,
+    INVALID_URL,
+    LINE_TOO_LONG,
+    MISSING_PARAMETER,
+    UNKNOWN_PARAMETER,
+    Problem,
+)
 from mira_queue.contract.request import ChatRequest
 
 BATCH_URL = "/v1/chat/completions"
 # A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-# The field of a complaint that is about no field.
+# The field of an InvalidRequest that concerns the line as a whole.
 WHOLE_LINE = "line"
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
@@ -48,31 +58,24 @@ class OpenLine:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """What is wrong with a line of the file at `path`."""
-
-    path: Path
-    line: int
-    field: str
-    reason: str
-
-    def __str__(self) -> str:
-        field = "" if self.field == WHOLE_LINE else f", {self.field}"
-        return f"{self.path}, line {self.line}{field}: {self.reason}"
+def problem_of(path: Path, number: int, error: InvalidRequest) -> Problem:
+    """Return what is wrong with a line of the file at `path`."""
+    field = None if error.field == WHOLE_LINE else error.field
+    return Problem(str(path), number, field, error.code, error.reason)
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off.
 
-    Raises InputError for a file that cannot be read, is no text, or has a line without an end.
+    Raises InvalidInput for a file that cannot be read, is no text, or has a line without an end.
     """
     with opened(path) as file:
         number = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise InputError(f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes: one request a line")
+                reason = f"longer than {MAX_LINE_BYTES:,} bytes: give one request per line"
+                raise invalid_file(path, reason, LINE_TOO_LONG, number)
             if number == 1:
                 line = line.removeprefix(_BOM)
             line = line.strip()
@@ -91,7 +94,8 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
     if "prompt" in fields:
         fields = _prompt_fields(fields)
     elif "messages" not in fields:
-        raise InvalidRequest(WHOLE_LINE, 'expected "messages", "prompt", or the batch format with "body"')
+        reason = 'expected "messages", "prompt", or the batch format with "body"'
+        raise InvalidRequest(WHOLE_LINE, reason, MISSING_PARAMETER)
     return _line(number, custom_id, fields, check(fields))
 
 
@@ -113,12 +117,13 @@ def _entry(content: bytes) -> dict[str, Any]:
         try:
             content.decode()
         except UnicodeDecodeError as wrong:
-            raise InvalidRequest(f"column {wrong.start + 1}", "no JSON: is not UTF-8: convert the file") from None
-        raise InvalidRequest(f"column {error.colno}", f"no JSON: {error.msg}") from None
+            reason = f"not UTF-8 at column {wrong.start + 1}: convert the file"
+            raise InvalidRequest(WHOLE_LINE, reason, INVALID_JSON_LINE) from None
+        reason = f"not JSON at column {error.colno}: {error.msg}"
+        raise InvalidRequest(WHOLE_LINE, reason, INVALID_JSON_LINE) from None
     if not isinstance(entry, dict):
-        raise InvalidRequest(
-            WHOLE_LINE, "expected a JSON object: a request body, a prompt, or a line of the batch format"
-        )
+        reason = "expected a JSON object: a request body, a prompt, or a line of the batch format"
+        raise InvalidRequest(WHOLE_LINE, reason, INVALID_JSON_LINE)
     return entry
 
 
@@ -135,12 +140,12 @@ def _custom_id(entry: Mapping[str, Any], number: int) -> str:
 
 def _batch_body(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     if entry.get("method", "POST") != "POST":
-        raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}')
+        raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}', INVALID_METHOD)
     if entry.get("url", BATCH_URL) != BATCH_URL:
-        raise InvalidRequest("url", f"expected {BATCH_URL!r}, got {str(entry['url'])[:60]!r}")
+        raise InvalidRequest("url", f"expected {BATCH_URL!r}, got {str(entry['url'])[:60]!r}", INVALID_URL)
     unknown = sorted(set(entry) - _BATCH_FIELDS)
     if unknown:
-        raise InvalidRequest(unknown[0][:60], "no field of the batch format: it belongs into body")
+        raise InvalidRequest(unknown[0][:60], "not a field of the batch format: move it into body", UNKNOWN_PARAMETER)
     if not isinstance(entry["body"], dict):
         raise InvalidRequest("body", "expected a JSON object")
     return entry["body"]
@@ -152,12 +157,12 @@ def _checked_body(body: Mapping[str, Any], check: Callable[[Mapping[str, Any]], 
     except InvalidRequest as error:
         if error.field == "body":
             raise
-        raise InvalidRequest(f"body.{error.field}", error.reason) from None
+        raise InvalidRequest(f"body.{error.field}", error.reason, error.code) from None
 
 
 def _prompt_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     if "messages" in fields:
-        raise InvalidRequest("prompt", "given beside messages: one of them")
+        raise InvalidRequest("prompt", "given next to messages: give only one of them")
     if not isinstance(fields["prompt"], str):
         raise InvalidRequest("prompt", "expected a string")
     if not fields["prompt"].strip():

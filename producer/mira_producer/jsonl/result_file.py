@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError, StorageFull
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 
 # Before a job's id, in the lines that it became.
@@ -142,9 +142,9 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _translated(path: Path, error: OSError) -> Exception:
-    """What cannot be mended by trying again is said to a person."""
+    """Return the error to raise: a retry does not help if the storage is full."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-        return InputError(f"{path}: {os.strerror(error.errno)}: nothing is lost; make room and run again")
+        return StorageFull(path, os.strerror(error.errno))
     return error
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import orjson
 
+from mira_producer.jsonl.errors import InvalidInput
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.reader import InputError
-from mira_producer.jsonl.request_line import Complaint, line_id, raw_lines
+from mira_producer.jsonl.request_line import line_id, problem_of, raw_lines
 from mira_queue.contract.errors import InvalidRequest
 
 # Of each kind: enough to see the pattern.
@@ -55,7 +55,7 @@ class Verdict:
 
 
 def verify(source: Path, output: Path, errors: Path | None) -> Verdict:
-    """Compare the files; one that is not there has no lines. Raises InputError for an input that cannot be used."""
+    """Compare the files; one that is not there has no lines. Raises InvalidInput for an input that cannot be used."""
     verdict = Verdict()
     with LineIndex() as index:
         _read_ids(source, index)
@@ -74,11 +74,7 @@ def _read_ids(path: Path, index: LineIndex) -> None:
         try:
             index.add([(line_id(number, content), number)])
         except InvalidRequest as error:
-            raise InputError(str(Complaint(path, number, error.field, error.reason))) from None
-        except ValueError as error:
-            custom_id, other = str(error.args[0]), index.number_of(str(error.args[0]))
-            reason = f"{custom_id!r} is that of line {other} too"
-            raise InputError(str(Complaint(path, number, "custom_id", reason))) from None
+            raise InvalidInput([problem_of(path, number, error)], 1) from None
 
 
 def _compare(path: Path, index: LineIndex, verdict: Verdict) -> int:

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from mira_producer.cost.prices import money
 from mira_producer.engine.stats import ModelSum, Tally
 from mira_producer.engine.wait_reason import Kind, duration
-from mira_producer.jsonl.reader import InputError
+from mira_producer.jsonl.errors import InputError
 from mira_producer.report.recorder import Latencies, Recorder
 from mira_producer.text import per_time
 

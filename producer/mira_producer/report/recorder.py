@@ -207,17 +207,17 @@ class Recorder:
     def looked(self, view: PaceView, reason: Reason) -> None:
         """The account as it was found, and what was waited for."""
         bucket = self.waits(reason.kind)
-        bucket.flying = max(view.flying, bucket.flying or 0)
-        belief = view.belief
-        if belief.in_flight:
-            bucket.flight_limit = belief.in_flight.most
-        if belief.rate:
-            bucket.rate_limit = belief.rate.most * 1000 / max(1, belief.rate.retry_after_ms)
+        bucket.flying = max(view.in_flight, bucket.flying or 0)
+        estimate = view.estimate
+        if estimate.in_flight:
+            bucket.flight_limit = estimate.in_flight.most
+        if estimate.rate:
+            bucket.rate_limit = estimate.rate.most * 1000 / max(1, estimate.rate.retry_after_ms)
         # What the first look finds may be of yesterday, and is none of this run's.
         if self._event is not None:
             when_ms, refused = self._event
-            bucket.refusals += max(0, belief.event_refused - (refused if belief.event_ms == when_ms else 0))
-        self._event = (belief.event_ms, belief.event_refused)
+            bucket.refusals += max(0, estimate.event_rate_limited - (refused if estimate.event_ms == when_ms else 0))
+        self._event = (estimate.event_ms, estimate.event_rate_limited)
 
     def waits(self, kind: Kind) -> Bucket:
         """From now on, `kind` is the reason to wait. Returns the stretch of time that is now."""

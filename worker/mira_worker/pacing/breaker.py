@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from mira_queue.contract.errors import JobError
-from mira_queue.ledger.pace import FaultRow
+from mira_queue.ledger.pace import FaultStreak
 
 # So many different jobs in a row must have met a fault, with no answer in between: at least, and at most. One sick
 # job never closes the gate, and where many calls are out, a few faults in a row are chance.
@@ -25,16 +25,16 @@ def is_sick(attempts: int) -> bool:
     return attempts >= SICK_AFTER
 
 
-def pause(row: FaultRow, uniform: Callable[[float, float], float] = random.uniform) -> timedelta | None:
+def pause(row: FaultStreak, uniform: Callable[[float, float], float] = random.uniform) -> timedelta | None:
     """How long the gate closes after this fault; None: it stays as it is."""
     if row.is_old:
         return None
-    if not row.was_probe and row.jobs < min(MOST_ROW, max(LEAST_ROW, row.flying // 2)):
+    if not row.was_probe and row.jobs < min(MOST_ROW, max(LEAST_ROW, row.in_flight // 2)):
         return None
     return uniform(0.8, 1.0) * _pause(row.trips)
 
 
-def is_charged(row: FaultRow, fault: JobError) -> bool:
+def is_charged(row: FaultStreak, fault: JobError) -> bool:
     """True: the fault costs the job an attempt. A probe's does not: it was sent to ask for the service's health.
 
     Unless probes come a minute apart already: then every open job may be one that the service cannot answer, and they

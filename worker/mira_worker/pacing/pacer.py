@@ -14,9 +14,9 @@ from datetime import timedelta
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import JobError
-from mira_queue.contract.pace import Told
+from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import Landed, Permit, call_name
+from mira_queue.ledger.pace import Permit, ReleasedPermit, call_name
 from mira_queue.ledger.records import Lease
 from mira_worker.pacing import breaker, policy, tokens
 from mira_worker.pacing.learner import Learner
@@ -31,7 +31,7 @@ LONGEST_SLEEP_S = 30.0
 # closed by now.
 STALE_S = 0.05
 # Jobs for which one ask may speak.
-MOST_IN_ONE_ASK = 32
+MAX_JOBS_PER_REQUEST = 32
 # Where the account is full, a process that does single jobs alone comes in before the others, and while its jobs do not
 # end has four turns for one of theirs: it passes files, and does not stop them.
 SINGLE_COUNTS = 1 / 4
@@ -79,7 +79,7 @@ class Pacer:
         self,
         ledger: Ledger,
         account: str,
-        told: Told,
+        configured: ConfiguredLimits,
         *,
         probe_lease: timedelta,
         stopping: threading.Event,
@@ -89,7 +89,7 @@ class Pacer:
         self.process = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ledger = ledger
         self.account = account
-        self._told = policy.with_margin(told)
+        self._told = policy.with_margin(configured)
         self._probe_lease = probe_lease
         self._counts = SINGLE_COUNTS if single_jobs else 1.0
         self._stopping = stopping
@@ -97,7 +97,7 @@ class Pacer:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._line: deque[_Place] = deque()
-        self._landed: list[Landed] = []
+        self._landed: list[ReleasedPermit] = []
         self._out: dict[str, Lease] = {}
         self._learner = Learner(ledger, account, self._told, self._log)
 
@@ -115,7 +115,7 @@ class Pacer:
         since_s, fresh_s, quickest_s = place.permit_s, STALE_S, math.inf
         while time.monotonic() - since_s > fresh_s:
             since_s = time.monotonic()
-            if not self._ledger.may_still_go(self.account, call_name(place.lease)):
+            if not self._ledger.may_still_start(self.account, call_name(place.lease)):
                 return False
             # A server that is far away never answers sooner: without this, no call would ever leave.
             if quickest_s < math.inf:
@@ -151,12 +151,12 @@ class Pacer:
         """A call came back, and not with a refusal: its place is free with the next ask, or the next tick."""
         call = call_name(leave.lease)
         left, reset = room or (None, timedelta(0))
-        landed = Landed(
+        landed = ReleasedPermit(
             call, leave.permit, used_tokens - leave.tokens if leave.tokens else 0, left, round(reset / MILLISECOND)
         )
         if leave.permit.verdict == "probe":
             self._forget_call(call)
-            if self._ledger.land(self.account, [landed]):
+            if self._ledger.release_permits(self.account, [landed]):
                 self._log.info("gate_opened")
             self.stir()
             return
@@ -167,7 +167,7 @@ class Pacer:
 
     def refused(self, leave: Pass, wait: timedelta) -> None:
         """The API said to wait: so does everybody who uses this account, and it is learned from."""
-        closed = self._ledger.close_gate(self.account, with_gate_margin(wait))
+        closed = self._ledger.open_breaker(self.account, with_gate_margin(wait))
         self._log.warning("gate_closed", reason="limit", wait_s=round(closed.total_seconds(), 3))
         call = call_name(leave.lease)
         self._forget_call(call)
@@ -181,12 +181,12 @@ class Pacer:
             self.caller_gone(leave.lease.job_id, leave.lease.epoch)
             self.stir()
             return True
-        row = self._ledger.fault(self.account, leave.lease, leave.permit)
+        row = self._ledger.record_fault(self.account, leave.lease, leave.permit)
         if row.opened:
             self._log.info("gate_opened")
         pause = breaker.pause(row)
         if pause is not None:
-            closed = self._ledger.close_gate(self.account, pause, "faults")
+            closed = self._ledger.open_breaker(self.account, pause, "faults")
             self._log.warning(
                 "gate_closed", reason="faults", wait_s=round(closed.total_seconds(), 3), in_a_row=row.jobs
             )
@@ -200,7 +200,7 @@ class Pacer:
 
     def caller_gone(self, job_id: str, epoch: int | None = None) -> None:
         """This job's call will bring no answer; if it was the probe, the next call is."""
-        if self._ledger.call_gone(self.account, job_id, epoch):
+        if self._ledger.abandon_permit(self.account, job_id, epoch):
             self._log.info("probe_lost", job_id=job_id)
 
     def stir(self) -> None:
@@ -222,25 +222,25 @@ class Pacer:
         if idle:
             self._ask()
 
-    def keep_flying(self) -> None:
+    def renew_permits(self) -> None:
         """Calls that are out stay counted; they are not, any more, when this process is gone."""
         with self._lock:
             out = list(self._out)
         if out:
-            self._ledger.keep_flying(self.account, out, CALL_LEASE)
+            self._ledger.renew_permits(self.account, out, CALL_LEASE)
 
     def _ask(self) -> float:
         """One round trip for all who wait; returns how long the first of them should wait, in seconds."""
         with self._asking:
             with self._lock:
-                asking = [self._line[index] for index in range(min(MOST_IN_ONE_ASK, len(self._line)))]
+                asking = [self._line[index] for index in range(min(MAX_JOBS_PER_REQUEST, len(self._line)))]
                 landed, self._landed = self._landed, []
-            pace, permits = self._ledger.begin(
+            pace, permits = self._ledger.acquire_permits(
                 self.account,
                 self.process,
                 [(place.lease, place.tokens) for place in asking],
                 landed,
-                told=self._told,
+                configured=self._told,
                 call_lease=CALL_LEASE,
                 probe_lease=self._probe_lease,
                 ask_again=ASK_AGAIN,

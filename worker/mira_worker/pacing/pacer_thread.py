@@ -18,7 +18,7 @@ KEEPS_PER_LEASE = 3
 PAUSE_AFTER_FAILURE_S = 1.0
 
 
-class Courier:
+class PacerThread:
     """One background thread."""
 
     def __init__(self, pacer: Pacer, wakes: Wakes, stopping: threading.Event, log: FilteringBoundLogger) -> None:
@@ -40,7 +40,7 @@ class Courier:
                 self._pacer.tick()
                 if time.monotonic() >= keep_s:
                     keep_s = time.monotonic() + CALL_LEASE.total_seconds() / KEEPS_PER_LEASE
-                    self._pacer.keep_flying()
+                    self._pacer.renew_permits()
             except QueueUnavailable as error:
                 self._log.warning("pacer_failed", error=str(error))
                 self._stopping.wait(PAUSE_AFTER_FAILURE_S)

@@ -6,7 +6,7 @@
 -- Returns {jobs in a row that met a fault, calls in flight with it, times the gate was closed for faults,
 --          1 when it was the probe of a gate closed for faults, 1 when it left before the gate was last closed,
 --          1 when it has opened the gate}
-local pace = redis.call('HMGET', KEYS[1], 'reason', 'probe', 'trips', 'closed_at')
+local pace = redis.call('HMGET', KEYS[1], 'reason', 'probe', 'fault_openings', 'opened_at')
 local flying = redis.call('ZCARD', KEYS[2])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('SADD', KEYS[4], ARGV[2])
@@ -15,7 +15,7 @@ local was_probe = pace[2] == ARGV[1]
 local opens = was_probe and pace[1] ~= 'faults'
 if opens then
   -- It asked whether the limit is over, and was not refused.
-  redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'closed_until', 'reason')
+  redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason')
   for _, process in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
     redis.call('PUBLISH', ARGV[5] .. process, '1')
   end

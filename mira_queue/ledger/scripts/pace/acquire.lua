@@ -21,8 +21,8 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local process, again_ms = ARGV[2], tonumber(ARGV[6])
-local pace = redis.call('HMGET', KEYS[1], 'version', 'closed_until', 'probe', 'probe_until', 'rate', 'window_ms',
-  'flights', 'sent', 'spent', 'sent_at', 'at_ceiling', 'peak_flying', 'peak_sent', 'room', 'room_until',
+local pace = redis.call('HMGET', KEYS[1], 'version', 'open_until', 'probe', 'probe_until', 'rate', 'window_ms',
+  'max_in_flight', 'sent', 'spent', 'sent_at', 'at_ceiling', 'peak_in_flight', 'peak_sent', 'remaining', 'remaining_until',
   'sent_bucket', 'tokens_bucket', 'rate_bound', 'served')
 local closed_until, probe, probe_until = tonumber(pace[2] or 0), pace[3], tonumber(pace[4] or 0)
 local flights = tonumber(pace[7])
@@ -134,7 +134,7 @@ local function blocked(tokens)
     return 'probe', math.min(again_ms, probe_until - now)
   end
   if flying + ahead >= ceiling then
-    return flying < ceiling and 'turn' or ceiling == told_flights and 'told' or 'flights', again_ms
+    return flying < ceiling and 'turn' or ceiling == told_flights and 'told' or 'max_in_flight', again_ms
   end
   for _, window in ipairs(windows) do
     local wait_ms = wait_for(window, window[1] == 'tokens' and tokens or 1, window[1] == 'tokens' and 0 or ahead)
@@ -196,7 +196,7 @@ if granted > 0 then
   redis.call('PEXPIRE', KEYS[4], ARGV[4] + 60000)
   redis.call('HSET', KEYS[1], 'sent', sent, 'spent', spent, 'sent_at', sent_at, 'served', turn + granted * counts)
   if room then
-    redis.call('HSET', KEYS[1], 'room', room)
+    redis.call('HSET', KEYS[1], 'remaining', room)
   end
 end
 if denied > 0 then

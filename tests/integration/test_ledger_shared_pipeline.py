@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from mira_queue.ledger.shared_pipeline import Command, SharedTrips
+from mira_queue.ledger.shared_pipeline import Command, SharedPipeline
 from tests.support.waiting import wait_until
 
 ECHO = "return ARGV[1]"
@@ -24,11 +24,11 @@ def echo(text: str) -> Command:
 
 
 @pytest.fixture
-def trips(redis_client: redis.Redis) -> SharedTrips:
-    return SharedTrips(redis_client, {ECHO_HASH: ECHO})
+def trips(redis_client: redis.Redis) -> SharedPipeline:
+    return SharedPipeline(redis_client, [ECHO])
 
 
-def test_of_many_threads_each_gets_its_own_answers_in_order(trips: SharedTrips) -> None:
+def test_of_many_threads_each_gets_its_own_answers_in_order(trips: SharedPipeline) -> None:
     def ask(number: int) -> bool:
         return all(
             trips.run([echo(f"{number} {turn} a"), echo(f"{number} {turn} b")])
@@ -40,7 +40,7 @@ def test_of_many_threads_each_gets_its_own_answers_in_order(trips: SharedTrips) 
         assert all(pool.map(ask, range(THREADS)))
 
 
-def test_a_refused_command_is_its_own_threads_affair(trips: SharedTrips) -> None:
+def test_a_refused_command_is_its_own_threads_affair(trips: SharedPipeline) -> None:
     def ask(number: int) -> Any:
         return trips.run([("GET",) if number % 2 else echo("fine")])[0]
 
@@ -49,7 +49,9 @@ def test_a_refused_command_is_its_own_threads_affair(trips: SharedTrips) -> None
             assert isinstance(answer, redis.ResponseError) if number % 2 else answer == b"fine"
 
 
-def test_a_server_that_has_forgotten_the_scripts_gets_them_again(trips: SharedTrips, redis_client: redis.Redis) -> None:
+def test_a_server_that_has_forgotten_the_scripts_gets_them_again(
+    trips: SharedPipeline, redis_client: redis.Redis
+) -> None:
     assert trips.run([echo("before")]) == [b"before"]
     redis_client.script_flush()
     assert trips.run([echo("after")]) == [b"after"]
@@ -74,7 +76,7 @@ class OnceInterrupted:
 
 
 def test_when_the_thread_that_leads_is_interrupted_the_others_go_on(
-    trips: SharedTrips, redis_client: redis.Redis
+    trips: SharedPipeline, redis_client: redis.Redis
 ) -> None:
     pool = OnceInterrupted(redis_client)
     trips._pool = pool  # type: ignore[assignment]
@@ -93,7 +95,7 @@ def test_when_the_thread_that_leads_is_interrupted_the_others_go_on(
 
 
 def test_a_command_that_cannot_be_written_down_is_its_own_threads_affair(
-    trips: SharedTrips, redis_client: redis.Redis
+    trips: SharedPipeline, redis_client: redis.Redis
 ) -> None:
     pool = OnceInterrupted(redis_client)
     trips._pool = pool  # type: ignore[assignment]
@@ -111,12 +113,12 @@ def test_a_command_that_cannot_be_written_down_is_its_own_threads_affair(
         assert [other.result(60) for other in others] == [[b"one"], [b"two"]]
 
 
-def _ask_in_child(trips: SharedTrips, answers: Any) -> None:
+def _ask_in_child(trips: SharedPipeline, answers: Any) -> None:
     answers.put(trips.run([echo("child")]))
 
 
 def test_a_forked_child_goes_its_own_way_though_a_trip_was_under_way(
-    trips: SharedTrips, redis_client: redis.Redis
+    trips: SharedPipeline, redis_client: redis.Redis
 ) -> None:
     pool = OnceInterrupted(redis_client)
     own_pool, trips._pool = trips._pool, pool  # type: ignore[assignment]

@@ -59,7 +59,7 @@ def test_who_comes_while_a_trip_is_stuck_waits_no_longer_than_that_trip(ledger: 
 
 def test_a_thread_that_is_interrupted_while_it_waits_leaves_the_others_a_way_on(ledger: Ledger, wire: Wire) -> None:
     ask(ledger)
-    trips = ledger._trips
+    trips = ledger._pipeline
     wire.blackhole()
 
     def interrupt_us() -> None:

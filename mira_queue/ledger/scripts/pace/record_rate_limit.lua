@@ -11,10 +11,10 @@ if not now then
 end
 local flying = redis.call('ZCARD', KEYS[3])
 if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
-  redis.call('HINCRBY', KEYS[1], 'refused', 1)
+  redis.call('HINCRBY', KEYS[1], 'rate_limited', 1)
 end
 local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (ARGV[2] - ARGV[3]), '+inf', 'LIMIT', 0, 1)[1]
-local pace = redis.call('HMGET', KEYS[1], 'version', 'belief', 'peak_flying', 'sent', 'call_ms')
+local pace = redis.call('HMGET', KEYS[1], 'version', 'estimate', 'peak_in_flight', 'sent', 'call_ms')
 local call_ms = pace[5]
 if not call_ms then
   -- None has come back yet: at least as long as the first of them is out.

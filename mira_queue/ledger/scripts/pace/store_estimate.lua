@@ -8,8 +8,8 @@ if (version or '0') ~= ARGV[1] then
   return 0
 end
 version = version and version + 1 or redis.call('TIME')[1] * 1000
-redis.call('HSET', KEYS[1], 'version', version, 'belief', ARGV[2], 'flights', ARGV[5], 'at_ceiling', 0, 'peak_flying', 0, 'peak_sent', 0)
-redis.call('HINCRBY', KEYS[1], 'believed', 1)
+redis.call('HSET', KEYS[1], 'version', version, 'estimate', ARGV[2], 'max_in_flight', ARGV[5], 'at_ceiling', 0, 'peak_in_flight', 0, 'peak_sent', 0)
+redis.call('HINCRBY', KEYS[1], 'estimate_changes', 1)
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], 'rate', 'window_ms')
 else

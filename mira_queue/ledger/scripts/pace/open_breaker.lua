@@ -8,15 +8,15 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local closed_before = tonumber(redis.call('HGET', KEYS[1], 'closed_until') or 0)
+local closed_before = tonumber(redis.call('HGET', KEYS[1], 'open_until') or 0)
 local closed_until = math.max(closed_before, now + ARGV[2])
 if closed_before <= now then
-  redis.call('HINCRBY', KEYS[1], 'closings_' .. ARGV[3], 1)
+  redis.call('HINCRBY', KEYS[1], 'openings_' .. ARGV[3], 1)
 end
-redis.call('HSET', KEYS[1], 'closed_until', closed_until, 'closed_at', now, 'reason', ARGV[3], 'probe', 'needed',
+redis.call('HSET', KEYS[1], 'open_until', closed_until, 'opened_at', now, 'reason', ARGV[3], 'probe', 'needed',
   'probe_until', 0)
 if ARGV[3] == 'faults' then
-  redis.call('HINCRBY', KEYS[1], 'trips', 1)
+  redis.call('HINCRBY', KEYS[1], 'fault_openings', 1)
 end
 redis.call('PEXPIRE', KEYS[1], math.max(604800000, closed_until - now + 604800000))
 return closed_until - now

@@ -17,7 +17,7 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local opened = 0
-local pace = redis.call('HMGET', KEYS[1], 'peak_flying', 'peak_sent', 'flights', 'sent', 'call_ms', 'at_ceiling', 'spent',
+local pace = redis.call('HMGET', KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent',
   'probe')
 local peak_flying, peak_sent, flights = tonumber(pace[1] or 0), tonumber(pace[2] or 0), tonumber(pace[3] or 2)
 local call_ms, at_ceiling, spent = tonumber(pace[5]), tonumber(pace[6] or 0), tonumber(pace[7] or 0)
@@ -39,16 +39,16 @@ for index = 3, #ARGV, 7 do
   end
   if ARGV[index + 5] ~= '' then
     -- The header counted what had arrived; calls that are on their way may not have.
-    redis.call('HSET', KEYS[1], 'room', math.max(0, ARGV[index + 5] - flying), 'room_until', now + ARGV[index + 6])
+    redis.call('HSET', KEYS[1], 'remaining', math.max(0, ARGV[index + 5] - flying), 'remaining_until', now + ARGV[index + 6])
     redis.call('PEXPIRE', KEYS[1], LIFE_MS)
   end
   if pace[8] == member then
-    redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'closed_until', 'reason', 'trips')
+    redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason', 'fault_openings')
     opened = 1
   end
 end
 if landed > 0 then
-  redis.call('HSET', KEYS[1], 'peak_flying', peak_flying, 'peak_sent', peak_sent, 'call_ms', call_ms,
+  redis.call('HSET', KEYS[1], 'peak_in_flight', peak_flying, 'peak_sent', peak_sent, 'call_ms', call_ms,
     'at_ceiling', at_ceiling, 'spent', string.format('%.0f', spent))
   redis.call('PEXPIRE', KEYS[1], LIFE_MS)
 end

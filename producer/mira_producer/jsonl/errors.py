@@ -1,0 +1,95 @@
+"""Errors of the files of a batch, as values with fields.
+
+InputError               a file or an option cannot be used
+├── InvalidInput         the input holds invalid requests, or is not a file of requests: lists the problems
+├── InputChanged         the input changed after it was checked
+├── DamagedFile          an output or error file holds a line that does not belong to the input
+└── StorageFull          the storage of a file is full, or fails
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mira_queue.contract.errors import MiraQueueError
+from mira_queue.contract.problem import INVALID_FILE, Problem
+
+# Listed for one file. A file with a million invalid lines must neither fill the memory nor a batch's object.
+MAX_PROBLEMS = 10_000
+
+
+class InputError(MiraQueueError):
+    """A file or an option cannot be used."""
+
+
+class InvalidInput(InputError):
+    """The input is not a file of valid requests.
+
+    `problems` holds at most MAX_PROBLEMS of the `count` problems. `lines` is the number of checked lines, or 0 if the
+    file as a whole is wrong.
+    """
+
+    def __init__(self, problems: Sequence[Problem], count: int, lines: int = 0) -> None:
+        super().__init__(problems, count, lines)
+        self.problems = tuple(problems)
+        self.count = count
+        self.lines = lines
+
+    def __str__(self) -> str:
+        more = f" (and {self.count - 1:,} more)" if self.count > 1 else ""
+        return f"{self.problems[0]}{more}"
+
+
+class InputChanged(InputError):
+    """The file at `path` no longer holds the lines that were checked."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} has changed during the run: its answers are stored; run the same command again"
+
+
+class DamagedFile(InputError):
+    """Line `line` of the output or error file at `path` does not belong to the input. `reason` says why."""
+
+    def __init__(self, path: Path, line: int, reason: str) -> None:
+        super().__init__(path, line, reason)
+        self.path = path
+        self.line = line
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}: {self.reason}: name another file, or move this one away"
+
+
+class StorageFull(InputError):
+    """The storage of the file at `path` is full or fails. `reason` is the system's message. No written line is lost."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}: no answer is lost; free some space and run the same command again"
+
+
+class Problems:
+    """Collect the problems of one file: the first MAX_PROBLEMS, and how many there are."""
+
+    def __init__(self) -> None:
+        self.first: list[Problem] = []
+        self.count = 0
+
+    def add(self, problem: Problem) -> None:
+        self.count += 1
+        if len(self.first) < MAX_PROBLEMS:
+            self.first.append(problem)
+
+
+def invalid_file(path: Path, reason: str, code: str = INVALID_FILE, line: int | None = None) -> InvalidInput:
+    """Return the error for a file that cannot be checked line by line."""
+    return InvalidInput([Problem(str(path), line, None, code, reason)], 1)
