@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check that a release is consistent: the version, the newest heading of CHANGELOG.md, and the tag of this commit agree."""
+"""Check a release: the version, the newest heading of CHANGELOG.md, and the tag of this commit must agree."""
 
 from __future__ import annotations
 
