@@ -7,14 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from tempfile import TemporaryDirectory
 
-from bench.bulk import beside, flat, submit, tail, throughput
+from bench.bulk import alongside, flat, submit, tail, throughput
 from bench.bulk.peers_venv import peers_python
 from bench.bulk.table import Table
 from tests.chaos.child import clean_environment
 
-NAMES = ("throughput", "submit", "flat", "tail", "beside")
+NAMES = ("throughput", "submit", "flat", "tail", "alongside")
 
 
 def options() -> argparse.ArgumentParser:
@@ -32,6 +33,7 @@ def options() -> argparse.ArgumentParser:
         action="store_true",
         help="flat: with 1,000,000 lines, too, once (10 to 25 minutes)",
     )
+    add("--without-peers", action="store_true", help="throughput: without taskiq, which is installed if needed")
     add("--slots", type=int, default=throughput.SLOTS, help="throughput: MIRA_CONCURRENCY (default: %(default)s)")
     add("--tasks", type=int, default=throughput.TASKS, help="throughput: taskiq's --max-async-tasks")
     return parser
@@ -58,7 +60,7 @@ def main() -> int:
 
 def measure(name: str, chosen: argparse.Namespace) -> Table:
     def with_peers() -> Table:
-        with peers_python() as python:
+        with nullcontext() if chosen.without_peers else peers_python() as python:
             return throughput.table(chosen.runs, chosen.quick, python, chosen.slots, chosen.tasks)
 
     tables: dict[str, Callable[[], Table]] = {
@@ -66,7 +68,7 @@ def measure(name: str, chosen: argparse.Namespace) -> Table:
         "submit": lambda: submit.table(chosen.runs, chosen.quick),
         "flat": lambda: flat.table(chosen.runs, chosen.quick, chosen.full),
         "tail": lambda: tail.table(chosen.runs, chosen.quick),
-        "beside": lambda: beside.table(chosen.runs, chosen.quick),
+        "alongside": lambda: alongside.table(chosen.runs, chosen.quick),
     }
     return tables[name]()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from bench.bulk.running import Ran, run_to_its_end
 from bench.bulk.table import Bar, Table, progress
 from tests.support.simulator_process import SimulatorProcess
 
-LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (1_000, 3_000), 1_000_000
+LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (100, 300), 1_000_000
 # Calls that a new account leaves one by one, a second and more of them, are no matter of a file's length.
-LINES_BEFORE = 1_500
+LINES_BEFORE, QUICK_LINES_BEFORE = 1_500, 0
 # The longer files take minutes each.
 MOST_RUNS = 3
 PARTS = ("server", "worker", "run")
@@ -32,7 +33,7 @@ def table(runs: int, quick: bool, full: bool) -> Table:
     for number in range(runs):
         # The million once, between the others: a machine that grows slower is not taken for the file's length.
         for lines in (1, *lengths, *[MILLION] * (full and number == runs // 2)):
-            found.setdefault(lines, []).append(measure(lines))
+            found.setdefault(lines, []).append(measure(lines, QUICK_LINES_BEFORE if quick else LINES_BEFORE))
             progress(f"{lines:,} lines: {found[lines][-1].took_s:,.1f} s")
     lengths = tuple(length for length in found if length > 1)
     base_s = statistics.median(each.took_s for each in found[1])
@@ -55,13 +56,14 @@ def table(runs: int, quick: bool, full: bool) -> Table:
     return printed
 
 
-def measure(lines: int) -> Ran:
+def measure(lines: int, lines_before: int) -> Ran:
     """On a simulator and a server of its own, which starts anew on what a first, short run has left."""
     with (
         tempfile.TemporaryDirectory(prefix="mq-bench-") as folder,
         SimulatorProcess.start("--no-request-counts") as simulator,
     ):
-        run_to_its_end(write_input(Path(folder) / "before.jsonl", LINES_BEFORE), simulator.url)
+        if lines_before:
+            run_to_its_end(write_input(Path(folder) / "before.jsonl", lines_before), simulator.url)
         path = write_input(Path(folder) / "input.jsonl", lines)
         output = path.with_suffix(".output")
         ran = run_to_its_end(path, simulator.url, "--output", str(output))
@@ -86,7 +88,8 @@ def _figures(runs: list[Ran], lines: int, alone: list[Ran]) -> dict[str, float]:
 
 def _apart(one: float, other: float) -> float:
     """How many times the smaller one goes into the larger."""
-    return max(one, other) / min(one, other)
+    lower, higher = sorted((one, other))
+    return higher / lower if lower > 0 else math.inf
 
 
 def _named(name: str) -> Bar:

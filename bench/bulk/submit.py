@@ -22,7 +22,7 @@ from mira_queue import MiraQueue
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 
-LINES, QUICK_LINES = 50_000, 5_000
+LINES, QUICK_LINES = 50_000, 1_000
 RATE = Bar(20_000, " lines/s")
 WITH_BAR = ("accept, checked before", "a run's window")
 MEMORY = Bar(1.2 * 1024, " bytes", at_most=True)

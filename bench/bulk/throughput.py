@@ -16,7 +16,7 @@ from bench.bulk.table import Bar, Table, progress, ratio
 SLOTS = 32
 STOCK_THREADS, STOCK_PROCESSES = 8, 4
 TASKS = 32
-JOBS, QUICK_JOBS = 3000, 500
+JOBS, QUICK_JOBS = 3000, 100
 WARM_UP_JOBS = 200
 OVER_TASKIQ, OVER_STOCK = Bar(1.2, "x taskiq"), Bar(3, "x stock Celery")
 

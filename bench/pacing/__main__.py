@@ -47,13 +47,9 @@ def main() -> int:
         from bench.pacing.draw import draw  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory(prefix="mq-") as folder:
-            draw(ours.live(PICTURE, Path(folder)), chosen.draw)
+            draw(ours.live(_chosen(chosen, [PICTURE])[0], Path(folder), chosen.kill), chosen.draw)
         return 0
-    scenarios = [TRUE_SCALE] if chosen.true_scale else list(SCENARIOS)
-    if chosen.only:
-        scenarios = [each for each in (*SCENARIOS, TRUE_SCALE) if each.name in chosen.only]
-    if chosen.seconds:
-        scenarios = [each if each.changes else replace(each, seconds=chosen.seconds) for each in scenarios]
+    scenarios = _chosen(chosen, [TRUE_SCALE] if chosen.true_scale else list(SCENARIOS))
     rows: list[Row] = []
     with ThreadPoolExecutor(chosen.parallel) as pool:
         for row in [row for scenario in scenarios for row in begun(scenario, chosen, pool)]:
@@ -63,6 +59,15 @@ def main() -> int:
     print(markdown(rows))
     print(LEGEND)
     return int(any("early" in row.missed for row in rows))
+
+
+def _chosen(chosen: argparse.Namespace, scenarios: list[Scenario]) -> list[Scenario]:
+    """Apply --only and --seconds."""
+    if chosen.only:
+        scenarios = [each for each in (*SCENARIOS, TRUE_SCALE) if each.name in chosen.only]
+    if chosen.seconds:
+        scenarios = [each if each.changes else replace(each, seconds=chosen.seconds) for each in scenarios]
+    return scenarios
 
 
 def begun(scenario: Scenario, chosen: argparse.Namespace, pool: Executor) -> Iterator[Callable[[], Row]]:

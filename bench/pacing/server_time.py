@@ -6,6 +6,7 @@ The server's SLOWLOG has the duration of every command in microseconds. A reques
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from collections import defaultdict
@@ -15,7 +16,7 @@ from bench.bulk.contenders import Ours
 from bench.bulk.stage import Stage
 from mira_queue.ledger.script_runner import script_hash
 
-JOBS, WARM_UP_JOBS = 2000, 200
+JOBS, WARM_UP_SHARE = 2000, 0.1
 MOST_MS = 0.15
 SCRIPTS = ("acquire", "release", "record_rate_limit", "record_fault", "open_breaker", "store_estimate", "renew")
 # Name, the API, worker processes, slots of each.
@@ -36,15 +37,15 @@ ACCOUNTS: tuple[tuple[str, dict[str, Any], int, int], ...] = (
 )
 
 
-def measured(api: dict[str, Any], processes: int, slots: int) -> dict[str, list[int]]:
+def measured(api: dict[str, Any], processes: int, slots: int, jobs: int) -> dict[str, list[int]]:
     """Microseconds of each call, by script."""
     names = {script_hash(f"pace/{script}"): script for script in SCRIPTS}
     with Stage(**api) as stage:
         ours = Ours(stage, slots, processes)
-        stage.wait_for_keys(ours.enqueue(WARM_UP_JOBS))
-        stage.redis.config_set("slowlog-max-len", 50 * JOBS)
+        stage.wait_for_keys(ours.enqueue(int(jobs * WARM_UP_SHARE)))
+        stage.redis.config_set("slowlog-max-len", 50 * jobs)
         stage.redis.config_set("slowlog-log-slower-than", 0)
-        stage.wait_for_keys(ours.enqueue(JOBS))
+        stage.wait_for_keys(ours.enqueue(jobs))
         stage.redis.config_set("slowlog-log-slower-than", -1)
         took_us: dict[str, list[int]] = defaultdict(list)
         for entry in stage.redis.slowlog_get(-1):
@@ -55,10 +56,13 @@ def measured(api: dict[str, Any], processes: int, slots: int) -> dict[str, list[
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.pacing.server_time", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    chosen = parser.parse_args()
     is_missed = False
     for name, api, processes, slots in ACCOUNTS:
-        took_us = measured(api, processes, slots)
-        print(f"{name}; {processes} process{'es' if processes > 1 else ''}, {slots} slots: {JOBS} jobs")
+        took_us = measured(api, processes, slots, chosen.jobs)
+        print(f"{name}; {processes} process{'es' if processes > 1 else ''}, {slots} slots: {chosen.jobs} jobs")
         for script, each in sorted(took_us.items(), key=lambda item: SCRIPTS.index(item[0])):
             each.sort()
             print(
@@ -71,7 +75,7 @@ def main() -> int:
         is_missed |= found_ms > MOST_MS
         print(
             f"  an ask, with what it carried: {found_ms:.3f} ms (bar: {MOST_MS} ms) "
-            f"{'pass' if found_ms <= MOST_MS else 'MISSED'}; asks for a job: {len(asks) / JOBS:.2f}"
+            f"{'pass' if found_ms <= MOST_MS else 'MISSED'}; asks for a job: {len(asks) / chosen.jobs:.2f}"
         )
     return int(is_missed)
 

@@ -126,3 +126,7 @@ def waiting(ledger: Ledger) -> str:
     held = begun(ledger)
     assert defer(ledger, held)
     return held.job_id
+
+
+def life_ms(client: redis.Redis, key: str) -> int:
+    return int(client.pttl(key))
