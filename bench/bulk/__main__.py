@@ -21,8 +21,8 @@ NAMES = ("throughput", "submit", "flat", "tail", "alongside")
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.bulk",
-        description="Files of requests: throughput compared with peers, submitting, memory, the end of a file, a single job "
-        "alongside. Real processes, a simulator and a server per run. The exit code is 1 if a target is missed.",
+        description="Files of requests: throughput compared with peers, submitting, memory, the end of a file, and a "
+        "single job alongside. Runs real processes. The exit code is 1 if a target is missed.",
     )
     add = parser.add_argument
     add("--runs", type=int, default=5, help="number of runs; the table shows medians (default: 5)")
