@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 SINGLES_S, QUICK_SINGLES_S = 20.0, 1.0
 INTERVAL_S = 0.1
-LINES = 100_000
+LINES, QUICK_LINES = 100_000, 20_000
 # Duration of each measurement without a fixed number of single jobs. WAITING: queued single jobs; AT_ONCE: per call.
 MEASURED_S, QUICK_MEASURED_S = 10.0, 1.0
 WAITING, AT_ONCE = 500, 100
@@ -124,7 +124,7 @@ def measure(variant: Variant, quick: bool) -> Found:
             jobs = _one_by_one(queue, singles_s, variant.interval_s)
             return Found([_waited_ms(job) for job in jobs], 1 / variant.interval_s, 0.0, 0.0)
         answers = stage.folder / "answers"
-        with _file(stage, answers, variant.admitted > 0):
+        with _file(stage, answers, QUICK_LINES if quick else LINES, variant.admitted > 0):
             began, began_s = count_lines(answers), time.monotonic()
             time.sleep(measured_s)
             before, before_s = count_lines(answers), time.monotonic()
@@ -158,9 +158,9 @@ def _staged(variant: Variant) -> Iterator[tuple[Stage, MiraQueue]]:
 
 
 @contextmanager
-def _file(stage: Stage, answers: Path, is_configured: bool) -> Iterator[None]:
+def _file(stage: Stage, answers: Path, lines: int, is_configured: bool) -> Iterator[None]:
     """Run a file in the background. If no limits are configured, enough of them is learned."""
-    path = write_input(stage.folder / "input.jsonl", LINES)
+    path = write_input(stage.folder / "input.jsonl", lines)
     arguments = ["--workers", "0", "--output", str(answers)]
     run = stage.keep(start_run(path, stage.api.url, *arguments, redis_url=stage.redis_url))
     enough = 100 if is_configured else 500
