@@ -187,7 +187,7 @@ class Recorder:
         cost: Decimal | None = None,
         billed: bool = True,
     ) -> None:
-        """A line has ended; the numbers are those that the tally counts."""
+        """A line has ended; the numbers are those that the stats count."""
         bucket = self.timeline.at(self._clock())
         if billed:
             self.repeats += max(0, outcome.attempts - 1)
@@ -210,9 +210,9 @@ class Recorder:
         bucket.flying = max(view.in_flight, bucket.flying or 0)
         estimate = view.estimate
         if estimate.in_flight:
-            bucket.flight_limit = estimate.in_flight.most
+            bucket.flight_limit = estimate.in_flight.max_calls
         if estimate.rate:
-            bucket.rate_limit = estimate.rate.most * 1000 / max(1, estimate.rate.retry_after_ms)
+            bucket.rate_limit = estimate.rate.max_calls * 1000 / max(1, estimate.rate.retry_after_ms)
         # What the first look finds may be of yesterday, and is none of this run's.
         if self._event is not None:
             when_ms, refused = self._event
