@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -14,13 +13,11 @@ import redis
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
-    LIFE,
     LONG,
     PASSED,
     accepted,
@@ -33,12 +30,6 @@ from tests.support.ledger_steps import (
     snapshot,
 )
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
 
 
 def test_a_job_is_rescued_from_a_worker_that_is_gone_by_one_of_many(ledger: Ledger) -> None:

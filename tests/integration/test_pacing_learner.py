@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,23 +11,16 @@ from mira_worker.pacing import policy
 from mira_worker.pacing.learner import Learner
 
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, Permit, RateLimitHit
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
-from tests.support.ledger_steps import LIFE, ask, running
+from tests.support.ledger_steps import ask, running
 
 ACCOUNT = "an-account"
 START_MS = 1_000_000_000_000
 WINDOW = timedelta(seconds=60)
 IN_FLIGHT = Limit(3, 5_000, START_MS, confirmations=2)
 KNOWN = Estimate(in_flight=IN_FLIGHT, start=4, max_accepted=3)
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
 
 
 def learner_of(ledger: Ledger, configured: ConfiguredLimits | None = None) -> Learner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,11 +12,10 @@ import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, FaultStreak, Limit, PaceState, Permit, ReleasedPermit
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import WakeUps, call_name
 from mira_queue.ledger.records import Lease
-from tests.support.ledger_steps import LIFE, LONG, MANY, PASSED, running
+from tests.support.ledger_steps import LONG, MANY, PASSED, running
 from tests.support.waiting import wait_until
 
 ACCOUNT = "an-account"
@@ -31,12 +30,6 @@ KEYS = [
     names.faults_key,
 ]  # fmt: skip
 KNOWN = Estimate(rate=Limit(5, 60_000, START_MS), in_flight=Limit(3, 5_000, START_MS), max_accepted=3, margin_ms=250)
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
 
 
 class Line:
