@@ -54,5 +54,5 @@ def test_a_call_that_failed_as_nobody_foresaw_gives_its_place_back(
     pacer.renew_permits()
 
     assert redis_client.zcard(names.in_flight_key(ACCOUNT)) == 0
-    assert pacer._out == {}
+    assert pacer._in_flight == {}
     assert ledger.finish(lease, COMPLETION)  # type: ignore[arg-type]

@@ -6,26 +6,26 @@ from typing import Any
 
 import orjson
 
-# English text has some four bytes to a token; an estimate that is settled by `usage` afterwards need not be better.
+# English text has about four bytes per token. `usage` corrects the estimate after the call.
 BYTES_PER_TOKEN = 4
-# What Mira writes at most when a request does not say (mira-api.md).
+# Mira's limit for a request that sets none (mira-api.md).
 DEFAULT_MAX_TOKENS = 4096
-MOST_TOKENS = 1_000_000_000
+MAX_TOKENS = 1_000_000_000
 
 
 def estimated(body: bytes) -> int:
-    """Tokens of the request and the longest answer that it allows."""
+    """Return the tokens of the request and of the longest answer that it allows."""
     request = orjson.loads(body)
     asked = request.get("max_completion_tokens") or request.get("max_tokens")
     return len(body) // BYTES_PER_TOKEN + (_sane(asked) if isinstance(asked, int) else DEFAULT_MAX_TOKENS)
 
 
 def used(usage: dict[str, Any], estimate: int) -> int:
-    """Tokens that an answer says were used; the estimate, when it does not say."""
+    """Return the tokens that were used according to the response, or the estimate if it does not say."""
     total = usage.get("total_tokens")
     return _sane(total) if isinstance(total, int) and total >= 0 else estimate
 
 
 def _sane(tokens: int) -> int:
-    """No request has a billion; a server, or a request that is not checked, may say anything."""
-    return max(0, min(tokens, MOST_TOKENS))
+    """Clamp a number from a server, or from an unchecked request, which may be anything."""
+    return max(0, min(tokens, MAX_TOKENS))
