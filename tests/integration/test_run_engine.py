@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mira_producer.engine.engine import Engine
 from mira_producer.engine.options import End, EngineOptions
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason
 from mira_producer.jsonl.errors import InvalidInput
 
@@ -38,9 +38,9 @@ def engine_of(
     """`shown` gets the number of lines that were done whenever the engine shows it."""
     interrupted = interrupted or threading.Event()
 
-    def show(tally: Tally, reason: Reason) -> None:
+    def show(stats: Stats, reason: Reason) -> None:
         if shown is not None:
-            shown.append(tally.done)
+            shown.append(stats.done)
 
     engine = Engine(
         queue,
@@ -119,9 +119,9 @@ def test_a_careful_engine_risks_one_line_when_the_account_refuses(
     simulator.configure(balance_calls=None)
     with engine_of(queue, replace(options, careful=True)) as engine:
         plan = engine.plan()
-        assert (plan.left, plan.tally.failed_before) == (60, 1)
-        plan.run_refused_again()
-        assert (plan.left, plan.tally.failed_before) == (60, 0)
+        assert (plan.left, plan.stats.failed_before) == (60, 1)
+        plan.retry_errors()
+        assert (plan.left, plan.stats.failed_before) == (60, 0)
         assert engine.run() is End.COMPLETE
     assert ids(read_lines(options.output)) == ids(entries)
     assert not options.errors.exists()
@@ -138,7 +138,7 @@ def test_given_up_lines_that_were_refused_keep_the_refusal_for_good(
         engine.drain(PATIENCE, threading.Event())
 
         engine.give_up("batch_cancelled", "not run", "billed")
-        assert (plan.left, plan.tally.codes) == (0, {"balance_used_up (402)": 1, "batch_cancelled": 59})
+        assert (plan.left, plan.stats.codes) == (0, {"balance_used_up (402)": 1, "batch_cancelled": 59})
 
     errors = read_lines(options.errors)
     assert [line["custom_id"] for line in errors] == [str(number) for number in range(60)]
@@ -146,7 +146,7 @@ def test_given_up_lines_that_were_refused_keep_the_refusal_for_good(
     assert errors[0]["error"] == {"code": "balance_used_up", "message": "Insufficient balance"}
     with engine_of(queue, options) as engine:
         plan = engine.plan()
-        plan.run_refused_again()
+        plan.retry_errors()
         assert plan.left == 0
 
 

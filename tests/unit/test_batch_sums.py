@@ -6,11 +6,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 from mira_producer.batches.counts import counted, written
 from mira_producer.batches.spool import BatchFiles
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import Tally
-from mira_producer.jsonl.result_file import output_line
+from mira_producer.engine.stats import Stats
+from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from tests.unit.test_batch_object import BATCH
@@ -36,9 +37,9 @@ OUTCOMES: list[Outcome] = [
 
 
 def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> None:
-    files, tally = BatchFiles(tmp_path), Tally(len(OUTCOMES), 0, 0, PRICES)
+    files, stats = BatchFiles(tmp_path), Stats(len(OUTCOMES), 0, 0, PRICES)
     for number, outcome in enumerate(OUTCOMES):
-        tally.add(outcome)
+        stats.add(outcome)
         path = files.output if isinstance(outcome, Completion) else files.errors
         with path.open("ab") as file:
             file.write(output_line(JOB, f"line-{number}", outcome))
@@ -46,20 +47,19 @@ def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> Non
     found = written(files, PRICES)
 
     for name in (
-        "succeeded", "failed", "codes", "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens",
-        "uncounted", "unpriced", "cost", "models",
+        "succeeded", "failed", "codes", "usage", "models",
     ):  # fmt: skip
-        assert getattr(found, name) == getattr(tally, name), name
-    assert (found.cost, found.unpriced) == (Decimal("0.001151"), 2)
+        assert getattr(found, name) == getattr(stats, name), name
+    assert (found.usage.cost, found.usage.unpriced) == (Decimal("0.001151"), 2)
 
 
 def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> None:
     files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
-    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(f"{JOB}-2", "b", outcome))
+    files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome, copy_number=2))
 
     found = written(files, PRICES)
 
-    assert (found.succeeded, found.prompt_tokens) == (2, 1)
+    assert (found.succeeded, found.usage.prompt_tokens) == (2, 1)
 
 
 def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
 
 
 def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
-    before, now = Tally(0, 0, 0, PRICES), Tally(10, 2, 1, PRICES)
+    before, now = Stats(0, 0, 0, PRICES), Stats(10, 2, 1, PRICES)
     before.add(answer("mira", prompt_tokens=1000, completion_tokens=0))
     before.add(Failure("unreachable", "nobody"))
     now.add(answer("mira", prompt_tokens=1000, completion_tokens=500))
@@ -84,3 +84,17 @@ def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
     assert (Decimal(batch.cost), batch.currency) == (Decimal("0.003"), "USD")
     assert batch.per_second > 0
     assert batch.seconds_left is not None
+
+
+def test_absurd_counts_of_tokens_do_not_keep_a_batch_from_being_stored(tmp_path: Path) -> None:
+    files, tally = BatchFiles(tmp_path), Stats(2, 0, 0, PRICES)
+    for number in range(2):
+        outcome = answer("mira", prompt_tokens=2**64 - 1, completion_tokens=2**64 - 1, total_tokens=2**64 - 1)
+        tally.add(outcome)
+        with files.output.open("ab") as file:
+            file.write(output_line(JOB, f"line-{number}", outcome))
+
+    found = counted(BATCH, written(files, PRICES), tally, 0)
+
+    assert found.uncounted == 4
+    assert orjson.loads(found.to_json())["prompt_tokens"] == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.sort import put_in_order
 
 
@@ -28,7 +28,7 @@ def indexed(count: int) -> LineIndex:
 
 
 def ordered(path: Path, count: int) -> bool:
-    file = LineFile(path)
+    file = ResultFile(path)
     try:
         with indexed(count) as index:
             return put_in_order(file, index)
@@ -59,7 +59,7 @@ def test_a_file_of_some_of_the_lines_is_ordered_too_and_loses_its_blank_lines(tm
 def test_a_file_that_is_in_order_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "out"
     path.write_bytes(content)
-    file = LineFile(path)
+    file = ResultFile(path)
     before = path.stat().st_ino
 
     with indexed(5) as index:
@@ -71,12 +71,12 @@ def test_a_file_that_is_in_order_is_left_alone(tmp_path: Path, content: bytes) -
 def test_the_lock_goes_with_the_file_and_lines_can_be_added_afterwards(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(line(2) + line(1))
-    file = LineFile(path)
+    file = ResultFile(path)
     with indexed(3) as index:
         put_in_order(file, index)
 
     with pytest.raises(InputError, match="another run is writing it"):
-        LineFile(path)
+        ResultFile(path)
     file.append([line(3)])
     file.close()
     assert path.read_bytes() == line(1) + line(2) + line(3)
@@ -108,11 +108,11 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from mira_producer.jsonl.sort import put_in_order
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.errors import StorageFull
 from tests.unit.test_run_order import indexed
 
-file = LineFile(Path(sys.argv[1]))
+file = ResultFile(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 with indexed(40) as index:
     try:
@@ -141,7 +141,7 @@ ORDER = """
 import resource, sys
 from pathlib import Path
 from mira_producer.jsonl.sort import put_in_order
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 from tests.unit.test_run_order import indexed
 
 def peak_kib():
@@ -149,7 +149,7 @@ def peak_kib():
 
 with indexed(100_000) as index:
     before = peak_kib()
-    assert put_in_order(LineFile(Path(sys.argv[1])), index)
+    assert put_in_order(ResultFile(Path(sys.argv[1])), index)
 print(peak_kib() - before)
 """
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from mira_producer.engine.plan import read_answers
-from mira_producer.jsonl.errors import DamagedFile, InputError
+from mira_producer.jsonl.errors import FileDamaged, InputError
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.result_file import LineFile, output_line
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.errors import BadRequest, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
@@ -32,7 +33,7 @@ def line_of(outcome: Completion | Failure) -> dict[str, Any]:
 
 def content(path: Path) -> bytes:
     """What the file holds when a run has opened it."""
-    file = LineFile(path)
+    file = ResultFile(path)
     try:
         return path.read_bytes()
     finally:
@@ -48,6 +49,7 @@ def test_an_answer_is_a_line_of_the_batch_format_with_the_whole_body() -> None:
         "custom_id": "req-1",
         "response": {"status_code": 200, "request_id": "chatcmpl-1", "body": BODY},
         "error": None,
+        "mira": {"job_id": "0123", "calls": 1},
     }
 
 
@@ -60,6 +62,7 @@ def test_a_refusal_is_a_line_with_the_servers_answer_and_our_code() -> None:
         "custom_id": "req-1",
         "response": {"status_code": 400, "request_id": None, "body": body},
         "error": {"code": "bad_request", "message": "Bad request: model"},
+        "mira": {"job_id": "0123", "calls": 1},
     }
 
 
@@ -102,7 +105,7 @@ def test_a_half_line_at_the_end_is_cut_off(tmp_path: Path, before: bytes, after:
 def test_lines_are_appended_to_those_that_are_there(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "out.jsonl"
     for line in (b"1\n", b"2\n"):
-        file = LineFile(path)
+        file = ResultFile(path)
         file.append([line, b"0\n"])
         assert path.read_bytes().endswith(line + b"0\n")
         file.close()
@@ -114,9 +117,9 @@ WRITER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 
-file = LineFile(Path(sys.argv[1]))
+file = ResultFile(Path(sys.argv[1]))
 line = b'{"x":"' + b"x" * 100_000 + b'"}' + bytes([10])
 while True:
     file.append([line] * 20)
@@ -143,7 +146,7 @@ def test_a_run_that_is_killed_while_it_writes_leaves_whole_lines_and_at_most_one
 def test_a_file_that_has_got_no_line_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "errors.jsonl"
     path.write_bytes(b"half a line")
-    LineFile(path).close()
+    ResultFile(path).close()
 
     assert not path.exists()
 
@@ -155,7 +158,7 @@ def test_two_runs_of_which_one_removes_the_file_never_write_into_a_file_that_is_
         written = 0
         for _ in range(300):
             try:
-                file = LineFile(path)
+                file = ResultFile(path)
             except InputError:
                 continue
             file.append([b"%d\n" % number])
@@ -175,9 +178,9 @@ HOLDER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 
-file = LineFile(Path(sys.argv[1]))
+file = ResultFile(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -191,8 +194,8 @@ def test_a_file_that_another_run_writes_is_refused_and_left_alone(tmp_path: Path
         assert holder.stdout.readline() == "held\n"
         path.write_bytes(b"half a line of the other run")
 
-        with pytest.raises(InputError, match="another run is writing it: wait for that, or name another file"):
-            LineFile(path)
+        with pytest.raises(InputError, match="another run is writing it"):
+            ResultFile(path)
         assert path.read_bytes() == b"half a line of the other run"
 
         holder.kill()
@@ -204,7 +207,7 @@ def test_a_file_of_a_folder_that_is_none_or_that_is_a_folder_is_refused(tmp_path
 
     for path in (tmp_path / "file" / "out.jsonl", tmp_path):
         with pytest.raises(InputError, match=f"^{path}: cannot be written: "):
-            LineFile(path)
+            ResultFile(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
@@ -212,28 +215,28 @@ def test_a_file_of_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
 
     with pytest.raises(InputError, match="cannot be written: Permission denied"):
-        LineFile(tmp_path / "out.jsonl")
+        ResultFile(tmp_path / "out.jsonl")
 
 
 def test_a_read_only_file_system_is_refused() -> None:
     with pytest.raises(InputError, match="cannot be written: "):
-        LineFile(Path("/proc/out.jsonl"))
+        ResultFile(Path("/proc/out.jsonl"))
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
 def test_a_device_is_refused_for_it_remembers_nothing(device: str) -> None:
-    with pytest.raises(InputError, match=f"^{device}: cannot be written: it is no regular file"):
-        LineFile(Path(device))
+    with pytest.raises(InputError, match=f"^{device}: cannot be written"):
+        ResultFile(Path(device))
 
 
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from mira_producer.jsonl.errors import StorageFull
-from mira_producer.jsonl.result_file import LineFile
+from mira_producer.jsonl.result_file import ResultFile
 
 path = Path(sys.argv[1])
-file = LineFile(path)
+file = ResultFile(path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 line = b"x" * 299 + bytes([10])
 file.append([line] * 2)
@@ -261,7 +264,7 @@ def test_a_full_disk_leaves_no_half_line_and_says_what_to_do(tmp_path: Path) -> 
 def read(path: Path, *custom_ids: str) -> LineIndex:
     index = LineIndex()
     index.add((custom_id, number) for number, custom_id in enumerate(custom_ids, 1))
-    file = LineFile(path)
+    file = ResultFile(path)
     try:
         read_answers(file, index, Path("input.jsonl"))
     finally:
@@ -290,7 +293,7 @@ def test_a_file_that_is_not_of_this_input_is_refused_with_its_line(tmp_path: Pat
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"custom_id":"a"}\n' + line + b"\n")
 
-    with pytest.raises(DamagedFile, match=f"^{path}, line 2") as caught:
+    with pytest.raises(FileDamaged, match=f"^{path}, line 2") as caught:
         read(path, "a", "b")
     assert (caught.value.path, caught.value.line) == (path, 2)
     assert reason in caught.value.reason

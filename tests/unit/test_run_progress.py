@@ -11,7 +11,7 @@ from decimal import Decimal
 import pytest
 from mira_producer.cli.progress import LiveDisplay, PlainDisplay, live_lines, make_display
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.text import per_time
 from rich.console import Console
@@ -32,24 +32,24 @@ class Clock:
 
 
 @functools.cache
-def busy_tally() -> Tally:
+def busy_stats() -> Stats:
     """12,345 lines in 500 s, some of which failed."""
     own = Clock()
-    tally = Tally(100_000, 0, 0, PRICES, own)
+    stats = Stats(100_000, 0, 0, PRICES, own)
     body = {"model": "mira"}
     for number in range(12_345):
         if number % 1000 == 7:
-            tally.add(Failure.from_error(ServerError("down", 503, 5, 0)))
+            stats.add(Failure.from_error(ServerError("down", 503, 5, 0)))
         elif number % 5000 == 9:
-            tally.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
+            stats.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
         else:
-            tally.add(Completion("Hi", "stop", {"prompt_tokens": 100, "completion_tokens": 37}, body))
+            stats.add(Completion("Hi", "stop", {"prompt_tokens": 100, "completion_tokens": 37}, body))
         own.now_s += 0.04
-    return tally
+    return stats
 
 
-def lines_at(width: int, tally: Tally, reason: Reason = NOTHING) -> list[str]:
-    return [line.plain for line in live_lines(tally, reason, width)]
+def lines_at(width: int, stats: Stats, reason: Reason = NOTHING) -> list[str]:
+    return [line.plain for line in live_lines(stats, reason, width)]
 
 
 class Terminal:
@@ -132,9 +132,9 @@ class Screen:
         )
         self.display = LiveDisplay(self.console, self.clock)
 
-    def show(self, tally: Tally, reason: Reason = NOTHING) -> list[str]:
+    def show(self, stats: Stats, reason: Reason = NOTHING) -> list[str]:
         self.clock.now_s += 1
-        self.display.show(tally, reason)
+        self.display.show(stats, reason)
         return self.seen()
 
     def seen(self) -> list[str]:
@@ -152,7 +152,7 @@ class Screen:
 
 
 def test_a_wide_terminal_shows_all_of_it() -> None:
-    assert lines_at(110, busy_tally(), LIMIT) == [
+    assert lines_at(110, busy_stats(), LIMIT) == [
         "12,345 of 100,000  12%  " + "━" * 60 + "  58 min left",
         "account limit: 60 in 60 s, next in 12 s",
         "16 failed: 13 server_error (503), 3 bad_request (400)",
@@ -161,7 +161,7 @@ def test_a_wide_terminal_shows_all_of_it() -> None:
 
 
 def test_a_narrow_terminal_shows_the_same_in_more_lines_and_cuts_nothing() -> None:
-    assert lines_at(39, busy_tally(), LIMIT) == [
+    assert lines_at(39, busy_stats(), LIMIT) == [
         "12,345 of 100,000  12%  58 min left",
         "account limit: 60 in 60 s, next in 12 s",
         "16 failed: 13 server_error (503)",
@@ -173,33 +173,33 @@ def test_a_narrow_terminal_shows_the_same_in_more_lines_and_cuts_nothing() -> No
 
 def test_no_line_is_wider_than_the_terminal() -> None:
     for width in range(1, 130):
-        lines = lines_at(width, busy_tally(), LIMIT)
+        lines = lines_at(width, busy_stats(), LIMIT)
         assert all(0 < len(line) <= width for line in lines)
 
 
 def test_a_very_narrow_terminal_keeps_the_first_words() -> None:
-    assert lines_at(19, busy_tally(), LIMIT)[:3] == ["12,345 of 100,000", "58 min left", "account limit: 60 …"]
+    assert lines_at(19, busy_stats(), LIMIT)[:3] == ["12,345 of 100,000", "58 min left", "account limit: 60 …"]
 
 
 def test_a_hundred_percent_is_said_when_all_is_done() -> None:
-    tally = Tally(1000, 999, 0)
-    assert "99%" in lines_at(80, tally)[0]
-    tally.add(Completion("Hi", "stop", {}, {}))
-    assert "100%" in lines_at(80, tally)[0]
+    stats = Stats(1000, 999, 0)
+    assert "99%" in lines_at(80, stats)[0]
+    stats.add(Completion("Hi", "stop", {}, {}))
+    assert "100%" in lines_at(80, stats)[0]
 
 
 def test_before_the_first_answer_nothing_is_made_up() -> None:
-    assert lines_at(80, Tally(10, 0, 0)) == ["0 of 10  0%  " + "━" * 60, "starting"]
+    assert lines_at(80, Stats(10, 0, 0)) == ["0 of 10  0%  " + "━" * 60, "starting"]
 
 
 def test_the_time_left_is_no_shorter_than_the_wait() -> None:
     reason = Reason("limit", "account limit", timedelta(hours=3))
 
-    assert lines_at(110, busy_tally(), reason)[0].endswith("3 h left")
+    assert lines_at(110, busy_stats(), reason)[0].endswith("3 h left")
 
 
 def test_a_console_without_unicode_gets_plain_signs() -> None:
-    line = live_lines(busy_tally(), NOTHING, 100, ascii_only=True)[0].plain
+    line = live_lines(busy_stats(), NOTHING, 100, ascii_only=True)[0].plain
 
     assert line.isascii()
     assert "#-" in line
@@ -218,10 +218,10 @@ def test_rates_are_never_a_row_of_zeros(per_second: float, words: str) -> None:
 
 def test_the_live_lines_stay_in_their_place() -> None:
     screen = Screen()
-    tally = busy_tally()
+    stats = busy_stats()
     screen.console.print("before")
     for reason in (LIMIT, NOTHING, LIMIT):
-        seen = screen.show(tally, reason)
+        seen = screen.show(stats, reason)
 
     assert seen[0] == "before"
     assert len(seen) == 5
@@ -230,9 +230,9 @@ def test_the_live_lines_stay_in_their_place() -> None:
 
 def test_a_sentence_stands_above_the_live_lines() -> None:
     screen = Screen()
-    screen.show(busy_tally())
+    screen.show(busy_stats())
     screen.display.say("a worker has died (exit code -9); starting another; its jobs are safe")
-    seen = screen.show(busy_tally())
+    seen = screen.show(busy_stats())
 
     assert seen[0].startswith("a worker has died")
     assert sum("12,345 of" in line for line in seen) == 1
@@ -241,13 +241,13 @@ def test_a_sentence_stands_above_the_live_lines() -> None:
 @pytest.mark.parametrize("widths", [(100, 40, 100), (100, 80, 60, 40, 20, 10), (40, 120), (61, 60, 59)])
 def test_resizing_leaves_nothing_behind(widths: tuple[int, ...]) -> None:
     screen = Screen(widths[0])
-    tally = busy_tally()
+    stats = busy_stats()
     screen.console.print("before")
-    screen.show(tally, LIMIT)
+    screen.show(stats, LIMIT)
     for width in widths[1:]:
         screen.seen()
         screen.resize(width)
-        seen = screen.show(tally, LIMIT)
+        seen = screen.show(stats, LIMIT)
         assert seen[0] == "before"
         assert sum("12,345" in line for line in seen) == 1
         assert max(len(line) for line in seen[1:]) < width
@@ -256,7 +256,7 @@ def test_resizing_leaves_nothing_behind(widths: tuple[int, ...]) -> None:
 def test_at_the_end_the_live_lines_are_gone() -> None:
     screen = Screen()
     with screen.display:
-        screen.show(busy_tally(), LIMIT)
+        screen.show(busy_stats(), LIMIT)
     screen.console.print("this run: 12,345 lines")
 
     assert screen.seen() == ["this run: 12,345 lines"]
@@ -264,11 +264,11 @@ def test_at_the_end_the_live_lines_are_gone() -> None:
 
 def test_drawing_does_not_follow_every_step_of_a_fast_run() -> None:
     screen = Screen()
-    tally = busy_tally()
+    stats = busy_stats()
     drawn = 0
     for _ in range(1000):
         screen.clock.now_s += 0.001
-        screen.display.show(tally, NOTHING)
+        screen.display.show(stats, NOTHING)
         drawn += bool(screen._stream.getvalue())
         screen.seen()
 
@@ -279,7 +279,7 @@ def test_a_terminal_of_few_rows_is_not_overrun() -> None:
     screen = Screen(40)
     screen.console.height = 3
 
-    assert len(screen.show(busy_tally(), LIMIT)) == 2
+    assert len(screen.show(busy_stats(), LIMIT)) == 2
 
 
 # --- elsewhere ---
@@ -299,11 +299,11 @@ class Log:
 
 def test_redirected_output_is_a_whole_line_every_ten_seconds() -> None:
     log = Log()
-    tally = Tally(1000, 0, 0, PRICES, log.clock)
+    stats = Stats(1000, 0, 0, PRICES, log.clock)
     for _ in range(600):
         log.clock.now_s += 0.1
-        tally.add(Completion("Hi", "stop", {"prompt_tokens": 10, "completion_tokens": 5}, {"model": "mira"}))
-        log.display.show(tally, NOTHING)
+        stats.add(Completion("Hi", "stop", {"prompt_tokens": 10, "completion_tokens": 5}, {"model": "mira"}))
+        log.display.show(stats, NOTHING)
 
     assert 5 <= len(log.lines()) <= 6
     assert log.lines()[0] == (
@@ -314,10 +314,10 @@ def test_redirected_output_is_a_whole_line_every_ten_seconds() -> None:
 
 def test_a_long_wait_is_told_once_and_not_every_ten_seconds() -> None:
     log = Log()
-    tally = Tally(10, 0, 0, clock=log.clock)
+    stats = Stats(10, 0, 0, clock=log.clock)
     for second in range(3000):
         log.clock.now_s += 1
-        log.display.show(tally, Reason("limit", "account limit", timedelta(seconds=3000 - second)))
+        log.display.show(stats, Reason("limit", "account limit", timedelta(seconds=3000 - second)))
 
     assert log.lines() == ["0 of 10 (0%); account limit, next in 49 min 51 s; starting"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.report.recorder import FIRST_WIDTH_S, MOST_BUCKETS, MOST_SLOW, Bucket, Latencies, Recorder, merged
 
@@ -195,20 +195,20 @@ def test_calls_that_were_made_again_are_counted() -> None:
     assert recorder.repeats == 2 + 4
 
 
-# --- with the tally ---
+# --- with the stats ---
 
 
-def test_the_tally_tells_the_recorder_of_every_line() -> None:
+def test_the_stats_tell_the_recorder_of_every_line() -> None:
     clock = Clock()
     recorder = Recorder(clock)
-    tally = Tally(3, 0, 0, Prices("USD", {"mira": Price(Decimal(1), Decimal(2))}), clock, recorder)
+    stats = Stats(3, 0, 0, Prices("USD", {"mira": Price(Decimal(1), Decimal(2))}), clock, recorder)
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 500_000}
-    tally.add(Completion("Hi", "stop", usage, {"model": "mira"}, latency_ms=70), custom_id="slow")
-    tally.add(Completion("Hi", "stop", usage, {"model": "mira"}, latency_ms=70), custom_id="copy", billed=False)
-    tally.add(Failure("refused", "no", 418), custom_id="bad")
+    stats.add(Completion("Hi", "stop", usage, {"model": "mira"}, latency_ms=70), custom_id="slow")
+    stats.add(Completion("Hi", "stop", usage, {"model": "mira"}, latency_ms=70), custom_id="copy", billed=False)
+    stats.add(Failure("refused", "no", 418), custom_id="bad")
 
     everything = total(recorder)
     assert (everything.answers, everything.failed, everything.prompt_tokens) == (2, 1, 1_000_000)
-    assert everything.cost == tally.cost == 2
+    assert everything.cost == stats.usage.cost == 2
     assert [slow.custom_id for slow in recorder.slowest] == ["slow"]
     assert recorder.samples == {"refused (418)": ("bad", "no")}

@@ -10,7 +10,7 @@ import pytest
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.pending_lines import unanswered_lines
 from mira_producer.engine.plan import Plan
-from mira_producer.jsonl.result_file import output_line
+from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.errors import BalanceUsedUp, ContentBlocked, JobError
 from mira_queue.contract.outcome import Failure
@@ -56,28 +56,28 @@ def stored(options: EngineOptions) -> dict[str, dict[str, object]]:
 
 
 def test_it_is_left_and_has_its_error_until_it_runs_again(plan: Plan, options: EngineOptions) -> None:
-    assert (plan.left, plan.tally.failed_before, left(plan, options)) == (2, 3, [4])
+    assert (plan.left, plan.stats.failed_before, left(plan, options)) == (2, 3, [4])
     assert stored(options)["1"] == {"code": "balance_used_up", "message": "no", "runs_again": True}
 
-    plan.run_refused_again()
+    plan.retry_errors()
 
-    assert (plan.left, plan.tally.failed_before, left(plan, options)) == (2, 2, [1, 4])
+    assert (plan.left, plan.stats.failed_before, left(plan, options)) == (2, 2, [1, 4])
     assert list(stored(options)) == ["2", "3"]
 
 
 def test_one_that_is_final_is_as_any_other_error(plan: Plan, options: EngineOptions) -> None:
-    plan.refusals.make_final()
+    plan.retryable_errors.make_final()
 
     assert (plan.left, left(plan, options)) == (1, [4])
     assert stored(options)["1"] == stored(options)["2"]
-    plan.run_refused_again()
+    plan.retry_errors()
     assert len(stored(options)) == 3
 
 
 def test_a_run_that_dies_before_it_runs_again_leaves_it_to_the_next(options: EngineOptions) -> None:
     for _ in range(2):
         plan = Plan.make(options, check)
-        plan.run_refused_again()
+        plan.retry_errors()
         assert left(plan, options) == [1, 4]
         plan.close()
 
@@ -86,8 +86,8 @@ def test_without_refusals_no_file_is_written_anew(options: EngineOptions) -> Non
     options.errors.write_bytes(error_line("2", BalanceUsedUp, 402))
     place = options.errors.stat().st_ino
     plan = Plan.make(options, check)
-    plan.run_refused_again()
-    plan.refusals.make_final()
+    plan.retry_errors()
+    plan.retryable_errors.make_final()
     plan.close()
 
     assert options.errors.stat().st_ino == place

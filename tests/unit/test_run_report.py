@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import About, check_report, write_report
@@ -89,11 +89,11 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-def a_run(prices: Prices = PRICES, evil: str = "", lines: int = 300) -> tuple[Tally, Recorder]:
+def a_run(prices: Prices = PRICES, evil: str = "", lines: int = 300) -> tuple[Stats, Recorder]:
     """Some minutes: answers, errors, a wait."""
     clock = Clock()
     recorder = Recorder(clock)
-    tally = Tally(lines + 10, 0, 0, prices, clock, recorder)
+    stats = Stats(lines + 10, 0, 0, prices, clock, recorder)
     body = {"model": evil or "mira"}
     for number in range(lines):
         clock.now_s += 0.5
@@ -103,34 +103,34 @@ def a_run(prices: Prices = PRICES, evil: str = "", lines: int = 300) -> tuple[Ta
         if waits:
             continue
         if number % 50 == 3:
-            tally.add(Failure.from_error(ServerError(f"down {evil}", 503, 5, 1)), custom_id=f"bad-{number}{evil}")
+            stats.add(Failure.from_error(ServerError(f"down {evil}", 503, 5, 1)), custom_id=f"bad-{number}{evil}")
         elif number % 90 == 4:
-            tally.add(Failure.from_error(ContentBlocked(f"no {evil}", 422, 1, 0)), custom_id=f"bad-{number}{evil}")
+            stats.add(Failure.from_error(ContentBlocked(f"no {evil}", 422, 1, 0)), custom_id=f"bad-{number}{evil}")
         else:
             usage = {"prompt_tokens": 1000, "completion_tokens": 500}
-            tally.add(Completion("Hi", "stop", usage, body, latency_ms=200 + number), custom_id=f"line-{number}{evil}")
-    return tally, recorder
+            stats.add(Completion("Hi", "stop", usage, body, latency_ms=200 + number), custom_id=f"line-{number}{evil}")
+    return stats, recorder
 
 
-def page(tmp_path: Path, tally: Tally, recorder: Recorder, about: About = ABOUT) -> str:
+def page(tmp_path: Path, stats: Stats, recorder: Recorder, about: About = ABOUT) -> str:
     path = tmp_path / "out.html"
-    write_report(path, tally, recorder, about)
+    write_report(path, stats, recorder, about)
     assert list(tmp_path.iterdir()) == [path]
     return path.read_text(encoding="utf-8")
 
 
 def test_the_page_holds_what_happened(tmp_path: Path) -> None:
-    tally, recorder = a_run()
-    found = Page(page(tmp_path, tally, recorder))
+    stats, recorder = a_run()
+    found = Page(page(tmp_path, stats, recorder))
 
     assert {"html", "svg", "table"} <= found.tags
     for words in (
         "prompts.jsonl",
         "2026-01-02 03:04:05 UTC",
         "https://api.vmira.ai/v1",
-        f"{tally.succeeded} 99",
-        f"{tally.prompt_tokens:,} in",
-        tally.cost_text(),
+        f"{stats.succeeded} 99",
+        f"{stats.usage.prompt_tokens:,} in",
+        stats.cost_text(),
         "lines per second",
         "held back by a limit",
         "Held back by the account's limit for 30 s.",
@@ -150,8 +150,8 @@ def test_the_page_holds_what_happened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("evil", ["", EVIL])
 def test_the_page_loads_and_runs_nothing(tmp_path: Path, evil: str) -> None:
-    tally, recorder = a_run(evil=evil)
-    html = page(tmp_path, tally, recorder, replace(ABOUT, where="a host", reason=evil, input=f"x{evil}"))
+    stats, recorder = a_run(evil=evil)
+    html = page(tmp_path, stats, recorder, replace(ABOUT, where="a host", reason=evil, input=f"x{evil}"))
     found = Page(html)
 
     assert found.tags.isdisjoint({"script", "img", "link", "iframe", "object", "embed", "a", "form", "image"})
@@ -165,9 +165,9 @@ def test_the_page_loads_and_runs_nothing(tmp_path: Path, evil: str) -> None:
 
 
 def test_a_strangers_text_stands_in_the_page_as_text(tmp_path: Path) -> None:
-    tally, recorder = a_run(evil=EVIL, prices=Prices("<b>$", PRICES.models))
+    stats, recorder = a_run(evil=EVIL, prices=Prices("<b>$", PRICES.models))
     about = About(EVIL, EVIL, EVIL, EVIL, ABOUT.began, EVIL)
-    found = Page(page(tmp_path, tally, recorder, about))
+    found = Page(page(tmp_path, stats, recorder, about))
 
     assert "script" not in found.tags
     assert "b" not in found.tags
@@ -176,16 +176,16 @@ def test_a_strangers_text_stands_in_the_page_as_text(tmp_path: Path) -> None:
 
 
 def test_the_drawings_of_a_page_do_not_share_names(tmp_path: Path) -> None:
-    tally, recorder = a_run()
-    found = Page(page(tmp_path, tally, recorder))
+    stats, recorder = a_run()
+    found = Page(page(tmp_path, stats, recorder))
     definitions = [name for name in found.ids if re.fullmatch(r"[mp][0-9a-f]{10}", name)]
 
     assert len(definitions) == len(set(definitions)) > 0
 
 
 def test_colours_are_the_pages_own_for_light_and_dark(tmp_path: Path) -> None:
-    tally, recorder = a_run()
-    html = page(tmp_path, tally, recorder)
+    stats, recorder = a_run()
+    html = page(tmp_path, stats, recorder)
     drawings = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
 
     assert re.findall(r"#[0-9a-f]{6}\b(?!\w)", drawings) == []
@@ -198,18 +198,18 @@ def test_colours_are_the_pages_own_for_light_and_dark(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 5])
 def test_a_run_of_next_to_nothing_has_a_page_too(tmp_path: Path, lines: int) -> None:
-    tally, recorder = a_run(lines=lines)
-    found = Page(page(tmp_path, tally, recorder))
+    stats, recorder = a_run(lines=lines)
+    found = Page(page(tmp_path, stats, recorder))
 
     assert "prompts.jsonl" in found.text
 
 
 def test_a_run_of_errors_only_has_a_page_without_latencies(tmp_path: Path) -> None:
     recorder = Recorder(Clock())
-    tally = Tally(5, 0, 0, Prices(), Clock(), recorder)
+    stats = Stats(5, 0, 0, Prices(), Clock(), recorder)
     for number in range(40):
-        tally.add(Failure("refused", "no", 410 + number), custom_id=str(number))
-    found = Page(page(tmp_path, tally, recorder))
+        stats.add(Failure("refused", "no", 410 + number), custom_id=str(number))
+    found = Page(page(tmp_path, stats, recorder))
 
     assert "Latency" not in found.text
     assert "Tokens" not in found.text
@@ -217,24 +217,24 @@ def test_a_run_of_errors_only_has_a_page_without_latencies(tmp_path: Path) -> No
 
 
 def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:
-    tally, recorder = a_run(prices=Prices())
-    found = Page(page(tmp_path, tally, recorder))
+    stats, recorder = a_run(prices=Prices())
+    found = Page(page(tmp_path, stats, recorder))
 
     assert "cost" not in found.text
     assert "Tokens" in found.text
 
 
 def test_a_page_does_not_grow_with_the_run(tmp_path: Path) -> None:
-    tally, recorder = a_run(lines=20_000)
+    stats, recorder = a_run(lines=20_000)
 
-    assert len(page(tmp_path, tally, recorder)) < 200_000
+    assert len(page(tmp_path, stats, recorder)) < 200_000
 
 
 def test_a_page_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.html").write_text("old")
-    tally, recorder = a_run(lines=3)
+    stats, recorder = a_run(lines=3)
 
-    assert page(tmp_path, tally, recorder).startswith("<!doctype html>")
+    assert page(tmp_path, stats, recorder).startswith("<!doctype html>")
 
 
 # --- before anything is sent ---

@@ -25,7 +25,7 @@ from mira_producer.batches.report import draw
 from mira_producer.batches.spool import BatchFiles, Spool
 from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
 from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.reader import refuse_no_file
+from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
 from mira_producer.report.page import check_report
 from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, new_batch_id
@@ -69,7 +69,7 @@ class Batches:
         QueueUnavailable.
         """
         source = Path(path)
-        refuse_no_file(source)
+        check_file(source)
         _check(options or BatchOptions(), metadata or {})
         table = Path(prices) if prices is not None else DEFAULT_TABLE
         known = load_prices(None if prices is None else table)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 
-from mira_producer.cost.budget import BudgetLimits, Use
+from mira_producer.cost.budget import BudgetLimits
 from mira_producer.cost.prices import money
+from mira_producer.cost.usage import Usage
 from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import BatchOptions
 
@@ -40,7 +41,7 @@ def budget_of(options: BatchOptions) -> BudgetLimits | None:
     return BudgetLimits(options.max_requests or None, options.max_tokens or None, cost)
 
 
-def no_larger(limits: BudgetLimits, use: Use, currency: str) -> str:
+def no_larger(limits: BudgetLimits, use: Usage, currency: str) -> str:
     """Which limits leave nothing beyond what is used, in words; empty: there is room."""
     words = {
         "requests": f"--max-requests: {use.requests:,} used, {limits.max_requests or 0:,} is no larger",

@@ -19,12 +19,12 @@ def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
         recorder, began_s = recording.saved(files.record)
     except FileNotFoundError:
         raise InputError(f"batch {batch.id}: there is nothing to report yet: it is {batch.status}") from None
-    tally = written(files, prices_of(files))
-    tally.total = batch.total
-    tally.unanswered_calls = batch.unanswered_calls
+    stats = written(files, prices_of(files))
+    stats.total = batch.total
+    stats.unanswered_calls = batch.unanswered_calls
     began = datetime.fromtimestamp(began_s, UTC).astimezone()
     about = About(batch.input_name, str(files.output), str(files.errors), api_base, began, _reason(batch), "batch")
-    write_report(path, tally, recorder, about)
+    write_report(path, stats, recorder, about)
 
 
 def _reason(batch: Batch) -> str:

@@ -20,10 +20,10 @@ from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import MAYBE_BILLED, Engine
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput, StorageFull
-from mira_producer.jsonl.remove_errors import has_status, take_out
+from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
+from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, BatchOptions, BatchStatus
 from mira_queue.contract.crash_point import CrashPoint
@@ -60,7 +60,7 @@ class BatchKeeper:
         self._interrupted = threading.Event()
         self._prices = prices_of(files)
         self._recording = Recording(files.record, rest(batch), self._log)
-        self._before = Tally(0, 0, 0, self._prices)
+        self._before = Stats(0, 0, 0, self._prices)
         self._unanswered_before = batch.unanswered_calls
         self._engine: Engine | None = None
         self._billed: set[int] = set()
@@ -78,7 +78,7 @@ class BatchKeeper:
                 self._ending.wait(1.0)
             except (InputError, OSError) as error:
                 # A full disk, a file that was meddled with: said where people look, and tried again on their word.
-                self._pause("files", f"{error.path}: {error.reason}" if isinstance(error, StorageFull) else str(error))
+                self._pause("files", error.brief if isinstance(error, InputError) else str(error))
                 self._ending.wait(FILES_AGAIN_S)
         if not self._batch.status.is_final:
             self._recording.save()
@@ -107,7 +107,7 @@ class BatchKeeper:
         elif word == RESUME:
             self._go_on(with_budget(self._batch.options, words))
         elif word == RETRY:
-            count = take_out(self._files.errors, has_status(words), self._forget)
+            count = remove_errors(self._files.errors, has_status(words), self._forget)
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
             self._log.info("batch_retried", lines=count)
             # Whoever wants them tried after the deadline wants them without it.
@@ -135,7 +135,7 @@ class BatchKeeper:
             self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
-            self._write(self._counted(plan.tally))
+            self._write(self._counted(plan.stats))
             try:
                 end = engine.run()
             except InputError:
@@ -150,7 +150,7 @@ class BatchKeeper:
             self._may_be_taken_up = self._ending.is_set()
             if end is End.EXPIRED and not self._ending.is_set():
                 engine.expire()
-            self._write(self._counted(plan.tally))
+            self._write(self._counted(plan.stats))
             is_whole = plan.left == 0
         finally:
             engine.close()
@@ -184,11 +184,11 @@ class BatchKeeper:
             self._write(self._moved(BatchStatus.FAILED, errors=problems, errors_left_out=left_out))
             return None
         if goes_on:
-            plan.run_refused_again()
+            plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._before = written(self._files, self._prices)
         self._unanswered_before = self._batch.unanswered_calls
-        plan.tally.recorder = self._recording.recorder
+        plan.stats.recorder = self._recording.recorder
         self._recording.recorder.waits("")
         return plan
 
@@ -226,7 +226,7 @@ class BatchKeeper:
             if not self._take_up(engine):
                 return False
             engine.give_up(CANCELLED_CODE, CANCELLED, CANCELLED_BILLED)
-            self._write(self._counted(plan.tally))
+            self._write(self._counted(plan.stats))
         except (InvalidInput, InputChanged) as error:
             # Its input is wrong, and was not found to be so before: there is no line to name.
             self._log.warning("batch_says", text=str(error))
@@ -244,7 +244,7 @@ class BatchKeeper:
             plan = self._planned(engine)
             assert plan is not None
             is_done = self._take_up(engine)
-            self._write(self._counted(plan.tally))
+            self._write(self._counted(plan.stats))
         finally:
             engine.close()
         return is_done
@@ -282,17 +282,17 @@ class BatchKeeper:
             if self._ledger.wish_of(self._batch.id):
                 self._interrupted.set()
 
-    def _show(self, tally: Tally, reason: Reason) -> None:
+    def _show(self, stats: Stats, reason: Reason) -> None:
         now_s = time.monotonic()
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
-            self._write(self._counted(tally, reason))
+            self._write(self._counted(stats, reason))
         self._recording.save_if_due()
 
-    def _counted(self, tally: Tally, reason: Reason = NOTHING) -> Batch:
-        batch = counted(self._batch, self._before, tally, self._unanswered_before, reason)
+    def _counted(self, stats: Stats, reason: Reason = NOTHING) -> Batch:
+        batch = counted(self._batch, self._before, stats, self._unanswered_before, reason)
         held = self._engine.held_models if self._engine else ()
-        return replace(batch, careful=batch.careful and not tally.succeeded, held_models=held)
+        return replace(batch, careful=batch.careful and not stats.succeeded, held_models=held)
 
     def _moved(self, status: BatchStatus, **changes: object) -> Batch:
         self._log.info("batch", status=status)

@@ -22,7 +22,7 @@ from mira_producer.cost.spending import Spending
 from mira_producer.engine.engine import Engine
 from mira_producer.engine.options import End, EngineOptions, OnAccountError
 from mira_producer.engine.plan import Check, Plan
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
@@ -85,16 +85,16 @@ def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
             made(settings.state_dir)
             settings = _with_simulator(options, settings, stack)
             if options.report is not None:
-                plan.tally.recorder = Recorder()
+                plan.stats.recorder = Recorder()
             end, reason = _send(options, settings, console, plan)
         else:
-            _say_nothing_is_left(options, plan.tally, say)
+            _say_nothing_is_left(options, plan.stats, say)
             if plan.put_in_order():
                 say("its lines are in the order of the input now")
         result = conclude(options.output, options.errors, plan, end, reason, say)
         # Nothing was sent: a report of an earlier run is worth more than one of nothing.
-        if plan.tally.recorder is not None:
-            _report(options, settings, plan.tally, plan.tally.recorder, "" if end is End.COMPLETE else reason, say)
+        if plan.stats.recorder is not None:
+            _report(options, settings, plan.stats, plan.stats.recorder, "" if end is End.COMPLETE else reason, say)
         return result
 
 
@@ -117,7 +117,7 @@ def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
 
 def _check_deadline(options: RunOptions, plan: Plan) -> None:
     """A deadline that has passed is for a run that goes on; a new one would not answer a single line."""
-    if options.deadline and _is_late(options) and plan.left == plan.tally.total:
+    if options.deadline and _is_late(options) and plan.left == plan.stats.total:
         raise InputError(f"--deadline: {options.deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
 
 
@@ -144,9 +144,9 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
         if not _is_late(options):
-            plan.run_refused_again()
+            plan.retry_errors()
             queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
-        _announce(options, settings, plan.tally, display.say)
+        _announce(options, settings, plan.stats, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         fleet = _start_fleet(options, settings, queue, display.say, stack)
         key = settings.api_key.get_secret_value() if settings.api_key else ""
@@ -220,12 +220,12 @@ def _with_simulator(options: RunOptions, settings: Settings, stack: ExitStack) -
     )
 
 
-def _announce(options: RunOptions, settings: Settings, tally: Tally, say: Say) -> None:
+def _announce(options: RunOptions, settings: Settings, stats: Stats, say: Say) -> None:
     where = f"the simulator ({settings.api_base}): no real answers" if options.simulate else settings.api_base
-    todo = tally.total - tally.done
-    again = f", going on after {tally.done:,} that are answered already" if tally.done else ""
+    todo = stats.total - stats.done
+    again = f", going on after {stats.done:,} that are answered already" if stats.done else ""
     goes = "goes" if todo == 1 else "go"
-    say(f"{todo:,} of {plural(tally.total, 'request')} of {options.input} {goes} to {where}{again}")
+    say(f"{todo:,} of {plural(stats.total, 'request')} of {options.input} {goes} to {where}{again}")
 
 
 def warn_of_others(bases: set[str], own: str, say: Say) -> None:
@@ -237,13 +237,13 @@ def warn_of_others(bases: set[str], own: str, say: Say) -> None:
         )
 
 
-def _report(options: RunOptions, settings: Settings, tally: Tally, recorder: Recorder, reason: str, say: Say) -> None:
+def _report(options: RunOptions, settings: Settings, stats: Stats, recorder: Recorder, reason: str, say: Say) -> None:
     assert options.report is not None
     where = f"the simulator ({settings.api_base})" if options.simulate else settings.api_base
     began = datetime.now().astimezone() - timedelta(seconds=recorder.seconds)
     about = About(str(options.input), str(options.output), str(options.errors), where, began, reason)
     try:
-        write_report(options.report, tally, recorder, about)
+        write_report(options.report, stats, recorder, about)
     except InputError as error:
         # The answers are there, whatever became of their picture.
         say(str(error))
@@ -251,12 +251,12 @@ def _report(options: RunOptions, settings: Settings, tally: Tally, recorder: Rec
         say(f"report: {options.report}")
 
 
-def _say_nothing_is_left(options: RunOptions, tally: Tally, say: Say) -> None:
-    if tally.total == 1:
-        ended = "has failed already" if tally.failed_before else "is answered already"
+def _say_nothing_is_left(options: RunOptions, stats: Stats, say: Say) -> None:
+    if stats.total == 1:
+        ended = "has failed already" if stats.failed_before else "is answered already"
     else:
-        ended = "were answered or have failed already" if tally.failed_before else "are answered already"
-    lines = "the line" if tally.total == 1 else f"all {tally.total:,} lines"
+        ended = "were answered or have failed already" if stats.failed_before else "are answered already"
+    lines = "the line" if stats.total == 1 else f"all {stats.total:,} lines"
     say(f"{lines} of {options.input} {ended}: nothing was sent")
-    if tally.failed_before:
+    if stats.failed_before:
         say(f"to try the failed ones again, move {options.errors} away and run again")

@@ -167,7 +167,7 @@ class QueueCollector:
         self._queue = queue
 
     def describe(self) -> list[Metric]:
-        """Names are not checked for twins: whoever registers this needs no server for it."""
+        """Names are not checked for duplicates: whoever registers this needs no server for it."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.reader import refuse_no_file
+from mira_producer.jsonl.reader import check_file
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
@@ -19,7 +19,7 @@ def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
 
 def check_paths(source: Path, output: Path, errors: Path) -> None:
     """Raises InputError where a file would be overwritten, or there is nothing to read."""
-    refuse_no_file(source)
+    check_file(source)
     paths = {"--output": output.resolve(), "--errors": errors.resolve()}
     for name, path in paths.items():
         if path == source.resolve():

@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 
 
 class Counts(Protocol):
-    """What is shown of a run, or of a batch: see Tally for what each means."""
+    """What is shown of a run, or of a batch: see Stats for what each means."""
 
     @property
     def total(self) -> int: ...
@@ -55,7 +55,7 @@ class Counts(Protocol):
 
 
 class Display(Protocol):
-    """Shows a tally, and what the run waits for; `show` may be called as often as one likes."""
+    """Shows a stats, and what the run waits for; `show` may be called as often as one likes."""
 
     def __enter__(self) -> Self: ...
 
@@ -63,7 +63,7 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def show(self, tally: Counts, reason: Reason) -> None: ...
+    def show(self, stats: Counts, reason: Reason) -> None: ...
 
     def say(self, text: str) -> None: ...
 
@@ -96,13 +96,13 @@ class LiveDisplay:
     ) -> None:
         self._erase()
 
-    def show(self, tally: Counts, reason: Reason) -> None:
+    def show(self, stats: Counts, reason: Reason) -> None:
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + DRAW_EVERY_S
         # The last column stays free: a terminal may begin a new row as soon as it is written to.
         width, height = self._console.width - 1, self._console.height
-        lines = live_lines(tally, reason, width, ascii_only=self._console.options.ascii_only)[: max(1, height - 1)]
+        lines = live_lines(stats, reason, width, ascii_only=self._console.options.ascii_only)[: max(1, height - 1)]
         with self._console:
             if width != self._width or len(lines) < len(self._drawn):
                 self._erase()
@@ -150,15 +150,15 @@ class PlainDisplay:
     ) -> None:
         return None
 
-    def show(self, tally: Counts, reason: Reason) -> None:
+    def show(self, stats: Counts, reason: Reason) -> None:
         now_s = self._clock()
         # A wait that only grows shorter is no news.
-        state = (tally.done, reason.words)
+        state = (stats.done, reason.words)
         if now_s < self._next_s or state == self._last:
             return
         self._last = state
         self._next_s = now_s + LINE_EVERY_S
-        self._print(plain_line(tally, reason))
+        self._print(plain_line(stats, reason))
 
     def say(self, text: str) -> None:
         if not self._said.just_now(text):
@@ -183,46 +183,46 @@ class _Said:
         return False
 
 
-def live_lines(tally: Counts, reason: Reason, width: int, *, ascii_only: bool = False) -> list[Text]:
+def live_lines(stats: Counts, reason: Reason, width: int, *, ascii_only: bool = False) -> list[Text]:
     """Lines of at most `width` cells, what matters most first: how far, why not further, what failed, how fast, what
     it has cost. What does not fit beside another goes below it; only what is wider than the terminal is cut.
     """
-    lines = _bar_lines(tally, reason, width, ascii_only=ascii_only)
+    lines = _bar_lines(stats, reason, width, ascii_only=ascii_only)
     if reason.words:
         lines += _flow([str(reason)], width, "yellow")
-    if tally.failed:
-        lines += _flow(_failed_parts(tally), width, "red")
-    numbers = [part for part in (_rate(tally), _cost(tally), _average(tally), _tokens(tally)) if part]
+    if stats.failed:
+        lines += _flow(_failed_parts(stats), width, "red")
+    numbers = [part for part in (_rate(stats), _cost(stats), _average(stats), _tokens(stats)) if part]
     return [*lines, *_flow(numbers, width, "")] if numbers else lines
 
 
-def plain_line(tally: Counts, reason: Reason) -> str:
+def plain_line(stats: Counts, reason: Reason) -> str:
     """All of it in one line."""
     parts = [
-        f"{_count(tally)} ({_percent(tally)})",
+        f"{_count(stats)} ({_percent(stats)})",
         str(reason),
-        ", ".join(_failed_parts(tally)) if tally.failed else "",
-        _left(tally, reason),
-        _rate(tally),
-        _average(tally),
-        _tokens(tally),
-        _cost(tally),
+        ", ".join(_failed_parts(stats)) if stats.failed else "",
+        _left(stats, reason),
+        _rate(stats),
+        _average(stats),
+        _tokens(stats),
+        _cost(stats),
     ]
     return "; ".join(part for part in parts if part)
 
 
-def _bar_lines(tally: Counts, reason: Reason, width: int, *, ascii_only: bool) -> list[Text]:
+def _bar_lines(stats: Counts, reason: Reason, width: int, *, ascii_only: bool) -> list[Text]:
     """How far it is; the bar takes the room that the words leave."""
-    line = Text(_count(tally), style="bold", no_wrap=True)
-    left = _left(tally, reason)
+    line = Text(_count(stats), style="bold", no_wrap=True)
+    left = _left(stats, reason)
     room = width - line.cell_len
-    for part in (_percent(tally), left):
+    for part in (_percent(stats), left):
         room -= len(BETWEEN) + cell_len(part)
     if width - line.cell_len >= len(BETWEEN) + len("100%"):
-        line.append(BETWEEN + _percent(tally))
+        line.append(BETWEEN + _percent(stats))
     if room >= SMALLEST_BAR + len(BETWEEN):
         cells = min(room - len(BETWEEN), LARGEST_BAR)
-        full = int(cells * _fraction(tally))
+        full = int(cells * _fraction(stats))
         line.append(BETWEEN).append(("#" if ascii_only else "━") * full, "not bold green")
         line.append(("-" if ascii_only else "━") * (cells - full), "not bold bright_black")
     return _flow_on([line], [left] if left else [], width, BETWEEN)
@@ -244,46 +244,46 @@ def _flow_on(lines: list[Text], parts: list[str], width: int, between: str) -> l
     return lines
 
 
-def _count(tally: Counts) -> str:
-    return f"{tally.done:,} of {tally.total:,}"
+def _count(stats: Counts) -> str:
+    return f"{stats.done:,} of {stats.total:,}"
 
 
-def _fraction(tally: Counts) -> float:
-    return min(1.0, tally.done / tally.total) if tally.total else 1.0
+def _fraction(stats: Counts) -> float:
+    return min(1.0, stats.done / stats.total) if stats.total else 1.0
 
 
-def _percent(tally: Counts) -> str:
+def _percent(stats: Counts) -> str:
     # Down, never up: 100% is when all is done.
-    return f"{int(100 * _fraction(tally))}%"
+    return f"{int(100 * _fraction(stats))}%"
 
 
-def _left(tally: Counts, reason: Reason) -> str:
-    seconds = tally.seconds_left
-    if seconds is None or tally.done >= tally.total:
+def _left(stats: Counts, reason: Reason) -> str:
+    seconds = stats.seconds_left
+    if seconds is None or stats.done >= stats.total:
         return ""
     seconds = max(seconds, reason.wait.total_seconds())
     # Seconds of a forecast of an hour would only flicker.
     return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
 
 
-def _failed_parts(tally: Counts) -> list[str]:
-    codes = [f"{count:,} {code}" for code, count in sorted(tally.codes.items(), key=lambda item: -item[1])]
-    return [f"{tally.failed:,} failed: {codes[0]}", *codes[1:]] if codes else [f"{tally.failed:,} failed"]
+def _failed_parts(stats: Counts) -> list[str]:
+    codes = [f"{count:,} {code}" for code, count in sorted(stats.codes.items(), key=lambda item: -item[1])]
+    return [f"{stats.failed:,} failed: {codes[0]}", *codes[1:]] if codes else [f"{stats.failed:,} failed"]
 
 
-def _rate(tally: Counts) -> str:
-    if not tally.is_going:
+def _rate(stats: Counts) -> str:
+    if not stats.is_going:
         return ""
-    return f"{per_time(tally.per_second_now)} now" if tally.per_second else "starting"
+    return f"{per_time(stats.per_second_now)} now" if stats.per_second else "starting"
 
 
-def _average(tally: Counts) -> str:
-    return f"{per_time(tally.per_second)} average" if tally.is_going and tally.per_second else ""
+def _average(stats: Counts) -> str:
+    return f"{per_time(stats.per_second)} average" if stats.is_going and stats.per_second else ""
 
 
-def _tokens(tally: Counts) -> str:
-    return tally.tokens_text() if tally.has_tokens else ""
+def _tokens(stats: Counts) -> str:
+    return stats.tokens_text() if stats.has_tokens else ""
 
 
-def _cost(tally: Counts) -> str:
-    return tally.cost_text() if tally.succeeded else ""
+def _cost(stats: Counts) -> str:
+    return stats.cost_text() if stats.succeeded else ""

@@ -42,21 +42,21 @@ class RunResult:
 
 def conclude(output: Path, errors: Path, plan: Plan, end: End, reason: str, say: Say) -> RunResult:
     """Say how a run ended; `reason` is why it ended so, in words."""
-    tally = plan.tally
-    answered, failed = tally.before + tally.succeeded, tally.failed_before + tally.failed
-    sent = tally.succeeded + tally.failed
+    stats = plan.stats
+    answered, failed = stats.before + stats.succeeded, stats.failed_before + stats.failed
+    sent = stats.succeeded + stats.failed
     if sent:
-        rate = f" in {duration(tally.elapsed_s)}, {tally.per_second:.1f} a second"
-        cost = f"; {tally.cost_text()}" if tally.cost_text() else ""
-        say(f"this run: {plural(sent, 'line')}{rate}; {tally.tokens_text()}{cost}")
-    say(f"answered: {answered:,} of {tally.total:,} in {output}")
+        rate = f" in {duration(stats.elapsed_s)}, {stats.per_second:.1f} a second"
+        cost = f"; {stats.cost_text()}" if stats.cost_text() else ""
+        say(f"this run: {plural(sent, 'line')}{rate}; {stats.tokens_text()}{cost}")
+    say(f"answered: {answered:,} of {stats.total:,} in {output}")
     if failed:
-        new = f" (now: {tally.errors()})" if tally.failed else ""
+        new = f" (now: {stats.errors()})" if stats.failed else ""
         say(f"failed: {failed:,} in {errors}{new}")
-    if tally.unanswered_calls:
-        say(f"calls whose answer was lost, and which may have been billed: {tally.unanswered_calls:,}")
+    if stats.unanswered_calls:
+        say(f"calls whose answer was lost, and which may have been billed: {stats.unanswered_calls:,}")
     code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    refused = plan.refusals.count
+    refused = plan.retryable_errors.count
     among = f", {refused:,} of them in {errors}" if 0 < refused < plan.left else f", in {errors}" if refused else ""
     left = f"{plural(plan.left, 'line')} left{among}"
     if end is End.ACCOUNT:
@@ -74,17 +74,17 @@ def conclude(output: Path, errors: Path, plan: Plan, end: End, reason: str, say:
         say("interrupted: run the same command again, and it goes on where it stopped")
     return RunResult(
         exit_code=code,
-        total=tally.total,
+        total=stats.total,
         answered=answered,
         failed=failed,
-        codes=dict(tally.codes),
-        unanswered_calls=tally.unanswered_calls,
-        prompt_tokens=tally.prompt_tokens,
-        completion_tokens=tally.completion_tokens,
-        answers_without_usage=tally.uncounted,
-        cost=f"{tally.cost:f}" if tally.prices else None,
-        currency=tally.prices.currency or None,
-        seconds=round(tally.elapsed_s, 3),
+        codes=dict(stats.codes),
+        unanswered_calls=stats.unanswered_calls,
+        prompt_tokens=stats.usage.prompt_tokens,
+        completion_tokens=stats.usage.completion_tokens,
+        answers_without_usage=stats.usage.uncounted,
+        cost=f"{stats.usage.cost:f}" if stats.prices else None,
+        currency=stats.prices.currency or None,
+        seconds=round(stats.elapsed_s, 3),
         output=str(output),
         errors=str(errors),
         reason=reason,

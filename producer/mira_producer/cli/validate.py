@@ -1,4 +1,4 @@
-"""`mira-queue validate`: what is wrong with a file of requests, and what it would take; nothing is sent."""
+"""`mira-queue validate`: check a file of requests, and estimate tokens, cost, and time. It sends nothing."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.settings_loader import load_settings
 
-UNKNOWN_TIME = "unknown until the account's limit is known; name one with MIRA_RATE"
+UNKNOWN_TIME = "unknown until the account's limit is known: set one with MIRA_RATE"
 
 HELP_END = console.help_end(
     [
-        ("mira-queue validate prompts.jsonl", "every wrong line; else sizes, models, tokens, cost, time"),
+        ("mira-queue validate prompts.jsonl", "every invalid line; otherwise sizes, models, tokens, cost, time"),
         ("mira-queue validate prompts.jsonl.gz --json | jq .errors", "for a script"),
     ],
-    {0: "every line is fit to send", 1: "some lines are not", 2: "wrong usage or setting, or no such file"},
+    {0: "every line is valid", 1: "some lines are not", 2: "wrong usage or setting, or no such file"},
 )
 
 
 def validate(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request a line; gzip and zstd too.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request per line; gzip and zstd too.")],
     prices_path: Annotated[
         Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check a file of requests; send nothing.
+    """Check a file of requests. Nothing is sent.
 
-    Tokens are estimated from the size of the requests, and from the answers' max_tokens (4096 where a request names
-    none): the answers will most often be shorter. The time is that of the slowest limit that is known: MIRA_RATE, and
-    what was learned of the account, where the queue's server runs.
+    Tokens are estimated from the size of the requests and from their max_tokens (4096 if a request has none). Most
+    answers are shorter. The time is that of the slowest known limit: MIRA_RATE, or a learned limit of the account. The
+    learned limits are known if the queue's server is running.
     """
     settings = load_settings()
     prices = load_prices(prices_path)
@@ -73,11 +73,11 @@ def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None
         return
     models = ", ".join(f"{count:,} {model}" for model, count in found.models.most_common())
     rows = [
-        ("requests", f"{plural(found.lines, 'line')}, all fit to send"),
-        *([("repeated", f"{plural(found.repeated, 'line')}; with --dedupe not sent again")] if found.repeated else []),
+        ("requests", f"{plural(found.lines, 'line')}, all valid"),
+        *([("repeated", f"{plural(found.repeated, 'line')}; --dedupe sends them once")] if found.repeated else []),
         ("size", f"{size(found.bytes)}; the largest is line {found.largest_line}, {size(found.largest_bytes)}"),
         ("models", models),
-        ("tokens", f"about {found.prompt_tokens:,} in; at most {found.most_completion_tokens:,} out"),
+        ("tokens", f"about {found.prompt_tokens:,} in; at most {found.max_completion_tokens:,} out"),
         ("cost", _cost(found, prices)),
         ("time", f"{duration(time[0])}, at {time[1]}" if time else UNKNOWN_TIME),
     ]
@@ -86,15 +86,15 @@ def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None
 
 def _cost(found: Survey, prices: Prices) -> str:
     if not prices:
-        return "give a price table to know: --prices FILE"
-    if found.most_cost is None:
+        return "unknown without a price table: --prices FILE"
+    if found.max_cost is None:
         unpriced = [model for model in found.models if prices.cost(model, 0, 0) is None]
-        return f"the price table has no {', '.join(unpriced[:3])}"
-    return f"at most about {money(found.most_cost, prices.currency)}"
+        return f"unknown: the price table has no {', '.join(unpriced[:3])}"
+    return f"at most about {money(found.max_cost, prices.currency)}"
 
 
 def learned(settings: Settings) -> Estimate:
-    """What is believed of the account's limits, where a server is there to be asked: none is started for that."""
+    """Return the learned limits of the account, if the queue's server is running. It is not started for that."""
     url = QueueServer(settings).url_if_running()
     if url is None or settings.api_key is None:
         return Estimate()

@@ -1,4 +1,4 @@
-"""`mira-queue verify`: every line of an input answered exactly once, or which are not."""
+"""`mira-queue verify`: check that every line of an input was answered exactly once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.outcome import Json
+from mira_producer.cli.problems import problem_lines
 from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.reader import refuse_no_file
+from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.verify import Verdict
 from mira_producer.jsonl.verify import verify as verify_files
 from mira_producer.text import plural
@@ -22,24 +23,24 @@ HELP_END = console.help_end(
     ],
     {
         0: "every line of the input has exactly one line in the output or the error file",
-        1: "some have none, or several, or there are lines of another input",
+        1: "lines are missing, duplicated, invalid, or not in the input",
         2: "wrong usage, or an input that cannot be used",
     },
 )
 
 
 def verify(
-    input_path: Annotated[Path, typer.Argument(metavar="INPUT", help="What was asked.")],
-    output_path: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The answers.")],
-    errors_path: Annotated[Path | None, typer.Argument(metavar="[ERRORS]", help="The lines that failed.")] = None,
+    input_path: Annotated[Path, typer.Argument(metavar="INPUT", help="File of requests.")],
+    output_path: Annotated[Path, typer.Argument(metavar="OUTPUT", help="File of answers.")],
+    errors_path: Annotated[Path | None, typer.Argument(metavar="[ERRORS]", help="File of errors.")] = None,
     json: Json = False,
 ) -> None:
-    """Check that every line has one answer.
+    """Check that every line has exactly one answer or error.
 
-    Each line of the input must stand once, in the output or in the error file. Files may be packed with gzip or zstd. A
-    file that is not there has no lines: a run without errors has no error file.
+    Each line of the input must be in the output file or in the error file, once. Files may be compressed with gzip or
+    zstd. A file that does not exist has no lines: a run without errors has no error file.
     """
-    refuse_no_file(input_path)
+    check_file(input_path)
     if not output_path.exists() and (errors_path is None or not errors_path.exists()):
         raise InputError(f"{output_path}: no such file: give the answers of {input_path}")
     verdict = verify_files(input_path, output_path, errors_path)
@@ -52,15 +53,12 @@ def verify(
 
 
 def _show(verdict: Verdict) -> None:
-    for _, faults in verdict.faults():
-        for example in faults.examples:
-            console.data(example)
-        if faults.count > len(faults.examples):
-            console.data(f"... and {faults.count - len(faults.examples):,} more")
-    ended = f"{verdict.answered:,} answered, {verdict.failed:,} failed"
-    wrong = ", ".join(f"{faults.count:,} {name}" for name, faults in verdict.faults() if faults.count)
-    end = f"; {wrong}" if wrong else ": each exactly once"
-    console.data(f"{plural(verdict.lines, 'line')}, {ended}{end}")
+    for problems in verdict.problems.values():
+        for line in problem_lines(problems.first, problems.count):
+            console.data(line)
+    finished = f"{verdict.answered:,} answered, {verdict.failed:,} failed"
+    wrong = ", ".join(f"{problems.count:,} {name}" for name, problems in verdict.problems.items() if problems.count)
+    console.data(f"{plural(verdict.lines, 'line')}, {finished}{f'; {wrong}' if wrong else ': each exactly once'}")
 
 
 def _json(verdict: Verdict) -> dict[str, object]:
@@ -69,5 +67,5 @@ def _json(verdict: Verdict) -> dict[str, object]:
         "lines": verdict.lines,
         "answered": verdict.answered,
         "failed": verdict.failed,
-        **{name: {"count": faults.count, "examples": faults.examples} for name, faults in verdict.faults()},
+        **{name: {"count": each.count, "examples": each.first} for name, each in verdict.problems.items()},
     }

@@ -1,119 +1,106 @@
-"""What a run may use, what it has used, and what is promised to its open lines. Numbers in, numbers out."""
+"""Budget of a run: its limits, what it has used, and what is promised to its open lines. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
 
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Calls, tokens (in and out), and money in the currency of the price table."""
-
-    requests: int = 0
-    tokens: int = 0
-    cost: Decimal = Decimal(0)
-
-    def __add__(self, other: Use) -> Use:
-        return Use(self.requests + other.requests, self.tokens + other.tokens, self.cost + other.cost)
-
-    def __sub__(self, other: Use) -> Use:
-        return Use(self.requests - other.requests, self.tokens - other.tokens, self.cost - other.cost)
+from mira_producer.cost.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLimits:
-    """The most of each; None: no limit."""
+    """Limits of a run's usage. None means no limit."""
 
     max_requests: int | None = None
     max_tokens: int | None = None
     max_cost: Decimal | None = None
 
-    def hold(self, use: Use) -> bool:
-        """Is nothing over its limit?"""
+    def allow(self, usage: Usage) -> bool:
+        """Return True if no limit is exceeded."""
         return (
-            (self.max_requests is None or use.requests <= self.max_requests)
-            and (self.max_tokens is None or use.tokens <= self.max_tokens)
-            and (self.max_cost is None or use.cost <= self.max_cost)
+            (self.max_requests is None or usage.requests <= self.max_requests)
+            and (self.max_tokens is None or usage.tokens <= self.max_tokens)
+            and (self.max_cost is None or usage.cost <= self.max_cost)
         )
 
-    def reached(self, use: Use) -> list[str]:
-        """The limits of which nothing is left, by name."""
+    def reached(self, usage: Usage) -> list[str]:
+        """Return the names of the limits of which nothing is left."""
         reached = {
-            "requests": self.max_requests is not None and use.requests >= self.max_requests,
-            "tokens": self.max_tokens is not None and use.tokens >= self.max_tokens,
-            "cost": self.max_cost is not None and use.cost >= self.max_cost,
+            "requests": self.max_requests is not None and usage.requests >= self.max_requests,
+            "tokens": self.max_tokens is not None and usage.tokens >= self.max_tokens,
+            "cost": self.max_cost is not None and usage.cost >= self.max_cost,
         }
         return [name for name, is_reached in reached.items() if is_reached]
 
 
 class Budget:
-    """Promises are made for a line before it is handed in, and replaced by what it used when it has ended.
+    """What is used and what is promised. A line that is sent gets a promise, which its usage replaces when it finishes.
 
-    The sum of both stays within the limits, so that only a promise that was too small can carry it beyond them: then no
-    line is begun any more, and the calls in flight are all that comes on top.
+    The sum of both stays within the limits. Only a promise that was too small can lead to an excess. Then no line is
+    sent any more, and the excess is at most that of the calls in flight.
     """
 
-    def __init__(self, limits: BudgetLimits, spent: Use) -> None:
-        """`spent`: what earlier runs have used of it."""
+    def __init__(self, limits: BudgetLimits, spent: Usage) -> None:
+        """`spent` is what earlier runs used."""
         self.limits = limits
         self.spent = spent
-        self._promised: dict[int, Use] = {}
-        self._sum = Use()
+        self._promised: dict[int, Usage] = {}
+        self._sum = Usage()
 
     @property
     def is_spent(self) -> bool:
-        """Nothing is left of one of the limits."""
+        """Return True if nothing is left of one of the limits."""
         return bool(self.limits.reached(self.spent))
 
     @property
-    def promised(self) -> Use:
+    def promised(self) -> Usage:
         return self._sum
 
-    def promise(self, line: int, use: Use, *, alone: bool = False) -> bool:
-        """False: there is no room for it now. With `alone`, a line too large may go when no other one is under way."""
+    def promise(self, line: int, usage: Usage, *, alone: bool = False) -> bool:
+        """Return False if there is no room now. With `alone`, a line that is too large may go if no other is open."""
         self.take_back(line)
-        fits = self.limits.hold(self.spent + self._sum + use)
+        fits = self.limits.allow(self.spent + self._sum + usage)
         if not fits and not (alone and not self._promised and not self.is_spent):
             return False
-        self._promised[line] = use
-        self._sum += use
+        self._promised[line] = usage
+        self._sum += usage
         return True
 
     def take_back(self, line: int) -> None:
-        """The line was not sent."""
-        self._sum -= self._promised.pop(line, Use())
+        """Release the promise of a line that was not sent."""
+        self._sum -= self._promised.pop(line, Usage())
 
-    def settle(self, line: int, used: Use) -> None:
+    def settle(self, line: int, used: Usage) -> None:
         self.take_back(line)
         self.spent += used
 
 
 class Forecast:
-    """What answers will use, from those that have come: the API says only afterwards. All in tokens."""
+    """Forecast of the tokens of an answer, from the answers so far. The API reports tokens only afterward."""
 
     def __init__(self) -> None:
         self._answers = 0
-        self._guessed = self._prompts = self._completions = 0
+        self._estimated = self._prompts = self._completions = 0
 
     @property
     def knows(self) -> bool:
         return self._answers > 0
 
-    def learn(self, guessed_prompt: int, prompt: int, completion: int) -> None:
+    def learn(self, estimated_prompt: int, prompt: int, completion: int) -> None:
         self._answers += 1
-        self._guessed += guessed_prompt
+        self._estimated += estimated_prompt
         self._prompts += prompt
         self._completions += completion
 
-    def prompt(self, guessed: int) -> int:
-        """A guess, corrected by how wrong the others were."""
-        if not self._guessed:
-            return guessed
-        return -(-guessed * self._prompts // self._guessed)
+    def prompt(self, estimated: int) -> int:
+        """Return an estimate, corrected by the error of the estimates so far."""
+        if not self._estimated:
+            return estimated
+        return -(-estimated * self._prompts // self._estimated)
 
-    def completion(self, most: int) -> int:
-        """The mean of those that came; `most` while there are none."""
+    def completion(self, maximum: int) -> int:
+        """Return the mean of the answers so far, at most `maximum`, or `maximum` before the first one."""
         if not self._answers:
-            return most
-        return min(most, -(-self._completions // self._answers))
+            return maximum
+        return min(maximum, -(-self._completions // self._answers))

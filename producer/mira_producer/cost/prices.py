@@ -1,46 +1,74 @@
-"""What tokens cost, from a table of the user's, `prices.toml`: the API says how many they were, and no more."""
+"""Prices of tokens, from the user's table `prices.toml`. The API reports tokens, but not their price."""
 
 from __future__ import annotations
 
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from mira_producer.jsonl.errors import InputError
 
-# Looked for in the working directory when no file is named.
+# Used if no file is named. It is in the working directory.
 DEFAULT_TABLE = Path("prices.toml")
-# A price is written for so many tokens, as providers write it.
+# A price is that of this many tokens, as providers state it.
 PER_TOKENS = 1_000_000
-# Keeps a slip such as 1e300 from making sums that no one can read.
-MOST = Decimal(1_000_000_000)
-MOST_CURRENCY_CHARS = 12
+# A mistake such as 1e300 must not lead to sums that nobody can read.
+MAX_PRICE = 1_000_000_000
+MAX_CURRENCY_CHARS = 12
+_EXPECTED = {
+    "currency": 'expected a short name, such as "USD"',
+    "models": "expected a table for each model, such as [models.mira]",
+}
 
 
-@dataclass(frozen=True, slots=True)
+def _number(value: object) -> Decimal:
+    # In Python, a bool is an int.
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("expected a number: the price of a million tokens")
+    return Decimal(value)
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("expected printable characters")
+    return value
+
+
+Amount = Annotated[Decimal, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False), BeforeValidator(_number)]
+Currency = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_CURRENCY_CHARS),
+    AfterValidator(_printable),
+]
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Price:
-    """Of one model, for a million tokens each."""
+    """The prices of a million tokens of one model."""
 
-    prompt: Decimal
-    completion: Decimal
+    prompt: Amount
+    completion: Amount
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Prices:
-    """Prices by model, all in one currency, so that they can be added up. Empty: nothing is known."""
+    """Prices by model, all in one currency, so that costs can be added. Without models, no price is known."""
 
-    currency: str = ""
-    models: Mapping[str, Price] = field(default_factory=dict)
+    currency: Currency = ""
+    models: Annotated[Mapping[str, Price], Field(min_length=1)] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.models)
 
     def cost(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
-        """Exact, in `currency`. None: no price is known for this model."""
+        """Return the exact cost in `currency`, or None if the model has no price."""
         price = self.models.get(model)
         if price is None:
             return None
@@ -48,9 +76,9 @@ class Prices:
 
 
 def load_prices(path: Path | None) -> Prices:
-    """The table at `path`; None: `prices.toml` of the working directory, or no prices where there is none.
+    """Return the table at `path`, or that of the working directory, or no prices if there is none.
 
-    Raises InputError: one line with the file and the field.
+    Raises InputError with the file, the key, and what is expected.
     """
     if path is None:
         if not DEFAULT_TABLE.exists():
@@ -58,22 +86,32 @@ def load_prices(path: Path | None) -> Prices:
         path = DEFAULT_TABLE
     try:
         with path.open("rb") as file:
-            # Decimal: 0.1 of a cent a million times is to be what it says.
+            # Decimal: a million times 0.1 must be exactly 100,000.
             table = tomllib.load(file, parse_float=Decimal)
+        # Both keys have defaults for code that has no table. A table must have both.
+        return TypeAdapter(Prices).validate_python({"currency": "", "models": {}, **table})
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: no TOML: {error}") from None
-    try:
-        return _prices(table)
-    except _Wrong as error:
-        raise InputError(f"{path}, {error}") from None
+        raise InputError(f"{path}: is not TOML: {error}") from None
+    except ValidationError as error:
+        # An unknown key first: a misspelled key is also a missing one.
+        first = min(error.errors(include_url=False), key=lambda each: each["type"] != "unexpected_keyword_argument")
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}, {key[:80]}: {_EXPECTED.get(key) or _reason(first)}") from None
+
+
+def _reason(error: Any) -> str:
+    if error["type"] != "unexpected_keyword_argument":
+        return str(error["msg"]).removeprefix("Value error, ")
+    has_dot = error["loc"][0] == "models" and isinstance(error["input"], dict)
+    return "no such key" + (": the name of a model that has a dot needs quotes" if has_dot else "")
 
 
 def money(amount: Decimal, currency: str) -> str:
-    """For people: two decimals, four below one, and never a zero for something."""
+    """Return an amount for people: two decimals, four below 1, and never zero for a small amount."""
     if amount == 0 or amount >= 1:
         shown = f"{amount:,.2f}"
     elif amount >= Decimal("0.0001"):
@@ -81,54 +119,3 @@ def money(amount: Decimal, currency: str) -> str:
     else:
         return f"under 0.0001 {currency}"
     return f"{shown} {currency}"
-
-
-class _Wrong(Exception):
-    """A field, and what is wrong with it."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
-
-
-def _prices(table: Mapping[str, Any]) -> Prices:
-    _no_more_than(table, "currency", "models")
-    currency = table.get("currency")
-    if (
-        not isinstance(currency, str)
-        or not currency.strip()
-        or len(currency) > MOST_CURRENCY_CHARS
-        or not currency.isprintable()
-    ):
-        raise _Wrong("currency", 'expected a short name, such as "USD"')
-    models = table.get("models")
-    if not isinstance(models, dict) or not models:
-        raise _Wrong("models", "expected a table for each model, such as [models.mira]")
-    return Prices(currency.strip(), {name: _price(f"models.{name}", entry) for name, entry in models.items()})
-
-
-def _price(name: str, entry: object) -> Price:
-    if not isinstance(entry, dict):
-        raise _Wrong(name, "expected a table with prompt and completion")
-    _no_more_than(entry, "prompt", "completion", inside=f"{name}.")
-    return Price(_amount(f"{name}.prompt", entry), _amount(f"{name}.completion", entry))
-
-
-def _amount(name: str, entry: Mapping[str, Any]) -> Decimal:
-    value = entry.get(name.rpartition(".")[2])
-    if value is None:
-        raise _Wrong(name, "is missing: the price of a million tokens")
-    # bool is an int to Python; not-a-number is neither below nor above anything.
-    if not isinstance(value, int | Decimal) or isinstance(value, bool) or not Decimal(value).is_finite():
-        raise _Wrong(name, "expected a number: the price of a million tokens")
-    if not 0 <= value <= MOST:
-        raise _Wrong(name, f"expected a number from 0 to {MOST:,}")
-    return Decimal(value)
-
-
-def _no_more_than(table: Mapping[str, Any], *names: str, inside: str = "") -> None:
-    for name, value in table.items():
-        if name in names:
-            continue
-        if inside and isinstance(value, dict):
-            raise _Wrong(f"{inside}{name}", 'a model\'s name that holds a dot needs quotes: [models."a-1.5"]')
-        raise _Wrong(f"{inside}{name}"[:80], f"no such field: expected {' and '.join(names)}")

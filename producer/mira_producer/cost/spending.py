@@ -1,28 +1,18 @@
-"""A run's lines and outcomes as what they use of its budget."""
+"""Lines and outcomes of a run as what they use of its budget."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from decimal import Decimal
-from typing import Any
-
-from mira_producer.cost import estimate
-from mira_producer.cost.budget import Budget, Forecast, Use
+from mira_producer.cost.budget import Budget, Forecast
 from mira_producer.cost.prices import Prices, money
+from mira_producer.cost.usage import Usage, usage_of_answer
 from mira_producer.jsonl.request_line import InputLine, OpenLine
-from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
-from mira_queue.contract.errors import JobCancelled
+from mira_producer.jsonl.result_line import calls_of
 from mira_queue.contract.outcome import Completion, Outcome
-
-# Ids of lines that have the answer of another line, as `Answers` writes them.
-_COPY = re.compile(r"batch_req_[0-9a-f-]{36}-\d+")
-# Errors of lines that were never sent.
-_NEVER_SENT = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
+from mira_queue.contract.token_estimate import DEFAULT_MAX_TOKENS, tokens_of_bytes
 
 
 class Spending:
-    """Every model of the run has a price, where the budget limits the cost."""
+    """The budget of one run. If the budget limits the cost, every model of the run has a price."""
 
     def __init__(self, budget: Budget, prices: Prices) -> None:
         self._budget = budget
@@ -34,32 +24,29 @@ class Spending:
         return self._budget.is_spent
 
     def promise(self, line: InputLine, model: str) -> bool:
-        """Is there room for this line now? Before anything is known, one may go alone, to find out."""
-        guess = self._guess(
-            estimate.tokens_of_bytes(len(line.request.body)), estimate.most_completion_tokens(line), model
-        )
-        return self._budget.promise(line.number, guess, alone=not self._forecast.knows)
+        """Return True if there is room for this line now. Before the first answer, one line may go alone."""
+        estimate = self._estimate(len(line.request.body), line.max_tokens, model)
+        return self._budget.promise(line.number, estimate, alone=not self._forecast.knows)
 
     def take_back(self, line: OpenLine) -> None:
         self._budget.take_back(line.number)
 
     def settle(self, line: OpenLine, outcome: Outcome) -> None:
-        """Calls that may have been billed, though their answer was lost, count as if they had been."""
-        guessed = estimate.tokens_of_bytes(line.size)
-        used = Use(requests=calls_of(outcome))
+        """Count a finished line. A call whose answer was lost may have been billed, and counts as if it was."""
+        estimated = tokens_of_bytes(line.size)
+        used = Usage(calls_of(outcome))
         if isinstance(outcome, Completion):
-            prompt, completion = tokens_of(outcome.usage)
-            if not prompt + completion:
-                prompt, completion = guessed, estimate.tokens_of_bytes(len(outcome.text.encode()))
-            self._forecast.learn(guessed, prompt, completion)
-            used += self._tokens(prompt, completion, line.model)
-        lost = self._guess(guessed, estimate.DEFAULT_MAX_TOKENS, line.model)
+            answer = usage_of_answer(outcome.usage, 0)
+            if answer.uncounted:
+                answer = Usage(0, estimated, tokens_of_bytes(len(outcome.text.encode())))
+            self._forecast.learn(estimated, answer.prompt_tokens, answer.completion_tokens)
+            used += answer.priced(self._prices, line.model)
         for _ in range(outcome.unanswered_calls):
-            used += Use(0, lost.tokens, lost.cost)
+            used += self._estimate(line.size, DEFAULT_MAX_TOKENS, line.model, requests=0)
         self._budget.settle(line.number, used)
 
     def words(self) -> str:
-        """How much is used of each limit, and which of them stops the run."""
+        """Return how much of each limit is used, and which of them stops the run."""
         limits, spent = self._budget.limits, self._budget.spent
         parts = []
         if limits.max_requests is not None:
@@ -72,50 +59,6 @@ class Spending:
         end = "used up" if self.is_spent else "too small for the next line"
         return f"the budget is {end}: {', '.join(parts)}"
 
-    def _guess(self, prompt: int, most_completion: int, model: str) -> Use:
-        prompt, completion = self._forecast.prompt(prompt), self._forecast.completion(most_completion)
-        return Use(1, 0) + self._tokens(prompt, completion, model)
-
-    def _tokens(self, prompt: int, completion: int, model: str) -> Use:
-        return Use(0, prompt + completion, self._prices.cost(model, prompt, completion) or Decimal(0))
-
-
-def calls_of(outcome: Outcome) -> int:
-    """Calls made for a line, without those that a limit turned away."""
-    lost = outcome.unanswered_calls
-    return max(1, outcome.attempts, lost + 1 if isinstance(outcome, Completion) else lost)
-
-
-def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int]:
-    """(in, out); what a server says there may be anything."""
-    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-
-
-def is_copy(entry: Mapping[str, Any]) -> bool:
-    """Whether a line has the answer of another one, which asked the same."""
-    return _COPY.fullmatch(str(entry.get("id"))) is not None
-
-
-def used_before(entry: Mapping[str, Any], prices: Prices) -> Use:
-    """What a line of an earlier run's output or error file says that it used.
-
-    Its price is that of the model that answered, or, where that has none, the highest one.
-    """
-    error, response = entry.get("error"), entry.get("response")
-    code = error.get("code") if isinstance(error, dict) else None
-    if is_copy(entry) or code in _NEVER_SENT:
-        return Use()
-    body = response.get("body") if isinstance(response, dict) else None
-    usage = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or not isinstance(usage, dict):
-        return Use(requests=1)
-    prompt, completion = tokens_of(usage)
-    cost = prices.cost(str(body.get("model")), prompt, completion)
-    if cost is None:
-        costs = [prices.cost(model, prompt, completion) for model in prices.models]
-        cost = max((each for each in costs if each is not None), default=Decimal(0))
-    return Use(1, prompt + completion, cost)
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    def _estimate(self, size: int, max_completion: int, model: str, requests: int = 1) -> Usage:
+        prompt = self._forecast.prompt(tokens_of_bytes(size))
+        return Usage(requests, prompt, self._forecast.completion(max_completion)).priced(self._prices, model)

@@ -16,7 +16,7 @@ from mira_producer.engine.options import End, EngineOptions
 from mira_producer.engine.pending_lines import unanswered_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Answers
-from mira_producer.engine.stats import Tally
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Reason, Watch
 from mira_producer.engine.window import Window
 from mira_producer.jsonl.request_line import OpenLine
@@ -35,9 +35,9 @@ NEVER_RUN_AT_ONCE = 1000
 class Engine:
     """Takes a plan to its end: `plan` (unless one was made before), `run`, after an early end `drain`, then `close`.
 
-    What an earlier run was refused by the account has an error, and is run when `Plan.run_refused_again` was called.
+    What an earlier run was refused by the account has an error, and is run when `Plan.retry_errors` was called.
 
-    `show(tally, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
+    `show(stats, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
     workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
     `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there; it gets
     `billed`, too: numbers of lines that were taken back, and of which a call may have been billed.
@@ -48,7 +48,7 @@ class Engine:
         queue: MiraQueue,
         options: EngineOptions,
         *,
-        show: Callable[[Tally, Reason], None],
+        show: Callable[[Stats, Reason], None],
         say: Callable[[str], None],
         tend: Callable[[], None],
         pace: Callable[[], PaceView],
@@ -147,7 +147,7 @@ class Engine:
                     for line in chunk
                 ]
             )
-        self._plan.refusals.make_final()
+        self._plan.retryable_errors.make_final()
         self._put_in_order()
 
     def count_lost(self) -> None:
@@ -191,9 +191,9 @@ class Engine:
 
     def _seen(self, view: PaceView, reason: Reason) -> None:
         assert self._plan is not None
-        if self._plan.tally.recorder is not None:
-            self._plan.tally.recorder.looked(view, reason)
+        if self._plan.stats.recorder is not None:
+            self._plan.stats.recorder.looked(view, reason)
 
     def _draw(self) -> None:
         assert self._plan is not None
-        self._show(self._plan.tally, self._watch.reason())
+        self._show(self._plan.stats, self._watch.reason())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import Account
-from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.request_line import InputLine
 
 # Lines looked at in one go: a file of lines that are all left out must not keep the loop from its other duties.
@@ -17,11 +17,11 @@ class Feed:
     """The lines that are still to be handed in, in order."""
 
     def __init__(
-        self, lines: Iterator[InputLine], account: Account, twins: Twins | None, spending: Spending | None
+        self, lines: Iterator[InputLine], account: Account, duplicates: Duplicates | None, spending: Spending | None
     ) -> None:
         self._lines = lines
         self._account = account
-        self._twins = twins
+        self._duplicates = duplicates
         self._spending = spending
         self._ahead: InputLine | None = None
         #: No line is left.
@@ -44,7 +44,7 @@ class Feed:
                 break
             if self._account.model_of(line) in self._account.held:
                 continue
-            if self._twins is not None and not self._twins.is_first(line.request.digest, line.number):
+            if self._duplicates is not None and not self._duplicates.is_first(line.request.digest, line.number):
                 continue
             if not self._promise(line):
                 self._ahead = line

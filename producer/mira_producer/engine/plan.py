@@ -9,17 +9,17 @@ from typing import Any, Self
 
 import orjson
 
-from mira_producer.cost.budget import Use
 from mira_producer.cost.prices import Prices
-from mira_producer.cost.spending import used_before
+from mira_producer.cost.usage import Usage, usage_of_line
 from mira_producer.engine.options import EngineOptions
-from mira_producer.engine.stats import Tally
-from mira_producer.jsonl.duplicates import Twins
-from mira_producer.jsonl.errors import DamagedFile, InvalidInput, Problems, invalid_file
+from mira_producer.engine.stats import Stats
+from mira_producer.jsonl.duplicates import Duplicates
+from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
-from mira_producer.jsonl.result_file import LineFile
-from mira_producer.jsonl.retryable_errors import Refusals, is_refused
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import is_retryable
+from mira_producer.jsonl.retryable_errors import RetryableErrors
 from mira_producer.jsonl.sort import put_in_order
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
@@ -39,20 +39,20 @@ class Plan:
         self._ordered = options.ordered
         self.index = closing.enter_context(LineIndex())
         #: With `dedupe`: which lines ask the same.
-        self.twins = closing.enter_context(Twins()) if options.dedupe else None
-        read_input(options.input, _with_price(options, check), self.index, self.twins)
-        self.output = LineFile(options.output)
+        self.duplicates = closing.enter_context(Duplicates()) if options.dedupe else None
+        read_input(options.input, _with_price(options, check), self.index, self.duplicates)
+        self.output = ResultFile(options.output)
         closing.callback(self.output.close)
-        self.errors = LineFile(options.errors)
+        self.errors = ResultFile(options.errors)
         closing.callback(self.errors.close)
         #: Lines whose error is the account's refusal.
-        self.refusals = Refusals(self.errors, self.index)
+        self.retryable_errors = RetryableErrors(self.errors, self.index)
         #: By earlier runs, as far as their lines say; nothing without a budget.
-        self.used_before = Use()
+        self.used_before = Usage()
         note = self._note_use(options.prices) if options.budget else None
         before = read_answers(self.output, self.index, options.input, note)
         failed_before = read_answers(self.errors, self.index, options.input, self._note_refusal(note))
-        self.tally = Tally(self.index.total, before, failed_before, options.prices)
+        self.stats = Stats(self.index.total, before, failed_before, options.prices)
 
     @classmethod
     def make(cls, options: EngineOptions, check: Check) -> Self:
@@ -65,14 +65,14 @@ class Plan:
 
     def _note_use(self, prices: Prices) -> Note:
         def note(entry: Mapping[str, Any]) -> None:
-            self.used_before += used_before(entry, prices)
+            self.used_before += usage_of_line(entry, prices)
 
         return note
 
     def _note_refusal(self, note: Note | None) -> Note:
         def note_refusal(entry: Mapping[str, Any]) -> None:
-            if is_refused(entry):
-                self.refusals.count += 1
+            if is_retryable(entry):
+                self.retryable_errors.count += 1
             elif note is not None:
                 note(entry)
 
@@ -81,11 +81,11 @@ class Plan:
     @property
     def left(self) -> int:
         """Lines that have neither an answer nor an error that is final."""
-        return self.index.total - self.index.answered + self.refusals.count
+        return self.index.total - self.index.answered + self.retryable_errors.count
 
-    def run_refused_again(self) -> None:
+    def retry_errors(self) -> None:
         """Lines that the account refused are among those that have no answer. Raises InputError."""
-        self.tally.failed_before -= self.refusals.take_out()
+        self.stats.failed_before -= self.retryable_errors.remove()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
         """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
@@ -114,22 +114,22 @@ def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
             yield line
 
 
-def read_input(path: Path, check: Check, index: LineIndex, twins: Twins | None = None) -> None:
+def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicates | None = None) -> None:
     """Add every line of the input to the index. Raises InvalidInput with the problems of all lines."""
     problems = Problems()
     for line in checked_lines(path, check, index):
         if isinstance(line, Problem):
             problems.add(line)
-        elif twins is not None:
-            twins.add(line.request.digest, line.number, line.custom_id)
+        elif duplicates is not None:
+            duplicates.add(line.request.digest, line.number, line.custom_id)
     if problems.count:
         raise InvalidInput(problems.first, problems.count, problems.count + index.total)
     if index.total == 0:
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
 
 
-def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises DamagedFile.
+def read_answers(file: ResultFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
+    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises FileDamaged.
 
     `note` is told each of them.
     """
@@ -139,12 +139,12 @@ def read_answers(file: LineFile, index: LineIndex, input_path: Path, note: Note 
             entry = orjson.loads(content)
             custom_id = entry["custom_id"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise DamagedFile(file.path, number, "not a line of an output or error file") from None
+            raise FileDamaged(file.path, number, "not a line of an output or error file") from None
         line = index.number_of(str(custom_id))
         if line is None:
-            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
+            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
         if not index.mark_answered(line):
-            raise DamagedFile(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
+            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
         count += 1
         if note is not None:
             note(entry)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from mira_producer.engine.plan import Plan
 from mira_producer.jsonl.request_line import OpenLine
-from mira_producer.jsonl.result_file import LineFile, output_line
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import output_line
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.runtime.crash_points import CrashPoints
@@ -32,30 +33,30 @@ class Answers:
             # Already marked: it was written, and the server fell silent before it could forget the job.
             if self._plan.index.mark_answered(line.number):
                 buffer.add(output_line(job_id, line.custom_id, outcome))
-                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
-            for number, custom_id in self._twins_of(line):
+                self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
+            for number, custom_id in self._duplicates_of(line):
                 if self._plan.index.mark_answered(number):
-                    buffer.add(output_line(f"{job_id}-{number}", custom_id, outcome))
-                    self._plan.tally.add(outcome, line.model, custom_id=custom_id, billed=False)
+                    buffer.add(output_line(job_id, custom_id, outcome, copy_number=number))
+                    self._plan.stats.add(outcome, line.model, custom_id=custom_id, billed=False)
         for job_id, line, outcome in refused:
-            # Its twins met nothing, and are left as all other lines are.
+            # Its duplicates met nothing, and are left as all other lines are.
             if self._plan.index.mark_answered(line.number):
                 failures.add(output_line(job_id, line.custom_id, outcome, runs_again=True))
-                self._plan.refusals.count += 1
-                self._plan.tally.add(outcome, line.model, custom_id=line.custom_id)
+                self._plan.retryable_errors.count += 1
+                self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()
         self._crash_points.reach(CrashPoint.AFTER_LINES)
 
-    def _twins_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
-        return self._plan.twins.of(line.digest) if self._plan.twins and line.digest else iter(())
+    def _duplicates_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
+        return self._plan.duplicates.of(line.digest) if self._plan.duplicates and line.digest else iter(())
 
 
 class _Buffer:
     """Lines on their way into a file."""
 
-    def __init__(self, file: LineFile) -> None:
+    def __init__(self, file: ResultFile) -> None:
         self._file = file
         self._lines: list[bytes] = []
         self._size = 0

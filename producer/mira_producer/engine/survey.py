@@ -1,4 +1,4 @@
-"""A file of requests, looked through and not sent: what is wrong with it, and what it would take."""
+"""Survey of a file of requests that is not sent: its problems, size, tokens, and cost."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-from mira_producer.cost import estimate
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.plan import Check, checked_lines
-from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine
 from mira_queue.contract.problem import EMPTY_FILE, Problem
+from mira_queue.contract.token_estimate import tokens_of_bytes
 
-# Names of models come out of the file: beyond so many, they are counted together.
-MOST_MODELS = 50
+# The names of models come from the file. Models beyond this number are counted together.
+MAX_MODELS = 50
 OTHER_MODELS = "other models"
 
 
 @dataclass(slots=True)
 class Survey:
-    """What was found. Tokens are guesses: of the answers, what the requests allow at most.
+    """What a file holds. Prompt tokens are estimated. Completion tokens are the most that the requests allow.
 
-    `most_cost` is None without a price for one of the models.
+    `max_cost` is None if one of the models has no price.
     """
 
     lines: int = 0
-    repeated: int = 0  # of these, the ones that ask what another has asked
+    repeated: int = 0  # lines with the same request as an earlier line
     bytes: int = 0
     largest_bytes: int = 0
     largest_line: int = 0
     prompt_tokens: int = 0
-    most_completion_tokens: int = 0
+    max_completion_tokens: int = 0
     models: Counter[str] = field(default_factory=Counter)
-    most_cost: Decimal | None = Decimal(0)
+    max_cost: Decimal | None = Decimal(0)
     problems: Problems = field(default_factory=Problems)
 
     def add(self, line: InputLine, model: str, prices: Prices) -> None:
@@ -46,31 +46,31 @@ class Survey:
         self.bytes += size
         if size > self.largest_bytes:
             self.largest_bytes, self.largest_line = size, line.number
-        prompt, completion = estimate.tokens_of_bytes(size), estimate.most_completion_tokens(line)
+        prompt, completion = tokens_of_bytes(size), line.max_tokens
         self.prompt_tokens += prompt
-        self.most_completion_tokens += completion
-        self.models[model if model in self.models or len(self.models) < MOST_MODELS else OTHER_MODELS] += 1
+        self.max_completion_tokens += completion
+        self.models[model if model in self.models or len(self.models) < MAX_MODELS else OTHER_MODELS] += 1
         cost = prices.cost(model, prompt, completion)
-        self.most_cost = None if cost is None or self.most_cost is None else self.most_cost + cost
+        self.max_cost = None if cost is None or self.max_cost is None else self.max_cost + cost
 
 
 def survey(path: Path, check: Check, default_model: str, prices: Prices) -> Survey:
-    """Read the whole file. Raises InvalidInput where it is none of requests, or holds none."""
+    """Read the whole file. Raises InvalidInput if it is not a file of requests, or holds none."""
     found = Survey()
-    with LineIndex() as index, Twins() as twins:
+    with LineIndex() as index, Duplicates() as duplicates:
         for line in checked_lines(path, check, index):
             if isinstance(line, Problem):
                 found.problems.add(line)
             else:
                 found.add(line, line.model or default_model, prices)
-                found.repeated += not twins.is_first(line.request.digest, line.number)
+                found.repeated += not duplicates.is_first(line.request.digest, line.number)
     if not found.lines + found.problems.count:
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
     return found
 
 
 def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str, object]:
-    """For scripts. Money is a string: it is exact."""
+    """Return the survey for scripts. The cost is a string, because that is exact."""
     return {
         "valid": not found.problems.count,
         "lines": found.lines,
@@ -80,8 +80,8 @@ def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str,
         "largest": {"line": found.largest_line, "bytes": found.largest_bytes},
         "models": dict(found.models.most_common()),
         "prompt_tokens": found.prompt_tokens,
-        "most_completion_tokens": found.most_completion_tokens,
-        "most_cost": None if not currency or found.most_cost is None else str(found.most_cost),
+        "max_completion_tokens": found.max_completion_tokens,
+        "max_cost": None if not currency or found.max_cost is None else str(found.max_cost),
         "currency": currency or None,
         "seconds": seconds,
         "errors": [each.to_object() for each in found.problems.first],

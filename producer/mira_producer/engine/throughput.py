@@ -1,26 +1,26 @@
-"""How fast something goes: now, and seen from as far back as a forecast looks ahead. In the same memory for ever."""
+"""Throughput: now, on average, and over the period that a forecast needs. Memory is constant."""
 
 from __future__ import annotations
 
 from collections import deque
 
-# "Now" is this long.
+# The period of the throughput "now".
 WINDOW_S = 60.0
-# Marks in a window; each level's window is twice as long as the one before, the last reaches back a year.
+# Marks per window. Each level's window is twice as long as the one before. The last one covers a year.
 MARKS = 60
 LEVELS = 20
-# A forecast looks back at least a quarter as far as it looks ahead: an account that lets a thousand calls through in
-# the first ten seconds of each hour is not done in a minute.
+# A forecast looks back at least a quarter as far as it looks ahead. An account that allows a thousand calls in the
+# first ten seconds of each hour does not finish ten thousand calls in two minutes.
 AHEAD = 4.0
 
 
-class Meter:
-    """Counts, and remembers when. Every call is told the time, in seconds of a monotonic clock."""
+class Throughput:
+    """A count over time. Every method gets the time, in seconds of a monotonic clock."""
 
     def __init__(self, now_s: float) -> None:
         self.count = 0
         self._began_s = now_s
-        # (when, the count then); the first level has a mark a second.
+        # (time, count at that time). The first level has one mark per second.
         self._levels = [deque([(now_s, 0)], maxlen=MARKS + 2) for _ in range(LEVELS)]
 
     def add(self, number: int, now_s: float) -> None:
@@ -28,15 +28,15 @@ class Meter:
         self.count += number
 
     def now(self, now_s: float) -> float:
-        """Per second, over the last minute, or since the beginning where that is shorter."""
+        """Return the rate per second of the last minute, or since the beginning if that is shorter."""
         return self._rate(0, now_s)
 
     def average(self, now_s: float) -> float:
-        """Per second, since the beginning."""
+        """Return the rate per second since the beginning."""
         return self.count / max(now_s - self._began_s, 1e-9)
 
     def seconds_for(self, number: int, now_s: float) -> float | None:
-        """How long so many more will take, going on as it went. None: nothing has come yet."""
+        """Return the seconds until `number` more are counted, at the recent rate. None if nothing was counted yet."""
         for level in range(LEVELS):
             rate = self._rate(level, now_s)
             window_s = WINDOW_S * 2**level

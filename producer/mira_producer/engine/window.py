@@ -46,10 +46,10 @@ class Window:
         self._queue = queue
         self._size = options.window
         self._index = plan.index
-        self._tally = plan.tally
+        self._stats = plan.stats
         self._answers = Answers(plan, queue.crash_points)
         self._input = options.input
-        self._feed = Feed(self._unanswered(), account, plan.twins, spending)
+        self._feed = Feed(self._unanswered(), account, plan.duplicates, spending)
         self._spending = spending
         self._shares_jobs = options.dedupe
         self._account = account
@@ -149,7 +149,7 @@ class Window:
         lost = self._queue.ledger.remove_unstarted([(job_id, line.key) for job_id, line in jobs])
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Called before, by a worker that died: nobody else will tell.
-        self._tally.unanswered_calls += sum(calls or 0 for calls in lost)
+        self._stats.unanswered_calls += sum(calls or 0 for calls in lost)
         self._billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
         for _, line in withdrawn:
             if self._spending is not None:
@@ -179,7 +179,7 @@ class Window:
     def count_lost(self) -> None:
         """Calls of open jobs that nobody has waited for, as far as workers have told; the next run tells again."""
         with suppress(QueueUnavailable):
-            self._tally.unanswered_calls += sum(
+            self._stats.unanswered_calls += sum(
                 status.unanswered_calls for status in self._queue.ledger.statuses(list(self.open))
             )
 
@@ -203,7 +203,7 @@ class Window:
 
     def _key(self, line: InputLine) -> str:
         # With the request's digest: a line that was changed since an interrupted run is another job, no conflict.
-        # Twins share a job: one that got its answer from a run that was killed before it wrote the others' has theirs.
+        # Duplicates share a job: after a crash between their lines, the rest of them get its answer, too.
         of_line = f"{line.request.digest}:{'' if self._shares_jobs else line.custom_id}"
         # As short for long custom_ids: beyond 64 characters the server needs 250 bytes more for each open job.
         return f"run:{self.group}:{hashlib.sha256(of_line.encode()).hexdigest()[:32]}"
@@ -227,7 +227,7 @@ class Window:
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it had told of them, and with the job nobody else can.
-        self._tally.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
+        self._stats.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
         self._billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])

@@ -1,10 +1,13 @@
 """Errors of the files of a batch, as values with fields.
 
-InputError               a file or an option cannot be used
-├── InvalidInput         the input holds invalid requests, or is not a file of requests: lists the problems
-├── InputChanged         the input changed after it was checked
-├── DamagedFile          an output or error file holds a line that does not belong to the input
-└── StorageFull          the storage of a file is full, or fails
+    InputError               a file or an option cannot be used
+    ├── InvalidInput         the input holds invalid requests, or is not a file of requests: lists the problems
+    ├── InputChanged         the input changed after it was checked
+    └── ResultFileError      an output or error file cannot be used
+        ├── FileDamaged      it holds a line that does not belong to the input
+        └── StorageFull      its storage is full, or fails
+
+The command line prints them, and the supervisor pauses a batch or lets it fail because of them.
 """
 
 from __future__ import annotations
@@ -21,6 +24,11 @@ MAX_PROBLEMS = 10_000
 
 class InputError(MiraQueueError):
     """A file or an option cannot be used."""
+
+    @property
+    def brief(self) -> str:
+        """Return the message without the advice for a user who can run the command again."""
+        return str(self)
 
 
 class InvalidInput(InputError):
@@ -48,11 +56,19 @@ class InputChanged(InputError):
         super().__init__(path)
         self.path = path
 
+    @property
+    def brief(self) -> str:
+        return f"{self.path} has changed during the run"
+
     def __str__(self) -> str:
-        return f"{self.path} has changed during the run: its answers are stored; run the same command again"
+        return f"{self.brief}: every answer is saved; run the same command again"
 
 
-class DamagedFile(InputError):
+class ResultFileError(InputError):
+    """An output or error file cannot be used."""
+
+
+class FileDamaged(ResultFileError):
     """Line `line` of the output or error file at `path` does not belong to the input. `reason` says why."""
 
     def __init__(self, path: Path, line: int, reason: str) -> None:
@@ -61,11 +77,15 @@ class DamagedFile(InputError):
         self.line = line
         self.reason = reason
 
+    @property
+    def brief(self) -> str:
+        return f"{self.path}, line {self.line}: {self.reason}"
+
     def __str__(self) -> str:
-        return f"{self.path}, line {self.line}: {self.reason}: name another file, or move this one away"
+        return f"{self.brief}: name another file, or move this one away"
 
 
-class StorageFull(InputError):
+class StorageFull(ResultFileError):
     """The storage of the file at `path` is full or fails. `reason` is the system's message. No written line is lost."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -73,20 +93,25 @@ class StorageFull(InputError):
         self.path = path
         self.reason = reason
 
+    @property
+    def brief(self) -> str:
+        return f"{self.path}: {self.reason}"
+
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}: no answer is lost; free some space and run the same command again"
+        return f"{self.brief}: nothing is lost; free some space and run the same command again"
 
 
 class Problems:
-    """Collect the problems of one file: the first MAX_PROBLEMS, and how many there are."""
+    """Problems of one file: the first `limit` of them, and how many there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_PROBLEMS) -> None:
+        self._limit = limit
         self.first: list[Problem] = []
         self.count = 0
 
     def add(self, problem: Problem) -> None:
         self.count += 1
-        if len(self.first) < MAX_PROBLEMS:
+        if len(self.first) < self._limit:
             self.first.append(problem)
 
 

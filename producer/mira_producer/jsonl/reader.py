@@ -1,4 +1,4 @@
-"""An input file as a stream of bytes, unpacked where it is packed; what cannot hold requests in lines is named here."""
+"""An input file as a stream of bytes, decompressed if it is compressed. Files of another kind are rejected here."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ else:
     from backports import zstd
 
 _GZIP = b"\x1f\x8b"
-# A frame of data, and the skippable ones that some packers begin with.
+# A frame of data, and the skippable frames with which some compressors begin.
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60)))
 _BUFFER_BYTES = 128 * 1024
-# The beginning of a file says what it is.
+# The beginning of a file shows its kind.
 _HEAD_BYTES = 4096
 _BOM = b"\xef\xbb\xbf"
 _UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _OTHER_KINDS = {
     b"PK\x03\x04": "a zip archive (or a spreadsheet)",
-    b"BZh": "packed with bzip2",
-    b"\xfd7zXZ": "packed with xz",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
     b"%PDF": "a PDF document",
     b"PAR1": "a Parquet file",
 }
 
 
-def refuse_standard_input(path: Path) -> None:
-    """What cannot be read twice is no input: a run reads it again for the lines, and once more when it goes on."""
-    if str(path) == "-" or path.is_fifo() or path.is_char_device():
-        raise invalid_file(path, "is read more than once: write it to a file, and give that")
-
-
-def refuse_no_file(path: Path) -> None:
-    """Raises InvalidInput where there is nothing that could be read, and read again."""
-    refuse_standard_input(path)
+def check_file(path: Path) -> None:
+    """Raises InvalidInput for a path that is not a file, or can be read only once."""
+    _check_seekable(path)
     if path.is_dir():
         raise invalid_file(path, "is a directory: give a file with one JSON request per line")
     if not path.is_file():
         raise invalid_file(path, "no such file: give a file with one JSON request per line", UNREADABLE_FILE)
 
 
+def _check_seekable(path: Path) -> None:
+    # A run reads its input for the check, for the lines, and again when it resumes.
+    if str(path) == "-" or path.is_fifo() or path.is_char_device():
+        raise invalid_file(path, "can be read only once: write it to a file, and give that file")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """Open the bytes of a plain, gzip, or zstd file. Raises InvalidInput if it cannot be read or is not such text."""
-    refuse_standard_input(path)
+    _check_seekable(path)
     try:
-        with path.open("rb") as file, _unpacked(file) as stream:
-            _refuse_other_kinds(path, stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
+        with path.open("rb") as file, _decompressed(file) as stream:
+            _check_kind(path, stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
             yield stream
     except (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError) as error:
         raise invalid_file(path, f"cannot be decompressed: {error}: compress it again", UNREADABLE_FILE) from None
@@ -67,17 +67,17 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         raise invalid_file(path, f"cannot be read: {error.strerror}", UNREADABLE_FILE) from None
 
 
-def _unpacked(file: io.BufferedReader) -> io.BufferedReader:
+def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
     head = file.peek(4)
     if head.startswith(_GZIP):
-        # Both are readers of bytes as a raw stream is, and say so in other types.
+        # Both read bytes as a raw stream does, but have other types.
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BUFFER_BYTES)
     if head.startswith(_ZSTD):
         return io.BufferedReader(cast(io.RawIOBase, zstd.ZstdFile(file)), _BUFFER_BYTES)
     return file
 
 
-def _refuse_other_kinds(path: Path, head: bytes) -> None:
+def _check_kind(path: Path, head: bytes) -> None:
     for magic, kind in _OTHER_KINDS.items():
         if head.startswith(magic):
             raise invalid_file(path, f"is {kind}: give text with one JSON request per line, plain, gzip, or zstd")

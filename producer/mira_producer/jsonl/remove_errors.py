@@ -1,4 +1,4 @@
-"""Lines of a batch's files, for its owner: copies of them, and those that are to be tried again taken out."""
+"""Lines of a batch's files for a user: copies, and the removal of errors whose lines will run again."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.result_file import job_id_of
+from mira_producer.jsonl.result_file import ResultFile
+from mira_producer.jsonl.result_line import job_id_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
 
 STANDARD_OUTPUT = Path("-")
-FORGET_AT_ONCE = 1000
 _STATUS = re.compile(r"[1-5](\d\d|[xX][xX])")
 _CODES = ERROR_CODES | {EXPIRED_CODE, CANCELLED_CODE}
 
 
 def complete_lines(path: Path) -> Iterator[bytes]:
-    """Lines that are whole; the file may be growing, or not be there."""
+    """Yield the complete lines of a file, which may be growing, or not exist."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -34,7 +35,7 @@ def complete_lines(path: Path) -> Iterator[bytes]:
 
 
 def copy_lines(source: Path, target: Path) -> int:
-    """Copy complete lines; the target is replaced at once, whole. Returns how many. Raises InputError."""
+    """Copy complete lines, and return their number. The target is replaced in one step. Raises InputError."""
     count = 0
     if target == STANDARD_OUTPUT:
         for line in complete_lines(source):
@@ -54,49 +55,35 @@ def copy_lines(source: Path, target: Path) -> int:
     return count
 
 
-def take_out(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Callable[[list[str]], None]) -> int:
-    """Remove the lines that are wanted elsewhere; the file is replaced at once. Returns how many lines went.
+def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Callable[[list[str]], None]) -> int:
+    """Remove error lines that will run again. Return their number. Raises ResultFileError.
 
-    `forget` is told the jobs that they came of, before they are gone.
+    `forget` gets the IDs of their jobs before the file changes.
     """
-    count = 0
-    job_ids: list[str] = []
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        for line in complete_lines(path):
-            entry = orjson.loads(line)
-            if not wanted(entry):
-                file.write(line)
-                continue
-            count += 1
-            job_ids.append(job_id_of(entry))
-            if len(job_ids) == FORGET_AT_ONCE:
-                forget(job_ids)
-                job_ids = []
-        file.flush()
-        os.fsync(file.fileno())
-    forget(job_ids)
-    part.replace(path)
-    return count
+    with closing(ResultFile(path)) as file:
+        return file.remove(wanted, lambda entries: forget([job_id for each in entries if (job_id := job_id_of(each))]))
 
 
 def check_statuses(statuses: Sequence[str]) -> None:
-    """Whether these can stand in an error line: the word that is misspelt meets no line, ever. Raises InputError."""
+    """Raises InputError for a status that no error line can have, such as a misspelled one."""
     for each in statuses:
         if not _STATUS.fullmatch(each) and each not in _CODES:
             raise InputError(
-                f"status: expected one such as 402, 5xx, or a code such as content_blocked, got {each[:40]!r}"
+                f"status: expected a status such as 402 or 5xx, or a code such as content_blocked, got {each[:40]!r}"
             )
 
 
 def holds_status(path: Path, statuses: Sequence[str]) -> bool:
-    """Whether a line of this error file has one of these."""
+    """Return True if a line of this error file has one of these statuses."""
     wanted = has_status(statuses)
     return any(wanted(orjson.loads(line)) for line in complete_lines(path))
 
 
 def has_status(statuses: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
-    """Whether an error line has one of these: a status ("402"), a kind ("5xx"), or a code. None given: every line."""
+    """Return a test for error lines: True if a line has one of these statuses, such as 402, 5xx, or a code.
+
+    Without statuses, every line passes.
+    """
 
     def wanted(line: dict[str, Any]) -> bool:
         status = str((line.get("response") or {}).get("status_code", ""))

@@ -1,4 +1,4 @@
-"""Lines of the input file: the batch format, a bare request body, or a prompt."""
+"""One line of an input file: the batch format, a request body, or a prompt."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from mira_queue.contract.problem import (
     Problem,
 )
 from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.token_estimate import max_completion_tokens
 
 BATCH_URL = "/v1/chat/completions"
-# A line holds one request: nothing over this can be one, and a file without line ends must not fill the memory.
+# No request is larger. A file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 # The field of an InvalidRequest that concerns the line as a whole.
@@ -34,21 +35,21 @@ _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One request of the file. `number` counts from 1; `custom_id` is the file's own, or the number.
+    """One request of the file. `number` counts from 1. `custom_id` is that of the line, or its number.
 
-    `model` and `max_tokens` are None where the line names none.
+    `model` is None if the line has none. `max_tokens` is the most tokens that the answer may have.
     """
 
     number: int
     custom_id: str
     request: ChatRequest
     model: str | None
-    max_tokens: int | None
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class OpenLine:
-    """A line whose job is open: enough to write its answer and to forget the job."""
+    """A line whose job has not finished: what is needed to write its outcome and to delete the job."""
 
     number: int
     custom_id: str
@@ -65,9 +66,9 @@ def problem_of(path: Path, number: int, error: InvalidRequest) -> Problem:
 
 
 def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(number, content) of every line that is not blank; a byte order mark and carriage returns are taken off.
+    """Yield (number, content) of every line that is not blank, without byte order mark and carriage return.
 
-    Raises InvalidInput for a file that cannot be read, is no text, or has a line without an end.
+    Raises InvalidInput for a file that cannot be read, is not text, or has a line that is too long.
     """
     with opened(path) as file:
         number = 0
@@ -84,7 +85,7 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]], ChatRequest]) -> InputLine:
-    """The request in a line. `check` makes the request of its body. Raises InvalidRequest, naming the field."""
+    """Return the request of a line. `check` turns its body into a request. Raises InvalidRequest with the field."""
     entry = _entry(content)
     custom_id = _custom_id(entry, number)
     if "body" in entry:
@@ -100,14 +101,12 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
 
 
 def line_id(number: int, content: bytes) -> str:
-    """The custom_id of a line, whatever else it holds. Raises InvalidRequest."""
+    """Return the custom_id of a line without a check of its request. Raises InvalidRequest."""
     return _custom_id(_entry(content), number)
 
 
 def _line(number: int, custom_id: str, fields: Mapping[str, Any], request: ChatRequest) -> InputLine:
-    max_tokens = fields.get("max_tokens")
-    is_count = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 0
-    return InputLine(number, custom_id, request, fields.get("model"), max_tokens if is_count else None)
+    return InputLine(number, custom_id, request, fields.get("model"), max_completion_tokens(fields))
 
 
 def _entry(content: bytes) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def _custom_id(entry: Mapping[str, Any], number: int) -> str:
     if custom_id is None:
         return str(number)
     if not isinstance(custom_id, str) or not custom_id:
-        raise InvalidRequest("custom_id", "expected a string that is not empty")
+        raise InvalidRequest("custom_id", "expected a non-empty string")
     if len(custom_id) > 512:
         raise InvalidRequest("custom_id", f"{len(custom_id)} characters, over the limit of 512")
     return custom_id

@@ -1,19 +1,28 @@
-"""Tables that are too large for the memory, for as long as a run lasts."""
+"""Tables that are too large for memory, for the duration of a run."""
 
 from __future__ import annotations
 
 import sqlite3
+from typing import Any, Self
 
-# What a database holds in memory; beyond it, the system's cache of files serves it as well.
+# Pages of a database beyond this are in the file cache of the system, which serves them as well.
 _CACHE_KIB = 2048
 
 
-def temporary_database() -> sqlite3.Connection:
-    """Removed by SQLite itself when it is closed, and even after a SIGKILL. No transaction has to be ended."""
-    # An empty name is SQLite's temporary database: in memory while small, spilled to disk beyond its cache.
-    database = sqlite3.connect("", isolation_level=None)
-    database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    # Nobody reads it after a crash.
-    database.execute("PRAGMA journal_mode = OFF")
-    database.execute("BEGIN")
-    return database
+class TemporaryDatabase:
+    """A SQLite database that is removed when it is closed, and even after a SIGKILL. It has no transactions."""
+
+    def __init__(self, *tables: str) -> None:
+        # An empty name means a temporary database. It is in memory until it is larger than its cache.
+        self._database = sqlite3.connect("", isolation_level=None)
+        for statement in (f"PRAGMA cache_size = -{_CACHE_KIB}", "PRAGMA journal_mode = OFF", "BEGIN", *tables):
+            self._database.execute(statement)
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        return self._database.execute(statement, parameters)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mira_producer.cost.prices import money
-from mira_producer.engine.stats import ModelSum, Tally
+from mira_producer.cost.usage import Usage
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import Kind, duration
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.recorder import Latencies, Recorder
@@ -66,10 +67,10 @@ def check_report(path: Path, files: Iterable[Path] = ()) -> None:
         raise InputError(f"{path}: cannot be written: {folder} is no folder one can write to")
 
 
-def write_report(path: Path, tally: Tally, recorder: Recorder, about: About) -> None:
+def write_report(path: Path, stats: Stats, recorder: Recorder, about: About) -> None:
     """Write the page; what was there is replaced at once, by all of it. Raises InputError."""
     recorder.end()
-    page = page_of(tally, recorder, about, _charts())
+    page = page_of(stats, recorder, about, _charts())
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.write_text(page, encoding="utf-8")
@@ -79,16 +80,16 @@ def write_report(path: Path, tally: Tally, recorder: Recorder, about: About) -> 
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
 
 
-def page_of(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> str:
+def page_of(stats: Stats, recorder: Recorder, about: About, charts: Charts) -> str:
     """The page's HTML. Everything that comes from files, the API or the command line is escaped."""
     style = resources.files("mira_producer.report").joinpath("report.css").read_text(encoding="utf-8")
     parts = [
-        _head(tally, recorder, about),
-        _tiles(tally, recorder, about, charts),
-        _over_time(tally, recorder, charts),
+        _head(stats, recorder, about),
+        _tiles(stats, recorder, about, charts),
+        _over_time(stats, recorder, charts),
         _latency(recorder, charts),
-        _errors(tally, recorder, about, charts),
-        _spent(tally, recorder, charts),
+        _errors(stats, recorder, about, charts),
+        _spent(stats, recorder, charts),
         _slowest(recorder, charts),
     ]
     return (
@@ -110,30 +111,31 @@ def _charts() -> Charts:
     return charts
 
 
-def _head(tally: Tally, recorder: Recorder, about: About) -> str:
-    before = tally.before + tally.failed_before
+def _head(stats: Stats, recorder: Recorder, about: About) -> str:
+    before = stats.before + stats.failed_before
     earlier = f", after {before:,} that had ended in earlier runs" if before else ""
     began = about.began.strftime("%Y-%m-%d %H:%M:%S %Z")
     reason = f'\n<p class="reason">{escape(about.reason)}</p>' if about.reason else ""
     return (
         f"<header>\n<h1>{escape(about.input)}</h1>\n"
-        f"<p>{tally.succeeded + tally.failed:,} of {tally.total:,} lines in this {about.kind}{earlier}, "
+        f"<p>{stats.succeeded + stats.failed:,} of {stats.total:,} lines in this {about.kind}{earlier}, "
         f"to {escape(about.where)}, from {escape(began)}, in {duration(recorder.seconds)}.</p>{reason}\n</header>"
     )
 
 
-def _tiles(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> str:
-    ended = tally.succeeded + tally.failed
+def _tiles(stats: Stats, recorder: Recorder, about: About, charts: Charts) -> str:
+    ended = stats.succeeded + stats.failed
     rate = per_time(ended / recorder.seconds) if recorder.seconds > 0 else "-"
     tiles = [
-        ("answered", f"{tally.succeeded:,}", _share(tally.succeeded, ended, about), False),
-        ("failed", f"{tally.failed:,}", _share(tally.failed, ended, about), tally.failed > 0),
+        ("answered", f"{stats.succeeded:,}", _share(stats.succeeded, ended, about), False),
+        ("failed", f"{stats.failed:,}", _share(stats.failed, ended, about), stats.failed > 0),
         ("time", duration(recorder.seconds), f"{rate} on average", False),
-        ("tokens", f"{tally.prompt_tokens + tally.completion_tokens:,}", _in_and_out(tally), False),
+        ("tokens", f"{stats.usage.tokens:,}", _in_and_out(stats), False),
     ]
-    if tally.prices:
-        left_out = f"without {tally.unpriced:,} answers that have no price" if tally.unpriced else "by your price table"
-        tiles.append(("cost", money(tally.cost, tally.prices.currency), left_out, False))
+    if stats.prices:
+        unpriced = stats.usage.unpriced
+        left_out = f"without {unpriced:,} answers that have no price" if unpriced else "by your price table"
+        tiles.append(("cost", money(stats.usage.cost, stats.prices.currency), left_out, False))
     if recorder.latencies.count:
         rare = f"99% within {charts.milliseconds(recorder.latencies.quantile(0.99))}"
         tiles.append(("half of the calls within", charts.milliseconds(recorder.latencies.quantile(0.5)), rare, False))
@@ -141,8 +143,8 @@ def _tiles(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> st
         tiles.append(("calls refused by a limit", f"{refusals:,}", "seen, and made again", False))
     if recorder.repeats:
         tiles.append(("calls that met a fault", f"{recorder.repeats:,}", "and were made again", False))
-    if tally.unanswered_calls:
-        tiles.append(("calls without an answer", f"{tally.unanswered_calls:,}", "may have been billed", True))
+    if stats.unanswered_calls:
+        tiles.append(("calls without an answer", f"{stats.unanswered_calls:,}", "may have been billed", True))
     drawn = "\n".join(
         f'<div class="tile{" bad" if bad else ""}"><dt>{escape(name)}</dt><dd>{escape(value)}'
         f"<small>{escape(note)}</small></dd></div>"
@@ -151,8 +153,8 @@ def _tiles(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> st
     return f'<dl class="tiles">\n{drawn}\n</dl>'
 
 
-def _over_time(tally: Tally, recorder: Recorder, charts: Charts) -> str:
-    if not tally.succeeded + tally.failed and not recorder.waited():
+def _over_time(stats: Stats, recorder: Recorder, charts: Charts) -> str:
+    if not stats.succeeded + stats.failed and not recorder.waited():
         return ""
     waited = recorder.waited()
     words: dict[Kind, str] = {
@@ -181,42 +183,42 @@ def _latency(recorder: Recorder, charts: Charts) -> str:
     return _section("Latency", "Of the calls that brought an answer.", charts.latency(recorder.latencies))
 
 
-def _errors(tally: Tally, recorder: Recorder, about: About, charts: Charts) -> str:
-    if not tally.failed:
+def _errors(stats: Stats, recorder: Recorder, about: About, charts: Charts) -> str:
+    if not stats.failed:
         return ""
-    codes = tally.codes.most_common()
+    codes = stats.codes.most_common()
     rows = []
     for code, count in codes:
         custom_id, detail = recorder.samples.get(code, ("", ""))
         rows.append((_code(code), _number(f"{count:,}"), _code(custom_id), escape(detail)))
     table = _table(("code", "lines", "for example", "what was said"), rows, numbers=(1,))
-    note = f"{tally.failed:,} {'line' if tally.failed == 1 else 'lines'}, in {about.errors}."
+    note = f"{stats.failed:,} {'line' if stats.failed == 1 else 'lines'}, in {about.errors}."
     return _section("Errors", note, charts.errors(codes[:MOST_ERRORS_DRAWN]), table)
 
 
-def _spent(tally: Tally, recorder: Recorder, charts: Charts) -> str:
-    if not tally.has_tokens:
+def _spent(stats: Stats, recorder: Recorder, charts: Charts) -> str:
+    if not stats.has_tokens:
         return ""
-    models = sorted(tally.models.items(), key=lambda item: item[1].prompt_tokens + item[1].completion_tokens)
-    rows = [(_code(name), *map(_number, _model_cells(entry, tally))) for name, entry in reversed(models)]
-    columns = ("model", "answers", "tokens in", "tokens out", *(("cost",) if tally.prices else ()))
+    models = sorted(stats.models.items(), key=lambda item: item[1].tokens)
+    rows = [(_code(name), *map(_number, _model_cells(entry, stats))) for name, entry in reversed(models)]
+    columns = ("model", "answers", "tokens in", "tokens out", *(("cost",) if stats.prices else ()))
     table = _table(columns, rows, numbers=range(1, len(columns)))
     notes = []
-    if tally.uncounted:
-        notes.append(f"{tally.uncounted:,} answers said nothing of tokens.")
-    if tally.unanswered_calls:
+    if stats.usage.uncounted:
+        notes.append(f"{stats.usage.uncounted:,} answers said nothing of tokens.")
+    if stats.unanswered_calls:
         notes.append(
-            f"{tally.unanswered_calls:,} calls whose answer was lost may have been billed, and are not in here."
+            f"{stats.unanswered_calls:,} calls whose answer was lost may have been billed, and are not in here."
         )
-    cost = charts.cost(recorder, tally.prices.currency) if tally.prices else ""
-    heading = "Tokens and cost" if tally.prices else "Tokens"
+    cost = charts.cost(recorder, stats.prices.currency) if stats.prices else ""
+    heading = "Tokens and cost" if stats.prices else "Tokens"
     return _section(heading, " ".join(notes), charts.tokens(recorder), _figure(cost), table)
 
 
-def _model_cells(entry: ModelSum, tally: Tally) -> list[str]:
+def _model_cells(entry: Usage, stats: Stats) -> list[str]:
     cells = [f"{entry.answers:,}", f"{entry.prompt_tokens:,}", f"{entry.completion_tokens:,}"]
-    if tally.prices:
-        cells.append("no price" if entry.cost is None else money(entry.cost, tally.prices.currency))
+    if stats.prices:
+        cells.append("no price" if entry.unpriced == entry.answers else money(entry.cost, stats.prices.currency))
     return cells
 
 
@@ -269,5 +271,5 @@ def _share(number: int, of: int, about: About) -> str:
     return f"{share if number in (0, of) else min(99.9, max(0.1, share)):g}% of {whole}"
 
 
-def _in_and_out(tally: Tally) -> str:
-    return f"{tally.prompt_tokens:,} in, {tally.completion_tokens:,} out"
+def _in_and_out(stats: Stats) -> str:
+    return f"{stats.usage.prompt_tokens:,} in, {stats.usage.completion_tokens:,} out"

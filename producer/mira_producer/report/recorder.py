@@ -187,7 +187,7 @@ class Recorder:
         cost: Decimal | None = None,
         billed: bool = True,
     ) -> None:
-        """A line has ended; the numbers are those that the tally counts."""
+        """A line has ended; the numbers are those that the stats count."""
         bucket = self.timeline.at(self._clock())
         if billed:
             self.repeats += max(0, outcome.attempts - 1)

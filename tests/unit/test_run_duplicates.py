@@ -11,7 +11,7 @@ from typing import Any
 from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Answers
-from mira_producer.jsonl.duplicates import Twins
+from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.request_line import OpenLine
 
 from mira_queue.contract.outcome import Completion, Failure
@@ -23,8 +23,13 @@ A, B = "a0" * 16, "b1" * 16
 
 
 def test_the_first_line_that_asks_is_the_one_that_is_sent() -> None:
-    with Twins() as twins:
-        assert [twins.is_first(A, 2), twins.is_first(A, 1), twins.is_first(B, 3), twins.is_first(A, 2)] == [
+    with Duplicates() as duplicates:
+        assert [
+            duplicates.is_first(A, 2),
+            duplicates.is_first(A, 1),
+            duplicates.is_first(B, 3),
+            duplicates.is_first(A, 2),
+        ] == [
             True,
             False,
             True,
@@ -33,12 +38,12 @@ def test_the_first_line_that_asks_is_the_one_that_is_sent() -> None:
 
 
 def test_the_lines_of_a_request_come_in_order() -> None:
-    with Twins() as twins:
+    with Duplicates() as duplicates:
         for number, digest in ((10, A), (9, B), (2, A), (1, B)):
-            twins.add(digest, number, f"id-{number}")
+            duplicates.add(digest, number, f"id-{number}")
 
-        assert list(twins.of(A)) == [(2, "id-2"), (10, "id-10")]
-        assert list(twins.of("00" * 16)) == []
+        assert list(duplicates.of(A)) == [(2, "id-2"), (10, "id-10")]
+        assert list(duplicates.of("00" * 16)) == []
 
 
 def planned(folder: Path, prompts: list[str]) -> Plan:
@@ -64,7 +69,7 @@ def test_an_answer_is_written_for_each_line_that_has_none_and_billed_once(tmp_pa
     assert [line["custom_id"] for line in written] == ["id-4", "id-1", "id-3", "id-5"]
     assert [line["id"] for line in written[1:]] == ["batch_req_job", "batch_req_job-3", "batch_req_job-5"]
     assert {line["response"]["body"]["id"] for line in written[1:]} == {"chatcmpl-1"}
-    assert (plan.tally.succeeded, plan.tally.prompt_tokens, plan.tally.completion_tokens) == (3, 3, 5)
+    assert (plan.stats.succeeded, plan.stats.usage.prompt_tokens, plan.stats.usage.completion_tokens) == (3, 3, 5)
     assert plan.left == 1
     plan.close()
 
@@ -78,7 +83,7 @@ def test_an_error_is_written_for_each_line_too(tmp_path: Path) -> None:
 
     errors = [json.loads(line)["custom_id"] for line in (tmp_path / "errors").read_bytes().splitlines()]
     assert errors == ["id-2", "id-1"]
-    assert (plan.tally.failed, plan.left) == (2, 0)
+    assert (plan.stats.failed, plan.left) == (2, 0)
     plan.close()
 
 
@@ -90,7 +95,7 @@ from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.contract.outcome import Completion
 from mira_producer.engine.result_writer import Answers
 from mira_producer.jsonl.request_line import OpenLine
-from tests.unit.test_run_twins import digest_of, planned
+from tests.unit.test_run_duplicates import digest_of, planned
 
 def peak_kib():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

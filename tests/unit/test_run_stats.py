@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from mira_producer.cost.prices import Price, Prices
-from mira_producer.engine.stats import MOST_MODELS, OTHER_MODELS, Tally
-from mira_producer.engine.throughput import LEVELS, MARKS, Meter
+from mira_producer.engine.stats import MAX_MODELS, OTHER_MODELS, Stats
+from mira_producer.engine.throughput import LEVELS, MARKS, Throughput
 
 from mira_queue.contract.errors import BadRequest, ServerError, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
@@ -34,15 +34,15 @@ def answer(prompt: Any = 10, completion: Any = 5, model: str | None = "mira", **
     return Completion("Hi", "stop", {"prompt_tokens": prompt, "completion_tokens": completion}, body, **more)
 
 
-def tally(total: int = 100, clock: Clock | None = None, prices: Prices = PRICES) -> Tally:
-    return Tally(total, 0, 0, prices, clock or Clock())
+def stats(total: int = 100, clock: Clock | None = None, prices: Prices = PRICES) -> Stats:
+    return Stats(total, 0, 0, prices, clock or Clock())
 
 
 # --- counts ---
 
 
 def test_lines_are_counted_by_how_they_ended() -> None:
-    counts = Tally(10, 2, 1)
+    counts = Stats(10, 2, 1)
     counts.add(answer())
     counts.add(Failure.from_error(ServerError("down", 503, 5, 1)))
     counts.add(Failure.from_error(ServerError("down", 503, 5, 1)))
@@ -54,75 +54,75 @@ def test_lines_are_counted_by_how_they_ended() -> None:
 
 
 def test_tokens_and_cost_add_up_for_each_model() -> None:
-    counts = tally()
+    counts = stats()
     counts.add(answer(1_000_000, 500_000))
     counts.add(answer(2_000_000, 0, "mira-pro-2"))
     counts.add(Failure.from_error(BadRequest("no", 400, 1, 0)))
 
-    assert (counts.prompt_tokens, counts.completion_tokens) == (3_000_000, 500_000)
-    assert counts.cost == 22
+    assert (counts.usage.prompt_tokens, counts.usage.completion_tokens) == (3_000_000, 500_000)
+    assert counts.usage.cost == 22
     assert counts.models["mira"].cost == 2
     assert counts.models["mira-pro-2"].answers == 1
     assert counts.cost_text() == "22.00 EUR"
 
 
 def test_the_answers_model_stands_for_the_one_asked_for_where_only_it_has_a_price() -> None:
-    counts = tally()
+    counts = stats()
     counts.add(answer(1_000_000, 0, "mira-pro-2"), "mira-pro")
     counts.add(answer(1_000_000, 0, "mira-1.0"), "mira")
 
-    assert counts.cost == 11
+    assert counts.usage.cost == 11
     assert set(counts.models) == {"mira-pro", "mira"}
 
 
 def test_what_has_no_price_is_said_beside_the_cost() -> None:
-    counts = tally()
+    counts = stats()
     counts.add(answer(1_000_000, 0))
     counts.add(answer(1, 1, "another"))
     counts.add(answer(None, None))
     counts.add(answer(1, 1, None))
 
-    assert (counts.cost, counts.unpriced, counts.uncounted) == (Decimal(1), 3, 1)
+    assert (counts.usage.cost, counts.usage.unpriced, counts.usage.uncounted) == (Decimal(1), 3, 1)
     assert counts.cost_text() == "1.00 EUR without 3 answers that have no price"
     assert counts.tokens_text() == "1,000,002 tokens in, 2 out, without those of 1 answer"
 
 
 def test_without_prices_there_is_no_word_of_cost() -> None:
-    counts = tally(prices=Prices())
+    counts = stats(prices=Prices())
     counts.add(answer())
 
     assert counts.cost_text() == ""
 
 
 def test_a_repeated_line_costs_nothing() -> None:
-    counts = tally()
+    counts = stats()
     counts.add(answer(unanswered_calls=1))
     counts.add(answer(unanswered_calls=1), billed=False)
 
-    assert (counts.succeeded, counts.prompt_tokens, counts.unanswered_calls) == (2, 10, 1)
+    assert (counts.succeeded, counts.usage.prompt_tokens, counts.unanswered_calls) == (2, 10, 1)
 
 
 @pytest.mark.parametrize("nonsense", ["12", True, -5, None, [1], 1.5])
 def test_a_servers_nonsense_about_tokens_counts_as_nothing(nonsense: Any) -> None:
-    counts = tally()
+    counts = stats()
     counts.add(answer(nonsense, nonsense))
 
-    assert (counts.prompt_tokens, counts.completion_tokens, counts.uncounted) == (0, 0, 1)
+    assert (counts.usage.prompt_tokens, counts.usage.completion_tokens, counts.usage.uncounted) == (0, 0, 1)
 
 
 def test_a_server_that_names_a_new_model_in_each_answer_does_not_fill_the_memory() -> None:
-    counts = tally(10_000)
+    counts = stats(10_000)
     for number in range(1000):
         counts.add(answer(model=f"model-{number}"))
 
-    assert len(counts.models) == MOST_MODELS + 1
-    assert counts.models[OTHER_MODELS].answers == 1000 - MOST_MODELS
+    assert len(counts.models) == MAX_MODELS + 1
+    assert counts.models[OTHER_MODELS].answers == 1000 - MAX_MODELS
 
 
 # --- rates ---
 
 
-def go(counts: Tally, clock: Clock, seconds: int, per_second: int) -> None:
+def go(counts: Stats, clock: Clock, seconds: int, per_second: int) -> None:
     for _ in range(seconds):
         for _ in range(per_second):
             counts.add(answer())
@@ -131,7 +131,7 @@ def go(counts: Tally, clock: Clock, seconds: int, per_second: int) -> None:
 
 def test_the_rate_now_is_that_of_the_last_minute_and_the_average_that_of_all() -> None:
     clock = Clock()
-    counts = tally(100_000, clock)
+    counts = stats(100_000, clock)
     go(counts, clock, 300, 2)
     go(counts, clock, 100, 20)
 
@@ -141,7 +141,7 @@ def test_the_rate_now_is_that_of_the_last_minute_and_the_average_that_of_all() -
 
 def test_the_rate_of_a_young_run_is_that_since_it_began() -> None:
     clock = Clock()
-    counts = tally(100, clock)
+    counts = stats(100, clock)
     go(counts, clock, 4, 5)
 
     assert counts.per_second_now == counts.per_second == 5
@@ -149,7 +149,7 @@ def test_the_rate_of_a_young_run_is_that_since_it_began() -> None:
 
 def test_nothing_for_a_minute_is_a_rate_of_nothing_now() -> None:
     clock = Clock()
-    counts = tally(1000, clock)
+    counts = stats(1000, clock)
     go(counts, clock, 30, 5)
     clock.tick(120)
 
@@ -163,7 +163,7 @@ def test_nothing_for_a_minute_is_a_rate_of_nothing_now() -> None:
 
 def test_time_left_follows_the_rate_of_now() -> None:
     clock = Clock()
-    counts = tally(2600 + 1200, clock)
+    counts = stats(2600 + 1200, clock)
     go(counts, clock, 300, 2)
     go(counts, clock, 100, 20)
 
@@ -172,7 +172,7 @@ def test_time_left_follows_the_rate_of_now() -> None:
 
 def test_time_left_is_not_known_before_the_first_answer() -> None:
     clock = Clock()
-    counts = tally(10, clock)
+    counts = stats(10, clock)
     clock.tick(5)
 
     assert counts.seconds_left is None
@@ -180,7 +180,7 @@ def test_time_left_is_not_known_before_the_first_answer() -> None:
 
 def test_time_left_of_a_finished_run_is_nothing() -> None:
     clock = Clock()
-    counts = tally(10, clock)
+    counts = stats(10, clock)
     go(counts, clock, 2, 5)
 
     assert counts.seconds_left == 0
@@ -188,7 +188,7 @@ def test_time_left_of_a_finished_run_is_nothing() -> None:
 
 def test_an_hourly_limit_that_lets_calls_go_in_bursts_does_not_promise_the_end_in_a_minute() -> None:
     clock = Clock()
-    counts = tally(10_000, clock)
+    counts = stats(10_000, clock)
     for _ in range(3):
         go(counts, clock, 10, 100)
         go(counts, clock, 3590, 0)
@@ -202,7 +202,7 @@ def test_an_hourly_limit_that_lets_calls_go_in_bursts_does_not_promise_the_end_i
 
 def test_after_an_outage_the_time_left_is_that_of_the_speed_regained() -> None:
     clock = Clock()
-    counts = tally(120_000, clock)
+    counts = stats(120_000, clock)
     go(counts, clock, 300, 100)
     go(counts, clock, 3600, 0)
     go(counts, clock, 300, 100)
@@ -213,7 +213,7 @@ def test_after_an_outage_the_time_left_is_that_of_the_speed_regained() -> None:
 
 
 def test_a_meter_is_no_larger_after_a_year() -> None:
-    meter = Meter(0)
+    meter = Throughput(0)
     for hour in range(24 * 365):
         meter.add(1000, hour * 3600.0)
 

@@ -1,0 +1,82 @@
+"""One line of an output or error file: OpenAI's fields, and ours in its field `mira`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
+from mira_queue.contract.errors import JobCancelled
+from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.token_estimate import count
+
+# Marks an error that is not final: the line runs again when its run resumes.
+RUNS_AGAIN = "runs_again"
+# Errors of lines that may never have been sent.
+_NOT_RUN = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
+
+
+def output_line(
+    job_id: str, custom_id: str, outcome: Outcome, *, runs_again: bool = False, copy_number: int | None = None
+) -> bytes:
+    """Return a line for the outcome of a job. An error has the server's response and our code.
+
+    `copy_number` is the number of a line that gets the outcome of another line's job. No call was made for it.
+    """
+    if isinstance(outcome, Completion):
+        response: dict[str, Any] | None = {
+            "status_code": 200,
+            "request_id": outcome.body.get("id"),
+            "body": outcome.body,
+        }
+        error: dict[str, Any] | None = None
+    else:
+        response = _error_response(outcome)
+        error = {"code": outcome.code, "message": outcome.detail, **({RUNS_AGAIN: True} if runs_again else {})}
+    is_copy = copy_number is not None
+    line = {
+        "id": f"batch_req_{job_id}-{copy_number}" if is_copy else f"batch_req_{job_id}",
+        "custom_id": custom_id,
+        "response": response,
+        "error": error,
+        "mira": {"job_id": job_id, "calls": 0 if is_copy else calls_of(outcome)},
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _error_response(failure: Failure) -> dict[str, Any] | None:
+    if failure.status is None:
+        return None
+    body = failure.body if failure.body is not None else {"detail": failure.detail}
+    return {"status_code": failure.status, "request_id": None, "body": body}
+
+
+def calls_of(outcome: Outcome) -> int:
+    """Return the number of calls made for a job, without those that a limit rejected."""
+    lost = outcome.unanswered_calls
+    if isinstance(outcome, Completion):
+        return max(outcome.attempts, lost + 1)
+    return max(0 if outcome.code in _NOT_RUN else 1, outcome.attempts, lost)
+
+
+def calls_of_line(entry: Mapping[str, Any]) -> int:
+    """Return the number of calls made for a line. Each may have been billed.
+
+    A line without the field was written by an earlier version, and counts as one call.
+    """
+    ours = entry.get("mira")
+    return count(ours.get("calls")) if isinstance(ours, dict) else 1
+
+
+def job_id_of(entry: Mapping[str, Any]) -> str:
+    """Return the ID of the job whose outcome a line has; empty if an earlier version wrote the line."""
+    ours = entry.get("mira")
+    return str(ours.get("job_id", "")) if isinstance(ours, dict) else ""
+
+
+def is_retryable(entry: Mapping[str, Any]) -> bool:
+    """Return True if an error line says that its line runs again."""
+    error = entry.get("error")
+    return isinstance(error, dict) and error.get(RUNS_AGAIN) is True
