@@ -73,19 +73,19 @@ def draw(logged: LoggedRun, file: Path) -> None:
 def _estimates(logged: LoggedRun, kind: str, zero_s: float) -> Steps:
     """Return the estimates from the log lines `limit`."""
     lines = [line for line in logged.log if line["event"] == "limit" and line["kind"] == kind]
-    return sorted((_at(line, logged, zero_s), float(line["trying"] or line["most"])) for line in lines)
+    return sorted((_at(line, logged, zero_s), float(line["trying"] or line["max_calls"])) for line in lines)
 
 
 def _closed(axes: Axes, logged: LoggedRun, zero_s: float, end_s: float) -> None:
     """Draw in gray the times at which the circuit breaker is open."""
     lines = sorted(
-        (_at(line, logged, zero_s), line["event"]) for line in logged.log if line["event"].startswith("gate_")
+        (_at(line, logged, zero_s), line["event"]) for line in logged.log if line["event"].startswith("breaker_")
     )
     began_s: float | None = None
-    for at_s, event in [*lines, (end_s, "gate_opened")]:
-        if event == "gate_closed" and began_s is None:
+    for at_s, event in [*lines, (end_s, "breaker_closed")]:
+        if event == "breaker_opened" and began_s is None:
             began_s = at_s
-        elif event == "gate_opened" and began_s is not None:
+        elif event == "breaker_closed" and began_s is not None:
             axes.axvspan(began_s, min(at_s, end_s), color=CLOSED, alpha=0.4, linewidth=0)
             began_s = None
 

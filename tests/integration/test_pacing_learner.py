@@ -43,7 +43,7 @@ def refuse_last(learner: Learner, in_flight: list[tuple[Lease, Permit]], wait: t
     learner.learn(call_name(lease), permit, wait, now_ms=permit.at_ms + 20)
 
 
-def test_what_one_process_learns_all_believe(ledger: Ledger) -> None:
+def test_what_one_process_learns_all_processes_use(ledger: Ledger) -> None:
     ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=8, max_accepted=7))
 
     refuse_last(learner_of(ledger), fly(ledger, 8))
@@ -90,7 +90,7 @@ def test_of_two_threads_one_that_looks_for_more_does_not_undo_what_the_other_lea
     grow = policy.grown
 
     def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
-        """While it is decided whether more may go, a refusal is heard by another thread."""
+        """While it is decided whether more may go, a 429 is heard by another thread."""
         found = grow(estimate, state)
         assert found is not None
         refuse_last(learner, in_flight)
