@@ -10,8 +10,8 @@ from typing import cast
 
 from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.prices import money
-from mira_producer.engine.wait_reason import Kind, Reason, duration
-from mira_producer.text import tokens_text
+from mira_producer.engine.wait_reason import Kind, Reason
+from mira_producer.text import duration, tokens_text
 from mira_queue.contract.batch import Batch, BatchStatus
 
 # The supervisor of a batch writes it every second; after this time without a write, none is running.

@@ -21,7 +21,6 @@ from mira_producer.cli.options import (
     PriceTable,
     batch_options,
 )
-from mira_producer.cli.workers import alive_workers
 from mira_producer.client import MiraQueue
 
 HELP_END = console.help_end(
@@ -60,7 +59,7 @@ def submit(
     options = batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     with MiraQueue() as queue:
         batch = queue.batches.submit(input_path, options=options, metadata=notes, prices=prices_path)
-        if not alive_workers(queue.settings, queue.redis_url):
+        if not queue.ledger.live_workers():
             console.error("no worker is running: start one with mira-queue worker; the batch waits for it")
         if queue.settings.api_key is not None:
             warn_of_others(queue.ledger.bases_at_work(), queue.settings.api_base, console.error)
