@@ -16,7 +16,7 @@ from mira_producer.engine.options import End, is_late, with_new_limits
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING, Kind, Reason
+from mira_producer.engine.wait_reason import NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
@@ -27,7 +27,9 @@ from mira_queue.contract.batch import (
     BatchFiles,
     BatchOptions,
     BatchStatus,
+    Kind,
     PausedBy,
+    Reason,
 )
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
@@ -157,7 +159,7 @@ class Supervisor:
         elif isinstance(command, Pause):
             if not self._withdraw():
                 return
-            self._pause("owner", "paused by its owner")
+            self._pause("owner", "by a command")
         elif isinstance(command, Resume):
             self._resume(with_new_limits(self._batch.options, command))
         elif isinstance(command, Retry):
@@ -173,7 +175,7 @@ class Supervisor:
     def _rest(self) -> None:
         self._owner.tend()
         if self._plan is not None:
-            self._owner.show(self._plan.stats, Reason("paused", self._batch.paused))
+            self._owner.show(self._plan.stats, Reason("paused", f"paused {self._batch.paused}"))
         self._owner.stopping.wait(POLL_S)
 
     def _resume(self, options: BatchOptions) -> None:

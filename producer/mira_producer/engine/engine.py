@@ -16,10 +16,10 @@ from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import Reason, Watch
+from mira_producer.engine.wait_reason import Watch
 from mira_producer.engine.window import Window
 from mira_producer.jsonl.request_line import OpenLine
-from mira_queue.contract.batch import EXPIRED_CODE
+from mira_queue.contract.batch import EXPIRED_CODE, Reason
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.outcome import Failure
