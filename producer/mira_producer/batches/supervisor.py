@@ -69,6 +69,7 @@ class Supervisor:
         self._interrupted = threading.Event()
         self._recording = Recording(files.record, _why_idle(batch), owner.say)
         self._plan: Plan | None = None
+        self._closed_plan: Plan | None = None
         self._engine: Engine | None = None
         self._unanswered_before = batch.unanswered_calls
         self._billed: set[int] = set()
@@ -82,8 +83,10 @@ class Supervisor:
 
     @property
     def plan(self) -> Plan:
-        assert self._plan is not None, "the owner keeps the files, and so the plan"
-        return self._plan
+        """The plan, which may be closed, and then still has its counts."""
+        plan = self._plan or self._closed_plan
+        assert plan is not None
+        return plan
 
     @property
     def batch(self) -> Batch:
@@ -131,7 +134,7 @@ class Supervisor:
         """Close the files."""
         if self._plan is not None:
             self._plan.close()
-            self._plan = None
+            self._plan, self._closed_plan = None, self._plan
 
     def _continues(self) -> bool:
         if self._owner.stopping.is_set():
