@@ -258,7 +258,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_do(monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "mira_producer.report.charts", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(InputError, match=r'--report needs matplotlib \(.*\): pip install "mira-queue\[report\]"'):
+    with pytest.raises(InputError, match="pip install matplotlib"):
         check_report(tmp_path / "out.html")
 
 

@@ -31,7 +31,7 @@ def report(
 
     Throughput, waits and limits, latencies, errors, tokens and cost, slowest lines.
 
-    Also while it runs: then, as it was within the last seconds. Needs pip install "mira-queue[report]".
+    Also while it runs: then, as it was within the last seconds. Needs matplotlib (pip install matplotlib).
     """
     with MiraQueue() as queue:
         queue.batches.report(batch_id, output_path)

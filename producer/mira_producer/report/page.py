@@ -107,7 +107,7 @@ def _charts() -> Charts:
         # Half a second, and a large library: for those who ask for a report.
         charts: Charts = importlib.import_module("mira_producer.report.charts")
     except ImportError as error:
-        raise InputError(f'--report needs matplotlib ({error}): pip install "mira-queue[report]"') from None
+        raise InputError(f"--report needs matplotlib ({error}): pip install matplotlib") from None
     return charts
 
 
