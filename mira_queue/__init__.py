@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from mira_queue.contract.batch import Batch as Batch, BatchOptions as BatchOptions, BatchStatus as BatchStatus
     from mira_queue.contract.errors import (
         AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp,
-        BatchNotFound as BatchNotFound, BrokenAnswer as BrokenAnswer, ContentBlocked as ContentBlocked, Gone as Gone,
+        BatchNotFound as BatchNotFound, InvalidResponse as InvalidResponse, ContentBlocked as ContentBlocked,
+        Gone as Gone,
         IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
         InvalidRequest as InvalidRequest, JobCancelled as JobCancelled, JobError as JobError, JobFault as JobFault,
         JobNotFound as JobNotFound, MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan,
         NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable, Redirected as Redirected,
-        Refused as Refused, ResultTimeout as ResultTimeout, ServerError as ServerError,
+        RequestRejected as RequestRejected, ResultTimeout as ResultTimeout, ServerError as ServerError,
         ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
         Unprocessable as Unprocessable, Unreachable as Unreachable,
     )
@@ -59,9 +60,9 @@ _MODULES = {
         "mira_queue.contract.settings": "Settings SettingsError",
         "mira_queue.contract.errors": """
             MiraQueueError InvalidRequest IdempotencyConflict QueueUnavailable JobNotFound BatchNotFound ResultTimeout
-            JobError JobFault BadRequest NotFound Gone TooLarge Unprocessable ContentBlocked Refused Redirected Poison
-            InternalError             AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
-            ServiceFault ServerTimeout ServerError Unreachable BrokenAnswer JobCancelled
+            JobError JobFault BadRequest NotFound Gone TooLarge Unprocessable ContentBlocked RequestRejected
+            Redirected Poison InternalError AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
+            ServiceFault ServerTimeout ServerError Unreachable InvalidResponse JobCancelled
         """,
         "mira_producer.jsonl.errors": "InputError",
     }.items()

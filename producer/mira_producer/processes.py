@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from mira_queue.contract.durations import in_seconds
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
 
@@ -164,7 +165,7 @@ def written(value: Any) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, timedelta):
-        return repr(value.total_seconds()).removesuffix(".0")
+        return in_seconds(value)
     return str(value)
 
 

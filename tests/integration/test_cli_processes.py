@@ -249,13 +249,13 @@ def test_the_simulator_ends_when_the_command_is_killed(tmp_path: Path, stack: Ex
     wait_until("nobody listens any more", refuses)
 
 
-def test_a_wrong_option_of_the_simulator_is_its_own_complaint_under_our_name(tmp_path: Path) -> None:
+def test_a_wrong_option_of_the_simulator_is_an_error_under_the_name_of_the_command(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     wrong = cli("simulate", "--rate", "fast")
     help_text = cli("simulate", "--help")
 
     assert (wrong.code, wrong.out) == (2, "")
-    assert wrong.err.splitlines()[-1].startswith("mira-queue simulate: error: --rate fast")
+    assert wrong.err.splitlines()[-1].startswith("mira-queue simulate: error: rate")
     assert (help_text.code, help_text.out.split()[:3]) == (0, ["usage:", "mira-queue", "simulate"])
 
 
@@ -283,7 +283,7 @@ def test_processes_started_from_python_write_to_their_log_and_end_when_told(
     with pytest.raises(StartError, match="did not start") as caught:
         start_simulator(["--fault", "nonsense"], log=log)
     assert caught.value.exit_code == 2
-    assert "--fault nonsense" in log.read_text()
+    assert "--fault" in log.read_text()
 
 
 def _url(process: subprocess.Popen[str]) -> str:

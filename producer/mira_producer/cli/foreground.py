@@ -30,7 +30,6 @@ from mira_producer.report.page import About, check_report, write_report
 from mira_producer.report.recorder import Recorder
 from mira_producer.text import plural
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.names import account_name
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
@@ -149,8 +148,6 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
         _announce(options, settings, plan.stats, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         fleet = _start_fleet(options, settings, queue, display.say, stack)
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
-        account = account_name(settings.api_base, key)
         interrupted, hurry = stack.enter_context(interrupts())
         engine = Engine(
             queue,
@@ -158,7 +155,7 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
             show=display.show,
             say=display.say,
             tend=fleet.replace_crashed,
-            pace=lambda: queue.ledger.pace_view(account),
+            pace=lambda: queue.ledger.pace_view(settings.account),
             interrupted=interrupted,
         )
         stack.callback(engine.close)

@@ -71,7 +71,8 @@ def status(
     if jobs:
         console.table(COLUMNS, [_row(each) for each in jobs])
     if found and sys.stdout.isatty():
-        console.data("\n\n".join(batches.card(each) for each in found))
+        for batch in found:
+            console.card(batches.card(batch))
     elif found:
         console.table(batches.COLUMNS, [batches.row(each) for each in found])
     if missing:
