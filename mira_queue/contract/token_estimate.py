@@ -21,9 +21,10 @@ def tokens_of_bytes(size: int) -> int:
 def max_completion_tokens(request: Mapping[str, Any]) -> int:
     """Return the most tokens that the answer to this request body may have."""
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
-    return min(count(limit), MAX_TOKENS) or DEFAULT_MAX_TOKENS
+    # The exact type: in Python, a bool is an int.
+    return limit if type(limit) is int and 0 < limit <= MAX_TOKENS else DEFAULT_MAX_TOKENS
 
 
 def count(value: object) -> int:
-    """Return a stated number of tokens, or 0 for anything that is not one. In Python, a bool is an int."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    """Return a reported number of tokens, or 0 for anything else."""
+    return value if type(value) is int and value > 0 else 0
