@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         IdempotencyConflict as IdempotencyConflict,
     )
     from mira_queue.contract.errors import (
+        InternalError as InternalError,
+    )
+    from mira_queue.contract.errors import (
         InvalidKey as InvalidKey,
     )
     from mira_queue.contract.errors import (
@@ -136,9 +139,9 @@ _MODULES = {
         "mira_queue.contract.batch": "Batch BatchOptions BatchStatus",
         "mira_queue.contract.errors": """
             AccountFault BadRequest BalanceUsedUp BatchNotFound BrokenAnswer ContentBlocked Gone IdempotencyConflict
-            InvalidKey InvalidRequest JobCancelled JobError JobFault JobNotFound MiraQueueError ModelNotInPlan NotFound
-            Poison QueueUnavailable Redirected Refused ResultTimeout ServerError ServerTimeout ServiceFault TooLarge
-            Unprocessable Unreachable
+            InternalError InvalidKey InvalidRequest JobCancelled JobError JobFault JobNotFound MiraQueueError
+            ModelNotInPlan NotFound Poison QueueUnavailable Redirected Refused ResultTimeout ServerError ServerTimeout
+            ServiceFault TooLarge Unprocessable Unreachable
         """,
         "mira_queue.contract.outcome": "Completion Failure Outcome",
         "mira_queue.contract.settings": "Settings SettingsError",

@@ -9,7 +9,7 @@ import mira_worker.worker_runtime
 from mira_worker.__main__ import main
 from mira_worker.pacing.pacer import Pacer, Pass
 
-from mira_queue.ledger.pace import Permit
+from mira_queue.contract.pace import Permit
 from mira_queue.ledger.records import Lease
 
 

@@ -17,7 +17,8 @@
         │   │   └── ContentBlocked  422, by moderation
         │   ├── Refused             every other 4xx
         │   ├── Redirected          3xx: MIRA_API_BASE points to the wrong place
-        │   └── Poison              its workers died in the middle of it, again and again
+        │   ├── Poison              its workers died in the middle of it, again and again
+        │   └── InternalError       an exception in the worker's code, at each of its attempts
         ├── AccountFault            the account: every job with this key (or this model) would fail
         │   ├── InvalidKey          401, or no key set
         │   ├── BalanceUsedUp       402
@@ -183,6 +184,13 @@ class Poison(JobFault):
     retryable = True
 
 
+class InternalError(JobFault):
+    """A bug of ours or of a library. A newer version may run the same request."""
+
+    code = "internal_error"
+    retryable = True
+
+
 class AccountFault(JobError):
     """Every job of this key, or of this key and model, would fail until somebody mends the account."""
 
@@ -260,6 +268,7 @@ _STORED: tuple[type[JobError], ...] = (
     Refused,
     Redirected,
     Poison,
+    InternalError,
     ServerError,
     Unreachable,
     BrokenAnswer,

@@ -1,31 +1,12 @@
-"""Names that both sides must spell alike: the task, the queue, and every key of ours in Redis.
+"""Names that producers and workers share: the task, the queues, and every key of ours in Redis with its TTL.
 
-| key                 | type   | owner              | lives                                                    |
-| ------------------- | ------ | ------------------ | -------------------------------------------------------- |
-| mira:job:ID         | hash   | the job            | while open; then MIRA_RESULT_TTL                         |
-| mira:request:ID     | string | the job            | while open or failed (for retry); gone when it succeeded |
-| mira:key:HASH       | string | the job            | as the job: its idempotency key                          |
-| mira:queued:LANE    | zset   | accept, resend     | an entry while the job is queued; score: when it was sent |
-| mira:leased         | zset   | claim, extend      | an entry while the job runs; score: the lease's end      |
-| mira:waiting        | zset   | defer              | an entry while the job waits; score: when it is overdue  |
-| mira:finished:GROUP | list   | a run's collector  | MIRA_RESULT_TTL after the last entry, or until dropped   |
-| mira:pace:ACCOUNT   | hash   | the account        | a week after its last call or worker: gate, limits, counts |
-| mira:accounts       | zset   | workers            | an entry a week after its last worker; score: that time |
-| mira:sent:ACCOUNT   | zset   | the account        | as long as its limits look back, and a minute: calls made |
-| mira:tokens:ACCOUNT | zset   | the account        | likewise: tokens used                                    |
-| mira:in-flight:ACCOUNT | zset   | the account        | likewise: calls in flight; score: the end of their lease |
-| mira:turns:ACCOUNT  | zset   | the account        | likewise: processes that wait; score: since when         |
-| mira:turn-ends:ACCOUNT | zset | the account       | likewise; score: when a process counts as gone           |
-| mira:faults:ACCOUNT | set    | the account        | a minute: jobs that met a fault, since the last answer   |
-| mira:batch:ID       | hash   | the batch          | while open; then MIRA_RESULT_TTL                         |
-| mira:batches        | zset   | submit             | an entry as long as its batch; score: when it was created |
-| mira:write-check    | string | rescue             | a millisecond                                            |
-| celery-task-meta-ID | string | Celery's backend   | MIRA_RESULT_TTL                                          |
+Each key has one builder below. Its docstring says the type, the owner, and the lifetime.
 """
 
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from enum import Enum
 
 TASK = "mira.run_job"
@@ -33,18 +14,25 @@ GROUP_TASK = "mira.run_jobs"
 QUEUE = "mira.jobs"
 BULK_QUEUE = "mira.bulk"
 
+# TTLs of an account's keys. A job's keys live for MIRA_RESULT_TTL after the job has finished.
+ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
+CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
+KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
+FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
+TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait has ended is gone
+WRITE_CHECK_TTL = timedelta(milliseconds=1)
+
 
 class Lane(Enum):
-    """Where a job's message goes: Celery's queue, and its priority there (0 is served first).
+    """Queue of a job's message, and its priority there (0 is served first).
 
-    A rescued job has waited its turn already: it must not go behind all that came since. Jobs of a file have a queue of
-    their own: workers look into both in turn, so that neither a single job waits behind a million lines nor the file
-    for single jobs that keep coming.
+    A rescued job has waited already, so it goes first. Jobs of a file have their own queue. Workers take from both
+    queues in turn: a single job does not wait behind a million lines, nor a file for single jobs that keep coming.
     """
 
     FIRST = (QUEUE, 0)
     NORMAL = (QUEUE, 3)
-    # Not 0, which workers serve first in all queues: of equals they take one of each in turn.
+    # Not 0, which workers serve first in all queues. From equal priorities they take in turn.
     BULK = (BULK_QUEUE, 3)
 
     @property
@@ -56,81 +44,104 @@ class Lane(Enum):
         return self.value[1]
 
 
+# Zset, owned by claim and extend. An entry lives while its job runs; the score is the end of the lease.
 LEASED = "mira:leased"
-WRITE_CHECK = "mira:write-check"
-BATCHES = "mira:batches"
+# Zset, owned by defer. An entry lives while its job waits; the score is when the job is overdue.
 WAITING = "mira:waiting"
+# Zset, owned by the workers. An entry lives for ACCOUNT_TTL after the account's last worker; the score is that time.
 ACCOUNTS = "mira:accounts"
+# Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
+BATCHES = "mira:batches"
+# String, owned by rescue. It lives for WRITE_CHECK_TTL.
+WRITE_CHECK = "mira:write-check"
 
 
 def job_key(job_id: str) -> str:
+    """Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL."""
     return f"mira:job:{job_id}"
 
 
 def request_key(job_id: str) -> str:
+    """String, owned by the job. It lives while the job is open or failed, and is deleted when the job succeeds."""
     return f"mira:request:{job_id}"
 
 
 def idempotency_key(key: str) -> str:
-    """Hashed: whatever the caller's key holds, the name stays short and says nothing. No key: a name never written."""
+    """String, owned by the job. It lives as long as the job.
+
+    It contains a hash, so the name is short and reveals nothing. The name for an empty key is never written.
+    """
     return f"mira:key:{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else "mira:key:"
 
 
 def queued_key(lane: Lane) -> str:
+    """Zset, owned by accept, release, rescue and resend. An entry lives while its job is queued.
+
+    The score is when the job's message was sent.
+    """
     return f"mira:queued:{lane.name.lower()}"
 
 
 def messages_key(lane: Lane) -> str:
-    """Celery's own list of messages; the separator is the transport's."""
+    """List of Celery's messages, owned by Celery. The separator is the transport's."""
     return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
 
 
 def batch_key(batch_id: str) -> str:
+    """Hash, owned by the batch. It lives while the batch is open, and then for MIRA_RESULT_TTL."""
     return f"mira:batch:{batch_id}"
 
 
 def finished_key(group: str) -> str:
+    """List, owned by the engine that runs the group. It lives for MIRA_RESULT_TTL after the last entry."""
     return f"mira:finished:{group}"
 
 
 def result_key(job_id: str) -> str:
-    """Where Celery's Redis backend looks for a result; also the channel on which it is announced."""
+    """String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL. A channel of this name announces it."""
     return f"celery-task-meta-{job_id}"
 
 
 def pace_key(account: str) -> str:
+    """Hash, owned by the account: circuit breaker, limits, counts. It lives for ACCOUNT_TTL after a call or worker."""
     return f"mira:pace:{account}"
 
 
 def sent_key(account: str) -> str:
+    """Zset, owned by the account: calls that were sent. It lives for CALL_HISTORY or the longest window."""
     return f"mira:sent:{account}"
 
 
 def tokens_key(account: str) -> str:
+    """Zset, owned by the account: tokens that were used. It lives as long as `sent_key`."""
     return f"mira:tokens:{account}"
 
 
 def in_flight_key(account: str) -> str:
+    """Zset, owned by the account: calls in flight, scored by the end of their lease. KEY_MARGIN after a lease."""
     return f"mira:in-flight:{account}"
 
 
 def turns_key(account: str) -> str:
+    """Zset, owned by the account: processes that wait, with the calls granted to each as score. ACCOUNT_TTL."""
     return f"mira:turns:{account}"
 
 
 def turn_ends_key(account: str) -> str:
+    """Zset, owned by the account: processes that wait, with the time at which each counts as gone. ACCOUNT_TTL."""
     return f"mira:turn-ends:{account}"
 
 
 def faults_key(account: str) -> str:
+    """Set, owned by the account: jobs that had a fault since the last response. It lives for FAULTS_TTL."""
     return f"mira:faults:{account}"
 
 
 def wake_channel(account: str, process: str = "") -> str:
-    """The channel on which a process hears that it may go; without a process, what all of an account's begin with."""
+    """Return the channel that tells a process to request permits; without a process, the prefix of the channels."""
     return f"mira:wake:{account}:{process}"
 
 
 def account_name(api_base: str, api_key: str) -> str:
-    """An account is a base URL and a key; its name lets nobody guess the key (which has 160 random bits)."""
+    """Return the name of the account of a base URL and a key. Nobody can guess the key from it (160 random bits)."""
     return hashlib.sha256(f"{api_base}\0{api_key}".encode()).hexdigest()[:16]

@@ -1,16 +1,24 @@
-"""What is believed of an account's limits, and what a user has told of them. Values; the policy is the worker's."""
+"""Values about an account's pace: configured limits, learned limits, permits, and what calls have shown.
+
+The worker's policy decides. All times are the queue server's, in milliseconds.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import orjson
+
+Verdict = Literal["go", "probe", "wait", "lost"]
+# Why a call waits: an open circuit breaker, another call's probe, a learned limit ("in_flight", "rate"), a configured
+# one ("configured", "tokens"), a response header, the gap between an account's first calls, another process's turn.
+Reason = Literal["", "breaker", "probe", "in_flight", "rate", "configured", "tokens", "header", "spacing", "turn"]
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredLimits:
-    """Ceilings from the settings. 0: not told."""
+    """Ceilings from the settings. Zero means "not configured"."""
 
     rate: int = 0  # calls
     window_ms: int = 0
@@ -23,46 +31,120 @@ class ConfiguredLimits:
 class Limit:
     """One learned limit of an account."""
 
-    most: int  # calls: in the window, or in flight
-    retry_after_ms: int  # what its refusals say, which tells them from others; for the rate it is the window
+    max_calls: int  # in the window, or in flight
+    retry_after_ms: int  # the Retry-After of its 429s, which identifies it; for the rate limit also its window
     since_ms: int
-    confirmations: int = 1  # refusals that came at just this number
-    probe_at_ms: int = 0  # when to look whether there is more by now
-    interval_ms: int = 0  # from one look to the next
-    step: int = 0  # how many more are let through, to see whether they are accepted; 0: no look is under way
-    contradictions: int = 0  # refusals in a row at a number a little lower
-    seen_with: int = 0  # of a limit in flight: calls in the window when it was guessed, should it have been the rate
+    confirmations: int = 1  # 429s at exactly this number
+    probe_at_ms: int = 0  # when to probe for more
+    interval_ms: int = 0  # from one probe for more to the next
+    step: int = 0  # extra calls that the current probe allows; 0: no probe is in progress
+    contradictions: int = 0  # consecutive 429s at a slightly lower number
+    seen_with: int = 0  # of a concurrency limit: calls in the window at its first 429; of a rate limit: in flight
 
     @property
     def allowed(self) -> int:
-        return self.most + self.step
+        return self.max_calls + self.step
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What the calls of an account have taught. Times are the server's, in ms."""
+    """Estimate of an account's limits, learned from its calls."""
 
     rate: Limit | None = None
     in_flight: Limit | None = None
-    start: int = 2  # calls in flight that are let through while no limit on them is known
+    start: int = 2  # calls allowed in flight while no concurrency limit is known
     max_accepted: int = 0  # most calls in flight of which the last was accepted
-    call_ms: int = 0  # how long calls took when one was last refused
-    margin_ms: int = 0  # added to the window: both clocks, and the way there
-    event_ms: int = 0  # when the last event's first refusal was taken in; what left before is part of it
-    event_in_window: int = 0  # calls in the window then, refused ones included
-    event_in_flight: int = 0  # calls in flight then, likewise
-    event_rate_limited: int = 0  # how many of them were refused
-    unrelated: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: obeyed, not learned from
-    unrelated_ms: int = 0  # when the last of them was added; they are not held for ever
+    call_ms: int = 0  # how long calls took at the last 429
+    margin_ms: int = 0  # added to the window for clock drift and network delay
+    event_ms: int = 0  # when the last event's first 429 was processed; calls sent before belong to the same event
+    event_in_window: int = 0  # calls in the window at that time, rate-limited ones included
+    event_in_flight: int = 0  # calls in flight at that time, rate-limited ones included
+    event_rate_limited: int = 0  # how many of them were rate-limited
+    unrelated: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: honored, not learned from
+    unrelated_ms: int = 0  # when the last of them was added; they expire
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Empty: nothing is believed yet."""
+        """Return the estimate in `text`; an empty text is the estimate of an unknown account."""
         if not text:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
         limits = {name: Limit(**found[name]) if found[name] else None for name in ("rate", "in_flight")}
-        return replace(cls(**{**found, **limits}), unrelated=tuple(found["others"]))
+        return replace(cls(**{**found, **limits}), unrelated=tuple(found["unrelated"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Verdict on one call. If the call may start, the numbers say what it started alongside (see pace/acquire.lua)."""
+
+    verdict: Verdict
+    in_window: int = 0
+    in_flight: int = 0
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedPermit:
+    """Permit of a finished call that was not rate-limited.
+
+    `remaining` is the number of calls that a response header left; it holds for `remaining_ms`.
+    """
+
+    member: str
+    permit: Permit
+    tokens: int = 0
+    remaining: int | None = None
+    remaining_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaceState:
+    """State of an account when permits were requested; `reason` and `wait_ms` are set if a call has to wait.
+
+    Three numbers count since the estimate was stored: accepted calls that took the last slot (`at_ceiling`), most calls
+    that were certainly in flight together (`peak_in_flight`), and most calls in the window before an accepted one
+    (`peak_sent`). `quiet_ms` is the time since the last call, `rate_bound_ms` the time since a call last waited for the
+    rate limit. `version` is the version of the estimate.
+    """
+
+    now_ms: int
+    reason: Reason
+    wait_ms: int
+    at_ceiling: int
+    peak_in_flight: int
+    peak_sent: int
+    quiet_ms: int
+    rate_bound_ms: int
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimitHit:
+    """One 429 with what the account's record says about it. `in_window` and `in_flight` include the call itself."""
+
+    now_ms: int
+    sent_ms: int
+    retry_after_ms: int
+    in_window: int
+    in_flight: int
+    peak_in_flight: int
+    call_ms: int = 0  # how long calls take
+
+
+@dataclass(frozen=True, slots=True)
+class FaultStreak:
+    """A fault together with the consecutive faults of other jobs (see pace/record_fault.lua).
+
+    `openings` counts how often faults have opened the circuit breaker since the last response. `is_old` is True if the
+    call started before the breaker last opened.
+    """
+
+    jobs: int
+    in_flight: int
+    openings: int
+    was_probe: bool
+    is_old: bool
+    closed_breaker: bool = False

@@ -9,7 +9,7 @@ from typing import Any
 BYTES_PER_TOKEN = 4
 # The API's default for a request that has no limit (mira-api.md).
 DEFAULT_MAX_TOKENS = 4096
-# No call uses more. A request that is not checked, and a server, may state any number.
+# No call uses more. A request that is not checked, and a server, may state any number, and JSON numbers end at 64 bits.
 MAX_TOKENS = 1_000_000_000
 
 
@@ -21,10 +21,10 @@ def tokens_of_bytes(size: int) -> int:
 def max_completion_tokens(request: Mapping[str, Any]) -> int:
     """Return the most tokens that the answer to this request body may have."""
     limit = request.get("max_completion_tokens") or request.get("max_tokens")
-    # The exact type: in Python, a bool is an int.
-    return limit if type(limit) is int and 0 < limit <= MAX_TOKENS else DEFAULT_MAX_TOKENS
+    return count(limit) or DEFAULT_MAX_TOKENS
 
 
 def count(value: object) -> int:
     """Return a reported number of tokens, or 0 for anything else."""
-    return value if type(value) is int and value > 0 else 0
+    # The exact type: in Python, a bool is an int.
+    return value if type(value) is int and 0 < value <= MAX_TOKENS else 0

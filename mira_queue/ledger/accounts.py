@@ -1,4 +1,4 @@
-"""The accounts as people and dashboards see them: read in few round trips; the pacer's verbs write what is shown."""
+"""Accounts as people and dashboards see them, read in few round trips. The scripts of the pacer write what is shown."""
 
 from __future__ import annotations
 
@@ -12,41 +12,38 @@ from mira_queue.contract.pace import Estimate
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
-# So long after it was to ask again, a process that waits counts as gone; begin.lua has the same number.
-TURN_MS = 500
-# So long after its last worker, or call, an account is known; the scripts have the same number.
-KNOWN_FOR = timedelta(days=7)
-# A worker says that it lives at every look for stranded jobs, every 5 s unless told otherwise.
+# A worker reports that it is alive each time it rescues: by default every 5 s.
 AT_WORK = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What has been counted of an account since its record began; fields of its hash, in this order."""
+    """Counts of an account since its record began. The fields of its hash have the same names, in this order."""
 
     sent: int = 0
     rate_limited: int = 0
-    openings_limit: int = 0  # the gate was closed, having been open or due for a probe
+    openings_limit: int = 0  # of the circuit breaker, when it was closed or due for a probe
     openings_faults: int = 0
-    estimate_changes: int = 0  # changes of what is believed of its limits
+    estimate_changes: int = 0
 
 
-VIEWED = ["base", "estimate", "reason", "open_until", "probe", *Counts.__dataclass_fields__]
+_FIELDS = ["base", "estimate", "reason", "open_until", "probe", *Counts.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True)
 class PaceView:
-    """An account for people to look at. `gate`: '', 'limit' or 'faults'; `closed` is how long it stays closed.
+    """State of an account, for people.
 
-    `next_in` is how long until the first of the processes that wait asks again: where a rate holds them, the next call
-    leaves then. Zero: none waits, or one is about to ask.
+    `breaker` is why the circuit breaker is open or half-open: 'limit' or 'faults'. It is empty if it is closed.
+    `open_for` is how long it stays open. `next_in` is the time until the first process that waits requests a permit
+    again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits.
     """
 
     account: str
     base: str
     estimate: Estimate
-    gate: str
-    closed: timedelta
+    breaker: str
+    open_for: timedelta
     in_flight: int
     waiting: int
     now_ms: int
@@ -55,31 +52,31 @@ class PaceView:
 
 
 class Accounts(ScriptRunner):
-    """For people, and for who names an account to them."""
+    """Operations on accounts."""
 
     def name_account(self, account: str, base: str) -> None:
-        """A worker of this account lives: note its base URL, for people to read, and keep it among `accounts`."""
+        """Record that a worker of this account is alive, and the account's base URL."""
         key = names.pace_key(account)
         with translated_errors():
             now_ms = self._now_ms()
             pipeline: Any = self._client.pipeline()
             pipeline.hset(key, "base", base).ttl(key)
             pipeline.zadd(names.ACCOUNTS, {account: now_ms})
-            pipeline.zremrangebyscore(names.ACCOUNTS, "-inf", now_ms - in_ms(KNOWN_FOR))
-            pipeline.expire(names.ACCOUNTS, KNOWN_FOR)
+            pipeline.zremrangebyscore(names.ACCOUNTS, "-inf", now_ms - in_ms(names.ACCOUNT_TTL))
+            pipeline.expire(names.ACCOUNTS, names.ACCOUNT_TTL)
             _, ttl_s, *_ = pipeline.execute()
-            # Never shortened: a gate that is closed for longer has given it more.
-            if ttl_s < KNOWN_FOR.total_seconds():
-                self._client.expire(key, KNOWN_FOR)
+            # Never shortened: a circuit breaker that is open for longer has a longer TTL.
+            if ttl_s < names.ACCOUNT_TTL.total_seconds():
+                self._client.expire(key, names.ACCOUNT_TTL)
 
     def accounts(self) -> list[str]:
-        """Accounts that have had a worker within the week; a list, since a search for their keys looks at all keys."""
+        """Return the accounts that have had a worker within ACCOUNT_TTL."""
         with translated_errors():
             found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(decode(account) for account in found)
 
     def bases_at_work(self) -> set[str]:
-        """Base URLs that workers of this queue call, or called until some seconds ago."""
+        """Return the base URLs that workers of this queue call, or called until a few seconds ago."""
         with translated_errors():
             since_ms = self._now_ms() - in_ms(AT_WORK)
             found: Any = self._client.zrange(names.ACCOUNTS, since_ms, "+inf", byscore=True)
@@ -87,48 +84,44 @@ class Accounts(ScriptRunner):
         return {decode(base) for base in bases if base}
 
     def pace_view(self, account: str) -> PaceView:
-        """The account now."""
         with translated_errors():
             now_ms = self._now_ms()
         return self.pace_views([account], now_ms)[0]
 
     def pace_views(self, accounts: Sequence[str], now_ms: int) -> list[PaceView]:
-        """Several accounts, in one round trip."""
+        """Return the state of several accounts in one round trip."""
         with translated_errors():
             pipeline = self._client.pipeline(transaction=False)
             for account in accounts:
-                pipeline.hmget(names.pace_key(account), VIEWED)
+                pipeline.hmget(names.pace_key(account), _FIELDS)
                 pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
                 pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
             answers = iter(pipeline.execute())
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
 
-    def gate_wait(self, account: str) -> timedelta:
-        """How long the gate stays closed; zero when it is open."""
-        return self.pace_view(account).closed
-
     def forget_account(self, account: str) -> None:
-        """Forget what is believed of its limits. A gate that is closed stays closed: that was the server's word."""
+        """Delete the estimate of the account's limits. An open circuit breaker stays open: the server asked for it."""
         with translated_errors():
             self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
             self._client.hincrby(names.pace_key(account), "version", 1)
-            self._client.expire(names.pace_key(account), KNOWN_FOR)
+            self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
 
 
 def _view(
     account: str, now_ms: int, fields: Sequence[bytes | None], in_flight: int, turn_ends: Sequence[tuple[bytes, float]]
 ) -> PaceView:
-    base, estimate, reason, closed_until, probe, *counts = fields
+    base, estimate, reason, open_until, probe, *counts = fields
     ends = [end_ms for _, end_ms in turn_ends]
+    first_ms = int(min(ends)) - now_ms - in_ms(names.TURN) if ends else 0
     return PaceView(
         account,
         decode(base or b""),
         Estimate.from_json(estimate or b""),
         decode(reason or b"") if probe else "",
-        timedelta(milliseconds=max(0, int(closed_until or 0) - now_ms)),
+        timedelta(milliseconds=max(0, int(open_until or 0) - now_ms)),
         in_flight,
         len(ends),
         now_ms,
-        timedelta(milliseconds=max(0, int(min(ends)) - now_ms - TURN_MS)) if ends else timedelta(0),
+        timedelta(milliseconds=max(0, first_ms)),
         Counts(*(int(count or 0) for count in counts)),
     )

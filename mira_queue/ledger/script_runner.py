@@ -1,8 +1,13 @@
-"""Run the ledger's scripts: one Lua file for each atomic operation, named by its folder and file (`jobs/accept`)."""
+"""Load and run the ledger's scripts: one Lua file for each atomic operation, named by folder and file (`jobs/accept`).
+
+A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. Every
+script is loaded with the constants below.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
@@ -15,16 +20,41 @@ from mira_queue.contract import names
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.shared_pipeline import SharedPipeline
 
+_USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
+
+
+def in_ms(duration: timedelta) -> int:
+    return round(duration.total_seconds() * 1000)
+
+
+def decode(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+# What scripts and Python have to agree on.
+CONSTANTS_MS = {
+    "ACCOUNT_TTL_MS": names.ACCOUNT_TTL,
+    "CALL_HISTORY_MS": names.CALL_HISTORY,
+    "FAULTS_TTL_MS": names.FAULTS_TTL,
+    "KEY_MARGIN_MS": names.KEY_MARGIN,
+    "TURN_MS": names.TURN,
+}
+
 
 @cache
 def scripts() -> dict[str, str]:
-    """Return the text of every script by its name, for example `pace/acquire`."""
-    folders = [folder for folder in (files("mira_queue.ledger") / "scripts").iterdir() if folder.name != "lib"]
-    return {
-        f"{folder.name}/{file.name.removesuffix('.lua')}": file.read_text(encoding="utf-8")
-        for folder in folders
-        for file in folder.iterdir()
-    }
+    """Return the text of every script, with its libraries, by its name."""
+    root = files("mira_queue.ledger") / "scripts"
+    constants = "".join(f"local {name} = {in_ms(value)}\n" for name, value in CONSTANTS_MS.items())
+    loaded = {}
+    for folder in ("jobs", "pace", "batches"):
+        for file in (root / folder).iterdir():
+            text = file.read_text(encoding="utf-8")
+            uses = _USES.search(text)
+            libraries = uses[1].split(", ") if uses else []
+            parts = [(root / "lib" / f"{library}.lua").read_text(encoding="utf-8") for library in libraries]
+            loaded[f"{folder}/{file.name.removesuffix('.lua')}"] = "".join([constants, *parts, text])
+    return loaded
 
 
 @cache
@@ -69,11 +99,3 @@ class ScriptRunner:
                 if isinstance(answer, redis.ResponseError):
                     raise answer
         return answers
-
-
-def in_ms(duration: timedelta) -> int:
-    return round(duration.total_seconds() * 1000)
-
-
-def decode(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""Answers that are none: what the wire can do to a client. Each ends with the connection closed, or the client gone."""
+"""What the wire can do to a client: responses that are none, or that do not come alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from mira_queue.simulator.answers import JSON
 from mira_queue.simulator.completion import Completion
 
 SLICE_BYTES = 64 * 1024
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\n"
+    b"HTTP/1.1 102 Processing\r\n\r\n"
+    b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -76,3 +81,10 @@ async def hang() -> web.StreamResponse:
     """Nothing, until the client goes away."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError("unreachable: nobody sets this future")
+
+
+async def early_hints(request: web.BaseRequest, late_s: float) -> None:
+    """Send interim responses. The final one follows after `late_s`."""
+    if request.transport is not None:
+        request.transport.write(INTERIM)
+    await asyncio.sleep(late_s)

@@ -105,6 +105,9 @@ class SimulatorConfig(BaseModel):
     huge_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Size of the body of the fault huge, bytes.")
     drip_interval_s: float = Field(0.05, gt=0, description="Time between two bytes of the fault drip, seconds.")
 
+    hints_late_s: float = Field(
+        0.7, ge=0, description="Time from the interim responses of the fault earlyhints to the final one, seconds."
+    )
     seed: int = Field(0, description="Seed of latencies and faults.")
     count_requests: bool = Field(True, description="Count calls per request; off for loads of millions.")
     log_calls: bool = Field(False, description="Keep when each call came, went and what became of it; for benches.")

@@ -22,8 +22,10 @@ Kinds:
     huge                      200 with a body of bytes=N
     drip                      200 with a body that never ends, a byte now and then
     hang                      no answer until the client gives up
+    earlyhints                interim responses (100, 102, 103), then the answer, late=SECONDS later
     ok                        answered (to let a step of a script pass)
-Parameters: retry-after=TEXT (sent as it is; `missing`: none; `date:SECONDS`: as an HTTP date), to=HOST:PORT, bytes=N.
+Parameters: retry-after=TEXT (sent as it is; `missing`: none; `date:SECONDS`: as an HTTP date), to=HOST:PORT, bytes=N,
+late=SECONDS.
 """
 
 from __future__ import annotations
@@ -49,9 +51,10 @@ BROKEN = (
     "huge",
     "drip",
     "hang",
+    "earlyhints",
     "ok",
 )
-PARAMETERS = ("retry-after", "to", "bytes")
+PARAMETERS = ("retry-after", "to", "bytes", "late")
 
 _DIRECTIVE = re.compile(r"\[\[sim:([^\]]*)\]\]")
 _STEP = re.compile(r"(?P<kind>[a-z0-9]+?)(?:x(?P<times>[1-9]\d*))?")
@@ -144,6 +147,8 @@ def _parameters(words: list[str]) -> Mapping[str, str]:
             raise FaultError(f"{word!r} is no parameter: {', '.join(PARAMETERS)}, each as name=value")
         if name == "bytes" and not (value.isascii() and value.isdigit()):
             raise FaultError(f"bytes={value}: a whole number was expected")
+        if name == "late":
+            _seconds(value)
         if name == "retry-after" and value.startswith("date:"):
             _seconds(value.removeprefix("date:"))
         parameters[name] = value

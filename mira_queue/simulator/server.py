@@ -239,7 +239,9 @@ class Simulator:
             return self._send(answers.moderation("blocked_word"))
         if fault is not None:
             self.counters.by_fault[fault.name] += 1
-            return await self._meet(request, account, call, fault)
+            if fault.special != "earlyhints":
+                return await self._meet(request, account, call, fault)
+            await broken.early_hints(request, float(fault.parameters.get("late", config.hints_late_s)))
         completion = self._complete(account, call)
         headers = answers.VERSION_HEADERS if config.api_version == "deprecated" else None
         if call.stream:

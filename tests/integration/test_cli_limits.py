@@ -25,7 +25,7 @@ SINCE_MS = 1_700_000_000_000
 RATE = Limit(60, 6_500, SINCE_MS, confirmations=4)
 IN_FLIGHT = Limit(3, 5_000, SINCE_MS, confirmations=2, step=1)
 KNOWN = Estimate(rate=RATE, in_flight=IN_FLIGHT, start=8, max_accepted=3, margin_ms=65, unrelated=(3_600_000,))
-HEADING = ["account", "base", "calls", "in_flight", "gate", "in_flight", "waiting"]
+HEADING = ["account", "base", "calls", "in_flight", "gate", "flying", "waiting"]
 
 
 @pytest.fixture
@@ -141,9 +141,9 @@ def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
         "account": "first",
         "base": BASE,
         **asdict(KNOWN),
-        "others": [3_600_000],
+        "unrelated": [3_600_000],
         "gate": "limit",
-        "in_flight": 0,
+        "flying": 0,
         "waiting": 1,
     }
 

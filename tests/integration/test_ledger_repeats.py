@@ -83,7 +83,7 @@ def begin_call(ledger: Ledger, arm: Arm) -> Any:
 
 def begin_as_the_probe(ledger: Ledger, arm: Arm) -> Any:
     ledger.open_breaker("an-account", timedelta(milliseconds=1))
-    wait_until("the gate is open again", lambda: not ledger.gate_wait("an-account"))
+    wait_until("the gate is open again", lambda: not ledger.pace_view("an-account").open_for)
     held = running(ledger)
     arm()
     return begin(ledger, held)
@@ -166,8 +166,8 @@ def shape(client: redis.Redis) -> dict[str, Any]:
                     b"created_ms",
                     b"finished_ms",
                     b"due_ms",
-                    b"closed_until",
-                    b"closed_at",
+                    b"open_until",
+                    b"opened_at",
                     b"sent_at",
                     b"sent_bucket",
                 }

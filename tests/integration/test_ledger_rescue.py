@@ -183,12 +183,12 @@ def test_while_the_gate_is_closed_nothing_leaves_and_the_longest_wait_holds(ledg
 
     assert begin(ledger, held) == "wait"
     assert begin(ledger, held, account="another-account") == "go"
-    assert ledger.gate_wait("an-account") > timedelta(minutes=50)
+    assert ledger.pace_view("an-account").open_for > timedelta(minutes=50)
 
 
 def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: Ledger) -> None:
     ledger.open_breaker("an-account", timedelta(milliseconds=1))
-    wait_until("the gate is open", lambda: not ledger.gate_wait("an-account"))
+    wait_until("the gate is open", lambda: not ledger.pace_view("an-account").open_for)
     crowd = [running(ledger) for _ in range(5)]
 
     verdicts = [begin(ledger, held) for held in crowd]
@@ -209,7 +209,7 @@ def test_a_job_that_waited_for_the_gate_is_not_to_blame_for_its_workers_death(le
 def test_the_probe_of_a_worker_that_is_gone_is_followed_by_another(ledger: Ledger) -> None:
     account = "an-account"
     ledger.open_breaker(account, timedelta(milliseconds=1))
-    wait_until("the gate is open", lambda: not ledger.gate_wait(account))
+    wait_until("the gate is open", lambda: not ledger.pace_view(account).open_for)
     dead, other = running(ledger), running(ledger)
     assert (begin(ledger, dead), begin(ledger, other)) == ("probe", "wait")
 

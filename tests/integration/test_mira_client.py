@@ -133,7 +133,7 @@ def test_an_answer_that_drips_is_cut_off_after_the_total_time() -> None:
         gone.set()
 
     assert isinstance(fault(answer), BrokenAnswer)
-    assert "not complete after 0.5 s" in fault(answer).detail
+    assert "MIRA_REQUEST_TIMEOUT" in fault(answer).detail
     assert answer.latency_ms >= 500
 
 
@@ -222,14 +222,21 @@ def test_whatever_bytes_come_they_become_a_value(sent: bytes) -> None:
 # --- the key ---
 
 
-def test_a_server_that_quotes_the_key_is_not_quoted() -> None:
-    echo = response(401, f'{{"detail": "bad key {API_KEY}"}}'.encode(), f"Location: https://x.example/?key={API_KEY}")
-    with RawServer(always(echo)) as server:
+def test_a_header_that_quotes_the_key_is_redacted() -> None:
+    with RawServer(always(response(302, b"", f"Location: https://x.example/?key={API_KEY}"))) as server:
         answer = post(server.url)
 
     assert isinstance(answer, HttpAnswer)
-    assert answer.body == b'{"detail": "bad key ***"}'
-    assert API_KEY not in repr(answer)
+    assert answer.headers["location"] == "https://x.example/?key=***"
+
+
+def test_a_body_arrives_as_it_was_sent_even_if_it_contains_the_key() -> None:
+    body = f'{{"detail": "bad key {API_KEY}"}}'.encode()
+    with RawServer(always(response(401, body))) as server:
+        answer = post(server.url)
+
+    assert isinstance(answer, HttpAnswer)
+    assert answer.body == body
 
 
 def test_the_client_does_not_show_its_key() -> None:

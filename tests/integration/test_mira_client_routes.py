@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import select
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from requests.adapters import HTTPAdapter
 
 from tests.support.calls import OK, client, fault, post
 from tests.support.queue_process import API_KEY
-from tests.support.raw_server import RawServer, always, closing, response
+from tests.support.raw_server import RawServer, Request, always, closing, response
 
 # --- proxies of the environment ---
 
@@ -105,3 +108,77 @@ def test_a_certificate_that_the_environment_trusts_is_accepted(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
 
     assert isinstance(post(tls_server.url), HttpAnswer)
+
+
+def test_calls_over_tls_share_a_connection(
+    tls_server: RawServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS 1.3 sends session tickets that nobody asked for: a connection that holds them is in step."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with client(tls_server.url) as found:
+        answers = [found.post(b"{}") for _ in range(5)]
+
+    assert [type(answer) for answer in answers] == [HttpAnswer] * 5
+    assert tls_server.connections == 1
+
+
+def test_bytes_after_a_response_over_tls_end_its_connection(
+    tls_server: RawServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    tls_server.answer = always(OK + OK)
+    with client(tls_server.url) as found:
+        answers = [found.post(b"{}") for _ in range(5)]
+
+    assert [type(answer) for answer in answers] == [HttpAnswer] * 5
+    assert tls_server.connections == 5
+
+
+class Tunnel(RawServer):
+    """A proxy that connects to `port_beyond`, whatever host the client names."""
+
+    port_beyond = 0
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection.makefile("rb", buffering=0) as reader:
+            self._read(reader)
+        with socket.create_connection(("127.0.0.1", self.port_beyond)) as beyond:
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            both = {connection: beyond, beyond: connection}
+            while True:
+                for side in select.select(list(both), [], [])[0]:
+                    data = side.recv(65536)
+                    if not data:
+                        return
+                    both[side].sendall(data)
+
+
+def test_calls_through_a_tunnel_share_a_connection(
+    tls_server: RawServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Tunnel(always(b"")) as proxy:
+        proxy.port_beyond = tls_server.port
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        with client(tls_server.url) as found:
+            answers = [found.post(b"{}") for _ in range(5)]
+
+    assert [type(answer) for answer in answers] == [HttpAnswer] * 5
+    assert (proxy.connections, tls_server.connections) == (1, 1)
+
+
+def test_a_proxy_that_drips_its_response_is_left_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(request: Request, connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 ")
+        while True:
+            connection.sendall(b"x")
+            threading.Event().wait(0.02)
+
+    with RawServer(drip) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        answer = post("https://api.example.invalid/v1", total=timedelta(seconds=0.5))
+
+    assert isinstance(answer, NoAnswer)
+    assert not answer.may_be_billed
+    assert answer.latency_ms < 5_000

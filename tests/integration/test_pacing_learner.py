@@ -11,10 +11,10 @@ import structlog
 from mira_worker.pacing import policy
 from mira_worker.pacing.learner import Learner
 
-from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, Permit, RateLimitHit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import Permit, RateLimitHit, call_name
+from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
 from tests.support.ledger_steps import LIFE, ask, running
 
@@ -58,7 +58,7 @@ def test_what_one_process_learns_all_believe(ledger: Ledger) -> None:
 
     in_flight = ledger.estimate(ACCOUNT)[1].in_flight
     assert in_flight is not None
-    assert (in_flight.most, in_flight.retry_after_ms) == (7, 60_000)
+    assert (in_flight.max_calls, in_flight.retry_after_ms) == (7, 60_000)
 
 
 def test_of_two_processes_that_learn_at_once_the_second_learns_on_top(
@@ -70,21 +70,21 @@ def test_of_two_processes_that_learn_at_once_the_second_learns_on_top(
     rate = Limit(60, 60_000, START_MS, confirmations=1)
     beliefs = iter([replace(KNOWN, in_flight=IN_FLIGHT, rate=rate, max_accepted=9)])
 
-    def refuse(*args: object, **options: object) -> RateLimitHit:
+    def record(*args: object, **options: object) -> tuple[int, Estimate, RateLimitHit]:
         """Between this process's reading and its writing, another one writes."""
-        seen = read_record(*args, **options)  # type: ignore[arg-type]
+        found = read_record(*args, **options)  # type: ignore[arg-type]
         for estimate in beliefs:
-            assert ledger.store_estimate(ACCOUNT, seen.version, estimate)
-        return seen
+            assert ledger.store_estimate(ACCOUNT, found[0], estimate)
+        return found
 
-    monkeypatch.setattr(ledger, "refuse", refuse)
+    monkeypatch.setattr(ledger, "record_rate_limit", record)
     refuse_last(learner_of(ledger), in_flight)
 
     learned = ledger.estimate(ACCOUNT)[1]
     assert learned.rate is not None
-    assert learned.rate.most == 7
+    assert learned.rate.max_calls == 7
     assert learned.in_flight is not None
-    assert learned.in_flight.most == 3
+    assert learned.in_flight.max_calls == 3
 
 
 def test_of_two_threads_one_that_looks_for_more_does_not_undo_what_the_other_learns(
@@ -97,9 +97,9 @@ def test_of_two_threads_one_that_looks_for_more_does_not_undo_what_the_other_lea
     assert pace.reason == "in_flight"
     grow = policy.grown
 
-    def grown(estimate: Estimate, denied: policy.PaceState) -> Estimate | None:
+    def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
         """While it is decided whether more may go, a refusal is heard by another thread."""
-        found = grow(estimate, denied)
+        found = grow(estimate, state)
         assert found is not None
         refuse_last(learner, in_flight)
         return found
@@ -120,7 +120,7 @@ def test_who_is_held_back_by_a_start_that_is_proven_asks_for_more(ledger: Ledger
     assert ledger.estimate(ACCOUNT)[1].start == 8
 
 
-@pytest.mark.parametrize("reason", ["closed", "probe", "configured", "tokens", "header", "spacing", "turn", ""])
+@pytest.mark.parametrize("reason", ["breaker", "probe", "configured", "tokens", "header", "spacing", "turn", ""])
 def test_only_what_was_learned_is_looked_beyond(ledger: Ledger, reason: str) -> None:
     ledger.store_estimate(ACCOUNT, 0, KNOWN)
     pace, _ = ask(ledger, now_ms=START_MS + 10**9)

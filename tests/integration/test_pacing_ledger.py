@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from mira_queue.contract import names
-from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, FaultStreak, Limit, PaceState, Permit, ReleasedPermit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import FaultStreak, PaceState, Permit, ReleasedPermit, Wakes, call_name
+from mira_queue.ledger.pace import WakeUps, call_name
 from mira_queue.ledger.records import Lease
 from tests.support.ledger_steps import LIFE, LONG, MANY, PASSED, running
 from tests.support.waiting import wait_until
@@ -43,19 +43,19 @@ class Line:
     """A process that asks, at a time of its own."""
 
     def __init__(
-        self, ledger: Ledger, name: str = "a process", configured: ConfiguredLimits = MANY, counts: float = 1.0
+        self, ledger: Ledger, name: str = "a process", configured: ConfiguredLimits = MANY, weight: float = 1.0
     ) -> None:
         self.ledger = ledger
         self.name = name
         self.configured = configured
-        self.counts = counts
+        self.weight = weight
 
     def ask(
         self,
         *leases: Lease,
         at_ms: int = 0,
         tokens: int = 0,
-        landed: Sequence[ReleasedPermit] = (),
+        released: Sequence[ReleasedPermit] = (),
         call_lease: timedelta = LONG,
         probe_lease: timedelta = LONG,
     ) -> tuple[PaceState, list[Permit]]:
@@ -63,12 +63,12 @@ class Line:
             ACCOUNT,
             self.name,
             [(lease, tokens) for lease in leases],
-            landed,
+            released,
             configured=self.configured,
             call_lease=call_lease,
             probe_lease=probe_lease,
             ask_again=timedelta(milliseconds=AGAIN_MS),
-            counts=self.counts,
+            weight=self.weight,
             now_ms=START_MS + at_ms,
         )
 
@@ -94,7 +94,7 @@ def jobs(ledger: Ledger, count: int) -> list[Lease]:
     return [running(ledger) for _ in range(count)]
 
 
-def landed(lease: Lease, permit: Permit | None = None, **changes: Any) -> ReleasedPermit:
+def released(lease: Lease, permit: Permit | None = None, **changes: Any) -> ReleasedPermit:
     return replace(ReleasedPermit(call_name(lease), permit or Permit("go")), **changes)
 
 
@@ -124,12 +124,14 @@ def test_the_window_slides_and_a_refused_call_stays_in_it(ledger: Ledger, line: 
     line.fly(first)
     line.fly(second, at_ms=1_000)
     (permit,) = line.fly(third, at_ms=2_000)
-    assert ledger.release_permits(ACCOUNT, [landed(first)]) is False
+    assert ledger.release_permits(ACCOUNT, [released(first)]) is False
 
-    seen = ledger.record_rate_limit(ACCOUNT, call_name(third), permit, timedelta(seconds=2), now_ms=START_MS + 2_010)
+    _, _, seen = ledger.record_rate_limit(
+        ACCOUNT, call_name(third), permit, timedelta(seconds=2), now_ms=START_MS + 2_010
+    )
     # Of the Retry-After's length before it left, the first call is just out.
     assert (seen.in_window, seen.in_flight, seen.now_ms) == (2, 2, START_MS + 2_010)
-    longer = ledger.record_rate_limit(
+    _, _, longer = ledger.record_rate_limit(
         ACCOUNT, call_name(third), permit, timedelta(milliseconds=2_001), now_ms=START_MS + 2_020
     )
     assert (longer.in_window, longer.in_flight) == (3, 1)
@@ -146,7 +148,7 @@ def test_calls_that_are_refused_together_find_each_other_still_counted(ledger: L
     permits = line.fly(*leases)
 
     seen = [
-        ledger.record_rate_limit(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 50)
+        ledger.record_rate_limit(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 50)[2]
         for lease, permit in zip(leases, permits, strict=True)
     ]
 
@@ -158,9 +160,9 @@ def test_an_answer_frees_its_place_once_and_nobody_elses(ledger: Ledger, line: L
     line.fly(first, second)
 
     for _ in range(2):
-        ledger.release_permits(ACCOUNT, [landed(first)])
+        ledger.release_permits(ACCOUNT, [released(first)])
         assert in_flight(redis_client) == 1
-    line.ask(landed=[landed(second)], at_ms=20)
+    line.ask(released=[released(second)], at_ms=20)
     assert in_flight(redis_client) == 0
 
 
@@ -222,12 +224,12 @@ def test_of_calls_long_ago_tenths_of_a_second_are_kept_and_none_is_forgotten(
     ledger.store_estimate(ACCOUNT, 0, Estimate(rate=Limit(100_000, 20_000, START_MS)))
     (lease,) = jobs(ledger, 1)
     for at_ms in range(0, 15_000, 10):
-        line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
+        line.ask(lease, at_ms=at_ms, released=[released(lease)])
 
     assert redis_client.zcard(names.sent_key(ACCOUNT)) <= 1_000 + 5_000 / 100 + 1
     counted = {}
     for at_ms in (15_000, 25_000):
-        _, (permit,) = line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
+        _, (permit,) = line.ask(lease, at_ms=at_ms, released=[released(lease)])
         counted[at_ms] = permit.in_window
     assert counted[15_000] == 1_500
     # A bucket at the window's edge is counted whole.
@@ -237,7 +239,7 @@ def test_of_calls_long_ago_tenths_of_a_second_are_kept_and_none_is_forgotten(
 def test_of_few_calls_each_is_kept_however_long_ago(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
     (lease,) = jobs(ledger, 1)
     for at_ms in range(0, 100_000, 1_000):
-        line.ask(lease, at_ms=at_ms, landed=[landed(lease)])
+        line.ask(lease, at_ms=at_ms, released=[released(lease)])
 
     assert redis_client.zcard(names.sent_key(ACCOUNT)) == 100
 
@@ -294,7 +296,7 @@ def test_what_was_seen_since_the_belief_is_told_and_begins_anew_with_the_next(le
     leases = jobs(ledger, 3)
     _, permits = line.ask(*leases)
     # Out for long enough that a refusal would have come.
-    line.ask(landed=[landed(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
+    line.ask(released=[released(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
 
     pace, _ = line.ask(*jobs(ledger, 1), at_ms=700)
     assert (pace.version, pace.peak_in_flight, pace.peak_sent, pace.quiet_ms) == (version, 3, 2, 0)
@@ -309,7 +311,7 @@ def test_while_none_has_come_back_calls_take_at_least_as_long_as_the_first_is_ou
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
 
-    seen = ledger.record_rate_limit(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 410)
+    _, _, seen = ledger.record_rate_limit(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 410)
 
     # Calls that leave within 10 ms are noted together, at the last one's time.
     assert 400 <= seen.call_ms <= 410
@@ -319,9 +321,9 @@ def test_how_long_calls_take_is_told_with_a_refusal(ledger: Ledger, line: Line) 
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
     for lease, permit, at_ms in zip(leases[:2], permits, (1_000, 1_805), strict=False):
-        line.ask(landed=[landed(lease, permit)], at_ms=at_ms)
+        line.ask(released=[released(lease, permit)], at_ms=at_ms)
 
-    seen = ledger.record_rate_limit(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 2_000)
+    _, _, seen = ledger.record_rate_limit(ACCOUNT, call_name(leases[2]), permits[2], MINUTE, now_ms=START_MS + 2_000)
 
     # The first took 1 s, and the second 1.8 s: a running mean over eight.
     assert seen.call_ms == 1_100
@@ -331,7 +333,7 @@ def test_calls_that_took_the_last_place_and_were_let_in_are_counted(ledger: Ledg
     ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, rate=None))
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
-    line.ask(landed=[landed(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
+    line.ask(released=[released(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
 
     assert line.ask(at_ms=510)[0].at_ceiling == 1
 
@@ -361,7 +363,7 @@ def test_a_call_that_is_kept_flying_keeps_its_place_and_one_that_came_back_takes
     line = Line(ledger)
     kept, back = jobs(ledger, 2)
     line.fly(kept, back)
-    ledger.release_permits(ACCOUNT, [landed(back)])
+    ledger.release_permits(ACCOUNT, [released(back)])
 
     ledger.renew_permits(ACCOUNT, [call_name(kept), call_name(back), "nobody:1"], LONG)
 
@@ -400,7 +402,7 @@ def test_behind_a_closed_gate_nobody_leaves_and_all_are_told_for_how_long(ledger
     pace, permits = line.ask(*leases, at_ms=1_000)
 
     assert {permit.verdict for permit in permits} == {"wait"}
-    assert (pace.reason, pace.wait_ms) == ("closed", 59_000)
+    assert (pace.reason, pace.wait_ms) == ("breaker", 59_000)
 
 
 def test_of_several_waits_the_longest_holds(ledger: Ledger) -> None:
@@ -419,7 +421,7 @@ def test_after_the_wait_one_probe_goes_first_and_its_answer_lets_the_rest_go(led
     other = Line(ledger, "another process")
     assert other.verdicts(*jobs(ledger, 1), at_ms=60_100) == ["wait"]
 
-    assert ledger.release_permits(ACCOUNT, [landed(first, permits[0])]) is True
+    assert ledger.release_permits(ACCOUNT, [released(first, permits[0])]) is True
     for index, lease in enumerate(rest):
         assert "go" in line.verdicts(lease, at_ms=61_000 + 10 * index)
 
@@ -430,7 +432,7 @@ def test_the_answer_of_another_call_does_not_open_the_gate(ledger: Ledger, line:
     ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS + 10)
     assert line.verdicts(probe, at_ms=60_010) == ["probe"]
 
-    assert ledger.release_permits(ACCOUNT, [landed(early, permit)]) is False
+    assert ledger.release_permits(ACCOUNT, [released(early, permit)]) is False
     assert line.verdicts(waiting, at_ms=60_020) == ["wait"]
 
 
@@ -503,10 +505,10 @@ def test_a_probe_that_is_refused_closes_the_gate_for_the_next_one(ledger: Ledger
 # --- turns ---
 
 
-def listening(client: redis.Redis, wakes: Wakes, process: str) -> None:
+def listening(client: redis.Redis, wake_ups: WakeUps, process: str) -> None:
     """The server knows that somebody listens, and has called out nothing yet."""
     channel = names.wake_channel(ACCOUNT, process)
-    assert wakes.wait(PASSED) is False
+    assert wake_ups.wait(PASSED) is False
     wait_until("somebody listens", lambda: client.pubsub_numsub(channel) == [(channel.encode(), 1)])
 
 
@@ -522,11 +524,11 @@ def turns_of(first: Line, second: Line, rounds: int, behind: int = 0) -> list[st
     for index in range(rounds):
         for asking in (first, second):
             lease = waiting[asking.name]
-            _, (permit, *_) = asking.ask(lease, *unrelated[asking.name], at_ms=10 * index, landed=back)
+            _, (permit, *_) = asking.ask(lease, *unrelated[asking.name], at_ms=10 * index, released=back)
             back = []
             if permit.verdict == "go":
                 served.append(asking.name)
-                back = [landed(lease, permit)]
+                back = [released(lease, permit)]
                 waiting[asking.name] = running(asking.ledger)
     return served
 
@@ -547,7 +549,7 @@ def test_of_two_that_wait_the_one_that_was_served_less_goes_first(ledger: Ledger
     assert busy.verdicts(third, at_ms=50) == ["wait"]
     assert fresh.verdicts(fourth, at_ms=60) == ["wait"]
 
-    pace, (permit,) = busy.ask(third, at_ms=70, landed=[landed(first), landed(second)])
+    pace, (permit,) = busy.ask(third, at_ms=70, released=[released(first), released(second)])
     assert permit.verdict == "go"
     # That was one more than the other had: the place that is left is the other's.
     (fifth,) = jobs(ledger, 1)
@@ -573,7 +575,7 @@ def test_who_was_served_less_is_left_all_the_places_that_it_is_behind(ledger: Le
 @pytest.mark.parametrize("order", ["files ask first", "single jobs ask first"])
 def test_where_calls_count_for_a_quarter_they_have_four_turns_for_one(order: str, ledger: Ledger) -> None:
     configured = ConfiguredLimits(in_flight=1)
-    files, singles = Line(ledger, "files", configured), Line(ledger, "singles", configured, counts=1 / 4)
+    files, singles = Line(ledger, "files", configured), Line(ledger, "singles", configured, weight=1 / 4)
     both = (files, singles) if order == "files ask first" else (singles, files)
     served = turns_of(*both, 100, behind=1)
 
@@ -592,9 +594,9 @@ def test_where_calls_count_for_less_who_comes_anew_is_the_next(ledger: Ledger) -
         assert line.verdicts(second, at_ms=60_010) == ["wait"]
 
     (single,) = jobs(ledger, 1)
-    assert Line(ledger, "singles", configured, counts=1 / 4).verdicts(single, at_ms=60_020) == ["wait"]
+    assert Line(ledger, "singles", configured, weight=1 / 4).verdicts(single, at_ms=60_020) == ["wait"]
     for line in lines:
-        pace, (permit,) = line.ask(second, at_ms=60_030, landed=[landed(first, in_flight[0])])
+        pace, (permit,) = line.ask(second, at_ms=60_030, released=[released(first, in_flight[0])])
         assert (permit.verdict, pace.reason) == ("wait", "turn")
 
 
@@ -605,7 +607,7 @@ def test_a_process_that_is_gone_loses_its_turn(ledger: Ledger) -> None:
     alive.fly(first)
     assert dead.verdicts(second, at_ms=10) == ["wait"]
     assert alive.verdicts(third, at_ms=20) == ["wait"]
-    alive.ask(landed=[landed(first)], at_ms=30)
+    alive.ask(released=[released(first)], at_ms=30)
 
     assert alive.verdicts(third, at_ms=10 + AGAIN_MS + 500) == ["go"]
 
@@ -617,33 +619,33 @@ def test_places_that_are_left_are_called_out_to_those_who_wait_elsewhere(
     one, other = Line(ledger, "one", configured), Line(ledger, "other", configured)
     first, second = jobs(ledger, 2)
     one.fly(first)
-    wakes = ledger.wakes(ACCOUNT, "other")
+    wake_ups = ledger.wake_ups(ACCOUNT, "other")
     try:
-        listening(redis_client, wakes, "other")
+        listening(redis_client, wake_ups, "other")
         assert other.verdicts(second, at_ms=10) == ["wait"]
 
-        one.ask(landed=[landed(first)], at_ms=20)
+        one.ask(released=[released(first)], at_ms=20)
 
-        wait_until("it is called", lambda: wakes.wait(SHORT))
+        wait_until("it is called", lambda: wake_ups.wait(SHORT))
     finally:
-        wakes.close()
+        wake_ups.close()
 
 
 def test_an_open_gate_is_called_out_to_all_who_wait(ledger: Ledger, redis_client: redis.Redis) -> None:
     one, other = Line(ledger, "one"), Line(ledger, "other")
     probe, second = jobs(ledger, 2)
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
-    wakes = ledger.wakes(ACCOUNT, "other")
+    wake_ups = ledger.wake_ups(ACCOUNT, "other")
     try:
-        listening(redis_client, wakes, "other")
+        listening(redis_client, wake_ups, "other")
         _, (permit,) = one.ask(probe)
         assert other.verdicts(second, at_ms=10) == ["wait"]
 
-        ledger.release_permits(ACCOUNT, [landed(probe, permit)])
+        ledger.release_permits(ACCOUNT, [released(probe, permit)])
 
-        wait_until("it is called", lambda: wakes.wait(SHORT))
+        wait_until("it is called", lambda: wake_ups.wait(SHORT))
     finally:
-        wakes.close()
+        wake_ups.close()
 
 
 # --- tokens ---
@@ -657,7 +659,7 @@ def test_tokens_are_estimated_before_a_call_and_settled_after_it(ledger: Ledger)
     assert (pace.reason, pace.wait_ms) == ("tokens", 59_990)
 
     # It has used 100 of its 600: 500 are left beside the next one's 500 at most.
-    line.ask(landed=[landed(first, permit, tokens=-500)], at_ms=20)
+    line.ask(released=[released(first, permit, tokens=-500)], at_ms=20)
 
     assert line.verdicts(second, at_ms=30, tokens=901) == ["wait"]
     assert line.verdicts(second, at_ms=30, tokens=900) == ["go"]
@@ -672,7 +674,7 @@ def test_a_call_that_used_more_than_was_thought_holds_back_the_next(ledger: Ledg
     line = Line(ledger, configured=ConfiguredLimits(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
     first, second = jobs(ledger, 2)
     _, (permit,) = line.ask(first, tokens=100)
-    line.ask(landed=[landed(first, permit, tokens=850)], at_ms=20)
+    line.ask(released=[released(first, permit, tokens=850)], at_ms=20)
 
     assert line.verdicts(second, at_ms=30, tokens=51) == ["wait"]
     assert line.verdicts(second, at_ms=30, tokens=50) == ["go"]
@@ -691,10 +693,10 @@ def test_an_absurd_number_of_tokens_does_not_end_the_counting(ledger: Ledger) ->
     line = Line(ledger, configured=ConfiguredLimits(in_flight=1000, tokens=1_000, tokens_window_ms=60_000))
     first, second = jobs(ledger, 2)
     _, (permit,) = line.ask(first, tokens=10)
-    line.ask(landed=[landed(first, permit, tokens=10**19)], at_ms=10)
+    line.ask(released=[released(first, permit, tokens=10**19)], at_ms=10)
     _, (permit,) = line.ask(second, at_ms=60_010, tokens=10)
 
-    line.ask(landed=[landed(second, permit, tokens=-3)], at_ms=60_020)
+    line.ask(released=[released(second, permit, tokens=-3)], at_ms=60_020)
 
 
 # --- what headers say ---
@@ -706,7 +708,7 @@ def test_no_more_calls_leave_than_a_header_has_left(ledger: Ledger, line: Line) 
     _, (permit, _) = line.ask(first, second)
 
     # Three were left when the first was answered; the second may not have arrived by then.
-    pace, permits = line.ask(*rest, landed=[landed(first, permit, room=3, room_ms=9_000)], at_ms=100)
+    pace, permits = line.ask(*rest, released=[released(first, permit, remaining=3, remaining_ms=9_000)], at_ms=100)
 
     assert [one.verdict for one in permits] == ["go", "go", "wait", "wait"]
     assert (pace.reason, pace.wait_ms) == ("header", 9_000)
@@ -716,7 +718,7 @@ def test_no_more_calls_leave_than_a_header_has_left(ledger: Ledger, line: Line) 
 def test_no_call_left_means_none_until_the_reset(ledger: Ledger, line: Line) -> None:
     first, second = jobs(ledger, 2)
     (permit,) = line.fly(first)
-    line.ask(landed=[landed(first, permit, room=0, room_ms=5_000)], at_ms=100)
+    line.ask(released=[released(first, permit, remaining=0, remaining_ms=5_000)], at_ms=100)
 
     assert line.verdicts(second, at_ms=5_099) == ["wait"]
     assert line.verdicts(second, at_ms=5_100) == ["go"]
@@ -752,7 +754,7 @@ def test_an_answer_ends_the_row(ledger: Ledger, line: Line) -> None:
     for lease, permit in list(zip(leases, permits, strict=True))[:2]:
         faulted(ledger, lease, permit)
 
-    ledger.release_permits(ACCOUNT, [landed(leases[2], permits[2])])
+    ledger.release_permits(ACCOUNT, [released(leases[2], permits[2])])
 
     assert faulted(ledger, leases[3], permits[3]).jobs == 1
 
@@ -769,7 +771,7 @@ def test_each_time_the_gate_closes_for_faults_is_counted_until_a_probe_is_answer
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 40)
 
     _, (permit,) = line.ask(third, at_ms=50)
-    assert ledger.release_permits(ACCOUNT, [landed(third, permit)]) is True
+    assert ledger.release_permits(ACCOUNT, [released(third, permit)]) is True
 
     (permit,) = line.fly(last, at_ms=60)
     assert faulted(ledger, last, permit) == FaultStreak(1, 1, 0, False, False)
@@ -791,9 +793,9 @@ def test_a_limits_probe_that_meets_a_fault_was_not_refused_and_opens_the_gate(le
     assert permit.verdict == "probe"
 
     row = faulted(ledger, probe, permit)
-    assert (row.was_probe, row.opened) == (False, True)
+    assert (row.was_probe, row.closed_breaker) == (False, True)
     assert line.verdicts(second, at_ms=20) == ["go"]
-    assert ledger.pace_view(ACCOUNT).gate == ""
+    assert ledger.pace_view(ACCOUNT).breaker == ""
 
 
 # --- beliefs ---
@@ -803,7 +805,7 @@ def test_nothing_is_believed_of_an_account_that_nobody_has_used(ledger: Ledger) 
     assert ledger.estimate(ACCOUNT) == (0, Estimate())
     assert ledger.accounts() == []
     view = ledger.pace_view(ACCOUNT)
-    assert (view.estimate, view.gate, view.closed, view.in_flight, view.waiting) == (Estimate(), "", PASSED, 0, 0)
+    assert (view.estimate, view.breaker, view.open_for, view.in_flight, view.waiting) == (Estimate(), "", PASSED, 0, 0)
 
 
 def test_of_two_that_learn_at_once_the_second_reads_again(ledger: Ledger) -> None:
@@ -831,9 +833,10 @@ def test_what_a_refusal_finds_comes_with_what_is_believed(ledger: Ledger, line: 
     (lease,) = jobs(ledger, 1)
     (permit,) = line.fly(lease)
 
-    seen = ledger.record_rate_limit(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 10)
-
-    assert (seen.version, seen.estimate) == (version, KNOWN)
+    assert ledger.record_rate_limit(ACCOUNT, call_name(lease), permit, MINUTE, now_ms=START_MS + 10)[:2] == (
+        version,
+        KNOWN,
+    )
 
 
 def test_forgotten_limits_hold_nobody_back_and_whoever_learns_reads_again(ledger: Ledger) -> None:
@@ -872,9 +875,9 @@ def test_people_see_the_gate_the_flights_and_who_waits(ledger: Ledger) -> None:
     view = ledger.pace_view(ACCOUNT)
 
     assert ledger.accounts() == [ACCOUNT]
-    assert (view.account, view.base, view.gate) == (ACCOUNT, "https://api.example/v1", "limit")
-    assert PASSED < view.closed <= LONG
-    assert PASSED < ledger.gate_wait(ACCOUNT) <= LONG
+    assert (view.account, view.base, view.breaker) == (ACCOUNT, "https://api.example/v1", "limit")
+    assert PASSED < view.open_for <= LONG
+    assert PASSED < ledger.pace_view(ACCOUNT).open_for <= LONG
     assert (view.in_flight, view.waiting) == (1, 1)
 
 
@@ -913,10 +916,10 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
         lambda ledger, lease: ledger.name_account(ACCOUNT, "https://api.example/v1"),
         lambda ledger, lease: ledger.abandon_permit(ACCOUNT, lease.job_id),
         lambda ledger, lease: ledger.renew_permits(ACCOUNT, [call_name(lease)], LONG),
-        lambda ledger, lease: ledger.release_permits(ACCOUNT, [landed(lease)]),
+        lambda ledger, lease: ledger.release_permits(ACCOUNT, [released(lease)]),
         lambda ledger, lease: ledger.record_fault(ACCOUNT, lease, Permit("go")),
         lambda ledger, lease: ledger.record_rate_limit(ACCOUNT, call_name(lease), Permit("go", at_ms=START_MS), MINUTE),
-        lambda ledger, lease: ledger.release_permits(ACCOUNT, [landed(lease, room=5, room_ms=1_000)]),
+        lambda ledger, lease: ledger.release_permits(ACCOUNT, [released(lease, remaining=5, remaining_ms=1_000)]),
         lambda ledger, lease: ledger.forget_account(ACCOUNT),
     ],
     ids=["close", "believe", "name", "gone", "keep", "land", "fault", "refuse", "header", "forget"],

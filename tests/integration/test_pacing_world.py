@@ -89,7 +89,7 @@ def test_sixty_calls_in_six_seconds_are_found_and_kept_to(build: Build) -> None:
     assert whole_windows(world, 60, 6) >= STEADY
     learned = estimate(world)
     assert learned.rate is not None
-    assert (learned.rate.most, learned.rate.retry_after_ms, learned.in_flight) == (60, 6_000, None)
+    assert (learned.rate.max_calls, learned.rate.retry_after_ms, learned.in_flight) == (60, 6_000, None)
 
 
 def test_three_calls_in_flight_are_found_and_kept_to(build: Build) -> None:
@@ -102,7 +102,7 @@ def test_three_calls_in_flight_are_found_and_kept_to(build: Build) -> None:
     assert world.accepted(20) / (100 * 3 / 0.2) >= STEADY
     learned = estimate(world)
     assert learned.in_flight is not None
-    assert (learned.in_flight.most, learned.rate) == (3, None)
+    assert (learned.in_flight.max_calls, learned.rate) == (3, None)
 
 
 def test_both_limits_are_told_apart_and_kept_to(build: Build) -> None:
@@ -116,7 +116,7 @@ def test_both_limits_are_told_apart_and_kept_to(build: Build) -> None:
     learned = estimate(world)
     assert learned.rate is not None
     assert learned.in_flight is not None
-    assert (learned.rate.most, learned.in_flight.most) == (60, 3)
+    assert (learned.rate.max_calls, learned.in_flight.max_calls) == (60, 3)
 
 
 def test_calls_of_seconds_with_twenty_in_flight(build: Build) -> None:

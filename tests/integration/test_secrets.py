@@ -8,11 +8,11 @@ from pathlib import Path
 import orjson
 import redis
 
-from mira_queue import Failure, MiraQueue
+from mira_queue import Completion, Failure, MiraQueue
 from tests.conftest import StartWorker
 from tests.support.ledger_steps import snapshot
 from tests.support.queue_process import API_KEY, WorkerProcess
-from tests.support.raw_server import RawServer, Request, response
+from tests.support.raw_server import RawServer, Request, always, response
 from tests.support.simulator_process import SimulatorProcess
 
 TIMEOUT_S = 60
@@ -90,3 +90,15 @@ def test_an_ordinary_day_leaves_no_trace_of_key_and_prompts(
 def test_the_settings_do_not_show_their_secrets(queue: MiraQueue) -> None:
     for shown in (repr(queue.settings), str(queue.settings), repr(queue), repr(queue.settings.model_dump())):
         assert API_KEY not in shown
+
+
+def test_a_key_that_is_a_word_changes_no_answer(queue: MiraQueue, start_worker: StartWorker) -> None:
+    body = orjson.dumps({"choices": [{"message": {"content": "The latest test"}, "finish_reason": "stop"}], "x": 11})
+    with RawServer(always(response(200, body))) as server:
+        for key in ("test", "1"):
+            worker = start_worker(api_base=server.url, api_key=key)
+            outcome = queue.enqueue([{"role": "user", "content": f"key {key}"}]).outcome(TIMEOUT_S)
+            worker.stop()
+
+            assert isinstance(outcome, Completion)
+            assert (outcome.text, outcome.body) == ("The latest test", orjson.loads(body))

@@ -177,6 +177,32 @@ def test_reset_is_a_reset_connection_and_close_a_closed_one(simulator: Simulator
     assert simulator.stats()["client_gone"] == 0
 
 
+def statuses(connection: socket.socket) -> list[bytes]:
+    """Status lines up to that of the final response."""
+    found: list[bytes] = []
+    with connection.makefile("rb") as reader:
+        while not found or found[-1].startswith(b"HTTP/1.1 1"):
+            if (line := reader.readline()).startswith(b"HTTP/1.1 "):
+                found.append(line.strip())
+    return found
+
+
+def test_early_hints_are_interim_responses_before_the_answer(simulator: SimulatorProcess) -> None:
+    with begin(simulator, "[[sim:earlyhints late=0]]") as connection:
+        found = statuses(connection)
+    assert found == [
+        b"HTTP/1.1 100 Continue", b"HTTP/1.1 102 Processing", b"HTTP/1.1 103 Early Hints", b"HTTP/1.1 200 OK",
+    ]  # fmt: skip
+    wait_until(simulator, lambda stats: stats["answered"] == 1 and stats["by_fault"] == {"earlyhints": 1})
+
+
+def test_the_answer_after_early_hints_is_as_late_as_asked(simulator: SimulatorProcess) -> None:
+    began_s = monotonic()
+    with begin(simulator, "[[sim:earlyhints late=0.3]]") as connection:
+        statuses(connection)
+    assert monotonic() - began_s >= 0.3
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_truncated_answer_ends_in_the_middle(simulator: SimulatorProcess, stream: bool) -> None:
     with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):

@@ -10,11 +10,11 @@ import redis
 
 from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.outcome import Completion, Failure, Outcome
-from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import PaceState, Permit, ReleasedPermit, call_name
+from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
 LONG = timedelta(hours=1)
@@ -63,7 +63,7 @@ def ask(
     *leases: Lease,
     account: str = "an-account",
     process: str = "a process",
-    landed: Sequence[ReleasedPermit] = (),
+    released: Sequence[ReleasedPermit] = (),
     configured: ConfiguredLimits = MANY,
     now_ms: int | None = None,
 ) -> tuple[PaceState, list[Permit]]:
@@ -72,7 +72,7 @@ def ask(
         account,
         process,
         [(lease, 0) for lease in leases],
-        landed,
+        released,
         configured=configured,
         call_lease=LONG,
         probe_lease=LONG,

@@ -17,9 +17,9 @@ from mira_worker.pacing import policy
 from mira_worker.pacing.learner import Learner
 from mira_worker.pacing.pacer import ASK_AGAIN, with_gate_margin
 
-from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import PaceState, Permit, ReleasedPermit, call_name
+from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.limits import AccountLimits, Promises
@@ -40,7 +40,7 @@ class Process:
     name: str
     learner: Learner
     idle: list[Lease]
-    landed: list[ReleasedPermit] = field(default_factory=list)
+    released: list[ReleasedPermit] = field(default_factory=list)
     sent: int = 0
     next_ask_ms: float = 0
 
@@ -59,7 +59,7 @@ class World:
 
     def __post_init__(self) -> None:
         configured = policy.with_margin(self.configured)
-        self._told = configured
+        self._configured = configured
         log = structlog.get_logger("test").bind()
         self.fleet = [
             Process(
@@ -116,14 +116,14 @@ class World:
         self._at(delay_s, lambda: self._ask(process) if process.next_ask_ms == due_ms else None)
 
     def _ask(self, process: Process) -> None:
-        asking, landed = process.idle[:32], process.landed
-        process.landed = []
+        asking, released = process.idle[:32], process.released
+        process.released = []
         pace, permits = self.ledger.acquire_permits(
             ACCOUNT,
             process.name,
             [(lease, 0) for lease in asking],
-            landed,
-            configured=self._told,
+            released,
+            configured=self._configured,
             call_lease=LEASE,
             probe_lease=LEASE,
             ask_again=ASK_AGAIN,
@@ -166,7 +166,7 @@ class World:
         self._at(self._travel(), lambda: self._land(process, lease, permit))
 
     def _land(self, process: Process, lease: Lease, permit: Permit) -> None:
-        process.landed.append(ReleasedPermit(call_name(lease), permit))
+        process.released.append(ReleasedPermit(call_name(lease), permit))
         process.idle.append(lease)
         self._everybody_asks()
 

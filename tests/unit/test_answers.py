@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.redaction import Redaction
 from mira_worker.response import (
     MAX_BODY_CHARS,
+    MAX_BRACKETS,
     MAX_DETAIL_CHARS,
     Answered,
     Faulty,
@@ -207,3 +210,68 @@ def test_a_200_without_a_completion_is_a_fault_of_the_server(body: Any) -> None:
     assert isinstance(meaning, Faulty)
     assert type(meaning.fault) is errors.BrokenAnswer
     assert meaning.may_be_billed
+
+
+# --- the key ---
+
+KEY = "sk-mira-" + "c0ffee" * 6 + "beef"
+
+
+@pytest.mark.parametrize("key", ["1", "test", "Hi", KEY])
+def test_a_completion_is_what_was_received_whatever_the_key_is(key: str) -> None:
+    body = {**COMPLETION, "note": f"the latest {key}", key: 1}
+
+    meaning = read_answer(answer(200, body), NOW, Redaction(key))
+
+    assert isinstance(meaning, Answered)
+    assert meaning.body == body
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, {"detail": f"bad {KEY}"}),
+        (401, {"error": {"message": "no", KEY: [KEY]}}),
+        (422, {"detail": json.dumps({"error": f"bad {KEY}"})}),
+        (400, f"bad {KEY}".encode()),
+        (503, b"<html><title>%s</title>" % KEY.encode()),
+        (200, f"not JSON {KEY}".encode()),
+        # Where a long text is cut off, no part of the key is left.
+        (400, ("x" * (MAX_DETAIL_CHARS - 10) + KEY).encode()),
+        (200, ("x" * 190 + KEY).encode()),
+    ],
+)
+def test_no_error_contains_the_key(status: int, body: Any) -> None:
+    found = repr(read_answer(answer(status, body), NOW, Redaction(KEY)))
+
+    assert KEY not in found
+    assert KEY[:10] not in found
+
+
+# --- sizes ---
+
+
+def test_a_body_of_many_brackets_is_not_parsed() -> None:
+    body = b"[" + b"[]," * MAX_BRACKETS + b"[]]"
+
+    tracemalloc.start()
+    try:
+        meaning = read_answer(answer(200, body), NOW)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert isinstance(meaning, Faulty)
+    # Parsed, it would take twenty times its size.
+    assert peak < 2 * len(body)
+
+
+@pytest.mark.parametrize("levels", [150, 300, 1000, 2000])
+def test_a_stream_that_is_nested_deeper_than_can_be_stored_is_broken(levels: int) -> None:
+    deep = b'{"a":' * levels + b"1" + b"}" * levels
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"Hi","x":%s},"finish_reason":"stop"}]}\n\n' % deep
+
+    meaning = read_answer(answer(200, chunk + chunk + b"data: [DONE]\n\n", content_type="text/event-stream"), NOW)
+
+    assert isinstance(meaning, Faulty)
+    assert meaning.fault.code == "broken_answer"

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 from mira_producer.batches.counts import counted, written
 from mira_producer.batches.spool import BatchFiles
 from mira_producer.cost.prices import Price, Prices
@@ -83,3 +84,17 @@ def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
     assert (Decimal(batch.cost), batch.currency) == (Decimal("0.003"), "USD")
     assert batch.per_second > 0
     assert batch.seconds_left is not None
+
+
+def test_absurd_counts_of_tokens_do_not_keep_a_batch_from_being_stored(tmp_path: Path) -> None:
+    files, tally = BatchFiles(tmp_path), Stats(2, 0, 0, PRICES)
+    for number in range(2):
+        outcome = answer("mira", prompt_tokens=2**64 - 1, completion_tokens=2**64 - 1, total_tokens=2**64 - 1)
+        tally.add(outcome)
+        with files.output.open("ab") as file:
+            file.write(output_line(JOB, f"line-{number}", outcome))
+
+    found = counted(BATCH, written(files, PRICES), tally, 0)
+
+    assert found.uncounted == 4
+    assert orjson.loads(found.to_json())["prompt_tokens"] == 0

@@ -123,7 +123,7 @@ def test_the_blame_says_who_has_to_act() -> None:
             assert (kind.blame, kind.retryable) == (errors.Blame.SERVICE, True)
         if issubclass(kind, errors.AccountFault):
             assert (kind.blame, kind.retryable) == (errors.Blame.ACCOUNT, True)
-        if issubclass(kind, errors.JobFault) and kind is not errors.Poison:
+        if issubclass(kind, errors.JobFault) and kind not in (errors.Poison, errors.InternalError):
             assert (kind.blame, kind.retryable) == (errors.Blame.JOB, False)
 
 

@@ -13,7 +13,7 @@ from celery.backends.base import Backend
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira_queue.contract import errors
+from mira_queue.contract import errors, token_estimate
 from mira_queue.contract.errors import error_for_code
 from mira_queue.contract.outcome import (
     Completion,
@@ -100,3 +100,15 @@ def test_the_result_of_somebody_elses_task_is_no_outcome(foreign: Any) -> None:
 @given(completions | failures)
 def test_we_read_our_record_as_the_same_outcome(outcome: Outcome) -> None:
     assert outcome_of_record(celery_record("some-id", outcome, NOW)) == outcome
+
+
+@pytest.mark.parametrize(("value", "count"), [(0, 0), (7, 7), (token_estimate.MAX_TOKENS, token_estimate.MAX_TOKENS)])
+def test_a_count_of_tokens_is_taken_as_it_is(value: int, count: int) -> None:
+    assert token_estimate.count(value) == count
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, -1, 1.5, "7", token_estimate.MAX_TOKENS + 1, 2**63, 2**64 - 1, 2**64, float(2**64)]
+)
+def test_what_cannot_be_a_count_of_tokens_counts_as_not_reported(value: object) -> None:
+    assert token_estimate.count(value) == 0

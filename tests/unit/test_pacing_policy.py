@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from mira_worker.pacing.policy import PaceState, RateLimitHit, grown, informed, refused, with_margin
+from mira_worker.pacing.policy import after_rate_limit, grown, informed, with_margin
 
-from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, RateLimitHit, Reason
 
 NOW_MS = 1_000_000_000
 WINDOW_MS = 60_000
@@ -34,7 +34,7 @@ def crowd(retry_after_ms: int = BRIEF_MS, **changes: int) -> RateLimitHit:
     return replace(hit(retry_after_ms, in_window=4, in_flight=4, peak_in_flight=2), **changes)
 
 
-def denied(reason: str, **changes: Any) -> PaceState:
+def denied(reason: Reason, **changes: Any) -> PaceState:
     """Held back just now, and nothing is proven."""
     usual = PaceState(
         NOW_MS, reason, 100, at_ceiling=0, peak_in_flight=0, peak_sent=0, quiet_ms=0, rate_bound_ms=NOW_MS
@@ -74,17 +74,17 @@ def in_flight_of(estimate: Estimate | None) -> Limit:
     ],
 )
 def test_a_first_refusal_teaches_one_limit_or_none(met: RateLimitHit, rate: int | None, in_flight: int | None) -> None:
-    learned = refused(NOTHING, met)
+    learned = after_rate_limit(NOTHING, met)
 
-    assert (learned.rate.most if learned.rate else None) == rate
-    assert (learned.in_flight.most if learned.in_flight else None) == in_flight
+    assert (learned.rate.max_calls if learned.rate else None) == rate
+    assert (learned.in_flight.max_calls if learned.in_flight else None) == in_flight
     is_quota = met.retry_after_ms > 120_000
     assert learned.unrelated == ((met.retry_after_ms,) if is_quota else ())
     assert (learned.event_ms, learned.event_rate_limited) == (NOW_MS, 1)
 
 
 def test_the_window_is_what_the_refusal_says_and_gets_a_margin_of_a_hundredth() -> None:
-    learned = refused(NOTHING, hit(6_000))
+    learned = after_rate_limit(NOTHING, hit(6_000))
 
     assert rate_of(learned) == Limit(60, 6_000, NOW_MS, probe_at_ms=NOW_MS + 42_000, interval_ms=42_000, seen_with=2)
     assert learned.margin_ms == 60
@@ -92,7 +92,7 @@ def test_the_window_is_what_the_refusal_says_and_gets_a_margin_of_a_hundredth() 
 
 @pytest.mark.parametrize(("window_ms", "margin_ms"), [(500, 30), (6_000, 60), (60_000, 250), (120_000, 250)])
 def test_the_margin_grows_with_the_window_between_its_least_and_its_most(window_ms: int, margin_ms: int) -> None:
-    assert refused(NOTHING, hit(window_ms)).margin_ms == margin_ms
+    assert after_rate_limit(NOTHING, hit(window_ms)).margin_ms == margin_ms
     configured = with_margin(ConfiguredLimits(rate=60, window_ms=window_ms, tokens=9, tokens_window_ms=window_ms))
     assert configured == ConfiguredLimits(60, window_ms + margin_ms, 0, 9, window_ms + margin_ms)
 
@@ -104,7 +104,8 @@ def test_what_was_not_told_gets_no_margin() -> None:
 def test_a_wait_that_is_neither_limit_is_remembered_once_and_the_last_eight_are() -> None:
     estimate = NOTHING
     for minutes in (3, 6, 12, 24, 24, 48, 96, 192, 384, 768):
-        estimate = refused(estimate, hit(minutes * 60_000, sent_ms=estimate.event_ms + 1, now_ms=estimate.event_ms + 2))
+        at_ms = estimate.event_ms
+        estimate = after_rate_limit(estimate, hit(minutes * 60_000, sent_ms=at_ms + 1, now_ms=at_ms + 2))
 
     assert estimate.unrelated == tuple(minutes * 60_000 for minutes in (6, 12, 24, 48, 96, 192, 384, 768))
     assert (estimate.rate, estimate.in_flight) == (None, None)
@@ -113,60 +114,60 @@ def test_a_wait_that_is_neither_limit_is_remembered_once_and_the_last_eight_are(
 def test_words_that_were_neither_limit_once_teach_nothing_for_ten_minutes() -> None:
     estimate = replace(NOTHING, unrelated=(10_000,), unrelated_ms=NOW_MS)
 
-    later = refused(estimate, hit(9_000, now_ms=NOW_MS + 599_999))
-    long_after = refused(estimate, hit(9_000, now_ms=NOW_MS + 600_000))
+    later = after_rate_limit(estimate, hit(9_000, now_ms=NOW_MS + 599_999))
+    long_after = after_rate_limit(estimate, hit(9_000, now_ms=NOW_MS + 600_000))
 
     assert (later.rate, later.unrelated) == (None, (10_000,))
-    assert (rate_of(long_after).most, long_after.unrelated) == (60, ())
+    assert (rate_of(long_after).max_calls, long_after.unrelated) == (60, ())
 
 
 # --- one event ---
 
 
 def test_a_burst_is_one_event_and_each_of_its_refusals_lowers_the_number_by_one() -> None:
-    first = refused(NOTHING, hit(in_window=64))
-    assert rate_of(first).most == 63
+    first = after_rate_limit(NOTHING, hit(in_window=64))
+    assert rate_of(first).max_calls == 63
 
-    second = refused(first, hit(in_window=64, now_ms=NOW_MS + 3))
-    third = refused(second, hit(in_window=64, now_ms=NOW_MS + 4, sent_ms=NOW_MS))
+    second = after_rate_limit(first, hit(in_window=64, now_ms=NOW_MS + 3))
+    third = after_rate_limit(second, hit(in_window=64, now_ms=NOW_MS + 4, sent_ms=NOW_MS))
 
-    assert (rate_of(second).most, rate_of(third).most) == (62, 61)
+    assert (rate_of(second).max_calls, rate_of(third).max_calls) == (62, 61)
     assert (rate_of(third).confirmations, third.event_ms, third.event_rate_limited) == (1, NOW_MS, 3)
     assert rate_of(third).probe_at_ms == rate_of(first).probe_at_ms
 
 
 def test_a_burst_lowers_the_number_in_flight_too() -> None:
-    first = refused(NOTHING, crowd(in_flight=6, in_window=6))
-    second = refused(first, crowd(in_flight=5, in_window=6, now_ms=NOW_MS + 1))
+    first = after_rate_limit(NOTHING, crowd(in_flight=6, in_window=6))
+    second = after_rate_limit(first, crowd(in_flight=5, in_window=6, now_ms=NOW_MS + 1))
 
-    assert (in_flight_of(first).most, in_flight_of(second).most) == (5, 4)
+    assert (in_flight_of(first).max_calls, in_flight_of(second).max_calls) == (5, 4)
 
 
 def test_a_burst_takes_no_number_below_one_and_none_that_was_known_before() -> None:
-    estimate = refused(NOTHING, hit(in_window=3, in_flight=1))
+    estimate = after_rate_limit(NOTHING, hit(in_window=3, in_flight=1))
     for _ in range(9):
-        estimate = refused(estimate, hit(in_window=3, in_flight=1))
-    assert rate_of(estimate).most == 1
+        estimate = after_rate_limit(estimate, hit(in_window=3, in_flight=1))
+    assert rate_of(estimate).max_calls == 1
 
-    known = refused(replace(NOTHING, rate=RATE, max_accepted=9), hit(in_window=61))
-    assert rate_of(refused(known, hit(in_window=61))).most == 60
+    known = after_rate_limit(replace(NOTHING, rate=RATE, max_accepted=9), hit(in_window=61))
+    assert rate_of(after_rate_limit(known, hit(in_window=61))).max_calls == 60
 
 
 def test_a_call_that_left_after_the_event_is_another_one() -> None:
-    first = refused(NOTHING, hit())
+    first = after_rate_limit(NOTHING, hit())
 
-    second = refused(first, hit(sent_ms=NOW_MS + 1, now_ms=NOW_MS + 9))
+    second = after_rate_limit(first, hit(sent_ms=NOW_MS + 1, now_ms=NOW_MS + 9))
 
     assert (second.event_ms, second.event_rate_limited) == (NOW_MS + 9, 1)
     assert rate_of(second).confirmations == 2
 
 
 def test_a_refusal_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
-    first = refused(replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3), hit(in_window=64))
+    first = after_rate_limit(replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3), hit(in_window=64))
 
-    second = refused(first, hit(BRIEF_MS, in_window=64))
+    second = after_rate_limit(first, hit(BRIEF_MS, in_window=64))
 
-    assert (rate_of(second).most, in_flight_of(second).most) == (63, 3)
+    assert (rate_of(second).max_calls, in_flight_of(second).max_calls) == (63, 3)
 
 
 # --- a limit that is known ---
@@ -174,7 +175,7 @@ def test_a_refusal_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
 
 @pytest.mark.parametrize("retry_after_ms", [48_000, 60_000, 75_000])
 def test_a_refusal_at_the_known_number_confirms_it_in_words_that_are_near_enough(retry_after_ms: int) -> None:
-    learned = refused(replace(NOTHING, rate=RATE, max_accepted=2), hit(retry_after_ms))
+    learned = after_rate_limit(replace(NOTHING, rate=RATE, max_accepted=2), hit(retry_after_ms))
 
     assert learned.rate == replace(RATE, confirmations=3, probe_at_ms=NOW_MS + 480_000)
 
@@ -182,17 +183,17 @@ def test_a_refusal_at_the_known_number_confirms_it_in_words_that_are_near_enough
 def test_a_failed_look_confirms_the_limit_and_the_next_one_comes_after_twice_the_time() -> None:
     looking = replace(RATE, step=1)
 
-    learned = refused(replace(NOTHING, rate=looking, max_accepted=2), hit(in_window=61))
+    learned = after_rate_limit(replace(NOTHING, rate=looking, max_accepted=2), hit(in_window=61))
 
     assert rate_of(learned) == replace(RATE, confirmations=3, interval_ms=960_000, probe_at_ms=NOW_MS + 960_000)
 
 
 def test_a_later_step_that_fails_keeps_what_was_found_and_the_interval() -> None:
-    looking = replace(RATE, most=70, step=8, confirmations=0)
+    looking = replace(RATE, max_calls=70, step=8, confirmations=0)
 
-    learned = refused(replace(NOTHING, rate=looking, max_accepted=2), hit(in_window=76))
+    learned = after_rate_limit(replace(NOTHING, rate=looking, max_accepted=2), hit(in_window=76))
 
-    assert (rate_of(learned).most, rate_of(learned).step, rate_of(learned).since_ms) == (75, 0, NOW_MS)
+    assert (rate_of(learned).max_calls, rate_of(learned).step, rate_of(learned).since_ms) == (75, 0, NOW_MS)
     assert rate_of(learned).interval_ms == RATE.interval_ms
 
 
@@ -200,7 +201,7 @@ def test_intervals_end_at_an_hour() -> None:
     estimate = replace(NOTHING, rate=RATE, max_accepted=2)
     for index in range(1, 9):
         estimate = replace(estimate, rate=replace(rate_of(estimate), step=1))
-        estimate = refused(estimate, hit(now_ms=NOW_MS + index * 10, sent_ms=NOW_MS + index * 10 - 5))
+        estimate = after_rate_limit(estimate, hit(now_ms=NOW_MS + index * 10, sent_ms=NOW_MS + index * 10 - 5))
 
     assert rate_of(estimate).interval_ms == 3_600_000
 
@@ -208,27 +209,30 @@ def test_intervals_end_at_an_hour() -> None:
 def test_a_refusal_a_little_below_the_known_number_must_repeat_to_be_believed() -> None:
     estimate = replace(NOTHING, rate=RATE, max_accepted=2, margin_ms=250)
 
-    once = refused(estimate, hit(in_window=58))
-    assert (rate_of(once).most, rate_of(once).contradictions, once.margin_ms) == (60, 1, 375)
+    once = after_rate_limit(estimate, hit(in_window=58))
+    assert (rate_of(once).max_calls, rate_of(once).contradictions, once.margin_ms) == (60, 1, 375)
 
-    twice = refused(once, hit(in_window=58, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
-    assert (rate_of(twice).most, rate_of(twice).contradictions, rate_of(twice).confirmations) == (57, 0, 1)
+    twice = after_rate_limit(once, hit(in_window=58, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
+    assert (rate_of(twice).max_calls, rate_of(twice).contradictions, rate_of(twice).confirmations) == (57, 0, 1)
 
 
 def test_the_margin_grows_to_three_hundredths_of_the_window_at_most() -> None:
     estimate = replace(NOTHING, rate=RATE, max_accepted=2, margin_ms=1_500)
 
-    assert refused(estimate, hit(in_window=58)).margin_ms == 1_800
+    assert after_rate_limit(estimate, hit(in_window=58)).margin_ms == 1_800
 
 
 def test_a_doubt_is_gone_when_the_known_number_is_met_again() -> None:
     estimate = replace(NOTHING, rate=replace(RATE, contradictions=1), max_accepted=2)
 
-    assert (rate_of(refused(estimate, hit())).contradictions, rate_of(refused(estimate, hit())).most) == (0, 60)
+    assert (
+        rate_of(after_rate_limit(estimate, hit())).contradictions,
+        rate_of(after_rate_limit(estimate, hit())).max_calls,
+    ) == (0, 60)
 
 
 def test_a_refusal_far_below_the_known_number_is_believed_at_once() -> None:
-    learned = refused(replace(NOTHING, rate=RATE, max_accepted=2), hit(in_window=31))
+    learned = after_rate_limit(replace(NOTHING, rate=RATE, max_accepted=2), hit(in_window=31))
 
     assert rate_of(learned) == Limit(30, WINDOW_MS, NOW_MS, probe_at_ms=NOW_MS + 420_000, interval_ms=420_000)
 
@@ -236,23 +240,23 @@ def test_a_refusal_far_below_the_known_number_is_believed_at_once() -> None:
 def test_fewer_in_flight_must_repeat_to_be_believed() -> None:
     estimate = replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3)
 
-    once = refused(estimate, crowd(in_flight=2))
-    assert (in_flight_of(once).most, in_flight_of(once).contradictions) == (3, 1)
+    once = after_rate_limit(estimate, crowd(in_flight=2))
+    assert (in_flight_of(once).max_calls, in_flight_of(once).contradictions) == (3, 1)
 
-    twice = refused(once, crowd(in_flight=2, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
-    assert (in_flight_of(twice).most, in_flight_of(twice).confirmations) == (1, 1)
+    twice = after_rate_limit(once, crowd(in_flight=2, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
+    assert (in_flight_of(twice).max_calls, in_flight_of(twice).confirmations) == (1, 1)
 
 
 def test_a_guess_that_was_met_once_gives_way_to_another_of_its_kind() -> None:
     estimate = replace(NOTHING, rate=replace(RATE, confirmations=1), max_accepted=2)
 
-    assert rate_of(refused(estimate, hit(10_000, in_window=31))).retry_after_ms == 10_000
+    assert rate_of(after_rate_limit(estimate, hit(10_000, in_window=31))).retry_after_ms == 10_000
 
 
 def test_a_limit_that_repeated_is_not_given_up_for_other_words() -> None:
     estimate = replace(NOTHING, rate=RATE, max_accepted=2)
 
-    learned = refused(estimate, hit(10_000, in_window=31))
+    learned = after_rate_limit(estimate, hit(10_000, in_window=31))
 
     assert (learned.rate, learned.unrelated) == (RATE, (10_000,))
 
@@ -260,53 +264,55 @@ def test_a_limit_that_repeated_is_not_given_up_for_other_words() -> None:
 def test_a_guess_that_does_not_repeat_is_given_up() -> None:
     estimate = replace(NOTHING, rate=replace(RATE, confirmations=1), max_accepted=2)
 
-    learned = refused(estimate, hit(in_window=1, in_flight=1))
+    learned = after_rate_limit(estimate, hit(in_window=1, in_flight=1))
 
     # Alone it says nothing about these words: somebody else may have used the account up.
     assert (learned.rate, learned.unrelated) == (None, ())
 
 
 def test_a_guess_in_flight_whose_calls_in_the_window_repeat_was_the_rate() -> None:
-    first = refused(NOTHING, hit(WINDOW_MS, in_window=31, in_flight=12))
-    assert (in_flight_of(first).most, in_flight_of(first).seen_with) == (11, 31)
+    first = after_rate_limit(NOTHING, hit(WINDOW_MS, in_window=31, in_flight=12))
+    assert (in_flight_of(first).max_calls, in_flight_of(first).seen_with) == (11, 31)
 
-    second = refused(first, hit(WINDOW_MS, in_window=31, in_flight=9, now_ms=NOW_MS + 90_000, sent_ms=NOW_MS + 89_000))
+    second = after_rate_limit(
+        first, hit(WINDOW_MS, in_window=31, in_flight=9, now_ms=NOW_MS + 90_000, sent_ms=NOW_MS + 89_000)
+    )
 
-    assert (rate_of(second).most, second.in_flight) == (30, None)
+    assert (rate_of(second).max_calls, second.in_flight) == (30, None)
 
 
 def test_a_guess_in_flight_by_which_a_call_that_is_alone_is_refused_was_the_rate() -> None:
-    first = refused(NOTHING, crowd(in_flight=2, in_window=3, peak_in_flight=0))
-    second = refused(first, crowd(in_flight=1, in_window=3, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
+    first = after_rate_limit(NOTHING, crowd(in_flight=2, in_window=3, peak_in_flight=0))
+    second = after_rate_limit(first, crowd(in_flight=1, in_window=3, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
 
-    assert (in_flight_of(first).most, second.in_flight) == (1, None)
-    assert (rate_of(second).most, rate_of(second).retry_after_ms) == (2, BRIEF_MS)
+    assert (in_flight_of(first).max_calls, second.in_flight) == (1, None)
+    assert (rate_of(second).max_calls, rate_of(second).retry_after_ms) == (2, BRIEF_MS)
 
 
 def test_a_guess_of_a_rate_whose_calls_in_flight_repeat_was_calls_in_flight() -> None:
-    first = refused(NOTHING, hit(500, in_window=140, in_flight=11))
-    assert (rate_of(first).most, rate_of(first).seen_with) == (139, 11)
+    first = after_rate_limit(NOTHING, hit(500, in_window=140, in_flight=11))
+    assert (rate_of(first).max_calls, rate_of(first).seen_with) == (139, 11)
 
     later = hit(500, in_window=90, in_flight=11, now_ms=NOW_MS + 900, sent_ms=NOW_MS + 800)
-    second = refused(first, later)
-    assert (second.rate, in_flight_of(second).most) == (None, 10)
+    second = after_rate_limit(first, later)
+    assert (second.rate, in_flight_of(second).max_calls) == (None, 10)
 
     # Where so many in flight were accepted before, it is the rate that is lower.
-    assert rate_of(refused(first, replace(later, peak_in_flight=11))).most == 89
+    assert rate_of(after_rate_limit(first, replace(later, peak_in_flight=11))).max_calls == 89
 
 
 def test_after_a_refusal_at_a_number_that_was_once_accepted_the_next_one_is_believed() -> None:
-    first = refused(NOTHING, crowd(peak_in_flight=9))
-    second = refused(first, crowd(now_ms=NOW_MS + 900, sent_ms=NOW_MS + 800))
+    first = after_rate_limit(NOTHING, crowd(peak_in_flight=9))
+    second = after_rate_limit(first, crowd(now_ms=NOW_MS + 900, sent_ms=NOW_MS + 800))
 
     assert (first.in_flight, first.rate, first.max_accepted) == (None, None, 0)
-    assert in_flight_of(second).most == 3
+    assert in_flight_of(second).max_calls == 3
 
 
 def test_a_guess_in_flight_that_does_not_repeat_is_given_up() -> None:
     estimate = replace(NOTHING, in_flight=replace(IN_FLIGHT, confirmations=1), rate=RATE, max_accepted=2)
 
-    learned = refused(estimate, crowd(in_flight=1))
+    learned = after_rate_limit(estimate, crowd(in_flight=1))
 
     assert (learned.in_flight, learned.rate, learned.unrelated) == (None, RATE, (BRIEF_MS,))
 
@@ -315,34 +321,34 @@ def test_a_guess_in_flight_that_does_not_repeat_is_given_up() -> None:
 def test_a_limit_that_repeated_outlives_a_refusal_that_somebody_else_has_caused(met: RateLimitHit) -> None:
     estimate = replace(NOTHING, rate=RATE, in_flight=IN_FLIGHT, max_accepted=2)
 
-    learned = refused(estimate, met)
+    learned = after_rate_limit(estimate, met)
 
     assert (learned.rate, learned.in_flight, learned.unrelated) == (RATE, IN_FLIGHT, ())
 
 
 def test_a_refusal_breaks_off_the_look_for_more_of_the_other_kind() -> None:
     estimate = replace(NOTHING, rate=RATE, in_flight=replace(IN_FLIGHT, step=2, probe_at_ms=NOW_MS - 1), max_accepted=5)
-    learned = refused(estimate, hit())
+    learned = after_rate_limit(estimate, hit())
     assert in_flight_of(learned) == replace(IN_FLIGHT, step=0, probe_at_ms=NOW_MS + 25_000)
 
     estimate = replace(NOTHING, rate=replace(RATE, step=4, probe_at_ms=NOW_MS - 1), in_flight=IN_FLIGHT, max_accepted=3)
-    learned = refused(estimate, crowd())
+    learned = after_rate_limit(estimate, crowd())
     assert rate_of(learned) == replace(RATE, step=0, probe_at_ms=NOW_MS + 120_000)
 
 
 def test_what_was_taken_for_calls_in_flight_by_the_same_words_was_the_rate() -> None:
     same_words = replace(IN_FLIGHT, retry_after_ms=WINDOW_MS)
 
-    learned = refused(replace(NOTHING, rate=RATE, in_flight=same_words, max_accepted=2), hit())
+    learned = after_rate_limit(replace(NOTHING, rate=RATE, in_flight=same_words, max_accepted=2), hit())
 
-    assert (learned.in_flight, rate_of(learned).most) == (None, 60)
+    assert (learned.in_flight, rate_of(learned).max_calls) == (None, 60)
 
 
 def test_most_calls_in_flight_that_were_ever_accepted_are_remembered() -> None:
-    learned = refused(replace(NOTHING, max_accepted=5), hit(peak_in_flight=9))
+    learned = after_rate_limit(replace(NOTHING, max_accepted=5), hit(peak_in_flight=9))
 
     assert learned.max_accepted == 9
-    assert refused(learned, hit(peak_in_flight=1, sent_ms=NOW_MS + 1)).max_accepted == 9
+    assert after_rate_limit(learned, hit(peak_in_flight=1, sent_ms=NOW_MS + 1)).max_accepted == 9
 
 
 # --- more is let through ---
@@ -391,8 +397,8 @@ def test_a_look_at_the_rate_waits_for_a_third_of_a_window_without_a_free_place_b
 @pytest.mark.parametrize(
     ("proof", "is_enough"),
     [
-        ({"peak_flying": 4}, True),
-        ({"peak_flying": 3}, False),
+        ({"peak_in_flight": 4}, True),
+        ({"peak_in_flight": 3}, False),
         ({"at_ceiling": 20}, True),
         ({"at_ceiling": 19}, False),
         ({"quiet_ms": 250}, True),
@@ -408,7 +414,7 @@ def test_more_in_flight_is_believed_once_it_was_seen_or_often_enough_let_in(
 
     assert (found is not None) is is_enough
     if found is not None:
-        limit = replace(IN_FLIGHT, most=4, step=1, confirmations=0, since_ms=NOW_MS, interval_ms=BRIEF_MS * 15)
+        limit = replace(IN_FLIGHT, max_calls=4, step=1, confirmations=0, since_ms=NOW_MS, interval_ms=BRIEF_MS * 15)
         assert found == replace(estimate, in_flight=limit)
 
 
@@ -429,25 +435,25 @@ def test_each_look_at_the_rate_that_succeeds_doubles_the_next_step() -> None:
     for _ in range(5):
         assert estimate is not None
         estimate = grown(estimate, denied("rate", peak_sent=rate_of(estimate).allowed - 1))
-        seen.append((rate_of(estimate).most, rate_of(estimate).allowed))
+        seen.append((rate_of(estimate).max_calls, rate_of(estimate).allowed))
 
     assert seen == [(61, 63), (63, 67), (67, 75), (75, 91), (91, 123)]
 
 
 def test_more_in_flight_is_looked_for_by_an_eighth() -> None:
-    estimate: Estimate | None = replace(NOTHING, in_flight=replace(IN_FLIGHT, most=14, step=1))
+    estimate: Estimate | None = replace(NOTHING, in_flight=replace(IN_FLIGHT, max_calls=14, step=1))
     seen = []
     for _ in range(4):
         assert estimate is not None
         estimate = grown(estimate, denied("in_flight", quiet_ms=250))
-        seen.append((in_flight_of(estimate).most, in_flight_of(estimate).allowed))
+        seen.append((in_flight_of(estimate).max_calls, in_flight_of(estimate).allowed))
 
     assert seen == [(15, 16), (16, 18), (18, 20), (20, 22)]
 
 
 def test_the_longer_calls_take_the_later_more_in_flight_is_looked_for() -> None:
     """A look that fails costs a wait, and then a probe that goes alone."""
-    short, long = (in_flight_of(refused(NOTHING, crowd(call_ms=call_ms))) for call_ms in (200, 20_000))
+    short, long = (in_flight_of(after_rate_limit(NOTHING, crowd(call_ms=call_ms))) for call_ms in (200, 20_000))
 
     assert (short.interval_ms, long.interval_ms) == (15 * 5_200, 15 * 25_000)
     estimate = replace(NOTHING, in_flight=replace(IN_FLIGHT, step=1), call_ms=20_000)
@@ -498,7 +504,9 @@ def histories(happened: list[RateLimitHit | PaceState]) -> list[Estimate]:
     """What is believed after each of these."""
     estimate, seen = NOTHING, []
     for event in happened:
-        estimate = refused(estimate, event) if isinstance(event, RateLimitHit) else grown(estimate, event) or estimate
+        estimate = (
+            after_rate_limit(estimate, event) if isinstance(event, RateLimitHit) else grown(estimate, event) or estimate
+        )
         seen.append(estimate)
     return seen
 
@@ -536,7 +544,7 @@ def test_whatever_happens_the_numbers_stay_what_they_mean(happened: list[RateLim
 @given(st.lists(refusals.filter(lambda one: one.in_window > 1) | denials, max_size=30))
 def test_a_belief_never_lets_through_less_than_one_call(happened: list[RateLimitHit | PaceState]) -> None:
     for estimate in histories(happened):
-        assert all(limit.most >= 1 for limit in limits_of(estimate))
+        assert all(limit.max_calls >= 1 for limit in limits_of(estimate))
 
 
 @given(events)
@@ -545,7 +553,7 @@ def test_a_belief_never_lets_through_less_than_one_call_even_when_long_calls_are
     happened: list[RateLimitHit | PaceState],
 ) -> None:
     for estimate in histories(happened):
-        assert all(limit.most >= 1 for limit in limits_of(estimate))
+        assert all(limit.max_calls >= 1 for limit in limits_of(estimate))
 
 
 @given(events, refusals)
@@ -554,7 +562,7 @@ def test_a_refusal_never_raises_what_is_let_through(
 ) -> None:
     estimate = (histories(happened) or [NOTHING])[-1]
 
-    learned = refused(estimate, last)
+    learned = after_rate_limit(estimate, last)
 
     assert learned.start == estimate.start
     for before, after in ((estimate.rate, learned.rate), (estimate.in_flight, learned.in_flight)):
@@ -586,9 +594,9 @@ def test_what_is_raised_is_what_calls_were_denied_by_and_nothing_else(
 def test_the_same_refusals_are_never_two_events(burst: list[RateLimitHit]) -> None:
     """Of whatever left before the first of them was heard of."""
     first, *unrelated = burst
-    estimate = refused(NOTHING, first)
+    estimate = after_rate_limit(NOTHING, first)
     for each in unrelated:
-        estimate = refused(estimate, replace(each, sent_ms=min(each.sent_ms, first.now_ms)))
+        estimate = after_rate_limit(estimate, replace(each, sent_ms=min(each.sent_ms, first.now_ms)))
 
     assume(first.sent_ms > 0)
     assert (estimate.event_ms, estimate.event_rate_limited) == (first.now_ms, len(burst))

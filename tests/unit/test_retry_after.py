@@ -54,6 +54,18 @@ def test_an_unreadable_header_is_a_minute_and_is_remarked(header: str) -> None:
     assert header in answer.remark
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Mon, 01 Jan 2026 00:00:00 +9999999999999999999999",
+        "Mon, 01 Jan 2026 00:00:00 -2400",
+        "Mon, 01 Jan 99999999999999999 00:00:00 GMT",
+    ],
+)
+def test_a_date_beyond_those_that_python_knows_is_a_minute(header: str) -> None:
+    assert parse_retry_after(header, NOW).wait == WHEN_MISSING
+
+
 @pytest.mark.parametrize("header", ["86401", "99999999999", "inf", "1e300", "Fri, 01 Jan 2100 00:00:00 GMT"])
 def test_an_absurd_header_is_a_day_and_is_remarked(header: str) -> None:
     answer = parse_retry_after(header, NOW)
@@ -89,3 +101,8 @@ def test_whatever_the_header_the_wait_is_positive_and_at_most_a_day(header: str 
 @given(st.floats(0.000001, 86_400))
 def test_the_wait_is_never_shorter_than_what_was_asked(seconds: float) -> None:
     assert parse_retry_after(repr(seconds), NOW).wait >= timedelta(seconds=seconds)
+
+
+@given(st.from_regex(r"\A(Mon, )?[0-9]{1,20} (Jan|Feb|Dec) [0-9]{1,20} [0-9:]{1,12}( GMT| [+-][0-9]{1,40})?\Z"))
+def test_no_date_raises(header: str) -> None:
+    assert parse_retry_after(header, NOW).wait >= SHORTEST

@@ -12,9 +12,9 @@ from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
 
-RATE = Limit(most=60, retry_after_ms=60_000, since_ms=1)
-IN_FLIGHT = Limit(most=3, retry_after_ms=1_000, since_ms=1)
-HOURLY = Limit(most=1000, retry_after_ms=3_600_000, since_ms=1)
+RATE = Limit(max_calls=60, retry_after_ms=60_000, since_ms=1)
+IN_FLIGHT = Limit(max_calls=3, retry_after_ms=1_000, since_ms=1)
+HOURLY = Limit(max_calls=1000, retry_after_ms=3_600_000, since_ms=1)
 CALM = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=0, waiting=0, now_ms=1_000_000)
 
 
@@ -28,13 +28,13 @@ def seconds(number: float) -> timedelta:
         (replace(CALM, in_flight=3), ""),
         (CALM, "waiting for a worker"),
         (
-            replace(CALM, gate="limit", closed=seconds(12), estimate=Estimate(rate=RATE)),
+            replace(CALM, breaker="limit", open_for=seconds(12), estimate=Estimate(rate=RATE)),
             "account limit: 60 in 60 s, next in 12 s",
         ),
-        (replace(CALM, gate="limit", estimate=Estimate(rate=RATE)), "account limit: 60 in 60 s, asking again"),
-        (replace(CALM, gate="limit", closed=seconds(0.2)), "account limit, next in 1 s"),
-        (replace(CALM, gate="faults", closed=seconds(8)), "service unreachable, next try in 8 s"),
-        (replace(CALM, gate="faults"), "service unreachable, trying again"),
+        (replace(CALM, breaker="limit", estimate=Estimate(rate=RATE)), "account limit: 60 in 60 s, asking again"),
+        (replace(CALM, breaker="limit", open_for=seconds(0.2)), "account limit, next in 1 s"),
+        (replace(CALM, breaker="faults", open_for=seconds(8)), "service unreachable, next try in 8 s"),
+        (replace(CALM, breaker="faults"), "service unreachable, trying again"),
         (
             # An answer frees the next place: nobody knows when.
             replace(
@@ -61,7 +61,7 @@ def test_a_limit_that_is_not_known_yet_is_not_called_one() -> None:
 
 
 def test_without_open_jobs_nothing_waits() -> None:
-    assert why_waiting(replace(CALM, gate="limit", closed=seconds(9)), 0) == ""
+    assert why_waiting(replace(CALM, breaker="limit", open_for=seconds(9)), 0) == ""
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_limit_that_is_named_is_the_one_that_asks_for_such_a_wait(
     closed_s: float, in_flight: int, words: str
 ) -> None:
     estimate = Estimate(rate=RATE, in_flight=IN_FLIGHT)
-    view = replace(CALM, gate="limit", closed=seconds(closed_s), in_flight=in_flight, estimate=estimate)
+    view = replace(CALM, breaker="limit", open_for=seconds(closed_s), in_flight=in_flight, estimate=estimate)
 
     assert reason_of(view, 5).words == words
 

@@ -69,6 +69,9 @@ class Rescuer:
             self._crash_points.reach(CrashPoint.AFTER_RESCUE)
             self._send([*rescued, *due, *lost])
             self._log.info("rescued", leases=len(rescued), due=len(due), messages=len(lost))
+        if unfinished := self._runner.give_back_unfinished():
+            self._send(unfinished)
+            self._log.warning("gave_back", jobs=len(unfinished))
         return len(rescued) + len(due) + len(lost)
 
     def _expired(self) -> list[str]:

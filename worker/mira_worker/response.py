@@ -22,6 +22,7 @@ from mira_queue.contract.errors import (
     error_for_status,
 )
 from mira_worker.event_stream import BrokenStream, assemble, is_event_stream
+from mira_worker.redaction import Redact, redacted
 from mira_worker.retry_after import RetryAfter, parse_retry_after
 from mira_worker.transport import HttpAnswer, NoAnswer
 
@@ -32,6 +33,9 @@ MAX_BODY_CHARS = 64 * 1024
 # Levels of an answer's JSON. Real ones have a handful; what is nested deeper than orjson writes could not be stored,
 # and the job that got it would die again and again.
 MAX_NESTING = 100
+# Objects and lists of an answer's JSON. Once parsed, each takes up to 100 bytes of memory, and `[]` is two on the wire.
+# The largest real answers (log probabilities, 20 for each of 16,000 tokens) have some 700,000.
+MAX_BRACKETS = 1_000_000
 # Statuses after which the server may have done, and billed, the work.
 _BEGUN = frozenset({408, 504})
 
@@ -72,15 +76,18 @@ class Faulty:
 Meaning = Answered | Terminal | Limited | Faulty
 
 
-def read_answer(answer: HttpAnswer | NoAnswer, now: datetime) -> Meaning:
-    """The one place where status and body become policy. `now` is for Retry-After in the form of a date."""
+def read_answer(answer: HttpAnswer | NoAnswer, now: datetime, redact: Redact = str) -> Meaning:
+    """The one place where status and body become policy.
+
+    `now` is for Retry-After in the form of a date. `redact` is applied to everything but a completion.
+    """
     if isinstance(answer, NoAnswer):
         return Faulty(answer.fault, answer.may_be_billed)
     if 200 <= answer.status < 300:
-        return _completion(answer)
-    parsed = _json(answer.body)
+        return _completion(answer, redact)
+    parsed = redacted(_json(answer.body), redact)
     kind = error_for_status(answer.status)
-    detail = readable(answer, parsed)
+    detail = readable(answer, parsed, redact)
     if kind is Unprocessable and _is_moderation(parsed):
         kind = ContentBlocked
     if kind is Redirected:
@@ -96,12 +103,18 @@ def read_answer(answer: HttpAnswer | NoAnswer, now: datetime) -> Meaning:
     return Terminal(error)
 
 
-def _completion(answer: HttpAnswer) -> Answered | Faulty:
+def _completion(answer: HttpAnswer, redact: Redact) -> Answered | Faulty:
     if is_event_stream(answer.headers.get("content-type", "")):
+        if _brackets(answer.body) > MAX_BRACKETS:
+            return _broken(answer, "the stream holds too many objects and lists", redact)
         try:
             body: Any = assemble(answer.body)
         except BrokenStream as error:
-            return _broken(answer, str(error))
+            return _broken(answer, str(error), redact)
+        except RecursionError:
+            return _broken(answer, "the stream holds JSON that is nested too deeply", redact)
+        if _is_deeper(body, MAX_NESTING):
+            return _broken(answer, "the stream holds JSON that is nested too deeply", redact)
     else:
         body = _json(answer.body)
     try:
@@ -110,7 +123,7 @@ def _completion(answer: HttpAnswer) -> Answered | Faulty:
         content = message.get("content")
         finish_reason = choice.get("finish_reason")
     except (TypeError, KeyError, IndexError, AttributeError):
-        return _broken(answer, "the answer holds no chat completion")
+        return _broken(answer, "the answer holds no chat completion", redact)
     usage = body.get("usage")
     return Answered(
         body,
@@ -120,17 +133,17 @@ def _completion(answer: HttpAnswer) -> Answered | Faulty:
     )
 
 
-def _broken(answer: HttpAnswer, why: str) -> Faulty:
-    shown = _plain_text(answer.body)[:200]
+def _broken(answer: HttpAnswer, why: str, redact: Redact) -> Faulty:
+    shown = redact(_plain_text(answer.body))[:200]
     return Faulty(BrokenAnswer(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", answer.status), True)
 
 
-def readable(answer: HttpAnswer, parsed: Any) -> str:
+def readable(answer: HttpAnswer, parsed: Any, redact: Redact = str) -> str:
     """Something a person can read, from JSON, JSON in a string, text, HTML or nothing."""
     try:
-        words = _words(parsed) if parsed is not None else _plain_text(answer.body)
+        words = _words(parsed) if parsed is not None else redact(_plain_text(answer.body))
     except RecursionError:  # JSON in a string in JSON in a string ...
-        words = _plain_text(answer.body)
+        words = redact(_plain_text(answer.body))
     if not words:
         words = f"HTTP {answer.status} with an empty body"
     return words if len(words) <= MAX_DETAIL_CHARS else words[: MAX_DETAIL_CHARS - 1] + "…"
@@ -168,14 +181,21 @@ def _is_moderation(parsed: Any) -> bool:
 
 def _json(body: bytes) -> Any:
     """None: no JSON, or none that can be kept."""
+    brackets = _brackets(body)
+    if brackets > MAX_BRACKETS:
+        return None
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     # Few brackets cannot be nested deeply: most answers need no walk.
-    if body.count(b"{") + body.count(b"[") > MAX_NESTING and _is_deeper(value, MAX_NESTING):
+    if brackets > MAX_NESTING and _is_deeper(value, MAX_NESTING):
         return None
     return value
+
+
+def _brackets(body: bytes) -> int:
+    return body.count(b"{") + body.count(b"[")
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -52,8 +52,9 @@ def _seconds(text: str, now: datetime) -> float | None:
         pass
     try:
         moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError):
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return (moment - now).total_seconds()
+    except (TypeError, ValueError, IndexError, OverflowError):
+        # A time zone can move a date beyond those that Python knows.
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - now).total_seconds()

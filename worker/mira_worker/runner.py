@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+import traceback
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import InvalidKey, JobError, QueueUnavailable
+from mira_queue.contract.errors import InternalError, InvalidKey, JobError, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.leases import Claimed
@@ -86,6 +88,8 @@ class JobRunner:
         self._stopping = stopping
         self._log = log
         self._crash_points = crash_points
+        # Leases of jobs whose end an exception prevented, and that the ledger could not be told about.
+        self._unfinished: deque[Lease] = deque()
 
     def run(self, job_id: str) -> Next:
         """Claim the job and bring it one step further. A message that asks for nothing is Done."""
@@ -120,9 +124,27 @@ class JobRunner:
                 return self._store_elsewhere(lease, self._results.unpack(packed))
         try:
             self._crash_points.reach(CrashPoint.AFTER_CLAIM)
-            return self._attempt(claimed)
-        finally:
+            next_ = self._attempt(claimed)
+        except Exception as error:  # noqa: BLE001
+            # An expired lease would count as a crash of the worker: this one is held until it is given back.
+            self._log_exception("internal_error", claimed, error)
+            self._unfinished.append(claimed)
+            return Done()
+        except BaseException:
             self._leases.release(claimed)
+            raise
+        self._leases.release(claimed)
+        return next_
+
+    def give_back_unfinished(self) -> list[str]:
+        """Return to the queue what an exception kept from its end. Returns the jobs that need a message."""
+        given: list[str] = []
+        while self._unfinished:
+            lease = self._unfinished[0]
+            if self._ledger.release(lease):
+                given.append(lease.job_id)
+            self._leases.release(self._unfinished.popleft())
+        return given
 
     def finish_as(self, lease: Lease, error: JobError) -> Next:
         """Store an error that no call brought (poison)."""
@@ -134,22 +156,37 @@ class JobRunner:
                 "no key: set MIRA_API_KEY where the worker runs", None, lease.attempts, lease.unanswered_calls
             )
             return self._finish(lease, Failure.from_error(error))
-        leave = self._pacer.wait_for_pass(lease)
-        if leave is None:
-            return self._give_back(lease)
+        leave: Pass | None = None
         try:
-            answer = self._transport.post(lease.body)
-            self._crash_points.reach(CrashPoint.AFTER_ANSWER)
-            now = datetime.now(UTC)
-            meaning = read_answer(answer, now)
+            leave = self._pacer.wait_for_pass(lease)
+            return self._give_back(lease) if leave is None else self._call(lease, leave)
+        except Exception as error:  # noqa: BLE001
+            return self._fail_attempt(lease, error, was_called=leave is not None)
         except BaseException:
             self._pacer.gave_up(lease)
             raise
+
+    def _call(self, lease: Lease, leave: Pass) -> Next:
+        assert self._transport is not None
+        answer = self._transport.post(lease.body)
+        self._crash_points.reach(CrashPoint.AFTER_ANSWER)
+        now = datetime.now(UTC)
+        meaning = read_answer(answer, now, self._transport.redact)
         self._log_attempt(lease, answer, meaning)
         if isinstance(meaning, Answered | Terminal) and isinstance(answer, HttpAnswer):
             usage = meaning.usage if isinstance(meaning, Answered) else {}
             self._pacer.answered(leave, tokens.used(usage, leave.tokens), room_left(answer.headers, now))
         return self._act(lease, answer, meaning, leave)
+
+    def _fail_attempt(self, lease: Lease, error: Exception, *, was_called: bool) -> Next:
+        """An exception in our code, or in a library: the job is charged with an attempt, and never with a crash."""
+        self._log_exception("internal_error", lease, error)
+        charged = replace(lease, attempts=lease.attempts + 1, unanswered_calls=lease.unanswered_calls + was_called)
+        fault = InternalError(f"{type(error).__name__} in the worker: its log has the traceback (internal_error)")
+        try:
+            return self._wait_or_fail(charged, fault, is_last=charged.attempts >= self._settings.max_attempts)
+        finally:
+            self._pacer.gave_up(lease)
 
     def _act(self, lease: Lease, answer: HttpAnswer | NoAnswer, meaning: Meaning, leave: Pass) -> Next:
         match meaning:
@@ -171,12 +208,15 @@ class JobRunner:
                     attempts=lease.attempts + is_charged,
                     unanswered_calls=lease.unanswered_calls + may_be_billed,
                 )
-                if is_charged and charged.attempts >= self._settings.max_attempts:
-                    return self._finish(lease, _charged(fault, charged.attempts, charged.unanswered_calls))
-                wait = backoff(
-                    max(1, charged.attempts), self._settings.backoff_base, self._settings.backoff_cap, random.uniform
-                )
-                return self._defer(charged, wait, fault)
+                is_last = is_charged and charged.attempts >= self._settings.max_attempts
+                return self._wait_or_fail(charged, fault, is_last=is_last)
+
+    def _wait_or_fail(self, lease: Lease, error: JobError, *, is_last: bool) -> Next:
+        """After a failed attempt: backoff, or the end of the job."""
+        if is_last:
+            return self._finish(lease, _charged(error, lease.attempts, lease.unanswered_calls))
+        wait = backoff(max(1, lease.attempts), self._settings.backoff_base, self._settings.backoff_cap, random.uniform)
+        return self._defer(lease, wait, error)
 
     def _finish(self, lease: Lease, outcome: Outcome) -> Next:
         if self._results is not None:
@@ -193,9 +233,13 @@ class JobRunner:
     def _store_elsewhere(self, lease: Lease, outcome: Outcome) -> Next:
         """Store a settled outcome; when this is cut short, the lease passes and the next holder stores it."""
         assert self._results is not None
-        self._results.store(lease.job_id, outcome)
-        self._crash_points.reach(CrashPoint.AFTER_STORE)
-        self._ledger.finish(lease, outcome)
+        try:
+            self._results.store(lease.job_id, outcome)
+            self._crash_points.reach(CrashPoint.AFTER_STORE)
+            self._ledger.finish(lease, outcome)
+        except Exception as error:  # noqa: BLE001
+            # The outcome is decided and paid for: this is no failed attempt.
+            self._log_exception("store_failed", lease, error)
         return Done()
 
     def _defer(self, lease: Lease, wait: timedelta, error: JobError) -> Next:
@@ -246,6 +290,18 @@ class JobRunner:
                 # A server's words may quote the prompt, which no log may hold; the outcome has them.
                 words = fault.detail[:200] if isinstance(answer, NoAnswer) else None
                 entry.warning("attempt", outcome="fault", code=fault.code, detail=words, may_be_billed=may_be_billed)
+
+    def _log_exception(self, event: str, lease: Lease, error: Exception) -> None:
+        """Log where it happened. The message of an exception may quote the prompt or the key: it is left out."""
+        frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
+        self._log.error(
+            event,
+            job_id=lease.job_id,
+            group=lease.group or None,
+            attempt=lease.attempts + 1,
+            error=type(error).__name__,
+            traceback="".join(frames),
+        )
 
 
 def _charged(error: JobError, attempts: int, unanswered_calls: int) -> Failure:

@@ -1,4 +1,4 @@
-"""One POST to the API and its answer, as values. The only file that knows `requests`."""
+"""One POST to the API and its response, as values. The only file that knows `requests`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
 from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
+from mira_worker.exchange import Exchanges, OutOfStep, checked
+from mira_worker.redaction import Redaction
 
 USER_AGENT = "mira-queue/0.1"
 _CHUNK = 64 * 1024
@@ -40,16 +42,22 @@ class NoAnswer:
 
 
 class Transport(Protocol):
-    """Where a call goes: the client below, or a function of a test's."""
+    """Where a call goes: the client below, or a function of a test's.
+
+    `redact` replaces the key in a text that goes into an error or a log.
+    """
 
     def post(self, body: bytes) -> HttpAnswer | NoAnswer: ...
+
+    def redact(self, text: str) -> str: ...
 
 
 class MiraClient:
     """Pooled keep-alive connections to `{api_base}/chat/completions`, safe to share between threads.
 
-    Certificates are verified, the environment's proxies honoured (both looked up once), redirects never followed (they
-    would carry the key elsewhere), cookies never kept, answers bounded in size and in total time.
+    Certificates are verified, and the environment's proxies honored (both looked up once). Redirects are never followed
+    (they would carry the key elsewhere). Cookies are never kept. Responses are bounded in size and in total time, and
+    belong to their request (`mira_worker.exchange`).
     """
 
     def __init__(
@@ -65,7 +73,8 @@ class MiraClient:
         self._total_s = total_timeout.total_seconds()
         self._timeout = urllib3.Timeout(connect=min(connect_timeout.total_seconds(), self._total_s), read=self._total_s)
         self._max_bytes = max_response_bytes
-        self._secret = api_key.get_secret_value().encode()
+        self.redact = Redaction(api_key.get_secret_value())
+        self._exchanges = Exchanges()
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
         # Prepared without a session, which would put a password of ~/.netrc in the key's place.
         self._template = requests.Request(
@@ -88,6 +97,7 @@ class MiraClient:
     def post(self, body: bytes) -> HttpAnswer | NoAnswer:
         """Send one request body. Never raises for what the network or the server does."""
         began_s = time.monotonic()
+        exchange = self._exchanges.begin(self._total_s)
         response: urllib3.BaseHTTPResponse | None = None
         try:
             pool, url = self._route or self._find_route()
@@ -103,17 +113,17 @@ class MiraClient:
                 preload_content=False,
                 decode_content=False,
             )
-            content = self._read(response, began_s)
-            headers = {name.lower(): self._quoted(value) for name, value in response.headers.items()}
-            return HttpAnswer(response.status, headers, self._without_key(content), _since_ms(began_s))
-        except _TooLong as error:
-            return NoAnswer(BrokenAnswer(str(error)), True, _since_ms(began_s))
+            content = self._read(response)
+            if doubt := exchange.doubt(response.status):
+                return NoAnswer(BrokenAnswer(doubt), True, _since_ms(began_s))
+            headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
+            return HttpAnswer(response.status, headers, content, _since_ms(began_s))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            fault, may_be_billed = translate(error, has_begun=response is not None)
-            return NoAnswer(fault, may_be_billed, _since_ms(began_s))
+            fault = translate(error, has_begun=response is not None)
+            return NoAnswer(fault, exchange.has_sent, _since_ms(began_s))
         finally:
             if response is not None:
-                # An answer that was not read to its end closes its connection; else that is in the pool already.
+                # A response that was not read to its end closes its connection. Else that is in the pool already.
                 response.close()
                 response.release_conn()
 
@@ -126,97 +136,68 @@ class MiraClient:
         Once: asked for with every call, and with an answer of requests' own around it (cookies, redirects, hooks, which
         we do not want), a call costs half as much again.
         """
-        # Of the first calls, which leave together, one: a class that is in one piece already cannot be made so again.
+        # Of the first calls, which start together, only one does this: a checked class cannot be checked again.
         with self._finding:
             if self._route is None:
                 verify, cert, proxies = (self._environment[name] for name in ("verify", "cert", "proxies"))
                 pool: Any = self._adapter.get_connection_with_tls_context(self._template, verify, proxies, cert)
                 self._adapter.cert_verify(pool, self._template.url, verify, cert)  # type: ignore[no-untyped-call]
-                pool.ConnectionCls = type("Connection", (_InOnePiece, pool.ConnectionCls), {})
+                pool.ConnectionCls = checked(pool.ConnectionCls, self._exchanges)
                 self._route = pool, self._adapter.request_url(self._template, proxies)
             return self._route
 
-    def _read(self, response: urllib3.BaseHTTPResponse, began_s: float) -> bytes:
-        """The body. Read as it comes, so that neither an endless nor a dripping answer holds the worker."""
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """Return the body. It is read as it arrives, so that an endless response takes no memory."""
         chunks: list[bytes] = []
         size = 0
         while chunk := response.read1(_CHUNK, decode_content=True):
             size += len(chunk)
             if size > self._max_bytes:
-                raise _TooLong(f"the answer is larger than {self._max_bytes:,} bytes (MIRA_MAX_RESPONSE_BYTES)")
-            if time.monotonic() - began_s > self._total_s:
-                raise _TooLong(f"the answer was not complete after {self._total_s:g} s (MIRA_REQUEST_TIMEOUT)")
+                raise _TooLarge(f"the response is larger than {self._max_bytes:,} bytes (MIRA_MAX_RESPONSE_BYTES)")
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _without_key(self, content: bytes) -> bytes:
-        """Servers quote the key when they refuse it; it must not reach results and logs."""
-        return content.replace(self._secret, b"***") if self._secret and self._secret in content else content
 
-    def _quoted(self, header: str) -> str:
-        """The same for a header, such as the target of a redirect; the key is ASCII."""
-        return header.replace(self._secret.decode(), "***") if self._secret else header
+class _TooLarge(urllib3.exceptions.HTTPError):
+    """The response exceeds a bound of ours."""
 
 
-class _InOnePiece:
-    """A connection of urllib3's that sends headers and body together: half the system calls, one packet for most."""
+_Row = tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceFault], str]
 
-    _pieces: list[bytes] | None = None
-
-    def request(self, *args: Any, **options: Any) -> None:
-        self._pieces = []
-        try:
-            super().request(*args, **options)  # type: ignore[misc]
-            whole = b"".join(self._pieces)
-        finally:
-            self._pieces = None
-        self.send(whole)
-
-    def send(self, data: bytes) -> None:
-        if self._pieces is None:
-            super().send(data)  # type: ignore[misc]
-        else:
-            self._pieces.append(data)
-
-
-class _TooLong(Exception):
-    """The answer passed a bound of ours."""
-
-
-_Row = tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceFault], str, bool]
-
-# The first row that fits holds. (what happened, the fault it is, its words, may the call have been billed)
+# The first row that fits applies: what happened, the fault that it is, and its message (empty: the error's own).
+_ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), BrokenAnswer, ""),)
 _TABLE: tuple[_Row, ...] = (
-    (urllib3.exceptions.ProxyError, Unreachable, "the proxy of the environment cannot be used", False),
-    (urllib3.exceptions.SSLError, Unreachable, "no trusted TLS connection", False),
-    (urllib3.exceptions.NewConnectionError, Unreachable, "no connection: refused, or the host is unknown", False),
-    (urllib3.exceptions.ConnectTimeoutError, Unreachable, "no connection in time (MIRA_CONNECT_TIMEOUT)", False),
-    (urllib3.exceptions.ReadTimeoutError, Unreachable, "no answer in time (MIRA_REQUEST_TIMEOUT)", True),
-    (urllib3.exceptions.ProtocolError, Unreachable, "the connection broke", True),
-    ((urllib3.exceptions.HTTPError, OSError, ValueError), Unreachable, "the call failed", True),
+    *_ALWAYS,
+    (urllib3.exceptions.ProxyError, Unreachable, "the proxy of the environment cannot be used"),
+    (urllib3.exceptions.SSLError, Unreachable, "no trusted TLS connection"),
+    (urllib3.exceptions.NewConnectionError, Unreachable, "no connection: refused, or the host is unknown"),
+    (urllib3.exceptions.ConnectTimeoutError, Unreachable, "no connection in time (MIRA_CONNECT_TIMEOUT)"),
+    (urllib3.exceptions.ReadTimeoutError, Unreachable, "no answer in time (MIRA_REQUEST_TIMEOUT)"),
+    (urllib3.exceptions.ProtocolError, Unreachable, "the connection broke"),
+    ((urllib3.exceptions.HTTPError, OSError, ValueError), Unreachable, "the call failed"),
 )
-# The same, when an answer had begun.
+# The same, when a response had begun.
 _TABLE_OF_THE_BEGUN: tuple[_Row, ...] = (
-    (urllib3.exceptions.ReadTimeoutError, BrokenAnswer, "the answer stopped half way (MIRA_REQUEST_TIMEOUT)", True),
+    *_ALWAYS,
+    (urllib3.exceptions.ReadTimeoutError, BrokenAnswer, "the response was not complete in time (MIRA_REQUEST_TIMEOUT)"),
     (
         (urllib3.exceptions.HTTPError, OSError, ValueError),
         BrokenAnswer,
-        "the answer broke off or cannot be decoded",
-        True,
+        "the response broke off or cannot be decoded",
     ),
 )
 
 
-def translate(error: Exception, *, has_begun: bool = False) -> tuple[ServiceFault, bool]:
-    """The fault that an exception of the transport is, its cause kept, and whether the call may have been billed.
+def translate(error: Exception, *, has_begun: bool = False) -> ServiceFault:
+    """Return the fault that an exception of the transport is, with the exception as its cause.
 
-    `has_begun`: status and headers of an answer had come.
+    `has_begun`: the status and headers of a response had arrived.
     """
-    for kinds, fault, words, may_be_billed in _TABLE_OF_THE_BEGUN if has_begun else _TABLE:
+    for kinds, fault, message in _TABLE_OF_THE_BEGUN if has_begun else _TABLE:
         if isinstance(error, kinds):
-            found = fault(words)
+            found = fault(message or str(error))
             found.__cause__ = error
-            return found, may_be_billed
+            return found
     raise error
 
 

@@ -107,7 +107,7 @@ class Runtime:
             self.log,
         )
         self.courier = PacerThread(
-            self.pacer, ledger.wakes(self.pacer.account, self.pacer.process), self.stopping, self.log
+            self.pacer, ledger.wake_ups(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
         self.rescuer = Rescuer(
             settings,

@@ -74,13 +74,16 @@ def _limit(limit: Limit | None, window: str) -> str:
     if limit is None:
         return "?"
     looking = f", trying {limit.allowed}" if limit.step else ""
-    return f"{limit.most}{window} (met {limit.confirmations}x, since {console.local_time(limit.since_ms)}{looking})"
+    return (
+        f"{limit.max_calls}{window} (met {limit.confirmations}x, since {console.local_time(limit.since_ms)}{looking})"
+    )
 
 
 def _gate(view: PaceView) -> str:
-    if view.closed:
-        return f"{view.gate}, until {console.local_time(view.now_ms + round(view.closed / timedelta(milliseconds=1)))}"
-    return f"{view.gate}, a probe is next or out" if view.gate else "open"
+    if view.open_for:
+        until_ms = view.now_ms + round(view.open_for / timedelta(milliseconds=1))
+        return f"{view.breaker}, until {console.local_time(until_ms)}"
+    return f"{view.breaker}, a probe is next or out" if view.breaker else "open"
 
 
 def _seconds(duration_ms: int) -> str:
@@ -92,8 +95,8 @@ def _data(view: PaceView) -> dict[str, Any]:
         "account": view.account,
         "base": view.base,
         **asdict(view.estimate),
-        "gate": view.gate or "open",
-        "closed_ms": round(view.closed / timedelta(milliseconds=1)),
+        "gate": view.breaker or "open",
+        "closed_ms": round(view.open_for / timedelta(milliseconds=1)),
         "flying": view.in_flight,
         "waiting": view.waiting,
     }

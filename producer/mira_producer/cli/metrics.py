@@ -91,7 +91,7 @@ MEASURES = (
     _of_accounts(
         "mira_queue_limit_calls",
         "Most calls in any window, as learned.",
-        lambda view: view.estimate.rate.most if view.estimate.rate else None,
+        lambda view: view.estimate.rate.max_calls if view.estimate.rate else None,
     ),
     _of_accounts(
         "mira_queue_limit_window_seconds",
@@ -101,7 +101,7 @@ MEASURES = (
     _of_accounts(
         "mira_queue_limit_in_flight_calls",
         "Most calls at a time, as learned.",
-        lambda view: view.estimate.in_flight.most if view.estimate.in_flight else None,
+        lambda view: view.estimate.in_flight.max_calls if view.estimate.in_flight else None,
     ),
     _of_accounts(
         "mira_queue_let_through_calls",
@@ -116,11 +116,11 @@ MEASURES = (
     _of_gates(
         "mira_queue_gate_closed",
         "1 from when the gate closes until a probe is answered.",
-        lambda view: view.gate == "limit",
-        lambda view: view.gate == "faults",
+        lambda view: view.breaker == "limit",
+        lambda view: view.breaker == "faults",
     ),
     _of_accounts(
-        "mira_queue_gate_remaining_seconds", "Nothing leaves before.", lambda view: view.closed.total_seconds()
+        "mira_queue_gate_remaining_seconds", "Nothing leaves before.", lambda view: view.open_for.total_seconds()
     ),
     _of_accounts("mira_queue_calls_sent_total", "Calls that were let go.", lambda view: view.counts.sent),
     _of_accounts("mira_queue_calls_refused_total", "Calls that met a 429.", lambda view: view.counts.rate_limited),

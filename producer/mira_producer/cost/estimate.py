@@ -13,9 +13,9 @@ def seconds_of(lines: int, configured: ConfiguredLimits, estimate: Estimate) -> 
         known.append((lines / configured.rate * configured.window_ms / 1000, "MIRA_RATE"))
     if rate:
         window_s = rate.retry_after_ms / 1000
-        known.append((lines / rate.most * window_s, f"the account's limit: {rate.most:,} in {window_s:g} s"))
+        known.append((lines / rate.max_calls * window_s, f"the account's limit: {rate.max_calls:,} in {window_s:g} s"))
     if in_flight and estimate.call_ms:
         call_s = estimate.call_ms / 1000
-        words = f"the account's limit: {in_flight.most:,} at a time, {call_s:.1f} s each"
-        known.append((lines / in_flight.most * call_s, words))
+        words = f"the account's limit: {in_flight.max_calls:,} at a time, {call_s:.1f} s each"
+        known.append((lines / in_flight.max_calls * call_s, words))
     return max(known, default=None)

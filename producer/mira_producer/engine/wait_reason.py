@@ -56,10 +56,10 @@ def reason_of(
     configured = configured or ConfiguredLimits()
     if open_jobs <= 0:
         return NOTHING
-    if view.gate == "faults":
-        return Reason("faults", "service unreachable" + ("" if view.closed else ", trying again"), view.closed)
-    if view.closed or view.gate:
-        return Reason("limit", _closed_words(view) + ("" if view.closed else ", asking again"), view.closed)
+    if view.breaker == "faults":
+        return Reason("faults", "service unreachable" + ("" if view.open_for else ", trying again"), view.open_for)
+    if view.open_for or view.breaker:
+        return Reason("limit", _closed_words(view) + ("" if view.open_for else ", asking again"), view.open_for)
     if view.waiting:
         return _pacing(view, configured)
     if view.in_flight:
@@ -137,11 +137,11 @@ class Watch:
 def _closed_words(view: PaceView) -> str:
     """The limit that a refusal was of. Its Retry-After tells: none is longer than what its own limit asks for."""
     estimate = view.estimate
-    closed_ms = view.closed / timedelta(milliseconds=1)
+    closed_ms = view.open_for / timedelta(milliseconds=1)
     known = [limit for limit in (estimate.in_flight, estimate.rate) if limit]
     fitting = [limit for limit in known if closed_ms <= limit.retry_after_ms + estimate.margin_ms]
     # With room among the calls in flight, it was not their number that was refused.
-    if len(fitting) > 1 and estimate.in_flight and view.in_flight < estimate.in_flight.most:
+    if len(fitting) > 1 and estimate.in_flight and view.in_flight < estimate.in_flight.max_calls:
         fitting.remove(estimate.in_flight)
     if not fitting:
         return "account limit"
@@ -173,11 +173,11 @@ def _pacing(view: PaceView, configured: ConfiguredLimits) -> Reason:
 
 
 def _rate_words(whose: str, limit: Limit) -> str:
-    return f"{whose} limit: {limit.most:,} in {_span(limit.retry_after_ms)}"
+    return f"{whose} limit: {limit.max_calls:,} in {_span(limit.retry_after_ms)}"
 
 
 def _flight_words(whose: str, limit: Limit) -> str:
-    return f"{whose} limit: {limit.most:,} at a time"
+    return f"{whose} limit: {limit.max_calls:,} at a time"
 
 
 def _span(duration_ms: int) -> str:

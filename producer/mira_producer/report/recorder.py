@@ -210,9 +210,9 @@ class Recorder:
         bucket.flying = max(view.in_flight, bucket.flying or 0)
         estimate = view.estimate
         if estimate.in_flight:
-            bucket.flight_limit = estimate.in_flight.most
+            bucket.flight_limit = estimate.in_flight.max_calls
         if estimate.rate:
-            bucket.rate_limit = estimate.rate.most * 1000 / max(1, estimate.rate.retry_after_ms)
+            bucket.rate_limit = estimate.rate.max_calls * 1000 / max(1, estimate.rate.retry_after_ms)
         # What the first look finds may be of yesterday, and is none of this run's.
         if self._event is not None:
             when_ms, refused = self._event

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from mira_queue.contract.errors import JobError
-from mira_queue.ledger.pace import FaultStreak
+from mira_queue.contract.pace import FaultStreak
 
 # So many different jobs in a row must have met a fault, with no answer in between: at least, and at most. One sick
 # job never closes the gate, and where many calls are out, a few faults in a row are chance.
@@ -31,7 +31,7 @@ def pause(row: FaultStreak, uniform: Callable[[float, float], float] = random.un
         return None
     if not row.was_probe and row.jobs < min(MOST_ROW, max(LEAST_ROW, row.in_flight // 2)):
         return None
-    return uniform(0.8, 1.0) * _pause(row.trips)
+    return uniform(0.8, 1.0) * _pause(row.openings)
 
 
 def is_charged(row: FaultStreak, fault: JobError) -> bool:
@@ -40,9 +40,9 @@ def is_charged(row: FaultStreak, fault: JobError) -> bool:
     Unless probes come a minute apart already: then every open job may be one that the service cannot answer, and they
     must end some day; in an outage of hours it is one job in a minute that is charged.
     """
-    return not row.was_probe or fault.status in OF_THE_REQUEST or _pause(row.trips) == LONGEST_PAUSE
+    return not row.was_probe or fault.status in OF_THE_REQUEST or _pause(row.openings) == LONGEST_PAUSE
 
 
-def _pause(trips: int) -> timedelta:
+def _pause(openings: int) -> timedelta:
     # Beyond 50 steps any growth is past the longest; a power that large would not be a number.
-    return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(trips, 50))
+    return min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(openings, 50))

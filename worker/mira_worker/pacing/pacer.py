@@ -14,9 +14,9 @@ from datetime import timedelta
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import JobError
-from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import Permit, ReleasedPermit, call_name
+from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
 from mira_worker.pacing import breaker, policy, tokens
 from mira_worker.pacing.learner import Learner
@@ -89,17 +89,17 @@ class Pacer:
         self.process = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ledger = ledger
         self.account = account
-        self._told = policy.with_margin(configured)
+        self._configured = policy.with_margin(configured)
         self._probe_lease = probe_lease
-        self._counts = SINGLE_COUNTS if single_jobs else 1.0
+        self._weight = SINGLE_COUNTS if single_jobs else 1.0
         self._stopping = stopping
         self._log = log.bind(account=account)
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._line: deque[_Place] = deque()
-        self._landed: list[ReleasedPermit] = []
+        self._released: list[ReleasedPermit] = []
         self._out: dict[str, Lease] = {}
-        self._learner = Learner(ledger, account, self._told, self._log)
+        self._learner = Learner(ledger, account, self._configured, self._log)
 
     def wait_for_pass(self, lease: Lease) -> Pass | None:
         """Block until a call may leave. None: the worker stops, or the lease was lost; make no call."""
@@ -124,7 +124,7 @@ class Pacer:
         return True
 
     def _wait_in_line(self, lease: Lease) -> _Place:
-        place = _Place(lease, tokens.estimated(lease.body) if self._told.tokens else 0)
+        place = _Place(lease, tokens.estimated(lease.body) if self._configured.tokens else 0)
         with self._lock:
             self._line.append(place)
             is_first = self._line[0] is place
@@ -151,17 +151,17 @@ class Pacer:
         """A call came back, and not with a refusal: its place is free with the next ask, or the next tick."""
         call = call_name(leave.lease)
         left, reset = room or (None, timedelta(0))
-        landed = ReleasedPermit(
+        released = ReleasedPermit(
             call, leave.permit, used_tokens - leave.tokens if leave.tokens else 0, left, round(reset / MILLISECOND)
         )
         if leave.permit.verdict == "probe":
             self._forget_call(call)
-            if self._ledger.release_permits(self.account, [landed]):
+            if self._ledger.release_permits(self.account, [released]):
                 self._log.info("gate_opened")
             self.stir()
             return
         with self._lock:
-            self._landed.append(landed)
+            self._released.append(released)
             self._out.pop(call, None)
         self.stir()
 
@@ -182,7 +182,7 @@ class Pacer:
             self.stir()
             return True
         row = self._ledger.record_fault(self.account, leave.lease, leave.permit)
-        if row.opened:
+        if row.closed_breaker:
             self._log.info("gate_opened")
         pause = breaker.pause(row)
         if pause is not None:
@@ -218,7 +218,7 @@ class Pacer:
     def tick(self) -> None:
         """Bring back what no ask has carried: others may wait for its place."""
         with self._lock:
-            idle = not self._line and self._landed
+            idle = not self._line and self._released
         if idle:
             self._ask()
 
@@ -234,17 +234,17 @@ class Pacer:
         with self._asking:
             with self._lock:
                 asking = [self._line[index] for index in range(min(MAX_JOBS_PER_REQUEST, len(self._line)))]
-                landed, self._landed = self._landed, []
+                released, self._released = self._released, []
             pace, permits = self._ledger.acquire_permits(
                 self.account,
                 self.process,
                 [(place.lease, place.tokens) for place in asking],
-                landed,
-                configured=self._told,
+                released,
+                configured=self._configured,
                 call_lease=CALL_LEASE,
                 probe_lease=self._probe_lease,
                 ask_again=ASK_AGAIN,
-                counts=self._counts,
+                weight=self._weight,
             )
             now_s = time.monotonic()
             with self._lock:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.pace import Wakes
+from mira_queue.ledger.pace import WakeUps
 from mira_worker.pacing.pacer import CALL_LEASE, Pacer
 
 # A place that came back, and that no ask of this process carries, is brought back within this.
@@ -21,9 +21,9 @@ PAUSE_AFTER_FAILURE_S = 1.0
 class PacerThread:
     """One background thread."""
 
-    def __init__(self, pacer: Pacer, wakes: Wakes, stopping: threading.Event, log: FilteringBoundLogger) -> None:
+    def __init__(self, pacer: Pacer, wake_ups: WakeUps, stopping: threading.Event, log: FilteringBoundLogger) -> None:
         self._pacer = pacer
-        self._wakes = wakes
+        self._wakes = wake_ups
         self._stopping = stopping
         self._log = log
 

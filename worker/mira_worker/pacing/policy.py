@@ -1,98 +1,65 @@
-"""What calls teach about an account's limits, and what to let through next. Pure: numbers in, a belief out.
+"""Policy of the pacer: what calls show about an account's limits, and what to allow next. Pure.
 
-The record that the numbers come from is a replica of what the API counts: every call, refused ones included, and the
-calls in flight. A refusal by a sliding window says how long the window is (its Retry-After), and the record how many
-calls it holds; a refusal by concurrency says a shorter time, at a number in flight that was never accepted before.
+The numbers come from a record of what the API counts: every call, rate-limited ones included, and the calls in flight.
+The 429 of a sliding window gives the length of the window (its Retry-After), and the record gives the calls in it. The
+429 of a concurrency limit gives a shorter time, at a number in flight that was never accepted before.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
-from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
+from mira_queue.contract import names
+from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, RateLimitHit
 
-# While nothing is known: doubled up to here, then grown by an eighth.
+# While no limit is known, the allowed calls double up to here, then grow by an eighth.
 DOUBLES_UP_TO = 8
 GROWTH = 8
-# A call that is out for so long and was not refused was let in: refusals are quick.
+# A call that has been in flight for this long was accepted: 429s come quickly.
 SETTLED_MS = 250
-# Calls that took the last place, for each place, that prove it where calls are too short to be seen in flight together.
+# Calls that took the last slot, per slot, that prove it if calls are too short to be seen in flight together.
 ROUNDS = 5
-# The record looks back no further; longer waits are quotas, which are obeyed and not counted.
-LONGEST_WINDOW_MS = 120_000
-# Retry-Afters this close to each other are of one kind.
+# The record goes back no further. Longer waits are quotas: they are honored, but not counted.
+MAX_WINDOW_MS = round(names.CALL_HISTORY.total_seconds() * 1000)
+# Retry-Afters this close to each other are of the same kind.
 SAME_SHARE = 0.2
-# A refusal at this share of what was known may be a call that came early for its place: it must repeat to be believed.
+# A 429 at this share of the known limit may be a call that arrived too early. It counts when it repeats.
 NEARLY = 0.9
-# The margin grows with the window, as clocks do, and with every such refusal.
-MARGIN_SHARE, LEAST_MARGIN_MS, MOST_MARGIN_MS = 0.01, 30, 250
-MORE_MARGIN, MOST_MARGIN_SHARE = 1.5, 0.03
-# A look for more costs a wait when it fails: for the rate what is left of a window; for calls in flight a Retry-After,
-# and as long as the probe takes that goes alone after it.
-FIRST_RATE_LOOK_WINDOWS, FIRST_FLIGHT_LOOK_WAITS = 7, 15
-LONGER, LONGEST_INTERVAL_MS = 2, 3_600_000
-# A look at the rate waits for a moment when no place comes free for this share of the window, but not for ever.
+# The margin grows with the window, as clock drift does, and with each such 429.
+MARGIN_SHARE, MIN_MARGIN_MS, MAX_MARGIN_MS = 0.01, 30, 250
+MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
+# A probe for more costs a wait if it fails. For the rate, that is the rest of a window. For calls in flight, it is a
+# Retry-After, and the duration of the probe that goes alone after it.
+FIRST_RATE_PROBE_WINDOWS, FIRST_IN_FLIGHT_PROBE_WAITS = 7, 15
+LONGER, MAX_INTERVAL_MS = 2, 3_600_000
+# A probe for a higher rate waits until no slot becomes free for this share of the window, but not forever.
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
-# Kinds of waits that are remembered as neither, and for how long.
-MAX_UNRELATED, UNRELATED_LIFE_MS = 8, 600_000
-# The calls in the window at two refusals are the same number, but for calls that came early for their places.
+# Retry-Afters that are remembered as neither limit, and for how long.
+MAX_UNRELATED, UNRELATED_TTL_MS = 8, 600_000
+# Two counts of calls in the window are the same number up to this share: some calls arrive too early.
 REPEATS = 0.1
 
 Kind = Literal["rate", "in_flight", "other", "unsure"]
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimitHit:
-    """A refusal: its Retry-After, when its call left, and what is on record with it (see ledger.pace.Refusal)."""
-
-    now_ms: int
-    sent_ms: int
-    retry_after_ms: int
-    in_window: int
-    in_flight: int
-    peak_in_flight: int
-    call_ms: int = 0  # how long calls take here
-
-
-@dataclass(frozen=True, slots=True)
-class PaceState:
-    """A call was held back by what is believed (`reason`: 'rate' or 'flights').
-
-    Since that was believed: accepted calls that took the last place in flight (`at_ceiling`), most calls that were in
-    flight together for certain, most calls in the window before one that was accepted. `quiet_ms`: since the last call;
-    `rate_bound_ms`: since calls last waited for the rate.
-    """
-
-    now_ms: int
-    reason: str
-    wait_ms: int
-    at_ceiling: int
-    peak_in_flight: int
-    peak_sent: int
-    quiet_ms: int
-    rate_bound_ms: int
-
-
 def with_margin(configured: ConfiguredLimits) -> ConfiguredLimits:
-    """What a user told, kept to the server's clock."""
-    return replace(
-        configured,
-        window_ms=configured.window_ms and configured.window_ms + _margin_ms(configured.window_ms),
-        tokens_window_ms=configured.tokens_window_ms
-        and configured.tokens_window_ms + _margin_ms(configured.tokens_window_ms),
+    """Return the configured limits with windows that the server's clock cannot cut short."""
+    window_ms, tokens_window_ms = (
+        each and each + _margin_ms(each) for each in (configured.window_ms, configured.tokens_window_ms)
     )
+    return replace(configured, window_ms=window_ms, tokens_window_ms=tokens_window_ms)
 
 
 def informed(estimate: Estimate, configured: ConfiguredLimits) -> Estimate:
-    """Who was told how many calls may be in flight need not start low."""
+    """Return the estimate with a start that is not below the configured calls in flight."""
     return replace(estimate, start=max(estimate.start, configured.in_flight))
 
 
-def refused(estimate: Estimate, hit: RateLimitHit) -> Estimate:
-    """What is believed after a refusal. A burst of refusals from one cause is one event."""
+def after_rate_limit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
+    """Return the estimate after a 429. A burst of 429s with one cause is one event."""
     max_accepted = max(estimate.max_accepted, hit.peak_in_flight)
-    unrelated = estimate.unrelated if hit.now_ms - estimate.unrelated_ms < UNRELATED_LIFE_MS else ()
+    unrelated = estimate.unrelated if hit.now_ms - estimate.unrelated_ms < UNRELATED_TTL_MS else ()
     estimate = replace(estimate, max_accepted=max_accepted, unrelated=unrelated, call_ms=hit.call_ms)
     kind = _kind(estimate, hit)
     if hit.sent_ms <= estimate.event_ms:
@@ -106,85 +73,82 @@ def refused(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     )
     match kind:
         case "rate":
-            return _rate_refused(estimate, hit)
+            return _after_rate_hit(estimate, hit)
         case "in_flight":
-            return _flights_refused(estimate, hit)
+            return _after_in_flight_hit(estimate, hit)
         case "unsure":
-            # So many were in flight once, and perhaps no longer may be: the next refusal is seen without that.
+            # This many were in flight once, and may no longer be accepted: the next 429 is judged without that.
             return replace(estimate, max_accepted=0)
-    return _obeyed_only(estimate, hit)
+    return _after_unrelated_hit(estimate, hit)
 
 
-def grown(estimate: Estimate, denied: PaceState) -> Estimate | None:
-    """What is believed when more may be let through than the call was denied by; None: nothing new."""
-    settled = denied.quiet_ms >= SETTLED_MS
-    if denied.reason == "in_flight" and estimate.rate:
-        held_ms = min(denied.rate_bound_ms, denied.now_ms - estimate.rate.since_ms)
+def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
+    """Return the estimate if more calls may be allowed than those that made a call wait; None if not."""
+    settled = state.quiet_ms >= SETTLED_MS
+    if state.reason == "in_flight" and estimate.rate:
+        held_ms = min(state.rate_bound_ms, state.now_ms - estimate.rate.since_ms)
         if held_ms <= 2 * estimate.rate.retry_after_ms:
-            # The rate is what holds the account: more calls at a time would bring nothing, and a look costs a wait.
+            # The rate limits the account: more calls in flight would gain nothing, and a probe may cost a wait.
             return None
-    limit = estimate.rate if denied.reason == "rate" else estimate.in_flight
+    limit = estimate.rate if state.reason == "rate" else estimate.in_flight
     if limit is None:
-        if denied.reason != "in_flight":
+        if state.reason != "in_flight":
             return None
-        seen = denied.peak_in_flight >= estimate.start or denied.at_ceiling >= max(1, estimate.start // 2)
+        seen = state.peak_in_flight >= estimate.start or state.at_ceiling >= max(1, estimate.start // 2)
         if not seen and not settled:
             return None
         more = estimate.start if estimate.start < DOUBLES_UP_TO else estimate.start // GROWTH
-        return replace(
-            estimate, start=estimate.start + more, max_accepted=max(estimate.max_accepted, denied.peak_in_flight)
-        )
+        max_accepted = max(estimate.max_accepted, state.peak_in_flight)
+        return replace(estimate, start=estimate.start + more, max_accepted=max_accepted)
     if limit.step:
-        if not settled and not _was_accepted(limit, denied):
+        if not settled and not _was_accepted(limit, state):
             return None
-        # Calls in flight are tried one after the other, so that those beyond what is accepted are few.
-        step = limit.step * 2 if denied.reason == "rate" else max(1, limit.allowed // GROWTH)
+        # Calls in flight are probed in small steps, so that few are above what is accepted.
+        step = limit.step * 2 if state.reason == "rate" else max(1, limit.allowed // GROWTH)
         found = replace(
-            limit, most=limit.allowed, step=step, confirmations=0, since_ms=denied.now_ms, contradictions=0,
-            interval_ms=_first_interval_ms(estimate, denied.reason, limit.retry_after_ms),
+            limit, max_calls=limit.allowed, step=step, confirmations=0, since_ms=state.now_ms, contradictions=0,
+            interval_ms=_first_interval_ms(estimate, state.reason, limit.retry_after_ms),
         )  # fmt: skip
-    elif denied.now_ms >= limit.probe_at_ms and _is_good_moment(limit, denied):
+    elif state.now_ms >= limit.probe_at_ms and _is_good_moment(limit, state):
         found = replace(limit, step=1)
     else:
         return None
-    return replace(estimate, rate=found) if denied.reason == "rate" else replace(estimate, in_flight=found)
+    return replace(estimate, rate=found) if state.reason == "rate" else replace(estimate, in_flight=found)
 
 
-def _was_accepted(limit: Limit, denied: PaceState) -> bool:
-    if denied.reason == "rate":
-        # The call that took the last place; before it, there were one fewer in the window.
-        return denied.peak_sent + 1 >= limit.allowed
-    # An answer that is on its way back has freed a place at the API before it does here: one call proves nothing.
-    return denied.peak_in_flight >= limit.allowed or denied.at_ceiling >= ROUNDS * limit.allowed
+def _was_accepted(limit: Limit, state: PaceState) -> bool:
+    if state.reason == "rate":
+        # The call that took the last slot; before it, there was one fewer in the window.
+        return state.peak_sent + 1 >= limit.allowed
+    # A response that is on its way has freed a slot at the API before it does here: one call proves nothing.
+    return state.peak_in_flight >= limit.allowed or state.at_ceiling >= ROUNDS * limit.allowed
 
 
-def _is_good_moment(limit: Limit, denied: PaceState) -> bool:
-    if denied.reason != "rate":
+def _is_good_moment(limit: Limit, state: PaceState) -> bool:
+    if state.reason != "rate" or state.wait_ms >= limit.retry_after_ms * QUIET_SHARE:
         return True
-    if denied.wait_ms >= limit.retry_after_ms * QUIET_SHARE:
-        return True
-    return denied.now_ms >= limit.probe_at_ms + PATIENCE_INTERVALS * limit.interval_ms
+    return state.now_ms >= limit.probe_at_ms + PATIENCE_INTERVALS * limit.interval_ms
 
 
 def _kind(estimate: Estimate, hit: RateLimitHit) -> Kind:
     retry_after_ms = hit.retry_after_ms
     alone = hit.in_flight <= 1 and hit.in_window <= 1
-    if alone or retry_after_ms > LONGEST_WINDOW_MS or any(_same(each, retry_after_ms) for each in estimate.unrelated):
+    if alone or retry_after_ms > MAX_WINDOW_MS or _is_any(estimate.unrelated, retry_after_ms):
         return "other"
-    if estimate.rate and _same(estimate.rate.retry_after_ms, retry_after_ms):
+    if _fits(estimate.rate, retry_after_ms):
         return "rate" if hit.in_window > 1 else "other"
     kind: Kind = "rate"
-    if estimate.in_flight and _same(estimate.in_flight.retry_after_ms, retry_after_ms):
+    if estimate.in_flight and _fits(estimate.in_flight, retry_after_ms):
         if hit.in_flight > 1:
             return "in_flight"
         if estimate.in_flight.confirmations > 1:
             return "other"
-        # Refused though it was the only one out: what was met once, in these words, was the rate.
+        # Rate-limited although it was alone in flight: what has this Retry-After, once, was the rate.
     elif hit.in_window < 3 * hit.in_flight:
-        # A new kind, and few in the window. Calls in flight can be the cause only when so many were never accepted.
+        # A new kind, with few calls in the window. It is concurrency only if this many were never accepted.
         kind = "in_flight" if hit.in_flight > max(1, estimate.max_accepted) else "unsure"
     known = estimate.rate if kind == "rate" else estimate.in_flight
-    # What repeated is not given up for what is new; "busy" says a time of its own, and is neither.
+    # A confirmed limit is not given up for a new one. A busy server sends its own Retry-After, which is neither.
     return "other" if known and known.confirmations > 1 else kind
 
 
@@ -192,103 +156,99 @@ def _same(one_ms: int, other_ms: int) -> bool:
     return abs(one_ms - other_ms) <= SAME_SHARE * max(one_ms, other_ms)
 
 
+def _is_any(waits_ms: tuple[int, ...], retry_after_ms: int) -> bool:
+    return any(_same(each, retry_after_ms) for each in waits_ms)
+
+
+def _fits(limit: Limit | None, retry_after_ms: int) -> bool:
+    return limit is not None and _same(limit.retry_after_ms, retry_after_ms)
+
+
 def _corrected(estimate: Estimate, kind: Kind) -> Estimate:
     """Lower a limit that the same event set: each further 429 of the event means one fewer accepted call."""
     rate, limit = estimate.rate, estimate.in_flight
     in_window = estimate.event_in_window - estimate.event_rate_limited
     in_flight = estimate.event_in_flight - estimate.event_rate_limited
-    if kind == "rate" and rate and rate.since_ms == estimate.event_ms and 0 < in_window < rate.most:
-        return replace(estimate, rate=replace(rate, most=in_window))
-    if kind == "in_flight" and limit and limit.since_ms == estimate.event_ms and 0 < in_flight < limit.most:
-        return replace(estimate, in_flight=replace(limit, most=in_flight))
+    if kind == "rate" and rate and rate.since_ms == estimate.event_ms and 0 < in_window < rate.max_calls:
+        return replace(estimate, rate=replace(rate, max_calls=in_window))
+    if kind == "in_flight" and limit and limit.since_ms == estimate.event_ms and 0 < in_flight < limit.max_calls:
+        return replace(estimate, in_flight=replace(limit, max_calls=in_flight))
     return estimate
 
 
-def _rate_refused(estimate: Estimate, hit: RateLimitHit) -> Estimate:
-    known, window_ms, most = estimate.rate, hit.retry_after_ms, hit.in_window - 1
+def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
+    known, window_ms, accepted = estimate.rate, hit.retry_after_ms, hit.in_window - 1
     margin_ms = max(estimate.margin_ms, _margin_ms(window_ms))
     interval_ms = _first_interval_ms(estimate, "rate", window_ms)
-    if known is None or not _same(known.retry_after_ms, window_ms):
-        limit = Limit(most, window_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_flight)
-    elif most >= known.most:
-        limit = _confirmed(known, min(most, known.allowed), hit.now_ms)
-    elif most >= known.most * NEARLY and not known.contradictions:
+    if known is None or not _fits(known, window_ms):
+        limit = Limit(accepted, window_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_flight)
+    elif accepted >= known.max_calls:
+        limit = _confirmed(known, min(accepted, known.allowed), hit.now_ms)
+    elif accepted >= known.max_calls * NEARLY and not known.contradictions:
         limit = replace(known, step=0, contradictions=1)
-        margin_ms = round(min(margin_ms * MORE_MARGIN, max(LEAST_MARGIN_MS, window_ms * MOST_MARGIN_SHARE)))
-    elif (
-        known.confirmations == 1
-        and hit.in_flight > max(1, estimate.max_accepted)
-        and _repeats(known.seen_with, hit.in_flight)
-    ):
-        # Fewer in the window this time, and as many in flight: calls are so short that it was mistaken for a rate.
-        return _flights_refused(replace(estimate, rate=None), hit)
+        margin_ms = round(min(margin_ms * MORE_MARGIN, max(MIN_MARGIN_MS, window_ms * MAX_MARGIN_SHARE)))
+    elif _was_the_other(known, hit.in_flight, above=max(1, estimate.max_accepted)):
+        # Fewer in the window, as many in flight: calls are so short that concurrency looked like a rate.
+        return _after_in_flight_hit(replace(estimate, rate=None), hit)
     else:
-        limit = Limit(most, known.retry_after_ms, hit.now_ms, interval_ms=interval_ms)
+        limit = Limit(accepted, known.retry_after_ms, hit.now_ms, interval_ms=interval_ms)
     limit = replace(limit, probe_at_ms=hit.now_ms + limit.interval_ms)
-    # What was taken for a limit in flight by the same words was this one.
-    mistaken = estimate.in_flight and _same(estimate.in_flight.retry_after_ms, window_ms)
-    in_flight = None if mistaken else _not_looking(estimate.in_flight, hit.now_ms)
+    # A concurrency limit with the same Retry-After was this rate limit.
+    was_mistaken = _fits(estimate.in_flight, window_ms)
+    in_flight = None if was_mistaken else _probe_later(estimate.in_flight, hit.now_ms)
     return replace(estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms)
 
 
-def _flights_refused(estimate: Estimate, hit: RateLimitHit) -> Estimate:
-    known, most = estimate.in_flight, max(1, hit.in_flight - 1)
+def _after_in_flight_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
+    known, accepted = estimate.in_flight, max(1, hit.in_flight - 1)
     interval_ms = _first_interval_ms(estimate, "in_flight", hit.retry_after_ms)
-    if known is None or not _same(known.retry_after_ms, hit.retry_after_ms):
-        limit = Limit(most, hit.retry_after_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_window)
-    elif most >= known.most or known.step:
-        # Of a look, an answer may have come meanwhile: the number in flight is one lower than it was.
-        limit = _confirmed(known, max(known.most, min(most, known.allowed)), hit.now_ms)
-    elif known.confirmations == 1 and hit.in_window > hit.in_flight and _repeats(known.seen_with, hit.in_window):
-        # What repeats is not the number in flight: it was the rate, met while its calls were still out.
-        return _rate_refused(replace(estimate, in_flight=None), hit)
+    if known is None or not _fits(known, hit.retry_after_ms):
+        limit = Limit(accepted, hit.retry_after_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_window)
+    elif accepted >= known.max_calls or known.step:
+        # A response may have arrived during the probe: the number in flight is then one lower than it was.
+        limit = _confirmed(known, max(known.max_calls, min(accepted, known.allowed)), hit.now_ms)
+    elif _was_the_other(known, hit.in_window, above=hit.in_flight):
+        # The number in the window repeats, not the one in flight: it was the rate, hit while its calls were in flight.
+        return _after_rate_hit(replace(estimate, in_flight=None), hit)
     elif not known.contradictions:
-        # An answer was on its way while its place was taken already; if there really is less now, this repeats.
+        # A response was on its way while its slot was taken already. If the limit really is lower, this repeats.
         limit = replace(known, step=0, contradictions=1)
     else:
-        limit = Limit(most, known.retry_after_ms, hit.now_ms, interval_ms=interval_ms)
+        limit = Limit(accepted, known.retry_after_ms, hit.now_ms, interval_ms=interval_ms)
     limit = replace(limit, probe_at_ms=hit.now_ms + limit.interval_ms)
-    return replace(estimate, in_flight=limit, rate=_not_looking(estimate.rate, hit.now_ms))
+    return replace(estimate, in_flight=limit, rate=_probe_later(estimate.rate, hit.now_ms))
+
+
+def _was_the_other(known: Limit, seen_with: int, *, above: int) -> bool:
+    """Return True if a limit that was hit once was the other kind: what it was seen with repeats, not its number."""
+    same = abs(known.seen_with - seen_with) <= max(1, REPEATS * max(known.seen_with, seen_with))
+    return known.confirmations == 1 and seen_with > above and same
 
 
 def _margin_ms(window_ms: int) -> int:
-    return max(LEAST_MARGIN_MS, min(MOST_MARGIN_MS, round(window_ms * MARGIN_SHARE)))
+    return max(MIN_MARGIN_MS, min(MAX_MARGIN_MS, round(window_ms * MARGIN_SHARE)))
 
 
-def _confirmed(known: Limit, most: int, now_ms: int) -> Limit:
-    """Refused at the known number or above: it holds. A look that found nothing makes the next one come later."""
-    longer = min(LONGEST_INTERVAL_MS, round(known.interval_ms * LONGER)) if known.step == 1 else known.interval_ms
-    since_ms = known.since_ms if most == known.most else now_ms
+def _confirmed(known: Limit, accepted: int, now_ms: int) -> Limit:
+    """Return a limit that was hit again at its number or above. After a failed probe, the next one comes later."""
+    longer_ms = min(MAX_INTERVAL_MS, round(known.interval_ms * LONGER)) if known.step == 1 else known.interval_ms
+    since_ms = known.since_ms if accepted == known.max_calls else now_ms
     return replace(
-        known,
-        most=most,
-        confirmations=known.confirmations + 1,
-        step=0,
-        contradictions=0,
-        interval_ms=longer,
-        since_ms=since_ms,
-    )
+        known, max_calls=accepted, confirmations=known.confirmations + 1, step=0, contradictions=0,
+        interval_ms=longer_ms, since_ms=since_ms,
+    )  # fmt: skip
 
 
-def _not_looking(limit: Limit | None, now_ms: int) -> Limit | None:
-    """A look that another refusal has broken off: later again."""
+def _probe_later(limit: Limit | None, now_ms: int) -> Limit | None:
+    """Return the limit without its probe, which a 429 of the other kind has cut short."""
     return limit and replace(limit, step=0, probe_at_ms=max(limit.probe_at_ms, now_ms + limit.interval_ms // 4))
 
 
-def _repeats(one: int, other: int) -> bool:
-    return abs(one - other) <= max(1, REPEATS * max(one, other))
-
-
-def _obeyed_only(estimate: Estimate, hit: RateLimitHit) -> Estimate:
-    """A wait that is neither limit: a quota, a busy server. A guess made from the same words, once, is given up."""
-    retry_after_ms = hit.retry_after_ms
-    alike = [
-        limit for limit in (estimate.rate, estimate.in_flight) if limit and _same(limit.retry_after_ms, retry_after_ms)
-    ]
-    if any(limit.confirmations > 1 for limit in alike) or any(
-        _same(each, retry_after_ms) for each in estimate.unrelated
-    ):
-        # Somebody else uses the account, too.
+def _after_unrelated_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
+    """Handle a wait that is neither limit (a quota, a busy server). Drop a guess with the same Retry-After."""
+    alike = [limit for limit in (estimate.rate, estimate.in_flight) if limit and _fits(limit, hit.retry_after_ms)]
+    if any(limit.confirmations > 1 for limit in alike) or _is_any(estimate.unrelated, hit.retry_after_ms):
+        # Another program uses the account, too.
         return estimate
     estimate = replace(
         estimate,
@@ -296,12 +256,13 @@ def _obeyed_only(estimate: Estimate, hit: RateLimitHit) -> Estimate:
         in_flight=None if estimate.in_flight in alike else estimate.in_flight,
     )
     if hit.in_window <= 1 and hit.in_flight <= 1:
-        # The only call of its time: somebody else has used the account up, which says nothing about these words.
+        # The only call at that time: another program has used the account up, which says nothing about this wait.
         return estimate
-    return replace(estimate, unrelated=(*estimate.unrelated, retry_after_ms)[-MAX_UNRELATED:], unrelated_ms=hit.now_ms)
+    unrelated = (*estimate.unrelated, hit.retry_after_ms)[-MAX_UNRELATED:]
+    return replace(estimate, unrelated=unrelated, unrelated_ms=hit.now_ms)
 
 
 def _first_interval_ms(estimate: Estimate, reason: str, retry_after_ms: int) -> int:
     if reason == "rate":
-        return retry_after_ms * FIRST_RATE_LOOK_WINDOWS
-    return (retry_after_ms + estimate.call_ms) * FIRST_FLIGHT_LOOK_WAITS
+        return retry_after_ms * FIRST_RATE_PROBE_WINDOWS
+    return (retry_after_ms + estimate.call_ms) * FIRST_IN_FLIGHT_PROBE_WAITS

@@ -1,9 +1,10 @@
--- A wish for a batch is done: it is no wish any more, unless there is a newer one by now.
--- Why atomic: one that comes between the look and the removal would be lost.
+-- Acknowledge a batch's command that has been carried out, unless there is a newer one.
+-- Why atomic: a command that arrives between the check and the deletion would be lost.
 -- KEYS  1 batch hash
--- ARGV  1 the wish that is done
--- Returns 1 | 0 (there is a newer one, or none)
-if redis.call('HGET', KEYS[1], 'wish') ~= ARGV[1] then
+-- ARGV  1 the command
+-- Returns 1 | 0 (there is a newer command, or none)
+local command = ARGV[1]
+if redis.call('HGET', KEYS[1], 'wish') ~= command then
   return 0
 end
 return redis.call('HDEL', KEYS[1], 'wish')

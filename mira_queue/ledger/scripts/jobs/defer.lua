@@ -1,21 +1,22 @@
 -- Defer a job: it waits for its time, without a lease.
--- Why atomic: it must be either leased or waiting, or nobody would move it on.
+-- Why atomic: a job that is neither leased nor waiting would never continue.
+-- Uses  clock
 -- KEYS  1 job hash   2 leased zset   3 waiting zset
--- ARGV  1 job id   2 epoch   3 ms to wait   4 ms after which a message on its way counts as lost (0: none is on its way)
+-- ARGV  1 job id   2 epoch   3 ms to wait   4 ms after which its message counts as lost (0: no message will be sent)
 --       5 attempts   6 unanswered calls   7 reason
--- Returns 1 | 0 (the lease was lost)
-local job = redis.call('HMGET', KEYS[1], 'state', 'epoch')
-if job[2] ~= ARGV[2] then
+-- Returns 1 | 0 (the lease is lost)
+local id, epoch, wait_ms, lost_after_ms, attempts, unanswered, reason = unpack(ARGV)
+local state, held_epoch = unpack(redis.call('HMGET', KEYS[1], 'state', 'epoch'))
+if held_epoch ~= epoch then
   return 0
 end
-if job[1] ~= 'running' then
-  return job[1] == 'waiting' and 1 or 0
+if state ~= 'running' then
+  return state == 'waiting' and 1 or 0
 end
-local now = redis.call('TIME')
-local due_ms = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[3]
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'due_ms', due_ms, 'attempts', ARGV[5], 'unanswered', ARGV[6],
-  'reason', ARGV[7])
+local due_ms = server_ms() + wait_ms
+redis.call('HSET', KEYS[1], 'state', 'waiting', 'due_ms', due_ms, 'attempts', attempts, 'unanswered', unanswered,
+  'reason', reason)
 redis.call('HDEL', KEYS[1], 'token', 'calling')
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], due_ms + ARGV[4], ARGV[1])
+redis.call('ZREM', KEYS[2], id)
+redis.call('ZADD', KEYS[3], due_ms + lost_after_ms, id)
 return 1

@@ -1,12 +1,13 @@
--- Settle a job's outcome before it goes to a result backend elsewhere: from here on it is never called again.
--- Why atomic: a worker whose lease was lost must not decide.
+-- Record a job's outcome before it goes to a result backend on another server. From then on the job makes no call.
+-- Why atomic: a worker that has lost its lease must not decide.
 -- KEYS  1 job hash
 -- ARGV  1 epoch   2 outcome
--- Returns 1 | 0 (the lease was lost)
-local job = redis.call('HMGET', KEYS[1], 'state', 'epoch')
-if job[1] ~= 'running' or job[2] ~= ARGV[1] then
+-- Returns 1 | 0 (the lease is lost)
+local epoch, outcome = unpack(ARGV)
+local state, held_epoch = unpack(redis.call('HMGET', KEYS[1], 'state', 'epoch'))
+if state ~= 'running' or held_epoch ~= epoch then
   return 0
 end
-redis.call('HSET', KEYS[1], 'outcome', ARGV[2])
+redis.call('HSET', KEYS[1], 'outcome', outcome)
 redis.call('HDEL', KEYS[1], 'calling')
 return 1

@@ -1,22 +1,19 @@
--- Close the account's gate for a time; then one probe goes first.
--- Why atomic: of several waits the longest holds, and calls that were on their way belong to the same event.
+-- Open the account's circuit breaker for a time. Afterward one probe goes first.
+-- Why atomic: of several waits the longest counts, and calls that were in flight belong to the same event.
+-- Uses  clock
 -- KEYS  1 pace hash
--- ARGV  1 now in ms, '' for the server's clock   2 ms to stay closed   3 reason: 'limit' or 'faults'
--- Returns ms that the gate stays closed
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- ARGV  1 now in ms ('' for the server's clock)   2 ms to stay open   3 reason: 'limit' or 'faults'
+-- Returns ms that the breaker stays open
+local now, wait_ms, reason = server_ms(ARGV[1]), unpack(ARGV, 2, 3)
+local open_before = tonumber(redis.call('HGET', KEYS[1], 'open_until') or 0)
+local open_until = math.max(open_before, now + wait_ms)
+if open_before <= now then
+  redis.call('HINCRBY', KEYS[1], 'openings_' .. reason, 1)
 end
-local closed_before = tonumber(redis.call('HGET', KEYS[1], 'open_until') or 0)
-local closed_until = math.max(closed_before, now + ARGV[2])
-if closed_before <= now then
-  redis.call('HINCRBY', KEYS[1], 'openings_' .. ARGV[3], 1)
-end
-redis.call('HSET', KEYS[1], 'open_until', closed_until, 'opened_at', now, 'reason', ARGV[3], 'probe', 'needed',
+redis.call('HSET', KEYS[1], 'open_until', open_until, 'opened_at', now, 'reason', reason, 'probe', 'needed',
   'probe_until', 0)
-if ARGV[3] == 'faults' then
+if reason == 'faults' then
   redis.call('HINCRBY', KEYS[1], 'fault_openings', 1)
 end
-redis.call('PEXPIRE', KEYS[1], math.max(604800000, closed_until - now + 604800000))
-return closed_until - now
+redis.call('PEXPIRE', KEYS[1], open_until - now + ACCOUNT_TTL_MS)
+return open_until - now

@@ -1,24 +1,24 @@
--- A call met a server fault or a broken connection: its place is free, and it is set beside what its neighbours met.
--- Why atomic: whoever completes the row of faults closes the gate.
--- KEYS  1 pace hash   2 flying zset   3 turns zset   4 faults set
--- ARGV  1 job:epoch   2 job id   3 when the call left, in ms   4 life of a row of faults in ms
---       5 channel of wake-ups, without the process
--- Returns {jobs in a row that met a fault, calls in flight with it, times the gate was closed for faults,
---          1 when it was the probe of a gate closed for faults, 1 when it left before the gate was last closed,
---          1 when it has opened the gate}
-local pace = redis.call('HMGET', KEYS[1], 'reason', 'probe', 'fault_openings', 'opened_at')
-local flying = redis.call('ZCARD', KEYS[2])
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('SADD', KEYS[4], ARGV[2])
-redis.call('PEXPIRE', KEYS[4], ARGV[4])
-local was_probe = pace[2] == ARGV[1]
-local opens = was_probe and pace[1] ~= 'faults'
-if opens then
-  -- It asked whether the limit is over, and was not refused.
+-- Release the permit of a call that ended in a server fault or a broken connection, and count consecutive faults.
+-- Why atomic: the fault that completes the streak opens the circuit breaker.
+-- Uses  turns
+-- KEYS  1 pace hash   2 in-flight zset   3 turns zset   4 faults set
+-- ARGV  1 job:epoch   2 job id   3 when the call started in ms   4 channel of wake-ups, without the process
+-- Returns {jobs with a fault since the last response, calls in flight with it, how often faults opened the breaker,
+--         1 if it was the probe of a breaker that faults had opened, 1 if it started before the breaker last opened,
+--         1 if it has closed the breaker}
+local member, job_id, started, channel = unpack(ARGV)
+local reason, probe, fault_openings, opened_at = unpack(redis.call('HMGET', KEYS[1],
+  'reason', 'probe', 'fault_openings', 'opened_at'))
+local in_flight = redis.call('ZCARD', KEYS[2])
+redis.call('ZREM', KEYS[2], member)
+redis.call('SADD', KEYS[4], job_id)
+redis.call('PEXPIRE', KEYS[4], FAULTS_TTL_MS)
+local was_probe, by_faults = probe == member, reason == 'faults'
+local closes = was_probe and not by_faults
+if closes then
+  -- It probed whether the limit's wait is over, and it was not rate-limited.
   redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason')
-  for _, process in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-    redis.call('PUBLISH', ARGV[5] .. process, '1')
-  end
+  wake(KEYS[3], channel, -1)
 end
-return { redis.call('SCARD', KEYS[4]), flying, tonumber(pace[3] or 0), was_probe and pace[1] == 'faults' and 1 or 0,
-  tonumber(ARGV[3]) <= tonumber(pace[4] or 0) and 1 or 0, opens and 1 or 0 }
+return { redis.call('SCARD', KEYS[4]), in_flight, tonumber(fault_openings or 0), was_probe and by_faults and 1 or 0,
+  tonumber(started) <= tonumber(opened_at or 0) and 1 or 0, closes and 1 or 0 }

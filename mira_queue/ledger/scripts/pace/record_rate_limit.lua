@@ -1,25 +1,22 @@
--- A call was refused: its place is free, and what the account's record says about it is told.
--- Why atomic: of calls that were refused together each must find the others still counted, or gone.
--- KEYS  1 pace hash   2 sent zset   3 flying zset
--- ARGV  1 job:epoch   2 when it left, in ms   3 its Retry-After in ms   4 now in ms, '' for the server's clock
--- Returns {version, belief, calls made since the Retry-After before it left, calls in flight with it, most calls in
---          flight with one that was accepted since the belief was formed, how long calls take in ms, now in ms}
-local now = tonumber(ARGV[4])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local flying = redis.call('ZCARD', KEYS[3])
-if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
+-- Release the permit of a rate-limited call, and return what the account's record says about it.
+-- Why atomic: of calls that are rate-limited together, each finds the others either still counted or released.
+-- Uses  clock
+-- KEYS  1 pace hash   2 sent zset   3 in-flight zset
+-- ARGV  1 now in ms ('' for the server's clock)   2 job:epoch   3 when the call started in ms   4 its Retry-After in ms
+-- Returns {version of the estimate, estimate, now, calls sent in a Retry-After's length before the call started, calls
+--         in flight with it, peak in flight since the estimate was stored, duration of a call in ms}
+local now, member, started, retry_after_ms = server_ms(ARGV[1]), unpack(ARGV, 2, 4)
+local in_flight = redis.call('ZCARD', KEYS[3])
+if redis.call('ZREM', KEYS[3], member) == 1 then
   redis.call('HINCRBY', KEYS[1], 'rate_limited', 1)
 end
-local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (ARGV[2] - ARGV[3]), '+inf', 'LIMIT', 0, 1)[1]
-local pace = redis.call('HMGET', KEYS[1], 'version', 'estimate', 'peak_in_flight', 'sent', 'call_ms')
-local call_ms = pace[5]
+local first = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (started - retry_after_ms), '+inf', 'LIMIT', 0, 1)[1]
+local version, estimate, peak_in_flight, sent, call_ms = unpack(redis.call('HMGET', KEYS[1],
+  'version', 'estimate', 'peak_in_flight', 'sent', 'call_ms'))
 if not call_ms then
-  -- None has come back yet: at least as long as the first of them is out.
+  -- No call has returned yet: a call takes at least as long as the first one has been in flight.
   local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
   call_ms = oldest and math.max(0, now - oldest) or 0
 end
-return { pace[1] or '0', pace[2] or '', first and (pace[4] or 0) - first or 0, math.max(1, flying),
-  tonumber(pace[3] or 0), tonumber(call_ms), now }
+return { version or '0', estimate or '', now, first and (sent or 0) - first or 0, math.max(1, in_flight),
+  tonumber(peak_in_flight or 0), tonumber(call_ms) }

@@ -1,61 +1,55 @@
--- Calls have come back, and not with a refusal: their places are free, and what they show is noted.
--- Why atomic: an answer ends a row of faults, and the probe's answer opens the gate for everybody at once.
--- KEYS  1 pace hash   2 sent zset   3 flying zset   4 turns zset   5 faults set
--- ARGV  1 now in ms, '' for the server's clock   2 channel of wake-ups, without the process
---       3.. for each call: job:epoch, when it left in ms, calls in flight with it, calls in the rate's window before it,
---       tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds
--- Returns 1 when the gate was opened, else 0
--- A call that is out for so long was let in: refusals are quick.
-local SETTLED_MS, LIFE_MS = 100, 604800000
--- How long calls take: a running mean over so many.
-local CALLS_OF_MEAN, LONGEST_CALL_MS = 8, 600000
--- A server may say anything, and a count that has grown past what is exact would end all counting.
-local MOST_TOKENS = 1000000000
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local opened = 0
-local pace = redis.call('HMGET', KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent',
-  'probe')
-local peak_flying, peak_sent, flights = tonumber(pace[1] or 0), tonumber(pace[2] or 0), tonumber(pace[3] or 2)
-local call_ms, at_ceiling, spent = tonumber(pace[5]), tonumber(pace[6] or 0), tonumber(pace[7] or 0)
--- What was in flight together for certain: those that had left before, and had not come back until now.
+-- Release permits of calls that were not rate-limited, and record what these calls show.
+-- Why atomic: a response ends a streak of faults, and the probe's response closes the circuit breaker for all.
+-- Uses  clock, turns
+-- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 faults set
+-- ARGV  1 now in ms ('' for the server's clock)   2 channel of wake-ups, without the process
+--       3.. for each call: job:epoch, when it started in ms, calls in flight with it, calls in the rate limit's window
+--       before it, tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds
+-- Returns 1 if this closed the circuit breaker, else 0
+local now, channel = server_ms(ARGV[1]), ARGV[2]
+-- A call that has been in flight for this long was accepted: 429s come quickly.
+local SETTLED_MS = 100
+-- The duration of a call is a running mean over this many calls.
+local CALLS_OF_MEAN, MAX_CALL_MS = 8, 600000
+-- A server may send any number, and a total above what a double can hold exactly would end all counting.
+local MAX_TOKENS = 1000000000
+
+local peak_in_flight, peak_sent, max_in_flight, sent, call_ms, at_ceiling, spent, probe = unpack(redis.call('HMGET',
+  KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent', 'probe'))
+peak_in_flight, peak_sent = tonumber(peak_in_flight or 0), tonumber(peak_sent or 0)
+max_in_flight = tonumber(max_in_flight or 2)
+-- Calls that were certainly in flight together: those that started SETTLED_MS ago and had not returned until now.
 local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
-local unsettled = young and pace[4] - young or 0
-local flying = redis.call('ZCARD', KEYS[3])
-local landed = 0
-for index = 3, #ARGV, 7 do
-  local member = ARGV[index]
+local unsettled = young and (sent or 0) - young or 0
+local in_flight = redis.call('ZCARD', KEYS[3])
+local released, is_closed = 0, false
+for at = 3, #ARGV, 7 do
+  local member, started, alongside, before, tokens, remaining, remaining_ms = unpack(ARGV, at, at + 6)
   if redis.call('ZREM', KEYS[3], member) == 1 then
-    peak_flying = math.max(peak_flying, flying - unsettled)
-    peak_sent = math.max(peak_sent, ARGV[index + 3])
-    at_ceiling = at_ceiling + (tonumber(ARGV[index + 2]) >= flights and 1 or 0)
-    local took_ms = math.min(now - ARGV[index + 1], LONGEST_CALL_MS)
+    peak_in_flight = math.max(peak_in_flight, in_flight - unsettled)
+    peak_sent = math.max(peak_sent, before)
+    at_ceiling = (at_ceiling or 0) + (tonumber(alongside) >= max_in_flight and 1 or 0)
+    local took_ms = math.min(now - started, MAX_CALL_MS)
     call_ms = math.floor((call_ms or took_ms) + (took_ms - (call_ms or took_ms)) / CALLS_OF_MEAN)
-    spent = spent + math.max(-MOST_TOKENS, math.min(MOST_TOKENS, tonumber(ARGV[index + 4])))
-    flying, landed = flying - 1, landed + 1
+    spent = (spent or 0) + math.max(-MAX_TOKENS, math.min(MAX_TOKENS, tokens))
+    in_flight, released = in_flight - 1, released + 1
   end
-  if ARGV[index + 5] ~= '' then
-    -- The header counted what had arrived; calls that are on their way may not have.
-    redis.call('HSET', KEYS[1], 'remaining', math.max(0, ARGV[index + 5] - flying), 'remaining_until', now + ARGV[index + 6])
-    redis.call('PEXPIRE', KEYS[1], LIFE_MS)
+  if remaining ~= '' then
+    -- The header counts calls that have arrived. Calls in flight may not have.
+    redis.call('HSET', KEYS[1], 'remaining', math.max(0, remaining - in_flight), 'remaining_until', now + remaining_ms)
   end
-  if pace[8] == member then
+  if probe == member then
     redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason', 'fault_openings')
-    opened = 1
+    is_closed = true
   end
 end
-if landed > 0 then
-  redis.call('HSET', KEYS[1], 'peak_in_flight', peak_flying, 'peak_sent', peak_sent, 'call_ms', call_ms,
+if released > 0 then
+  redis.call('HSET', KEYS[1], 'peak_in_flight', peak_in_flight, 'peak_sent', peak_sent, 'call_ms', call_ms,
     'at_ceiling', at_ceiling, 'spent', string.format('%.0f', spent))
-  redis.call('PEXPIRE', KEYS[1], LIFE_MS)
 end
+redis.call('PEXPIRE', KEYS[1], ACCOUNT_TTL_MS)
 redis.call('DEL', KEYS[5])
-if opened == 1 then
-  for _, process in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
-    redis.call('PUBLISH', ARGV[2] .. process, '1')
-  end
+if is_closed then
+  wake(KEYS[4], channel, -1)
 end
-return opened
+return is_closed and 1 or 0

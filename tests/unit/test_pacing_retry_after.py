@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from mira_worker.pacing import pacer
 from mira_worker.pacing.pacer import Pacer, with_gate_margin
 
-from mira_queue.contract.pace import ConfiguredLimits
-from mira_queue.ledger.pace import PaceState, Permit
+from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit
 from mira_queue.ledger.records import Lease
 
 
@@ -32,12 +31,12 @@ class FarLedger:
     def __init__(self) -> None:
         self.looks = 0
 
-    def begin(
+    def acquire_permits(
         self, account: str, process: str, jobs: Sequence[Any], *_: Any, **__: Any
     ) -> tuple[PaceState, list[Permit]]:
         return PaceState(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
 
-    def may_still_go(self, account: str, call: str) -> bool:
+    def may_still_start(self, account: str, call: str) -> bool:
         self.looks += 1
         assert self.looks < 100, "it would look for ever"
         threading.Event().wait(0.002)
