@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,11 +101,14 @@ class ResultFile:
         os.close(self._fd)
 
     def _remove_incomplete_line(self) -> None:
-        if size := os.fstat(self._fd).st_size:
-            with mmap.mmap(self._fd, size, access=mmap.ACCESS_READ) as content:
-                end = content.rfind(b"\n") + 1
-            if end < size:
-                os.ftruncate(self._fd, end)
+        size = end = os.fstat(self._fd).st_size
+        newline = -1
+        while end and newline < 0:
+            start = max(0, end - _BUFFER_BYTES)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            end = start + newline + 1
+        if end < size:
+            os.ftruncate(self._fd, end)
 
 
 def _write(path: Path, fd: int, lines: Iterable[bytes]) -> None:
