@@ -18,8 +18,9 @@ from pathlib import Path
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.problem import INVALID_FILE, Problem
 
-# Listed for one file. A file with a million invalid lines must fill neither the memory nor a batch's object.
-MAX_PROBLEMS = 10_000
+# Listed for one file. A batch's object holds them (about 130 bytes each), and supervisors read all objects of a queue
+# twice per second.
+MAX_PROBLEMS = 1_000
 
 
 class InputError(MiraQueueError):
