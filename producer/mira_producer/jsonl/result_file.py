@@ -70,7 +70,7 @@ class ResultFile:
     def remove(
         self, is_wanted: Callable[[dict[str, Any]], bool], removing: Callable[[Sequence[dict[str, Any]]], None]
     ) -> int:
-        """Remove the lines that are wanted, all at once. Return their number.
+        """Remove the lines that are wanted, in one step. Return their number.
 
         `removing` gets them, some at a time, before the file changes.
         """
