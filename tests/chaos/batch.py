@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mira_producer.cli.foreground import RunOptions, run
+from mira_producer.cli.foreground import RunPaths, run
 from mira_producer.cli.summary import EXIT_ANSWERED, EXIT_SOME_FAILED
 from rich.console import Console
 
 from mira_queue import load_settings
+from mira_queue.contract.batch import BatchOptions
 from tests.chaos.child import end_with_driver
 
 
 def main(arguments: list[str]) -> int:
     end_with_driver()
     source, output, errors = map(Path, arguments)
-    result = run(RunOptions(source, output, errors, workers=0), load_settings(), Console(stderr=True))
+    result = run(RunPaths(source, output, errors), BatchOptions(), load_settings(), Console(stderr=True), workers=0)
     # 1 would also be what an exception ends with: 0 says that every line has ended, whichever way.
     return 0 if result.exit_code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else result.exit_code
 

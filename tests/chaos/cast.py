@@ -38,9 +38,9 @@ class Cast:
         for number, lines in enumerate(workload.batch_numbers(options)):
             workload.write_batch_file(self.batch_input(number), options.seed, lines)
             paths = [str(path) for path in (self.batch_input(number), *self.batch_outputs(number))]
-            # By turns: a run of a file, and a file that is submitted, with its keeper.
+            # By turns: a run of a file, and a file that is submitted, with its supervisor.
             command = system.submitted(*paths) if number % 2 else system.batch(*paths)
-            self.batches.append(Child(f"{'keeper' if number % 2 else 'batch'} {number}", command, env, folder))
+            self.batches.append(Child(f"{'supervisor' if number % 2 else 'batch'} {number}", command, env, folder))
         self._begun = 0
         self._done: set[Child] = set()
         self._start_at_s: dict[Child, float] = {}

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mira_producer.batches.launch import ensure_keeper
+from mira_producer.batches.launch import ensure_supervisor
 from mira_producer.batches.spool import Spool
 from mira_producer.cli import console
 from mira_producer.client import MiraQueue
@@ -82,7 +82,7 @@ def worker(
         raise typer.Exit(console.EXIT_USAGE)
     if any(Spool(settings.state_dir).ids()):
         # After the machine's restart nobody may have asked for these batches yet.
-        ensure_keeper(settings)
+        ensure_supervisor(settings)
     if processes + single_processes == 1:
         _become_worker(settings, "single" if single_processes else "any")
     raise typer.Exit(_supervise(settings, processes, single_processes))
@@ -132,7 +132,7 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
 
 
 def _tend_batches(queue: MiraQueue, ended: threading.Event) -> None:
-    """Batches of this machine whose keeper was killed get another, though nobody asks for them."""
+    """Start a supervisor for batches of this machine whose supervisor was killed."""
     while not ended.wait(queue.settings.rescue_interval.total_seconds()):
         with suppress(MiraQueueError, OSError):
             if any(queue.batches.spool.ids()):
