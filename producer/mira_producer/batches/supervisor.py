@@ -157,7 +157,7 @@ class Supervisor:
         elif isinstance(command, Pause):
             if not self._withdraw():
                 return
-            self._pause("owner", "paused by its owner")
+            self._pause("owner", "requested by its owner")
         elif isinstance(command, Resume):
             self._resume(with_new_limits(self._batch.options, command))
         elif isinstance(command, Retry):
