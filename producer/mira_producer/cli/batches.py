@@ -23,7 +23,7 @@ from mira_producer.cli.outcome import Json
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
-from mira_producer.engine.wait_reason import NOTHING
+from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
@@ -172,7 +172,7 @@ def overview(batch: Batch, width: int) -> list[str]:
 def notes_of(batch: Batch) -> list[str]:
     """Return what a user should know about the batch, or do."""
     notes = [
-        f"paused: {batch.paused}" if batch.paused else str(reason_of(batch)),
+        f"{LABELS['paused']}: {batch.paused}" if batch.paused else str(reason_of(batch)),
         held_text(batch),
         *wrong_lines(batch, 3),
         silence_text(batch),
