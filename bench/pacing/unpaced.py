@@ -1,4 +1,4 @@
-"""A worker whose calls leave at once: what bench.pacing.overhead measures the pacer against. No setting does this."""
+"""A worker without a pacer, as the baseline of bench.pacing.overhead. No setting does this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mira_queue.ledger.records import Lease
 
 
 class Unpaced(Pacer):
-    """Asks nobody, and counts nothing."""
+    """Admits every call immediately and records nothing."""
 
     def wait_for_pass(self, lease: Lease) -> Pass | None:
         return Pass(lease, Permit("go"))

@@ -9,10 +9,11 @@ import math
 import uuid
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import orjson
+from pydantic import TypeAdapter
 
 from mira_queue.contract.problem import Problem
 
@@ -143,20 +144,12 @@ class Batch:
         return replace(self, status=status, stamps={**kept, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self), default=str)
+        return _json_of_batches().dump_json(self)
 
     @classmethod
-    def from_json(cls, text: bytes) -> Self:
-        found = _known(cls, orjson.loads(text))
-        return replace(
-            cls(**found),
-            status=BatchStatus(found["status"]),
-            options=BatchOptions(**_known(BatchOptions, found["options"])),
-            errors=tuple(Problem(**{"path": found["input_name"], **_known(Problem, each)}) for each in found["errors"]),
-            held_models=tuple(found.get("held_models", ())),
-            waiting=Waiting(**found.get("waiting", {})),
-            files=_paths(found.get("files")),
-        )
+    def from_json(cls, text: bytes) -> Batch:
+        """Return the batch that `to_json` wrote; fields that a newer version added are ignored."""
+        return _json_of_batches().validate_json(text)
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""
@@ -218,13 +211,9 @@ class Batch:
         }
 
 
-def _paths(found: dict[str, str] | None) -> BatchFiles | None:
-    return BatchFiles(**{name: Path(path) for name, path in found.items()}) if found else None
-
-
-def _known(kind: type, found: dict[str, Any]) -> dict[str, Any]:
-    """Without the fields that a newer version has written."""
-    return {name: value for name, value in found.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+@cache
+def _json_of_batches() -> TypeAdapter[Batch]:
+    return TypeAdapter(Batch)
 
 
 def new_batch_id() -> str:

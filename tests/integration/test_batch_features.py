@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -40,13 +39,6 @@ completion = 2000
 """
 
 pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture
-def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
-    """The queue; its supervisors are ended with the test."""
-    yield queue
-    end_supervisors(queue)
 
 
 def priced(queue: MiraQueue, folder: Path, **options: object) -> str:

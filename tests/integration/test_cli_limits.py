@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +10,11 @@ from pathlib import Path
 import pytest
 from mira_producer.cli.console import local_time
 
-from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.settings_loader import load_settings
 from tests.support.cli_process import Cli
-from tests.support.ledger_steps import LIFE, LONG, running
+from tests.support.ledger_steps import LONG, running
 from tests.support.queue_process import API_KEY
 from tests.support.run_process import prompts, write_lines
 
@@ -26,12 +24,6 @@ RATE = Limit(60, 6_500, SINCE_MS, confirmations=4)
 IN_FLIGHT = Limit(3, 5_000, SINCE_MS, confirmations=2, step=1)
 KNOWN = Estimate(rate=RATE, in_flight=IN_FLIGHT, start=8, max_accepted=3, margin_ms=65, unrelated=(3_600_000,))
 HEADING = ["account", "base", "rate_limit", "concurrency_limit", "breaker", "in_flight", "waiting"]
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
 
 
 @pytest.fixture
@@ -62,7 +54,7 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
     ledger: Ledger, redis_url: str, tmp_path: Path
 ) -> None:
-    account = account_name(BASE, API_KEY)
+    account = load_settings(api_base=BASE, api_key=API_KEY).account
     ledger.store_estimate(account, ledger.estimate(account)[0], Estimate(rate=RATE))
     write_lines(tmp_path / "input.jsonl", prompts(120))
 

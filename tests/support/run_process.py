@@ -1,4 +1,4 @@
-"""`mira-queue run` as a process for tests: started, listened to, interrupted, killed, and gone when the tests are."""
+"""`mira-queue run` as a process for tests: start it, read its output, interrupt it, and kill it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RunProcess:
 
     @classmethod
     def start(cls, folder: Path, *arguments: str, files: bool = True, **settings: Any) -> Self:
-        """`files=False`: output and errors go where the command puts them by itself."""
+        """Start a run. With `files=False`, the command chooses its output files."""
         log = folder / f"run-{len(list(folder.glob('run-*.log')))}.log"
         command = [*COMMAND, *arguments, "--json"]
         if files:
@@ -88,7 +88,7 @@ class RunProcess:
         self._process.send_signal(signal.SIGINT)
 
     def kill(self, *, workers: bool = False) -> None:
-        """SIGKILL, and wait until it is gone; its workers end by themselves, a little later, or are killed as well."""
+        """Send SIGKILL and wait for the exit. Its workers exit a little later, or are killed as well."""
         self._orphans += self.worker_pids()
         if workers:
             for pid in self.worker_pids():
@@ -117,7 +117,7 @@ class RunProcess:
 
 
 def run_to_the_end(folder: Path, *arguments: str, **settings: Any) -> RunProcess:
-    """A run that has ended by itself."""
+    """Run until the command exits."""
     with RunProcess.start(folder, *arguments, **settings) as run:
         run.wait()
     return run
@@ -144,7 +144,7 @@ def write_lines(path: Path, entries: Iterable[Any]) -> Path:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines that stand in a file now; none where there is no file."""
+    """Return the complete lines of a file; none if it does not exist."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
@@ -166,5 +166,5 @@ def keys(client: redis.Redis) -> list[bytes]:
 
 
 def answered_calls(simulator: SimulatorProcess) -> dict[str, int]:
-    """How often each line's call was answered."""
+    """Return how often each line was answered."""
     return {content: count["answered"] for content, count in simulator.requests()["by_content"].items()}

@@ -1,4 +1,4 @@
-"""How long the gate stays closed after a Retry-After: never shorter, and hardly longer."""
+"""Time that the circuit breaker stays open after a Retry-After: never shorter, and hardly longer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.pacing import pacer
-from mira_worker.pacing.pacer import Pacer, with_gate_margin
+from mira_worker.pacing.pacer import Pacer, with_wait_margin
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit
 from mira_queue.ledger.records import Lease
@@ -22,7 +22,7 @@ from mira_queue.ledger.records import Lease
 def test_a_wait_is_never_cut_short_and_is_a_thousandth_longer_at_most_and_a_clocks_grain(wait_ms: int) -> None:
     wait = timedelta(milliseconds=wait_ms)
 
-    assert wait < with_gate_margin(wait) <= wait * 1.001 + timedelta(milliseconds=11)
+    assert wait < with_wait_margin(wait) <= wait * 1.001 + timedelta(milliseconds=11)
 
 
 class FarLedger:
@@ -43,7 +43,7 @@ class FarLedger:
         return True
 
 
-def test_a_call_leaves_though_its_server_is_so_far_away_that_every_look_at_the_gate_is_old(
+def test_a_call_leaves_though_its_server_is_so_far_away_that_every_check_of_the_breaker_is_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pacer, "STALE_S", 0.0)

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
@@ -127,6 +128,7 @@ class Rescuer:
             try:
                 self.step()
                 self._ledger.name_account(self._pacer.account, self._settings.api_base)
+                self._ledger.report_alive(self._pacer.account, self._settings.rescue_interval)
                 if self._settings.health_file is not None:
                     # Its age says: this worker lives, and reaches the server.
                     self._settings.health_file.touch()
@@ -135,3 +137,5 @@ class Rescuer:
             except Exception:  # noqa: BLE001
                 # Whatever it was, a worker that no longer rescues would strand other workers' jobs.
                 self._log.exception("rescue_failed")
+        with suppress(MiraQueueError):
+            self._ledger.report_stopped(self._pacer.account)

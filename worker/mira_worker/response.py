@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from mira_queue.contract.errors import (
-    BrokenAnswer,
     ContentBlocked,
+    InvalidResponse,
     JobError,
     RateLimited,
     Redirected,
@@ -135,7 +135,9 @@ def _completion(answer: HttpAnswer, redact: Redact) -> Answered | Faulty:
 
 def _broken(answer: HttpAnswer, why: str, redact: Redact) -> Faulty:
     shown = redact(_plain_text(answer.body))[:200]
-    return Faulty(BrokenAnswer(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", answer.status), True)
+    return Faulty(
+        InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", answer.status), True
+    )
 
 
 def readable(answer: HttpAnswer, parsed: Any, redact: Redact = str) -> str:

@@ -14,7 +14,7 @@ import urllib3
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
+from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
 from mira_worker.exchange import Exchanges, OutOfStep, checked
 from mira_worker.redaction import Redaction
 
@@ -115,7 +115,7 @@ class MiraClient:
             )
             content = self._read(response)
             if doubt := exchange.doubt(response.status):
-                return NoAnswer(BrokenAnswer(doubt), True, _since_ms(began_s))
+                return NoAnswer(InvalidResponse(doubt), True, _since_ms(began_s))
             headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
             return HttpAnswer(response.status, headers, content, _since_ms(began_s))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -165,7 +165,7 @@ class _TooLarge(urllib3.exceptions.HTTPError):
 _Row = tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceFault], str]
 
 # The first row that fits applies: what happened, the fault that it is, and its message (empty: the error's own).
-_ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), BrokenAnswer, ""),)
+_ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), InvalidResponse, ""),)
 _TABLE: tuple[_Row, ...] = (
     *_ALWAYS,
     (urllib3.exceptions.ProxyError, Unreachable, "the proxy of the environment cannot be used"),
@@ -179,10 +179,14 @@ _TABLE: tuple[_Row, ...] = (
 # The same, when a response had begun.
 _TABLE_OF_THE_BEGUN: tuple[_Row, ...] = (
     *_ALWAYS,
-    (urllib3.exceptions.ReadTimeoutError, BrokenAnswer, "the response was not complete in time (MIRA_REQUEST_TIMEOUT)"),
+    (
+        urllib3.exceptions.ReadTimeoutError,
+        InvalidResponse,
+        "the response was not complete in time (MIRA_REQUEST_TIMEOUT)",
+    ),
     (
         (urllib3.exceptions.HTTPError, OSError, ValueError),
-        BrokenAnswer,
+        InvalidResponse,
         "the response broke off or cannot be decoded",
     ),
 )

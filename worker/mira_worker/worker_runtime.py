@@ -12,9 +12,8 @@ from typing import Protocol
 import structlog
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
-from mira_queue.ledger.connection import FOR_EVER, connect
+from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_worker.cpu_affinity import OneCore
@@ -68,7 +67,7 @@ class Runtime:
         if crash_points.armed:
             self.log.warning("crash_armed", crash_at=settings.crash_at)
         ledger = Ledger(
-            connect(redis_url, FOR_EVER, OutageLog(self.log).tell),
+            connect(redis_url, FOREVER, OutageLog(self.log).tell),
             result_ttl=settings.result_ttl,
             keeps_results=results is None,
         )
@@ -77,7 +76,7 @@ class Runtime:
         key = settings.api_key
         self.pacer = Pacer(
             ledger,
-            account_name(settings.api_base, key.get_secret_value() if key else ""),
+            settings.account,
             settings.configured_limits,
             # A probe's worker may die: the next one probes when its call must have ended.
             probe_lease=settings.request_timeout + timedelta(seconds=5),
@@ -124,6 +123,7 @@ class Runtime:
     def start(self) -> None:
         """Heartbeat, pacer and rescue; from now on, all on one core."""
         self.ledger.name_account(self.pacer.account, self.settings.api_base)
+        self.ledger.report_alive(self.pacer.account, self.settings.rescue_interval)
         self.leases.start()
         self.courier.start()
         self.groups.start()

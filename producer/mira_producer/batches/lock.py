@@ -39,12 +39,12 @@ class SupervisorLock:
         self.fd = -1
 
 
-def try_lock(path: Path) -> int:
-    """Lock a file, and return it open; -1 if another process holds the lock."""
+def try_lock(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int:
+    """Lock a file, and return it open; -1 if another process holds the lock. Without LOCK_NB, wait for it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how)
     except OSError:
         os.close(fd)
         return -1
@@ -53,22 +53,14 @@ def try_lock(path: Path) -> int:
 
 def wait_for_lock(path: Path) -> int:
     """Lock a file that other processes hold for moments only, and return it open."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    return fd
+    return try_lock(path, fcntl.LOCK_EX)
 
 
 def is_locked(path: Path) -> bool:
     """Return True if a process holds the lock of a file."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    if not path.exists():
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
+    fd = try_lock(path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    if fd >= 0:
         os.close(fd)
-    return False
+    return fd < 0

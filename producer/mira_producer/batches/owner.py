@@ -19,39 +19,26 @@ from mira_queue.ledger.ledger import Ledger
 
 
 class Owner(Protocol):
-    """What a supervisor asks of its batch's owner, and tells it."""
+    """What a supervisor asks of its batch's owner, and tells it.
 
-    #: Set when the process is to end: nothing more is submitted.
+    `stopping` is set when the process is to end: nothing more is submitted. `hurry` is set when calls in flight are not
+    waited for any longer. `waits` returns True if the process stays when the batch is paused for this reason, and
+    `keeps_files` if the files stay locked meanwhile. `tend` is called every now and then; an exception ends the
+    supervisor. `command` and `acknowledge` raise QueueUnavailable.
+    """
+
     stopping: threading.Event
-    #: Set when calls in flight are not waited for any longer.
     hurry: threading.Event
+    keeps_files: bool
 
-    def command(self) -> Command | None:
-        """Return the command that has not been carried out yet. Raise QueueUnavailable."""
-
-    def acknowledge(self, command: Command) -> None:
-        """Take note that a command was carried out. Raise QueueUnavailable."""
-
-    def waits(self, paused_by: PausedBy) -> bool:
-        """Return True if the process stays when the batch is paused for this reason; False if it ends then."""
-
-    def keeps_files(self) -> bool:
-        """Return True if the files stay locked while the batch is paused."""
-
-    def tend(self) -> None:
-        """Do what has to be done now and then. An exception ends the supervisor."""
-
-    def show(self, stats: Stats, reason: Reason) -> None:
-        """Show the counts, and what the batch waits for."""
-
-    def moved(self, status: BatchStatus) -> None:
-        """Take note of the batch's new status."""
-
-    def paused(self, by: PausedBy, reason: str) -> None:
-        """Take note that nothing more is sent, and why."""
-
-    def say(self, text: str) -> None:
-        """Take note of a message."""
+    def command(self) -> Command | None: ...
+    def acknowledge(self, command: Command) -> None: ...
+    def waits(self, paused_by: PausedBy) -> bool: ...
+    def tend(self) -> None: ...
+    def show(self, stats: Stats, reason: Reason) -> None: ...
+    def moved(self, status: BatchStatus) -> None: ...
+    def paused(self, by: PausedBy, reason: str) -> None: ...
+    def say(self, text: str) -> None: ...
 
 
 class LedgerCommands:
@@ -77,12 +64,10 @@ class LedgerOwner(LedgerCommands):
         self.stopping = stopping
         # Calls that are in flight when the process ends are found by the next supervisor.
         self.hurry = stopping
+        self.keeps_files = False
 
     def waits(self, paused_by: PausedBy) -> bool:
         return True
-
-    def keeps_files(self) -> bool:
-        return False
 
     def tend(self) -> None:
         return None

@@ -298,7 +298,7 @@ class Supervisor:
         self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
         self._recording.recorder.waits("")
         self._recording.save(ended=True)
-        if not self._owner.keeps_files():
+        if not self._owner.keeps_files:
             self.close()
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
@@ -352,7 +352,7 @@ class Supervisor:
     def _pause(self, by: PausedBy, reason: str) -> None:
         self._recording.recorder.waits("paused")
         self._recording.save()
-        if not self._owner.keeps_files():
+        if not self._owner.keeps_files:
             self.close()
         self._write(replace(at_rest(self._batch), paused=reason, paused_by=by))
         self._owner.paused(by, reason)

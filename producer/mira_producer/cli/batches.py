@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from mira_producer.cli import console
@@ -19,7 +17,7 @@ from mira_producer.cli.batch_view import (
     took_text,
     wrong_lines,
 )
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
@@ -27,21 +25,9 @@ from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
-BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit and run print it.")]
-
 COLUMNS = ("batch", "status", "done", "failed", "total", "tokens", "cost", "left", "created", "input", "note")
 SHOWN_ERRORS = 20
 WATCH_EVERY_S = 1.0
-
-MaxRequests = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
-]
-MaxCost = Annotated[
-    str | None, typer.Option(metavar="AMOUNT", help="Pause at this cost, in the currency of the price table.")
-]
 
 LIST_HELP_END = console.help_end(
     [

@@ -79,15 +79,13 @@ class Terminal(LedgerCommands):
         self._fleet = fleet
         self.stopping = stopping
         self.hurry = hurry
+        self.keeps_files = True
 
     def waits(self, paused_by: PausedBy) -> bool:
         return paused_by == "owner"
 
-    def keeps_files(self) -> bool:
-        return True
-
     def tend(self) -> None:
-        self._fleet.tend()
+        self._fleet.replace_crashed()
 
     def show(self, stats: Stats, reason: Reason) -> None:
         self._display.show(stats, reason)
@@ -187,11 +185,10 @@ def _supervise(
                 end, reason = supervisor.end, supervisor.reason
             except (InputError, OSError) as error:
                 end, reason = End.FILES, str(error)
-        # Calls that are still open are not waited for: the workers need not wait for them either.
-        fleet.hurry = supervisor.open_jobs > 0
         # One more Ctrl-C stops the workers immediately, and leaves the summary.
-        with interrupts_call(fleet.stop_sooner):
-            fleet.stop(settings.grace + STOP_MARGIN)
+        with interrupts_call(fleet.stop_now):
+            # The run does not wait for jobs that are still open, so the workers need not either.
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=supervisor.open_jobs > 0)
         supervisor.count_lost()
         return supervisor, end, reason
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.batches import BatchId
+from mira_producer.cli.options import BatchId
 from mira_producer.cli.queues import Queues
 
 HELP_END = console.help_end(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +11,23 @@ import typer
 from rich.console import Console
 
 from mira_producer.cli import console
-from mira_producer.cli.deadline import parse_deadline
 from mira_producer.cli.foreground import RunPaths
 from mira_producer.cli.foreground import run as run_file
+from mira_producer.cli.options import (
+    AccountErrors,
+    Deadline,
+    Dedupe,
+    Json,
+    MaxCost,
+    MaxRequests,
+    MaxTokens,
+    Ordered,
+    PriceTable,
+    batch_options,
+)
 from mira_producer.cli.paths import default_output
 from mira_producer.cost.prices import load_prices
 from mira_producer.engine.options import check_options
-from mira_queue.contract.batch import BatchOptions, OnAccountError
 from mira_queue.runtime.settings_loader import load_settings
 
 HELP_END = console.help_end(
@@ -55,31 +63,14 @@ def run(
         int | None,
         typer.Option(min=1, max=1000, metavar="N", help="Calls at a time, per worker; else MIRA_CONCURRENCY."),
     ] = None,
-    on_account_error: Annotated[
-        OnAccountError,
-        typer.Option(help="On 401, 402 and 403: stop, and keep the lines for later; or write one error per line."),
-    ] = "pause",
-    deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
-    ] = None,
-    dedupe: Annotated[
-        bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
-    ] = False,
-    ordered: Annotated[
-        bool, typer.Option("--ordered", help="At the end, sort the files in the order of the input.")
-    ] = False,
-    max_requests: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many calls of these files.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many tokens, in and out.")
-    ] = None,
-    max_cost: Annotated[
-        str | None, typer.Option(metavar="AMOUNT", help="Stop at this cost, in the currency of the price table.")
-    ] = None,
-    prices_path: Annotated[
-        Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
-    ] = None,
+    on_account_error: AccountErrors = "pause",
+    deadline: Deadline = None,
+    dedupe: Dedupe = False,
+    ordered: Ordered = False,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices_path: PriceTable = None,
     report_path: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.html", help="At the end, write a page about the run.")
     ] = None,
@@ -92,7 +83,7 @@ def run(
     simulator_options: Annotated[
         str, typer.Option(metavar="OPTIONS", help="For the simulator; see mira-queue simulate --help.")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON to standard output.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Answer every request of a file.
 
@@ -119,15 +110,7 @@ def run(
     words = _words(simulator_options)
     output_default, errors_default = default_output(input_path, simulate)
     paths = RunPaths(input_path, output_path or output_default, errors_path or errors_default, prices_path, report_path)
-    options = BatchOptions(
-        on_account_error=on_account_error,
-        deadline_s=deadline_time(deadline),
-        dedupe=dedupe,
-        ordered=ordered,
-        max_requests=max_requests or 0,
-        max_tokens=max_tokens or 0,
-        max_cost=max_cost or "",
-    )
+    options = batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     check_options(options, load_prices(prices_path))
     result = run_file(
         paths, options, settings, Console(stderr=True), workers=workers, simulator=words if simulate else None
@@ -135,14 +118,6 @@ def run(
     if as_json:
         console.json_data(asdict(result))
     raise typer.Exit(result.exit_code)
-
-
-def deadline_time(text: str | None) -> int:
-    """Return the Unix time that --deadline names; 0: none."""
-    try:
-        return 0 if text is None else math.ceil(parse_deadline(text, datetime.now(UTC)).timestamp())
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--deadline") from None
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -8,13 +8,20 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.batches import MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.foreground import warn_of_others
-from mira_producer.cli.outcome import Json
-from mira_producer.cli.run import deadline_time
-from mira_producer.cli.workers import alive_workers
+from mira_producer.cli.options import (
+    AccountErrors,
+    Deadline,
+    Dedupe,
+    Json,
+    MaxCost,
+    MaxRequests,
+    MaxTokens,
+    Ordered,
+    PriceTable,
+    batch_options,
+)
 from mira_producer.client import MiraQueue
-from mira_queue.contract.batch import BatchOptions, OnAccountError
 
 HELP_END = console.help_end(
     [
@@ -28,24 +35,14 @@ HELP_END = console.help_end(
 
 def submit(
     input_path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request per line; see run --help.")],
-    on_account_error: Annotated[
-        OnAccountError, typer.Option(help="On 401, 402 and 403: pause the batch; or write one error per line.")
-    ] = "pause",
-    deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
-    ] = None,
-    dedupe: Annotated[
-        bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")
-    ] = False,
-    ordered: Annotated[
-        bool, typer.Option("--ordered", help="At the end, sort the files in the order of the input.")
-    ] = False,
+    on_account_error: AccountErrors = "pause",
+    deadline: Deadline = None,
+    dedupe: Dedupe = False,
+    ordered: Ordered = False,
     max_requests: MaxRequests = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
-    prices_path: Annotated[
-        Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
-    ] = None,
+    prices_path: PriceTable = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
     ] = None,
@@ -59,18 +56,10 @@ def submit(
     that names them.
     """
     notes = dict(_note(each) for each in metadata or [])
-    options = BatchOptions(
-        on_account_error=on_account_error,
-        deadline_s=deadline_time(deadline),
-        dedupe=dedupe,
-        ordered=ordered,
-        max_requests=max_requests or 0,
-        max_tokens=max_tokens or 0,
-        max_cost=max_cost or "",
-    )
+    options = batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     with MiraQueue() as queue:
         batch = queue.batches.submit(input_path, options=options, metadata=notes, prices=prices_path)
-        if not alive_workers(queue.settings, queue.redis_url):
+        if not queue.ledger.live_workers():
             console.error("no worker is running: start one with mira-queue worker; the batch waits for it")
         if queue.settings.api_key is not None:
             warn_of_others(queue.ledger.bases_at_work(), queue.settings.api_base, console.error)

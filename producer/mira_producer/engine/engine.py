@@ -22,7 +22,6 @@ from mira_producer.jsonl.request_line import OpenLine
 from mira_queue.contract.batch import EXPIRED_CODE
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.names import account_name
 from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.accounts import PaceView
 from mira_queue.ledger.records import new_job_id
@@ -71,8 +70,6 @@ class Engine:
         billed: set[int] | None = None,
     ) -> None:
         settings = queue.settings
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
-        account = account_name(settings.api_base, key)
         self._queue = queue
         self._plan = plan
         self._hooks = hooks
@@ -84,7 +81,7 @@ class Engine:
             queue, plan, self._account, self._spending, size=window, careful=careful, billed=self._billed
         )
         self._watch = Watch(
-            lambda: queue.ledger.pace_view(account),
+            lambda: queue.ledger.pace_view(settings.account),
             lambda: self.open_jobs,
             resting=lambda: self._window.resting,
             configured=settings.configured_limits,
