@@ -264,7 +264,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_do(
         monkeypatch.delattr(f"mira_producer.report.{module}", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
 
-    with pytest.raises(InputError, match=r'matplotlib.*pip install "mira-queue\[report\]"'):
+    with pytest.raises(InputError, match="pip install matplotlib jinja2"):
         check_report(tmp_path / "out.html")
 
 

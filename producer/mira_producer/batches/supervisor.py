@@ -16,7 +16,7 @@ from mira_producer.engine.options import End, is_late, with_new_limits
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING
+from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
@@ -107,7 +107,7 @@ class Supervisor:
             try:
                 self._step()
             except QueueUnavailable as error:
-                self._owner.say(f"waiting for the queue's server: {error}")
+                self._owner.say(f"{LABELS['server']}: {error}")
                 self._owner.stopping.wait(1.0)
             except (InputError, OSError) as error:
                 self._pause("files", error.brief if isinstance(error, InputError) else str(error))
@@ -162,7 +162,7 @@ class Supervisor:
         elif isinstance(command, Pause):
             if not self._withdraw():
                 return
-            self._pause("owner", "by a command")
+            self._pause("owner", "requested by its owner")
         elif isinstance(command, Resume):
             self._resume(with_new_limits(self._batch.options, command))
         elif isinstance(command, Retry):
@@ -178,7 +178,7 @@ class Supervisor:
     def _rest(self) -> None:
         self._owner.tend()
         if self._plan is not None:
-            self._owner.show(self._plan.stats, Reason("paused", f"paused {self._batch.paused}"))
+            self._owner.show(self._plan.stats, Reason("paused", f"{LABELS['paused']}: {self._batch.paused}"))
         self._owner.stopping.wait(POLL_S)
 
     def _resume(self, options: BatchOptions) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from mira_producer.batches.owner import LedgerCommands
 from mira_producer.batches.report import draw
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
+from mira_producer.cli.console import say as print_text
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.progress import Display, make_display
@@ -118,9 +120,7 @@ def run(
     if paths.report is not None:
         check_report(paths.report, (paths.input, paths.output, paths.errors))
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    say = partial(print_text, console)
     is_simulated = simulator is not None
     batch_id = run_batch_id(group_of(paths.output), simulated=is_simulated)
     record = Spool((simulated(settings) if is_simulated else settings).state_dir).record_of_run(batch_id)
