@@ -18,8 +18,9 @@ def main(arguments: list[str]) -> int:
     end_with_driver()
     source, output, errors = map(Path, arguments)
     result = run(RunPaths(source, output, errors), BatchOptions(), load_settings(), Console(stderr=True), workers=0)
+    code = int(result["exit_code"])
     # An exception also exits with code 1. Code 0 means that every line is finished, successfully or not.
-    return 0 if result.exit_code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else result.exit_code
+    return 0 if code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else code
 
 
 if __name__ == "__main__":

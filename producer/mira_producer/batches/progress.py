@@ -10,10 +10,8 @@ from mira_producer.engine.wait_reason import NOTHING
 from mira_queue.contract.batch import Batch, Reason
 
 
-def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
-    """Return the batch with its counts. `before` is what its files held when the plan was made, `now` what has ended
-    since.
-    """
+def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -> Batch:
+    """Return the batch with its counts: `before` the plan was made, and from then until `now`."""
     going = now.succeeded + now.failed > 0
     wait_s = reason.wait.total_seconds()
     models = {*before.models, *now.models} - {NO_MODEL}
@@ -34,7 +32,7 @@ def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, rea
         currency=now.prices.currency,
         unpriced=usage.unpriced if now.prices else 0,
         uncounted=usage.uncounted,
-        unanswered_calls=unanswered_before + now.unanswered_calls,
+        unanswered_calls=before.unanswered_calls + now.unanswered_calls,
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,
         seconds_left=None if left_s is None else max(left_s, wait_s),

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
 
 from mira_producer.batches.lock import wait_for_lock
-from mira_producer.batches.owner import LedgerCommands
+from mira_producer.batches.owner import Owner
 from mira_producer.batches.report import draw
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
@@ -25,7 +26,7 @@ from mira_producer.cli.console import say as print_text
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.progress import Display, make_display
-from mira_producer.cli.summary import RunResult, Say, conclude
+from mira_producer.cli.summary import Say, conclude
 from mira_producer.client import MiraQueue
 from mira_producer.cost.prices import DEFAULT_TABLE
 from mira_producer.engine.options import End, is_late
@@ -61,33 +62,27 @@ class RunPaths:
     report: Path | None = None
 
 
-class Terminal(LedgerCommands):
+class Terminal(Owner):
     """The owner of a run: Ctrl-C stops it, a display shows it, and it obeys the ledger's commands, too."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        batch_id: str,
-        display: Display,
-        fleet: Fleet,
-        stopping: threading.Event,
-        hurry: threading.Event,
-    ) -> None:
-        super().__init__(ledger, batch_id)
+    keeps_files = True
+
+    def __init__(self, ledger: Ledger, batch_id: str, display: Display, fleet: Fleet, *events: threading.Event) -> None:
+        super().__init__(ledger, batch_id, *events)
         self._display = display
         self._fleet = fleet
-        self.stopping = stopping
-        self.hurry = hurry
-        self.keeps_files = True
-
-    def waits(self, paused_by: PausedBy) -> bool:
-        return paused_by == "owner"
 
     def tend(self) -> None:
         self._fleet.replace_crashed()
 
     def show(self, stats: Stats, reason: Reason) -> None:
         self._display.show(stats, reason)
+
+    def say(self, text: str) -> None:
+        self._display.say(text)
+
+    def waits(self, paused_by: PausedBy) -> bool:
+        return paused_by == "owner"
 
     def moved(self, status: BatchStatus) -> None:
         if status is BatchStatus.CANCELLING:
@@ -96,9 +91,6 @@ class Terminal(LedgerCommands):
     def paused(self, by: PausedBy, reason: str) -> None:
         if by == "owner":
             self.say(f"paused by a command: mira-queue resume {self._batch_id} resumes it, Ctrl-C ends the run")
-
-    def say(self, text: str) -> None:
-        self._display.say(text)
 
 
 def run(
@@ -109,10 +101,11 @@ def run(
     *,
     workers: int = 1,
     simulator: Sequence[str] | None = None,
-) -> RunResult:
-    """Run a file to its end. `simulator` are the options of a simulator that is started for it; None: the real API.
+) -> dict[str, Any]:
+    """Run a file to its end, and return what `--json` prints.
 
-    Raise InputError (nothing was sent) and other MiraQueueErrors, each one clear line.
+    `simulator` are the options of a simulator that is started for it; None: the real API. Raise InputError (nothing was
+    sent) and other MiraQueueErrors, each one clear line.
     """
     check_paths(paths.input, paths.output, paths.errors)
     if simulator is None and settings.api_key is None and workers:
@@ -121,9 +114,11 @@ def run(
         check_report(paths.report, (paths.input, paths.output, paths.errors))
 
     say = partial(print_text, console)
-    is_simulated = simulator is not None
-    batch_id = run_batch_id(group_of(paths.output), simulated=is_simulated)
-    record = Spool((simulated(settings) if is_simulated else settings).state_dir).record_of_run(batch_id)
+    where = ""
+    if simulator is not None:
+        settings = simulated(settings)
+    batch_id = run_batch_id(group_of(paths.output), simulated=simulator is not None)
+    record = Spool(settings.state_dir).record_of_run(batch_id)
     files = BatchFiles(paths.input, paths.output, paths.errors, record, paths.prices or DEFAULT_TABLE)
     with ExitStack() as stack:
         # Before anything is started: what is wrong with a run is most often its files.
@@ -133,6 +128,8 @@ def run(
             deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
             raise InputError(f"--deadline: {deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
         spending = plan.spending()
+        supervisor = None
+        end, reason = End.COMPLETE, End.COMPLETE.value
         if not plan.left:
             say(f"no line of {paths.input} is pending: nothing was sent")
             if plan.stats.failed_before:
@@ -140,24 +137,24 @@ def run(
             if plan.put_in_order():
                 say("the files are now in the order of the input")
         elif spending is not None and spending.is_spent:
-            return conclude(batch_id, plan, End.BUDGET, spending.words(), say)
+            end, reason = End.BUDGET, spending.words()
         else:
-            made(settings.state_dir)
+            where = settings.api_base
             if simulator is not None:
-                settings = simulated(settings)
-                log = made(settings.state_dir) / "simulator.log"
-                url = start_own_simulator(simulator, log, stack)
+                made(settings.state_dir.parent)
+            state_dir = made(settings.state_dir)
+            if simulator is not None:
+                url = start_own_simulator(simulator, state_dir / "simulator.log", stack)
                 settings = settings.model_copy(update={"api_base": url})
-            where = f"the simulator ({settings.api_base})" if is_simulated else settings.api_base
-            target = f"{where}: no real answers" if is_simulated else where
-            supervisor, end, reason = _supervise(settings, plan, batch_id, target, workers, console)
+                where = f"the simulator ({url})"
+            target = where if simulator is None else f"{where}: no real answers"
+            supervisor = _supervise(settings, plan, batch_id, target, workers, console)
             stack.callback(supervisor.close)
-            result = conclude(batch_id, supervisor.plan, end, reason, say)
-            if paths.report is not None:
-                _report(supervisor.batch, files, where, paths.report, say)
-            return result
-        result = conclude(batch_id, plan, End.COMPLETE, End.COMPLETE.value, say)
-        if paths.report is not None:
+            plan, end, reason = supervisor.plan or plan, supervisor.end, supervisor.reason
+        result = conclude(batch_id, plan, end, reason, say)
+        if paths.report is not None and supervisor is not None:
+            _report(supervisor.batch, files, where, paths.report, say)
+        elif paths.report is not None:
             # A report of an earlier run is worth more than one of nothing.
             say(f"report: {paths.report} was not written, because nothing was sent")
         return result
@@ -165,8 +162,8 @@ def run(
 
 def _supervise(
     settings: Settings, plan: Plan, batch_id: str, target: str, workers: int, console: Console
-) -> tuple[Supervisor, End, str]:
-    """Supervise the run until it ends, with workers; return why it ended, too."""
+) -> Supervisor:
+    """Supervise the run until it ends, with workers."""
     display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
@@ -181,17 +178,15 @@ def _supervise(
         window = max(MIN_WINDOW, max(1, workers) * settings.concurrency * WINDOW_PER_SLOT)
         supervisor = Supervisor(queue, batch, plan.files, owner, window=window, plan=plan)
         with display:
-            try:
-                supervisor.run()
-                end, reason = supervisor.end, supervisor.reason
-            except (InputError, OSError) as error:
-                end, reason = End.FILES, str(error)
+            supervisor.run()
+        open_jobs = supervisor.engine.open_jobs if supervisor.engine else 0
         # One more Ctrl-C stops the workers immediately, and leaves the summary.
         with interrupts_call(fleet.stop_now):
             # The run does not wait for jobs that are still open, so the workers need not either.
-            fleet.stop(settings.grace + STOP_MARGIN, at_once=supervisor.open_jobs > 0)
-        supervisor.count_lost()
-        return supervisor, end, reason
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=open_jobs > 0)
+        if supervisor.engine:
+            supervisor.engine.window.count_lost()
+        return supervisor
 
 
 def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:

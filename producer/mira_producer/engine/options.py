@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import get_args
@@ -61,10 +60,6 @@ def budget_of(options: BatchOptions) -> BudgetLimits | None:
     return BudgetLimits(options.max_requests or None, options.max_tokens or None, cost)
 
 
-def deadline_of(options: BatchOptions) -> datetime | None:
-    return datetime.fromtimestamp(options.deadline_s, UTC) if options.deadline_s else None
-
-
 def is_late(options: BatchOptions) -> bool:
     """Return True if the deadline has passed."""
     return bool(options.deadline_s) and time.time() >= options.deadline_s
@@ -72,12 +67,7 @@ def is_late(options: BatchOptions) -> bool:
 
 def with_new_limits(options: BatchOptions, command: Resume) -> BatchOptions:
     """Return the options with the limits that a resume names."""
-    return replace(
-        options,
-        max_requests=options.max_requests if command.max_requests is None else command.max_requests,
-        max_tokens=options.max_tokens if command.max_tokens is None else command.max_tokens,
-        max_cost=options.max_cost if command.max_cost is None else command.max_cost,
-    )
+    return replace(options, **{name: limit for name, limit in asdict(command).items() if limit is not None})
 
 
 def exhausted_limits(limits: BudgetLimits, use: Usage, currency: str) -> str:

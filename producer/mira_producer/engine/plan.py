@@ -67,6 +67,9 @@ class Plan:
         #: Lines that the account rejected: their error is in the file until they run again.
         self.retryable_errors = RetryableErrors(self.errors, self.index)
         self._retryable_codes: Counter[str] = Counter()
+        #: Calls that may have been billed, by the number of their line, of jobs that were deleted without an answer.
+        self.billed: Counter[int] = Counter()
+        self.is_open = True
         #: What the lines of earlier runs used of the budget; nothing without one.
         self.used_before = Usage()
         written = Written(prices)
@@ -126,6 +129,7 @@ class Plan:
         return put_in_order(self.errors, self.index) or changed
 
     def close(self) -> None:
+        self.is_open = False
         self._closing.close()
 
     def _add_used(self, entry: Mapping[str, Any]) -> None:
