@@ -33,7 +33,7 @@ def files(tmp_path: Path, worker: WorkerProcess) -> BatchFiles:
 
 @contextmanager
 def planned(queue: MiraQueue, files: BatchFiles, options: BatchOptions | None = None) -> Iterator[Plan]:
-    plan = Plan.make(files, options or BatchOptions(), Prices(), queue.check)
+    plan = Plan(files, options or BatchOptions(), Prices(), queue.check)
     try:
         yield plan
     finally:

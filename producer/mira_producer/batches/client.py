@@ -14,7 +14,7 @@ from mira_producer.batches.progress import at_rest
 from mira_producer.batches.report import draw
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
-from mira_producer.engine.options import budget_of, check_options, exhausted_limits, parse_amount, with_new_limits
+from mira_producer.engine.options import check_options, parse_amount, spending_of, with_new_limits
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
@@ -207,12 +207,13 @@ class Batches:
 
     def _refuse_small_budget(self, batch: Batch, command: Resume) -> None:
         """Raise BatchRefused if the batch would pause again immediately, as far as its files are here."""
-        limits = budget_of(with_new_limits(batch.options, command))
         files = self.spool.files_of(batch)
-        if command == Resume() or batch.status.is_final or limits is None or files is None:
+        if command == Resume() or batch.status.is_final or files is None:
             return
-        if exhausted := exhausted_limits(limits, used(files, prices_of(files)), batch.currency):
-            raise BatchRefused(f"batch {batch.id}: {exhausted}")
+        prices = prices_of(files)
+        spending = spending_of(with_new_limits(batch.options, command), used(files, prices), prices)
+        if spending is not None and spending.is_spent:
+            raise BatchRefused(f"batch {batch.id}: {spending.words()}")
 
     def _files(self, batch: Batch) -> BatchFiles:
         files = self.spool.files_of(batch)

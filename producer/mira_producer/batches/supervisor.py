@@ -235,7 +235,7 @@ class Supervisor:
         if plan is None or not plan.is_open:
             try:
                 prices = prices_of(self._files)
-                plan = self._take(Plan.make(self._files, self.batch.options, prices, self._queue.check))
+                plan = self._take(Plan(self._files, self.batch.options, prices, self._queue.check))
             except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
                 if self.batch.status is not BatchStatus.VALIDATING:

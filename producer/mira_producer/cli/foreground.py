@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import astuple, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -51,17 +51,6 @@ WINDOW_PER_SLOT = 8
 MIN_WINDOW = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class RunPaths:
-    """The files that the command line names. `report` and `prices` are None if it names none."""
-
-    input: Path
-    output: Path
-    errors: Path
-    prices: Path | None = None
-    report: Path | None = None
-
-
 class Terminal(Owner):
     """The owner of a run: Ctrl-C stops it, a display shows it, and it obeys the ledger's commands, too."""
 
@@ -94,11 +83,15 @@ class Terminal(Owner):
 
 
 def run(
-    paths: RunPaths,
+    source: Path,
+    output: Path,
+    errors: Path,
     options: BatchOptions,
     settings: Settings,
     console: Console,
     *,
+    prices: Path | None = None,
+    report: Path | None = None,
     workers: int = 1,
     simulator: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -107,22 +100,22 @@ def run(
     `simulator` are the options of a simulator that is started for it; None: the real API. Raise InputError (nothing was
     sent) and other MiraQueueErrors, each one clear line.
     """
-    check_paths(paths.input, paths.output, paths.errors)
+    check_paths(source, output, errors)
     if simulator is None and settings.api_key is None and workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
-    if paths.report is not None:
-        check_report(paths.report, (paths.input, paths.output, paths.errors))
+    if report is not None:
+        check_report(report, (source, output, errors))
 
     say = partial(print_text, console)
     where = ""
     if simulator is not None:
         settings = simulated(settings)
-    batch_id = run_batch_id(group_of(paths.output), simulated=simulator is not None)
+    batch_id = run_batch_id(group_of(output), simulated=simulator is not None)
     record = Spool(settings.state_dir).record_of_run(batch_id)
-    files = BatchFiles(paths.input, paths.output, paths.errors, record, paths.prices or DEFAULT_TABLE)
+    files = BatchFiles(source, output, errors, record, prices or DEFAULT_TABLE)
     with ExitStack() as stack:
         # Before anything is started: what is wrong with a run is most often its files.
-        plan = Plan.make(files, options, prices_of(files), _check_of(settings))
+        plan = Plan(files, options, prices_of(files), _check_of(settings))
         stack.callback(plan.close)
         if options.deadline_s and is_late(options) and plan.left == plan.stats.total:
             deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
@@ -131,9 +124,9 @@ def run(
         supervisor = None
         end, reason = End.COMPLETE, End.COMPLETE.value
         if not plan.left:
-            say(f"no line of {paths.input} is pending: nothing was sent")
+            say(f"no line of {source} is pending: nothing was sent")
             if plan.stats.failed_before:
-                say(f"to run the failed ones again, move {paths.errors} away and run the same command again")
+                say(f"to run the failed ones again, move {errors} away and run the same command again")
             if plan.put_in_order():
                 say("the files are now in the order of the input")
         elif spending is not None and spending.is_spent:
@@ -152,11 +145,11 @@ def run(
             stack.callback(supervisor.close)
             plan, end, reason = supervisor.plan or plan, supervisor.end, supervisor.reason
         result = conclude(batch_id, plan, end, reason, say)
-        if paths.report is not None and supervisor is not None:
-            _report(supervisor.batch, files, where, paths.report, say)
-        elif paths.report is not None:
+        if report is not None and supervisor is not None:
+            _report(supervisor.batch, files, where, report, say)
+        elif report is not None:
             # A report of an earlier run is worth more than one of nothing.
-            say(f"report: {paths.report} was not written, because nothing was sent")
+            say(f"report: {report} was not written, because nothing was sent")
         return result
 
 
@@ -195,7 +188,7 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
     Running the command is newer than any command that an earlier run left, except for a cancel, which is final.
     """
     now_s = int(time.time())
-    files = BatchFiles(*(Path(os.path.abspath(getattr(plan.files, name))) for name in BatchFiles.__dataclass_fields__))
+    files = BatchFiles(*(Path(os.path.abspath(each)) for each in astuple(plan.files)))
     place = f"{socket.gethostname()}:{files.output.parent}"
     batch = Batch(batch_id, BatchStatus.IN_PROGRESS, files.input.name, place, now_s, plan.options, files=files)
     try:

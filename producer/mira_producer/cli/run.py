@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from mira_producer.cli import console, options
-from mira_producer.cli.foreground import RunPaths
 from mira_producer.cli.foreground import run as run_file
 from mira_producer.cli.paths import default_output
 from mira_producer.cost.prices import load_prices
@@ -96,11 +95,19 @@ def run(
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     words = _words(simulator_options)
     output_default, errors_default = default_output(input_path, simulate)
-    paths = RunPaths(input_path, output_path or output_default, errors_path or errors_default, prices_path, report_path)
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     check_options(wanted, load_prices(prices_path))
     result = run_file(
-        paths, wanted, settings, Console(stderr=True), workers=workers, simulator=words if simulate else None
+        input_path,
+        output_path or output_default,
+        errors_path or errors_default,
+        wanted,
+        settings,
+        Console(stderr=True),
+        prices=prices_path,
+        report=report_path,
+        workers=workers,
+        simulator=words if simulate else None,
     )
     if as_json:
         console.json_data(result)

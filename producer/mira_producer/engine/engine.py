@@ -79,7 +79,7 @@ class Engine:
             configured=settings.configured_limits,
             seen=self._record,
         )
-        self._held: list[str] = []
+        self._held: set[str] = set()
         self._collected_s = time.monotonic()
         self._next_check_s = time.monotonic() + CHECK_OPEN_S
 
@@ -202,12 +202,12 @@ class Engine:
 
     def _hold_models(self) -> None:
         """Withdraw lines of a model that the plan lacks, before each of them is rejected as well."""
-        new = [model for model in self.account.held if model not in self._held]
+        new = self.account.held.keys() - self._held
         if not new:
             return
         self.window.withdraw(lambda line: line.model in new)
-        self._held += new
-        for model in new:
+        self._held |= new
+        for model in sorted(new):
             self._hooks.say(f"the account's plan lacks the model {model!r}: its lines are kept, all others are run")
 
     def _put_in_order(self) -> None:
