@@ -10,8 +10,7 @@ import threading
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_producer.engine.stats import Stats
-from mira_queue.contract.batch import BatchStatus, PausedBy, Reason
+from mira_queue.contract.batch import Batch, BatchStatus, PausedBy
 from mira_queue.contract.commands import Command
 from mira_queue.ledger.ledger import Ledger
 
@@ -45,7 +44,7 @@ class Owner:
     def tend(self) -> None:
         """Check workers, for example. It is called every now and then. An exception ends the supervisor."""
 
-    def show(self, stats: Stats, reason: Reason) -> None:
+    def show(self, batch: Batch) -> None:
         """Show the progress. It is called often."""
 
     def moved(self, status: BatchStatus) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -
         per_second=now.per_second if going else 0.0,
         seconds_left=None if left_s is None else max(left_s, wait_s),
         waiting=reason,
+        updated_at=int(time.time()),
     )
 
 

@@ -148,8 +148,7 @@ class Supervisor:
 
     def _rest(self) -> None:
         self._owner.tend()
-        if self.plan is not None:
-            self._owner.show(self.plan.stats, Reason("paused", f"{LABELS['paused']}: {self.batch.paused}"))
+        self._owner.show(self.batch)
         self._owner.stopping.wait(POLL_S)
 
     def _resume(self, options: BatchOptions) -> None:
@@ -334,11 +333,13 @@ class Supervisor:
                 self._interrupted.set()
 
     def _show(self, stats: Stats, reason: Reason) -> None:
-        self._owner.show(stats, reason)
+        assert self.plan is not None
+        batch = self._counted(self.plan, reason)
+        self._owner.show(batch)
         now_s = time.monotonic()
-        if now_s >= self._write_s and self.plan is not None:
+        if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
-            self._write(self._counted(self.plan, reason))
+            self._write(batch)
         self._recording.save_if_due()
 
     def _counted(self, plan: Plan, reason: Reason = NOTHING) -> Batch:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.prices import money
-from mira_producer.engine.wait_reason import ZERO
+from mira_producer.engine.wait_reason import LABELS, ZERO
 from mira_producer.text import duration, tokens_text
 from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
@@ -18,36 +17,24 @@ from mira_queue.contract.batch import Batch, BatchStatus, Reason
 SILENT_AFTER_S = 60
 
 
-class BatchCounts:
-    """What a display shows of a run, taken from a batch."""
+def tokens_of(batch: Batch) -> str:
+    """Return the tokens of its answers; empty if there are none."""
+    has_tokens = batch.prompt_tokens or batch.completion_tokens or batch.uncounted
+    return tokens_text(batch.prompt_tokens, batch.completion_tokens, batch.uncounted) if has_tokens else ""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self.total = batch.total
-        self.succeeded = batch.answered
-        self.failed = batch.failed
-        self.done = batch.answered + batch.failed
-        self.codes: Mapping[str, int] = batch.codes
-        self.per_second = batch.per_second
-        self.per_second_now = batch.per_second_now
-        self.seconds_left = batch.seconds_left
-        self.is_going = batch.status is BatchStatus.IN_PROGRESS and not batch.paused
-        self.has_tokens = bool(batch.prompt_tokens or batch.completion_tokens or batch.uncounted)
 
-    def tokens_text(self) -> str:
-        return tokens_text(self._batch.prompt_tokens, self._batch.completion_tokens, self._batch.uncounted)
-
-    def cost_text(self) -> str:
-        """Return the cost, and what it leaves out; empty without prices."""
-        batch = self._batch
-        if not batch.cost:
-            return ""
-        left_out = f" without {batch.unpriced:,} answers that have no price" if batch.unpriced else ""
-        return money(Decimal(batch.cost), batch.currency) + left_out
+def cost_text(batch: Batch) -> str:
+    """Return the cost, and what it leaves out; empty without prices."""
+    if not batch.cost:
+        return ""
+    left_out = f" without {batch.unpriced:,} answers that have no price" if batch.unpriced else ""
+    return money(Decimal(batch.cost), batch.currency) + left_out
 
 
 def reason_of(batch: Batch) -> Reason:
-    """Return what the batch waits for, and how long from now."""
+    """Return why it is paused, or what it waits for, and how long from now."""
+    if batch.paused:
+        return Reason("paused", f"{LABELS['paused']}: {batch.paused}")
     passed = timedelta(seconds=time.time() - batch.updated_at)
     return replace(batch.waiting, wait=max(ZERO, batch.waiting.wait - passed))
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mira_producer.cli import console
 from mira_producer.cli.batch_view import (
-    BatchCounts,
+    cost_text,
     held_text,
     left_text,
     reason_of,
@@ -21,7 +21,7 @@ from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTo
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
-from mira_producer.engine.wait_reason import LABELS, NOTHING, reason_text
+from mira_producer.engine.wait_reason import NOTHING, reason_text
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
@@ -118,21 +118,20 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
                 display.say(f"batch {batch.id}: its lines are being checked")
             elif is_first and not console.is_terminal:
                 # In a file, the next line comes in ten seconds: the first one shows that the command works.
-                display.say(plain_line(BatchCounts(batch), reason_of(batch)))
+                display.say(plain_line(batch))
                 is_first = False
             elif not batch.paused:
-                display.show(BatchCounts(batch), reason_of(batch))
+                display.show(batch)
             time.sleep(WATCH_EVERY_S)
 
 
 def card(batch: Batch) -> list[tuple[str, str]]:
     """Return what `status` shows of a batch on a terminal: names and values."""
-    counts = BatchCounts(batch)
     began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     return [
         ("batch", f"{batch.id}, {batch.input_name}, {began}"),
         ("status", batch.status.value),
-        *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
+        *([("lines", plain_line(batch, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
         *([("now", reason_text(reason_of(batch)))] if batch.waiting.words else []),
         *([("left out", held)] if (held := held_text(batch)) else []),
@@ -151,24 +150,18 @@ def overview(batch: Batch, width: int) -> list[str]:
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
     left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
-    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, BatchCounts(batch).cost_text(), left]
+    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, cost_text(batch), left]
     return [*flow(parts, width, "  ").splitlines(), *map(console.one_line, notes_of(batch))]
 
 
 def notes_of(batch: Batch) -> list[str]:
     """Return what a user should know about the batch, or do."""
-    notes = [
-        f"{LABELS['paused']}: {batch.paused}" if batch.paused else reason_text(reason_of(batch)),
-        held_text(batch),
-        *wrong_lines(batch, 3),
-        silence_text(batch),
-    ]
+    notes = [reason_text(reason_of(batch)), held_text(batch), *wrong_lines(batch, 3), silence_text(batch)]
     return [note for note in notes if note]
 
 
 def row(batch: Batch) -> tuple[str, ...]:
     """Return a batch as a table shows it."""
-    counts = BatchCounts(batch)
     tokens = batch.prompt_tokens + batch.completion_tokens
     return (
         batch.id,
@@ -177,7 +170,7 @@ def row(batch: Batch) -> tuple[str, ...]:
         f"{batch.failed:,}",
         f"{batch.total:,}",
         f"{tokens:,}" if tokens else "",
-        counts.cost_text(),
+        cost_text(batch),
         left_text(batch),
         console.local_time(batch.created_at * 1000),
         batch.input_name,

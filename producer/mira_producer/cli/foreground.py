@@ -32,13 +32,12 @@ from mira_producer.cost.prices import DEFAULT_TABLE
 from mira_producer.engine.options import End, is_late
 from mira_producer.engine.plan import Check, Plan, group_of
 from mira_producer.engine.previous_results import prices_of
-from mira_producer.engine.stats import Stats
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import check_report
 from mira_producer.text import plural
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason, run_batch_id
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, run_batch_id
 from mira_queue.contract.commands import Cancel
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.request import ChatRequest
@@ -64,8 +63,8 @@ class Terminal(Owner):
     def tend(self) -> None:
         self._fleet.replace_crashed()
 
-    def show(self, stats: Stats, reason: Reason) -> None:
-        self._display.show(stats, reason)
+    def show(self, batch: Batch) -> None:
+        self._display.show(batch)
 
     def say(self, text: str) -> None:
         self._display.say(text)

@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol, Self
+from collections.abc import Callable
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -15,10 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mira_producer.cli.batch_view import cost_text, reason_of, tokens_of
 from mira_producer.cli.console import say
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
-from mira_queue.contract.batch import Reason
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
 MIN_BAR, MAX_BAR = 8, 60
 EXACT_BELOW_S = 600.0
@@ -29,33 +30,6 @@ WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
 Clock = Callable[[], float]
-
-
-class Counts(Protocol):
-    """Numbers of a run or a batch. Stats documents them."""
-
-    @property
-    def total(self) -> int: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def is_going(self) -> bool: ...
-    @property
-    def succeeded(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-    @property
-    def codes(self) -> Mapping[str, int]: ...
-    @property
-    def per_second(self) -> float: ...
-    @property
-    def per_second_now(self) -> float: ...
-    @property
-    def seconds_left(self) -> float | None: ...
-    @property
-    def has_tokens(self) -> bool: ...
-    def tokens_text(self) -> str: ...
-    def cost_text(self) -> str: ...
 
 
 class Display:
@@ -76,13 +50,13 @@ class Display:
     def __exit__(self, *_: object) -> None:
         """Nothing to clean up in a file."""
 
-    def show(self, counts: Counts, reason: Reason) -> None:
+    def show(self, batch: Batch) -> None:
         # A wait that only gets shorter is not a change.
-        state = (counts.done, reason.words)
+        state = (batch.done, reason_of(batch).words)
         if self._clock() >= self._next_s and state != self._last:
             self._last = state
             self._next_s = self._clock() + self.every_s
-            say(self._console, plain_line(counts, reason))
+            say(self._console, plain_line(batch))
 
     def say(self, text: str) -> None:
         """Print a message, unless it was the last one and is recent."""
@@ -115,14 +89,14 @@ class LiveDisplay(Display):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
-    def show(self, counts: Counts, reason: Reason) -> None:
+    def show(self, batch: Batch) -> None:
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + self.every_s
         # The last column stays free: some terminals start a new row as soon as it is written.
         width, height = max(1, self._console.width - 1), self._console.height
         with self._console.capture() as drawing:
-            self._console.print(live_view(counts, reason, width), width=width)
+            self._console.print(live_view(batch, width), width=width)
         lines = ["", *drawing.get().splitlines()][: max(2, height - 1)]
         up = f"\x1b[{len(lines) - 1}A"
         self._write(WRAP_OFF + f"{ERASE_LINE}\n".join(lines) + ERASE_BELOW + WRAP_ON + up)
@@ -151,81 +125,83 @@ def make_display(console: Console) -> Display:
     return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else Display(console)
 
 
-def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
+def live_view(batch: Batch, width: int) -> RenderableType:
     """Return lines of at most `width` cells: progress, the reason for a wait, failures, rate, and cost.
 
     Parts that do not fit on a line move to the next one.
     """
-    numbers = [_rate(counts), _cost(counts), _average(counts), _tokens(counts)]
-    texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
-    return Group(_bar(counts, reason, width), *(Text(text, style) for text, style in texts if text))
+    reason = reason_of(batch)
+    numbers = [_rate(batch), _cost(batch), _average(batch), tokens_of(batch)]
+    texts = [(reason_text(reason), "yellow"), (flow(_failures(batch), width), "red"), (flow(numbers, width), "")]
+    return Group(_bar(batch, reason, width), *(Text(text, style) for text, style in texts if text))
 
 
-def plain_line(counts: Counts, reason: Reason) -> str:
-    """Return everything as one line."""
+def plain_line(batch: Batch, reason: Reason | None = None) -> str:
+    """Return everything as one line. `reason` replaces the one of the batch."""
+    reason = reason_of(batch) if reason is None else reason
     parts = [
-        f"{_count(counts)} ({_percent(counts)})",
+        f"{_count(batch)} ({_percent(batch)})",
         reason_text(reason),
-        ", ".join(_failures(counts)),
-        _left(counts, reason),
-        _rate(counts),
-        _average(counts),
-        _tokens(counts),
-        _cost(counts),
+        ", ".join(_failures(batch)),
+        _left(batch, reason),
+        _rate(batch),
+        _average(batch),
+        tokens_of(batch),
+        _cost(batch),
     ]
     return "; ".join(part for part in parts if part)
 
 
-def _bar(counts: Counts, reason: Reason, width: int) -> RenderableType:
+def _bar(batch: Batch, reason: Reason, width: int) -> RenderableType:
     """Return a bar that takes the space that the texts leave."""
-    texts = [text for text in (_count(counts), _percent(counts), _left(counts, reason)) if text]
+    texts = [text for text in (_count(batch), _percent(batch), _left(batch, reason)) if text]
     room = width - sum(cell_len(text) + 2 for text in texts)
     if room < MIN_BAR:
         return Text(flow(texts, width, between="  "), "bold")
     row = Table.grid(padding=(0, 2))
-    bar = ProgressBar(max(1, counts.total), counts.done, width=min(room, MAX_BAR), complete_style="green")
+    bar = ProgressBar(max(1, batch.total), batch.done, width=min(room, MAX_BAR), complete_style="green")
     row.add_row(Text(texts[0], "bold"), Text(texts[1], "bold"), bar, *texts[2:])
     return row
 
 
-def _count(counts: Counts) -> str:
-    return f"{counts.done:,} of {counts.total:,}"
+def _count(batch: Batch) -> str:
+    return f"{batch.done:,} of {batch.total:,}"
 
 
-def _percent(counts: Counts) -> str:
+def _percent(batch: Batch) -> str:
     # Rounded down: 100% means that every line is finished.
-    return f"{100 * counts.done // counts.total if counts.total else 100}%"
+    return f"{100 * batch.done // batch.total if batch.total else 100}%"
 
 
-def _left(counts: Counts, reason: Reason) -> str:
-    seconds = counts.seconds_left
-    if seconds is None or counts.done >= counts.total:
+def _left(batch: Batch, reason: Reason) -> str:
+    seconds = batch.seconds_left
+    if seconds is None or batch.done >= batch.total:
         return ""
     seconds = max(seconds, reason.wait.total_seconds())
     # In a long forecast, seconds would only flicker.
     return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
 
 
-def _failures(counts: Counts) -> list[str]:
-    if not counts.failed:
+def _failures(batch: Batch) -> list[str]:
+    if not batch.failed:
         return []
-    codes = [f"{count:,} {code}" for code, count in sorted(counts.codes.items(), key=lambda item: -item[1])]
-    return [f"{counts.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
+    codes = [f"{count:,} {code}" for code, count in sorted(batch.codes.items(), key=lambda item: -item[1])]
+    return [f"{batch.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
 
 
-def _rate(counts: Counts) -> str:
-    if not counts.is_going:
+def _rate(batch: Batch) -> str:
+    if not _is_going(batch):
         return ""
-    return f"{per_time(counts.per_second_now)} now" if counts.per_second else "starting"
+    return f"{per_time(batch.per_second_now)} now" if batch.per_second else "starting"
 
 
-def _average(counts: Counts) -> str:
-    return f"{per_time(counts.per_second)} average" if counts.is_going and counts.per_second else ""
+def _average(batch: Batch) -> str:
+    return f"{per_time(batch.per_second)} average" if _is_going(batch) and batch.per_second else ""
 
 
-def _tokens(counts: Counts) -> str:
-    return counts.tokens_text() if counts.has_tokens else ""
+def _cost(batch: Batch) -> str:
+    return cost_text(batch) if batch.answered else ""
 
 
-def _cost(counts: Counts) -> str:
-    return counts.cost_text() if counts.succeeded else ""
+def _is_going(batch: Batch) -> bool:
+    return batch.status is BatchStatus.IN_PROGRESS and not batch.paused

@@ -88,11 +88,6 @@ class Stats:
         return self.before + self.failed_before + self.succeeded + self.failed
 
     @property
-    def is_going(self) -> bool:
-        """Return True: a run that is shown is in progress."""
-        return True
-
-    @property
     def elapsed_s(self) -> float:
         return self.clock() - self.began_s
 
