@@ -1,4 +1,4 @@
-"""The counts of a batch: what its files held, and what has ended since."""
+"""What a supervisor writes of its batch: the counts, and the status at the end. Pure, except for the clock."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from dataclasses import replace
 
+from mira_producer.engine.options import is_late
 from mira_producer.engine.stats import NO_MODEL, Stats
 from mira_producer.engine.wait_reason import NOTHING
-from mira_queue.contract.batch import Batch, Reason
+from mira_queue.contract.batch import EXPIRED_CODE, Batch, BatchStatus, Kind, Reason
 
 
 def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -> Batch:
@@ -45,3 +46,18 @@ def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -
 def at_rest(batch: Batch) -> Batch:
     """Return the batch without a rate and without a forecast, because nothing is sent."""
     return replace(batch, per_second_now=0.0, per_second=0.0, seconds_left=None, waiting=NOTHING, held_models=())
+
+
+def final_status(batch: Batch) -> BatchStatus:
+    """Return the status of a batch whose every line has ended, perhaps under a supervisor that crashed then."""
+    if batch.status is BatchStatus.CANCELLING:
+        return BatchStatus.CANCELLED
+    is_expired = is_late(batch.options) and EXPIRED_CODE in batch.codes
+    return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
+
+
+def why_idle(batch: Batch) -> Kind:
+    """Return why nothing was sent for a batch before its supervisor started."""
+    if any(BatchStatus(status).is_final for status in batch.stamps):
+        return ""
+    return "paused" if batch.paused else "supervisor"

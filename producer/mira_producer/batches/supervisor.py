@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from mira_producer.batches.owner import Owner
-from mira_producer.batches.progress import at_rest, counted
+from mira_producer.batches.progress import at_rest, counted, final_status, why_idle
 from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End, is_late, with_new_limits
@@ -22,12 +22,10 @@ from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_queue.contract.batch import (
     CANCELLED_CODE,
-    EXPIRED_CODE,
     Batch,
     BatchFiles,
     BatchOptions,
     BatchStatus,
-    Kind,
     PausedBy,
     Reason,
 )
@@ -64,7 +62,7 @@ class Supervisor:
         self._owner = owner
         self._window = window
         self._interrupted = threading.Event()
-        self._recording = Recording(files.record, _why_idle(batch), owner.say)
+        self._recording = Recording(files.record, why_idle(batch), owner.say)
         #: The last plan. It keeps its counts when it is closed.
         self.plan: Plan | None = None
         self.engine: Engine | None = None
@@ -197,7 +195,7 @@ class Supervisor:
             end = End.COMPLETE
         self.end, self.reason = end, engine.reason(end)
         if end is End.COMPLETE:
-            self._finish(self._final_status())
+            self._finish(final_status(self.batch))
         elif end is End.EXPIRED:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
@@ -217,13 +215,6 @@ class Supervisor:
         # A call that was made before the deadline may take its time.
         engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._owner.hurry)
         return End.INTERRUPTED if self._owner.hurry.is_set() and engine.open_jobs else end
-
-    def _final_status(self) -> BatchStatus:
-        """Return the status of a batch whose every line has ended, perhaps under a supervisor that crashed then."""
-        if self.batch.status is BatchStatus.CANCELLING:
-            return BatchStatus.CANCELLED
-        is_expired = is_late(self.batch.options) and EXPIRED_CODE in self.batch.codes
-        return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
 
     def _ready_plan(self, *, resumes: bool = False) -> Plan | None:
         """Return the plan; None if the input is wrong, and the batch has failed.
@@ -365,10 +356,3 @@ class Supervisor:
             if not batch.is_run:
                 raise
         self.batch = batch
-
-
-def _why_idle(batch: Batch) -> Kind:
-    """Return why nothing was sent for a batch before this supervisor started."""
-    if any(BatchStatus(status).is_final for status in batch.stamps):
-        return ""
-    return "paused" if batch.paused else "supervisor"

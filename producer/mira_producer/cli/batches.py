@@ -7,16 +7,8 @@ import time
 
 from rich.console import Console
 
+from mira_producer.cli import batch_view as view
 from mira_producer.cli import console
-from mira_producer.cli.batch_view import (
-    cost_text,
-    held_text,
-    left_text,
-    reason_of,
-    silence_text,
-    took_text,
-    wrong_lines,
-)
 from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
@@ -133,15 +125,15 @@ def card(batch: Batch) -> list[tuple[str, str]]:
         ("status", batch.status.value),
         *([("lines", plain_line(batch, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
-        *([("now", reason_text(reason_of(batch)))] if batch.waiting.words else []),
-        *([("left out", held)] if (held := held_text(batch)) else []),
-        *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
+        *([("now", reason_text(view.reason_of(batch)))] if batch.waiting.words else []),
+        *([("left out", held)] if (held := view.held_text(batch)) else []),
+        *(("wrong", each) for each in view.wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
-        *([("took", took)] if (took := took_text(batch)) else []),
+        *([("took", took)] if (took := view.took_text(batch)) else []),
         *([("deadline", console.local_time(batch.options.deadline_s * 1000))] if batch.options.deadline_s else []),
         *(("note", f"{key}={value}") for key, value in batch.metadata.items()),
         ("files", batch.place),
-        *([("supervisor", silence)] if (silence := silence_text(batch)) else []),
+        *([("supervisor", silence)] if (silence := view.silence_text(batch)) else []),
     ]
 
 
@@ -149,14 +141,19 @@ def overview(batch: Batch, width: int) -> list[str]:
     """Return what a list on a terminal shows of a batch."""
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
-    left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
-    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, cost_text(batch), left]
+    left = f"{view.left_text(batch)} left" if batch.seconds_left is not None else ""
+    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, view.cost_text(batch), left]
     return [*flow(parts, width, "  ").splitlines(), *map(console.one_line, notes_of(batch))]
 
 
 def notes_of(batch: Batch) -> list[str]:
     """Return what a user should know about the batch, or do."""
-    notes = [reason_text(reason_of(batch)), held_text(batch), *wrong_lines(batch, 3), silence_text(batch)]
+    notes = [
+        reason_text(view.reason_of(batch)),
+        view.held_text(batch),
+        *view.wrong_lines(batch, 3),
+        view.silence_text(batch),
+    ]
     return [note for note in notes if note]
 
 
@@ -170,8 +167,8 @@ def row(batch: Batch) -> tuple[str, ...]:
         f"{batch.failed:,}",
         f"{batch.total:,}",
         f"{tokens:,}" if tokens else "",
-        cost_text(batch),
-        left_text(batch),
+        view.cost_text(batch),
+        view.left_text(batch),
         console.local_time(batch.created_at * 1000),
         batch.input_name,
         "; ".join(notes_of(batch)),

@@ -164,7 +164,10 @@ def _supervise(
         batch = _opened_batch(queue.ledger, batch_id, plan)
         _announce(batch_id, plan, target, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
-        fleet = _start_fleet(settings, queue, workers, display.say, stack)
+        for_workers = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
+        fleet = Fleet(for_workers, workers, settings.state_dir / "worker.log", display.say)
+        stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
+        fleet.start()
         stopping, hurry = stack.enter_context(interrupts())
         owner = Terminal(queue.ledger, batch_id, display, fleet, stopping, hurry)
         window = max(MIN_WINDOW, max(1, workers) * settings.concurrency * WINDOW_PER_SLOT)
@@ -198,7 +201,7 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
     is_cancelled = not found.status.is_final and (found.status is BatchStatus.CANCELLING or isinstance(command, Cancel))
     if command is not None and not is_cancelled:
         ledger.ack_command(batch_id, command)
-    if plan.is_new and not is_cancelled:
+    if not plan.before.done and not is_cancelled:
         files.record.unlink(missing_ok=True)
     else:
         careful = found.careful or found.paused_by == "account"
@@ -213,14 +216,6 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
 def _check_of(settings: Settings) -> Check:
     limits = limits_named(settings.check_limits)
     return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
-
-
-def _start_fleet(settings: Settings, queue: MiraQueue, workers: int, say: Say, stack: ExitStack) -> Fleet:
-    settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
-    fleet = Fleet(settings, workers, settings.state_dir / "worker.log", say)
-    stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
-    fleet.start()
-    return fleet
 
 
 def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:

@@ -93,11 +93,6 @@ class Plan:
         """Lines that have neither an answer nor a final error."""
         return self.index.total - self.index.answered + self.retryable_errors.count
 
-    @property
-    def is_new(self) -> bool:
-        """Return True if no line had an answer or an error when the plan was made."""
-        return not self.before.succeeded and not self.before.failed
-
     def spending(self) -> Spending | None:
         """Return the budget, with what earlier runs used; None if no limit is set."""
         return spending_of(self.options, self.used_before, self.prices)

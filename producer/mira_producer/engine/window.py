@@ -55,7 +55,6 @@ class Window:
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
-        # Until the account has accepted one line, a second one would only be rejected as well.
         self._unproved = careful
         self._checked: set[str] = set()
         #: Open jobs that waited for a retry when they were last checked.
@@ -63,18 +62,22 @@ class Window:
 
     def has_room(self) -> bool:
         """Return True if several lines fit. Submitted one by one, each line would need a message of its own."""
-        return self._room() >= min(CHUNK, max(1, self._max // 4)) and self._bytes < MAX_WINDOW_BYTES
+        return (
+            self._room >= (1 if self._unproved else min(CHUNK, max(1, self._size // 4)))
+            and self._bytes < MAX_WINDOW_BYTES
+        )
 
     @property
-    def _max(self) -> int:
-        return 1 if self._unproved else self._size
-
     def _room(self) -> int:
-        return self._max - len(self.open)
+        # Until the account has accepted one line, a second one would only be rejected as well.
+        return (1 if self._unproved else self._size) - len(self.open)
 
     def fill(self) -> None:
-        """Submit one chunk of lines."""
-        chunk = self._next_chunk()
+        """Submit one chunk of lines. Those that were not accepted the last time come first."""
+        self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
+        if not self._pending:
+            self._pending = self._pending_lines.take(min(CHUNK, self._room), MAX_WINDOW_BYTES - self._bytes)
+        chunk = self._pending
         if not chunk:
             return
         ids = new_job_ids(len(chunk))
@@ -117,13 +120,6 @@ class Window:
     def is_submitted(self) -> bool:
         """Return True if every line that may be submitted has been."""
         return self._pending_lines.is_empty and not self._pending
-
-    def _next_chunk(self) -> list[InputLine]:
-        """Return the next lines; those that were not accepted the last time come first."""
-        self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
-        if not self._pending:
-            self._pending = self._pending_lines.take(min(CHUNK, self._room()), MAX_WINDOW_BYTES - self._bytes)
-        return self._pending
 
     def collect(self, timeout_s: float) -> int:
         """Write the jobs that finished; wait up to `timeout_s` for the first. Return how many lines that were."""
