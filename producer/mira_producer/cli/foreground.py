@@ -30,7 +30,7 @@ from mira_producer.cli.summary import Say, conclude
 from mira_producer.client import MiraQueue
 from mira_producer.cost.prices import DEFAULT_TABLE
 from mira_producer.engine.options import End, is_late
-from mira_producer.engine.plan import Check, Plan, group_of
+from mira_producer.engine.plan import Plan, group_of
 from mira_producer.engine.previous_results import prices_of
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
@@ -113,8 +113,9 @@ def run(
     record = Spool(settings.state_dir).record_of_run(batch_id)
     files = BatchFiles(source, output, errors, record, prices or DEFAULT_TABLE)
     with ExitStack() as stack:
+        check = partial(ChatRequest.checked, model=settings.model, limits=limits_named(settings.check_limits))
         # Before anything is started: what is wrong with a run is most often its files.
-        plan = Plan(files, options, prices_of(files), _check_of(settings))
+        plan = Plan(files, options, prices_of(files), check)
         stack.callback(plan.close)
         if options.deadline_s and is_late(options) and plan.left == plan.stats.total:
             deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
@@ -213,11 +214,6 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
     return batch
 
 
-def _check_of(settings: Settings) -> Check:
-    limits = limits_named(settings.check_limits)
-    return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
-
-
 def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
     total, left = plan.stats.total, plan.left
     before = f", after {total - left:,} that have an answer or an error" if total > left else ""
@@ -238,8 +234,7 @@ def warn_of_others(bases: set[str], own: str, say: Say) -> None:
 def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -> None:
     try:
         draw(batch, files, where, path)
+        say(f"report: {path}")
     except InputError as error:
         # The answers are saved, whatever happens to the page.
         say(str(error))
-    else:
-        say(f"report: {path}")

@@ -43,7 +43,8 @@ class Window:
         careful: bool = False,
     ) -> None:
         self._queue = queue
-        self._size = size
+        # Until the account has accepted one line, a second one would only be rejected as well.
+        self._size, self._full_size = 1 if careful else size, size
         self._plan = plan
         self._index = plan.index
         self._stats = plan.stats
@@ -55,22 +56,17 @@ class Window:
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
-        self._unproved = careful
         self._checked: set[str] = set()
         #: Open jobs that waited for a retry when they were last checked.
         self.resting = 0
 
     def has_room(self) -> bool:
         """Return True if several lines fit. Submitted one by one, each line would need a message of its own."""
-        return (
-            self._room >= (1 if self._unproved else min(CHUNK, max(1, self._size // 4)))
-            and self._bytes < MAX_WINDOW_BYTES
-        )
+        return self._room >= min(CHUNK, max(1, self._size // 4)) and self._bytes < MAX_WINDOW_BYTES
 
     @property
     def _room(self) -> int:
-        # Until the account has accepted one line, a second one would only be rejected as well.
-        return (1 if self._unproved else self._size) - len(self.open)
+        return self._size - len(self.open)
 
     def fill(self) -> None:
         """Submit one chunk of lines. Those that were not accepted the last time come first."""
@@ -226,7 +222,8 @@ class Window:
             if self._spending is not None:
                 self._spending.settle(line, outcome)
             is_refused = self._account.add(line.model, outcome, line.custom_id)
-            self._unproved &= is_refused
+            if not is_refused:
+                self._size = self._full_size
             finished.append(Finished(job_id, line, outcome, is_refused))
         # First the files, then the ledger: after a crash in between, the next run finds the line in the file.
         self.writer.write(finished)
