@@ -11,7 +11,7 @@ import typer
 
 from mira_producer.cli import (
     batches,
-    cancel,
+    cancel_retry,
     config,
     console,
     doctor,
@@ -21,7 +21,6 @@ from mira_producer.cli import (
     report,
     result,
     results,
-    retry,
     run,
     simulate,
     status,
@@ -62,8 +61,8 @@ app.command("verify", epilog=verify.HELP_END)(verify.verify)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
-app.command("cancel", epilog=cancel.HELP_END)(cancel.cancel)
-app.command("retry", epilog=retry.HELP_END)(retry.retry)
+app.command("cancel", epilog=cancel_retry.CANCEL_HELP_END)(cancel_retry.cancel)
+app.command("retry", epilog=cancel_retry.RETRY_HELP_END)(cancel_retry.retry)
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
