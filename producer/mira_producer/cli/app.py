@@ -18,7 +18,6 @@ from mira_producer.cli import (
     enqueue,
     limits,
     metrics,
-    report,
     result,
     results,
     run,
@@ -53,7 +52,7 @@ app.command("run", epilog=run.HELP_END)(run.run)
 app.command("submit", epilog=submit.HELP_END)(submit.submit)
 app.command("batches", epilog=batches.LIST_HELP_END)(batches.batches)
 app.command("results", epilog=results.HELP_END)(results.results)
-app.command("report", epilog=report.HELP_END)(report.report)
+app.command("report", epilog=results.REPORT_HELP_END)(results.report)
 app.command("pause", epilog=batches.PAUSE_HELP_END)(batches.pause)
 app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
 app.command("validate", epilog=validate.HELP_END)(validate.validate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Annotated
@@ -71,10 +72,6 @@ class QueueCollector:
 
     def __init__(self, queue: MiraQueue) -> None:
         self._queue = queue
-
-    def describe(self) -> list[Metric]:
-        """Skip the check for duplicate names, so that registering needs no server."""
-        return []
 
     def collect(self) -> Iterator[Metric]:
         try:
@@ -146,7 +143,7 @@ def metrics(
     scrape. If the server is unavailable, mira_queue_up is 0. docs/metrics.md lists the metrics. They contain no keys
     and no prompts.
     """
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(console.EXIT_OK))
     with MiraQueue() as queue:
         registry = CollectorRegistry()
         registry.register(QueueCollector(queue))
@@ -162,7 +159,3 @@ def metrics(
             raise typer.Exit(console.EXIT_USAGE) from error
         console.message(f"metrics at http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics")
         threading.Event().wait()
-
-
-def _exit(*_: object) -> None:
-    raise typer.Exit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -70,12 +69,7 @@ def examine() -> Iterator[Finding]:
 
 
 def _print(finding: Finding) -> None:
-    line = f"{finding.verdict:<8} {finding.check}: {finding.found}"
-    if sys.stdout.isatty():
-        text = Text(line)
-        text.stylize(STYLES[finding.verdict], 0, len(finding.verdict))
-        Console().print(text, soft_wrap=True)
-    else:
-        console.data(line)
+    verdict = (f"{finding.verdict:<8}", STYLES[finding.verdict])
+    Console().print(Text.assemble(verdict, f" {finding.check}: {finding.found}"), soft_wrap=True)
     if finding.fix:
         console.data(f"{'':<8} -> {finding.fix}")
