@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -10,8 +9,8 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.options import Json
-from mira_producer.client import Job, MiraQueue
-from mira_queue.contract.errors import JobCancelled, QueueUnavailable, ResultTimeout
+from mira_producer.client import Job, MiraQueue, unfinished
+from mira_queue.contract.errors import JobCancelled, ResultTimeout
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.states import JobState
 
@@ -67,20 +66,14 @@ def result(
 def wait_for(queue: MiraQueue, job: Job, timeout_s: float | None) -> Outcome:
     """Wait for the job's outcome, and print a hint if no worker is running. Raises ResultTimeout, JobNotFound."""
     hint_after_s = HINT_AFTER_S if timeout_s is None else min(HINT_AFTER_S, timeout_s / 2)
-    hint = threading.Timer(hint_after_s, _print_hint, (queue,))
-    hint.daemon = True
-    hint.start()
+    with suppress(ResultTimeout):
+        return job.outcome(hint_after_s)
+    if not queue.ledger.live_workers():
+        console.error("no worker is running: start one in another terminal with `mira-queue worker`; waiting ...")
     try:
-        return job.outcome(timeout_s)
-    finally:
-        hint.cancel()
-
-
-def _print_hint(queue: MiraQueue) -> None:
-    # Without a server, `outcome` raises the error.
-    with suppress(QueueUnavailable):
-        if not queue.ledger.live_workers():
-            console.error("no worker is running: start one in another terminal with `mira-queue worker`; waiting ...")
+        return job.outcome(None if timeout_s is None else timeout_s - hint_after_s)
+    except ResultTimeout:
+        raise unfinished(job.id, timeout_s) from None
 
 
 def show(job_id: str, outcome: Outcome, as_json: bool) -> None:

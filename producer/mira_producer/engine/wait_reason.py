@@ -77,8 +77,8 @@ class Watch:
     configured: ConfiguredLimits = NO_LIMITS
     seen: Callable[[PaceView, Reason], None] = lambda view, reason: None
     clock: Callable[[], float] = time.monotonic
-    _reason: Reason = NOTHING
-    _checked_s: float = -CHECK_EVERY_S
+    _reason: Reason = field(default=NOTHING, init=False)
+    _checked_s: float = field(default=-CHECK_EVERY_S, init=False)
     _busy_s: float = field(init=False)
 
     def __post_init__(self) -> None:

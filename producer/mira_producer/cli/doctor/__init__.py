@@ -11,12 +11,12 @@ from rich.text import Text
 
 from mira_producer.cli import console
 from mira_producer.cli.doctor.api import check_api, check_key
-from mira_producer.cli.doctor.finding import Finding, Verdict
-from mira_producer.cli.doctor.machine import check_disk, check_packages, check_settings
+from mira_producer.cli.doctor.finding import Finding, Verdict, ok, problem, warning
+from mira_producer.cli.doctor.machine import check_disk, check_packages
 from mira_producer.cli.doctor.server import check_queue
 from mira_producer.cli.options import Json
 from mira_queue.contract.settings import SettingsError
-from mira_queue.runtime.settings_loader import load_settings
+from mira_queue.runtime.settings_loader import ignored_variables, load_settings
 
 STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
 
@@ -57,13 +57,19 @@ def doctor(as_json: Json = False) -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Run all checks in order. Skip those that need settings if the settings are not valid."""
+    """Run all checks in order. If a setting is wrong or misspelled, skip the checks that need settings."""
     yield from check_packages()
-    yield from check_settings()
+    fix = "in the environment or in .env (see mira-queue config)"
     try:
         settings = load_settings()
-    except SettingsError:
+    except SettingsError as error:
+        for line in str(error).splitlines():
+            yield problem("settings", line, f"correct it {fix}")
         return
+    yield ok("settings", "all valid")
+    if ignored := ignored_variables():
+        found = f"{', '.join(ignored)}: ignored"
+        yield warning("unknown settings", found, f"unset or rename them {fix}, unless they belong to another program")
     for check in (check_disk, check_queue, check_key, check_api):
         yield from check(settings)
 

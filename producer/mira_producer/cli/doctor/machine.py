@@ -1,4 +1,4 @@
-"""Checks of this machine: Python and packages, settings, disk."""
+"""Checks of this machine: Python and packages, disk."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from packaging.requirements import Requirement
 
 from mira_producer.cli.console import PROGRAM
 from mira_producer.cli.doctor.finding import Finding, ok, problem, warning
-from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.embedded import is_supported
-from mira_queue.runtime.settings_loader import ignored_variables, load_settings
 
 MIB = 1024 * 1024
 # The server rewrites the append-only file from time to time. While it does, the disk holds the file twice.
@@ -50,20 +49,6 @@ def unmet(requirements: Iterable[str]) -> Iterator[str]:
             continue
         if not each.specifier.contains(version, prereleases=True):
             yield f"{each.name} {version} {wanted}"
-
-
-def check_settings() -> Iterator[Finding]:
-    """Yield one finding for each wrong or misspelled setting."""
-    try:
-        load_settings()
-    except SettingsError as error:
-        for line in str(error).splitlines():
-            yield problem("settings", line, "correct it in the environment or in .env (see mira-queue config)")
-    else:
-        yield ok("settings", "all valid")
-        if ignored := ignored_variables():
-            fix = "unset or rename them, unless they belong to another program (see mira-queue config)"
-            yield warning("unknown settings", f"{', '.join(ignored)}: ignored", fix)
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
