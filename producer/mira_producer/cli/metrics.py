@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -60,6 +60,7 @@ HELP: dict[tuple[str, ...], dict[str, str]] = {
     ("status",): {"batches": "Unfinished batches."},
     ("state",): {"batch_lines": "Lines of the unfinished batches."},
     (): {
+        "up": "1 if the queue's server responded. If it is 0, there are no other metrics.",
         "jobs_leased": "Jobs that workers hold.",
         "jobs_waiting": "Jobs that wait for a retry.",
         "server_memory_bytes": "Memory that the queue's server uses.",
@@ -73,23 +74,15 @@ class QueueCollector:
     def __init__(self, queue: MiraQueue) -> None:
         self._queue = queue
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
+        families = {name: _family(name, text, labels) for labels, helps in HELP.items() for name, text in helps.items()}
         try:
-            stats = self._queue.ledger.queue_stats()
+            samples = list(_samples(self._queue.ledger.queue_stats()))
         except QueueUnavailable:
-            stats = None
-        up = _family("up", "1 if the queue's server responded. If it is 0, there are no other metrics.")
-        up.add_metric((), stats is not None)
-        yield up
-        if stats is not None:
-            yield from _families(stats)
-
-
-def _families(stats: QueueStats) -> Iterator[Metric]:
-    families = {name: _family(name, text, *labels) for labels, helps in HELP.items() for name, text in helps.items()}
-    for name, labels, value in _samples(stats):
-        families[name].add_metric(labels, value)
-    return iter(families.values())
+            samples = []
+        for name, labels, value in [("up", (), bool(samples)), *samples]:
+            families[name].add_metric(labels, value)
+        return families.values() if samples else [families["up"]]
 
 
 def _samples(stats: QueueStats) -> Iterator[tuple[str, tuple[str, ...], float]]:
@@ -127,7 +120,7 @@ def _samples(stats: QueueStats) -> Iterator[tuple[str, tuple[str, ...], float]]:
     yield "server_memory_bytes", (), stats.server_bytes
 
 
-def _family(name: str, text: str, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:
+def _family(name: str, text: str, labels: Sequence[str]) -> CounterMetricFamily | GaugeMetricFamily:
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     return kind(f"mira_queue_{name}", text, labels=labels)
 

@@ -55,10 +55,11 @@ def check_api(settings: Settings) -> Iterator[Finding]:
     try:
         status, date = _head(settings.api_base)
     except (OSError, http.client.HTTPException) as error:
-        fix = f"correct {name}, or check the network"
+        found, fix = reason(error, settings), f"correct {name}, or check the network"
         if isinstance(error, ssl.SSLCertVerificationError):
+            found = f"its certificate is not valid ({error.verify_message})"
             fix = "if a proxy intercepts TLS, set REQUESTS_CA_BUNDLE to its certificates"
-        yield problem("API", f"{base.hostname}{via}: {reason(error, settings)}", fix)
+        yield problem("API", f"{base.hostname}{via}: {found}", fix)
         return
     if status >= 500:
         found = f"{settings.api_base}{via} responds with {status}"

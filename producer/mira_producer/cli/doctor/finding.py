@@ -48,7 +48,7 @@ def compared_clocks(check: str, apart_s: float, allowed_s: float, fix: str) -> F
 
 def reason(error: BaseException, settings: Settings) -> str:
     """Return a library's error as one line without our secrets: some libraries put their URL into the message."""
-    text = console.one_line(str(error)) or type(error).__name__
+    text = console.one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__
     for secret in (settings.redis_url, settings.result_backend, settings.api_key):
         if secret is not None:
             value = secret.get_secret_value()
