@@ -28,10 +28,7 @@ SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth|cre
 HELP_END = console.help_end(
     [
         ("mira-queue config", "all settings and their sources"),
-        (
-            "mira-queue config --json | jq -r '.[] | select(.source != \"default\") | .variable'",
-            "changed settings",
-        ),
+        ("mira-queue config --json | jq '.[] | select(.source != \"default\")'", "changed settings"),
     ],
     {0: "all settings are valid", 2: "some are not: one line for each, with its variable"},
 )
