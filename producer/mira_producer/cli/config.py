@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
@@ -14,7 +13,6 @@ from mira_producer.cli import console
 from mira_producer.cli.options import Json
 from mira_producer.processes import written
 from mira_queue.contract.settings import Settings, variable
-from mira_queue.ledger.connection import without_password
 from mira_queue.runtime.settings_loader import load_settings
 
 ENV_FILE = str(Settings.model_config.get("env_file"))
@@ -22,6 +20,8 @@ KEY_PREFIX = "sk-mira-"
 # Of a long secret, the last characters are shown. Of a shorter one, they would reveal too much.
 SHOWN_CHARS = 4
 MIN_LONG_SECRET_CHARS = 20
+# Up to the last @: URL parsers miss a password that contains an unquoted / ? or #.
+PASSWORD = re.compile(r"://([^:@]*:)?.*@", re.DOTALL)
 # A parameter of a URL can be a secret too: ?password=, ?sslpassword=, ?aws_secret_access_key=
 SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth|cred)[^=&]*)=[^&#]*", re.IGNORECASE)
 
@@ -95,8 +95,4 @@ def masked(secret: str) -> str:
         prefix = KEY_PREFIX if secret.startswith(KEY_PREFIX) else ""
         end = secret[-SHOWN_CHARS:] if len(secret) >= MIN_LONG_SECRET_CHARS else ""
         return f"{prefix}…{end}"
-    url = without_password(secret)
-    # URL parsers miss a password that contains an unquoted / ? or #: everything before the last @ is dropped.
-    if "@" in url.removeprefix(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"):
-        url = re.sub(r"://.*@", "://***@", url)
-    return SECRET_PARAMETER.sub(r"\1=***", url)
+    return SECRET_PARAMETER.sub(r"\1=***", PASSWORD.sub(r"://\1***@", secret))
