@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import SecretStr
@@ -34,17 +33,6 @@ HELP_END = console.help_end(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, ready to show: values as in the environment, secrets masked, None if not set."""
-
-    variable: str
-    value: str | None
-    source: str
-    default: str | None
-    meaning: str
-
-
 def config(as_json: Json = False) -> None:
     """Show each setting with its value and source.
 
@@ -60,24 +48,24 @@ def config(as_json: Json = False) -> None:
     """
     settings = described(load_settings())
     if as_json:
-        console.json_data([asdict(setting) for setting in settings])
+        console.json_data(settings)
         return
     columns = ("variable", "value", "source", "meaning")
-    console.table(columns, [(each.variable, each.value or "", each.source, each.meaning) for each in settings])
+    console.table(columns, [[setting[column] or "" for column in columns] for setting in settings])
 
 
-def described(settings: Settings) -> list[Setting]:
-    """Return every setting, in the order of the class."""
+def described(settings: Settings) -> list[dict[str, str | None]]:
+    """Return every setting as it is shown: values as in the environment, secrets masked, None if not set."""
     sources = dict.fromkeys(DotEnvSettingsSource(Settings)(), ENV_FILE)
     sources |= dict.fromkeys(EnvSettingsSource(Settings)(), "environment")
     return [
-        Setting(
-            variable=variable(name),
-            value=shown(getattr(settings, name)),
-            source=sources.get(name, "default"),
-            default=shown(field.default),
-            meaning=field.description or "",
-        )
+        {
+            "variable": variable(name),
+            "value": shown(getattr(settings, name)),
+            "source": sources.get(name, "default"),
+            "default": shown(field.default),
+            "meaning": field.description,
+        }
         for name, field in Settings.model_fields.items()
     ]
 
