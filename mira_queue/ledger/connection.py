@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -148,15 +147,6 @@ def translated_errors() -> Iterator[None]:
         raise QueueUnavailable("the queue's server is out of memory: raise its maxmemory") from error
     except redis.ResponseError as error:
         raise QueueUnavailable(f"the queue's server rejected a command: {error}") from error
-
-
-def without_password(url: str) -> str:
-    """Return the URL with its password masked."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
 def _client_url(url: str) -> str:

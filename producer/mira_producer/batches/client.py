@@ -258,7 +258,8 @@ def _has_ended(batch: Batch) -> bool:
 
 def _check_metadata(metadata: Mapping[str, str]) -> None:
     """Raise InputError."""
-    is_long = any(len(key) > MAX_METADATA_KEY or len(text) > MAX_METADATA_VALUE for key, text in metadata.items())
-    if is_long or len(metadata) > MAX_METADATA:
-        limits = f"{MAX_METADATA} entries, {MAX_METADATA_KEY} characters for a key, {MAX_METADATA_VALUE} for a value"
+    if len(metadata) > MAX_METADATA:
+        raise InputError(f"metadata: {len(metadata)} entries, over the limit of {MAX_METADATA}")
+    if any(len(key) > MAX_METADATA_KEY or len(text) > MAX_METADATA_VALUE for key, text in metadata.items()):
+        limits = f"{MAX_METADATA_KEY} characters for a key, {MAX_METADATA_VALUE} for a value"
         raise InputError(f"metadata: over the limit of {limits}")

@@ -131,30 +131,23 @@ def live_view(batch: Batch, width: int) -> RenderableType:
     Parts that do not fit on a line move to the next one.
     """
     reason = reason_of(batch)
-    numbers = [_rate(batch), _cost(batch), _average(batch), tokens_of(batch)]
-    texts = [(reason_text(reason), "yellow"), (flow(_failures(batch), width), "red"), (flow(numbers, width), "")]
+    rate, average, tokens, cost = _numbers(batch)
+    numbers = flow([rate, cost, average, tokens], width)
+    texts = [(reason_text(reason), "yellow"), (flow(_failures(batch), width), "red"), (numbers, "")]
     return Group(_bar(batch, reason, width), *(Text(text, style) for text, style in texts if text))
 
 
 def plain_line(batch: Batch, reason: Reason | None = None) -> str:
     """Return everything as one line. `reason` replaces the one of the batch."""
     reason = reason_of(batch) if reason is None else reason
-    parts = [
-        f"{_count(batch)} ({_percent(batch)})",
-        reason_text(reason),
-        ", ".join(_failures(batch)),
-        _left(batch, reason),
-        _rate(batch),
-        _average(batch),
-        tokens_of(batch),
-        _cost(batch),
-    ]
+    count, percent, left = _progress(batch, reason)
+    parts = [f"{count} ({percent})", reason_text(reason), ", ".join(_failures(batch)), left, *_numbers(batch)]
     return "; ".join(part for part in parts if part)
 
 
 def _bar(batch: Batch, reason: Reason, width: int) -> RenderableType:
     """Return a bar that takes the space that the texts leave."""
-    texts = [text for text in (_count(batch), _percent(batch), _left(batch, reason)) if text]
+    texts = [text for text in _progress(batch, reason) if text]
     room = width - sum(cell_len(text) + 2 for text in texts)
     if room < MIN_BAR:
         return Text(flow(texts, width, between="  "), "bold")
@@ -164,22 +157,16 @@ def _bar(batch: Batch, reason: Reason, width: int) -> RenderableType:
     return row
 
 
-def _count(batch: Batch) -> str:
-    return f"{batch.done:,} of {batch.total:,}"
-
-
-def _percent(batch: Batch) -> str:
+def _progress(batch: Batch, reason: Reason) -> tuple[str, str, str]:
+    """Return the number of lines, the percentage, and the time left. Parts that are not known are empty."""
+    done, total, seconds = batch.done, batch.total, batch.seconds_left
+    left = ""
+    if seconds is not None and done < total:
+        seconds = max(seconds, reason.wait.total_seconds())
+        # In a long forecast, seconds would only flicker.
+        left = f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
     # Rounded down: 100% means that every line is finished.
-    return f"{100 * batch.done // batch.total if batch.total else 100}%"
-
-
-def _left(batch: Batch, reason: Reason) -> str:
-    seconds = batch.seconds_left
-    if seconds is None or batch.done >= batch.total:
-        return ""
-    seconds = max(seconds, reason.wait.total_seconds())
-    # In a long forecast, seconds would only flicker.
-    return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
+    return f"{done:,} of {total:,}", f"{100 * done // total if total else 100}%", left
 
 
 def _failures(batch: Batch) -> list[str]:
@@ -189,19 +176,10 @@ def _failures(batch: Batch) -> list[str]:
     return [f"{batch.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
 
 
-def _rate(batch: Batch) -> str:
-    if not _is_going(batch):
-        return ""
-    return f"{per_time(batch.per_second_now)} now" if batch.per_second else "starting"
-
-
-def _average(batch: Batch) -> str:
-    return f"{per_time(batch.per_second)} average" if _is_going(batch) and batch.per_second else ""
-
-
-def _cost(batch: Batch) -> str:
-    return cost_text(batch) if batch.answered else ""
-
-
-def _is_going(batch: Batch) -> bool:
-    return batch.status is BatchStatus.IN_PROGRESS and not batch.paused
+def _numbers(batch: Batch) -> tuple[str, str, str, str]:
+    """Return rate, average, tokens, and cost. Parts that are not known are empty."""
+    rate = average = ""
+    if batch.status is BatchStatus.IN_PROGRESS and not batch.paused:
+        rate = f"{per_time(batch.per_second_now)} now" if batch.per_second else "starting"
+        average = f"{per_time(batch.per_second)} average" if batch.per_second else ""
+    return rate, average, tokens_of(batch), cost_text(batch) if batch.answered else ""
