@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from mira_queue.simulator.config import Outage, describe
-from mira_queue.simulator.outages import Outages
+from mira_queue.simulator.port import Port
 from mira_queue.simulator.state import State
 
 PREFIX = "/sim/"
@@ -20,9 +20,9 @@ RECENT_S = 1.0
 class Control:
     """Reads and changes a running simulator."""
 
-    def __init__(self, state: State, outages: Outages) -> None:
+    def __init__(self, state: State, port: Port) -> None:
         self._state = state
-        self._outages = outages
+        self._port = port
 
     async def respond(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         state = self._state
@@ -42,15 +42,15 @@ class Control:
                     changes = _object(await request.read())
                     state.configure(state.config.changed(changes))
                     if "outages" in changes:
-                        self._outages.schedule(state.config.outages)
+                        self._port.schedule(state.config.outages)
                     return _json(state.config.model_dump(mode="json"))
                 case "POST", "reset":
                     state.reset()
-                    self._outages.schedule(state.config.outages)
+                    self._port.schedule(state.config.outages)
                     return _json({})
                 case "POST", "outage":
                     outage = Outage.model_validate(_object(await request.read()))
-                    self._outages.start(outage.kind, outage.seconds)
+                    self._port.start_outage(outage.kind, outage.seconds)
                     return _json(outage.model_dump(mode="json"))
         except ValidationError as error:
             return _json({"detail": describe(error)}, 422)
