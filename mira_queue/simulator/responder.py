@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -12,13 +13,10 @@ from mira_queue.simulator.completion import Completion, complete
 from mira_queue.simulator.counters import digest_of
 from mira_queue.simulator.faults import MARK, Fault, FaultError, Script, parse_script
 from mira_queue.simulator.replies import Reply
-from mira_queue.simulator.retry_after import forced_retry_after
-from mira_queue.simulator.state import Account, State, retry_after_header
+from mira_queue.simulator.state import Account, State
 from mira_queue.simulator.validation import Call
+from mira_queue.simulator.wire import Response, send
 
-# How a call ended, for the counts: an HTTP status, "answered", or the name of a broken response.
-Outcome = int | str
-Response = tuple[Outcome, web.StreamResponse]
 _MARK = MARK.encode()
 _NO_SCRIPT = Script()
 
@@ -53,10 +51,10 @@ class Responder:
                 return await self._apply(fault, request, account, call)
             await wire.early_hints(request, float(fault.parameters.get("late", config.hints_late_s)))
         completion = self._complete(account, call)
-        headers = replies.VERSION_HEADERS if config.api_version == "deprecated" else wire.NO_HEADERS
+        headers = replies.VERSION_HEADERS if config.api_version == "deprecated" else replies.NO_HEADERS
         if call.stream:
             return "answered", await wire.stream(request, completion, headers)
-        return "answered", wire.send(Reply(200, completion.to_json()), headers)
+        return send(Reply(200, completion.to_json(), headers=headers), "answered")
 
     def _next_step(self, script: Script, call: Call) -> Fault | None:
         if not script.steps:
@@ -69,8 +67,9 @@ class Responder:
         config, parameters = self._state.config, fault.parameters
         forced = parameters.get("retry-after")
         if fault.status is not None:
-            header = None if forced is None else forced_retry_after(forced, time.time())[0]
-            return send(replies.shaped(fault.status, fault.shape), retry_after_header(header))
+            reply = replies.shaped(fault.status, fault.shape)
+            header = None if forced is None else replies.forced_retry_after(forced, time.time())[0]
+            return send(replace(reply, headers={**reply.headers, **replies.retry_after_header(header)}))
         match fault.special:
             case "rate" | "quota" | "concurrency" | "busy" as limit:
                 return send(self._state.reject(account, limit, forced))
@@ -82,7 +81,7 @@ class Responder:
                 return send(Reply(200, b"This is not JSON"))
             case "redirect":
                 target = parameters.get("to", config.redirect_to)
-                return send(Reply(307, b"", replies.TEXT), {"Location": f"http://{target}{request.raw_path}"})
+                return send(Reply(307, b"", replies.TEXT, {"Location": f"http://{target}{request.raw_path}"}))
             case "reset":
                 return "reset", wire.reset(request)
             case "close":
@@ -102,7 +101,3 @@ class Responder:
         completion = complete(call, self._answers, int(time.time()))
         account.limits.charge(completion.prompt_tokens + completion.completion_tokens)
         return completion
-
-
-def send(reply: Reply, headers: dict[str, str] | None = None) -> Response:
-    return reply.status, wire.send(reply, headers or wire.NO_HEADERS)

@@ -7,10 +7,11 @@ import asyncio
 from aiohttp import web
 
 from mira_queue.simulator import replies, wire
-from mira_queue.simulator.capacity import Capacity
-from mira_queue.simulator.responder import Outcome, Responder, Response, send
+from mira_queue.simulator.limits import Capacity
+from mira_queue.simulator.responder import Responder
 from mira_queue.simulator.state import Account, State
 from mira_queue.simulator.validation import MAX_BODY_BYTES, Call, Rejected, read_call
+from mira_queue.simulator.wire import Outcome, Response, send
 
 PATH = "/v1/chat/completions"
 

@@ -13,7 +13,6 @@ from mira_queue.simulator.counters import Counters
 from mira_queue.simulator.faults import Fault, RandomFaults
 from mira_queue.simulator.limits import AccountLimits, Limit, RetryAfterLog
 from mira_queue.simulator.replies import Reply
-from mira_queue.simulator.retry_after import forced_retry_after, retry_after
 
 
 @dataclass(slots=True)
@@ -87,19 +86,15 @@ class State:
                 "concurrency": config.concurrency_retry_after_s,
                 "busy": config.busy_retry_after_s,
             }[limit]
-            header, wait_s = retry_after(seconds, config.retry_after_form, time.time())
+            header, wait_s = replies.retry_after(seconds, config.retry_after_form, time.time())
         else:
-            header, wait_s = forced_retry_after(forced, time.time())
+            header, wait_s = replies.forced_retry_after(forced, time.time())
         if wait_s is not None:
             account.retry_afters.add(self.now(), wait_s)
-        return replies.detail(429, replies.LIMIT_DETAILS[limit], **retry_after_header(header))
+        return replies.detail(429, replies.LIMIT_DETAILS[limit], replies.retry_after_header(header))
 
     def random_fault(self) -> Fault | None:
         return self._faults.draw()
 
     def random_latency_s(self) -> float:
         return self._latency_source.uniform(*self.config.latency_s) if self.config.latency_s[1] > 0 else 0.0
-
-
-def retry_after_header(value: str | None) -> dict[str, str]:
-    return {} if value is None else {"Retry-After": value}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from mira_queue.simulator.completion import complete
 from mira_queue.simulator.config import RetryAfterForm, SimulatorConfig
-from mira_queue.simulator.retry_after import forced_retry_after, retry_after
+from mira_queue.simulator.replies import forced_retry_after, retry_after
 from mira_queue.simulator.validation import Rejected, nesting, read_call
 
 CONFIG = SimulatorConfig()
