@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
+from mira_queue.simulator import control
+from mira_queue.simulator import server as api
 from mira_queue.simulator.config import SimulatorConfig
-from mira_queue.simulator.control import PREFIX, Control
 from mira_queue.simulator.options import parse_options
 from mira_queue.simulator.port import Port
-from mira_queue.simulator.server import Server
 from mira_queue.simulator.state import State
 from mira_queue.simulator.validation import MAX_BODY_BYTES
 
@@ -51,10 +51,10 @@ async def serve(options: Namespace, config: SimulatorConfig) -> None:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        if path.startswith(PREFIX):
+        if path.startswith(control.PREFIX):
             port.protect(request.protocol)
-            return await control.respond(request, path)
-        return await api.call(request, path)
+            return await control.respond(state, port, request, path)
+        return await api.respond(state, request, path)
 
     server = web.Server(
         handle,
@@ -65,9 +65,7 @@ async def serve(options: Namespace, config: SimulatorConfig) -> None:
         lingering_time=LINGERING_S,
     )
     state = State(config)
-    api = Server(state)
     port = Port(state, server, options.host, options.port)
-    control = Control(state, port)
     try:
         await port.open()
         port.schedule(config.outages)

@@ -62,6 +62,13 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def message_of(status: int) -> str:
+    try:
+        return DETAILS.get(status) or HTTPStatus(status).phrase
+    except ValueError:
+        return f"Error {status}"
+
+
 def detail(status: int, text: str | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
     """Return the documented form: {"detail": "text"}."""
     return Reply(status, orjson.dumps({"detail": text or message_of(status)}), headers=headers)
@@ -72,31 +79,22 @@ def detail_in_string(status: int, **fields: str) -> Reply:
     return detail(status, orjson.dumps(fields).decode())
 
 
-def moderation(category: str) -> Reply:
-    return detail_in_string(422, error="content_blocked", category=category)
-
-
-def timed_out() -> Reply:
-    """Return the response observed when an answer takes too long and does not stream: it has no body."""
-    return Reply(408, b"", TEXT)
-
-
-def retired() -> Reply:
-    return detail(410, headers=VERSION_HEADERS)
+TIMED_OUT = Reply(408, b"", TEXT)  # when an answer takes too long and does not stream: it has no body
+RETIRED = detail(410, headers=VERSION_HEADERS)
+OBSERVED = {408: TIMED_OUT, 410: RETIRED, 422: detail_in_string(422, error="validation_error", message=DETAILS[422])}
+SPECIAL = {
+    "moderation": detail_in_string(422, error="content_blocked", category="violence"),
+    "emptyobject": Reply(200, b"{}"),
+    "notjson": Reply(200, b"This is not JSON"),
+}
 
 
 def shaped(status: int, shape: Shape) -> Reply:
     """Return this status with a body as frameworks, proxies and other servers send it."""
     text = message_of(status)
     match shape:
-        case "detail" if status == 408:
-            return timed_out()
-        case "detail" if status == 410:
-            return retired()
-        case "detail" if status == 422:
-            return detail_in_string(422, error="validation_error", message=text)
         case "detail":
-            return detail(status)
+            return OBSERVED.get(status) or detail(status)
         case "html":
             page = f"<html><head><title>{status} {text}</title></head><body><h1>{status} {text}</h1></body></html>\r\n"
             return Reply(status, page.encode(), HTML)
@@ -107,13 +105,6 @@ def shaped(status: int, shape: Shape) -> Reply:
         case "openai":
             kind, code = OPENAI_CODES.get(status, ("server_error" if status >= 500 else "invalid_request_error", None))
             return Reply(status, orjson.dumps({"error": {"message": text, "type": kind, "code": code}}))
-
-
-def message_of(status: int) -> str:
-    try:
-        return DETAILS.get(status) or HTTPStatus(status).phrase
-    except ValueError:
-        return f"Error {status}"
 
 
 def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[str | None, float | None]:
