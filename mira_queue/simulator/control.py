@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mira_queue.simulator.config import Outage, describe
 from mira_queue.simulator.port import Port
@@ -15,6 +15,7 @@ from mira_queue.simulator.state import State
 
 PREFIX = "/sim/"
 RECENT_S = 1.0
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
 async def respond(state: State, port: Port, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -31,7 +32,7 @@ async def respond(state: State, port: Port, request: web.BaseRequest, path: str)
             case "GET", "config":
                 return _json(state.config.model_dump(mode="json"))
             case "POST", "config":
-                changes = _object(await request.read())
+                changes = _OBJECT.validate_json(await request.read() or b"{}")
                 state.configure(state.config.changed(changes))
                 if "outages" in changes:
                     port.schedule(state.config.outages)
@@ -41,13 +42,11 @@ async def respond(state: State, port: Port, request: web.BaseRequest, path: str)
                 port.schedule(state.config.outages)
                 return _json({})
             case "POST", "outage":
-                outage = Outage.model_validate(_object(await request.read()))
+                outage = Outage.model_validate_json(await request.read())
                 port.start_outage(outage.kind, outage.seconds)
                 return _json(outage.model_dump(mode="json"))
     except ValidationError as error:
         return _json({"detail": describe(error)}, 422)
-    except orjson.JSONDecodeError as error:
-        return _json({"detail": f"the body is not valid JSON: {error}"}, 422)
     return _json({"detail": "expected GET stats, requests, recent, calls, config or POST config, reset, outage"}, 404)
 
 
@@ -65,13 +64,6 @@ def _stats(state: State) -> dict[str, Any]:
         for key, account in state.accounts.items()
     }
     return state.counters.totals() | {"outage": state.outage, "uptime_s": now, "accounts": accounts}
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    value = orjson.loads(raw or b"{}")
-    if not isinstance(value, dict):
-        raise orjson.JSONDecodeError("expected an object", "", 0)
-    return value
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
