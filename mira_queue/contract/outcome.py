@@ -31,7 +31,7 @@ class Completion:
     latency_ms: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        return _shallow(self)
+        return _values(Completion, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Failure:
     body: Any = None
 
     def to_dict(self) -> dict[str, Any]:
-        return _shallow(self)
+        return _values(Failure, self)
 
     def to_error(self) -> JobError:
         """Return the typed exception of this failure."""
@@ -60,23 +60,15 @@ class Failure:
 
     @classmethod
     def from_error(cls, error: JobError) -> Failure:
-        return cls(
-            code=error.code,
-            detail=error.detail,
-            status=error.status,
-            attempts=error.attempts,
-            unanswered_calls=error.unanswered_calls,
-            retryable=error.retryable,
-            body=error.body,
-        )
+        return cls(**_values(cls, error))
 
 
 Outcome = Completion | Failure
 
 
-def _shallow(outcome: Outcome) -> dict[str, Any]:
+def _values(kind: type[Outcome], source: Outcome | JobError) -> dict[str, Any]:
     # Not `asdict`, which copies the whole response recursively.
-    return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
+    return {field.name: getattr(source, field.name) for field in fields(kind)}
 
 
 def celery_state(outcome: Outcome) -> str:
