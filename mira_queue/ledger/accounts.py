@@ -9,7 +9,6 @@ from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.contract.pace import Estimate
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 
@@ -54,46 +53,41 @@ class Accounts(ScriptRunner):
     def name_account(self, account: str, base: str) -> None:
         """Record that a worker of this account is alive, and the account's base URL."""
         key = names.pace_key(account)
-        with translated_errors():
-            now_ms = self._now_ms()
-            pipeline: Any = self._client.pipeline()
-            pipeline.hset(key, "base", base).ttl(key)
-            pipeline.zadd(names.ACCOUNTS, {account: now_ms})
-            pipeline.zremrangebyscore(names.ACCOUNTS, "-inf", now_ms - in_ms(names.ACCOUNT_TTL))
-            pipeline.expire(names.ACCOUNTS, names.ACCOUNT_TTL)
-            _, ttl_s, *_ = pipeline.execute()
-            # Never shortened: a circuit breaker that is open for longer has a longer TTL.
-            if ttl_s < names.ACCOUNT_TTL.total_seconds():
-                self._client.expire(key, names.ACCOUNT_TTL)
+        now_ms = self._now_ms()
+        pipeline: Any = self._client.pipeline()
+        pipeline.hset(key, "base", base).ttl(key)
+        pipeline.zadd(names.ACCOUNTS, {account: now_ms})
+        pipeline.zremrangebyscore(names.ACCOUNTS, "-inf", now_ms - in_ms(names.ACCOUNT_TTL))
+        pipeline.expire(names.ACCOUNTS, names.ACCOUNT_TTL)
+        _, ttl_s, *_ = pipeline.execute()
+        # Never shortened: a circuit breaker that is open for longer has a longer TTL.
+        if ttl_s < names.ACCOUNT_TTL.total_seconds():
+            self._client.expire(key, names.ACCOUNT_TTL)
 
     def accounts(self) -> list[str]:
         """Return the accounts that have had a worker within ACCOUNT_TTL."""
-        with translated_errors():
-            found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
+        found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(decode(account) for account in found)
 
     def pace_view(self, account: str) -> PaceView:
-        with translated_errors():
-            now_ms = self._now_ms()
+        now_ms = self._now_ms()
         return self.pace_views([account], now_ms)[0]
 
     def pace_views(self, accounts: Sequence[str], now_ms: int) -> list[PaceView]:
         """Return the state of several accounts in one round trip."""
-        with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for account in accounts:
-                pipeline.hmget(names.pace_key(account), _FIELDS)
-                pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
-                pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
-            answers = iter(pipeline.execute())
+        pipeline = self._client.pipeline(transaction=False)
+        for account in accounts:
+            pipeline.hmget(names.pace_key(account), _FIELDS)
+            pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
+            pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
+        answers = iter(pipeline.execute())
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
 
     def forget_account(self, account: str) -> None:
         """Delete the estimate of the account's limits. An open circuit breaker stays open: the server asked for it."""
-        with translated_errors():
-            self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
-            self._client.hincrby(names.pace_key(account), "version", 1)
-            self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
+        self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
+        self._client.hincrby(names.pace_key(account), "version", 1)
+        self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
 
 
 def _view(

@@ -12,7 +12,6 @@ from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNot
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
@@ -50,11 +49,10 @@ class Jobs(ScriptRunner):
 
     def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
-        with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipeline.hgetall(names.job_key(job_id))
-            found = pipeline.execute()
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(names.job_key(job_id))
+        found = pipeline.execute()
         return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
 
     def cancel(self, job_id: str) -> bool:
@@ -126,42 +124,37 @@ class Jobs(ScriptRunner):
         """Return the ids of the jobs with these idempotency keys, in one round trip. An empty id means no job."""
         if not keys:
             return []
-        with translated_errors():
-            found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
+        found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
         return [decode(holder).partition(":")[2] if holder else "" for holder in found]
 
     def keys_of(self, job_ids: Sequence[str]) -> list[str]:
         """Return the idempotency keys of these jobs, in one round trip. An empty key means that there is none."""
-        with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipeline.hget(names.job_key(job_id), "key")
-            return [decode(key or b"") for key in pipeline.execute()]
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hget(names.job_key(job_id), "key")
+        return [decode(key or b"") for key in pipeline.execute()]
 
     def finished(self, group: str, timeout_s: float, limit: int = 250) -> list[str]:
         """Return at most `limit` jobs of the group that have finished since the last call. Wait up to `timeout_s`."""
-        with translated_errors():
-            first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)
-            if first is None:
-                return []
-            rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
+        first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)
+        if first is None:
+            return []
+        rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
         return [decode(first[1]), *(decode(item) for item in rest or [])]
 
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         """Return the records of these jobs in Celery's Redis backend, in one round trip. None means no record."""
         if not job_ids:
             return []
-        with translated_errors():
-            found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
+        found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
         return list(found)
 
     def drop_group(self, group: str) -> None:
-        with translated_errors():
-            self._client.delete(names.finished_key(group))
+        self._client.delete(names.finished_key(group))
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
-        with translated_errors(), self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
+        with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(names.result_key(job_id))
             # After the confirmation, every later announcement arrives. The status shows an earlier one.
             channel.get_message(timeout=timeout_s)
