@@ -60,15 +60,7 @@ class Failure:
 
     @classmethod
     def from_error(cls, error: JobError) -> Failure:
-        return cls(
-            code=error.code,
-            detail=error.detail,
-            status=error.status,
-            attempts=error.attempts,
-            unanswered_calls=error.unanswered_calls,
-            retryable=error.retryable,
-            body=error.body,
-        )
+        return cls(**{field.name: getattr(error, field.name) for field in fields(cls)})
 
 
 Outcome = Completion | Failure

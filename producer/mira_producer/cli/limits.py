@@ -47,7 +47,7 @@ def limits(forget: Forget = False, as_json: Json = False) -> None:
     In parentheses: how often a limit was confirmed, and since when it is known.
     """
     with MiraQueue() as queue:
-        views = [queue.ledger.pace_view(account) for account in queue.ledger.accounts()]
+        views = queue.ledger.pace_views(queue.ledger.accounts())
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)
