@@ -36,13 +36,9 @@ class Lane(Enum):
     # Not 0, which workers serve first in all queues. From equal priorities they take in turn.
     BULK = (BULK_QUEUE, 3)
 
-    @property
-    def queue(self) -> str:
-        return self.value[0]
-
-    @property
-    def priority(self) -> int:
-        return self.value[1]
+    def __init__(self, queue: str, priority: int) -> None:
+        self.queue = queue
+        self.priority = priority
 
 
 # Zset, owned by claim and extend. An entry lives while its job runs; the score is the end of the lease.
@@ -109,6 +105,19 @@ def queued_key(lane: Lane) -> str:
 def messages_key(lane: Lane) -> str:
     """List of Celery's messages, owned by Celery. The separator is the transport's."""
     return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
+
+
+# All lanes' zsets, in the order of Lane.
+QUEUED = [queued_key(lane) for lane in Lane]
+
+
+def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
+    """Return the keys of a script that moves one job, in the order of lib/job.lua.
+
+    A script that neither finishes nor removes the job needs no `key` and no `group`.
+    """
+    own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
+    return [*own, LEASED, WAITING, *QUEUED]
 
 
 def wake_channel(account: str, process: str = "") -> str:

@@ -105,7 +105,7 @@ class Accounts(ScriptRunner):
         return self.pace_views([account])[0]
 
     def pace_views(self, accounts: Collection[str], now_ms: int | None = None) -> list[PaceView]:
-        """Return the state of several accounts in one round trip, after one for the server's time if it is not given."""
+        """Return the state of several accounts in one round trip, and one more without `now_ms`."""
         now_ms = self._now_ms() if now_ms is None else now_ms
         pipeline = self._client.pipeline(transaction=False)
         for account in accounts:

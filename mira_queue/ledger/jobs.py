@@ -9,7 +9,6 @@ from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
-from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.records import Accepted, NewJob
@@ -18,6 +17,10 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
 MAX_BYTES = 1024 * 1024
+
+# Fields of a job's hash that are fields of its status.
+_NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms")}
+_NUMBERS["unanswered"] = "unanswered_calls"
 
 
 class Jobs(ScriptRunner):
@@ -49,52 +52,36 @@ class Jobs(ScriptRunner):
 
     def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
+        return [_status(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
+        (entry,) = self._entries([job_id])
+        failure = cancelled(_status(job_id, entry))
+        record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
+        keys = names.job_keys(job_id, entry["key"], entry["group"])
+        return self._move("jobs/cancel", job_id, keys, [job_id, record, self._result_ttl_ms])
+
+    def retry(self, job_id: str) -> bool:
+        """Queue a failed job again. Return False if it is not failed. Raises JobNotFound."""
+        (entry,) = self._entries([job_id])
+        return self._move("jobs/retry", job_id, names.job_keys(job_id, entry["key"]), [job_id, uuid.uuid4().hex])
+
+    def _entries(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
         pipeline = self._client.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(names.job_key(job_id))
         found = pipeline.execute()
-        return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
+        for job_id, raw in zip(job_ids, found, strict=True):
+            if not raw:
+                raise JobNotFound(job_id)
+        return [{decode(name): decode(value) for name, value in raw.items()} for raw in found]
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
-        status = self.status(job_id)
-        failure = cancelled(status)
-        record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
-        done, state = self._run(
-            "jobs/cancel",
-            [
-                names.job_key(job_id),
-                names.request_key(job_id),
-                names.LEASED,
-                names.WAITING,
-                names.idempotency_key(self._field(job_id, "key")),
-                names.result_key(job_id),
-                names.finished_key(self._field(job_id, "group")),
-                *(names.queued_key(lane) for lane in Lane),
-            ],
-            [job_id, record, self._result_ttl_ms],
-        )
-        if decode(state) == "missing":
+    def _move(self, script: str, job_id: str, keys: list[str], args: list[Any]) -> bool:
+        done = self._run(script, keys, args)
+        if done is None:
             raise JobNotFound(job_id)
         return bool(done)
-
-    def retry(self, job_id: str) -> tuple[bool, str]:
-        """Queue a failed job again. Return whether it was failed, and its state. Raises JobNotFound."""
-        key = self._field(job_id, "key")
-        done, state = self._run(
-            "jobs/retry",
-            [
-                names.job_key(job_id),
-                names.request_key(job_id),
-                names.queued_key(Lane.NORMAL),
-                names.idempotency_key(key),
-                names.result_key(job_id),
-            ],
-            [job_id, uuid.uuid4().hex],
-        )
-        if decode(state) == "missing":
-            raise JobNotFound(job_id)
-        return bool(done), decode(state)
 
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
@@ -116,7 +103,7 @@ class Jobs(ScriptRunner):
         answers: list[Any] = []
         # In pieces: the server does nothing else in the time of a round trip.
         for start in range(0, len(jobs), MAX_JOBS):
-            calls = [_remove_call(*job) for job in jobs[start : start + MAX_JOBS]]
+            calls = [(names.job_keys(*job), job[:1]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
         return [None if answer < 0 else int(answer) for answer in answers]
 
@@ -192,17 +179,6 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     return keys, args
 
 
-def _remove_call(job_id: str, key: str) -> tuple[list[str], list[Any]]:
-    keys = [
-        names.job_key(job_id),
-        names.request_key(job_id),
-        names.WAITING,
-        names.idempotency_key(key),
-        *(names.queued_key(lane) for lane in Lane),
-    ]
-    return keys, [job_id]
-
-
 def _keys_to_delete(job_id: str, key: str) -> tuple[str, str, str, str]:
     return (
         names.job_key(job_id),
@@ -212,18 +188,6 @@ def _keys_to_delete(job_id: str, key: str) -> tuple[str, str, str, str]:
     )
 
 
-def _status(job_id: str, raw: dict[bytes, bytes]) -> JobStatus:
-    if not raw:
-        raise JobNotFound(job_id)
-    entry = {decode(name): decode(value) for name, value in raw.items()}
-    return JobStatus(
-        id=job_id,
-        state=JobState(entry["state"]),
-        created_ms=int(entry["created_ms"]),
-        attempts=int(entry.get("attempts", 0)),
-        crashes=int(entry.get("crashes", 0)),
-        unanswered_calls=int(entry.get("unanswered", 0)),
-        due_ms=int(entry["due_ms"]) if "due_ms" in entry else None,
-        finished_ms=int(entry["finished_ms"]) if "finished_ms" in entry else None,
-        reason=entry.get("reason") or None,
-    )
+def _status(job_id: str, entry: dict[str, str]) -> JobStatus:
+    numbers = {field: int(entry[name]) for name, field in _NUMBERS.items() if name in entry}
+    return JobStatus(job_id, JobState(entry["state"]), reason=entry.get("reason") or None, **numbers)

@@ -72,10 +72,6 @@ class ScriptRunner:
         self.keeps_results = keeps_results
         self._pipeline = SharedPipeline(client, scripts().values())
 
-    def _field(self, job_id: str, field: str) -> str:
-        value: Any = self._client.hget(names.job_key(job_id), field)
-        return decode(value) if value is not None else ""
-
     def _now_ms(self) -> int:
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
