@@ -139,7 +139,7 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
     and `on_failure` is called after every failed attempt.
     """
     return redis.Redis.from_url(
-        _client_url(url),
+        url.replace("redis+socket://", "unix://", 1),
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Patience(patience, on_failure),
@@ -153,7 +153,3 @@ def without_password(url: str) -> str:
         return url
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-
-
-def _client_url(url: str) -> str:
-    return url.replace("redis+socket://", "unix://", 1) if url.startswith("redis+socket://") else url

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from mira_queue.contract import names
@@ -85,14 +86,10 @@ class Jobs(ScriptRunner):
 
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
-        entries = list(jobs)
-        self._run_many(
-            "jobs/delete",
-            [
-                ([key for job in entries[start : start + MAX_JOBS] for key in _keys_to_delete(*job)], [])
-                for start in range(0, len(entries), MAX_JOBS)
-            ],
-        )
+        # The first four keys of a job are its own. The others hold entries of all jobs.
+        keys = [names.job_keys(*job)[:4] for job in jobs]
+        pieces = [keys[start : start + MAX_JOBS] for start in range(0, len(keys), MAX_JOBS)]
+        self._run_many("jobs/delete", [(list(chain.from_iterable(piece)), []) for piece in pieces])
 
     def remove_unstarted(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
         """Remove jobs that have not started, given as (id, idempotency key).
@@ -177,15 +174,6 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
         args += (job.id, job.request.body, job.request.digest, job.key, job.group)
     return keys, args
-
-
-def _keys_to_delete(job_id: str, key: str) -> tuple[str, str, str, str]:
-    return (
-        names.job_key(job_id),
-        names.request_key(job_id),
-        names.idempotency_key(key),
-        names.result_key(job_id),
-    )
 
 
 def _status(job_id: str, entry: dict[str, str]) -> JobStatus:

@@ -91,11 +91,7 @@ class Pacing(ScriptRunner):
             in_ms(call_lease),
             in_ms(probe_lease),
             in_ms(ask_again),
-            configured.rate,
-            configured.window_ms,
-            configured.in_flight,
-            configured.tokens,
-            configured.tokens_window_ms,
+            *configured,
             weight,
             *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
         ]
