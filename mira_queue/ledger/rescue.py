@@ -60,11 +60,10 @@ class Rescue(ScriptRunner):
 
         Return False if another rescuer took it, or a Lease if it is a poison job, to be finished as one.
         """
-        answer = self._run("jobs/rescue", names.job_keys(job_id), [job_id, max_crashes, in_ms(lease)])
-        match [decode(answer[0]), *answer[1:]]:
-            case ["poison", epoch, attempts, crashes, unanswered, key, group]:
+        match self._run("jobs/rescue", names.job_keys(job_id), [job_id, max_crashes, in_ms(lease)]):
+            case [b"poison", epoch, attempts, crashes, unanswered, key, group]:
                 return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group))
-            case ["queued"]:
+            case [b"queued"]:
                 return True
         return False
 
