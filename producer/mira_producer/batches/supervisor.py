@@ -20,15 +20,7 @@ from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
-from mira_queue.contract.batch import (
-    CANCELLED_CODE,
-    Batch,
-    BatchFiles,
-    BatchOptions,
-    BatchStatus,
-    PausedBy,
-    Reason,
-)
+from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
