@@ -129,17 +129,14 @@ class Supervisor:
         elif isinstance(command, Retry):
             self._retry(command)
         elif self.batch.paused and not is_late(self.batch.options):
-            self._rest()
+            self._owner.tend()
+            self._owner.show(self.batch)
+            self._owner.stopping.wait(POLL_S)
             return
         if command is not None:
             self._owner.acknowledge(command)
         else:
             self._run()
-
-    def _rest(self) -> None:
-        self._owner.tend()
-        self._owner.show(self.batch)
-        self._owner.stopping.wait(POLL_S)
 
     def _resume(self, options: BatchOptions) -> None:
         # An account that rejected a line may reject the next one: one line checks.
