@@ -67,15 +67,7 @@ class Stats:
         if billed:
             self.unanswered_calls += outcome.unanswered_calls
         if self.recorder is not None:
-            self.recorder.ended(
-                custom_id,
-                outcome,
-                code=code_of(outcome),
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cost=usage.cost,
-                billed=billed,
-            )
+            self.recorder.ended(custom_id, outcome, code=code_of(outcome), usage=usage, billed=billed)
 
     def add_usage(self, usage: Usage, model: str) -> None:
         """Count the usage of answers of a model."""
