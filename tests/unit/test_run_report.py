@@ -134,7 +134,7 @@ def test_the_page_holds_what_happened(tmp_path: Path) -> None:
         "https://api.vmira.ai/v1",
         f"{stats.succeeded} 99",
         f"{stats.usage.prompt_tokens:,} in",
-        stats.cost_text(),
+        stats.usage.cost_text("USD"),
         "lines per second",
         "account limit",
         "account limit, 30 s.",

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mira_producer.cli.console import say
+from mira_producer.cost.usage import Usage
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
 from mira_queue.contract.batch import Reason
@@ -53,9 +54,9 @@ class Counts(Protocol):
     @property
     def seconds_left(self) -> float | None: ...
     @property
-    def has_tokens(self) -> bool: ...
-    def tokens_text(self) -> str: ...
-    def cost_text(self) -> str: ...
+    def usage(self) -> Usage: ...
+    @property
+    def currency(self) -> str: ...
 
 
 class Display:
@@ -224,8 +225,8 @@ def _average(counts: Counts) -> str:
 
 
 def _tokens(counts: Counts) -> str:
-    return counts.tokens_text() if counts.has_tokens else ""
+    return counts.usage.tokens_text() if counts.usage.has_tokens else ""
 
 
 def _cost(counts: Counts) -> str:
-    return counts.cost_text() if counts.succeeded else ""
+    return counts.usage.cost_text(counts.currency) if counts.succeeded else ""

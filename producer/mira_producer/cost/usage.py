@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from mira_producer.cost.prices import Prices
+from mira_producer.cost.prices import Prices, money
 from mira_producer.jsonl.result_line import calls_of_line
+from mira_producer.text import plural
 from mira_queue.contract.token_estimate import count
 
 
@@ -29,6 +30,20 @@ class Usage:
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return True if there is an answer, even one that reports no tokens."""
+        return bool(self.tokens or self.uncounted)
+
+    def tokens_text(self) -> str:
+        left_out = f" ({plural(self.uncounted, 'answer')} not counted)" if self.uncounted else ""
+        return f"{self.prompt_tokens:,} tokens in, {self.completion_tokens:,} out{left_out}"
+
+    def cost_text(self, currency: str) -> str:
+        """Return the cost, and which answers it does not include; empty without prices, which have the currency."""
+        left_out = f" without {self.unpriced:,} answers that have no price" if self.unpriced else ""
+        return money(self.cost, currency) + left_out if currency else ""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(mine + theirs for mine, theirs in zip(self._values(), other._values(), strict=True)))
