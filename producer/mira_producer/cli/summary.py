@@ -55,7 +55,7 @@ def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> RunR
     if stats.unanswered_calls:
         say(f"calls whose answer was lost, and which may have been billed: {stats.unanswered_calls:,}")
     code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    rejected = plan.retryable_errors.count
+    rejected = plan.retryable.total()
     among = f", {rejected:,} of them in {errors}" if 0 < rejected < plan.left else f", in {errors}" if rejected else ""
     left = f"{plural(plan.left, 'line')} pending{among}"
     if end is End.ACCOUNT:
