@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 # isort: off
 # fmt: off
 if TYPE_CHECKING:
-    from mira_producer.async_client import AsyncJob as AsyncJob, AsyncMiraQueue as AsyncMiraQueue
-    from mira_producer.batches.async_client import AsyncBatches as AsyncBatches
+    from mira_producer.async_client import (
+        AsyncBatches as AsyncBatches, AsyncJob as AsyncJob, AsyncMiraQueue as AsyncMiraQueue,
+    )
     from mira_producer.batches.client import Batches as Batches, BatchRefused as BatchRefused
     from mira_producer.client import Job as Job, MiraQueue as MiraQueue
     from mira_producer.jsonl.errors import InputError as InputError
@@ -50,11 +51,10 @@ _MODULES = {
     name: module
     for module, names in {
         "mira_producer.client": "MiraQueue Job",
-        "mira_producer.async_client": "AsyncMiraQueue AsyncJob",
+        "mira_producer.async_client": "AsyncMiraQueue AsyncJob AsyncBatches",
         "mira_queue.contract.states": "JobStatus JobState",
         "mira_queue.contract.outcome": "Outcome Completion Failure",
         "mira_producer.batches.client": "Batches BatchRefused",
-        "mira_producer.batches.async_client": "AsyncBatches",
         "mira_queue.contract.batch": "Batch BatchStatus BatchOptions",
         "mira_queue.runtime.settings_loader": "load_settings",
         "mira_queue.contract.settings": "Settings SettingsError",

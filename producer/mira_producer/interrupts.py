@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -19,13 +20,9 @@ def interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
 
 
 @contextmanager
-def interrupts_call(act: Callable[[], None]) -> Iterator[None]:
-    """Each Ctrl-C or SIGTERM calls `act`, in the middle of anything."""
-
-    def note(number: int, frame: FrameType | None) -> None:
-        act()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+def interrupts_call(act: Callable[[], None], signals: Iterable[int] = INTERRUPTS) -> Iterator[None]:
+    """Each of the signals calls `act`, in the middle of anything."""
+    before = {number: signal.signal(number, lambda *_: act()) for number in signals}
     try:
         yield
     finally:
