@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from mira_producer.cost.prices import Prices, money
-from mira_producer.jsonl.result_line import calls_of_line
+from mira_producer.jsonl.result_line import calls_of_line, part_of
 from mira_producer.text import plural
 from mira_queue.contract.token_estimate import count
 
@@ -70,8 +70,8 @@ def usage_of_answer(reported: Mapping[str, Any], requests: int = 1) -> Usage:
         requests,
         prompt,
         completion,
-        cached_tokens=_detail(reported, "prompt_tokens_details", "cached_tokens"),
-        reasoning_tokens=_detail(reported, "completion_tokens_details", "reasoning_tokens"),
+        cached_tokens=count(part_of(reported, "prompt_tokens_details").get("cached_tokens")),
+        reasoning_tokens=count(part_of(reported, "completion_tokens_details").get("reasoning_tokens")),
         answers=1,
         uncounted=int(not prompt + completion),
     )
@@ -83,17 +83,11 @@ def usage_of_line(entry: Mapping[str, Any], prices: Prices) -> Usage:
     Its price is that of the model that answered, or the highest one if that model has no price.
     """
     calls = calls_of_line(entry)
-    response = entry.get("response")
-    body = response.get("body") if isinstance(response, dict) else None
-    reported = body.get("usage") if isinstance(body, dict) else None
-    if not calls or not isinstance(body, dict) or not isinstance(reported, dict):
+    body = part_of(entry, "response", "body")
+    reported = body.get("usage")
+    if not calls or not isinstance(reported, dict):
         return Usage(calls)
     usage = usage_of_answer(reported, calls)
     model = str(body.get("model"))
     models = [model] if model in prices.models else prices.models
     return max((usage.priced(prices, each) for each in models), key=lambda each: each.cost, default=usage)
-
-
-def _detail(reported: Mapping[str, Any], group: str, name: str) -> int:
-    details = reported.get(group)
-    return count(details.get(name)) if isinstance(details, Mapping) else 0

@@ -11,7 +11,7 @@ from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.cost.usage import Usage, usage_of_answer, usage_of_line
 from mira_producer.engine.stats import NO_MODEL, Stats, code_of
 from mira_producer.jsonl.remove_errors import complete_lines
-from mira_producer.jsonl.result_line import calls_of_line, is_retryable
+from mira_producer.jsonl.result_line import calls_of_line, is_retryable, part_of
 from mira_queue.contract.batch import BatchFiles
 from mira_queue.contract.outcome import Failure
 
@@ -33,9 +33,9 @@ def add_answer(stats: Stats, entry: Mapping[str, Any]) -> None:
     """
     stats.succeeded += 1
     if calls := calls_of_line(entry):
-        body = (entry.get("response") or {}).get("body") or {}
-        model = str(body.get("model") or NO_MODEL)
-        stats.add_usage(usage_of_answer(body.get("usage") or {}, calls).priced(stats.prices, model), model)
+        model = str(part_of(entry, "response", "body").get("model") or NO_MODEL)
+        usage = part_of(entry, "response", "body", "usage")
+        stats.add_usage(usage_of_answer(usage, calls).priced(stats.prices, model), model)
 
 
 def add_error(stats: Stats, entry: Mapping[str, Any]) -> None:
@@ -46,8 +46,7 @@ def add_error(stats: Stats, entry: Mapping[str, Any]) -> None:
 
 def error_code(entry: Mapping[str, Any]) -> str:
     """Return the code of an error line, as the counts show it."""
-    error, response = entry.get("error") or {}, entry.get("response") or {}
-    return code_of(Failure(str(error.get("code")), "", response.get("status_code")))
+    return code_of(Failure(str(part_of(entry, "error").get("code")), "", part_of(entry, "response").get("status_code")))
 
 
 def written(files: BatchFiles, prices: Prices) -> Stats:

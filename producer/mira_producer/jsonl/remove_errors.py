@@ -14,7 +14,7 @@ import orjson
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.result_line import job_id_of
+from mira_producer.jsonl.result_line import job_id_of, part_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
 
@@ -84,8 +84,8 @@ def has_status(statuses: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
     """
 
     def wanted(line: dict[str, Any]) -> bool:
-        status = str((line.get("response") or {}).get("status_code", ""))
-        code = str((line.get("error") or {}).get("code", ""))
+        status = str(part_of(line, "response").get("status_code", ""))
+        code = str(part_of(line, "error").get("code", ""))
         return not statuses or any(
             each in (status, code) or (each.lower().endswith("xx") and status[:1] == each[:1]) for each in statuses
         )

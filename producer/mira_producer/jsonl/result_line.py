@@ -62,14 +62,20 @@ def calls_of_line(entry: Mapping[str, Any]) -> int:
 
 def job_id_of(entry: Mapping[str, Any]) -> str:
     """Return the ID of the job whose outcome a line has; empty if an earlier version wrote the line."""
-    ours = entry.get("mira")
-    return str(ours.get("job_id", "")) if isinstance(ours, dict) else ""
+    return str(part_of(entry, "mira").get("job_id", ""))
 
 
 def is_retryable(entry: Mapping[str, Any]) -> bool:
     """Return True if an error line says that its line runs again."""
-    error = entry.get("error")
-    return isinstance(error, dict) and error.get(RUNS_AGAIN) is True
+    return part_of(entry, "error").get(RUNS_AGAIN) is True
+
+
+def part_of(entry: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return an object inside a line, which may hold anything; empty if there is none."""
+    for name in path:
+        found = entry.get(name)
+        entry = found if isinstance(found, Mapping) else {}
+    return entry
 
 
 def without_retry(line: bytes) -> bytes:

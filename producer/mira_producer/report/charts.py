@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, MultipleLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 
 from mira_producer.engine.wait_reason import LABELS
 from mira_producer.report.recorder import Bucket, Latencies, Recorder, lower_ms, merged
@@ -205,12 +205,9 @@ def _label_time(axes: Axes, seconds: float) -> None:
         ((unit, name) for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")) if seconds >= 3 * unit),
         (1, "seconds"),
     )
-    step = next(
-        (step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300) if seconds / unit / step <= 10), 600
-    )
+    ticks = MaxNLocator(10, steps=[1, 2, 5, 10]).tick_values(0, seconds / unit)
+    axes.set_xticks([tick * unit for tick in ticks], [f"{tick:g}" for tick in ticks])
     axes.set_xlim(0, seconds)
-    axes.xaxis.set_major_locator(MultipleLocator(step * unit))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
     axes.set_xlabel(f"{name} since the start")
 
 

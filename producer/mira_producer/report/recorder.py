@@ -69,14 +69,14 @@ class Timeline:
         while time_s >= self.width_s * MAX_BUCKETS:
             self.buckets = list(merged(self.buckets, 2))
             self.width_s *= 2
-        while len(self.buckets) <= max(0.0, time_s) // self.width_s:
+        while len(self.buckets) <= time_s // self.width_s:
             self.buckets.append(Bucket())
-        return self.buckets[int(max(0.0, time_s) / self.width_s)]
+        return self.buckets[int(time_s // self.width_s)]
 
     def spread(self, kind: Kind, from_s: float, to_s: float) -> None:
         """Record that `kind` was the reason for a wait in this time."""
         self.at(to_s)
-        for index in range(int(max(0.0, from_s) / self.width_s), len(self.buckets)):
+        for index in range(int(from_s // self.width_s), len(self.buckets)):
             begin_s = index * self.width_s
             part_s = min(to_s, begin_s + self.width_s) - max(from_s, begin_s)
             if part_s > 0:
