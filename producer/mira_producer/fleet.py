@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from mira_producer.processes import WorkerKind, environment_of, start_worker, stop_all, wait_all, wait_for
+from mira_producer.processes import WorkerKind, environment_of, start_worker, stop_all, wait_all, wait_some
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings
 
@@ -18,7 +18,7 @@ MAX_EARLY_EXITS = 3
 # How much longer than their own grace period the workers have before they are killed.
 STOP_MARGIN = timedelta(seconds=5)
 # Two signals that arrive at the same time count as one.
-BETWEEN_SIGNALS_S = 0.5
+BETWEEN_SIGNALS = timedelta(seconds=0.5)
 
 
 class WorkersFail(MiraQueueError):
@@ -70,7 +70,7 @@ class Fleet:
         processes = self._processes()
         if at_once:
             self.stop_now()
-            wait_for(processes, BETWEEN_SIGNALS_S)
+            wait_some(processes, BETWEEN_SIGNALS)
             # A second SIGTERM, which a worker takes as the end of its grace period.
             codes = stop_all(processes, grace)
         else:

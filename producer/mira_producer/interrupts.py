@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
@@ -20,9 +18,9 @@ def interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
 
 
 @contextmanager
-def interrupts_call(act: Callable[[], None], signals: Iterable[int] = INTERRUPTS) -> Iterator[None]:
-    """Each of the signals calls `act`, in the middle of anything."""
-    before = {number: signal.signal(number, lambda *_: act()) for number in signals}
+def interrupts_call(act: Callable[[], None], *more: signal.Signals) -> Iterator[None]:
+    """Call `act` for each Ctrl-C or SIGTERM, and for each of `more`, in the middle of anything."""
+    before = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGINT, signal.SIGTERM, *more)}
     try:
         yield
     finally:

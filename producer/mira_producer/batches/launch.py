@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 
-from mira_producer.processes import PYTHON, environment_of, log_output
+from mira_producer.processes import PYTHON, environment_of, output_of_child
 from mira_queue.contract.settings import Settings
 
 
@@ -17,7 +17,7 @@ def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
     """
     state_dir = settings.state_dir.expanduser()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with log_output(state_dir / "supervisor.log") as log:
+    with output_of_child(state_dir / "supervisor.log") as log:
         process = subprocess.Popen(
             [*PYTHON, "-m", "mira_producer.batches", str(lock_fd)],
             pass_fds=[lock_fd] if lock_fd >= 0 else [],
