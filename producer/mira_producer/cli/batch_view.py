@@ -8,9 +8,9 @@ from datetime import timedelta
 from decimal import Decimal
 
 from mira_producer.cli.problems import problem_lines
-from mira_producer.cost.prices import money
+from mira_producer.cost.usage import Usage
 from mira_producer.engine.wait_reason import LABELS, ZERO
-from mira_producer.text import duration, tokens_text
+from mira_producer.text import duration
 from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
 # The supervisor of a batch writes it every second; after this time without a write, none is running.
@@ -19,16 +19,13 @@ SILENT_AFTER_S = 60
 
 def tokens_of(batch: Batch) -> str:
     """Return the tokens of its answers; empty if there are none."""
-    has_tokens = batch.prompt_tokens or batch.completion_tokens or batch.uncounted
-    return tokens_text(batch.prompt_tokens, batch.completion_tokens, batch.uncounted) if has_tokens else ""
+    usage = _usage_of(batch)
+    return usage.tokens_text() if usage.has_tokens else ""
 
 
 def cost_text(batch: Batch) -> str:
     """Return the cost, and what it leaves out; empty without prices."""
-    if not batch.cost:
-        return ""
-    left_out = f" without {batch.unpriced:,} answers that have no price" if batch.unpriced else ""
-    return money(Decimal(batch.cost), batch.currency) + left_out
+    return _usage_of(batch).cost_text(batch.currency)
 
 
 def reason_of(batch: Batch) -> Reason:
@@ -68,3 +65,8 @@ def silence_text(batch: Batch) -> str:
     machine = batch.place.partition(":")[0]
     cure = "run the same command again there" if batch.is_run else "any mira-queue command there starts it again"
     return f"no sign of life from {machine} for {duration(silent_s)}: {cure}"
+
+
+def _usage_of(batch: Batch) -> Usage:
+    prompt, completion, cost = batch.prompt_tokens, batch.completion_tokens, Decimal(batch.cost or 0)
+    return Usage(0, prompt, completion, cost, uncounted=batch.uncounted, unpriced=batch.unpriced)

@@ -34,15 +34,15 @@ def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> dict
     sent = stats.succeeded + stats.failed
     if sent:
         rate = f" in {duration(stats.elapsed_s)}, {stats.per_second:.1f} per second"
-        cost = f"; {stats.cost_text()}" if stats.cost_text() else ""
-        say(f"this run: {plural(sent, 'line')}{rate}; {stats.tokens_text()}{cost}")
+        cost = f"; {stats.usage.cost_text(stats.prices.currency)}" if stats.prices else ""
+        say(f"this run: {plural(sent, 'line')}{rate}; {stats.usage.tokens_text()}{cost}")
     say(f"answered: {answered:,} of {stats.total:,} in {output}")
     if failed:
         new = f" (this run: {stats.errors()})" if stats.failed else ""
         say(f"failed: {failed:,} in {errors}{new}")
     if stats.unanswered_calls:
         say(f"calls whose answer was lost, and which may have been billed: {stats.unanswered_calls:,}")
-    rejected = plan.retryable_errors.count
+    rejected = plan.retryable.total()
     among = f", {rejected:,} of them in {errors}" if 0 < rejected < plan.left else f", in {errors}" if rejected else ""
     left = f"{plural(plan.left, 'line')} pending{among}"
     restart = "the same command again to resume"

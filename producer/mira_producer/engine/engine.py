@@ -160,7 +160,7 @@ class Engine:
                 failure = replace(not_answered(code, why, self._plan.billed[line.number]), unanswered_calls=0)
                 finished.append(Finished(new_job_id(), OpenLine(line.number, line.custom_id), failure))
             self.window.writer.write(finished)
-        self._plan.retryable_errors.make_final()
+        self._plan.make_errors_final()
         self._put_in_order()
 
     def close(self) -> None:

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.result_line import job_id_of
+from mira_producer.jsonl.result_line import job_id_of, part_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
 
@@ -36,23 +36,21 @@ def complete_lines(path: Path) -> Iterator[bytes]:
 
 def copy_lines(source: Path, target: Path) -> int:
     """Copy complete lines, and return their number. The target is replaced in one step. Raises InputError."""
-    count = 0
     if target == STANDARD_OUTPUT:
-        for line in complete_lines(source):
-            sys.stdout.buffer.write(line)
-            count += 1
-        return count
+        return _copy(source, sys.stdout.buffer)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            for line in complete_lines(source):
-                file.write(line)
-                count += 1
+            count = _copy(source, file)
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(f"{target}: cannot be written: {error.strerror}") from None
     return count
+
+
+def _copy(source: Path, file: BinaryIO) -> int:
+    return sum(1 for line in complete_lines(source) if file.write(line))
 
 
 def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], delete: Callable[[list[str]], None]) -> int:
@@ -86,8 +84,8 @@ def has_status(statuses: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
     """
 
     def wanted(line: dict[str, Any]) -> bool:
-        status = str((line.get("response") or {}).get("status_code", ""))
-        code = str((line.get("error") or {}).get("code", ""))
+        status = str(part_of(line, "response").get("status_code", ""))
+        code = str(part_of(line, "error").get("code", ""))
         return not statuses or any(
             each in (status, code) or (each.lower().endswith("xx") and status[:1] == each[:1]) for each in statuses
         )
