@@ -69,17 +69,17 @@ def draw(lived: Lived, file: Path) -> None:
 def _believed(lived: Lived, kind: str, zero_s: float) -> Steps:
     """What the log lines `limit` say."""
     lines = [line for line in lived.log if line["event"] == "limit" and line["kind"] == kind]
-    return sorted((_at(line, lived, zero_s), float(line["trying"] or line["most"])) for line in lines)
+    return sorted((_at(line, lived, zero_s), float(line["trying"] or line["max_calls"])) for line in lines)
 
 
 def _closed(axes: Axes, lived: Lived, zero_s: float, end_s: float) -> None:
     """Grey: from a closing to the next opening."""
     lines = sorted((_at(line, lived, zero_s), line["event"]) for line in lived.log if line["event"].startswith("gate_"))
     began_s: float | None = None
-    for at_s, event in [*lines, (end_s, "gate_opened")]:
-        if event == "gate_closed" and began_s is None:
+    for at_s, event in [*lines, (end_s, "breaker_closed")]:
+        if event == "breaker_opened" and began_s is None:
             began_s = at_s
-        elif event == "gate_opened" and began_s is not None:
+        elif event == "breaker_closed" and began_s is not None:
             axes.axvspan(began_s, min(at_s, end_s), color=CLOSED, alpha=0.4, linewidth=0)
             began_s = None
 

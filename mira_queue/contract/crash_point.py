@@ -1,6 +1,6 @@
-"""Named points in the life of a job where a test can crash a process: the crash matrix in docs/states.md.
+"""Named points at which a test can crash a process; docs/states.md has the crash matrix.
 
-Armed by MIRA_CRASH_AT alone, which names a point, and is refused where calls could cost money (settings.py).
+Only MIRA_CRASH_AT arms a point. It is rejected if calls could cost money (settings.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class CrashPoint(StrEnum):
-    """Where a process may be told to die. The value is the name in MIRA_CRASH_AT."""
+    """Point at which a process can crash. The value is the name in MIRA_CRASH_AT."""
 
     BEFORE_ACCEPT = "before-accept"
     AFTER_ACCEPT = "after-accept"
@@ -39,7 +39,7 @@ class CrashPoint(StrEnum):
 
 
 def parse_crash_at(text: str) -> tuple[CrashPoint, int]:
-    """ "after-claim" or "after-claim:3" (at the third pass). Raises ValueError, which says what was expected."""
+    """Parse "after-claim" or "after-claim:3" (at the third pass). Raises ValueError with what was expected."""
     name, _, count = text.partition(":")
     if name not in {point.value for point in CrashPoint} or not (count or "1").isdecimal() or int(count or 1) < 1:
         raise ValueError(f"expected NAME or NAME:PASS, NAME one of {', '.join(CrashPoint)}")

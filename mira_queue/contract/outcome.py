@@ -1,4 +1,4 @@
-"""How a job ended: one completion or one error, as values, and as what the result backend keeps."""
+"""Outcome of a job: a completion or an error, as a value and as the record of the result backend."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mira_queue.contract.errors import JobCancelled, JobError, error_for_code, e
 class Completion:
     """The API's answer.
 
-    `body` is the whole response; `text` and `finish_reason` are those of the first choice, `usage` the token counts
-    (empty where the server gave none). `attempts` counts the calls charged to the job, `unanswered_calls` those whose
-    answer was lost and that may have been billed as well. `latency_ms` is the time of the call that succeeded.
+    `body` is the whole response. `text` and `finish_reason` are those of the first choice. `usage` has the token
+    counts, and is empty if the server sent none. `attempts` counts the calls that are charged to the job. `unanswered_calls`
+    counts calls without an answer that may have been billed, too. `latency_ms` is the time of the successful call.
     """
 
     text: str
@@ -35,11 +35,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there is no completion.
+    """Error of a job that has no completion.
 
-    `code` is stable and listed in the error tree, `status` the HTTP status (None: no answer), `detail` the server's
-    own words made readable, `body` what it sent where that was JSON, `retryable` whether the same request could succeed
-    later.
+    `code` is stable and listed in the error tree. `status` is the HTTP status, or None without a response. `detail` is
+    the server's message in readable form, and `body` is its JSON, if it sent any. `retryable` is True if the same
+    request could succeed later.
     """
 
     code: str
@@ -54,7 +54,7 @@ class Failure:
         return _shallow(self)
 
     def to_error(self) -> JobError:
-        """The typed exception that this failure is."""
+        """Return the typed exception of this failure."""
         return error_for_code(self.code)(self.detail, self.status, self.attempts, self.unanswered_calls, self.body)
 
     @classmethod
@@ -74,19 +74,19 @@ Outcome = Completion | Failure
 
 
 def _shallow(outcome: Outcome) -> dict[str, Any]:
-    # Not `asdict`, which copies the whole answer, level by level.
+    # Not `asdict`, which copies the whole response recursively.
     return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
 
 
 def celery_state(outcome: Outcome) -> str:
-    """The state that plain Celery shows for this outcome."""
+    """Return the state that Celery shows for this outcome."""
     if isinstance(outcome, Completion):
         return "SUCCESS"
     return "REVOKED" if outcome.code == JobCancelled.code else "FAILURE"
 
 
 def celery_result(outcome: Outcome) -> dict[str, Any]:
-    """What Celery's JSON serialiser stores: a dict, or an exception as its name and arguments."""
+    """Return what Celery's JSON serializer stores: a dict, or an exception as its name and arguments."""
     if isinstance(outcome, Completion):
         return outcome.to_dict()
     error = outcome.to_error()
@@ -94,7 +94,7 @@ def celery_result(outcome: Outcome) -> dict[str, Any]:
 
 
 def celery_record(job_id: str, outcome: Outcome, finished: datetime) -> bytes:
-    """The very record that Celery's key-value backends keep under a task's key."""
+    """Return the record that Celery's key-value backends store under a task's key."""
     return orjson.dumps(
         {
             "status": celery_state(outcome),
@@ -108,9 +108,9 @@ def celery_record(job_id: str, outcome: Outcome, finished: datetime) -> bytes:
 
 
 def outcome_of(result: Any) -> Outcome:
-    """The outcome in what Celery's AsyncResult gives back as `result`: a dict, or a typed exception.
+    """Return the outcome in the `result` of Celery's AsyncResult, which is a dict or a typed exception.
 
-    Raises TypeError for the result of a task that is not ours.
+    Raises TypeError for the result of another task.
     """
     if isinstance(result, JobError):
         return Failure.from_error(result)
@@ -121,7 +121,7 @@ def outcome_of(result: Any) -> Outcome:
 
 
 def outcome_of_record(record: bytes) -> Outcome:
-    """The outcome in what `celery_record` wrote."""
+    """Return the outcome in a record of `celery_record`."""
     result = orjson.loads(record)["result"]
     if "exc_type" in result:
         return Failure.from_error(error_named(result["exc_type"])(*result["exc_message"]))

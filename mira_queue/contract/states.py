@@ -1,4 +1,4 @@
-"""The states of a job and who moves it. docs/states.md draws the same, with what is true after a crash."""
+"""States of a job, and the scripts that move it. docs/states.md has the diagram and the crash matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job is.
+    """State of a job.
 
     queued      accepted; a message is on its way to a worker        moved by: claim, cancel
     running     a worker holds its lease                             moved by: finish, defer, release, cancel, rescue
@@ -34,10 +34,10 @@ FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """What the ledger knows of a job. Times are Unix milliseconds of the queue's server; None: does not apply.
+    """Status of a job in the ledger. Times are Unix milliseconds of the queue's server; None if one does not apply.
 
-    `attempts` counts calls charged to the job, `crashes` workers that died holding it, `unanswered_calls` calls whose
-    answer was lost and that may have been billed. `reason` says why it waits or how it failed.
+    `attempts` counts calls that are charged to the job. `crashes` counts workers that crashed during its call.
+    `unanswered_calls` counts calls without an answer that may have been billed. `reason` is why it waits or failed.
     """
 
     id: str

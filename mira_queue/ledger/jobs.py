@@ -1,4 +1,4 @@
-"""The producers' part of the ledger: jobs come in, are looked at, cancelled, retried, forgotten."""
+"""Jobs in the ledger, as producers use them: accept, inspect, cancel, retry, delete."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
-# Jobs, and bytes of their requests, that one run of a script handles: the server does nothing else meanwhile.
-AT_ONCE = 100
-AT_ONCE_BYTES = 1024 * 1024
+# Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
+MAX_JOBS = 100
+MAX_BYTES = 1024 * 1024
 
 
 class Jobs(ScriptRunner):
-    """Verbs of producers."""
+    """Operations of producers."""
 
     def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
-        """Accept jobs of one lane, in one round trip; when this returns they are kept.
+        """Accept jobs of one lane in one round trip. When this returns, they are durable.
 
-        Raises IdempotencyConflict for the first key that belongs to another request; the other jobs are accepted.
+        Raises IdempotencyConflict for the first key that belongs to a different request. The other jobs are accepted.
         """
         pieces = list(_pieces(jobs))
         answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
@@ -45,11 +45,11 @@ class Jobs(ScriptRunner):
         return accepted
 
     def status(self, job_id: str) -> JobStatus:
-        """Raises JobNotFound."""
+        """Return a job's status. Raises JobNotFound."""
         return self.statuses([job_id])[0]
 
     def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
-        """In one round trip, in order. Raises JobNotFound for the first that is not there."""
+        """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
         with translated_errors():
             pipeline = self._client.pipeline(transaction=False)
             for job_id in job_ids:
@@ -58,7 +58,7 @@ class Jobs(ScriptRunner):
         return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
 
     def cancel(self, job_id: str) -> bool:
-        """True: it is cancelled, by this call or an earlier one. False: it had ended before. Raises JobNotFound."""
+        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
         status = self.status(job_id)
         failure = cancelled(status)
         record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
@@ -81,7 +81,7 @@ class Jobs(ScriptRunner):
         return bool(done)
 
     def retry(self, job_id: str) -> tuple[bool, str]:
-        """Queue a failed job again. (False, its state) when it has not failed. Raises JobNotFound."""
+        """Queue a failed job again. Return whether it was failed, and its state. Raises JobNotFound."""
         key = self._field(job_id, "key")
         done, state = self._run(
             "jobs/retry",
@@ -99,44 +99,31 @@ class Jobs(ScriptRunner):
         return bool(done), decode(state)
 
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
-        """Drop finished jobs, given as (id, idempotency key); open ones stay."""
+        """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
         entries = list(jobs)
         self._run_many(
             "jobs/delete",
             [
-                ([key for job in entries[start : start + AT_ONCE] for key in _keys_to_delete(*job)], [])
-                for start in range(0, len(entries), AT_ONCE)
+                ([key for job in entries[start : start + MAX_JOBS] for key in _keys_to_delete(*job)], [])
+                for start in range(0, len(entries), MAX_JOBS)
             ],
         )
 
     def remove_unstarted(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
-        """Drop jobs that do not run, given as (id, idempotency key); of each, its calls that were not answered.
+        """Remove jobs that have not started, given as (id, idempotency key).
 
-        None for each that runs, or has ended.
+        Return for each job how many of its calls may have been billed without an answer, or None if the job runs or has
+        finished and stays.
         """
         answers: list[Any] = []
-        # In pieces: the server does nothing else meanwhile.
-        for start in range(0, len(jobs), 200):
-            answers += self._run_many(
-                "jobs/remove_unstarted",
-                [
-                    (
-                        [
-                            names.job_key(job_id),
-                            names.request_key(job_id),
-                            names.WAITING,
-                            names.idempotency_key(key),
-                            *(names.queued_key(lane) for lane in Lane),
-                        ],
-                        [job_id],
-                    )
-                    for job_id, key in jobs[start : start + 200]
-                ],
-            )
+        # In pieces: the server does nothing else in the time of a round trip.
+        for start in range(0, len(jobs), MAX_JOBS):
+            calls = [_remove_call(*job) for job in jobs[start : start + MAX_JOBS]]
+            answers += self._run_many("jobs/remove_unstarted", calls)
         return [None if answer < 0 else int(answer) for answer in answers]
 
     def holders(self, keys: Sequence[str]) -> list[str]:
-        """Ids of the jobs that have these idempotency keys, in one round trip; empty: there is none."""
+        """Return the ids of the jobs with these idempotency keys, in one round trip. An empty id means no job."""
         if not keys:
             return []
         with translated_errors():
@@ -144,24 +131,24 @@ class Jobs(ScriptRunner):
         return [decode(holder).partition(":")[2] if holder else "" for holder in found]
 
     def keys_of(self, job_ids: Sequence[str]) -> list[str]:
-        """The idempotency keys of these jobs, in one round trip; empty: it has none, or is not there."""
+        """Return the idempotency keys of these jobs, in one round trip. An empty key means that there is none."""
         with translated_errors():
             pipeline = self._client.pipeline(transaction=False)
             for job_id in job_ids:
                 pipeline.hget(names.job_key(job_id), "key")
             return [decode(key or b"") for key in pipeline.execute()]
 
-    def finished(self, group: str, timeout_s: float, most: int = 250) -> list[str]:
-        """Ids of jobs of the group that have ended since the last call, at most `most`; waits up to `timeout_s`."""
+    def finished(self, group: str, timeout_s: float, limit: int = 250) -> list[str]:
+        """Return at most `limit` jobs of the group that have finished since the last call. Wait up to `timeout_s`."""
         with translated_errors():
             first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)
             if first is None:
                 return []
-            rest = self._client.lpop(names.finished_key(group), most - 1) if most > 1 else None
+            rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
         return [decode(first[1]), *(decode(item) for item in rest or [])]
 
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
-        """What Celery's Redis backend has of these jobs, in one round trip; None: nothing."""
+        """Return the records of these jobs in Celery's Redis backend, in one round trip. None means no record."""
         if not job_ids:
             return []
         with translated_errors():
@@ -173,17 +160,17 @@ class Jobs(ScriptRunner):
             self._client.delete(names.finished_key(group))
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
-        """Return when the job has ended, or after `timeout_s`; Celery announces results on the same channel."""
+        """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
         with translated_errors(), self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(names.result_key(job_id))
-            # The subscription is in force once it is confirmed: what ends later is heard, what ended before is seen.
+            # After the confirmation, every later announcement arrives. The status shows an earlier one.
             channel.get_message(timeout=timeout_s)
             if not self.status(job_id).state.is_final:
                 channel.get_message(timeout=timeout_s)
 
 
 def cancelled(status: JobStatus) -> Failure:
-    """The outcome of a cancelled job."""
+    """Return the outcome of a cancelled job."""
     detail = "cancelled by its owner"
     if status.state is JobState.RUNNING:
         detail += "; a call was in flight and may be billed"
@@ -194,7 +181,7 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
     piece: list[NewJob] = []
     size = 0
     for job in jobs:
-        if len(piece) == AT_ONCE or (piece and size + len(job.request.body) > AT_ONCE_BYTES):
+        if len(piece) == MAX_JOBS or (piece and size + len(job.request.body) > MAX_BYTES):
             yield piece
             piece, size = [], 0
         piece.append(job)
@@ -210,6 +197,17 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
         args += (job.id, job.request.body, job.request.digest, job.key, job.group)
     return keys, args
+
+
+def _remove_call(job_id: str, key: str) -> tuple[list[str], list[Any]]:
+    keys = [
+        names.job_key(job_id),
+        names.request_key(job_id),
+        names.WAITING,
+        names.idempotency_key(key),
+        *(names.queued_key(lane) for lane in Lane),
+    ]
+    return keys, [job_id]
 
 
 def _keys_to_delete(job_id: str, key: str) -> tuple[str, str, str, str]:

@@ -1,4 +1,4 @@
-"""The workers' part of the ledger: jobs are claimed, called, and brought to an end or back, under a lease."""
+"""Leases in the ledger, as workers use them: claim a job, then finish, defer or release it under the lease."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Claimed = Lease | DecidedLease | NothingToDo
 
 
 class Leases(ScriptRunner):
-    """Verbs of workers."""
+    """Operations of workers."""
 
     def claim(self, job_id: str, lease: timedelta) -> Claimed:
-        """The right to run a job, for one caller at a time."""
+        """Claim a job for this caller, or return why there is nothing to do."""
         return self.claim_many([job_id], lease)[0]
 
     def claim_many(self, job_ids: Sequence[str], lease: timedelta) -> list[Claimed]:
-        """The same for several, in one round trip."""
+        """Claim several jobs in one round trip."""
         queued = [names.queued_key(lane) for lane in Lane]
         answers = self._run_many(
             "jobs/claim",
@@ -40,7 +40,7 @@ class Leases(ScriptRunner):
         return [_claimed(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
     def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
-        """Extend leases in one round trip; False for each that is lost."""
+        """Extend leases in one round trip. Return False for each lease that is lost."""
         answers = self._run_many(
             "jobs/extend",
             [([names.job_key(held.job_id), names.LEASED], [held.job_id, held.epoch, in_ms(lease)]) for held in leases],
@@ -48,11 +48,11 @@ class Leases(ScriptRunner):
         return [bool(answer) for answer in answers]
 
     def record_outcome(self, lease: Lease, outcome: bytes) -> bool:
-        """Decide the outcome before a result backend elsewhere gets it. False: the lease was lost, store nothing."""
+        """Record the outcome before another result backend stores it. Return False if the lease is lost."""
         return bool(self._run("jobs/record_outcome", [names.job_key(lease.job_id)], [lease.epoch, outcome]))
 
     def finish(self, lease: Lease, outcome: Outcome) -> bool:
-        """Store the outcome, once. False: the lease was lost, and nothing was stored."""
+        """Store the outcome, once. Return False if the lease is lost and nothing was stored."""
         done = isinstance(outcome, Completion)
         record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
         answer = self._run(
@@ -83,9 +83,10 @@ class Leases(ScriptRunner):
     def defer(
         self, lease: Lease, wait: timedelta, lost_after: timedelta, *, attempts: int, unanswered_calls: int, reason: str
     ) -> bool:
-        """Let the job wait, without a lease. False: the lease was lost.
+        """Let the job wait, without a lease. Return False if the lease is lost.
 
-        `lost_after` its time the message that the caller sends for it counts as lost; zero: there will be none.
+        The caller's message for the job counts as lost `lost_after` after the job is due. Zero means that the caller
+        sends no message.
         """
         answer = self._run(
             "jobs/defer",
@@ -103,7 +104,7 @@ class Leases(ScriptRunner):
         return bool(answer)
 
     def release(self, lease: Lease) -> bool:
-        """Return the job unharmed; the caller sends its message, in the first lane. False: the lease was lost."""
+        """Return the job to the queue; the caller sends its message, in the first lane. False if the lease is lost."""
         return bool(
             self._run(
                 "jobs/release",
@@ -113,7 +114,7 @@ class Leases(ScriptRunner):
         )
 
     def requeue(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
-        """Jobs that a message of this lane brought and that were not begun; returns those that need a new message."""
+        """Requeue jobs of a message of this lane that have not started. Return those that need a new message."""
         return [decode(job_id) for job_id in self._run("jobs/requeue", [names.queued_key(lane)], job_ids)]
 
 

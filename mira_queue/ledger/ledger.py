@@ -1,7 +1,7 @@
-"""The durable record of every job: one method for each atomic verb.
+"""Durable record of every job: one method for each atomic operation.
 
-Every verb may be repeated after a lost answer and does its work once; that is what makes retrying connections safe.
-A lease is held under an epoch: whoever comes with an old epoch changes nothing.
+Every operation may be repeated after a lost response, and does its work once. This makes it safe to retry connections.
+A lease has an epoch, and an operation with an old epoch changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mira_queue.ledger.rescue import Rescue
 class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches):
     """The jobs on one server.
 
-    `result_ttl` is the life of a finished job; with `keeps_results` outcomes are stored by `finish` itself, where
-    Celery's Redis backend looks for them, else the caller stores them elsewhere between `settle` and `finish`.
-    Every method raises QueueUnavailable when the server does not answer within the client's patience.
+    `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis
+    backend reads it. Otherwise, the caller stores it in its result backend between `record_outcome` and `finish`.
+    Every method raises QueueUnavailable if the server does not respond within the client's patience.
     """

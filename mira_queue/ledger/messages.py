@@ -1,4 +1,4 @@
-"""Messages: hints in Celery's queues that say "look at these jobs". Losing one costs time, never a job."""
+"""Messages in Celery's queues: hints to check these jobs. A lost message costs time, never a job."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from kombu.exceptions import OperationalError
 
 from mira_queue.contract.names import GROUP_TASK, TASK, Lane
 
-# Jobs of a file that one message carries: what Celery costs a message is then little for a job, and a worker that is
-# killed strands no more than these.
+# Jobs of a file in one message: Celery's cost per message is then small per job, and a killed worker orphans no more
+# than these.
 GROUP_SIZE = 50
 
 
 class MessageNotSent(Exception):
-    """The queue's server did not take a message; rescue will send another."""
+    """The queue's server did not accept a message. Rescue will send another one."""
 
 
 class Messenger:
-    """Sends messages with this application."""
+    """Sender of messages with this Celery application."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
@@ -33,9 +33,9 @@ class Messenger:
         group_size: int = GROUP_SIZE,
         countdown: timedelta = timedelta(0),
     ) -> None:
-        """A message for each job; in the bulk lane one for `group_size` of them. Raises MessageNotSent.
+        """Send a message for each job, or in the bulk lane for each `group_size` jobs. Raises MessageNotSent.
 
-        `countdown`: how long a worker keeps the message before it looks.
+        A worker keeps the message for `countdown` before it claims the job.
         """
         size = group_size if lane is Lane.BULK else 1
         options = {"countdown": countdown.total_seconds()} if countdown else {}
@@ -46,15 +46,15 @@ class Messenger:
                     self._app.send_task(
                         GROUP_TASK if lane is Lane.BULK else TASK,
                         args=[group] if lane is Lane.BULK else group,
-                        # Rescue knows a message by its first job.
+                        # Rescue identifies a message by its first job.
                         task_id=group[0],
                         queue=lane.queue,
                         priority=lane.priority,
                         producer=producer,
-                        # The ledger has the outcomes: Celery would open a channel for each message, to hear of its
-                        # result, and keep it as long as this process lives.
+                        # The ledger has the outcomes. Celery would open a channel for each result, and keep it as
+                        # long as this process lives.
                         ignore_result=True,
-                        # For people who look into the queue; what it costs to write down is a third of a message.
+                        # For people who inspect the queue. The arguments themselves would take a third of the time.
                         argsrepr=f"<{len(group)} jobs>",
                         kwargsrepr="{}",
                         **options,

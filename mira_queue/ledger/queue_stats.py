@@ -1,4 +1,4 @@
-"""All of the queue at one look, in numbers: a few round trips, which cost the same however long the queue is."""
+"""Statistics of the queue, in a few round trips whose cost does not depend on its length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mira_queue.ledger.script_runner import decode
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """`queued`: jobs that no worker has taken; `messages`: hints in Celery's queues, which may hold many jobs each."""
+    """State of the queue. `queued` counts unclaimed jobs. A message of those in `messages` may hold many jobs."""
 
     queued: Mapping[Lane, int]
     messages: Mapping[Lane, int]
@@ -29,10 +29,9 @@ class QueueStats:
 
 
 class QueueStatsReader(Accounts, Batches):
-    """For who looks after the queue."""
+    """Operations for operators."""
 
     def queue_stats(self) -> QueueStats:
-        """The queue now."""
         with translated_errors():
             pipeline: Any = self._client.pipeline(transaction=False)
             pipeline.time().info("memory").zcard(names.LEASED).zcard(names.WAITING)

@@ -1,4 +1,4 @@
-"""What the ledger is asked and what it answers, as values."""
+"""Values that go into and come out of the ledger."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mira_queue.contract.request import ChatRequest
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What `accept` is asked: a request, and if wanted an idempotency key and the group that collects its end.
+    """A request to accept, optionally with an idempotency key and the group that collects finished jobs.
 
-    `lane` is where its message will go.
+    `lane` is the lane of its message.
     """
 
     request: ChatRequest
@@ -26,7 +26,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The job that stands for a request; `is_new` is False when the idempotency key already had one."""
+    """The job of a request. `is_new` is False if the idempotency key already had one."""
 
     id: str
     is_new: bool
@@ -34,7 +34,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed job: the right to call and to store its outcome, as long as the lease is extended in time."""
+    """A claimed job. The holder may call the API and store the outcome, as long as it extends the lease in time."""
 
     job_id: str
     epoch: int
@@ -48,7 +48,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class DecidedLease:
-    """A claimed job whose outcome was decided by a worker that died before the result backend had it."""
+    """A claimed job whose outcome is recorded: its worker crashed before the result backend had it."""
 
     lease: Lease
     outcome: bytes
@@ -56,7 +56,7 @@ class DecidedLease:
 
 @dataclass(frozen=True, slots=True)
 class NothingToDo:
-    """Why a message asks for nothing; `wait_ms` is set when it came before its job was due."""
+    """Reason why a message needs no work. `wait_ms` is set if it came before its job was due."""
 
     why: Literal["leased", "final", "missing", "early"]
     wait_ms: int = 0
@@ -67,12 +67,12 @@ def new_job_id() -> str:
 
 
 def new_job_ids(number: int) -> list[str]:
-    """Random UUIDs. Thousands a second: the library's own ask the system for each, and cost three times as much."""
+    """Return random UUIDs. `uuid.uuid4` makes a system call for each, and takes three times as long."""
     drawn = os.urandom(16 * number).hex()
     return [_uuid4(drawn[start : start + 32]) for start in range(0, len(drawn), 32)]
 
 
 def _uuid4(drawn: str) -> str:
-    """Version and variant stand in two of the digits."""
+    """Set the digits of the version and the variant."""
     variant = "89ab"[int(drawn[16], 16) & 3]
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"

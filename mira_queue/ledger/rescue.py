@@ -1,4 +1,4 @@
-"""The rescuers' part of the ledger: who is stranded, and who moves them on."""
+"""Rescue in the ledger: find orphaned jobs, and let one rescuer take each."""
 
 from __future__ import annotations
 
@@ -15,35 +15,27 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 
 class Rescue(ScriptRunner):
-    """Verbs of rescuers."""
+    """Operations of rescuers."""
 
-    def expired_leases(self, most: int) -> list[str]:
-        """Jobs whose worker is gone, the longest gone first."""
-        with translated_errors():
-            return [
-                decode(item)
-                for item in self._client.zrange(names.LEASED, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
-            ]
+    def expired_leases(self, limit: int) -> list[str]:
+        """Return jobs whose lease has expired, the earliest first."""
+        return self._before(names.LEASED, None, limit)
 
     def wait_until_writable(self) -> None:
-        """Return when the server takes writes, within the client's patience."""
+        """Return when the server accepts writes, within the client's patience."""
         with translated_errors():
-            self._client.set(names.WRITE_CHECK, "1", px=1)
+            self._client.set(names.WRITE_CHECK, "1", px=names.WRITE_CHECK_TTL)
 
-    def overdue(self, most: int) -> list[str]:
-        """Jobs whose wait is over and for which no message came."""
-        with translated_errors():
-            return [
-                decode(item)
-                for item in self._client.zrange(names.WAITING, "-inf", self._now_ms(), byscore=True, offset=0, num=most)
-            ]
+    def overdue(self, limit: int) -> list[str]:
+        """Return jobs whose wait is over and whose message has not arrived."""
+        return self._before(names.WAITING, None, limit)
 
     def lost_before_ms(self, lane: Lane, head: str | None, slack: timedelta) -> int:
-        """Queued jobs sent before this time (server's ms) have no message any more.
+        """Return the time (server's ms) before which the messages of queued jobs have left the queue.
 
-        A lane is first in, first out: what was sent before its `head` (the job whose message is next; None: the lane
-        is empty) has been taken out. `slack` covers messages taken a moment ago, and those that overtook each other.
-        Returns 0 (nothing is known to be lost) when the head's message is a repeated one.
+        A lane is first in, first out: messages sent before the one of its `head` (None if the lane is empty) have been
+        taken. `slack` covers messages that were taken a moment ago, or that overtook each other. Return 0 if no message
+        is known to be lost, because the head's message is a repeated one.
         """
         with translated_errors():
             reference_ms: float | None = self._now_ms()
@@ -51,23 +43,27 @@ class Rescue(ScriptRunner):
                 reference_ms = self._client.zscore(names.queued_key(lane), head)
         return 0 if reference_ms is None else max(0, int(reference_ms) - in_ms(slack))
 
-    def queued_before(self, lane: Lane, before_ms: int, most: int) -> list[str]:
+    def queued_before(self, lane: Lane, before_ms: int, limit: int) -> list[str]:
+        """Return jobs of a lane whose message was sent before this time, the earliest first."""
+        return self._before(names.queued_key(lane), before_ms, limit)
+
+    def _before(self, key: str, before_ms: int | None, limit: int) -> list[str]:
+        """Return the entries of a zset with a score below `before_ms`, or up to now."""
         with translated_errors():
-            found: Any = self._client.zrange(
-                names.queued_key(lane), "-inf", f"({before_ms}", byscore=True, offset=0, num=most
-            )
-        return [decode(item) for item in found]
+            end = self._now_ms() if before_ms is None else f"({before_ms}"
+            found: Any = self._client.zrange(key, "-inf", end, byscore=True, offset=0, num=limit)
+        return [decode(job_id) for job_id in found]
 
     def head(self, lane: Lane) -> str | None:
-        """The job whose message is next in Celery's own list; None: no message; '': one that is not ours."""
+        """Return the job whose message is next in Celery's list: None if there is none, '' if it is not ours."""
         with translated_errors():
             raw: Any = self._client.lindex(names.messages_key(lane), -1)
         return None if raw is None else _message_id(raw)
 
     def rescue(self, job_id: str, max_crashes: int, lease: timedelta) -> Lease | bool:
-        """Take a job from a worker that is gone. True: it is queued again, send its message in the first lane.
+        """Take a job whose lease has expired. Return True if it is queued again and needs a message in the first lane.
 
-        False: somebody else took it. A Lease: it has killed its worker for the last time; finish it as poison.
+        Return False if another rescuer took it, or a Lease if it is a poison job, to be finished as one.
         """
         answer = self._run(
             "jobs/rescue",
@@ -82,7 +78,7 @@ class Rescue(ScriptRunner):
         return False
 
     def resend(self, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
-        """True: the job is queued and needs a new message, and it is the caller who sends it, in the first lane."""
+        """Return True if the job is queued and the caller has to send its new message, in the first lane."""
         return bool(
             self._run(
                 "jobs/resend",

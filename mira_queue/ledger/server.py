@@ -1,4 +1,4 @@
-"""Which server the queue lives on: the configured one, or the embedded one, held for as long as it is used."""
+"""The queue's server: the configured one, or the embedded one for as long as it is used."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.embedded import EmbeddedServer, EmbeddedServerError
 
-# An embedded server that was killed is started again by whoever uses it; this often somebody looks, and syncs its file.
-_LOOK_EVERY_S = 1.0
+# How often a process that uses the embedded server restarts it if it was killed, and syncs its file.
+_CHECK_EVERY_S = 1.0
 
 
 class QueueServer:
-    """The server of these settings. `open` gives its URL; `close` lets it go; the last one stops an embedded one."""
+    """The server of these settings. The last process that calls `close` stops an embedded server."""
 
     def __init__(self, settings: Settings) -> None:
         self._configured = settings.redis_url.get_secret_value() if settings.redis_url else None
@@ -20,20 +20,20 @@ class QueueServer:
         self._closed = threading.Event()
 
     def open(self) -> str:
-        """Raises EmbeddedServerError where the embedded server cannot run."""
+        """Return the server's URL. Raises EmbeddedServerError if the embedded server cannot run."""
         if self._configured is not None:
             return self._configured
         assert self.embedded is not None
         return self.embedded.acquire()
 
     def url_if_running(self) -> str | None:
-        """For whoever only looks: an embedded server is not started for that. A configured one may be down, too."""
+        """Return the URL, or None if the embedded server is not running. A configured server may be down."""
         if self.embedded is None:
             return self._configured
         return self.embedded.url if self.embedded.status() else None
 
     def keep_running(self) -> None:
-        """From now on, start an embedded server again when it was killed, and sync its file once a second."""
+        """From now on, restart an embedded server that was killed, and sync its file once per second."""
         if self.embedded is not None:
             threading.Thread(target=self._watch, args=(self.embedded,), name="embedded-server", daemon=True).start()
 
@@ -43,10 +43,10 @@ class QueueServer:
             self.embedded.release()
 
     def _watch(self, embedded: EmbeddedServer) -> None:
-        while not self._closed.wait(_LOOK_EVERY_S):
+        while not self._closed.wait(_CHECK_EVERY_S):
             try:
                 embedded.ensure_running()
                 embedded.sync()
             except (EmbeddedServerError, OSError):
-                # The next look tries again; meanwhile every verb says that the queue is unavailable.
+                # The next check retries. Until then, every operation raises QueueUnavailable.
                 continue

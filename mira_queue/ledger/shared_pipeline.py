@@ -1,7 +1,7 @@
-"""Round trips to the server, shared: commands of threads that come while one is under way go together in the next.
+"""Shared pipeline: commands of threads that arrive during a round trip go together in the next one.
 
-Every thread of a worker brings its job a step further with a script. One trip for all of them costs the server less,
-and the interpreter's lock, which every send and every receive gives up and must win again, far less.
+Every thread of a worker runs scripts. One round trip for all of them costs the server less. It costs the interpreter's
+lock, which every send and every receive releases and must acquire again, far less.
 """
 
 from __future__ import annotations
@@ -20,152 +20,153 @@ from mira_queue.ledger.connection import passes
 
 Command = tuple[Any, ...]
 
-LOOK_AGAIN_S = 1.0
+CHECK_EVERY_S = 1.0
 
 
 class _PendingCommands:
-    """One thread's commands, and their answers. `turn` is let go when they are there, or when this one is to lead."""
+    """One thread's commands, and their responses. `turn` is released when they are there, or when the thread leads."""
 
-    __slots__ = ("answers", "commands", "error", "is_given_up", "leads", "turn")
+    __slots__ = ("commands", "error", "is_given_up", "leads", "responses", "turn")
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands = commands
-        self.answers: list[Any] | None = None
+        self.responses: list[Any] | None = None
         self.error: Exception | None = None
         self.is_given_up = self.leads = False
         self.turn = threading.Lock()
         self.turn.acquire()
 
     @property
-    def is_over(self) -> bool:
-        return self.answers is not None or self.error is not None
+    def is_done(self) -> bool:
+        return self.responses is not None or self.error is not None
 
 
 class SharedPipeline:
-    """Trips of one client, for all of a process's threads. `scripts`: by their hash, for a server that lacks one.
+    """Round trips of one client for all threads of a process. `scripts` are loaded into a server that lacks one.
 
-    Commands may be repeated: after a lost answer, and all of a trip when the server refused one of them for the moment.
+    Commands may be repeated: after a lost response, and all of a round trip if the server rejected one for the moment.
     """
 
     def __init__(self, client: redis.Redis, scripts: Iterable[str]) -> None:
         self._pool = client.connection_pool
         self._retry: Retry = client.get_retry()  # type: ignore[assignment]
         self._scripts = list(scripts)
-        self._begin_anew()
-        # In a child after a fork: the threads that were under way are not in it.
-        begin_anew = weakref.WeakMethod(self._begin_anew)
-        os.register_at_fork(after_in_child=lambda: (begin_anew() or _nothing_more)())
+        self._reset()
+        # In a child after a fork, the threads that were waiting do not exist.
+        reset = weakref.WeakMethod(self._reset)
+        os.register_at_fork(after_in_child=lambda: (reset() or _do_nothing)())
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._waiting: list[_PendingCommands] = []
-        self._under_way = False
+        self._is_busy = False
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
-        """The answer to each, in order; one that the server refused is a ResponseError in its place.
+        """Return the responses in order; the response to a rejected command is a ResponseError.
 
-        Raises what the client raises when the server does not answer within its patience.
+        Raises the client's errors if the server does not respond within the client's patience.
         """
-        ride = _PendingCommands(commands)
+        pending = _PendingCommands(commands)
         try:
             with self._lock:
-                self._waiting.append(ride)
-                ride.leads, self._under_way = not self._under_way, True
-            while not (ride.leads or ride.is_over):
-                # Looked at again: who was to let it go may have been interrupted just then.
-                ride.turn.acquire(timeout=LOOK_AGAIN_S)
-            if not ride.is_over:
-                self._lead(ride)
+                self._waiting.append(pending)
+                pending.leads, self._is_busy = not self._is_busy, True
+            while not (pending.leads or pending.is_done):
+                # Checked again: the thread that should release it may have been interrupted just then.
+                pending.turn.acquire(timeout=CHECK_EVERY_S)
+            if not pending.is_done:
+                self._lead(pending)
         except BaseException:
-            # Ctrl-C while it waits: nobody would be there to lead, when it is this one's turn.
+            # After Ctrl-C in this wait, no thread would lead when it is this one's turn.
             with self._lock:
-                ride.is_given_up = True
-                if ride.leads:
-                    self._hand_on(ride)
+                pending.is_given_up = True
+                if pending.leads:
+                    self._pass_lead(pending)
             raise
-        if ride.error is not None:
-            raise ride.error
-        assert ride.answers is not None
-        return ride.answers
+        if pending.error is not None:
+            raise pending.error
+        assert pending.responses is not None
+        return pending.responses
 
-    def _hand_on(self, leader: _PendingCommands) -> None:
-        """The first of those who wait leads the next trip, if there is one. The lock is held."""
-        self._waiting = [ride for ride in self._waiting if not ride.is_given_up]
-        self._under_way = bool(self._waiting)
+    def _pass_lead(self, leader: _PendingCommands) -> None:
+        """Let the first waiting thread lead the next round trip, if there is one. The caller holds the lock."""
+        self._waiting = [pending for pending in self._waiting if not pending.is_given_up]
+        self._is_busy = bool(self._waiting)
         if self._waiting and not self._waiting[0].leads:
             self._waiting[0].leads = True
             self._waiting[0].turn.release()
-        # Last: interrupted before, it does all of this again.
+        # Last: if this thread is interrupted before, it does all of this again.
         leader.leads = False
 
     def _lead(self, leader: _PendingCommands) -> None:
-        """Take everybody who waits along; then the first of those who came meanwhile leads."""
+        """Run the commands of all waiting threads. Then the first thread that has arrived in the meantime leads."""
         with self._lock:
             together, self._waiting = self._waiting, []
         try:
-            answers = self._retry.call_with_retry(lambda: self._go(together), _nothing)
-            for ride in together:
-                ride.answers, answers = answers[: len(ride.commands)], answers[len(ride.commands) :]
+            responses = self._retry.call_with_retry(lambda: self._round_trip(together), _is_closed)
+            for pending in together:
+                count = len(pending.commands)
+                pending.responses, responses = responses[:count], responses[count:]
         except (UnicodeError, redis.DataError):
-            # Some cannot be written down, so nothing was sent: whose they are must not be everybody's loss.
-            for ride in together:
-                self._go_alone(ride)
+            # Some cannot be encoded, so nothing was sent. Only the thread that they belong to gets the error.
+            for pending in together:
+                self._run_alone(pending)
         except Exception as error:  # noqa: BLE001
             with self._lock:
-                # Who came meanwhile has waited too: in a trip of his own he would wait as long again.
+                # Threads that arrived in the meantime have waited, too: another round trip would take as long again.
                 together, self._waiting = together + self._waiting, []
-            for ride in together:
-                ride.error = error
+            for pending in together:
+                pending.error = error
         finally:
             with self._lock:
-                # After an interrupt of this thread, its companions go on without it.
-                self._waiting[:0] = [ride for ride in together if ride is not leader and not ride.is_over]
-                self._hand_on(leader)
-            for ride in together:
-                if ride is not leader and ride.is_over:
-                    ride.turn.release()
+                # After an interrupt of this thread, the others continue without it.
+                self._waiting[:0] = [each for each in together if each is not leader and not each.is_done]
+                self._pass_lead(leader)
+            for pending in together:
+                if pending is not leader and pending.is_done:
+                    pending.turn.release()
 
-    def _go_alone(self, ride: _PendingCommands) -> None:
+    def _run_alone(self, pending: _PendingCommands) -> None:
         try:
-            ride.answers = self._retry.call_with_retry(lambda: self._go([ride]), _nothing)
+            pending.responses = self._retry.call_with_retry(lambda: self._round_trip([pending]), _is_closed)
         except Exception as error:  # noqa: BLE001
-            ride.error = error
+            pending.error = error
 
-    def _go(self, together: Sequence[_PendingCommands]) -> list[Any]:
-        commands = [command for ride in together for command in ride.commands]
+    def _round_trip(self, together: Sequence[_PendingCommands]) -> list[Any]:
+        commands = [command for pending in together for command in pending.commands]
         connection: Any = self._pool.get_connection()
         try:
-            answers = _exchange(connection, commands)
-            if any(isinstance(answer, NoScriptError) for answer in answers):
-                # The server is a new one, or was started anew.
+            responses = _exchange(connection, commands)
+            if any(isinstance(response, NoScriptError) for response in responses):
+                # The server is new, or was restarted.
                 _exchange(connection, [("SCRIPT LOAD", script) for script in self._scripts])
-                answers = _exchange(connection, commands)
+                responses = _exchange(connection, commands)
         except BaseException:
-            # Answers that are still to come would be taken for those of the next commands.
+            # Responses that are still to come would be taken for those of the next commands.
             connection.disconnect()
             raise
         finally:
             self._pool.release(connection)
-        for answer in answers:
-            if isinstance(answer, redis.ResponseError) and passes(answer):
-                raise answer
-        return answers
+        for response in responses:
+            if isinstance(response, redis.ResponseError) and passes(response):
+                raise response
+        return responses
 
 
 def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
     connection.send_packed_command(connection.pack_commands(commands))
-    answers = []
+    responses = []
     for _ in commands:
         try:
-            answers.append(connection.read_response())
+            responses.append(connection.read_response())
         except redis.ResponseError as error:
-            answers.append(error)
-    return answers
+            responses.append(error)
+    return responses
 
 
-def _nothing(_: Exception) -> None:
+def _is_closed(_: Exception) -> None:
     """A connection that failed is closed already."""
 
 
-def _nothing_more() -> None:
-    """The ledger that was here before the fork is not needed any more."""
+def _do_nothing() -> None:
+    """The ledger that existed before the fork is not needed any more."""

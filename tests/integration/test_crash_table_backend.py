@@ -28,7 +28,7 @@ def queue(settings: Settings, backend: str) -> Iterator[MiraQueue]:
         yield client
 
 
-@row("worker", "after `settle`, before a result backend elsewhere has the outcome")
+@row("worker", "after `record_outcome`, before a result backend elsewhere has the outcome")
 def test_a_settled_outcome_is_stored_by_the_next_worker(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
 ) -> None:

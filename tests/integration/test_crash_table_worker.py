@@ -72,7 +72,7 @@ def test_an_answer_that_died_with_its_worker_is_asked_for_again_and_counted(
     ended_once(queue, simulator, job, calls=2, unanswered=1)
 
 
-@row("worker", "after a 429 has closed the gate, before `defer`")
+@row("worker", "after a 429 has opened the circuit breaker, before `defer`")
 def test_a_refused_job_whose_worker_died_waits_for_the_gate_all_the_same(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
@@ -134,7 +134,7 @@ def test_a_waiting_job_whose_countdown_died_in_a_worker_runs_when_it_is_due(
     assert simulator.stats()["early"] == 0
 
 
-@row("worker", "after `give_back`, before its message is sent")
+@row("worker", "after `release`, before its message is sent")
 def test_a_job_given_back_without_a_message_runs(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:

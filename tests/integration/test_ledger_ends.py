@@ -159,7 +159,7 @@ def test_a_group_hears_of_each_end_once(ledger: Ledger, redis_client: redis.Redi
     ended(ledger, COMPLETION)
 
     assert 0 < life_ms(redis_client, names.finished_key("a run")) <= LIFE.total_seconds() * 1000
-    assert ledger.finished("a run", 5, most=2) == [succeeded, failed]
+    assert ledger.finished("a run", 5, limit=2) == [succeeded, failed]
     assert ledger.finished("a run", 5) == [withdrawn]
     assert ledger.finished("a run", 0.01) == []
 
@@ -184,7 +184,7 @@ def test_a_server_that_is_not_there_is_said_so_in_one_line() -> None:
             lambda: ledger.claim("some-id", LONG),
             lambda: ledger.finish(Lease("some-id", 1, b""), COMPLETION),
         ):
-            with pytest.raises(QueueUnavailable, match="is MIRA_REDIS_URL right") as unavailable:
+            with pytest.raises(QueueUnavailable, match="MIRA_REDIS_URL") as unavailable:
                 ask()
             assert "\n" not in str(unavailable.value)
             assert isinstance(unavailable.value.__cause__, redis.ConnectionError)

@@ -68,7 +68,7 @@ def test_a_thread_that_is_interrupted_while_it_waits_leaves_the_others_a_way_on(
 
     with ThreadPoolExecutor(2) as threads:
         stuck = threads.submit(seconds_until_unavailable, ledger)
-        wait_until("a trip is under way", lambda: trips._under_way and not trips._waiting)
+        wait_until("a trip is under way", lambda: trips._is_busy and not trips._waiting)
         interrupting = threads.submit(interrupt_us)
         with pytest.raises(KeyboardInterrupt):
             ask(ledger)

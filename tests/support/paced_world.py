@@ -15,7 +15,7 @@ from datetime import timedelta
 import structlog
 from mira_worker.pacing import policy
 from mira_worker.pacing.learner import Learner
-from mira_worker.pacing.pacer import ASK_AGAIN, with_gate_margin
+from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
@@ -171,7 +171,7 @@ class World:
         self._everybody_asks()
 
     def _refused(self, process: Process, lease: Lease, permit: Permit, wait: timedelta) -> None:
-        self.ledger.open_breaker(ACCOUNT, with_gate_margin(wait), now_ms=int(self.now_ms))
+        self.ledger.open_breaker(ACCOUNT, with_wait_margin(wait), now_ms=int(self.now_ms))
         process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
         self._everybody_asks()

@@ -12,7 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.pacing import pacer
-from mira_worker.pacing.pacer import Pacer, with_gate_margin
+from mira_worker.pacing.pacer import Pacer, with_wait_margin
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit
 from mira_queue.ledger.records import Lease
@@ -22,7 +22,7 @@ from mira_queue.ledger.records import Lease
 def test_a_wait_is_never_cut_short_and_is_a_thousandth_longer_at_most_and_a_clocks_grain(wait_ms: int) -> None:
     wait = timedelta(milliseconds=wait_ms)
 
-    assert wait < with_gate_margin(wait) <= wait * 1.001 + timedelta(milliseconds=11)
+    assert wait < with_wait_margin(wait) <= wait * 1.001 + timedelta(milliseconds=11)
 
 
 class FarLedger:

@@ -14,7 +14,7 @@ import structlog
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
-from mira_queue.ledger.connection import FOR_EVER, connect
+from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_worker.cpu_affinity import OneCore
@@ -68,7 +68,7 @@ class Runtime:
         if crash_points.armed:
             self.log.warning("crash_armed", crash_at=settings.crash_at)
         ledger = Ledger(
-            connect(redis_url, FOR_EVER, OutageLog(self.log).tell),
+            connect(redis_url, FOREVER, OutageLog(self.log).tell),
             result_ttl=settings.result_ttl,
             keeps_results=results is None,
         )

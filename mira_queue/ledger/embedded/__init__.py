@@ -1,4 +1,4 @@
-"""The embedded server: a real Valkey on a unix socket, for everyone who has not set MIRA_REDIS_URL."""
+"""Embedded server: a real Valkey on a unix socket, which is used if MIRA_REDIS_URL is not set."""
 
 from mira_queue.ledger.embedded.errors import (
     EmbeddedServerError,

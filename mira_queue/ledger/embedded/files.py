@@ -1,4 +1,4 @@
-"""Where the embedded server's files are, and that they are nobody else's."""
+"""Files of the embedded server, which only this user can access."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class ServerFiles:
 
     @property
     def start_lock(self) -> Path:
-        """Held while somebody starts or stops the server: one at a time decides whether there is one."""
+        """Held by a process while it starts or stops the server, one at a time."""
         return self.state_dir / "start.lock"
 
     @property
     def users_lock(self) -> Path:
-        """Held shared by everyone who uses the server; whoever gets it alone is the last."""
+        """Held shared by every process that uses the server. A process that gets it exclusively is the last one."""
         return self.state_dir / "users.lock"
 
     @property
     def server_lock(self) -> Path:
-        """Held by the server process itself, as long as it lives; its text is the server's pid."""
+        """Held by the server process as long as it runs. Its text is the server's pid."""
         return self.state_dir / "server.lock"
 
     @property
@@ -64,7 +64,7 @@ class ServerFiles:
             _own_private_dir(self.socket.parent)
 
     def sync(self) -> None:
-        """Wait until the disk has the append-only file's newest part, which is the one that is written to."""
+        """Wait until the newest part of the append-only file, to which the server writes, is on the disk."""
         try:
             newest = max(self.data_dir.glob("*.incr.aof"), key=lambda path: path.stat().st_mtime_ns)
             fd = os.open(newest, os.O_RDONLY | os.O_CLOEXEC)
@@ -76,7 +76,7 @@ class ServerFiles:
             os.close(fd)
 
     def data_bytes(self) -> int:
-        """Size of the append-only files; a file that a rewrite removes meanwhile counts as nothing."""
+        """Return the size of the append-only files. A file that a rewrite removes in the meantime counts as zero."""
         total = 0
         for path in self.data_dir.glob("*"):
             try:
@@ -87,8 +87,8 @@ class ServerFiles:
 
 
 def locate_files(state_dir: Path, short_socket_root: Path = SHORT_SOCKET_ROOT) -> ServerFiles:
-    """The files of a state directory; the socket moves to a short path when it would not fit into an address or URL."""
-    # One server for one directory, by whatever symbolic link it is reached.
+    """Return the files of a state directory. A socket path that does not fit into an address or URL is replaced."""
+    # One server for one directory, through any symbolic link.
     state_dir = Path(os.path.realpath(state_dir.expanduser()))
     socket = state_dir / "valkey.sock"
     if len(os.fsencode(socket)) > SOCKET_PATH_MAX_BYTES or not PLAIN_PATH.fullmatch(str(socket)):
@@ -103,7 +103,7 @@ def state_dir_error(state_dir: Path, error: OSError) -> StateDirError:
 
 
 def _own_private_dir(path: Path) -> None:
-    """In a directory that all may write, another user may have made ours first, to listen in our place."""
+    """Create a private directory. In a world-writable one, another user may have created it first, to listen there."""
     try:
         path.mkdir(mode=PRIVATE_DIR_MODE, exist_ok=True)
         found = path.lstat()

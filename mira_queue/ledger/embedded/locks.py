@@ -1,4 +1,4 @@
-"""File locks of the embedded server: flock(2), which the kernel drops with the last process that holds it."""
+"""File locks of the embedded server: flock(2), which the kernel releases with the last process that holds it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ POLL_S = 0.02
 
 
 def open_lock(path: Path) -> int:
-    """A new open file description, not inherited by programs that we start; forks do share it."""
+    """Return a new open file description. Forks share it, programs that we start do not inherit it."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
 
 
 def try_lock(fd: int, how: int) -> bool:
-    """Lock without waiting; `how` is fcntl.LOCK_SH or fcntl.LOCK_EX. False: somebody holds it."""
+    """Lock without waiting; `how` is fcntl.LOCK_SH or LOCK_EX. Return False if another process holds the lock."""
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -30,7 +30,7 @@ def try_lock(fd: int, how: int) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether any process holds the lock exclusively."""
+    """Return True if any process holds the lock exclusively."""
     fd = open_lock(path)
     try:
         return not try_lock(fd, fcntl.LOCK_SH)
@@ -40,11 +40,11 @@ def is_held(path: Path) -> bool:
 
 @contextmanager
 def exclusive(path: Path, timeout_s: float) -> Iterator[None]:
-    """Hold the lock alone. Raises ServerSilentError when its holder does not let go in time."""
+    """Hold the lock exclusively. Raises ServerSilentError if its holder does not release it in time."""
     deadline = time.monotonic() + timeout_s
     fd = open_lock(path)
     try:
-        # Polled, for flock(2) itself knows no time limit.
+        # Polled, because flock(2) has no timeout.
         while not try_lock(fd, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise ServerSilentError(

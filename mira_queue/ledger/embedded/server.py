@@ -1,7 +1,7 @@
 """One server shared by every command on this machine that has no MIRA_REDIS_URL.
 
-Whoever comes first starts it, each user keeps it alive, and the last one stops it. All of this is decided under one
-lock (`start.lock`), and what is true is asked of the kernel, never of a file's text: a lock is gone when its holder is.
+The first process starts it, every process keeps it running, and the last one stops it. One lock (`start.lock`) protects
+these decisions. They depend on the kernel's locks, which end with their holders, and never on the text of a file.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from mira_queue.ledger.embedded.process import Answer
 
 # One PING. A script may keep the server for 5 s before it answers BUSY.
 PROBE_TIMEOUT_S = 6.0
-# To open the socket; loading the data comes after that and is waited for as long as the server says that it loads.
+# To open the socket. The data is loaded after that, which may take as long as the server reports that it is loading.
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
-# Longer than one start or stop, so that a queue of users gives up only when something is really stuck.
+# Longer than one start or stop, so that waiting processes give up only if something is stuck.
 LOCK_TIMEOUT_S = 90.0
-# A server killed from outside while it starts is started again; one that refuses its data is not.
+# A server that was killed during its start is started again. A server that rejects its data is not.
 START_ATTEMPTS = 3
-# With less the server cannot even begin a file.
+# With less, the server cannot create a file.
 MIN_FREE_BYTES = 64 * 1024
 POLL_S = 0.02
 
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What `doctor` shows of a running server."""
+    """Status of a running server, for `doctor`."""
 
     pid: int
     version: str
@@ -63,8 +63,8 @@ class EmbeddedServer:
         with EmbeddedServer(settings.state_dir) as url:
             ...
 
-    Every process acquires for itself. A program that is started inherits nothing. A fork shares its parent's share:
-    the server is not stopped while either of them has it, and either may release it.
+    Every process acquires its own share. A program that a process starts inherits nothing. A fork has its parent's
+    share: the server does not stop while either has it, and either may release it.
     """
 
     def __init__(self, state_dir: Path, *, find_binary: process.BinaryLocator = process.find_binary) -> None:
@@ -75,7 +75,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """For Celery, kombu and our own client; nothing has to run."""
+        """URL for Celery, kombu and our own client. The server need not run."""
         return f"redis+socket://{self._files.socket}"
 
     @property
@@ -83,9 +83,9 @@ class EmbeddedServer:
         return self._files.log
 
     def acquire(self) -> str:
-        """Take a share, start the server when it does not run, and return its URL once it answers.
+        """Acquire a share, start the server if it does not run, and return its URL when it responds.
 
-        A second call of the same object only ensures that it runs. Raises EmbeddedServerError; then nothing is held.
+        A second call on the same object only ensures that it runs. After an EmbeddedServerError, nothing is held.
         """
         with self._guard:
             if self._share is None:
@@ -93,7 +93,7 @@ class EmbeddedServer:
                 try:
                     with locks.exclusive(self._files.start_lock, LOCK_TIMEOUT_S):
                         self._share = locks.open_lock(self._files.users_lock)
-                        # Held exclusively only under the start lock, which is ours: this never waits.
+                        # Other processes hold it exclusively only under the start lock, which we hold: no wait.
                         fcntl.flock(self._share, fcntl.LOCK_SH)
                 except OSError as error:
                     raise state_dir_error(self._files.state_dir, error) from None
@@ -102,21 +102,21 @@ class EmbeddedServer:
                 if self._probe() is Answer.CANNOT_WRITE:
                     raise state_dir_error(self._files.state_dir, OSError(errno.ENOSPC, "its disk refuses writes"))
             except BaseException:
-                # Ctrl-C while a large file is loading comes here too: nobody else may want that server.
+                # Also after Ctrl-C while a large file is loading: no other process may need that server.
                 with suppress(EmbeddedServerError):
                     self.release()
                 raise
             return self.url
 
     def release(self) -> None:
-        """Give the share back; the last one stops the server. Harmless without a share."""
+        """Release the share. The last process stops the server. Without a share, do nothing."""
         with self._guard:
             if self._share is None:
                 return
             try:
                 with locks.exclusive(self._files.start_lock, LOCK_TIMEOUT_S):
                     self._drop_share()
-                    if self._nobody_uses_it():
+                    if self._is_unused():
                         self._stop()
             except OSError as error:
                 raise state_dir_error(self._files.state_dir, error) from None
@@ -124,14 +124,14 @@ class EmbeddedServer:
                 self._drop_share()
 
     def ensure_running(self) -> None:
-        """Start the server again, with its data, when it is gone; one PING when it is not.
+        """Send one PING, and restart the server with its data if it does not run. Raises EmbeddedServerError.
 
-        Any user may call it at any time, in any number of processes at once. Raises EmbeddedServerError.
+        Any number of processes may call this at the same time.
         """
         if self._share is None:
             raise EmbeddedServerError("The embedded server was not acquired, or was released")
         attempts = 0
-        # Loading is waited for outside the lock: it may take minutes, and others may wait for it as well.
+        # Outside the lock: loading may take minutes, and other processes may wait for it as well.
         while not self._wait_until_loaded():
             if attempts == START_ATTEMPTS:
                 raise self._start_error()
@@ -143,11 +143,11 @@ class EmbeddedServer:
                 raise state_dir_error(self._files.state_dir, error) from None
 
     def sync(self) -> None:
-        """Bring what was acknowledged to the disk, for the day the power fails; the server does not (see 0002)."""
+        """Sync acknowledged writes to the disk, against a power loss. The server does not do it (see 0002)."""
         self._files.sync()
 
     def status(self) -> ServerStatus | None:
-        """Of the running server, acquired or not; None when none answers."""
+        """Return the status of the running server, acquired or not, or None if no server responds."""
         if not self._probe().alive:
             return None
         try:
@@ -177,8 +177,8 @@ class EmbeddedServer:
             os.close(self._share)
             self._share = None
 
-    def _nobody_uses_it(self) -> bool:
-        # Asked through a new file description: a fork that still has ours counts as a user.
+    def _is_unused(self) -> bool:
+        # Through a new file description, because a fork that still has ours counts as a user.
         fd = locks.open_lock(self._files.users_lock)
         try:
             return locks.try_lock(fd, fcntl.LOCK_EX)
@@ -186,7 +186,7 @@ class EmbeddedServer:
             os.close(fd)
 
     def _bring_up(self) -> None:
-        """Until something answers at the socket. The caller holds the start lock."""
+        """Start servers until one responds at the socket. The caller holds the start lock."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (answer := self._probe()).alive:
             if answer is Answer.ABSENT and self._start():
@@ -196,7 +196,7 @@ class EmbeddedServer:
             time.sleep(POLL_S)
 
     def _start(self) -> bool:
-        """Start a server, unless the last one still has the data. True when it answers, or was killed from outside."""
+        """Start a server, unless the last one still has the data. Return True if it responds, or was killed."""
         fd = locks.open_lock(self._files.server_lock)
         try:
             if not locks.try_lock(fd, fcntl.LOCK_EX):
@@ -221,7 +221,7 @@ class EmbeddedServer:
         return True
 
     def _wait_until_loaded(self) -> bool:
-        """True once it is ready, False when it ended instead. No limit while it says that it is loading."""
+        """Return True when the server is ready, or False if it exited. There is no timeout while it is loading."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while (answer := self._probe()) not in (Answer.READY, Answer.CANNOT_WRITE):
             if answer is Answer.ABSENT:
@@ -234,33 +234,33 @@ class EmbeddedServer:
         return True
 
     def _end_leftovers(self) -> None:
-        """A killed server's rewriting child inherited the lock: it works for nobody, and would hold up the restart."""
+        """Kill the rewriting child of a killed server: it inherited the lock, and would delay the restart."""
         pid = process.read_pid(self._files.server_lock)
         if pid is None or pid <= 1:
             return
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
-            # The server led its own process group, and what is left of the group are its children.
+            # The server led its process group, so the rest of the group are its children.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
         except PermissionError:
             return
 
     def _stop(self) -> None:
-        """Stop the server and wait until it has let go of its data. The caller is the only user."""
+        """Stop the server and wait until it has released its data. The caller is the only user."""
         answer = self._probe()
         if answer is Answer.CANNOT_WRITE:
-            # What it acknowledged as the disk became full is in its memory only. It tries again every second.
+            # Writes that it acknowledged when the disk became full are only in memory. It retries every second.
             log.warning("The disk of %s is full: the embedded server stays until it can write", self._files.state_dir)
             return
         if not answer.alive:
-            return  # Gone, or it hears nothing; the next user meets it as it is.
+            return  # It has exited, or does not respond. The next process handles that.
         try:
             with self._client() as client:
                 client.shutdown(nosave=True)  # Flushes the append-only file; "nosave" is about snapshots.
         except redis.RedisError as error:
-            log.warning("The embedded server did not take SHUTDOWN (%s); the next user will find it", error)
+            log.warning("The embedded server did not accept SHUTDOWN (%s); it stays", error)
             return
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while locks.is_held(self._files.server_lock):
@@ -281,7 +281,7 @@ class EmbeddedServer:
 
     def _start_error(self) -> EmbeddedServerError:
         if shutil.disk_usage(self._files.state_dir).free < MIN_FREE_BYTES:
-            # The log could not be written either: what it ends with is of another day.
+            # The log could not be written either, so its last lines are old.
             return state_dir_error(self._files.state_dir, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         tail = process.log_tail(self._files.log)
         return ServerStartError(f"The embedded server did not start; its log, {self._files.log}, ends with\n{tail}")
@@ -290,12 +290,12 @@ class EmbeddedServer:
         pid = process.read_pid(self._files.server_lock)
         who = f"pid {pid}" if pid else "pid unknown"
         return ServerSilentError(
-            f"The embedded server ({who}) has not answered for {START_TIMEOUT_S:g} s; its log is {self._files.log}"
+            f"The embedded server ({who}) has not responded for {START_TIMEOUT_S:g} s; its log is {self._files.log}"
         )
 
 
 def is_supported(find_binary: process.BinaryLocator = process.find_binary) -> bool:
-    """Whether this machine has an embedded server."""
+    """Return True if this machine has an embedded server."""
     try:
         find_binary()
     except EmbeddedServerError:

@@ -1,1 +1,1 @@
-"""The pacer: at an account's very limit, without being told what it is. See docs/pacing.md."""
+"""The pacer runs calls at an account's limit, which need not be configured. See docs/pacing.md."""

@@ -1,4 +1,4 @@
-"""What X-RateLimit headers say: how many calls are left, and until when. Pure.
+"""Read X-RateLimit headers: how many calls remain, and until when. Pure.
 
 Mira documents X-RateLimit-Remaining and was not seen to send it. OpenAI and those like it say -Remaining-Requests and
 -Reset-Requests ("1s", "6m0s", "120ms"); others -Remaining and -Reset (seconds, or a Unix time).
@@ -10,15 +10,15 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-LONGEST_RESET = timedelta(days=1)
+MAX_RESET = timedelta(days=1)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def room_left(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta] | None:
-    """Calls that the server says are left, and for how long that holds; None: it says nothing that can be used.
+    """Return how many calls remain and for how long that holds, or None if the headers do not say.
 
-    Of requests and tokens the tighter one counts: no tokens left is no call left.
+    The tighter of requests and tokens counts. If no tokens remain, no call remains.
     """
     found = [
         (left, reset)
@@ -49,7 +49,7 @@ def _reset(text: str | None, now: datetime) -> timedelta | None:
             return None
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
-        # Larger than any wait: a point in time.
+        # Larger than any wait: it is a point in time.
         if seconds > 1e9:
             seconds -= now.timestamp()
-    return timedelta(seconds=seconds) if 0 < seconds <= LONGEST_RESET.total_seconds() else None
+    return timedelta(seconds=seconds) if 0 < seconds <= MAX_RESET.total_seconds() else None

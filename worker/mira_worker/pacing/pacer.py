@@ -1,4 +1,4 @@
-"""The pacer as one worker process has it: its jobs wait in one line, of which the first asks for all."""
+"""The pacer of one worker process. Its jobs wait in one line, and the first one requests permits for all."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from mira_queue.ledger.records import Lease
 from mira_worker.pacing import breaker, policy, tokens
 from mira_worker.pacing.learner import Learner
 
-# A call is kept in flight three times as often as its lease ends; a killed process's places are free after it.
+# The permits of a process that was killed expire after this. A live process renews them three times as often.
 CALL_LEASE = timedelta(seconds=4)
-# Where only an answer can free a place, and other processes' answers are announced: the wait if one is not heard.
+# The wait if only a response can free a slot. Other processes announce their responses, but one may be missed.
 ASK_AGAIN = timedelta(milliseconds=250)
-# A wait is slept in pieces no longer than this, so that a gate that was opened by hand is noticed.
-LONGEST_SLEEP_S = 30.0
-# A call that has not left so long after it was let go (a stopped process, a full machine) looks whether the gate is
-# closed by now.
+# No sleep is longer than this, so that a circuit breaker that was closed by hand is noticed.
+MAX_SLEEP_S = 30.0
+# A call that has not started this long after it acquired its permit (a stopped process, a busy machine) checks whether
+# the circuit breaker has opened since.
 STALE_S = 0.05
-# Jobs for which one ask may speak.
+# Jobs in one request for permits.
 MAX_JOBS_PER_REQUEST = 32
-# Where the account is full, a process that does single jobs alone comes in before the others, and while its jobs do not
-# end has four turns for one of theirs: it passes files, and does not stop them.
-SINGLE_COUNTS = 1 / 4
-# The server counts from when it sent its answer, which is earlier than we do. This covers the clocks' grain, and that
-# over a long wait one of them may be the faster.
-GATE_MARGIN, GATE_MARGIN_SHARE = timedelta(milliseconds=10), 0.001
+# Weight of a call of a process that runs single jobs only. If the account is at its limit, such a process goes first,
+# and gets four turns for one of the others: it passes files, and does not stop them.
+SINGLE_JOBS_WEIGHT = 1 / 4
+# The server counts from when it sent its response, which is earlier than we do. The margin covers the resolution of the
+# clocks, and their drift over a long wait.
+WAIT_MARGIN, WAIT_MARGIN_SHARE = timedelta(milliseconds=10), 0.001
 
 MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Leave to make one call."""
+    """Permission to make one call of a job."""
 
     lease: Lease
     permit: Permit
     tokens: int = 0
 
 
-def with_gate_margin(wait: timedelta) -> timedelta:
-    """A Retry-After, kept to by our clock."""
-    return wait + GATE_MARGIN + wait * GATE_MARGIN_SHARE
+def with_wait_margin(wait: timedelta) -> timedelta:
+    """Return a Retry-After that is not cut short by our clock."""
+    return wait + WAIT_MARGIN + wait * WAIT_MARGIN_SHARE
 
 
 class _Place:
-    """A job's place in the process's line."""
+    """Place of a job in the process's line."""
 
     __slots__ = ("lease", "permit", "permit_s", "stir", "tokens")
 
@@ -70,9 +70,9 @@ class _Place:
 
 
 class Pacer:
-    """One account's pacer. `stopping` ends every wait at once; `tick` is called often, by the courier.
+    """Pacer of one account. `stopping` ends every wait immediately. The pacer thread calls `tick` often.
 
-    `single_jobs`: the process does nothing else, and has more turns for it.
+    A process that runs single jobs only (`single_jobs`) gets more turns.
     """
 
     def __init__(
@@ -91,18 +91,18 @@ class Pacer:
         self.account = account
         self._configured = policy.with_margin(configured)
         self._probe_lease = probe_lease
-        self._weight = SINGLE_COUNTS if single_jobs else 1.0
+        self._weight = SINGLE_JOBS_WEIGHT if single_jobs else 1.0
         self._stopping = stopping
         self._log = log.bind(account=account)
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._line: deque[_Place] = deque()
         self._released: list[ReleasedPermit] = []
-        self._out: dict[str, Lease] = {}
+        self._in_flight: dict[str, Lease] = {}
         self._learner = Learner(ledger, account, self._configured, self._log)
 
     def wait_for_pass(self, lease: Lease) -> Pass | None:
-        """Block until a call may leave. None: the worker stops, or the lease was lost; make no call."""
+        """Block until a call may start. Return None if it must not: the worker stops, or the lease is lost."""
         while True:
             place = self._wait_in_line(lease)
             if place.permit is None or place.permit.verdict == "lost":
@@ -117,7 +117,7 @@ class Pacer:
             since_s = time.monotonic()
             if not self._ledger.may_still_start(self.account, call_name(place.lease)):
                 return False
-            # A server that is far away never answers sooner: without this, no call would ever leave.
+            # A distant server never responds sooner: without this, no call would ever start.
             if quickest_s < math.inf:
                 fresh_s = max(STALE_S, 2 * quickest_s)
             quickest_s = min(quickest_s, time.monotonic() - since_s)
@@ -137,18 +137,18 @@ class Pacer:
                     continue
                 wait_s = self._ask()
                 if wait_s > 0 and place.permit is None:
-                    place.stir.wait(min(wait_s, LONGEST_SLEEP_S))
+                    place.stir.wait(min(wait_s, MAX_SLEEP_S))
                     place.stir.clear()
         finally:
             self._leave(place)
             if place.permit is None:
-                # An ask that is under way may still bring one; its place must not be lost.
+                # A request in progress may still bring a permit, which must not be lost.
                 with self._asking:
                     pass
         return place
 
     def answered(self, leave: Pass, used_tokens: int, room: tuple[int, timedelta] | None) -> None:
-        """A call came back, and not with a refusal: its place is free with the next ask, or the next tick."""
+        """Release the permit of a call that was not rate-limited, with the next request or the next tick."""
         call = call_name(leave.lease)
         left, reset = room or (None, timedelta(0))
         released = ReleasedPermit(
@@ -157,85 +157,85 @@ class Pacer:
         if leave.permit.verdict == "probe":
             self._forget_call(call)
             if self._ledger.release_permits(self.account, [released]):
-                self._log.info("gate_opened")
+                self._log.info("breaker_closed")
             self.stir()
             return
         with self._lock:
             self._released.append(released)
-            self._out.pop(call, None)
+            self._in_flight.pop(call, None)
         self.stir()
 
     def refused(self, leave: Pass, wait: timedelta) -> None:
-        """The API said to wait: so does everybody who uses this account, and it is learned from."""
-        closed = self._ledger.open_breaker(self.account, with_gate_margin(wait))
-        self._log.warning("gate_closed", reason="limit", wait_s=round(closed.total_seconds(), 3))
+        """Open the circuit breaker for a Retry-After, which all processes of the account honor, and learn from it."""
+        open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait))
+        self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3))
         call = call_name(leave.lease)
         self._forget_call(call)
         self._learner.learn(call, leave.permit, wait)
         self.stir()
 
     def faulted(self, leave: Pass, fault: JobError) -> bool:
-        """The call met a fault. True: the job is charged with it; False: it was sent to test the service."""
+        """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service."""
         self._forget_call(call_name(leave.lease))
         if breaker.is_sick(leave.lease.attempts):
             self.caller_gone(leave.lease.job_id, leave.lease.epoch)
             self.stir()
             return True
-        row = self._ledger.record_fault(self.account, leave.lease, leave.permit)
-        if row.closed_breaker:
-            self._log.info("gate_opened")
-        pause = breaker.pause(row)
+        streak = self._ledger.record_fault(self.account, leave.lease, leave.permit)
+        if streak.closed_breaker:
+            self._log.info("breaker_closed")
+        pause = breaker.pause(streak)
         if pause is not None:
-            closed = self._ledger.open_breaker(self.account, pause, "faults")
+            open_for = self._ledger.open_breaker(self.account, pause, "faults")
             self._log.warning(
-                "gate_closed", reason="faults", wait_s=round(closed.total_seconds(), 3), in_a_row=row.jobs
+                "breaker_opened", reason="faults", wait_s=round(open_for.total_seconds(), 3), in_a_row=streak.jobs
             )
         self.stir()
-        return breaker.is_charged(row, fault)
+        return breaker.is_charged(streak, fault)
 
     def gave_up(self, lease: Lease) -> None:
-        """A call that was let go will not be heard of: its place must not stay taken as long as this process lives."""
+        """Release the permit of a call that did not start, or brought no result."""
         self._forget_call(call_name(lease))
         self.caller_gone(lease.job_id, lease.epoch)
 
     def caller_gone(self, job_id: str, epoch: int | None = None) -> None:
-        """This job's call will bring no answer; if it was the probe, the next call is."""
+        """Release the permit of a call that will bring no response. If it was the probe, the next call is."""
         if self._ledger.abandon_permit(self.account, job_id, epoch):
             self._log.info("probe_lost", job_id=job_id)
 
     def stir(self) -> None:
-        """Something has changed: whoever is first in line asks again."""
+        """Make the first job in line request permits again, because something has changed."""
         with self._lock:
             if self._line:
                 self._line[0].stir.set()
 
     def stop(self) -> None:
-        """Every wait ends; `stopping` is set already."""
+        """End every wait. `stopping` is set already."""
         with self._lock:
             for place in self._line:
                 place.stir.set()
 
     def tick(self) -> None:
-        """Bring back what no ask has carried: others may wait for its place."""
+        """Release permits that no request has carried: other processes may wait for the slots."""
         with self._lock:
             idle = not self._line and self._released
         if idle:
             self._ask()
 
     def renew_permits(self) -> None:
-        """Calls that are out stay counted; they are not, any more, when this process is gone."""
+        """Renew the permits of calls in flight. If this process crashes, they expire."""
         with self._lock:
-            out = list(self._out)
-        if out:
-            self._ledger.renew_permits(self.account, out, CALL_LEASE)
+            calls = list(self._in_flight)
+        if calls:
+            self._ledger.renew_permits(self.account, calls, CALL_LEASE)
 
     def _ask(self) -> float:
-        """One round trip for all who wait; returns how long the first of them should wait, in seconds."""
+        """Request permits for all waiting jobs in one round trip. Return the seconds that the first one should wait."""
         with self._asking:
             with self._lock:
                 asking = [self._line[index] for index in range(min(MAX_JOBS_PER_REQUEST, len(self._line)))]
                 released, self._released = self._released, []
-            pace, permits = self._ledger.acquire_permits(
+            state, permits = self._ledger.acquire_permits(
                 self.account,
                 self.process,
                 [(place.lease, place.tokens) for place in asking],
@@ -252,12 +252,12 @@ class Pacer:
                     if permit.verdict == "wait":
                         continue
                     if permit.verdict != "lost":
-                        self._out[call_name(place.lease)] = place.lease
+                        self._in_flight[call_name(place.lease)] = place.lease
                     place.permit, place.permit_s = permit, now_s
                     place.stir.set()
-        if self._learner.grow(pace):
+        if self._learner.grow(state):
             return 0.0
-        return pace.wait_ms / 1000
+        return state.wait_ms / 1000
 
     def _leave(self, place: _Place) -> None:
         with self._lock:
@@ -267,4 +267,4 @@ class Pacer:
 
     def _forget_call(self, call: str) -> None:
         with self._lock:
-            self._out.pop(call, None)
+            self._in_flight.pop(call, None)

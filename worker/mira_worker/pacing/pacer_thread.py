@@ -1,4 +1,4 @@
-"""What the pacer does beside the calls: hears who may go, brings back places nobody asked for, keeps calls counted."""
+"""Background work of the pacer: wake-ups, release of permits that no request carries, renewal of permits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.pace import WakeUps
 from mira_worker.pacing.pacer import CALL_LEASE, Pacer
 
-# A place that came back, and that no ask of this process carries, is brought back within this.
+# A permit that no request of this process carries is released within this.
 TICK = timedelta(milliseconds=25)
-KEEPS_PER_LEASE = 3
+RENEWALS_PER_LEASE = 3
 PAUSE_AFTER_FAILURE_S = 1.0
 
 
 class PacerThread:
-    """One background thread."""
+    """Background thread of a pacer."""
 
     def __init__(self, pacer: Pacer, wake_ups: WakeUps, stopping: threading.Event, log: FilteringBoundLogger) -> None:
         self._pacer = pacer
@@ -31,20 +31,20 @@ class PacerThread:
         threading.Thread(target=self._run, name="pacer", daemon=True).start()
 
     def _run(self) -> None:
-        """Also after `stopping`: calls in flight get their grace, and must stay counted."""
-        keep_s = 0.0
+        """Run until the process exits: after `stopping`, calls in flight have a grace period and stay counted."""
+        renew_s = 0.0
         while True:
             try:
                 if self._wakes.wait(TICK):
                     self._pacer.stir()
                 self._pacer.tick()
-                if time.monotonic() >= keep_s:
-                    keep_s = time.monotonic() + CALL_LEASE.total_seconds() / KEEPS_PER_LEASE
+                if time.monotonic() >= renew_s:
+                    renew_s = time.monotonic() + CALL_LEASE.total_seconds() / RENEWALS_PER_LEASE
                     self._pacer.renew_permits()
             except QueueUnavailable as error:
                 self._log.warning("pacer_failed", error=str(error))
                 self._stopping.wait(PAUSE_AFTER_FAILURE_S)
             except Exception:  # noqa: BLE001
-                # Without this thread a killed process's places would never come back, nor a waiting one be woken.
+                # Without this thread, permits would expire during their calls, and waiting jobs would not wake up.
                 self._log.exception("pacer_failed")
                 self._stopping.wait(PAUSE_AFTER_FAILURE_S)

@@ -1,4 +1,4 @@
-"""Tokens of a call, for accounts whose tokens are limited (MIRA_TOKENS). Pure."""
+"""Tokens that a call may use, for accounts whose tokens are limited (MIRA_TOKENS). Pure."""
 
 from __future__ import annotations
 

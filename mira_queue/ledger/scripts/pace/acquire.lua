@@ -22,9 +22,9 @@ local START, SLOW_CALLS, SLOW_MS = 2, 200, 5
 
 local version, open_until, probe, probe_until, rate, rate_ms, max_in_flight, total_sent, sent_bucket, sent_at,
   total_spent, spent_bucket, at_ceiling, peak_in_flight, peak_sent, remaining, remaining_until, rate_bound, served
-  = unpack(redis.call('HMGET', KEYS[1], 'version', 'open_until', 'probe', 'probe_until', 'rate', 'window_ms', 'max_in_flight', 'sent',
-  'sent_bucket', 'sent_at', 'spent', 'tokens_bucket', 'at_ceiling', 'peak_in_flight', 'peak_sent', 'remaining',
-  'remaining_until', 'rate_bound', 'served'))
+  = unpack(redis.call('HMGET', KEYS[1], 'version', 'open_until', 'probe', 'probe_until', 'rate', 'window_ms',
+    'max_in_flight', 'sent', 'sent_bucket', 'sent_at', 'spent', 'tokens_bucket', 'at_ceiling', 'peak_in_flight',
+    'peak_sent', 'remaining', 'remaining_until', 'rate_bound', 'served'))
 open_until, probe_until, sent_at = tonumber(open_until or 0), tonumber(probe_until or 0), tonumber(sent_at or 0)
 remaining_until, rate_ms = tonumber(remaining_until or 0), tonumber(rate_ms or 0)
 local ceiling = tonumber(max_in_flight or (max_configured > 0 and max_configured or START))
