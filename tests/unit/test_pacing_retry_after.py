@@ -51,7 +51,7 @@ def test_a_call_leaves_though_its_server_is_so_far_away_that_every_look_at_the_g
     log = structlog.get_logger()
     far = Pacer(ledger, "an-account", ConfiguredLimits(), probe_lease=timedelta(1), stopping=threading.Event(), log=log)
 
-    leave = far.wait_for_pass(Lease("a-job", 1, b"{}"))
+    leave = far.acquire(Lease("a-job", 1, b"{}"))
 
     assert leave is not None
     assert ledger.looks > 1

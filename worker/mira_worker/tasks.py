@@ -1,4 +1,4 @@
-"""The one Celery task, and the worker's life. With the Celery configuration, the only code that knows Celery."""
+"""Celery tasks, and start and stop of a worker. Apart from configuration and messages, only this file uses Celery."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ from mira_worker.result_backend import BackendResults
 from mira_worker.runner import SendAgain, SendNow
 from mira_worker.worker_runtime import Runtime
 
-# Celery's loop looks for the next message when something happens, else once a second. A call that ends in another
-# thread is nothing that it sees: without this tick a worker that was full takes its next jobs up to a second late.
+# Celery's loop polls for messages when something happens, otherwise once per second. It does not notice the end of a
+# call in another thread: without this tick, a worker that was full takes its next jobs up to a second late.
 TICK_S = 0.02
 
 
 class Again(Exception):
-    """Raised for autoretry_for: the job waits. Carries the countdown that its outcome asks for."""
+    """Raised for autoretry_for: the job waits for this countdown."""
 
     def __init__(self, countdown: timedelta, error: JobError) -> None:
-        # Celery logs it: the code, and not the server's words, which may quote the prompt.
+        # Celery logs it. Therefore it has the code, not the server's message, which may quote the prompt.
         super().__init__(error.code)
         self.countdown_s = countdown.total_seconds()
         self.error = error
 
 
 class AfterFault(Again):
-    """A server fault or a broken connection: exponential backoff with jitter."""
+    """The job waits after a server fault or a broken connection: exponential backoff with jitter."""
 
 
 class JobMessage(Request):  # type: ignore[misc]
-    """A message that a worker holds.
+    """Message that a worker has received.
 
-    Celery logs an acknowledgement that failed, and the transport goes on counting its message as held: after some
-    broken connections so many are "held" that the worker takes no more. Not swallowed, they make it connect anew.
+    Celery logs an acknowledgment that failed, and the transport continues to count its message as unacknowledged. After
+    some broken connections, the worker receives no more messages. Here, such an error makes the worker reconnect.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # What kombu stumbles over when the message's connection is gone altogether: nothing is held there any more.
+        # Kombu raises this if the message's connection does not exist any more: then there is nothing to acknowledge.
         super().__init__(*args, **{**options, "connection_errors": (AttributeError,)})
 
 
 class JobConsumer(Consumer):  # type: ignore[misc]
-    """Listens to the queue."""
+    """Receives messages."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let a broken connection go; whatever goes wrong with that, go on to the next one.
+        """Close a broken connection. If that fails, continue with a new one.
 
-        Celery 5.7 closes a connection that it has emptied before. With messages held, and the server away, kombu then
-        stumbles over what is not there (AttributeError), and the worker would end.
+        Celery 5.7 closes a connection that it has reset before. With unacknowledged messages and without a server,
+        kombu then raises AttributeError, which would end the worker.
         """
         try:
             super().on_connection_error_after_connected(exc)
@@ -73,29 +73,29 @@ class JobConsumer(Consumer):  # type: ignore[misc]
 
 
 class JobTask(Task):  # type: ignore[misc]
-    """A job's task. The ledger counts attempts and the backoff policy says when; Celery carries the message."""
+    """Task of a job. The ledger counts attempts, the backoff policy decides when, and Celery carries the message."""
 
     autoretry_for = (AfterFault,)
-    # Endless for Celery: waiting is not failing, and what may fail is counted in the ledger, where a crash keeps it.
+    # Unlimited for Celery: waiting is not failing, and the ledger counts attempts, which survive a crash there.
     max_retries = None
     ignore_result = True
     Request = "mira_worker.tasks:JobMessage"
 
     def retry(self, *args: Any, exc: Exception | None = None, countdown: float | None = None, **options: Any) -> Any:
-        """Celery's retry, with our countdown: its own backoff knows whole seconds only, and forgets in a crash."""
+        """Retry with our countdown: Celery's own backoff has whole seconds only, and is lost in a crash."""
         if isinstance(exc, Again):
             countdown = exc.countdown_s
-        # First in line, since a message is only looked at, and its countdown begun, when it has been taken out.
+        # Sent with the highest priority, because the countdown starts when a worker receives the message.
         return super().retry(*args, exc=exc, countdown=countdown, **{"priority": Lane.FIRST.priority, **options})
 
 
 def is_stopping() -> bool:
-    """Somebody has told this worker to end."""
+    """Return True if this worker is stopping."""
     return state.should_stop is not None
 
 
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
-    """Give the application its task and its worker the runtime; `on_exit` is called last, when the grace has passed."""
+    """Register the tasks and the worker's runtime. `on_exit` is called last, when the grace period is over."""
     life = WorkerLife(app, settings, redis_url, on_exit)
     app.conf.worker_consumer = JobConsumer
 
@@ -113,14 +113,14 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
     def run_jobs(job_ids: list[str]) -> None:
         life.runtime().groups.run(job_ids)
 
-    # Celery's own class for requests would swallow a failed acknowledgement; see JobMessage.
+    # Celery's own class would ignore a failed acknowledgment; see JobMessage.
     run_jobs.Request = JobTask.Request
 
     life.connect_signals()
 
 
 class WorkerLife:
-    """Start and end of a worker. The runtime is built in the process that runs jobs, when it is first needed."""
+    """Start and stop of a worker. The runtime is built in the process that runs jobs, when it is first needed."""
 
     def __init__(self, app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
         self._app = app
@@ -131,7 +131,7 @@ class WorkerLife:
         self._runtime: tuple[int, Runtime] | None = None
 
     def runtime(self) -> Runtime:
-        """This process's runtime (a forked child of Celery's prefork pool gets its own)."""
+        """Return the runtime of this process. A forked child of Celery's prefork pool gets its own."""
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
             single_jobs = BULK_QUEUE not in self._app.amqp.queues.consume_from
@@ -141,23 +141,23 @@ class WorkerLife:
         return self._runtime[1]
 
     def send(self, job_ids: list[str]) -> None:
-        """A message for each job, first in line. One that cannot be sent is not lost: rescue sees a queued job."""
+        """Send a message for each job, with the highest priority. If that fails, rescue finds the queued jobs."""
         self._send(job_ids, Lane.FIRST)
 
     def send_later(self, job_id: str, countdown: timedelta) -> None:
-        """A message for a job that waits."""
+        """Send a message for a job that waits."""
         self._send([job_id], Lane.FIRST, countdown=countdown)
 
     def send_groups(self, job_ids: list[str], size: int) -> None:
-        """Messages for jobs of a file, `size` in each."""
+        """Send messages with `size` jobs of a file in each."""
         self._send(job_ids, Lane.BULK, group_size=size)
 
     def single_waits(self) -> bool:
-        """Is there a message of one job that this process has taken, and has no thread for?"""
+        """Return True if this process has received a message with one job, and has no free thread for it."""
         try:
             return any(request.name == TASK for request in state.reserved_requests - state.active_requests)
         except RuntimeError:
-            # Others come and go while we look: too busy to tell.
+            # The sets changed during the iteration: the process is busy.
             return True
 
     def _send(self, job_ids: list[str], lane: Lane, **options: Any) -> None:
@@ -182,11 +182,11 @@ class WorkerLife:
         self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queues=queues)
 
     def _on_stop(self, **_: Any) -> None:
-        # Celery's own answer to a second Ctrl-C cannot stop threads: it ends in an error, and the worker goes on.
+        # Celery's own handling of a second Ctrl-C cannot stop threads: it raises an error, and the worker continues.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._on_second_interrupt)
         if self._runtime is None:
-            # The server was never reached, and nothing begun. A runtime would wait for the server, as Celery does.
+            # The server was never reached, and no job has started. A runtime would wait for the server, as Celery does.
             threading.Thread(target=self._exit_now, daemon=True).start()
             return
         self.runtime().stop(self._exit_now)
@@ -195,18 +195,18 @@ class WorkerLife:
         self.runtime().stop(self._exit_now)
 
     def _on_quit(self, *_: Any) -> None:
-        """Cold shutdown: a warm one whose grace is over. Celery's own would kill threads, which cannot be done."""
+        """Shut down without a grace period. Celery's own cold shutdown would kill threads, which is impossible."""
         os.kill(os.getpid(), signal.SIGTERM)
         self.runtime().stop(self._exit_now)
 
     def _exit_now(self) -> None:
-        """Threads that wait for an answer would keep Python from ending; their jobs are in the queue again."""
+        """End the process. Threads that wait for a response would prevent that; their jobs are in the queue again."""
         self._on_exit()
         os._exit(0)
 
 
 class Tick(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Keeps Celery's loop looking for messages; see TICK_S."""
+    """Makes Celery's loop poll for messages; see TICK_S."""
 
     requires = ("celery.worker.components:Hub",)
 
@@ -216,4 +216,4 @@ class Tick(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def _nothing() -> None:
-    """The loop needs no more than to wake up."""
+    """Do nothing: the loop only has to wake up."""
