@@ -1,58 +1,74 @@
-# Everything is done inside .venv; nothing is installed by hand. `make help` lists the targets.
+# Every target works inside .venv and creates it if needed. `make help` lists the targets.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Files of tests side by side, the longest first: `make test JOBS=4`. Only one at a time can use a server of the user's.
+# Test processes: `make test JOBS=4`. Tests on the user's own server (MIRA_TEST_REDIS_URL) run one at a time.
 JOBS   := $(if $(MIRA_TEST_REDIS_URL),0,2)
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-docker check format bench bench-pacing chaos clean
+.PHONY: help install run unit test test-docker check format docs bench bench-pacing chaos release clean
 
-help: ## Show this list
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer, or name it: make PYTHON=python3.12 run"; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer, or name one: make PYTHON=python3.12 run"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; name one: make PYTHON=python3.12 run"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: this Python has no venv module: on Debian and Ubuntu, install the package python3-venv"; exit 2; }
-	@echo "Setting up .venv (once; a minute or so) ..."
+	@echo "Creating .venv (once, takes about a minute) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-install: $(STAMP) ## Set up .venv with everything (run and test do it too)
+install: $(STAMP) ## Create .venv with all dependencies (other targets do it too)
+	@echo "Ready. Next: source $(BIN)/activate, then: mira-queue doctor"
 
-run: $(STAMP) ## Answer the 100 example requests: on Mira when MIRA_API_KEY is set, else on the simulator
+run: $(STAMP) ## Run the 100 example requests on Mira if MIRA_API_KEY is set, else on the simulator
 	@mkdir -p out && cp examples/requests.jsonl out/requests.jsonl
 	@$(BIN)/mira-queue run out/requests.jsonl --simulate-without-key
 
-test: $(STAMP) ## Run all tests (embedded server, real workers, simulator; no service needed)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+unit: $(STAMP) ## Run the unit tests (under 30 s)
+	@$(PYTEST) $(PARALLEL) tests/unit
 
-test-docker: $(STAMP) ## Test the compose stack on a Docker Engine (takes minutes)
-	@MIRA_TEST_DOCKER=1 $(BIN)/python -m pytest tests/docker -rs
+test: $(STAMP) ## Run all tests (embedded server, real workers, simulator; needs no services)
+	@$(PYTEST) $(PARALLEL)
 
-check: $(STAMP) ## Format, lint, types, import arrows
+test-docker: $(STAMP) ## Test the Compose stack on a Docker Engine (takes minutes)
+	@MIRA_TEST_DOCKER=1 $(PYTEST) tests/docker -rs
+
+check: $(STAMP) ## Check format, lint rules, types, and import directions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: $(STAMP) ## Put the code into the house's format
+format: $(STAMP) ## Format the code and fix lint errors
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Print the measurements that the documents quote
+docs: $(STAMP) ## Build the API reference from the docstrings into build/api
+	@$(BIN)/pdoc --output-directory build/api mira_queue
+	@echo "open build/api/mira_queue.html"
+
+bench: $(STAMP) ## Print the measurements that the documentation quotes
 	@$(BIN)/python -m bench
 
-bench-pacing: $(STAMP) ## Print how near the account's limit we get, beside the documented loop
+bench-pacing: $(STAMP) ## Print the share of an account's limit that workers reach, compared with peers
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python -m bench.pacing
 
-chaos: $(STAMP) ## Kill everything at random for a while, then add up
+chaos: $(STAMP) ## Kill processes at random moments, then check that nothing is lost
 	@$(BIN)/python -m tests.chaos
 
-clean: ## Remove what make made (.venv, caches, out/); queue state and answers elsewhere stay
-	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+release: check ## Build sdist and wheel of a tagged commit (uploads nothing)
+	@$(BIN)/python .ci/release_check.py
+	@rm -rf dist
+	@$(BIN)/python -m build
+	@ls -l dist
+
+clean: ## Remove what make created (.venv, caches, build/, dist/, out/); keep all queue state
+	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -type d -exec rm -rf {} +

@@ -1,11 +1,11 @@
-"""`make bench`: every measurement that the documents quote, one after the other; each runs by itself, too."""
+"""Run every benchmark that the documentation quotes (`make bench`). Each one can also run alone."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-# (module, arguments): the settings with which the documents' figures were made.
+# (module, arguments): the options that produced the figures in the documentation.
 BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.simulator",),
     ("bench.pool", "--slots", "3"),

@@ -1,8 +1,8 @@
-"""Three days of a used-up daily quota: `python -m bench.long_waits`.
+"""Three days with an exhausted daily quota: `python -m bench.long_waits`.
 
-The account answers a few calls a day and refuses the others with "Retry-After: one hour", again and again, while
-thousands of jobs wait. The clock is scaled (an hour takes a second), the parts are real: server, simulator, one worker.
-Afterwards the quota is lifted, and every job must have been answered exactly once.
+The account answers a few calls per day. It rate-limits all others with a Retry-After of one hour while thousands of
+jobs wait. Time is scaled (an hour takes a second). Server, simulator, and worker are real. At the end the quota is
+lifted, and every job must be answered exactly once.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tests.support.waiting import wait_until
 
 HOURS_A_DAY = 24
 GROUP = "long-waits"
-# Enough for the worker to have made everything that it makes once.
+# After these jobs, the worker has created all objects that it creates once.
 WARM_UP_JOBS = 20
 DRAIN_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was seen until the quota was lifted; what failed, and what was answered twice or never, until the end.
+    """Counts until the quota was lifted; failed, duplicated, and missing answers until the end.
 
-    `mib` is the worker's resident memory, after its first jobs and after each day.
+    `mib` is the worker's resident memory after its first jobs and after each day.
     """
 
     jobs: int
@@ -47,7 +47,7 @@ class Figures:
 
 
 def measure(folder: Path, *, jobs: int, days: int, hour_s: float, quota: int, concurrency: int) -> Figures:
-    """Live through the days, then let everything run. `quota` is calls a day, `hour_s` the length of an hour."""
+    """Simulate the days, then lift the quota. `quota` is in calls per day; `hour_s` is the length of an hour."""
     settings: dict[str, Any] = {"state_dir": folder / "state", "concurrency": concurrency, "log_level": "error"}
     with (
         SimulatorProcess.start(quota_retry_after_s=hour_s, day_s=hour_s * HOURS_A_DAY) as simulator,
@@ -90,14 +90,14 @@ def _enqueue(queue: MiraQueue, first: int, count: int) -> None:
 
 
 def _collect(queue: MiraQueue, count: int) -> int:
-    """Wait until so many jobs have ended; returns how many of them failed."""
+    """Wait until `count` jobs are finished. Return how many failed."""
     ended: list[str] = []
 
     def all_ended() -> bool:
         ended.extend(queue.ledger.finished(GROUP, timeout_s=1))
         return len(ended) >= count
 
-    wait_until(f"{count} jobs have ended", all_ended, DRAIN_TIMEOUT_S)
+    wait_until(f"{count} jobs are finished", all_ended, DRAIN_TIMEOUT_S)
     return sum(status.state != "succeeded" for status in queue.ledger.statuses(ended))
 
 
@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=10_000)
     parser.add_argument("--days", type=int, default=3)
     parser.add_argument("--hour", type=float, default=1.0, metavar="SECONDS", help="length of an hour (default: 1)")
-    parser.add_argument("--quota", type=int, default=100, help="calls a day (default: 100)")
+    parser.add_argument("--quota", type=int, default=100, help="calls per day (default: 100)")
     parser.add_argument("--concurrency", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mq-") as folder:
@@ -126,7 +126,7 @@ def main() -> int:
     print(f"jobs waiting                 {found.jobs:,}")
     print(f"hours, one Retry-After each  {found.hours:.0f}")
     print(f"answered within the quota    {found.answered_in_time}")
-    print(f"refused calls                {found.refusals} ({found.refusals / found.hours:.2f} an hour)")
+    print(f"rate-limited calls           {found.refusals} ({found.refusals / found.hours:.2f} per hour)")
     print(f"calls before a Retry-After   {found.early_calls}")
     print(f"jobs failed                  {found.failed}")
     print(f"answered twice, never        {found.answered_twice}, {found.unanswered}")

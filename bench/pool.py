@@ -1,9 +1,9 @@
-"""Which pool runs jobs faster, Celery's threads or gevent? One worker process, one simulator, the two in turn.
+"""Compare Celery's pools threads and gevent: one worker process, one simulator, alternating runs.
 
     python -m bench.pool [--jobs 1000] [--runs 5] [--slots 16] [--latency 0]
 
-Needs gevent, which the product does not: it is installed with the `dev` extra. Prints jobs a second (from the first
-job's acceptance to the last outcome) and the worker's peak memory, medians, and the ratio threads : gevent.
+Needs gevent, which the `dev` extra installs. Prints medians of jobs per second (from the first job's acceptance to the
+last outcome), of the worker's peak memory, and of the ratio threads : gevent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sample:
 
 
 def measure(pool: str, jobs: int, slots: int, latency_s: float, folder: Path) -> Sample:
-    """One worker with this pool runs this many jobs; the queue is filled before it starts."""
+    """Run this many jobs on one worker with this pool."""
     simulator, url = start_simulator(["--latency", str(latency_s), "--no-request-counts"])
     settings = load_settings(
         api_key=KEY, api_base=url, state_dir=folder / "state", concurrency=slots, log_level="warning"
@@ -62,7 +62,7 @@ def measure(pool: str, jobs: int, slots: int, latency_s: float, folder: Path) ->
 
 
 def _start(pool: str, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """By Celery's own command: it makes the standard library cooperative before anything is imported."""
+    """Start Celery's command, which patches the standard library for gevent before anything is imported."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "mira_worker.app", "worker", "--pool", pool, "--without-mingle"],
@@ -73,7 +73,7 @@ def _start(pool: str, environment: dict[str, str], log: Path) -> subprocess.Pope
 
 
 def _peak_mib(process: subprocess.Popen[bytes]) -> float:
-    """VmHWM of /proc, which counts in KiB; nan where there is no /proc."""
+    """Return the peak memory from /proc (VmHWM, in KiB), or nan without /proc."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text()
     except OSError:

@@ -1,7 +1,7 @@
-"""How fast the simulator answers, beside a bare aiohttp handler: `python -m bench.simulator`.
+"""Speed of the simulator, compared with a bare aiohttp handler: `python -m bench.simulator`.
 
-Each server is a process of its own; this one makes the load: a fixed number of keep-alive connections, each sending its
-next request when it has the answer to the last. The two are measured in turn, so that a busy machine slows both.
+Each server is a separate process. This process creates the load: a fixed number of keep-alive connections. Each sends
+its next request when it has the response to the last. The runs alternate, so that a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUEST = (
 
 
 class Connection(asyncio.Protocol):
-    """Sends the request again as soon as its answer is whole."""
+    """Keep-alive connection that sends the next request when it has the response to the last."""
 
     def __init__(self) -> None:
         self.answers = 0
@@ -87,7 +87,7 @@ def start(*arguments: str) -> tuple[subprocess.Popen[str], int]:
 
 
 def cpu_s(pid: int) -> float | None:
-    """Processor time of a process, seconds; None where there is no /proc."""
+    """Return the processor time of a process in seconds, or None without /proc."""
     with suppress(OSError), open(f"/proc/{pid}/stat") as stat:
         fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -95,7 +95,7 @@ def cpu_s(pid: int) -> float | None:
 
 
 async def serve_bare() -> None:
-    """The least that aiohttp can do: read the body, send a constant."""
+    """Serve a bare aiohttp handler: read the body, send a constant."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         await request.read()
@@ -104,11 +104,11 @@ async def serve_bare() -> None:
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(web.Server(answer, access_log=None), "127.0.0.1", 0)
     print(f"ready http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/", flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)  # ends with the process that started it
+    await loop.run_in_executor(None, sys.stdin.read)  # exit with the parent process
 
 
 def measure(connections: int = CONNECTIONS, runs: int = RUNS, seconds: float = SECONDS) -> dict[str, Any]:
-    """Medians over `runs`: requests a second of both, their ratio, and the simulator's processor time a request."""
+    """Return medians over `runs`: requests per second, their ratio, and the simulator's processor time."""
     simulator, simulator_port = start("-m", "mira_queue.simulator", "--parent-pipe")
     bare, bare_port = start("-m", "bench.simulator", "--serve-bare")
     ours, theirs, cpu_us = [], [], []

@@ -15,143 +15,61 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# isort: off  (it would give each alias a line of its own)
+# One import for each module, not one line for each name.
+# isort: off
+# fmt: off
 if TYPE_CHECKING:
-    from mira_producer.async_client import AsyncJob as AsyncJob
-    from mira_producer.async_client import AsyncMiraQueue as AsyncMiraQueue
+    from mira_producer.async_client import AsyncJob as AsyncJob, AsyncMiraQueue as AsyncMiraQueue
     from mira_producer.batches.async_client import AsyncBatches as AsyncBatches
-    from mira_producer.batches.client import Batches as Batches
-    from mira_producer.batches.client import BatchRefused as BatchRefused
-    from mira_producer.client import Job as Job
-    from mira_producer.client import MiraQueue as MiraQueue
+    from mira_producer.batches.client import Batches as Batches, BatchRefused as BatchRefused
+    from mira_producer.client import Job as Job, MiraQueue as MiraQueue
     from mira_producer.jsonl.errors import InputError as InputError
-
-    from mira_queue.contract.batch import Batch as Batch
-    from mira_queue.contract.batch import BatchOptions as BatchOptions
-    from mira_queue.contract.batch import BatchStatus as BatchStatus
+    from mira_queue.contract.batch import Batch as Batch, BatchOptions as BatchOptions, BatchStatus as BatchStatus
     from mira_queue.contract.errors import (
-        AccountFault as AccountFault,
-    )
-    from mira_queue.contract.errors import (
-        BadRequest as BadRequest,
-    )
-    from mira_queue.contract.errors import (
-        BalanceUsedUp as BalanceUsedUp,
-    )
-    from mira_queue.contract.errors import (
-        BatchNotFound as BatchNotFound,
-    )
-    from mira_queue.contract.errors import (
-        BrokenAnswer as BrokenAnswer,
-    )
-    from mira_queue.contract.errors import (
-        ContentBlocked as ContentBlocked,
-    )
-    from mira_queue.contract.errors import (
+        AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp,
+        BatchNotFound as BatchNotFound, InvalidResponse as InvalidResponse, ContentBlocked as ContentBlocked,
         Gone as Gone,
+        IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
+        InvalidRequest as InvalidRequest, JobCancelled as JobCancelled, JobError as JobError, JobFault as JobFault,
+        JobNotFound as JobNotFound, MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan,
+        NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable, Redirected as Redirected,
+        RequestRejected as RequestRejected, ResultTimeout as ResultTimeout, ServerError as ServerError,
+        ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
+        Unprocessable as Unprocessable, Unreachable as Unreachable,
     )
-    from mira_queue.contract.errors import (
-        IdempotencyConflict as IdempotencyConflict,
-    )
-    from mira_queue.contract.errors import (
-        InternalError as InternalError,
-    )
-    from mira_queue.contract.errors import (
-        InvalidKey as InvalidKey,
-    )
-    from mira_queue.contract.errors import (
-        InvalidRequest as InvalidRequest,
-    )
-    from mira_queue.contract.errors import (
-        JobCancelled as JobCancelled,
-    )
-    from mira_queue.contract.errors import (
-        JobError as JobError,
-    )
-    from mira_queue.contract.errors import (
-        JobFault as JobFault,
-    )
-    from mira_queue.contract.errors import (
-        JobNotFound as JobNotFound,
-    )
-    from mira_queue.contract.errors import (
-        MiraQueueError as MiraQueueError,
-    )
-    from mira_queue.contract.errors import (
-        ModelNotInPlan as ModelNotInPlan,
-    )
-    from mira_queue.contract.errors import (
-        NotFound as NotFound,
-    )
-    from mira_queue.contract.errors import (
-        Poison as Poison,
-    )
-    from mira_queue.contract.errors import (
-        QueueUnavailable as QueueUnavailable,
-    )
-    from mira_queue.contract.errors import (
-        Redirected as Redirected,
-    )
-    from mira_queue.contract.errors import (
-        Refused as Refused,
-    )
-    from mira_queue.contract.errors import (
-        ResultTimeout as ResultTimeout,
-    )
-    from mira_queue.contract.errors import (
-        ServerError as ServerError,
-    )
-    from mira_queue.contract.errors import (
-        ServerTimeout as ServerTimeout,
-    )
-    from mira_queue.contract.errors import (
-        ServiceFault as ServiceFault,
-    )
-    from mira_queue.contract.errors import (
-        TooLarge as TooLarge,
-    )
-    from mira_queue.contract.errors import (
-        Unprocessable as Unprocessable,
-    )
-    from mira_queue.contract.errors import (
-        Unreachable as Unreachable,
-    )
-    from mira_queue.contract.outcome import Completion as Completion
-    from mira_queue.contract.outcome import Failure as Failure
-    from mira_queue.contract.outcome import Outcome as Outcome
-    from mira_queue.contract.settings import Settings as Settings
-    from mira_queue.contract.settings import SettingsError as SettingsError
-    from mira_queue.contract.states import JobState as JobState
-    from mira_queue.contract.states import JobStatus as JobStatus
+    from mira_queue.contract.outcome import Completion as Completion, Failure as Failure, Outcome as Outcome
+    from mira_queue.contract.settings import Settings as Settings, SettingsError as SettingsError
+    from mira_queue.contract.states import JobState as JobState, JobStatus as JobStatus
     from mira_queue.runtime.settings_loader import load_settings as load_settings
 
     __version__: str
+# fmt: on
 
 # The module of each public name: the imports above, for the interpreter. A test compares the two.
 _MODULES = {
     name: module
     for module, names in {
-        "mira_producer.async_client": "AsyncJob AsyncMiraQueue",
+        "mira_producer.client": "MiraQueue Job",
+        "mira_producer.async_client": "AsyncMiraQueue AsyncJob",
+        "mira_queue.contract.states": "JobStatus JobState",
+        "mira_queue.contract.outcome": "Outcome Completion Failure",
+        "mira_producer.batches.client": "Batches BatchRefused",
         "mira_producer.batches.async_client": "AsyncBatches",
-        "mira_producer.batches.client": "BatchRefused Batches",
-        "mira_producer.client": "Job MiraQueue",
-        "mira_producer.jsonl.errors": "InputError",
-        "mira_queue.contract.batch": "Batch BatchOptions BatchStatus",
-        "mira_queue.contract.errors": """
-            AccountFault BadRequest BalanceUsedUp BatchNotFound BrokenAnswer ContentBlocked Gone IdempotencyConflict
-            InternalError InvalidKey InvalidRequest JobCancelled JobError JobFault JobNotFound MiraQueueError
-            ModelNotInPlan NotFound Poison QueueUnavailable Redirected Refused ResultTimeout ServerError ServerTimeout
-            ServiceFault TooLarge Unprocessable Unreachable
-        """,
-        "mira_queue.contract.outcome": "Completion Failure Outcome",
-        "mira_queue.contract.settings": "Settings SettingsError",
-        "mira_queue.contract.states": "JobState JobStatus",
+        "mira_queue.contract.batch": "Batch BatchStatus BatchOptions",
         "mira_queue.runtime.settings_loader": "load_settings",
+        "mira_queue.contract.settings": "Settings SettingsError",
+        "mira_queue.contract.errors": """
+            MiraQueueError InvalidRequest IdempotencyConflict QueueUnavailable JobNotFound BatchNotFound ResultTimeout
+            JobError JobFault BadRequest NotFound Gone TooLarge Unprocessable ContentBlocked RequestRejected
+            Redirected Poison InternalError AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
+            ServiceFault ServerTimeout ServerError Unreachable InvalidResponse JobCancelled
+        """,
+        "mira_producer.jsonl.errors": "InputError",
     }.items()
     for name in names.split()
 }
 
-__all__ = sorted(_MODULES)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The parts that tests are made of: a server, a simulator, workers, a client; all real, all gone at the end.
+"""Fixtures of all tests: a server, a simulator, workers, and a client. All are real, and all are stopped at the end.
 
 MIRA_TEST_REDIS_URL=redis://:password@host:6379/0 runs the tests against that server instead of an embedded one. Its
 database must be empty: every test clears it, and so the tests run one at a time.

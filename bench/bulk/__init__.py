@@ -1,1 +1,1 @@
-"""How fast files of requests go through, in how much memory, beside others: `python -m bench.bulk --help`."""
+"""Throughput and memory for files of requests, compared with peers: `python -m bench.bulk --help`."""

@@ -1,4 +1,4 @@
-"""Who runs the same jobs: how each one's worker is started, and how its jobs are handed in."""
+"""Competitors that run the same jobs: how to start each worker, and how to enqueue its jobs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from mira_queue.ledger.records import NewJob, new_job_id
 from tests.support.waiting import wait_until
 
 
-class Entrant(Protocol):
-    """Made for one stage, with its workers ready."""
+class Competitor(Protocol):
+    """A queue on one stage, with its workers ready."""
 
     @property
     def pids(self) -> Sequence[int]:
-        """Of the workers; they may have children."""
+        """Return the PIDs of the workers. They may have child processes."""
 
     def enqueue(self, count: int) -> Sequence[str]:
-        """Hand in so many jobs; returns the keys at which their results will be."""
+        """Enqueue `count` jobs. Return the Redis keys of their results."""
 
 
 class Ours:
-    """Jobs of a file: the bulk lane, everything else as a user has it who sets nothing but the slots."""
+    """mira-queue with jobs of a file (bulk lane) and default settings, except for the slots."""
 
     def __init__(self, stage: Stage, slots: int, processes: int = 1) -> None:
         settings = stage.settings(concurrency=slots)
@@ -44,7 +44,7 @@ class Ours:
 
 
 class Peer:
-    """A program of its own, in whose environment it lives."""
+    """A peer: a program that may run in its own environment."""
 
     def __init__(
         self, stage: Stage, python: Path, module: str, worker: Sequence[str], ready: str, session: bool = False
@@ -69,7 +69,7 @@ class Peer:
 @dataclass(frozen=True, slots=True)
 class Contender:
     name: str
-    start: Callable[[Stage], Entrant]
+    start: Callable[[Stage], Competitor]
 
 
 def ours(slots: int, processes: int = 1) -> Contender:

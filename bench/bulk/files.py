@@ -1,4 +1,4 @@
-"""Input files of any length, and what reads them in the product."""
+"""Write input files of any length, and count lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LINES_AT_ONCE = 10_000
 
 
 def write_input(path: Path, lines: int) -> Path:
-    """So many lines of the batch format, with short prompts."""
+    """Write `lines` lines in the batch format, with short prompts."""
     with path.open("wb") as file:
         for start in range(0, lines, LINES_AT_ONCE):
             file.writelines(map(_line, range(start, min(lines, start + LINES_AT_ONCE))))

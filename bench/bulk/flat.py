@@ -1,43 +1,44 @@
-"""Time a line and peak memory must not depend on how long the file is."""
+"""Time per line and peak memory must not depend on the length of the file."""
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.bulk.files import count_lines, write_input
-from bench.bulk.running import Ran, run_to_its_end
-from bench.bulk.table import Bar, Table, progress
+from bench.bulk.running import Ran, run_file
+from bench.bulk.table import Table, Target, progress
 from tests.support.simulator_process import SimulatorProcess
 
-LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (1_000, 3_000), 1_000_000
-# Calls that a new account leaves one by one, a second and more of them, are no matter of a file's length.
-LINES_BEFORE = 1_500
-# The longer files take minutes each.
-MOST_RUNS = 3
+LENGTHS, QUICK_LENGTHS, MILLION = (10_000, 100_000), (100, 300), 1_000_000
+# The first calls of a new account are slow. They do not depend on the length of the file.
+LINES_BEFORE, QUICK_LINES_BEFORE = 1_500, 0
+# Longer files take minutes each.
+MAX_RUNS = 3
 PARTS = ("server", "worker", "run")
-FLAT = Bar(1.10, "x", at_most=True)
+FLAT = Target(1.10, "x", at_most=True)
 
 
 def table(runs: int, quick: bool, full: bool) -> Table:
-    """Times of a line: less what a run of one line takes, which is the start and the end of everything.
+    """Measure the time per line, without the time of a run of one line (starting and stopping all processes).
 
-    The account was used before: the first calls of a new one leave slowly.
+    The account was used before, because the first calls of a new account are slow.
     """
     lengths: tuple[int, ...] = QUICK_LENGTHS if quick else LENGTHS
-    runs = 1 if quick else min(runs, MOST_RUNS)
+    runs = 1 if quick else min(runs, MAX_RUNS)
     found: dict[int, list[Ran]] = {}
     for number in range(runs):
-        # The million once, between the others: a machine that grows slower is not taken for the file's length.
+        # Run the million once, in the middle: a machine that slows down must not look like an effect of the length.
         for lines in (1, *lengths, *[MILLION] * (full and number == runs // 2)):
-            found.setdefault(lines, []).append(measure(lines))
+            found.setdefault(lines, []).append(measure(lines, QUICK_LINES_BEFORE if quick else LINES_BEFORE))
             progress(f"{lines:,} lines: {found[lines][-1].took_s:,.1f} s")
     lengths = tuple(length for length in found if length > 1)
     base_s = statistics.median(each.took_s for each in found[1])
     printed = Table(
-        f"flat: mira-queue run, one worker, answers at once, medians of {runs}; one line alone takes {base_s:.1f} s",
+        f"flat: mira-queue run, one worker, no latency, medians of {runs}; a single line takes {base_s:.1f} s",
         ("time", "us/line", *(f"{part} CPU us/line" for part in PARTS), *(f"{part} MiB" for part in PARTS)),
     )
     first: dict[str, float] = {}
@@ -45,28 +46,29 @@ def table(runs: int, quick: bool, full: bool) -> Table:
         figures = _figures(found[lines], lines, found[1])
         cells = [f"{statistics.median(each.took_s for each in found[lines]):.1f} s"]
         cells += [f"{value:,.0f}" if "us" in name else f"{value:,.1f}" for name, value in figures.items()]
-        bars = [(_named(name), _apart(value, first[name])) for name, value in figures.items() if name in first]
+        targets = [(_named(name), _ratio(value, first[name])) for name, value in figures.items() if name in first]
         printed.add(
             f"{lines:,} lines" + " (once)" * (lines == MILLION),
             *cells,
-            bars=[each for each in bars if "CPU" not in each[0].unit],
+            targets=[each for each in targets if "CPU" not in each[0].unit],
         )
         first = first or figures
     return printed
 
 
-def measure(lines: int) -> Ran:
-    """On a simulator and a server of its own, which starts anew on what a first, short run has left."""
+def measure(lines: int, lines_before: int) -> Ran:
+    """Run a file on its own simulator and server, after a short run that uses the account."""
     with (
         tempfile.TemporaryDirectory(prefix="mq-bench-") as folder,
         SimulatorProcess.start("--no-request-counts") as simulator,
     ):
-        run_to_its_end(write_input(Path(folder) / "before.jsonl", LINES_BEFORE), simulator.url)
+        if lines_before:
+            run_file(write_input(Path(folder) / "before.jsonl", lines_before), simulator.url)
         path = write_input(Path(folder) / "input.jsonl", lines)
         output = path.with_suffix(".output")
-        ran = run_to_its_end(path, simulator.url, "--output", str(output))
+        ran = run_file(path, simulator.url, "--output", str(output))
         if count_lines(output) != lines:
-            raise RuntimeError(f"{count_lines(output)} lines were answered, of {lines}")
+            raise RuntimeError(f"{count_lines(output)} of {lines} lines were answered")
     return ran
 
 
@@ -84,10 +86,11 @@ def _figures(runs: list[Ran], lines: int, alone: list[Ran]) -> dict[str, float]:
     return found | {f"{part} MiB": statistics.median(each.peak_mib[part] for each in runs) for part in PARTS}
 
 
-def _apart(one: float, other: float) -> float:
-    """How many times the smaller one goes into the larger."""
-    return max(one, other) / min(one, other)
+def _ratio(one: float, other: float) -> float:
+    """Return the larger value divided by the smaller one."""
+    lower, higher = sorted((one, other))
+    return higher / lower if lower > 0 else math.inf
 
 
-def _named(name: str) -> Bar:
-    return Bar(FLAT.wanted, f"x ({name})", at_most=True)
+def _named(name: str) -> Target:
+    return Target(FLAT.wanted, f"x ({name})", at_most=True)

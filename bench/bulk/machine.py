@@ -1,4 +1,4 @@
-"""The machine under the figures, and what processes take of it. Reads /proc: Linux only."""
+"""The machine, and the resources that processes use. Reads /proc, so Linux only."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def described() -> str:
 
 
 def load() -> float:
-    """Processes that want a core, on average over the last minute: of ours, and of everybody else's."""
+    """Return the load average of the last minute, over all processes."""
     return os.getloadavg()[0]
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all that it has started, directly or not."""
+    """Return the PIDs of the process and its descendants."""
     pids = [pid]
     for each in pids:
         for task in Path(f"/proc/{each}/task").glob("*/children"):
@@ -33,7 +33,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """Processor time that they have used, seconds."""
+    """Return the processor time of these processes, seconds."""
     ticks = 0
     for pid in pids:
         with suppress(OSError):
@@ -43,7 +43,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def peak_mib(pid: int) -> float:
-    """The most memory that it ever had at a time; 0 when it is gone."""
+    """Return the peak memory of the process; 0 if it has exited."""
     with suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
     return 0.0
@@ -55,12 +55,12 @@ def command(pid: int) -> str:
     return ""
 
 
-def hold(pid: int) -> None:
-    """Stop a process and its children where they are, until `let_go`."""
+def suspend(pid: int) -> None:
+    """Suspend a process and its descendants until `resume`."""
     for each in tree(pid):
         os.kill(each, signal.SIGSTOP)
 
 
-def let_go(pid: int) -> None:
+def resume(pid: int) -> None:
     for each in tree(pid):
         os.kill(each, signal.SIGCONT)

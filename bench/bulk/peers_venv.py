@@ -1,4 +1,4 @@
-"""A Python that has taskiq: ours when it is installed there, else a throwaway environment: we do not depend on it."""
+"""Find a Python that has taskiq: this one if taskiq is installed, else one in a temporary environment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NEEDED = ("taskiq>=0.11,<1", "taskiq-redis>=1,<2", "aiohttp>=3.11,<4")
 
 @contextmanager
 def peers_python() -> Iterator[Path | None]:
-    """None where it cannot be installed."""
+    """Yield the Python, or None if taskiq cannot be installed."""
     if importlib.util.find_spec("taskiq_redis") is not None:
         yield Path(sys.executable)
         return
     with TemporaryDirectory(prefix="mq-peers-") as folder:
-        print("installing taskiq into an environment of its own ...", file=sys.stderr, flush=True)
+        print("installing taskiq into a temporary environment ...", file=sys.stderr, flush=True)
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""`mira-queue run` as a process, with everything that it starts: how long it took, and the most memory of each."""
+"""Run `mira-queue run` as a process, and measure the time and the peak memory of all its processes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from threading import Thread
 from bench.bulk import machine
 from bench.bulk.stage import KEY
 
-LOOK_EVERY_S = 0.1
-COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()")
+POLL_EVERY_S = 0.1
+COMMAND = (sys.executable, "-m", "mira_producer.cli")
 
 
 @dataclass(slots=True)
 class Ran:
-    """Seconds from its start to its end; processor time and peak memory by part: run, worker, server."""
+    """Duration of a run in seconds; processor time and peak memory by part: run, worker, server."""
 
     took_s: float
     cpu_s: dict[str, float] = field(default_factory=dict)
@@ -30,9 +30,9 @@ class Ran:
 def start_run(
     path: Path, api_base: str, *arguments: str, redis_url: str | None = None, **variables: str
 ) -> subprocess.Popen[bytes]:
-    """On a server of its own, unless there is a URL; with `variables` in its environment.
+    """Start a run on its own server or on `redis_url`, with `variables` in its environment.
 
-    It says what it does in a file beside the input.
+    Its output goes to a log file next to the input.
     """
     env = {
         **os.environ,
@@ -47,8 +47,8 @@ def start_run(
         return subprocess.Popen(command, cwd=path.parent, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def run_to_its_end(path: Path, api_base: str, *arguments: str) -> Ran:
-    """Raises RuntimeError when a line was not answered."""
+def run_file(path: Path, api_base: str, *arguments: str) -> Ran:
+    """Run a file until it is finished. Raise RuntimeError if a line was not answered."""
     began_s = time.monotonic()
     process = start_run(path, api_base, *arguments)
     ran = Ran(0.0)
@@ -57,12 +57,12 @@ def run_to_its_end(path: Path, api_base: str, *arguments: str) -> Ran:
     try:
         code = process.wait()
     finally:
-        # Where we are ended: it would go on for as long as its file is.
+        # If this process is stopped, the run must not continue.
         process.kill()
     ran.took_s = time.monotonic() - began_s
     watch.join()
     if code:
-        raise RuntimeError(f"the run ended with {code}:\n{path.with_suffix('.log').read_text()[-2000:]}")
+        raise RuntimeError(f"the run exited with code {code}:\n{path.with_suffix('.log').read_text()[-2000:]}")
     return ran
 
 
@@ -72,7 +72,7 @@ def _watch(process: subprocess.Popen[bytes], ran: Ran) -> None:
         for pid, part in parts.items():
             ran.peak_mib[part] = max(ran.peak_mib.get(part, 0.0), machine.peak_mib(pid))
             ran.cpu_s[part] = max(ran.cpu_s.get(part, 0.0), machine.cpu_s([pid]))
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_EVERY_S)
 
 
 def _part(pid: int, run_pid: int) -> str:

@@ -1,4 +1,4 @@
-"""Where a run takes place: a simulator and a server of its own, both gone at its end."""
+"""Stage of a run: its own simulator and its own server, which end with it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.waiting import wait_until
 
 KEY = "sk-mira-" + "0" * 40
 GRACE = timedelta(seconds=10)
-LOOK_EVERY_S = 0.02
-# Keys that are asked for at once: little for the server, which has other things to do.
-ASKED_AT_ONCE = 100
-PATIENCE_S = 600.0
+POLL_EVERY_S = 0.02
+# Keys per poll: few, so that polling costs the server little.
+KEYS_PER_POLL = 100
+TIMEOUT_S = 600.0
 
 
 class Stage:
-    """`api`: the simulator's configuration; what is started with `keep` is stopped at the end, last first."""
+    """Simulator and server of a run. `api` configures the simulator. Processes given to `keep` end with it."""
 
     def __init__(self, **api: Any) -> None:
         self._closing = ExitStack()
@@ -46,7 +46,7 @@ class Stage:
         self._closing.callback(self.redis.close)
 
     def settings(self, **changes: Any) -> Settings:
-        """A user's who sets nothing but where things are; the worker's log goes to a file, as a service's does."""
+        """Return default settings, except for the key, the URLs, and the directory."""
         return load_settings(
             api_key=KEY,
             api_base=self.api.url,
@@ -59,7 +59,7 @@ class Stage:
         return self._closing.enter_context(MiraQueue(settings))
 
     def worker(self, settings: Settings) -> subprocess.Popen[bytes]:
-        """One of ours, as `mira-queue worker` starts it, ready."""
+        """Start a worker as `mira-queue worker` does, and wait until it is ready."""
         log = self.folder / f"worker-{len(list(self.folder.glob('worker-*.log')))}.log"
         process = self.keep(start_worker(environment_of(settings), log=log))
         wait_until("a worker is ready", lambda: '"ready"' in log.read_text())
@@ -70,21 +70,21 @@ class Stage:
         return process
 
     def wait_for_keys(self, keys: Sequence[str]) -> float:
-        """When the last of these keys was there, monotonic seconds: results, whoever stored them."""
+        """Wait until all keys exist. Return the monotonic time in seconds."""
         missing = list(keys)
-        end_s = time.monotonic() + PATIENCE_S
+        end_s = time.monotonic() + TIMEOUT_S
         while missing:
-            asked = missing[-ASKED_AT_ONCE:]
+            asked = missing[-KEYS_PER_POLL:]
             with self.redis.pipeline(transaction=False) as pipeline:
                 for key in asked:
                     pipeline.exists(key)
                 found = pipeline.execute()
             left = [key for key, is_there in zip(asked, found, strict=True) if not is_there]
-            missing[-ASKED_AT_ONCE:] = left
+            missing[-KEYS_PER_POLL:] = left
             if left:
                 if time.monotonic() > end_s:
-                    raise RuntimeError(f"{len(missing)} results are still missing after {PATIENCE_S:g} s")
-                time.sleep(LOOK_EVERY_S)
+                    raise RuntimeError(f"{len(missing)} results are still missing after {TIMEOUT_S:g} s")
+                time.sleep(POLL_EVERY_S)
         return time.monotonic()
 
     def memory_bytes(self) -> int:
@@ -100,5 +100,5 @@ class Stage:
 
 
 def body(number: int) -> dict[str, Any]:
-    """A request with a short prompt; no two are alike."""
+    """Return a request with a short, unique prompt."""
     return {"messages": [{"role": "user", "content": f"Question {number}: what does the tide do?"}]}

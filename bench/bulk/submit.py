@@ -1,4 +1,4 @@
-"""Lines accepted a second, and the server's memory for a job that is open. No worker runs."""
+"""Lines accepted per second, and the server's memory per open job. No worker runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from mira_producer.engine.window import Window
 from bench.bulk import machine
 from bench.bulk.files import write_input
 from bench.bulk.stage import Stage, body
-from bench.bulk.table import Bar, Table, progress
+from bench.bulk.table import Table, Target, progress
 from mira_queue import MiraQueue
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 
-LINES, QUICK_LINES = 50_000, 5_000
-RATE = Bar(20_000, " lines/s")
-WITH_BAR = ("accept, checked before", "a run's window")
-MEMORY = Bar(1.2 * 1024, " bytes", at_most=True)
+LINES, QUICK_LINES = 50_000, 1_000
+RATE = Target(20_000, " lines/s")
+WITH_TARGET = ("accept, checked before", "a run's window")
+MEMORY = Target(1.2 * 1024, " bytes", at_most=True)
 
 
 @dataclass(slots=True)
 class Span:
-    """Seconds by the clock, and of processor time: ours, the server's."""
+    """Elapsed time, and processor time of this process and of the server, in seconds."""
 
     took_s: float = 0.0
     own_cpu_s: float = 0.0
@@ -44,7 +44,7 @@ class Span:
         )
 
 
-# By what was done; bytes of the server's memory for a job where it is that.
+# By step: a span, or bytes of the server's memory per job.
 Figures = dict[str, Span | float]
 
 
@@ -67,19 +67,19 @@ def table(runs: int, quick: bool) -> Table:
             sizes = [each for each in values if isinstance(each, float)]
             median = statistics.median(sizes)
             sizes_told = (round(median), round(min(sizes)), round(max(sizes)))
-            printed.add(name, *sizes_told, "bytes/job", "", "", bars=[(MEMORY, median)])
+            printed.add(name, *sizes_told, "bytes/job", "", "", targets=[(MEMORY, median)])
             continue
         rates = [lines / span.took_s for span in spans]
         median = statistics.median(rates)
         own_us = statistics.median(span.own_cpu_s for span in spans) / lines * 1e6
         server_us = statistics.median(span.server_cpu_s for span in spans) / lines * 1e6
         cells = (round(median), round(min(rates)), round(max(rates)), "lines/s", round(own_us), round(server_us))
-        printed.add(name, *cells, bars=[(RATE, median)] if name in WITH_BAR else [])
+        printed.add(name, *cells, targets=[(RATE, median)] if name in WITH_TARGET else [])
     return printed
 
 
 def _accept(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
-    """MiraQueue.accept, of requests that were checked before; and of bodies, checking included."""
+    """Measure MiraQueue.accept with checked requests, and checking together with accepting."""
     before = stage.memory_bytes()
     bodies = [body(number) for number in range(lines)]
     with _timed(stage) as checking:
@@ -94,7 +94,7 @@ def _accept(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
 
 
 def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
-    """A file, as `mira-queue run` and a batch's keeper hand it in: read, checked and indexed first, then again."""
+    """Measure a file as `mira-queue run` and a supervisor submit it: read, check, and index it, then read it again."""
     path = write_input(stage.folder / "input.jsonl", lines)
     options = EngineOptions(path, path.with_suffix(".output"), path.with_suffix(".errors"), "bench", lines)
     before = stage.memory_bytes()
@@ -120,7 +120,7 @@ def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
 
 @contextmanager
 def _timed(stage: Stage) -> Iterator[Span]:
-    """Gives a span that is filled in when it is over."""
+    """Yield a span that is filled at the end of the block."""
     span = Span()
     pids = ([os.getpid()], [stage.server_pid])
     before = [machine.cpu_s(each) for each in pids]

@@ -1,4 +1,4 @@
-"""Figures beside their bars."""
+"""Tables of figures and their targets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bench.bulk import machine
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """What must be reached: at least (or, with `at_most`, at most) so much of `unit`."""
+class Target:
+    """Value that a figure must reach: at least (or, with `at_most`, at most) `wanted`."""
 
     wanted: float
     unit: str = ""
@@ -26,15 +26,15 @@ class Bar:
 
 @dataclass(slots=True)
 class Table:
-    """One bar's table. A row ends with what its bar says, or nothing."""
+    """One table. Each row ends with the verdict of its targets, if it has any."""
 
     title: str
     columns: Sequence[str]
     notes: list[str] = field(default_factory=list)
     _rows: list[list[str]] = field(default_factory=list)
 
-    def add(self, name: str, *cells: str | int, bars: Sequence[tuple[Bar, float]] = ()) -> None:
-        verdicts = "; ".join(bar.verdict(found) for bar, found in bars)
+    def add(self, name: str, *cells: str | int, targets: Sequence[tuple[Target, float]] = ()) -> None:
+        verdicts = "; ".join(target.verdict(found) for target, found in targets)
         self._rows.append([name, *(each if isinstance(each, str) else f"{each:,}" for each in cells), verdicts])
 
     @property
@@ -42,7 +42,7 @@ class Table:
         return any("MISSED" in row[-1] for row in self._rows)
 
     def printed(self) -> str:
-        rows = [["", *self.columns, "bar"], *self._rows]
+        rows = [["", *self.columns, "target"], *self._rows]
         widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
         lines = [self.title, f"({machine.described()}; load average now {machine.load():.1f})"]
         for row in rows:
@@ -56,5 +56,5 @@ def ratio(number: float) -> str:
 
 
 def progress(text: str) -> None:
-    """A run is over: said beside the tables, which come late."""
+    """Report a finished run on standard error."""
     print(f"  {text} (load {machine.load():.1f})", file=sys.stderr, flush=True)

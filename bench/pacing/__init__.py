@@ -1,1 +1,1 @@
-"""How near the account's limit we get, without being told it, beside others: `python -m bench.pacing --help`."""
+"""How close calls get to an account's unknown limits, compared with peers: `python -m bench.pacing --help`."""

@@ -1,4 +1,4 @@
-"""The simulated API of one run: it counts, and its limits change when the scenario says so."""
+"""Simulated API of one run. It logs calls, and its limits change as the scenario says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.pacing.scenarios import OUTAGE_S, Scenario
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
-# Jobs beyond what could be answered: some wait for their countdown, and nobody may run dry.
+# Additional jobs: some wait for their countdown, and the workers must never run out of jobs.
 SPARE_JOBS = 400
 
 
@@ -19,7 +19,7 @@ def start(scenario: Scenario) -> SimulatorProcess:
 
 
 def jobs(scenario: Scenario) -> int:
-    """As many as keep it busy to the end, at any limit that it will have."""
+    """Return the number of jobs that keep the account busy until the end, at any limit of the scenario."""
     steps = [scenario.api, *(change.config for change in scenario.changes if change.config)]
     if scenario.bound == "rate":
         most = max(step["rate"] for step in steps)
@@ -30,10 +30,10 @@ def jobs(scenario: Scenario) -> int:
     return int(scenario.seconds / least_s * most) + SPARE_JOBS
 
 
-def live_through(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[float], None]) -> Run:
-    """From the first call to the end; `meanwhile` is called again and again with the seconds since the first call."""
+def observe(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[float], None]) -> Run:
+    """Observe the run from its first call on. Call `meanwhile` repeatedly with the seconds since then."""
     wait_until("the first call", lambda: api.stats()["calls"] > 0)
-    # It may be some seconds old: the jobs behind it had to be handed in.
+    # The first call may be some seconds old, because all jobs had to be enqueued.
     first_s = min(call["came_s"] for call in api.calls())
     began_s = time.monotonic() - (api.stats()["uptime_s"] - first_s)
     changed_s: list[float] = []
@@ -50,6 +50,6 @@ def live_through(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[
         time.sleep(0.02)
     stats = api.stats()
     calls = sorted((Call(**call) for call in api.calls()), key=lambda call: call.came_s)
-    # A call that came after the counts were read is none of this run's.
+    # Skip calls that arrived after the counts were read.
     calls = [call for call in calls if call.came_s <= stats["uptime_s"]]
     return Run(scenario, calls, stats["uptime_s"], changed_s, stats["early"], stats["crossed"])

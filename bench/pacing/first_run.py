@@ -1,11 +1,11 @@
-"""How long `mira-queue run` takes on 300 lines, limits unknown, beside the ideal: `python -m bench.pacing.first_run`.
+"""Time of `mira-queue run` with unknown limits, compared with the ideal: `python -m bench.pacing.first_run`.
 
-As a new user starts it: nothing is configured, no server, no worker and nothing learned is there. The simulator is as
-`--simulate --simulator-options '--limits mira'` starts it: 60 in 60 s, 3 in flight, answers at once. The ideal sends
-each call at the first moment at which it is let in.
+The run starts as a new user starts it: no configuration, no server, no worker, no learned limits. The simulator has the
+limits of `--simulate --simulator-options '--limits mira'`: 60 per 60 s, 3 in flight, no latency. The ideal client sends
+each call at the first moment at which the account admits it.
 
-With --latency 0.2, one call is refused for being the fourth in flight before the rate is known; it counts, and so takes
-the place of the 300th line in the fifth window: that line waits for the sixth, whatever a client does that is not told.
+With --latency 0.2, one call is rate-limited as the fourth in flight before the rate is known. It counts toward the
+rate, so the 300th line does not fit into the fifth window. Any client without configured limits waits for the sixth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.bulk.running import run_to_its_end
+from bench.bulk.running import run_file
 from bench.bulk.stage import body
 from tests.support.simulator_process import SimulatorProcess
 
@@ -31,10 +31,12 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--lines", type=int, default=300)
-    parser.add_argument("--scale", type=float, default=1.0, help="of Mira's windows: 0.1 is 60 in 6 s (default: 1)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds that an answer takes (default: 0)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="scale of Mira's windows: 0.1 is 60 per 6 s (default: 1)"
+    )
+    parser.add_argument("--latency", type=float, default=0.0, help="latency of the API in seconds (default: 0)")
     chosen = parser.parse_args()
-    # Whole windows, and then what is left of the lines, three at a time.
+    # Whole windows, and then the remaining lines, three in flight.
     windows, last = divmod(chosen.lines - 1, RATE)
     ideal_s = windows * WINDOW_S * chosen.scale + -(-(last + 1) // IN_FLIGHT) * chosen.latency
     with TemporaryDirectory(prefix="mq-") as folder:
@@ -42,7 +44,7 @@ def main() -> int:
         path.write_text("".join(json.dumps(body(number)) + "\n" for number in range(chosen.lines)), encoding="utf-8")
         limits = ["--limits", "mira", "--scale", f"{chosen.scale:g}"]
         with SimulatorProcess.start(*limits, latency_s=chosen.latency, log_calls=True) as simulator:
-            ran = run_to_its_end(path, simulator.url)
+            ran = run_file(path, simulator.url)
             calls, stats = simulator.calls(), simulator.stats()
     came = sorted(call["came_s"] for call in calls)
     answered_s = max(call["left_s"] for call in calls if call["left_s"] is not None)
@@ -51,7 +53,7 @@ def main() -> int:
     print(
         f"{chosen.lines} lines: {ran.took_s:.1f} s from the command to its end, {answered_s - came[0]:.1f} s of them "
         f"from the first call to the last answer; ideal {ideal_s:.1f} s\n"
-        f"{share:.3f} times the ideal (bar: {MOST}) {'pass' if share <= MOST else 'MISSED'}; "
+        f"{share:.3f} times the ideal (target: {MOST}) {'pass' if share <= MOST else 'MISSED'}; "
         f"refused: {', '.join(refused) or 'none'}; {stats['early']} early"
     )
     return int(share > MOST or stats["early"] > 0)

@@ -1,4 +1,4 @@
-"""SIGKILL of a worker now and then, seeded; another takes its place. No zero of the table may change."""
+"""Kill and replace workers at random times. Figures whose target is zero must stay zero."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from tests.support.queue_process import WorkerProcess
 
-# Seconds from one to the next: a new worker is ready after two or three, and shall have calls in flight.
+# Seconds between kills: a new worker needs two or three to start, and must have calls in flight.
 BETWEEN_S = (5.0, 12.0)
 
 
 class Kills:
-    """`workers` is changed in place. Without a seed nobody is killed."""
+    """Kills at random times. Replaces entries of `workers` in place. Without a seed, nothing is killed."""
 
     def __init__(self, workers: list[WorkerProcess], start: Callable[[], WorkerProcess], seed: int | None) -> None:
         self.done = 0
@@ -22,7 +22,7 @@ class Kills:
         self._due_s = 0.0 if self._random is None else self._random.uniform(*BETWEEN_S)
 
     def maybe(self, now_s: float) -> None:
-        """Called again and again, with the seconds since the first call."""
+        """Kill a worker if it is time. `now_s` is the time since the first call."""
         if self._random is None or now_s < self._due_s:
             return
         place = self._random.randrange(len(self._workers))

@@ -1,4 +1,4 @@
-"""One run of ours: an embedded server, worker processes as they are started in earnest, nothing known beforehand."""
+"""One run of mira-queue: an embedded server, workers as a user starts them, and no learned limits."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from mira_queue import Job, JobState, MiraQueue
 from tests.support.queue_process import API_KEY, QUICK, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
 
-# Settings of the tests' quick workers that are not ours here: everything is as a user has it who sets nothing.
+# The test workers' quick settings are removed, so that the defaults apply.
 DEFAULTS = dict.fromkeys(QUICK, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Lived:
-    """A run, and the log lines of its workers."""
+class LoggedRun:
+    """A run and the log lines of its workers."""
 
     run: Run
     log: list[dict[str, Any]]
-    began_s: float  # wall clock at the simulator's zero
+    began_s: float  # wall clock when the simulator started
 
 
-def live(scenario: Scenario, folder: Path, kill_seed: int | None = None) -> Lived:
+def run_scenario(scenario: Scenario, folder: Path, kill_seed: int | None = None) -> LoggedRun:
     with ExitStack() as stack:
         simulator = stack.enter_context(api.start(scenario))
         settings: dict[str, Any] = {
             **DEFAULTS, "api_key": API_KEY, "log_format": "json", "api_base": simulator.url,
-            "state_dir": folder / "state", "concurrency": scenario.slots, **scenario.told,
+            "state_dir": folder / "state", "concurrency": scenario.slots, **scenario.configured,
         }  # fmt: skip
         queue = stack.enter_context(MiraQueue(**{name: value for name, value in settings.items() if value is not None}))
         workers = [_start(folder, settings) for _ in range(scenario.processes)]
         kills = Kills(workers, lambda: _start(folder, settings), kill_seed)
-        # Not stopped in order, which would take the grace period: the whole state is thrown away.
+        # SIGKILL instead of the grace period: the state is discarded.
         stack.callback(_end, workers)
         for worker in workers:
             worker.wait_ready()
         jobs = queue.enqueue_many(_bodies(api.jobs(scenario)))
         began_s = _wall_clock_at_zero(simulator)
-        run = api.live_through(scenario, simulator, kills.maybe)
+        run = api.observe(scenario, simulator, kills.maybe)
         shares = [len(worker.events("attempt", outcome="succeeded")) for worker in workers]
-        lost = _attempts_lost(queue, jobs) if "attempts_lost" in scenario.bars else 0
+        lost = _attempts_lost(queue, jobs) if "attempts_lost" in scenario.targets else 0
         log = [line for path in folder.glob("worker-*.log") for line in _lines(path)]
-    return Lived(replace(run, shares=shares, attempts_lost=lost, kills=kills.done), log, began_s)
+    return LoggedRun(replace(run, shares=shares, attempts_lost=lost, kills=kills.done), log, began_s)
 
 
 def _start(folder: Path, settings: dict[str, Any]) -> WorkerProcess:
@@ -72,12 +72,12 @@ def _wall_clock_at_zero(simulator: SimulatorProcess) -> float:
 
 
 def _attempts_lost(queue: MiraQueue, jobs: Sequence[Job]) -> int:
-    """By the job that lost most; the attempt that brings the answer is none."""
+    """Return the maximum number of attempts that a job lost. A successful attempt is not lost."""
     statuses = queue.ledger.statuses([job.id for job in jobs])
     return max(each.attempts - (each.state is JobState.SUCCEEDED) for each in statuses)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """A worker that was killed may have left half a line."""
+    """Return the complete log lines. A killed worker may have left a truncated one."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]

@@ -1,7 +1,7 @@
-"""What the pacer costs on an account without limits: `python -m bench.pacing.overhead`.
+"""Cost of the pacer on an account without limits: `python -m bench.pacing.overhead`.
 
-One worker process, an API that answers at once, the same jobs with the pacer and without it, in turn, so that a busy
-machine slows both. And how long the server works for an ask, by its own count (INFO commandstats, SLOWLOG).
+One worker process runs the same jobs with and without the pacer on an API without latency. The runs alternate, so that
+a busy machine slows both.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mira_queue.contract.settings import Settings
 from tests.support.waiting import wait_until
 
 JOBS, WARM_UP_JOBS = 2000, 300
-# At least so much of the throughput is left, and at most so long does the server work for an ask.
-LEAST_LEFT, MOST_MS = 0.95, 0.15
+# Targets: share of the throughput that remains, and server time per request for permits.
+MIN_LEFT, MAX_MS = 0.95, 0.15
 
 
 class Unpaced(Ours):
-    """The same worker, but for its pacer."""
+    """The same worker without its pacer."""
 
     def __init__(self, stage: Stage, slots: int) -> None:
         super().__init__(stage, slots, processes=0)
@@ -39,7 +39,7 @@ class Unpaced(Ours):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`server_ms`: the server's time for an ask, with all that came in the same script."""
+    """One measurement: throughput, and processor time per job."""
 
     jobs_per_s: float
     worker_cpu_us: float
@@ -51,12 +51,12 @@ def measure(kind: type[Ours], slots: int, jobs: int, latency_s: float) -> Sample
         ours = kind(stage, slots)
         stage.wait_for_keys(ours.enqueue(WARM_UP_JOBS))
         for pid in ours.pids:
-            machine.hold(pid)
+            machine.suspend(pid)
         keys = ours.enqueue(jobs)
         before = machine.cpu_s(ours.pids), machine.cpu_s([stage.server_pid])
         began_s = time.monotonic()
         for pid in ours.pids:
-            machine.let_go(pid)
+            machine.resume(pid)
         took_s = stage.wait_for_keys(keys) - began_s
         worker_s, server_s = (
             after - at_first
@@ -69,15 +69,15 @@ def measure(kind: type[Ours], slots: int, jobs: int, latency_s: float) -> Sample
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pacing.overhead", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5, help="of which the medians are shown (default: 5)")
+    parser.add_argument("--pairs", type=int, default=5, help="number of runs; the table shows medians (default: 5)")
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--slots", type=int, default=8, help="MIRA_CONCURRENCY (default: 8)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds that the API takes (default: 0)")
+    parser.add_argument("--latency", type=float, default=0.0, help="latency of the API in seconds (default: 0)")
     chosen = parser.parse_args()
     paced: list[Sample] = []
     unpaced: list[Sample] = []
     for number in range(chosen.pairs):
-        # Who goes first changes: a machine that grows busier must not always hit the same one.
+        # The order alternates, so that a machine that slows down does not always affect the same one.
         turns: Sequence[tuple[type[Ours], list[Sample]]] = [(Ours, paced), (Unpaced, unpaced)]
         for kind, samples in turns if number % 2 == 0 else reversed(turns):
             samples.append(measure(kind, chosen.slots, chosen.jobs, chosen.latency))
@@ -86,15 +86,15 @@ def main() -> int:
         print(
             f"{name:15} {statistics.median(each.jobs_per_s for each in samples):7,.0f} jobs/s, "
             f"{statistics.median(each.worker_cpu_us for each in samples):5,.0f} us of the worker and "
-            f"{statistics.median(each.server_cpu_us for each in samples):4,.0f} us of the server a job"
+            f"{statistics.median(each.server_cpu_us for each in samples):4,.0f} us of the server per job"
         )
     left = [one.jobs_per_s / other.jobs_per_s for one, other in zip(paced, unpaced, strict=True)]
     median = statistics.median(left)
     print(
-        f"left of the throughput: {100 * median:.1f}% (pairs: {', '.join(f'{100 * each:.0f}%' for each in left)}; "
-        f"bar: {100 * LEAST_LEFT:.0f}%) {'pass' if median >= LEAST_LEFT else 'MISSED'}"
+        f"remaining throughput: {100 * median:.1f}% (pairs: {', '.join(f'{100 * each:.0f}%' for each in left)}; "
+        f"target: {100 * MIN_LEFT:.0f}%) {'pass' if median >= MIN_LEFT else 'MISSED'}"
     )
-    return int(median < LEAST_LEFT)
+    return int(median < MIN_LEFT)
 
 
 def _start_unpaced(stage: Stage, settings: Settings) -> subprocess.Popen[bytes]:

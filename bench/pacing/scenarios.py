@@ -1,4 +1,4 @@
-"""The accounts that are met, scaled so that a window is six seconds, and what must be reached on each."""
+"""Scenarios: accounts with limits (scaled so that a window is 6 s), and the targets of each."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 WINDOW_S = 6.0
-# Mira's five seconds, scaled as its window is.
+# Mira's 5 s, scaled like its window.
 FLIGHT_RETRY_AFTER_S = 0.5
 OUTAGE_S = 5.0
 RATE = 60
 
-Measure = Literal["rate", "places"]
+Measure = Literal["rate", "slots"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What the API does so many seconds after the first call: other limits, or an outage."""
+    """Change of the API `at_s` seconds after the first call: new limits or an outage."""
 
     at_s: float
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -26,9 +26,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`api` is the simulator's configuration; `slots` is MIRA_CONCURRENCY of each of `processes`.
+    """One account. `api` is the simulator's configuration; `slots` is MIRA_CONCURRENCY of each of `processes`.
 
-    `bound` says what holds the account, and so how its best is reckoned. `bars` are by figure: see figures.py.
+    `bound` is the limit that determines the best possible result. `targets` are by figure: see figures.py.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Scenario:
     seconds: float
     bound: Measure
     api: Mapping[str, Any]
-    bars: Mapping[str, float]
+    targets: Mapping[str, float]
     slots: int = 20
     processes: int = 1
     changes: tuple[Change, ...] = ()
-    told: Mapping[str, Any] = field(default_factory=dict)
-    # What the peer that must be told a concurrency is told; None: peers have no part in this one.
+    configured: Mapping[str, Any] = field(default_factory=dict)
+    # Concurrency of the peer that must be configured; None: no peers in this scenario.
     peers_concurrency: int | None = None
 
     @property
@@ -63,56 +63,56 @@ SCENARIOS = (
     Scenario(
         "rate", "60 in 6 s, 50 in flight", 120, "rate",
         {**_rate(), **_in_flight(50), "latency_s": 0.1},
-        {"steady": 0.98, "overall": 0.95, "refused": 0.005, "early": 0},
+        {"steady": 0.98, "overall": 0.95, "rate_limited": 0.005, "early": 0},
         slots=50, peers_concurrency=50,
     ),
     Scenario(
-        "in-flight", "3 in flight, 0.2 s a call", 180, "places",
+        "in-flight", "3 in flight, 0.2 s a call", 180, "slots",
         {**_in_flight(3), "latency_s": 0.2},
-        {"steady": 0.97, "overall": 0.95, "refused": 0.005, "early": 0},
+        {"steady": 0.97, "overall": 0.95, "rate_limited": 0.005, "early": 0},
         peers_concurrency=3,
     ),
     Scenario(
         "both", "60 in 6 s, 3 in flight, 0.1 s", 120, "rate", _BOTH,
-        {"steady": 0.97, "overall": 0.92, "refused": 0.007, "early": 0},
+        {"steady": 0.97, "overall": 0.92, "rate_limited": 0.007, "early": 0},
         peers_concurrency=3,
     ),
     Scenario(
         "fair", "the same, 2 processes, 20 slots each", 120, "rate", _BOTH,
-        {"steady": 0.97, "overall": 0.92, "refused": 0.007, "early": 0, "unfair": 0.05},
+        {"steady": 0.97, "overall": 0.92, "rate_limited": 0.007, "early": 0, "unfair": 0.05},
         processes=2,
     ),
     Scenario(
-        "slow", "calls of 1 to 3 s, 20 in flight", 180, "places",
+        "slow", "calls of 1 to 3 s, 20 in flight", 180, "slots",
         {**_in_flight(20), "latency_s": (1.0, 3.0)},
-        {"steady": 0.97, "overall": 0.95, "refused": 0.015, "early": 0},
+        {"steady": 0.97, "overall": 0.95, "rate_limited": 0.015, "early": 0},
         slots=40, peers_concurrency=20,
     ),
     Scenario(
-        # Halved between two bursts, so that no call of the old limit and none of the new one is in doubt.
+        # The change is between two bursts, so that each call clearly belongs to the old or to the new limit.
         "halved", "rate halved in the middle", 16 * WINDOW_S, "rate", {**_rate(), "latency_s": 0.1},
-        {"overall": 0.82, "refused": 0.02, "early": 0},
+        {"overall": 0.82, "rate_limited": 0.02, "early": 0},
         changes=(Change(7.5 * WINDOW_S, _rate(RATE // 2)),),
     ),
     Scenario(
         "doubled", "rate doubled in the middle", 26 * WINDOW_S, "rate", {**_rate(), "latency_s": 0.1},
-        {"windows_to_90": 12, "refused": 0.005, "early": 0},
+        {"windows_to_90": 12, "rate_limited": 0.005, "early": 0},
         changes=(Change(13 * WINDOW_S, _rate(RATE * 2)),),
     ),
     Scenario(
-        "more-in-flight", "concurrency doubled in the middle", 60, "places", {**_in_flight(3), "latency_s": 0.2},
-        {"seconds_to_90": 15, "refused": 0.005, "early": 0},
+        "more-in-flight", "concurrency doubled in the middle", 60, "slots", {**_in_flight(3), "latency_s": 0.2},
+        {"seconds_to_90": 15, "rate_limited": 0.005, "early": 0},
         changes=(Change(30, _in_flight(6)),),
     ),
     Scenario(
-        "outage", "outages of 5 s (drops, 503) in the middle", 44, "places", {**_in_flight(3), "latency_s": 0.2},
+        "outage", "outages of 5 s (drops, 503) in the middle", 44, "slots", {**_in_flight(3), "latency_s": 0.2},
         {"first_answer_s": 1.5, "early": 0, "attempts_lost": 1},
         changes=(Change(12, outage="drop"), Change(28, outage="503")),
     ),
     Scenario(
-        "told", "configured exactly", 120, "rate", _BOTH,
-        {"steady": 0.98, "overall": 0.97, "refused": 0, "early": 0},
-        told={"rate": "60/6s", "max_in_flight": 3},
+        "configured", "configured exactly", 120, "rate", _BOTH,
+        {"steady": 0.98, "overall": 0.97, "rate_limited": 0, "early": 0},
+        configured={"rate": "60/6s", "max_in_flight": 3},
     ),
 )  # fmt: skip
 

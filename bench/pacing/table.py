@@ -1,4 +1,4 @@
-"""The figures as a table: beside each its bar, and whether it was reached. Pure."""
+"""Table of figures with their targets and verdicts. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from bench.pacing.scenarios import Scenario
 
-# Those of which more is better; of all others, less.
+# Higher is better for these figures; lower is better for all others.
 RISING = frozenset({"steady", "overall"})
-SHARES = frozenset({"steady", "overall", "refused", "unfair"})
-COLUMNS = {"steady": "steady", "overall": "with warm-up", "refused": "refused", "early": "early"}
+SHARES = frozenset({"steady", "overall", "rate_limited", "unfair"})
+COLUMNS = {"steady": "steady", "overall": "with warm-up", "rate_limited": "rate_limited", "early": "early"}
 WORDS = {
     "unfair": "{} apart",
     "windows_to_90": "{} windows to 90%",
@@ -24,12 +24,12 @@ MISSED = "✗"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A scenario as one of us lived through it. Without bars nothing is judged."""
+    """Runs of one scenario by mira-queue or a peer. Without targets, there is no verdict."""
 
     scenario: Scenario
     who: str
     runs: Sequence[Mapping[str, float]]
-    bars: Mapping[str, float]
+    targets: Mapping[str, float]
 
     @property
     def medians(self) -> dict[str, float]:
@@ -38,7 +38,7 @@ class Row:
     @property
     def missed(self) -> list[str]:
         found = self.medians
-        return [name for name, bar in self.bars.items() if not is_reached(name, found[name], bar)]
+        return [name for name, target in self.targets.items() if not is_reached(name, found[name], target)]
 
     def cells(self) -> list[str]:
         found = self.medians
@@ -50,14 +50,14 @@ class Row:
         if name not in found:
             return ""
         text = words.format(written(name, found[name]))
-        if name not in self.bars:
+        if name not in self.targets:
             return text
-        text += f" ({written(name, self.bars[name])})"
+        text += f" ({written(name, self.targets[name])})"
         return f"{text} {MISSED}" if name in self.missed else text
 
 
-def is_reached(name: str, value: float, bar: float) -> bool:
-    return value >= bar if name in RISING else value <= bar
+def is_reached(name: str, value: float, target: float) -> bool:
+    return value >= target if name in RISING else value <= target
 
 
 def written(name: str, value: float) -> str:
@@ -67,7 +67,7 @@ def written(name: str, value: float) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Aligned, so that it can be read as it is."""
+    """Return an aligned Markdown table."""
     lines = [["account", "who", *COLUMNS.values(), "more"], *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     lines.insert(1, ["-" * width for width in widths])

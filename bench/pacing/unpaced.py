@@ -1,4 +1,4 @@
-"""A worker whose calls leave at once: what bench.pacing.overhead measures the pacer against. No setting does this."""
+"""A worker without a pacer, as the baseline of bench.pacing.overhead. No setting does this."""
 
 from __future__ import annotations
 

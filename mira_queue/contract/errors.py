@@ -1,50 +1,53 @@
-"""The error tree. A class answers: would trying again help, and who is to blame: the job, the account, the service?
+"""The error tree. Each JobError class answers two questions: can the job be retried, and what is the cause?
 
     MiraQueueError
-    ├── InvalidRequest              refused before it costs a call; names the field
-    ├── IdempotencyConflict         the same key, another request
-    ├── JobNotFound                 never accepted here, or its outcome has outlived MIRA_RESULT_TTL
-    ├── BatchNotFound               never submitted here, or it has outlived MIRA_RESULT_TTL
-    ├── QueueUnavailable            the server could not be reached; nothing was accepted, or its state is unknown
-    ├── ResultTimeout               the job is not finished yet; it goes on
-    └── JobError                    how a job ended without a completion
-        ├── JobFault                the job: the same request would fail again
+    ├── InvalidRequest              rejected before it costs a call; names the field
+    ├── IdempotencyConflict         the key belongs to another request
+    ├── JobNotFound                 never accepted by this queue, or expired
+    ├── BatchNotFound               never submitted to this queue, or expired
+    ├── QueueUnavailable            the queue's server is down
+    ├── ResultTimeout               the job has not finished in time; it continues
+    │
+    │                               HTTP status or event                              cause    can be retried
+    └── JobError                    the job ended without a completion
+        ├── JobFault                                                                  job      no
         │   ├── BadRequest          400
         │   ├── NotFound            404
         │   ├── Gone                410
         │   ├── TooLarge            413
         │   ├── Unprocessable       422
         │   │   └── ContentBlocked  422, by moderation
-        │   ├── Refused             every other 4xx
-        │   ├── Redirected          3xx: MIRA_API_BASE points to the wrong place
-        │   ├── Poison              its workers died in the middle of it, again and again
-        │   └── InternalError       an exception in the worker's code, at each of its attempts
-        ├── AccountFault            the account: every job with this key (or this model) would fail
-        │   ├── InvalidKey          401, or no key set
+        │   ├── RequestRejected     any other 4xx
+        │   ├── Redirected          3xx: MIRA_API_BASE is wrong
+        │   ├── Poison              a dead letter: its worker crashed too often       job      yes
+        │   └── InternalError       an exception in the worker's code                 job      yes
+        ├── AccountFault                                                              account  yes
+        │   ├── InvalidKey          401, or no key is set
         │   ├── BalanceUsedUp       402
         │   └── ModelNotInPlan      403
-        ├── ServiceFault            the service: trying again may help
+        ├── ServiceFault            stored when no attempt is left                    service  yes
         │   ├── ServerTimeout       408
         │   ├── ServerError         5xx
-        │   ├── Unreachable         no answer: refused, reset, timed out
-        │   └── BrokenAnswer        200 without a chat completion in it
-        ├── RateLimited             429: never stored, the job waits
-        └── JobCancelled            by its owner
+        │   ├── Unreachable         no response: refused, reset, timed out
+        │   └── InvalidResponse     200 without a chat completion
+        ├── RateLimited             429: never stored, the job waits                  account  yes
+        └── JobCancelled            cancelled by its user                             job      yes
 
-A JobError's arguments are JSON, so that it travels through any Celery result backend and comes out typed.
-Source of the rows: the API's error table; 4xx and 5xx that it does not list fall to Refused and ServerError.
+The arguments of a JobError are JSON values. Any Celery result backend can store it and return it with its type.
+The rows come from the API's error table. RequestRejected and ServerError stand for the statuses that it does not list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from mira_queue.contract.problem import INVALID_REQUEST
 
 
-class Blame(StrEnum):
-    """Whose fault an error is."""
+class Cause(StrEnum):
+    """What has to change before the job can succeed."""
 
     JOB = "job"
     ACCOUNT = "account"
@@ -52,11 +55,11 @@ class Blame(StrEnum):
 
 
 class MiraQueueError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Base class of all errors that mira-queue raises."""
 
 
 class InvalidRequest(MiraQueueError, ValueError):
-    """The API would reject this request. `field` is its path, such as `messages[3].content`."""
+    """The API would reject this request. `field` is the path of the wrong field, such as `messages[3].content`."""
 
     def __init__(self, field: str, reason: str, code: str = INVALID_REQUEST) -> None:
         super().__init__(field, reason, code)
@@ -69,7 +72,7 @@ class InvalidRequest(MiraQueueError, ValueError):
 
 
 class IdempotencyConflict(MiraQueueError):
-    """The idempotency key belongs to a job with another request. `job_id` names it."""
+    """The idempotency key belongs to job `job_id`, which has another request."""
 
     def __init__(self, key: str, job_id: str) -> None:
         super().__init__(key, job_id)
@@ -81,47 +84,48 @@ class IdempotencyConflict(MiraQueueError):
 
 
 class JobNotFound(MiraQueueError):
-    """No such job: never accepted by this queue, or kept longer than MIRA_RESULT_TTL and gone."""
+    """The queue has no such job: it was never accepted, or it expired after MIRA_RESULT_TTL."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
         self.job_id = job_id
 
     def __str__(self) -> str:
-        return (
-            f"no job {self.job_id}: the id is wrong, the queue another one, or the outcome older than MIRA_RESULT_TTL"
-        )
+        return f"no job {self.job_id} in this queue: the id is wrong, or the job expired after MIRA_RESULT_TTL"
 
 
 class BatchNotFound(MiraQueueError, LookupError):
-    """No such batch: never submitted to this queue, or it has outlived MIRA_RESULT_TTL."""
+    """The queue has no such batch: it was never submitted, or it expired after MIRA_RESULT_TTL."""
 
     def __init__(self, batch_id: str) -> None:
         super().__init__(batch_id)
         self.batch_id = batch_id
 
     def __str__(self) -> str:
-        return f"no batch {self.batch_id!r} here: see mira-queue batches (or it has outlived MIRA_RESULT_TTL)"
+        return (
+            f"no batch {self.batch_id!r} in this queue: the id is wrong (mira-queue batches lists all), "
+            "or the batch expired after MIRA_RESULT_TTL"
+        )
 
 
 class QueueUnavailable(MiraQueueError):
-    """The queue's server does not answer. What was being accepted is safe only if an id was returned."""
+    """The queue's server does not respond. A job for which no id was returned may not have been accepted."""
 
 
 class ResultTimeout(MiraQueueError, TimeoutError):
-    """The outcome was not there in time; the job goes on and can be asked again."""
+    """The job has not finished in time. It continues, and its result can be requested again."""
 
 
 class JobError(MiraQueueError):
-    """A job's end without a completion.
+    """The job ended without a completion.
 
-    `detail` is what a person can read, `status` the HTTP status or None when there was no answer, `attempts` the calls
-    that were charged to the job, `unanswered_calls` those whose answer was lost and that may have been billed, `body`
-    what the server sent, where that was JSON.
+    `detail` is a message for people. `status` is the HTTP status, or None if there was no response. `attempts` counts
+    the calls that were charged to the job. `unanswered_calls` counts those whose response was lost; they may have been
+    billed. `body` is the response's body if it was JSON.
     """
 
     code: ClassVar[str] = "error"
-    blame: ClassVar[Blame] = Blame.JOB
+    cause: ClassVar[Cause] = Cause.JOB
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -171,7 +175,7 @@ class ContentBlocked(Unprocessable):
     code = "content_blocked"
 
 
-class Refused(JobFault):
+class RequestRejected(JobFault):
     code = "refused"
 
 
@@ -192,9 +196,9 @@ class InternalError(JobFault):
 
 
 class AccountFault(JobError):
-    """Every job of this key, or of this key and model, would fail until somebody mends the account."""
+    """Every job of this key, or of this key and model, fails until the account is fixed."""
 
-    blame = Blame.ACCOUNT
+    cause = Cause.ACCOUNT
     retryable = True
 
 
@@ -211,10 +215,9 @@ class ModelNotInPlan(AccountFault):
 
 
 class ServiceFault(JobError):
-    """Trying again may help; stored only when all attempts are spent."""
+    """The service failed. A retry may succeed."""
 
-    code = "service_fault"
-    blame = Blame.SERVICE
+    cause = Cause.SERVICE
     retryable = True
 
 
@@ -230,25 +233,34 @@ class Unreachable(ServiceFault):
     code = "unreachable"
 
 
-class BrokenAnswer(ServiceFault):
+class InvalidResponse(ServiceFault):
     code = "broken_answer"
 
 
 class RateLimited(JobError):
-    """A limit of the account. The job waits; this is never its outcome."""
+    """The account has reached a limit. The job waits; this error is never its outcome."""
 
     code = "rate_limited"
-    blame = Blame.ACCOUNT
+    cause = Cause.ACCOUNT
     retryable = True
 
 
 class JobCancelled(JobError):
-    """Cancelled by its owner before it had an outcome."""
+    """The job was cancelled before it had an outcome."""
 
     code = "cancelled"
     retryable = True
 
 
+def _with_code(parent: type[JobError]) -> Iterator[type[JobError]]:
+    for kind in parent.__subclasses__():
+        if "code" in vars(kind):
+            yield kind
+        yield from _with_code(kind)
+
+
+_BY_CODE = {kind.code: kind for kind in _with_code(JobError)}
+_BY_NAME = {kind.__name__: kind for kind in _with_code(JobError)}
 _BY_STATUS: dict[int, type[JobError]] = {
     400: BadRequest,
     401: InvalidKey,
@@ -261,41 +273,25 @@ _BY_STATUS: dict[int, type[JobError]] = {
     422: Unprocessable,
     429: RateLimited,
 }
-
-_STORED: tuple[type[JobError], ...] = (
-    *_BY_STATUS.values(),
-    ContentBlocked,
-    Refused,
-    Redirected,
-    Poison,
-    InternalError,
-    ServerError,
-    Unreachable,
-    BrokenAnswer,
-    JobCancelled,
-)
-_BY_CODE: dict[str, type[JobError]] = {kind.code: kind for kind in _STORED}
-_BY_NAME: dict[str, type[JobError]] = {kind.__name__: kind for kind in _STORED}
-# What stands as `code` in an error line of a job.
 ERROR_CODES = frozenset(_BY_CODE)
 
 
 def error_for_status(status: int) -> type[JobError]:
-    """The class for an HTTP status that is no success (any of 300 to 599, or a number nobody expects)."""
+    """Return the class for an HTTP status other than 2xx."""
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 300 <= status < 400:
         return Redirected
     if 400 <= status < 500:
-        return Refused
+        return RequestRejected
     return ServerError
 
 
 def error_for_code(code: str) -> type[JobError]:
-    """The class that a stored code stands for; JobError for one of a newer version."""
+    """Return the class for a stored code, or JobError if a newer version stored it."""
     return _BY_CODE.get(code, JobError)
 
 
 def error_named(name: str) -> type[JobError]:
-    """The class of this name, as result backends keep it; JobError for one of a newer version."""
+    """Return the class of this name, as a result backend stores it, or JobError if a newer version stored it."""
     return _BY_NAME.get(name, JobError)

@@ -19,7 +19,8 @@ ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
-TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait has ended is gone
+TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
+WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 
 
@@ -50,6 +51,8 @@ LEASED = "mira:leased"
 WAITING = "mira:waiting"
 # Zset, owned by the workers. An entry lives for ACCOUNT_TTL after the account's last worker; the score is that time.
 ACCOUNTS = "mira:accounts"
+# Zset, owned by the workers. An entry lives until its worker stops; the score is when it counts as crashed if silent.
+WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
@@ -128,7 +131,7 @@ def turns_key(account: str) -> str:
 
 
 def turn_ends_key(account: str) -> str:
-    """Zset, owned by the account: processes that wait, with the time at which each counts as gone. ACCOUNT_TTL."""
+    """Zset, owned by the account: processes that wait, scored by when each loses its turn. ACCOUNT_TTL."""
     return f"mira:turn-ends:{account}"
 
 
@@ -140,8 +143,3 @@ def faults_key(account: str) -> str:
 def wake_channel(account: str, process: str = "") -> str:
     """Return the channel that tells a process to request permits; without a process, the prefix of the channels."""
     return f"mira:wake:{account}:{process}"
-
-
-def account_name(api_base: str, api_key: str) -> str:
-    """Return the name of the account of a base URL and a key. Nobody can guess the key from it (160 random bits)."""
-    return hashlib.sha256(f"{api_base}\0{api_key}".encode()).hexdigest()[:16]

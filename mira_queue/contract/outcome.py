@@ -17,8 +17,9 @@ class Completion:
     """The API's answer.
 
     `body` is the whole response. `text` and `finish_reason` are those of the first choice. `usage` has the token
-    counts, and is empty if the server sent none. `attempts` counts the calls that are charged to the job. `unanswered_calls`
-    counts calls without an answer that may have been billed, too. `latency_ms` is the time of the successful call.
+    counts, and is empty if the server sent none. `attempts` counts the calls that are charged to the job.
+    `unanswered_calls` counts calls without an answer that may have been billed, too. `latency_ms` is the time of the
+    successful call.
     """
 
     text: str

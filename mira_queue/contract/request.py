@@ -1,4 +1,4 @@
-"""A chat request: checked as the API would check it, before it costs a call; passed on untouched otherwise."""
+"""A chat request: checked as the API would check it, before it costs a call. Its content stays unchanged."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import INVALID_REQUEST, MISSING_PARAMETER
 from mira_queue.contract.request_limits import RequestLimits
 
-# Deeper than any server accepts and than orjson writes; the bound when limits are lifted, so that the walk always ends.
-DEEPEST = 200
-# What nearly everybody gives comes first: asking an abstract class costs more than the check that it is for.
+# Deeper than any server accepts and than orjson writes. It ends the walk through a request if no limit is checked.
+MAX_NESTING = 200
+# The usual types come first: isinstance with an abstract class costs more than all other checks of a message.
 _MAPPING = (dict, Mapping)
 _SEQUENCE = (list, tuple, Sequence)
 
 
 class ChatRequest:
-    """One request body, valid for the limits it was made with, as the very bytes that will be sent.
+    """One valid request body, as the bytes that will be sent.
 
-    Fields that are not ours (`top_p`, `tools`, `response_format`, ...) pass through untouched, in the order given.
+    Fields that are not checked (`top_p`, `tools`, `response_format`, ...) stay unchanged, in their order.
     """
 
     __slots__ = ("body", "digest")
@@ -34,9 +34,9 @@ class ChatRequest:
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any], *, model: str, limits: RequestLimits) -> ChatRequest:
-        """A request of these fields; `model` where they name none. Raises InvalidRequest, naming the field."""
+        """Return a request with these fields and a default `model`. Raise InvalidRequest if a field is wrong."""
         if not isinstance(fields, _MAPPING):
-            _refuse("body", f"expected a JSON object, got {_kind(fields)}")
+            _reject("body", f"expected a JSON object, got {_kind(fields)}")
         whole = {"model": model, **fields}
         if whole["model"] is None:
             whole["model"] = model
@@ -51,11 +51,11 @@ class ChatRequest:
         if _may_break_a_rule(body, limits):
             _check_tree(whole, "", 1, limits)
         if limits.max_body_bytes is not None and len(body) > limits.max_body_bytes:
-            _refuse("body", f"{len(body):,} bytes, over the limit of {limits.max_body_bytes:,}")
+            _reject("body", f"{len(body):,} bytes, over the limit of {limits.max_body_bytes:,}")
         return cls(body)
 
 
-def _refuse(field: str, reason: str, code: str = INVALID_REQUEST) -> NoReturn:
+def _reject(field: str, reason: str, code: str = INVALID_REQUEST) -> NoReturn:
     raise InvalidRequest(field, reason, code)
 
 
@@ -66,56 +66,56 @@ def _kind(value: Any) -> str:
 
 def _check_model(model: Any, limits: RequestLimits) -> None:
     if not isinstance(model, str) or not model:
-        _refuse("model", f"expected a model's name, got {_kind(model) if model != '' else 'an empty string'}")
+        _reject("model", f"expected the name of a model, got {_kind(model) if model != '' else 'an empty string'}")
     if limits.max_model_chars is not None and len(model) > limits.max_model_chars:
-        _refuse("model", f"{len(model)} characters, over the limit of {limits.max_model_chars}")
+        _reject("model", f"{len(model)} characters, over the limit of {limits.max_model_chars}")
 
 
 def _check_messages(messages: Any, limits: RequestLimits) -> None:
     if messages is None:
-        _refuse("messages", "missing: expected a list of {role, content}", MISSING_PARAMETER)
+        _reject("messages", "missing: expected a list of {role, content}", MISSING_PARAMETER)
     if not isinstance(messages, _SEQUENCE) or isinstance(messages, str | bytes):
-        _refuse("messages", f"expected a list, got {_kind(messages)}")
+        _reject("messages", f"expected a list, got {_kind(messages)}")
     if not messages:
-        _refuse("messages", "empty: expected at least one message")
+        _reject("messages", "empty: expected at least one message")
     if limits.max_messages is not None and len(messages) > limits.max_messages:
-        _refuse("messages", f"{len(messages)} messages, over the limit of {limits.max_messages}")
+        _reject("messages", f"{len(messages)} messages, over the limit of {limits.max_messages}")
     for number, message in enumerate(messages):
         _check_message(message, f"messages[{number}]", limits)
 
 
 def _check_message(message: Any, field: str, limits: RequestLimits) -> None:
     if not isinstance(message, _MAPPING):
-        _refuse(field, f"expected an object with role and content, got {_kind(message)}")
+        _reject(field, f"expected an object with role and content, got {_kind(message)}")
     role = message.get("role")
     if not isinstance(role, str):
-        _refuse(f"{field}.role", f"expected a string, got {_kind(role)}")
+        _reject(f"{field}.role", f"expected a string, got {_kind(role)}")
     if limits.roles is not None and role not in limits.roles:
-        _refuse(f"{field}.role", f"unknown role {role[:40]!r}: expected one of {', '.join(sorted(limits.roles))}")
+        _reject(f"{field}.role", f"unknown role {role[:40]!r}: expected one of {', '.join(sorted(limits.roles))}")
     content = message.get("content")
     if content is None:
         if limits.content_required:
-            _refuse(f"{field}.content", "missing: expected text or a list of content parts", MISSING_PARAMETER)
+            _reject(f"{field}.content", "missing: expected text or a list of content parts", MISSING_PARAMETER)
         return
     size = _content_chars(content, f"{field}.content")
     if limits.max_content_chars is not None and size > limits.max_content_chars:
-        _refuse(f"{field}.content", f"{size:,} characters, over the limit of {limits.max_content_chars:,}")
+        _reject(f"{field}.content", f"{size:,} characters, over the limit of {limits.max_content_chars:,}")
 
 
 def _content_chars(content: Any, field: str) -> int:
     if isinstance(content, str):
         return len(content)
     if not isinstance(content, Sequence) or isinstance(content, bytes):
-        _refuse(field, f"expected text or a list of content parts, got {_kind(content)}")
+        _reject(field, f"expected text or a list of content parts, got {_kind(content)}")
     if not content:
-        _refuse(field, "an empty list: expected at least one content part")
+        _reject(field, "an empty list: expected at least one content part")
     size = 0
     for number, part in enumerate(content):
         if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-            _refuse(f"{field}[{number}]", 'expected a content part such as {"type": "text", "text": "..."}')
+            _reject(f"{field}[{number}]", 'expected a content part such as {"type": "text", "text": "..."}')
         if part["type"] == "text":
             if not isinstance(part.get("text"), str):
-                _refuse(f"{field}[{number}].text", f"expected a string, got {_kind(part.get('text'))}")
+                _reject(f"{field}[{number}].text", f"expected a string, got {_kind(part.get('text'))}")
             size += len(part["text"])
     return size
 
@@ -125,47 +125,46 @@ def _check_numbers(whole: Mapping[str, Any], limits: RequestLimits) -> None:
     if limits.temperature is not None and temperature is not None:
         low, high = limits.temperature
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not low <= temperature <= high:
-            _refuse("temperature", f"expected a number from {low:g} to {high:g}")
+            _reject("temperature", f"expected a number from {low:g} to {high:g}")
     max_tokens = whole.get("max_tokens")
     if limits.max_tokens is not None and max_tokens is not None:
         is_number = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
         if not is_number or not 1 <= max_tokens <= limits.max_tokens:
-            _refuse("max_tokens", f"expected a whole number from 1 to {limits.max_tokens}")
+            _reject("max_tokens", f"expected a whole number from 1 to {limits.max_tokens}")
     stream = whole.get("stream")
     if stream is not None and not isinstance(stream, bool):
-        _refuse("stream", f"expected true or false, got {_kind(stream)}")
+        _reject("stream", f"expected true or false, got {_kind(stream)}")
 
 
 def _may_break_a_rule(body: bytes, limits: RequestLimits) -> bool:
-    """False: the walk through the tree would find nothing. It costs more than all the rest, and is rarely needed."""
+    """Return False if a walk through the tree would find nothing. It costs more than all other checks together."""
     return (
-        body.count(b"{") + body.count(b"[") > _deepest(limits)
+        body.count(b"{") + body.count(b"[") > _max_nesting(limits)
         or (not limits.null_bytes_allowed and rb"\u0000" in body)
-        # What is written for a number that JSON does not have.
+        # orjson writes null for a number that JSON does not have.
         or b"null" in body
     )
 
 
-def _deepest(limits: RequestLimits) -> int:
-    return DEEPEST if limits.max_nesting is None else limits.max_nesting
+def _max_nesting(limits: RequestLimits) -> int:
+    return MAX_NESTING if limits.max_nesting is None else limits.max_nesting
 
 
 def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> None:
-    """Null bytes, nesting and odd numbers, anywhere in the body. The body itself is level 1."""
+    """Check for null bytes, nesting and invalid numbers anywhere in the body. The body itself is level 1."""
     if isinstance(value, str):
         if not limits.null_bytes_allowed and "\0" in value:
-            _refuse(field, "contains a null byte")
+            _reject(field, "contains a null byte")
         return
     if isinstance(value, float) and not math.isfinite(value):
-        # JSON has no such number; it would be sent as null.
-        _refuse(field, f"{value} is no number in JSON")
+        _reject(field, f"{value} is not a number in JSON")
     if isinstance(value, _MAPPING):
         _check_depth(field, depth, limits)
         for key, item in value.items():
             if not isinstance(key, str):
-                _refuse(field or "body", f"expected strings as names, got {_kind(key)}")
+                _reject(field or "body", f"expected names that are strings, got {_kind(key)}")
             if not limits.null_bytes_allowed and "\0" in key:
-                _refuse(field or "body", "a name contains a null byte")
+                _reject(field or "body", "a name contains a null byte")
             _check_tree(item, f"{field}.{key}" if field else key, depth + 1, limits)
     elif isinstance(value, list | tuple):
         _check_depth(field, depth, limits)
@@ -174,6 +173,6 @@ def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> No
 
 
 def _check_depth(field: str, depth: int, limits: RequestLimits) -> None:
-    deepest = _deepest(limits)
-    if depth > deepest:
-        _refuse(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {deepest} levels")
+    max_nesting = _max_nesting(limits)
+    if depth > max_nesting:
+        _reject(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {max_nesting} levels")

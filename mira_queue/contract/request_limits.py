@@ -1,4 +1,4 @@
-"""What a request may be, as data. Mira's numbers come from its documentation and the public source of its backend."""
+"""Limits on a request, as data. Mira's come from its documentation and the public source of its backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Limits of a server on one request. None: no limit. Sizes in characters, counts or bytes as named."""
+    """Limits of a server on one request. None means no limit. The names contain the units."""
 
     max_model_chars: int | None
     max_messages: int | None
@@ -52,5 +52,5 @@ NO_LIMITS = RequestLimits(
 
 
 def limits_named(name: Literal["mira", "none"]) -> RequestLimits:
-    """The limits that MIRA_CHECK_LIMITS names."""
+    """Return the limits that MIRA_CHECK_LIMITS names."""
     return MIRA_LIMITS if name == "mira" else NO_LIMITS

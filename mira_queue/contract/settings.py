@@ -1,7 +1,8 @@
-"""Every setting, once: name, default, unit, meaning. Built in the entry points and passed on from there."""
+"""Every setting: name, default, unit, meaning. Entry points build the settings once and pass them on."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,51 +14,28 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mira_queue.contract.crash_point import parse_crash_at
+from mira_queue.contract.durations import duration, in_seconds
 from mira_queue.contract.pace import ConfiguredLimits
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
-THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+ZERO = timedelta(0)
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 class SettingsError(ValueError):
-    """A setting is wrong. The message is one line for each variable, naming it and saying what is expected."""
-
-
-def _seconds(value: Any) -> Any:
-    """Durations are written as seconds: "90", "0.5"."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return timedelta(seconds=float(value))
-    except (ValueError, OverflowError):
-        raise ValueError(f"expected seconds, such as 90 or 0.5, got {value[:40]!r}") from None
-
-
-def _quantity(value: Any) -> Any:
-    """ "60/60s", "60/min", "1000/1h": so many in so long."""
-    if isinstance(value, PerTime):
-        return value
-    # A setting that looks like JSON ("60") comes here as what that says.
-    value = str(value)
-    found = _QUANTITY.fullmatch(value.strip())
-    if found is None or not int(found[1]) or not float(found[2] or 1):
-        raise ValueError(f"expected a number in a time, such as 60/60s or 1000/h, got {value[:40]!r}")
-    window = timedelta(seconds=float(found[2] or 1) * _UNITS_S[(found[3] or "s").lower()])
-    if window > DAY:
-        raise ValueError("expected a time of a day at most")
-    return PerTime(int(found[1]), window)
-
-
-_QUANTITY = re.compile(r"(\d{1,12})\s*/\s*(\d{1,6}(?:\.\d{1,3})?)?\s*(s|m|min|h|d)?", re.IGNORECASE)
-_UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+    """A setting is wrong. The message has one line for each variable: its name and what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
-class PerTime:
-    """So many in any so long."""
+class RateLimit:
+    """At most `count` in any `window`."""
 
-    most: int
+    count: int
     window: timedelta
 
     @property
@@ -65,18 +43,41 @@ class PerTime:
         return round(self.window.total_seconds() * 1000)
 
     def __str__(self) -> str:
-        return f"{self.most}/{repr(self.window.total_seconds()).removesuffix('.0')}s"
+        return f"{self.count}/{in_seconds(self.window)}s"
 
 
-Quantity = Annotated[PerTime, BeforeValidator(_quantity)]
-Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
+def _parse_seconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return duration(value, "s")
+    except (ValueError, OverflowError):
+        raise ValueError(f"expected seconds, such as 90 or 0.5, got {value[:40]!r}") from None
 
-ZERO = timedelta(0)
-DAY = timedelta(days=1)
+
+_RATE_LIMIT = re.compile(r"(\d{1,12})\s*/\s*(\d{1,6}(?:\.\d{1,3})?)?\s*(s|m|min|h|d)?", re.IGNORECASE)
+
+
+def _parse_rate_limit(value: Any) -> RateLimit:
+    if isinstance(value, RateLimit):
+        return value
+    # pydantic-settings decodes a value that is valid JSON, such as "60", before it gets here.
+    text = str(value).strip()
+    match = _RATE_LIMIT.fullmatch(text)
+    if match is None or not int(match[1]) or not float(match[2] or 1):
+        raise ValueError(f"expected a number per time, such as 60/60s or 1000/h, got {text[:40]!r}")
+    window = duration(match[2] or "1", match[3] or "s")
+    if window > DAY:
+        raise ValueError("expected a time of at most a day")
+    return RateLimit(int(match[1]), window)
+
+
+RateLimitSetting = Annotated[RateLimit, BeforeValidator(_parse_rate_limit)]
+Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 
 
 class Settings(BaseSettings):
-    """All settings of mira-queue. Durations are seconds. The environment wins over `.env` in the working directory."""
+    """All settings of mira-queue. The environment takes precedence over `.env` in the working directory."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -89,97 +90,114 @@ class Settings(BaseSettings):
     )
 
     api_key: SecretStr | None = Field(
-        None, description="Key of the Mira account (sk-mira-...); never printed or stored."
+        None, description="Key of the Mira account (sk-mira-...). It is never printed or stored."
     )
-    api_base: str = Field("https://api.vmira.ai/v1", description="Base URL of the API; any OpenAI-compatible server.")
+    api_base: str = Field(
+        "https://api.vmira.ai/v1", description="Base URL of the API. Any OpenAI-compatible server works."
+    )
     model: str = Field("mira", min_length=1, max_length=256, description="Model for requests that name none.")
     check_limits: Literal["mira", "none"] = Field(
-        "mira", description="Refuse before sending what Mira would refuse; 'none' for servers with other limits."
+        "mira", description="mira: reject a request that Mira would reject, before it is sent. none: check no limits."
     )
 
     redis_url: SecretStr | None = Field(
-        None, description="Queue and ledger: redis://, rediss:// or redis+socket://; unset: the embedded server."
+        None,
+        description="Server for the queue and the ledger: redis://, rediss:// or redis+socket://. "
+        "Not set: the embedded server.",
     )
     result_backend: SecretStr | None = Field(
-        None, description="Any Celery result backend for the outcomes; unset, or 'same': the same Redis."
+        None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
     )
     state_dir: Path = Field(
-        Path("~/.local/state/mira-queue"), description="Where the embedded server keeps its data, log and socket."
+        Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
     )
-    result_ttl: Seconds = Field(DAY * 7, gt=ZERO, le=DAY * 365, description="How long an outcome is kept.")
+    result_ttl: Seconds = Field(DAY * 7, gt=ZERO, le=DAY * 365, description="Time after which an outcome expires.")
 
     connect_timeout: Seconds = Field(
-        timedelta(seconds=10), gt=ZERO, le=DAY, description="Longest wait for a connection to the API."
+        SECOND * 10, gt=ZERO, le=DAY, description="Maximum wait for a connection to the API."
     )
     request_timeout: Seconds = Field(
-        timedelta(seconds=300), gt=ZERO, le=DAY, description="Longest wait for a whole answer of the API."
+        SECOND * 300, gt=ZERO, le=DAY, description="Maximum wait for a complete response of the API."
     )
     max_response_bytes: int = Field(
-        32 * 1024 * 1024, ge=1024, description="An answer larger than this is a server fault."
+        32 * 1024 * 1024, ge=1024, description="Maximum size of a response in bytes. A larger one is a server fault."
     )
     max_attempts: int = Field(
         5, ge=1, le=1000, description="Calls of one job that may end in a server fault before the job fails."
     )
     backoff_base: Seconds = Field(
-        timedelta(seconds=1), gt=ZERO, le=DAY, description="Ceiling of the first wait after a server fault; doubles."
+        SECOND,
+        gt=ZERO,
+        le=DAY,
+        description="Maximum wait after the first server fault of a job. It doubles with each fault.",
     )
-    backoff_cap: Seconds = Field(timedelta(seconds=60), gt=ZERO, le=DAY, description="Ceiling of any such wait.")
+    backoff_cap: Seconds = Field(
+        SECOND * 60, gt=ZERO, le=DAY, description="Maximum wait after any server fault of a job."
+    )
 
-    # More than any account of Mira's admits: the pacer finds out how many leave, the others wait at no cost.
-    concurrency: int = Field(32, ge=1, le=1000, description="Jobs that one worker process has in hand at a time.")
-    rate: Quantity | None = Field(
-        None, description="Ceiling of calls of the account, such as 60/60s; unset: learned from the API."
+    # More than any Mira account admits. The pacer learns how many calls to send; the other jobs wait at no cost.
+    concurrency: int = Field(32, ge=1, le=1000, description="Jobs that one worker process runs at a time.")
+    rate: RateLimitSetting | None = Field(
+        None, description="Maximum calls of the account, such as 60/60s. Not set: learned from the API."
     )
     max_in_flight: int | None = Field(
-        None, ge=1, le=100_000, description="Ceiling of the account's calls in flight; unset: learned from the API."
+        None, ge=1, le=100_000, description="Maximum calls of the account in flight. Not set: learned from the API."
     )
-    tokens: Quantity | None = Field(
-        None, description="Ceiling of the account's tokens, such as 90000/60s; unset: none."
+    tokens: RateLimitSetting | None = Field(
+        None, description="Maximum tokens of the account, such as 90000/60s. Not set: no limit."
     )
     lease: Seconds = Field(
-        timedelta(seconds=15),
-        ge=timedelta(seconds=1),
-        le=timedelta(hours=1),
-        description="A worker silent for this long has lost its jobs; it renews three times as often.",
+        SECOND * 15,
+        ge=SECOND,
+        le=HOUR,
+        description="A worker that is silent for this long loses its jobs. It renews its leases three times as often.",
     )
     rescue_interval: Seconds = Field(
-        timedelta(seconds=5), gt=ZERO, le=timedelta(hours=1), description="How often a worker looks for stranded jobs."
+        SECOND * 5, gt=ZERO, le=HOUR, description="Time between two checks of a worker for orphaned jobs."
     )
     resend_after: Seconds = Field(
-        timedelta(seconds=10),
+        SECOND * 10,
         gt=ZERO,
-        le=timedelta(hours=1),
-        description="A message gone from the queue or overdue for this long counts as lost: another is sent.",
+        le=HOUR,
+        description="A job's message that is missing or overdue for this long counts as lost. A new one is sent.",
     )
     max_crashes: int = Field(
-        3, ge=1, le=1000, description="Worker deaths in the middle of one job before the job is set aside as poison."
+        3, ge=1, le=1000, description="Crashes of its worker after which a job becomes a dead letter (code poison)."
     )
     grace: Seconds = Field(
-        timedelta(seconds=20),
+        SECOND * 20,
         ge=ZERO,
-        le=timedelta(hours=1),
-        description="After SIGTERM, what calls in flight get to finish before their jobs go back to the queue.",
+        le=HOUR,
+        description="Time after SIGTERM for calls in flight to finish. Then their jobs return to the queue.",
     )
 
     health_file: Path | None = Field(
-        None, description="A file that a worker touches at every look for stranded jobs, for health checks."
+        None, description="File that a worker touches at every check for orphaned jobs. For health checks."
     )
 
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else json.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="Format of the logs: json or text. auto: text on a terminal, otherwise json."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     crash_at: str | None = Field(
-        None, description="Tests only: a point of a job's way at which the process dies; needs a simulator."
+        None, description="For tests only: the crash point at which a process crashes. Needs a simulator."
     )
 
     @property
+    def account(self) -> str:
+        """Name of the account: a hash of base URL and key. It does not reveal the key, which has 160 random bits."""
+        key = self.api_key.get_secret_value() if self.api_key else ""
+        return hashlib.sha256(f"{self.api_base}\0{key}".encode()).hexdigest()[:16]
+
+    @property
     def configured_limits(self) -> ConfiguredLimits:
-        """The ceilings that the user has told."""
+        """Limits of the account from `rate`, `max_in_flight` and `tokens`."""
         return ConfiguredLimits(
-            rate=self.rate.most if self.rate else 0,
+            rate=self.rate.count if self.rate else 0,
             window_ms=self.rate.window_ms if self.rate else 0,
             in_flight=self.max_in_flight or 0,
-            tokens=self.tokens.most if self.tokens else 0,
+            tokens=self.tokens.count if self.tokens else 0,
             tokens_window_ms=self.tokens.window_ms if self.tokens else 0,
         )
 
@@ -193,7 +211,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
-        # A .env is shared with the web app: its other variables are none of our business, a misspelt one of ours is.
+        # The web app uses the same .env: ignore its variables, but reject a misspelled one of ours.
         dotenv_settings.env_vars = {
             name: value
             for name, value in dotenv_settings.env_vars.items()
@@ -203,17 +221,17 @@ class Settings(BaseSettings):
 
     @field_validator("api_base")
     @classmethod
-    def _base_is_a_url(cls, value: str) -> str:
+    def _check_api_base(cls, value: str) -> str:
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected a URL such as https://api.vmira.ai/v1")
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("expected no user, password, query or fragment in the URL; the key goes to MIRA_API_KEY")
+            raise ValueError("expected no user, password, query or fragment; the key belongs in MIRA_API_KEY")
         return value.rstrip("/")
 
     @field_validator("api_key")
     @classmethod
-    def _key_fits_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_api_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
         text = value.get_secret_value().strip()
@@ -223,46 +241,46 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_url_is_one(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:
             return None
         parts = urlsplit(value.get_secret_value())
         if parts.scheme not in REDIS_SCHEMES:
             raise ValueError("expected redis://host:6379/0, rediss://host:6380/0 or redis+socket:///path/to.sock")
         if parts.scheme == "redis+socket" and not parts.path:
-            raise ValueError("expected the socket's path: redis+socket:///path/to.sock")
+            raise ValueError("expected the path of the socket: redis+socket:///path/to.sock")
         return value
 
     @field_validator("result_backend")
     @classmethod
-    def _same_is_the_default(cls, value: SecretStr | None) -> SecretStr | None:
+    def _map_same_to_none(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None or value.get_secret_value() == "same" else value
 
     @field_validator("state_dir")
     @classmethod
-    def _home_is_expanded(cls, value: Path) -> Path:
+    def _expand_home(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
     @field_validator("crash_at")
     @classmethod
-    def _crash_point_exists(cls, value: str | None) -> str | None:
+    def _check_crash_at(cls, value: str | None) -> str | None:
         if value is not None:
             parse_crash_at(value)
         return value
 
     @model_validator(mode="after")
-    def _no_crashes_in_earnest(self) -> Self:
-        if self.crash_at is not None and urlsplit(self.api_base).hostname not in THIS_MACHINE:
-            raise ValueError("MIRA_CRASH_AT is for tests: allowed only with a MIRA_API_BASE on this machine")
+    def _allow_crashes_only_on_loopback(self) -> Self:
+        if self.crash_at is not None and urlsplit(self.api_base).hostname not in LOOPBACK_HOSTS:
+            raise ValueError("MIRA_CRASH_AT is for tests: it needs a MIRA_API_BASE on this machine")
         return self
 
     @model_validator(mode="after")
-    def _cap_is_not_below_base(self) -> Self:
+    def _check_backoff(self) -> Self:
         if self.backoff_cap < self.backoff_base:
-            raise ValueError("MIRA_BACKOFF_CAP is below MIRA_BACKOFF_BASE: raise the one or lower the other")
+            raise ValueError("MIRA_BACKOFF_CAP must be at least MIRA_BACKOFF_BASE")
         return self
 
 
 def variable(field: str) -> str:
-    """The environment variable of a field: `api_key` is `MIRA_API_KEY`."""
+    """Return the environment variable of a field: `MIRA_API_KEY` for `api_key`."""
     return ENV_PREFIX + field.upper()

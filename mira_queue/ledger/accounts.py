@@ -12,9 +12,6 @@ from mira_queue.contract.pace import Estimate
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
-# A worker reports that it is alive each time it rescues: by default every 5 s.
-AT_WORK = timedelta(seconds=10)
-
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -74,14 +71,6 @@ class Accounts(ScriptRunner):
         with translated_errors():
             found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(decode(account) for account in found)
-
-    def bases_at_work(self) -> set[str]:
-        """Return the base URLs that workers of this queue call, or called until a few seconds ago."""
-        with translated_errors():
-            since_ms = self._now_ms() - in_ms(AT_WORK)
-            found: Any = self._client.zrange(names.ACCOUNTS, since_ms, "+inf", byscore=True)
-            bases: list[Any] = [self._client.hget(names.pace_key(decode(account)), "base") for account in found]
-        return {decode(base) for base in bases if base}
 
     def pace_view(self, account: str) -> PaceView:
         with translated_errors():

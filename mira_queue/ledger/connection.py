@@ -23,8 +23,8 @@ from mira_queue.contract.errors import QueueUnavailable
 PRODUCER_PATIENCE = timedelta(seconds=3)
 FOREVER: timedelta = timedelta.max
 
-# A connection that a firewall dropped silently costs this time. It is shorter than the last two heartbeats of a lease, so
-# that a heartbeat can notice, reconnect, and still be in time. No command here blocks for longer.
+# A connection that a firewall dropped silently costs this time. It is shorter than a lease's last two heartbeats: a
+# heartbeat can notice, reconnect, and still be in time. No command here blocks for longer.
 SOCKET_TIMEOUT_S = 4.0
 CONNECT_TIMEOUT_S = 3.0
 # The first attempt may get a connection that was dropped while idle. There is always one more, on a new connection.

@@ -1,1 +1,1 @@
-"""What our processes share that is not a value: Celery configuration, logs, crash points."""
+"""What processes share that is not a value: Celery configuration, logs, crash points, loading of settings."""

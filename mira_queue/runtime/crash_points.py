@@ -1,4 +1,4 @@
-"""Crash this process at a named point, as `MIRA_CRASH_AT` says. Tests of the crash matrix in docs/states.md use it."""
+"""Crash points: tests of the crash matrix (docs/states.md) crash a process at the point that MIRA_CRASH_AT names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mira_queue.contract.crash_point import CrashPoint, parse_crash_at
 
 
 class CrashPoints:
-    """What a process was told. Nothing, as a rule: then `reach` is one comparison."""
+    """The crash point of this process. Usually there is none, and `reach` is one comparison."""
 
     def __init__(self, crash_at: str | None = None) -> None:
         self.armed: CrashPoint | None = None
@@ -19,7 +19,7 @@ class CrashPoints:
         self._lock = Lock()
 
     def reach(self, point: CrashPoint) -> None:
-        """Die here, as by SIGKILL, if this is the pass of the point that was named."""
+        """Crash here, as by SIGKILL, if this is the configured pass of the configured point."""
         if point is self.armed:
             self._count_down()
 

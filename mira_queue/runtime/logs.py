@@ -1,4 +1,4 @@
-"""Structured logs, one line an event, JSON or readable; docs/logs.md lists them. No key and no prompt is in any."""
+"""Structured logs: one line per event, JSON or text, without keys and prompts. docs/logs.md lists the events."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Literal
 import orjson
 import structlog
 
-# Celery and its libraries log through the standard library; these say too much at info.
-_CHATTY = ("kombu", "amqp", "redis", "urllib3", "celery.app.trace", "celery.worker.strategy")
+# Loggers of Celery and its libraries that log too much at level info.
+_NOISY = ("kombu", "amqp", "redis", "urllib3", "celery.app.trace", "celery.worker.strategy")
 
 
 def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
-    """Send our events and those of the standard library to standard error, in one form."""
+    """Send our events and those of the standard library to standard error, in one format."""
     readable = form == "text" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -26,8 +26,7 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
         structlog.processors.format_exc_info,
     ]
     pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    # Ours go straight to the end: by way of the standard library a line, of which every call has one, costs four times
-    # as much.
+    # Our events bypass the standard library, where a line costs four times as much. Every call logs one.
     structlog.configure(
         processors=[*shared, pretty if readable else structlog.processors.JSONRenderer(serializer=_json)],
         logger_factory=_Lines(sys.stderr.fileno()),
@@ -47,21 +46,21 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _CHATTY:
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _Lines:
-    """Writes each line at once, whole, and never raises: a disk that is full, or a reader that is gone, ends no job.
+    """Writes each line immediately and completely. It never raises: a full disk or a closed pipe must not fail a job.
 
-    It holds no lock: the handler of a signal may log in the middle of a line, and would wait for itself.
+    It holds no lock. A signal handler can log in the middle of a line, and would wait for itself.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def __call__(self, *_: object) -> _Lines:
-        """As the factory of loggers."""
+        """Serve as the logger factory of structlog."""
         return self
 
     def write(self, line: str | bytes) -> None:
@@ -77,5 +76,5 @@ def _json(event: Any, **options: Any) -> bytes:
     try:
         return orjson.dumps(event, **options)
     except TypeError:
-        # What it does not know: the name of a file that is no UTF-8, a number that is too long.
+        # orjson rejects the name of a file that is not UTF-8, and a number with too many digits.
         return json.dumps(event, **options).encode()

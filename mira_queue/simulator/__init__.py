@@ -1,4 +1,4 @@
-"""A Mira API of one's own, for trying, testing and benchmarks: `python -m mira_queue.simulator --help`.
+"""A local Mira API for trials, tests and benchmarks: `python -m mira_queue.simulator --help`.
 
-It shares nothing with the queue: it is somebody else's server, in a process of its own.
+It runs in a process of its own and shares no code with the queue.
 """

@@ -1,4 +1,4 @@
-"""The server's own limit: how many calls it works on at once for all accounts together, and who waits for a place."""
+"""Capacity of the server: how many calls run at a time, of all accounts together, with a queue for the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from mira_queue.simulator.config import SimulatorConfig
 
 
 class Capacity:
-    """Places to work at, with a queue before them. `config` may be another at each call."""
+    """Slots for calls, and a queue of calls that wait for one. The configuration may change between two calls."""
 
     def __init__(self) -> None:
         self._busy = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def enter(self, config: SimulatorConfig) -> bool:
-        """True: a place is taken until `leave()`. False: the queue is full, or the wait was too long."""
+    async def acquire(self, config: SimulatorConfig) -> bool:
+        """Return True with a slot that is held until `release()`. Return False if the queue or the wait is too long."""
         if config.capacity is None or self._busy < config.capacity:
             self._busy += 1
             return True
@@ -27,18 +27,18 @@ class Capacity:
         try:
             await asyncio.wait_for(turn, config.queue_wait_s)
         except TimeoutError:
-            return turn.done() and not turn.cancelled()  # handed over at the last moment: then it is taken
+            return turn.done() and not turn.cancelled()  # released to this call at the last moment
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.leave()  # the place was handed over while the client went away: it must not be lost
+                self.release()  # released to this call while its client disconnected: pass it on
             raise
         finally:
             if turn in self._waiting:
                 self._waiting.remove(turn)
         return True
 
-    def leave(self) -> None:
-        """Hand the place to the first that waits."""
+    def release(self) -> None:
+        """Pass the slot on to the first call in the queue."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

@@ -1,4 +1,4 @@
-"""The answers themselves: derived from the request alone, so that two runs give the same text. Pure."""
+"""Answers. They depend on the request alone, so that two runs give the same text. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import orjson
 from mira_queue.simulator.validation import Call
 
 QUOTED_CHARS = 200
-CHARS_A_TOKEN = 4
+CHARS_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
 _WORD = re.compile(r"\s*\S+|\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What Mira would say to a call."""
+    """Answer to one call."""
 
     id: str
     created: int
@@ -51,7 +51,7 @@ class Completion:
         )
 
     def to_events(self) -> Iterator[bytes]:
-        """Server-sent events: the role, the words, the finish reason; without usage, and without the closing DONE."""
+        """Yield server-sent events: role, words, finish reason. There is no usage, and no final [DONE]."""
         yield self._event({"role": "assistant", "content": ""}, None)
         for word in _WORD.findall(self.content):
             yield self._event({"content": word}, None)
@@ -69,12 +69,12 @@ class Completion:
 
 
 def complete(call: Call, number: int, created: int) -> Completion:
-    """The answer to `call`; `number` makes its id, `created` is Unix seconds."""
+    """Return the answer to `call`. `number` makes its id; `created` is in Unix seconds."""
     content = "Simulated answer to: " + call.last_user_content[:QUOTED_CHARS]
     finish_reason = "stop"
     completion_tokens = tokens(content)
     if completion_tokens > call.max_tokens:
-        content = content[: call.max_tokens * CHARS_A_TOKEN]
+        content = content[: call.max_tokens * CHARS_PER_TOKEN]
         completion_tokens = call.max_tokens
         finish_reason = "length"
     prompt_tokens = sum(tokens(text) for text in call.contents)
@@ -84,5 +84,5 @@ def complete(call: Call, number: int, created: int) -> Completion:
 
 
 def tokens(text: str) -> int:
-    """An estimate: four characters make a token."""
-    return max(1, (len(text) + CHARS_A_TOKEN - 1) // CHARS_A_TOKEN)
+    """Return an estimate: four characters per token."""
+    return max(1, (len(text) + CHARS_PER_TOKEN - 1) // CHARS_PER_TOKEN)

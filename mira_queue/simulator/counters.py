@@ -1,4 +1,4 @@
-"""What the simulator saw: totals for /sim/stats, and calls per request for /sim/requests. Pure."""
+"""Counts: totals for /sim/stats, and calls per request for /sim/requests. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from mira_queue.simulator.validation import Call
 
 
 class Counters:
-    """All counts since the start or the last reset. `requests` grows with the number of different requests."""
+    """Counts since the start or the last reset. `requests` grows with the number of different requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_flight: int = 0) -> None:
         self.calls = 0
         self.answered = 0
         self.by_status: Counter[str] = Counter()
         self.by_refusal: Counter[str] = Counter()
         self.by_fault: Counter[str] = Counter()
-        self.in_flight = 0
-        self.max_in_flight = 0
+        self.in_flight = self.max_in_flight = in_flight
         self.early = 0
         self.crossed = 0
         self.earliest_s = 0.0
@@ -30,25 +29,18 @@ class Counters:
         self.requests: dict[str, RequestCount] = {}
         self.log: list[LoggedCall] = []
 
-    def forget(self) -> None:
-        """Everything but the calls that are under way."""
-        in_flight = self.in_flight
-        self.__init__()  # type: ignore[misc]
-        self.in_flight = self.max_in_flight = in_flight
-
-    def arrive(self) -> None:
+    def begin(self) -> None:
         self.calls += 1
         self.in_flight += 1
-        if self.in_flight > self.max_in_flight:
-            self.max_in_flight = self.in_flight
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
-    def leave(self, status: int | str) -> None:
-        """`status`: of HTTP, or what was done instead of an answer."""
+    def end(self, status: int | str) -> None:
+        """Count a call that has ended with an HTTP status, or with a broken connection."""
         self.in_flight -= 1
         self.by_status[str(status)] += 1
 
     def request(self, call: Call) -> RequestCount:
-        """The count of this very request, one call higher."""
+        """Count a call of this request, and return the counts of the request."""
         digest = digest_of(call)
         count = self.requests.get(digest)
         if count is None:
@@ -64,18 +56,7 @@ class Counters:
 
     def totals(self) -> dict[str, Any]:
         return {
-            "calls": self.calls,
-            "answered": self.answered,
-            "by_status": dict(self.by_status),
-            "by_refusal": dict(self.by_refusal),
-            "by_fault": dict(self.by_fault),
-            "in_flight": self.in_flight,
-            "max_in_flight": self.max_in_flight,
-            "early": self.early,
-            "crossed": self.crossed,
-            "earliest_s": round(self.earliest_s, 6),
-            "client_gone": self.client_gone,
-            "requests": len(self.requests),
+            name: len(value) if name == "requests" else value for name, value in vars(self).items() if name != "log"
         }
 
     def per_request(self) -> dict[str, Any]:
@@ -90,15 +71,15 @@ class Counters:
         return {"by_body": by_body, "by_content": by_content}
 
     def recent(self, since_s: float) -> list[str]:
-        """Contents of the requests that are under way, or were at that time or later."""
-        return [count.content for count in self.requests.values() if count.under_way or count.left_s >= since_s]
+        """Return the contents of the requests that are in flight, or were at that time or later."""
+        return [count.content for count in self.requests.values() if count.in_flight or count.left_s >= since_s]
 
 
 @dataclass(slots=True)
 class LoggedCall:
-    """A call that the limits have judged, or an outage. Times are seconds since the simulator's start.
+    """A call that reached the limits or an outage. Times are seconds since the simulator's start.
 
-    `word`: "admitted", the limit that refused it, or the outage. `left_s`: when an admitted one made room again.
+    `word` is "admitted", the limit that rejected the call, or the outage. `left_s` is the end of an admitted call.
     """
 
     came_s: float
@@ -106,20 +87,18 @@ class LoggedCall:
     left_s: float | None = None
 
 
+@dataclass(slots=True)
 class RequestCount:
-    """How often one request came, was refused (429), and was answered with a completion; how many are under way."""
+    """Calls of one request: all, rate-limited (429), answered, and in flight."""
 
-    __slots__ = ("answered", "calls", "content", "left_s", "refused", "under_way")
-
-    def __init__(self, content: str) -> None:
-        self.content = content
-        self.calls = 0
-        self.answered = 0
-        self.refused = 0
-        self.under_way = 0
-        self.left_s = -1.0
+    content: str
+    calls: int = 0
+    answered: int = 0
+    refused: int = 0
+    in_flight: int = 0
+    left_s: float = -1.0
 
 
 def digest_of(call: Call) -> str:
-    """sha256 of the body as JSON with sorted keys and no spaces, in hex."""
+    """Return the sha256 of the body as JSON with sorted keys and no spaces, in hex."""
     return hashlib.sha256(orjson.dumps(call.body, option=orjson.OPT_SORT_KEYS)).hexdigest()

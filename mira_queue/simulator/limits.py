@@ -1,7 +1,7 @@
-"""The limits of one account, as Mira was observed to keep them. Pure: the clock is passed in, in seconds.
+"""Limits of one account, as they were observed at Mira. Pure: the clock is passed in, in seconds.
 
-Checked in this order: balance (402), rate, daily quota, concurrency (429). The rate log is sliding, and **a refused
-call is in it too**: one that knocks all the time stays locked out. A call that is out of balance never reaches the log.
+Order of the checks: balance (402), rate, daily quota, concurrency (429). The rate has a sliding window.
+**A rejected call is in it too**: a client that retries all the time stays locked out. A call without balance is not.
 """
 
 from __future__ import annotations
@@ -11,36 +11,29 @@ from typing import Literal
 
 from mira_queue.simulator.config import SimulatorConfig
 
-Refusal = Literal["balance", "rate", "quota", "concurrency", "busy"]
+Limit = Literal["balance", "rate", "quota", "concurrency", "busy"]
 
 
 class AccountLimits:
-    """What one account has used. `config` may be another at each call: what was used stays used."""
+    """What one account has used. It stays used when the configuration changes."""
 
-    __slots__ = ("_day", "_log", "_used_today", "in_flight", "max_in_flight", "spent_calls", "spent_tokens")
+    __slots__ = ("_day", "_used_today", "_window", "in_flight", "max_in_flight", "spent_calls", "spent_tokens")
 
-    def __init__(self) -> None:
-        self._log: deque[float] = deque()
+    def __init__(self, in_flight: int = 0) -> None:
+        self._window: deque[float] = deque()
         self._day = 0
         self._used_today = 0
-        self.in_flight = 0
-        self.max_in_flight = 0
+        self.in_flight = self.max_in_flight = in_flight
         self.spent_calls = 0
         self.spent_tokens = 0
 
-    def forget(self) -> None:
-        """Everything but the calls that are in flight."""
-        in_flight = self.in_flight
-        self.__init__()  # type: ignore[misc]
-        self.in_flight = self.max_in_flight = in_flight
-
-    def admit(self, config: SimulatorConfig, now: float) -> Refusal | None:
-        """None: the call is let in and in flight until `release()`. Otherwise why it is not."""
+    def admit(self, config: SimulatorConfig, now: float) -> Limit | None:
+        """Return None if the call is admitted: it is in flight until `release()`. Otherwise return the limit it hit."""
         if _used_up(config.balance_calls, self.spent_calls) or _used_up(config.balance_tokens, self.spent_tokens):
             return "balance"
         if config.rate is not None:
             full = self.in_window(config, now) >= config.rate
-            self._log.append(now)
+            self._window.append(now)
             if full:
                 return "rate"
         if config.quota is not None:
@@ -53,36 +46,35 @@ class AccountLimits:
             return "concurrency"
         self._used_today += 1
         self.in_flight += 1
-        if self.in_flight > self.max_in_flight:
-            self.max_in_flight = self.in_flight
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         return None
 
     def release(self) -> None:
-        """The call that was let in is answered, or its client is gone."""
+        """End an admitted call: it is answered, or its client has disconnected."""
         self.in_flight -= 1
 
     def charge(self, tokens: int) -> None:
-        """An answer was made: it is billed, whether it arrives or not."""
+        """Bill an answer, whether it arrives or not."""
         self.spent_calls += 1
         self.spent_tokens += tokens
 
     def in_window(self, config: SimulatorConfig, now: float) -> int:
-        """How many calls the rate log holds, refused ones included. Each leaves it exactly one window after it came."""
-        log = self._log
-        while log and now - log[0] >= config.rate_window_s:
-            log.popleft()
-        return len(log)
+        """Return the number of calls in the window, rejected ones included. Each leaves it exactly one window later."""
+        window = self._window
+        while window and now - window[0] >= config.rate_window_s:
+            window.popleft()
+        return len(window)
 
 
 def _used_up(balance: int | None, spent: int) -> bool:
     return balance is not None and spent >= balance
 
 
-class Promises:
-    """The Retry-Afters that an account was given, and which calls did not wait for them. Pure.
+class RetryAfterLog:
+    """Retry-Afters that were sent to an account, and a check whether a call has honored them. Pure.
 
-    A call that arrives within `grace_s` after a refusal may have been on its way when it was sent: it has `crossed` it
-    and is not early, unless it broke an older promise as well.
+    A call that arrives within `grace_s` after a Retry-After was already on its way: it has `crossed` it. It is
+    not early unless it is early for an older one too.
     """
 
     __slots__ = ("_known_until", "_recent", "until")
@@ -90,15 +82,15 @@ class Promises:
     def __init__(self) -> None:
         self._known_until = float("-inf")
         self._recent: deque[tuple[float, float]] = deque()
-        self.until = float("-inf")  # the end of the longest promise
+        self.until = float("-inf")  # the latest time that a Retry-After has named
 
-    def give(self, now: float, retry_after_s: float) -> None:
+    def add(self, now: float, retry_after_s: float) -> None:
         until = now + retry_after_s
         self._recent.append((now, until))
         self.until = max(self.until, until)
 
-    def judge(self, now: float, grace_s: float) -> Literal["early", "crossed"] | None:
-        """What a call is that arrives now."""
+    def check(self, now: float, grace_s: float) -> Literal["early", "crossed"] | None:
+        """Return whether a call that arrives now is early, has crossed a Retry-After, or is on time (None)."""
         if now >= self.until:
             self._recent.clear()
             return None

@@ -1,4 +1,4 @@
-"""Retry-After as a header: in the form that the server is set to. Pure; the wall clock is passed in."""
+"""Retry-After as a header, in the configured form. Pure: the wall clock is passed in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from email.utils import formatdate
 
 from mira_queue.simulator.config import RetryAfterForm
 
-ABSURD = "99999999999"  # some 3,000 years
+ABSURD = "99999999999"  # about 3,000 years
 
 
 def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[str | None, float | None]:
-    """The header (None: none), and how long it asks the client to wait (None: nothing that could be obeyed)."""
+    """Return the header (None: no header) and the wait that it asks for (None: none that a client could honor)."""
     match form:
         case "auto" if seconds == int(seconds):
             return str(int(seconds)), seconds
@@ -20,7 +20,7 @@ def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[st
         case "integer":
             return str(math.ceil(seconds)), float(math.ceil(seconds))
         case "date":
-            until = math.ceil(wall_s + seconds)  # HTTP dates know whole seconds only
+            until = math.ceil(wall_s + seconds)  # an HTTP date has whole seconds
             return formatdate(until, usegmt=True), until - wall_s
         case "missing":
             return None, None
@@ -31,7 +31,7 @@ def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[st
 
 
 def forced_retry_after(text: str, wall_s: float) -> tuple[str | None, float | None]:
-    """The same for a directive's `retry-after=`: any text as it is, or `missing`, or `date:SECONDS`."""
+    """Do the same for the `retry-after=` of a directive: any text unchanged, `missing`, or `date:SECONDS`."""
     if text == "missing":
         return None, None
     if text.startswith("date:"):

@@ -1,4 +1,4 @@
-"""The simulator as a process: it listens, says so, and ends on a signal or with its parent."""
+"""The simulator as a process: it serves until a signal arrives or its parent exits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.control import PREFIX, Control
-from mira_queue.simulator.listening import Listener
+from mira_queue.simulator.listener import Listener
 from mira_queue.simulator.outages import Outages
-from mira_queue.simulator.server import Simulator
+from mira_queue.simulator.server import Server
+from mira_queue.simulator.state import State
 from mira_queue.simulator.validation import MAX_BODY_BYTES
 
 KEEPALIVE_S = 75.0
 STDIN = 0
-LINGERING_S = 2.0  # how long the rest of a body that nobody wants is read, so that the client gets its answer
+LINGERING_S = 2.0  # how long the rest of a rejected body is read, so that the client gets the response
 
 
 def run_simulator(
@@ -33,7 +35,7 @@ def run_simulator(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or, with `parent_pipe`, until standard input ends.
 
-    `on_ready` is called with the base URL once connections are accepted. OSError: the address cannot be used.
+    Call `on_ready` with the base URL when connections are accepted. Raise OSError if the address cannot be used.
     """
     asyncio.run(_serve(config, host, port, on_ready, parent_pipe))
 
@@ -43,20 +45,21 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    # Not loop.add_signal_handler: it is undone when the loop closes, and a second signal would then kill a clean end.
+    # Not loop.add_signal_handler: closing the loop removes it, and a second signal would then change the exit code.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(loop, stopped))
     if parent_pipe:
         threading.Thread(target=_watch_parent, args=(loop, stopped), daemon=True).start()
 
-    simulator = Simulator(config)
+    state = State(config)
+    api = Server(state)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
         if path.startswith(PREFIX):
-            listener.spare(request.protocol)
-            return await control.answer(request, path)
-        return await simulator.call(request, path)
+            listener.protect(request.protocol)
+            return await control.respond(request, path)
+        return await api.call(request, path)
 
     server = web.Server(
         handle,
@@ -67,8 +70,8 @@ async def _serve(
         lingering_time=LINGERING_S,
     )
     listener = Listener(server, host, port)
-    outages = Outages(simulator, listener)
-    control = Control(simulator, outages)
+    outages = Outages(state, listener)
+    control = Control(state, outages)
     try:
         await listener.open()
         outages.schedule(config.outages)
@@ -79,21 +82,14 @@ async def _serve(
         listener.close()
 
 
-def _request(message: object, payload: object, protocol: object, writer: object, task: object) -> web.BaseRequest:
-    """aiohttp's own limit of a body is 1 MiB; Mira's is 12."""
-    return web.BaseRequest(
-        message,  # type: ignore[arg-type]
-        payload,  # type: ignore[arg-type]
-        protocol,  # type: ignore[arg-type]
-        writer,  # type: ignore[arg-type]
-        task,  # type: ignore[arg-type]
-        protocol._loop,  # type: ignore[attr-defined]
-        client_max_size=MAX_BODY_BYTES,
-    )
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    """Build a request as aiohttp does, but with Mira's limit of a body, 12 MiB. The default of aiohttp is 1 MiB."""
+    loop = protocol._loop
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    """Standard input ends when the process that holds its other end does, even by SIGKILL."""
+    """Stop when standard input ends: when the process at its other end exits, even by SIGKILL."""
     try:
         while os.read(STDIN, 4096):
             pass
@@ -103,5 +99,5 @@ def _watch_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> No
 
 
 def _stop(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped already
+    with contextlib.suppress(RuntimeError):  # the loop is closed: it has stopped
         loop.call_soon_threadsafe(stopped.set)

@@ -1,36 +1,51 @@
-"""What Mira refuses before it looks at limits: a body becomes a `Call`, or a `Rejected` with the reply. Pure."""
+"""Validation, before the limits are checked: a body becomes a `Call`, or it is rejected with a reply. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
-from mira_queue.simulator import answers
+from mira_queue.simulator import replies
 from mira_queue.simulator.config import SimulatorConfig
 
 MAX_BODY_BYTES = 12 * 1024 * 1024
 MAX_NESTING = 20
-MAX_MESSAGES = 200
-MAX_CONTENT_CHARS = 32_000
-MAX_MODEL_CHARS = 64
-MAX_TOKENS = 16_384
 DEFAULT_MAX_TOKENS = 4096
-ROLES = ("system", "user", "assistant")
+
+
+class Message(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: Annotated[str, Field(max_length=32_000)]
+
+
+class Body(TypedDict):
+    """Documented fields of a request. Others are not checked."""
+
+    model: Annotated[str, Field(min_length=1, max_length=64)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=200)]
+    temperature: NotRequired[Annotated[float, Field(ge=0, le=2)] | None]
+    max_tokens: NotRequired[Annotated[int, Field(ge=1, le=16_384)] | None]
+    stream: NotRequired[bool | None]
+
+
+_BODY = TypeAdapter(Body)
 
 
 class Rejected(Exception):
-    """The request is refused; `reply` says how."""
+    """The request is not valid. `reply` is the response."""
 
-    def __init__(self, reply: answers.Reply) -> None:
+    def __init__(self, reply: replies.Reply) -> None:
         super().__init__(reply.body)
         self.reply = reply
 
 
 @dataclass(slots=True)
 class Call:
-    """A request that Mira would take."""
+    """A valid request."""
 
     model: str
     contents: list[str]
@@ -41,7 +56,7 @@ class Call:
 
 
 def read_call(raw: bytes, config: SimulatorConfig) -> Call:
-    """The call in that body, or Rejected with 400 (bad request) or 422 (a field is wrong)."""
+    """Return the call in a body. Raise Rejected with 400 (bad request) or 422 (a field is wrong)."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -50,70 +65,47 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
         if _brackets(raw) > MAX_NESTING and _looks_deep(raw):
             raise _bad(f"JSON nested deeper than {MAX_NESTING}") from None
         raise _bad("The body is not valid JSON") from None
-    # A body with few brackets cannot be nested deeply, and one without \u0000 holds no null byte: most need no walk.
+    # Walk through the body only if it can be deep or contain a null byte. Most bodies have few brackets and no \u0000.
     if _brackets(raw) > MAX_NESTING and nesting(body) > MAX_NESTING:
         raise _bad(f"JSON nested deeper than {MAX_NESTING}")
     if b"\\u0000" in raw and _has_null(body):
         raise _bad("Null bytes are not allowed")
-    if not isinstance(body, dict):
-        raise _invalid("body", "an object was expected")
-    call = _fields(body, config)
-    if call.model not in config.models:
-        raise _bad(f"Unknown model: {call.model}")
-    return call
+    try:
+        fields = _BODY.validate_python(_with_joined_parts(body) if config.content_parts else body, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "body"
+        detail = replies.detail_in_string(422, error="validation_error", field=field, message=first["msg"])
+        raise Rejected(detail) from None
+    if fields["model"] not in config.models:
+        raise _bad(f"Unknown model: {fields['model']}")
+    messages = fields["messages"]
+    return Call(
+        model=fields["model"],
+        contents=[each["content"] for each in messages],
+        last_user_content=next((each["content"] for each in reversed(messages) if each["role"] == "user"), ""),
+        max_tokens=fields.get("max_tokens") or DEFAULT_MAX_TOKENS,
+        stream=bool(fields.get("stream")),
+        body=body,
+    )
 
 
-def _fields(body: dict[str, Any], config: SimulatorConfig) -> Call:
-    model = body.get("model")
-    if not isinstance(model, str) or not 1 <= len(model) <= MAX_MODEL_CHARS:
-        raise _invalid("model", f"text of 1 to {MAX_MODEL_CHARS} characters was expected")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_MESSAGES:
-        raise _invalid("messages", f"1 to {MAX_MESSAGES} messages were expected")
-    contents = []
-    last_user_content = ""
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict):
-            raise _invalid(f"messages.{number}", "an object was expected")
-        role = message.get("role")
-        if role not in ROLES:
-            raise _invalid(f"messages.{number}.role", f"one of {', '.join(ROLES)} was expected")
-        content = message.get("content")
-        if config.content_parts and isinstance(content, list):
-            content = _text_of_parts(content, number)
-        if not isinstance(content, str) or len(content) > MAX_CONTENT_CHARS:
-            raise _invalid(f"messages.{number}.content", f"text of at most {MAX_CONTENT_CHARS} characters was expected")
-        contents.append(content)
-        if role == "user":
-            last_user_content = content
-    temperature = body.get("temperature")
-    if temperature is not None and not (_is_number(temperature) and 0 <= temperature <= 2):
-        raise _invalid("temperature", "a number from 0 to 2 was expected")
-    max_tokens = body.get("max_tokens")
-    if max_tokens is None:
-        max_tokens = DEFAULT_MAX_TOKENS
-    elif type(max_tokens) is not int or not 1 <= max_tokens <= MAX_TOKENS:
-        raise _invalid("max_tokens", f"a whole number from 1 to {MAX_TOKENS} was expected")
-    stream = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise _invalid("stream", "true or false was expected")
-    return Call(model, contents, last_user_content, max_tokens, bool(stream), body)
+def _with_joined_parts(body: Any) -> Any:
+    """Return the body with the text of each content that is a list of OpenAI parts. Wrong parts stay, and fail."""
+    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+        return body
+    return body | {"messages": [_with_text(message) for message in body["messages"]]}
 
 
-def _text_of_parts(parts: list[Any], number: int) -> str:
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise _invalid(f"messages.{number}.content", "parts with a type were expected")
-        if part["type"] == "text":
-            if not isinstance(part.get("text"), str):
-                raise _invalid(f"messages.{number}.content", "a part of type text needs text")
-            texts.append(part["text"])
-    return "\n".join(texts)
+def _with_text(message: Any) -> Any:
+    try:
+        return message | {"content": "\n".join(part["text"] for part in message["content"] if part["type"] == "text")}
+    except (TypeError, KeyError):
+        return message
 
 
 def nesting(value: Any) -> int:
-    """How many arrays and objects stand in one another at the deepest place; a bare value has 0."""
+    """Return the depth of the deepest array or object; a bare value has 0."""
     depth = 0
     level = [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
@@ -127,7 +119,7 @@ def _brackets(raw: bytes) -> int:
 
 
 def _looks_deep(raw: bytes) -> bool:
-    """The parser gives up on extreme nesting; what it could not read counts as nested if it never closes so much."""
+    """Return True if a body that the parser could not read looks nested: it rejects extreme nesting."""
     return raw.count(b"[" * (MAX_NESTING + 1)) > 0 or raw.count(b'{"') > MAX_NESTING
 
 
@@ -139,13 +131,5 @@ def _has_null(value: Any) -> bool:
     return isinstance(value, list) and any(_has_null(inner) for inner in value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _bad(text: str) -> Rejected:
-    return Rejected(answers.detail(400, text))
-
-
-def _invalid(field: str, text: str) -> Rejected:
-    return Rejected(answers.detail_in_string(422, error="validation_error", field=field, message=text))
+    return Rejected(replies.detail(400, text))

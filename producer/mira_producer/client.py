@@ -1,14 +1,15 @@
-"""The Python client: what a Flask or Django view calls."""
+"""The Python client, as a Flask or Django view uses it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from types import TracebackType
+from dataclasses import replace
 from typing import Any, Self
 
 from mira_producer.batches.client import Batches
+from mira_producer.request_fields import check_field_names
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.names import Lane
@@ -28,13 +29,22 @@ from mira_queue.runtime.celery_config import build_celery, stores_results_itself
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.runtime.settings_loader import load_settings
 
-# The end of a job is announced; an announcement can be lost with a connection, so somebody looks this often anyway.
-LOOK_EVERY_S = 2.0
-ACCEPT_AT_ONCE = 500
+# The server announces that a job has finished. An announcement can be lost with its connection, so a waiting client
+# also polls.
+POLL_INTERVAL_S = 2.0
+MAX_JOBS_PER_ACCEPT = 500
+NO_WORKER = "no worker is running"
 
 
 class Job:
-    """A handle on one job. Making one from an id costs nothing: `queue.job(id)`."""
+    """Handle on one job, as `MiraQueue.enqueue` and `MiraQueue.job` return it. It holds the id and no state.
+
+    Every method raises JobNotFound for an id that this queue does not know, and QueueUnavailable if the queue's server
+    cannot be reached.
+    """
+
+    id: str
+    """The job's id, a UUID. Keep it in a session, a database, or a URL."""
 
     def __init__(self, queue: MiraQueue, job_id: str) -> None:
         self._queue = queue
@@ -44,29 +54,35 @@ class Job:
         return f"Job({self.id!r})"
 
     def status(self) -> JobStatus:
-        """Where it is, and why. Raises JobNotFound."""
-        return self._queue.ledger.status(self.id)
+        """Return the job's state, its counts, and why it waits or how it failed."""
+        status = self._queue.ledger.status(self.id)
+        if status.state is JobState.QUEUED and not status.reason and not self._queue.ledger.live_workers():
+            return replace(status, reason=NO_WORKER)
+        return status
 
     def result(self, timeout: float | None = None) -> Completion:
-        """The completion; waits for it, at most `timeout` seconds (None: for ever; 0: only look).
+        """Wait until the job has finished, and return its completion.
 
-        Raises a JobError when the job ended without one, ResultTimeout when it has not ended, JobNotFound.
+        `timeout` is the longest wait in seconds: None waits without a limit, 0 does not wait.
+
+        Raises a JobError if the job has failed or was cancelled, and ResultTimeout if it has not finished in time. A
+        ResultTimeout is not a JobError: the job continues, and `result` can be called again.
         """
-        outcome = self.outcome(timeout)
-        if isinstance(outcome, Completion):
-            return outcome
-        raise outcome.to_error()
+        return completion_of(self.outcome(timeout))
 
     def outcome(self, timeout: float | None = None) -> Outcome:
-        """As `result`, but a job's error is a value too."""
+        """Wait as `result` does, and return the Completion or the Failure. Raises ResultTimeout, but no JobError."""
         return self._queue.wait_for_outcome(self.id, timeout)
 
     def cancel(self) -> bool:
-        """True: it is cancelled, for good, though a call in flight may be billed. False: it had ended."""
+        """Cancel the job, permanently. A call that is in flight may still be billed.
+
+        Return True if the job is cancelled, now or earlier; False if it had already finished.
+        """
         return self._queue.ledger.cancel(self.id)
 
     def retry(self) -> bool:
-        """Run a failed job again. False: it has not failed."""
+        """Run a failed job again. Return False if the job has not failed."""
         done, _ = self._queue.ledger.retry(self.id)
         if done:
             self._queue.send([self.id])
@@ -74,11 +90,14 @@ class Job:
 
 
 class MiraQueue:
-    """The queue as producers see it. Make one for a process and share it between threads.
+    """Client of one queue. Create one for each process and share it between threads.
 
-    Settings come from `MIRA_*` variables and `.env`, or are given: `MiraQueue(redis_url="redis://localhost/0")`.
-    Without MIRA_REDIS_URL it holds the embedded server until `close` (also at the end of a `with`, or of the process).
-    Raises SettingsError for wrong settings, QueueUnavailable where the server cannot be had.
+    Settings come from `MIRA_*` variables and `.env`. Keyword arguments named like the fields of Settings override
+    them: `MiraQueue(redis_url="redis://localhost/0")`. A complete Settings object replaces them all.
+    If MIRA_REDIS_URL is not set, the client uses the embedded server of MIRA_STATE_DIR, starts it if necessary, and
+    keeps it running until `close`, the end of a `with` block, or the end of the process.
+
+    Raises SettingsError for invalid settings, and QueueUnavailable if the embedded server cannot run.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
@@ -101,108 +120,114 @@ class MiraQueue:
 
     @property
     def batches(self) -> Batches:
-        """Files of requests that are brought to their end in the background."""
+        """The queue's batches: files of requests that run in the background."""
         return Batches(self.ledger, self.settings, self.redis_url, self.crash_points)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let connections and an embedded server go. Jobs stay."""
+        """Close the connections and release the embedded server. Accepted jobs stay in the queue."""
         self._celery.close()
         self._server.close()
 
     def enqueue(
-        self, messages: Sequence[Mapping[str, Any]], *, model: str | None = None, key: str | None = None, **fields: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        key: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> Job:
-        """Accept one chat job; when this returns, it is kept, and runs as soon as a worker has room.
+        """Accept one chat job. When this method returns, the job is durable; a worker runs it.
 
-        `key` is an idempotency key: the same key and request give the same job. Further `fields` (temperature,
-        max_tokens, top_p, ...) pass through to the API.
-        Raises InvalidRequest (nothing was sent), IdempotencyConflict, QueueUnavailable (not accepted, or not known to
-        be: with a key, calling again is safe).
+        `messages` are those of the chat-completions API, and so are `fields` (`temperature=0.2`, `max_tokens=100`,
+        `top_p`, ...). `model` defaults to MIRA_MODEL. `key` is an idempotency key: the same key with the same request
+        returns the same job for as long as that job is stored. `extra_body` has further fields of the request; their
+        names are not checked.
+
+        Raises InvalidRequest if the API would reject the request, or for a field that is an option of a task queue
+        (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request; and
+        QueueUnavailable if the job was not accepted, or if that is unknown. With a key, calling again is safe.
         """
-        body = {"messages": messages, **fields} if model is None else {"messages": messages, "model": model, **fields}
-        return self.accept([NewJob(self.check(body), new_job_id(), _key("key", key))])[0]
+        check_field_names(fields)
+        named = {} if model is None else {"model": model}
+        body = {"messages": messages, **named, **fields, **(extra_body or {})}
+        return self.accept([NewJob(self.check(body), new_job_id(), _checked_key("key", key))])[0]
 
     def enqueue_many(
         self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None, group: str = ""
     ) -> list[Job]:
-        """Accept many request bodies; all are checked before any is accepted.
+        """Accept many jobs, given as request bodies, and return their handles in the same order.
 
-        `keys`, when given, holds one idempotency key for each. Raises as `enqueue`; an InvalidRequest's field begins
-        with the request's place, `[3].messages`.
+        All bodies are checked before the first is accepted; the names of their fields are not. `keys` has one
+        idempotency key for each body. `group` names a list to which the ledger adds the ids of finished jobs.
+
+        Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
         checked = [self._check(number, body) for number, body in enumerate(requests)]
-        names = [] if keys is None else [_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
         if keys is None:
             names = [""] * len(checked)
+        else:
+            names = [_checked_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         return self.accept(
             [NewJob(request, new_job_id(), key, group) for request, key in zip(checked, names, strict=True)]
         )
 
+    def job(self, job_id: str) -> Job:
+        """Return the handle of a job by its id. Calls no server: an unknown id is an error of the handle's methods."""
+        return Job(self, job_id)
+
+    def check(self, body: Mapping[str, Any]) -> ChatRequest:
+        """Return the request as it would be sent. Raises InvalidRequest."""
+        return ChatRequest.checked(body, model=self.settings.model, limits=self._limits)
+
     def accept(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Accept requests that have been checked, all for one lane, and send their messages."""
+        """Accept checked requests, all for one lane, and send their messages."""
         handles = []
-        # In pieces: a job that is accepted long before its message is sent would look like one whose message was lost.
-        for start in range(0, len(jobs), ACCEPT_AT_ONCE):
+        # In chunks: a job that is accepted long before its message is sent looks like one whose message was lost.
+        for start in range(0, len(jobs), MAX_JOBS_PER_ACCEPT):
             self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
-            accepted = self.ledger.accept(jobs[start : start + ACCEPT_AT_ONCE])
+            accepted = self.ledger.accept(jobs[start : start + MAX_JOBS_PER_ACCEPT])
             self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
             self.send([job.id for job in accepted if job.is_new], jobs[start].lane)
             handles += [Job(self, job.id) for job in accepted]
         return handles
 
     def send(self, job_ids: Sequence[str], lane: Lane = Lane.NORMAL) -> None:
-        """A message for each job, in the bulk lane for many. What cannot be sent is sent by a worker's rescue."""
+        """Send the messages of accepted jobs. A message that cannot be sent now is sent by a worker's rescue step."""
         with suppress(MessageNotSent):
             self._messenger.send(job_ids, lane)
 
-    def check(self, body: Mapping[str, Any]) -> ChatRequest:
-        """The request as it would be sent. Raises InvalidRequest."""
-        return ChatRequest.checked(body, model=self.settings.model, limits=self._limits)
-
-    def _check(self, number: int, body: Mapping[str, Any]) -> ChatRequest:
-        try:
-            return self.check(body)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"[{number}].{error.field}", error.reason) from None
-
-    def job(self, job_id: str) -> Job:
-        return Job(self, job_id)
-
     def wait_for_outcome(self, job_id: str, timeout: float | None) -> Outcome:
-        """See Job.outcome."""
+        """Wait for one job; see Job.outcome."""
         end_s = None if timeout is None else time.monotonic() + timeout
         while True:
             outcome = self.outcome_now(job_id)
             if outcome is not None:
                 return outcome
-            left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, end_s - time.monotonic())
+            left_s = POLL_INTERVAL_S if end_s is None else min(POLL_INTERVAL_S, end_s - time.monotonic())
             if left_s <= 0:
-                raise ResultTimeout(f"job {job_id} has not ended within {timeout:g} s; it goes on")
+                raise unfinished(job_id, timeout)
             self.ledger.wait_for_end(job_id, left_s)
 
     def outcome_now(self, job_id: str) -> Outcome | None:
-        """The outcome, or None while the job is open. Raises JobNotFound."""
+        """Return the outcome, or None if the job has not finished. Raises JobNotFound."""
         status = self.ledger.status(job_id)
         if not status.state.is_final:
             return None
-        if status.state is JobState.CANCELLED:
-            return cancelled(status)
-        return self._stored(job_id)
+        return cancelled(status) if status.state is JobState.CANCELLED else self.outcomes([job_id])[0]
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome]:
-        """Of jobs that have ended, in order. Raises JobNotFound."""
+        """Return the outcomes of finished jobs, in the order of their ids. Raises JobNotFound."""
         if not self.ledger.keeps_results:
-            return [self._stored(job_id) for job_id in job_ids]
+            return [self._from_result_backend(job_id) for job_id in job_ids]
         found = []
         for job_id, record in zip(job_ids, self.ledger.records(job_ids), strict=True):
             if record is None:
@@ -210,16 +235,34 @@ class MiraQueue:
             found.append(outcome_of_record(record))
         return found
 
-    def _stored(self, job_id: str) -> Outcome:
+    def _from_result_backend(self, job_id: str) -> Outcome:
         meta = self._celery.backend.get_task_meta(job_id, cache=False)
         try:
             return outcome_of(meta["result"])
         except TypeError:
             raise JobNotFound(job_id) from None
 
+    def _check(self, number: int, body: Mapping[str, Any]) -> ChatRequest:
+        try:
+            return self.check(body)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"[{number}].{error.field}", error.reason) from None
 
-def _key(field: str, key: str | None) -> str:
-    """An idempotency key, checked: it comes from forms and databases, where a number is as likely. Empty: none."""
+
+def completion_of(outcome: Outcome) -> Completion:
+    """Return the completion, or raise the JobError that the failure stands for."""
+    if isinstance(outcome, Completion):
+        return outcome
+    raise outcome.to_error()
+
+
+def unfinished(job_id: str, timeout: float | None) -> ResultTimeout:
+    """Return the error for a job that has not finished after `timeout` seconds."""
+    return ResultTimeout(f"job {job_id} has not finished within {timeout:g} s; it continues")
+
+
+def _checked_key(field: str, key: str | None) -> str:
+    """Return the idempotency key, or an empty one for None. Forms and databases may also hold a number."""
     if key is not None and not isinstance(key, str):
         raise InvalidRequest(field, f"expected a string, got {type(key).__name__}")
     return key or ""

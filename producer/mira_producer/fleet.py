@@ -1,4 +1,4 @@
-"""Worker processes, started and looked after: one that dies is replaced, all end with their parent."""
+"""Worker processes of one command: started together, replaced when they crash, stopped together."""
 
 from __future__ import annotations
 
@@ -14,68 +14,69 @@ from mira_producer.processes import WorkerKind, environment_of, start_worker, st
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings
 
-# A worker that dies this soon after its start has something wrong that the next one would have too.
+# A worker that exits this soon after its start has a problem that its replacement would have, too.
 HEALTHY_AFTER_S = 30.0
-MOST_EARLY_DEATHS = 3
-# Beyond the workers' own grace period, before they are killed.
+MAX_EARLY_EXITS = 3
+# How much longer than their own grace period the workers have before they are killed.
 STOP_MARGIN = timedelta(seconds=5)
-# Two signals that come at the same time count as one.
+# Two signals that arrive at the same time count as one.
 BETWEEN_SIGNALS_S = 0.5
 
 
 class WorkersFail(MiraQueueError):
-    """Workers die as soon as they start; says where their log is, if they have one."""
+    """Workers exit as soon as they start. The message has the end of their log, if they write to a file."""
 
 
 class Fleet:
-    """`count` workers for whatever comes, and `single` for single jobs alone, which the others then leave to them.
+    """The worker processes: `count` for all jobs, and `single` for single jobs only, if that is not 0.
 
-    `log` is the file they write to; None: our standard error.
+    The workers write to the file `log`; None is our standard error. `say` prints a message for the user.
     """
 
     def __init__(
         self, settings: Settings, count: int, log: Path | None, say: Callable[[str], None], *, single: int = 0
     ) -> None:
         self._settings = settings
-        own: WorkerKind = "files-first" if single else "any"
-        self._kinds: list[WorkerKind] = [own] * count + ["single"] * single
+        kind: WorkerKind = "files-first" if single else "any"
+        self._kinds: list[WorkerKind] = [kind] * count + ["single"] * single
         self._log = log
         self._say = say
         self._workers: list[tuple[subprocess.Popen[bytes], float, WorkerKind]] = []
-        self._early_deaths = 0
-        #: Set when calls in flight are not to be waited for any longer: their jobs go back to the queue.
-        self.hurry = False
+        self._early_exits = 0
 
     def start(self) -> None:
+        """Start all workers. They connect and report themselves after this method has returned."""
         for kind in self._kinds:
             self._start_one(kind)
 
-    def tend(self) -> None:
-        """Replace workers that have died. Raises WorkersFail when they die as soon as they start."""
+    def replace_crashed(self) -> None:
+        """Start a worker for each one that has exited. Raises WorkersFail if they exit as soon as they start."""
         for entry in list(self._workers):
-            process, began_s, kind = entry
+            process, started_s, kind = entry
             code = process.poll()
             if code is None:
                 continue
             self._workers.remove(entry)
-            early = time.monotonic() - began_s < HEALTHY_AFTER_S
-            self._early_deaths = self._early_deaths + 1 if early else 0
-            if self._early_deaths >= MOST_EARLY_DEATHS:
-                raise WorkersFail(f"workers end as soon as they start (exit code {code}){self._tail()}")
-            self._say(f"a worker has died (exit code {code}); starting another; its jobs are safe")
+            early = time.monotonic() - started_s < HEALTHY_AFTER_S
+            self._early_exits = self._early_exits + 1 if early else 0
+            if self._early_exits >= MAX_EARLY_EXITS:
+                raise WorkersFail(f"workers exit as soon as they start (exit code {code}){self._end_of_log()}")
+            self._say(f"a worker has crashed (exit code {code}); another one is started, and no job is lost")
             self._start_one(kind)
 
-    def stop(self, grace: timedelta) -> list[int]:
-        """All at once; what has not ended after the grace period is killed, and its jobs are rescued.
+    def stop(self, grace: timedelta, *, at_once: bool = False) -> list[int]:
+        """Stop all workers, and return their exit codes. Those that have not exited after `grace` are killed.
 
-        Returns their exit codes.
+        With `at_once`, the workers do not wait for calls in flight: their jobs return to the queue.
         """
         processes = self._processes()
-        if self.hurry:
-            _ask_to_end(processes)
+        if at_once:
+            self.stop_now()
+            _wait(processes, BETWEEN_SIGNALS_S)
+            # A second SIGTERM, which a worker takes as the end of its grace period.
             codes = stop_all(processes, grace)
         else:
-            # Not SIGTERM: a service manager may have sent one to every process, and a second one cuts the grace short.
+            # Not SIGTERM: a service manager may have sent one to every process, and a second one ends the grace period.
             for process in processes:
                 assert process.stdin is not None
                 process.stdin.close()
@@ -83,8 +84,8 @@ class Fleet:
         self._workers.clear()
         return codes
 
-    def stop_sooner(self) -> None:
-        """While `stop` waits: calls in flight are not waited for any longer."""
+    def stop_now(self) -> None:
+        """Send SIGTERM to the workers. While `stop` waits, this ends the wait for calls in flight."""
         for process in self._processes():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -93,24 +94,20 @@ class Fleet:
         return [process for process, *_ in self._workers]
 
     def _start_one(self, kind: WorkerKind) -> None:
-        # "same", since a .env that the worker reads may name a backend that this run does not use.
+        # "same", because a .env that the worker reads may name a backend that this command does not use.
         changes = {"result_backend": "same"} if self._settings.result_backend is None else {}
         worker = start_worker(environment_of(self._settings, **changes), log=self._log, kind=kind)
         self._workers.append((worker, time.monotonic(), kind))
 
-    def _tail(self) -> str:
+    def _end_of_log(self) -> str:
         if self._log is None:
-            return ": they have said why"
+            return ": see their messages above"
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join([f": see {self._log}", *(line[:300] for line in lines[-5:])])
 
 
-def _ask_to_end(processes: list[subprocess.Popen[bytes]]) -> None:
-    """A first SIGTERM, so that the one of `stop_all` is the second, which a worker takes as: at once."""
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + BETWEEN_SIGNALS_S
+def _wait(processes: list[subprocess.Popen[bytes]], timeout_s: float) -> None:
+    deadline_s = time.monotonic() + timeout_s
     for process in processes:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
+            process.wait(max(0.0, deadline_s - time.monotonic()))

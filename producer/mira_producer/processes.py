@@ -1,4 +1,4 @@
-"""Workers and the simulator as processes of their own, started and ended: the producer never imports a worker."""
+"""Start and stop workers and the simulator as processes. The producer never imports a worker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from typing import Any, Literal
 
 from pydantic import SecretStr
 
+from mira_queue.contract.durations import in_seconds
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
 
-# -P: what is called `worker` in the directory of a web app is not ours.
+# -P: a module in the working directory (the `celery.py` of a web app) must not replace one of ours.
 PYTHON = (sys.executable, "-P")
-# What a worker does. any: what comes, single jobs and files in turn; files-first: single jobs only while no line of a
-# file waits, since others are there for them: the `single`, which do nothing else.
+# any: the worker alternates between single jobs and lines of files. files-first: it runs single jobs only if no line of
+# a file waits, because other workers run them. single: it runs single jobs only.
 WorkerKind = Literal["any", "files-first", "single"]
 _OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
     "any": (),
@@ -32,12 +33,12 @@ _OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
 }
 PARENT_PIPE = "--parent-pipe"
 SIMULATOR_START_S = 30.0
-# Log files may sit in a directory that others read.
+# The directory of a log file may be readable by other users.
 LOG_MODE = 0o600
 
 
 class StartError(RuntimeError):
-    """A process that was started ended at once, or said nothing; the message is one line for a person."""
+    """A process exited immediately after its start, or did not report that it is ready. The message is one line."""
 
     def __init__(self, reason: str, exit_code: int = 1) -> None:
         super().__init__(reason)
@@ -45,32 +46,34 @@ class StartError(RuntimeError):
 
 
 def environment_of(settings: Settings, **changes: str) -> dict[str, str]:
-    """The variables that give a child these settings: those that were set, not the defaults, which it has itself.
+    """Return the environment variables that give a child process these settings, without the defaults.
 
-    `changes` are further fields by name: `concurrency="8"`. Secrets travel here, never as arguments: `ps` shows those.
+    `changes` are further fields by name: `concurrency="8"`. Secrets are passed here and never as arguments, which `ps`
+    shows.
     """
-    given = {name: getattr(settings, name) for name in sorted(settings.model_fields_set)}
-    texts = {name: written(value) for name, value in given.items() if value is not None} | changes
+    configured = {name: getattr(settings, name) for name in sorted(settings.model_fields_set)}
+    texts = {name: written(value) for name, value in configured.items() if value is not None} | changes
     return {variable(name): text for name, text in texts.items()}
 
 
 def worker_command(*arguments: str, kind: WorkerKind = "any") -> list[str]:
-    """The command of one worker, under a name of its own: two of one name would answer a ping as one."""
+    """Return the command of one worker. Its name is unique: Celery counts workers with the same name as one."""
     name = f"{'single' if kind == 'single' else 'mira'}-{uuid.uuid4().hex[:8]}@%h"
     return [*PYTHON, "-m", "mira_worker", *arguments, *_OF_KIND[kind], "--hostname", name]
 
 
 def simulator_command(*arguments: str) -> list[str]:
+    """Return the command of a simulator."""
     return [*PYTHON, "-m", "mira_queue.simulator", *arguments]
 
 
 def start_worker(
     overrides: Mapping[str, str], *, log: Path | None = None, kind: WorkerKind = "any"
 ) -> subprocess.Popen[bytes]:
-    """A worker that ends, gracefully, when `stop` says so or when this process is gone, even by SIGKILL.
+    """Start a worker. It stops gracefully on `stop`, or if this process exits, even by SIGKILL.
 
-    `overrides` are variables (`environment_of`) on top of this process's own. `log` gets its output, appended; None:
-    our standard error.
+    `overrides` are variables (`environment_of`) that take precedence over this process's environment. The worker
+    appends its output to the file `log`; None is our standard error.
     """
     with _output(log) as output:
         return subprocess.Popen(
@@ -79,15 +82,15 @@ def start_worker(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C reaches us alone: we decide in which order things end.
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops its children in the right order.
         )
 
 
 def start_simulator(arguments: Sequence[str] = (), *, log: Path | None = None) -> tuple[subprocess.Popen[bytes], str]:
-    """A simulator and its base URL, for MIRA_API_BASE; it ends with us, as a worker does.
+    """Start a simulator. Return its process and its base URL. It stops with this process, as a worker does.
 
-    `arguments` are those of `python -m mira_queue.simulator`, `log` as for a worker. Raises StartError; its own
-    complaint is in `log`, or on our standard error.
+    `arguments` are those of `python -m mira_queue.simulator`; `log` has the same meaning as for a worker. Raises
+    StartError; the simulator's own message is in `log` or on our standard error.
     """
     with _output(log) as output:
         process = subprocess.Popen(
@@ -105,14 +108,14 @@ def start_simulator(arguments: Sequence[str] = (), *, log: Path | None = None) -
 
 
 def stop(process: subprocess.Popen[Any], grace: timedelta) -> int:
-    """End one process; see `stop_all`. Returns its exit code."""
+    """Stop one process, and return its exit code; see `stop_all`."""
     return stop_all([process], grace)[0]
 
 
 def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> list[int]:
-    """SIGTERM to all, then SIGKILL to those that are still there after `grace`. Returns their exit codes.
+    """Send SIGTERM to all, wait for `grace`, and kill those that have not exited. Return their exit codes.
 
-    A worker takes MIRA_GRACE for its calls in flight: give it a few seconds more than that.
+    A worker needs up to MIRA_GRACE for its calls in flight, and a few seconds more.
     """
     processes = list(processes)
     for process in processes:
@@ -122,13 +125,13 @@ def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> li
 
 
 def wait_all(processes: Sequence[subprocess.Popen[Any]], grace: timedelta) -> list[int]:
-    """Wait for their end; SIGKILL to those that are still there after `grace`. Returns their exit codes."""
+    """Wait until they exit, and kill those that have not after `grace`. Return their exit codes."""
     deadline = time.monotonic() + grace.total_seconds()
     try:
         for process in processes:
             _wait(process, deadline)
     finally:
-        # Also when a second Ctrl-C ends the waiting: nothing of ours stays behind.
+        # Also if a second Ctrl-C ends the wait: no process of ours is left behind.
         for process in processes:
             if process.poll() is None:
                 process.kill()
@@ -150,7 +153,7 @@ def _ready_url(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     readable, _, _ = select.select([process.stdout], [], [], SIMULATOR_START_S)
     if not readable:
-        raise StartError(f"the simulator has not said that it is ready for {SIMULATOR_START_S:g} s")
+        raise StartError(f"the simulator was not ready after {SIMULATOR_START_S:g} s")
     word, _, url = process.stdout.readline().decode(errors="replace").strip().partition(" ")
     if word != "ready":
         raise StartError("the simulator did not start", process.wait(SIMULATOR_START_S))
@@ -158,17 +161,17 @@ def _ready_url(process: subprocess.Popen[bytes]) -> str:
 
 
 def written(value: Any) -> str:
-    """A setting as the environment holds it; durations are seconds."""
+    """Return a setting's value as an environment variable has it. Durations are seconds."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, timedelta):
-        return repr(value.total_seconds()).removesuffix(".0")
+        return in_seconds(value)
     return str(value)
 
 
 @contextmanager
 def _output(log: Path | None) -> Iterator[int]:
-    """Where a child writes: the end of a file, or our standard error, for our standard output carries data only."""
+    """Open the file that a child appends to. None is our standard error: our standard output is for data."""
     if log is None:
         yield sys.stderr.fileno()
         return

@@ -1,5 +1,5 @@
-"""`make chaos`: kill everything at random moments, then add up. docs/chaos.md explains the scorecard.
+"""`make chaos`: kill processes at random moments, then check the results. docs/chaos.md explains the scorecard.
 
-It keeps a count of truth of its own: what producers wrote down as accepted (journal.py), what was stored as an outcome
-and when (witness.py), which lines stand in the files, and which calls the simulated API saw. It never asks our ledger.
+The driver does not ask our ledger. It counts by itself: the jobs that producers recorded as accepted (journal.py), the
+outcomes that were stored (result_monitor.py), the lines in the files, and the calls that the simulated API received.
 """

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`, that is `make chaos`."""
+"""Command line of the chaos run: `python -m tests.chaos` or `make chaos`."""
 
 from __future__ import annotations
 
@@ -25,53 +25,58 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command(context_settings={"max_content_width": 120})
 def chaos(
-    jobs: Annotated[int, typer.Option(min=10, help="Jobs in all, single ones and lines of batches.")] = 5_000,
-    kills: Annotated[int, typer.Option(min=0, help="Signals to workers, producers, batch runs and the server.")] = 40,
-    seed: Annotated[int, typer.Option(help="The same seed: the same blows, after the same share of the work.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Give up after so long; default: by jobs and kills.")] = None,
+    jobs: Annotated[int, typer.Option(min=10, help="Total number of jobs: single jobs and batch lines.")] = 5_000,
+    kills: Annotated[int, typer.Option(min=0, help="Signals to workers, producers, batch runs, and the server.")] = 40,
+    seed: Annotated[int, typer.Option(help="Equal seeds inject the same faults at the same share of the work.")] = 1,
+    minutes: Annotated[float | None, typer.Option(help="Time limit; default: computed from jobs and kills.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 3,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Calls at a time of each worker.")] = 16,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Concurrent calls per worker.")] = 16,
     producers: Annotated[int, typer.Option(min=1, max=64, help="Producers of single jobs.")] = 2,
     batch_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the jobs that are batch lines.")] = 0.25,
     latency: Annotated[
         str | None,
-        typer.Option(metavar="LEAST-MOST", help="Seconds that an answer takes; default: so that all kills have time."),
+        typer.Option(metavar="MIN-MAX", help="Seconds per call; default: long enough for all kills."),
     ] = None,
     lease: Annotated[float, typer.Option(min=1, help="MIRA_LEASE of the workers, seconds.")] = 3.0,
     rescue: Annotated[float, typer.Option(min=0.1, help="MIRA_RESCUE_INTERVAL, seconds.")] = 1.0,
     grace: Annotated[float, typer.Option(min=0, help="MIRA_GRACE, seconds.")] = 5.0,
-    backlog: Annotated[int | None, typer.Option(min=1, help="Jobs that may wait; default: a tenth of all.")] = None,
+    backlog: Annotated[int | None, typer.Option(min=1, help="Maximum queued jobs; default: a tenth.")] = None,
     redis_url: Annotated[
         str | None,
         typer.Option(
-            envvar="CHAOS_REDIS_URL", help="Your own server, empty; it is not killed, and emptied at the end."
+            envvar="CHAOS_REDIS_URL",
+            help="Use this server. It must be empty; it is not killed; it is cleared at the end.",
         ),
     ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as request_timeout=5.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, such as request_timeout=5; repeatable."),
     ] = None,
     simulator: Annotated[
         list[str] | None,
-        typer.Option("--sim", metavar="NAME=VALUE", help="A setting of the simulated API, as rate=300; repeat."),
+        typer.Option("--sim", metavar="NAME=VALUE", help="A setting of the simulator, such as rate=300; repeatable."),
     ] = None,
     stock: Annotated[bool, typer.Option("--stock", help="Stock Celery instead of mira-queue.")] = False,
-    both: Annotated[bool, typer.Option("--both", help="First mira-queue, then stock Celery, in one table.")] = False,
-    visibility_timeout: Annotated[int, typer.Option(min=1, help="Stock Celery's redelivery, seconds.")] = 20,
-    beside: Annotated[
-        list[Path] | None, typer.Option(exists=True, help="A scorecard of an earlier run (--json) for the table.")
+    both: Annotated[
+        bool, typer.Option("--both", help="Run mira-queue, then stock Celery, and show both in one table.")
+    ] = False,
+    visibility_timeout: Annotated[int, typer.Option(min=1, help="Visibility timeout of stock Celery, seconds.")] = 20,
+    compare: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="Scorecard of an earlier run (--json) to show in the table.")
     ] = None,
     json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write the scorecards here; '-': print them.")
+        Path | None,
+        typer.Option("--json", help="Write the scorecards to this file; '-' is standard output."),
     ] = None,
-    keep: Annotated[Path | None, typer.Option(help="New directory for logs, journals and files.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="New directory that keeps logs, journals, and files.")] = None,
 ) -> None:
-    """Kill workers, producers and the server at random moments; wait until all is settled; add up.
+    """Kill workers, producers, and the server at random moments. Then check that no job is lost or duplicated.
 
-    Exits with 1 when anything is lost, doubled, wrong or stuck (of stock Celery that is only told), with 2 for wrong
-    usage.
+    The exit code is 1 if any job is lost, duplicated, wrong, or stuck (losses of stock Celery are only reported), and 2
+    for wrong usage.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    least, _, most = (latency or "").partition("-")
+    lowest, _, highest = (latency or "").partition("-")
     try:
         options = ChaosOptions(
             jobs=jobs,
@@ -81,7 +86,7 @@ def chaos(
             concurrency=concurrency,
             producers=producers,
             batch_share=batch_share,
-            latency_s=(float(least), float(most or least)) if latency else None,
+            latency_s=(float(lowest), float(highest or lowest)) if latency else None,
             lease_s=lease,
             rescue_s=rescue,
             grace_s=grace,
@@ -98,11 +103,11 @@ def chaos(
         [MiraQueueSystem(), StockSystem()] if both else [StockSystem() if stock else MiraQueueSystem()]
     )
     console = Console(stderr=True)
-    earlier = [Score.from_dict(entry) for path in beside or [] for entry in json.loads(path.read_text())]
+    earlier = [Score.from_dict(entry) for path in compare or [] for entry in json.loads(path.read_text())]
     try:
         scores = [_run(options, system, console, keep) for system in systems]
     except KeyboardInterrupt:
-        console.print("interrupted: everything that was started is gone")
+        console.print("interrupted: all processes were stopped")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (NotEmpty, FileExistsError) as error:
         console.print(str(error), markup=False)
@@ -137,7 +142,7 @@ def _show(scores: list[Score], earlier: list[Score], json_path: Path | None, con
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--set {text}: NAME=VALUE was expected")
+        raise ValueError(f"--set {text}: expected NAME=VALUE")
     return name.lower().removeprefix("mira_"), value
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.batch INPUT OUTPUT ERRORS`: what `mira-queue run` does, on the driver's workers."""
+"""`python -m tests.chaos.batch INPUT OUTPUT ERRORS`: run a file as `mira-queue run` does, on the driver's workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     end_with_driver()
     source, output, errors = map(Path, arguments)
     result = run(RunOptions(source, output, errors, workers=0), load_settings(), Console(stderr=True))
-    # 1 would also be what an exception ends with: 0 says that every line has ended, whichever way.
+    # An exception also exits with code 1. Code 0 means that every line is finished, successfully or not.
     return 0 if result.exit_code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else result.exit_code
 
 

@@ -1,4 +1,4 @@
-"""Processes of the driver: each in a session of its own, killed by its pid, started again, gone when the driver is."""
+"""Child processes of the driver. Each has its own session, can be restarted, and exits with the driver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Child:
-    """One place in the cast, such as "worker 2": whoever plays it is killed and replaced."""
+    """One role, such as "worker 2". Its process is killed and replaced."""
 
     def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path) -> None:
         self.name = name
@@ -26,7 +26,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self.began_s = 0.0
         self.is_stopped = False
-        #: Set while it is to end by itself: monotonic seconds by which it must have.
+        #: Deadline for a process that received SIGTERM, in monotonic seconds.
         self.must_end_by_s: float | None = None
 
     def start(self) -> None:
@@ -34,9 +34,9 @@ class Child:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._folder,  # No .env of the user's is read there.
+                cwd=self._folder,  # There is no .env of the user in this directory.
                 env=self._env,
-                stdin=subprocess.PIPE,  # Its end tells the child that we are gone.
+                stdin=subprocess.PIPE,  # The child exits when this pipe closes.
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -59,20 +59,20 @@ class Child:
         return None if self._process is None else self._process.poll()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it. Popen asks first whether the process has ended, so that no stranger with its pid is hit."""
+        """Send a signal. Popen first checks that the process is alive, so a reused PID is never hit."""
         assert self._process is not None
         self._process.send_signal(number)
         self.is_stopped = {signal.SIGSTOP: True, signal.SIGCONT: False}.get(number, self.is_stopped)
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait for the exit."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._close()
 
     def end(self, patience_s: float) -> None:
-        """SIGTERM, then SIGKILL after `patience_s`."""
+        """Send SIGTERM, then SIGKILL after `patience_s`."""
         if self._process is None:
             return
         if self.is_alive:
@@ -91,7 +91,7 @@ class Child:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without what is set for real work, or for a proxy that does not know our loopback."""
+    """Return the environment without MIRA_ and CELERY_ variables and without proxies, which cannot reach loopback."""
     ours = {
         name: value
         for name, value in os.environ.items()
@@ -101,7 +101,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def end_with_driver() -> None:
-    """For a child: end as on SIGTERM when the driver is gone, even by SIGKILL."""
+    """Make this child exit as on SIGTERM when the driver exits, even if the driver is killed."""
 
     def watch() -> None:
         while os.read(0, 1024):

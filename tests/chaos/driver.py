@@ -1,4 +1,4 @@
-"""One chaos run: set the stage, let everybody work, strike by the plan, wait until all is settled, add up."""
+"""One chaos run: start the processes, inject the planned faults, wait until all jobs are finished, and count."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ import redis
 
 from mira_queue.ledger.embedded import EmbeddedServer
 from tests.chaos import schedule, workload
-from tests.chaos.blows import Striker
-from tests.chaos.cast import Cast
+from tests.chaos.faults import FaultInjector
 from tests.chaos.journal import JournalReader
+from tests.chaos.liveness import count_working_slots
 from tests.chaos.options import ChaosOptions
+from tests.chaos.processes import Processes
 from tests.chaos.report import report
-from tests.chaos.rollcall import call_the_roll
+from tests.chaos.result_monitor import ResultMonitor, client_url
 from tests.chaos.scorecard import Measure, Score
 from tests.chaos.system import MiraQueueSystem, System
-from tests.chaos.witness import Witness, client_url
 from tests.support.simulator_process import SimulatorProcess
 
 TICK_S = 0.05
-LOOK_EVERY_S = 0.25
-SAY_EVERY_S = 10.0
-# Blows do not come closer together than this: a process that never gets to start shows nothing.
-BLOW_EVERY_S = 1.0
-SERVER_LOOK_S = 1.0
-# Nothing of ours takes longer: not a lease, not a lost message, not a worker's start on a busy machine.
+POLL_EVERY_S = 0.25
+REPORT_EVERY_S = 10.0
+# Minimum time between faults: a process that is killed while it starts proves nothing.
+FAULT_EVERY_S = 1.0
+SERVER_CHECK_S = 1.0
+# Every recovery of ours is faster: an expired lease, a lost message, the start of a worker on a busy machine.
 STUCK_S = 120.0
 
 Say = Callable[[str], None]
 
 
 class NotEmpty(RuntimeError):
-    """The user's server holds keys: a run would mix with them."""
+    """Raised if the user's server is not empty."""
 
 
 def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None = None) -> Score:
-    """`keep`: a directory for logs, journals and files, left as they are; None: a temporary one, removed."""
+    """Run once and return the scorecard. `keep` is a directory for the files; None uses a temporary directory."""
     with _folder(keep) as folder, _server(options, folder) as (server, url):
         latency = list(options.answer_takes_s)
         with SimulatorProcess.start(
             **{"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
         ) as simulator:
             env = system.environment(options, url, folder / "state", simulator.url)
-            cast = Cast(options, system, env, folder)
-            return _Run(options, system, say, simulator, cast, server, url, env, folder).run()
+            processes = Processes(options, system, env, folder)
+            return _Run(options, system, say, simulator, processes, server, url, env, folder).run()
 
 
 class _Run:
@@ -62,18 +62,18 @@ class _Run:
         system: System,
         say: Say,
         simulator: SimulatorProcess,
-        cast: Cast,
+        processes: Processes,
         server: EmbeddedServer | None,
         url: str,
         env: dict[str, str],
         folder: Path,
     ) -> None:
         self._options, self._system, self._say, self._simulator = options, system, say, simulator
-        self._cast, self._server, self._url, self._env, self._folder = cast, server, url, env, folder
-        self._striker = Striker(options, cast, simulator, server, self._note)
-        cast.waking = self._striker.watch
-        self._witness = Witness(url)
-        self._journals = [JournalReader(cast.journal(number)) for number in range(options.producers)]
+        self._processes, self._server, self._url, self._env, self._folder = processes, server, url, env, folder
+        self._injector = FaultInjector(options, processes, simulator, server, self._record)
+        processes.waking = self._injector.watch
+        self._monitor = ResultMonitor(url)
+        self._journals = [JournalReader(processes.journal(number)) for number in range(options.producers)]
         self._accepted: dict[int, set[str]] = defaultdict(set)
         self._events = schedule.plan(
             options.seed, options.kills, server=server is not None, batches=bool(options.batch_lines)
@@ -87,9 +87,9 @@ class _Run:
     def run(self) -> Score:
         began_s = time.monotonic()
         settled = False
-        self._witness.start()
+        self._monitor.start()
         try:
-            self._cast.start()
+            self._processes.start()
             while time.monotonic() - began_s < self._limit_s:
                 self._tick(began_s)
                 settled = self._is_settled()
@@ -99,31 +99,31 @@ class _Run:
             seconds = time.monotonic() - began_s
             return self._conclude(settled, seconds)
         finally:
-            self._witness.stop()
-            self._cast.end()
+            self._monitor.stop()
+            self._processes.end()
 
-    def _note(self, text: str) -> None:
-        """For whoever reads a kept directory: which blow fell when, on the clock of the workers' logs."""
-        with (self._folder / "blows.txt").open("a") as log:
+    def _record(self, text: str) -> None:
+        """Write when each fault was injected, with the wall clock that the workers' logs use."""
+        with (self._folder / "faults.txt").open("a") as log:
             log.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}\n")
 
     def _tick(self, began_s: float) -> None:
-        self._cast.begin_batches(self._share_done())
-        self._cast.tend()
-        self._striker.tend()
-        if self._is_time("server", SERVER_LOOK_S):
-            self._mend_server()
-        if self._is_time("look", LOOK_EVERY_S):
+        self._processes.start_batches(self._share_done())
+        self._processes.tend()
+        self._injector.tend()
+        if self._is_time("server", SERVER_CHECK_S):
+            self._restart_server()
+        if self._is_time("look", POLL_EVERY_S):
             self._stats = self._simulator.stats()
             self._read_journals()
-        if self._is_time("say", SAY_EVERY_S):
+        if self._is_time("say", REPORT_EVERY_S):
             self._say(self._progress(time.monotonic() - began_s))
-            self._note(f"{self._stats['answered']} answered, {self._stats['in_flight']} in flight")
-        if self._events and self._share_done() >= self._events[0].at and time.monotonic() >= self._due_s["blow"]:
+            self._record(f"{self._stats['answered']} answered, {self._stats['in_flight']} in flight")
+        if self._events and self._share_done() >= self._events[0].at and time.monotonic() >= self._due_s["fault"]:
             event = self._events[0]
-            if self._striker.strike(event, self._stats["in_flight"]):
+            if self._injector.inject(event, self._stats["in_flight"]):
                 self._events.pop(0)
-                self._due_s["blow"] = time.monotonic() + BLOW_EVERY_S
+                self._due_s["fault"] = time.monotonic() + FAULT_EVERY_S
 
     def _is_time(self, what: str, every_s: float) -> bool:
         now_s = time.monotonic()
@@ -132,8 +132,8 @@ class _Run:
         self._due_s[what] = now_s + every_s
         return True
 
-    def _mend_server(self) -> None:
-        # Ours comes back by itself, which is part of what is tested; stock Celery has nobody who would do that.
+    def _restart_server(self) -> None:
+        # Our workers restart the server, and the run tests that. Stock Celery has no part that would.
         if self._server is not None and not isinstance(self._system, MiraQueueSystem):
             self._server.ensure_running()
 
@@ -141,50 +141,52 @@ class _Run:
         for journal in self._journals:
             for number, job_id in journal.new():
                 self._accepted[number].add(job_id)
-                self._witness.accepted([job_id])
+                self._monitor.accepted([job_id])
 
     def _share_done(self) -> float:
         return float(self._stats["answered"]) / max(1, self._all_answers)
 
     def _is_settled(self) -> bool:
-        if not self._cast.has_handed_in_all or self._stats["in_flight"]:
+        if not self._processes.has_submitted_all or self._stats["in_flight"]:
             return False
         self._read_journals()
-        return self._witness.pending == 0
+        return self._monitor.pending == 0
 
     def _is_hopeless(self) -> bool:
-        """No outcome has come for longer than any repair takes: what is missing now is lost."""
+        """Return True if no outcome was stored for longer than any recovery takes. Missing outcomes are lost then."""
         patience_s = STUCK_S if isinstance(self._system, MiraQueueSystem) else self._options.stock_patience_s
-        return time.monotonic() - self._witness.last_news_s > patience_s
+        return time.monotonic() - self._monitor.last_result_s > patience_s
 
     def _conclude(self, settled: bool, seconds: float) -> Score:
         self._say(self._progress(seconds))
-        self._cast.wake_all()
+        self._processes.wake_all()
         if self._server is not None:
             self._server.ensure_running()
         score = report(
             self._options,
             self._system,
             self._accepted,
-            self._witness,
+            self._monitor,
             self._simulator,
-            self._cast,
-            self._striker,
+            self._processes,
+            self._injector,
             settled=settled,
             seconds=seconds,
         )
-        present = call_the_roll(self._options, self._system, self._env, self._folder, self._cast, self._simulator)
-        absent = self._options.workers * self._options.concurrency - present
-        missed = sum(event.blow.is_kill for event in self._events)
-        score = score.plus(Measure("kills of the plan for which there was no time", missed))
-        return score.plus(Measure("workers' slots that take no jobs any more", absent, 0))
+        working = count_working_slots(
+            self._options, self._system, self._env, self._folder, self._processes, self._simulator
+        )
+        idle = self._options.workers * self._options.concurrency - working
+        missed = sum(event.fault.is_kill for event in self._events)
+        score = score.plus(Measure("planned kills that were not reached", missed))
+        return score.plus(Measure("slots that no longer take jobs", idle, 0))
 
     def _progress(self, seconds: float) -> str:
-        kills = sum(count for blow, count in self._striker.counts.items() if blow.is_kill)
+        kills = sum(count for fault, count in self._injector.counts.items() if fault.is_kill)
         return (
             f"{self._system.name} {seconds:5.0f} s: accepted {len(self._accepted):,}, "
             f"answers {self._stats['answered']:,} of {self._all_answers:,}, "
-            f"without outcome {self._witness.pending:,}, kills {kills} of {self._options.kills}"
+            f"without outcome {self._monitor.pending:,}, kills {kills} of {self._options.kills}"
         )
 
 
@@ -194,7 +196,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         keep.mkdir(parents=True)
         yield keep.resolve()
         return
-    # Short: a socket's path has little room.
+    # A short path: the length of a socket path is limited.
     folder = Path(tempfile.mkdtemp(prefix="mq-chaos-"))
     try:
         yield folder
@@ -204,7 +206,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _server(options: ChaosOptions, folder: Path) -> Iterator[tuple[EmbeddedServer | None, str]]:
-    """The user's server, or an embedded one that the driver holds a share in, so that it outlives a dead cast."""
+    """Open the user's server, or an embedded one. The driver keeps it running while all other processes are killed."""
     if options.redis_url is None:
         server = EmbeddedServer(folder / "state")
         with server as url:
@@ -212,7 +214,7 @@ def _server(options: ChaosOptions, folder: Path) -> Iterator[tuple[EmbeddedServe
         return
     with redis.Redis.from_url(client_url(options.redis_url)) as client:
         if count := client.dbsize():
-            raise NotEmpty(f"the server holds {count} keys: chaos needs an empty one")
+            raise NotEmpty(f"the server holds {count} keys: the chaos run needs an empty server")
         try:
             yield None, options.redis_url
         finally:

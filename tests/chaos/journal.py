@@ -1,4 +1,4 @@
-"""The count of truth for "accepted": a producer appends a line once `enqueue` has returned, and not before."""
+"""Record of accepted jobs. A producer appends a line after `enqueue` has returned, and never before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Journal:
-    """Written by one producer, read again by its successor when it was killed."""
+    """Journal of one producer. After a kill, the restarted producer reads it."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -16,7 +16,7 @@ class Journal:
         self._end_half_line()
 
     def _end_half_line(self) -> None:
-        # A kill may cut a write short; what follows must not be glued to it.
+        # A kill can truncate a line. The next entry must begin on a new line.
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             os.write(self._fd, b"\n")
@@ -27,14 +27,14 @@ class Journal:
 
 
 class JournalReader:
-    """Follows a journal that grows."""
+    """Reads the new entries of a growing journal."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def new(self) -> Iterator[tuple[int, str]]:
-        """(job number, job id) of the whole lines that came since the last call."""
+        """Yield (job number, job ID) of the complete lines that were added since the last call."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)

@@ -1,28 +1,27 @@
-"""What one chaos run is told: how much work, how many kills, which seed, which settings."""
+"""Options of a chaos run: amount of work, kills, seed, and settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-# Seconds that a run may take beyond what its jobs and kills are given below.
+# Base of the time limit; jobs and kills add to it.
 BASE_LIMIT_S = 180.0
-# Slower than this, all together, and the run counts as stuck: a busy machine with two cores does three times as much.
-LEAST_JOBS_PER_S = 40.0
+# A slower run counts as stuck. A busy machine with two cores is three times as fast.
+MIN_JOBS_PER_S = 40.0
 KILL_ALLOWANCE_S = 2.0
-# What a blow takes until the next one, outages among them: the API answers so slowly that there is time for all of
-# them, with all workers busy.
-BLOW_S = 3.0
-# Seconds that an answer takes on average, at least and at most. Calls have to end within the grace period.
+# Time per fault, including outages. The latency of the API is chosen so that all faults fit while all workers are busy.
+FAULT_S = 3.0
+# Lower and upper bound of the mean latency, seconds. Calls must finish within the grace period.
 MEAN_LATENCY_S = (0.15, 2.0)
-# Stock Celery's redelivery stands still for five minutes when a worker is killed in the middle of it (its lock's life);
-# what comes back after that is late, not lost.
+# If a worker is killed while it redelivers, stock Celery redelivers nothing for five minutes (the TTL of its lock).
+# Jobs that return after that are late, not lost.
 STOCK_MUTEX_S = 330.0
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosOptions:
-    """One run. The same options bring the same blows, in the same order, after the same share of the work."""
+    """Options of one run. Equal options inject the same faults in the same order, after the same share of the work."""
 
     jobs: int = 5_000
     kills: int = 40
@@ -32,26 +31,26 @@ class ChaosOptions:
     producers: int = 2
     batch_share: float = 0.25
     batch_files: int = 4
-    #: Seconds that an answer takes; None: such that the plan has its time.
+    #: Range of the latency in seconds; None: computed from the plan.
     latency_s: tuple[float, float] | None = None
     lease_s: float = 3.0
     rescue_s: float = 1.0
     grace_s: float = 5.0
-    #: Jobs that may wait in the queue before producers pause; None: a tenth of all, 100 to 600.
+    #: Queued jobs at which producers pause; None: a tenth of all jobs, 100 to 600.
     backlog: int | None = None
     minutes: float | None = None
-    #: The user's own server, which must be empty and is never killed; None: an embedded one, which is.
+    #: The user's server, which must be empty and is never killed; None: an embedded server, which is killed.
     redis_url: str | None = None
-    #: Further MIRA_ settings of workers and producers, by field name.
+    #: Additional settings of workers and producers, by field name.
     settings: dict[str, str] = field(default_factory=dict)
-    #: Further fields of the simulator's configuration: limits, as a rule.
+    #: Additional fields of the simulator's configuration, usually limits.
     simulator: dict[str, Any] = field(default_factory=dict)
-    #: Only for stock Celery: its own way of finding what a dead worker held.
+    #: Only for stock Celery: messages of a killed worker are redelivered after this time.
     visibility_timeout_s: int = 20
 
     @property
     def stock_patience_s(self) -> float:
-        """How long nothing may come back from stock Celery before what is missing counts as lost."""
+        """Time without a new result after which the missing jobs of stock Celery count as lost."""
         return STOCK_MUTEX_S + 3.0 * self.visibility_timeout_s
 
     @property
@@ -63,21 +62,21 @@ class ChaosOptions:
         return self.jobs - self.batch_lines
 
     @property
-    def most_waiting(self) -> int:
+    def max_waiting(self) -> int:
         return self.backlog if self.backlog is not None else min(600, max(100, self.jobs // 10))
 
     @property
     def answer_takes_s(self) -> tuple[float, float]:
         if self.latency_s is not None:
             return self.latency_s
-        least, most = MEAN_LATENCY_S
+        lowest, highest = MEAN_LATENCY_S
         slots = self.workers * self.concurrency
-        mean = min(most, max(least, self.kills * BLOW_S * slots / self.jobs))
+        mean = min(highest, max(lowest, self.kills * FAULT_S * slots / self.jobs))
         return mean / 3, mean * 5 / 3
 
     @property
     def limit_s(self) -> float:
-        """When the run is given up, and what has not ended counts as lost."""
+        """Time limit of the run. Jobs that are not finished by then count as lost."""
         if self.minutes is not None:
             return self.minutes * 60
-        return BASE_LIMIT_S + self.jobs / LEAST_JOBS_PER_S + self.kills * KILL_ALLOWANCE_S
+        return BASE_LIMIT_S + self.jobs / MIN_JOBS_PER_S + self.kills * KILL_ALLOWANCE_S

@@ -1,4 +1,4 @@
-"""The scorecard: what was counted, what of it is a loss, as a table for people and as JSON."""
+"""Scorecard: the counts and their maximums, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rich.text import Text
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One line. `most`: above it, the run has failed; None: only told."""
+    """One count. The run fails if it is above `allowed`. None means that it is only reported."""
 
     name: str
     value: int
-    most: int | None = None
+    allowed: int | None = None
 
     @property
     def is_bad(self) -> bool:
-        return self.most is not None and self.value > self.most
+        return self.allowed is not None and self.value > self.allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One run's lines, and examples of what went wrong."""
+    """Measures of one run, and examples of errors."""
 
     system: str
     measures: tuple[Measure, ...]
@@ -50,7 +50,7 @@ class Score:
 
 
 def table(scores: list[Score]) -> Table:
-    """Side by side: the lines of the first, and what the others have of the same name."""
+    """Show the measures of the first score next to those of the other scores with the same name."""
     drawn = Table(title="chaos scorecard", title_justify="left")
     drawn.add_column("count")
     for score in scores:
@@ -58,7 +58,7 @@ def table(scores: list[Score]) -> Table:
     drawn.add_column("allowed", justify="right")
     for row in scores[0].measures:
         cells = [next((m for m in score.measures if m.name == row.name), None) for score in scores]
-        drawn.add_row(row.name, *map(_cell, cells), "" if row.most is None else f"{row.most:,}")
+        drawn.add_row(row.name, *map(_cell, cells), "" if row.allowed is None else f"{row.allowed:,}")
     return drawn
 
 
@@ -66,5 +66,5 @@ def _cell(measure: Measure | None) -> Text:
     if measure is None:
         return Text("-")
     return Text(
-        f"{measure.value:,}", style="bold red" if measure.is_bad else "green" if measure.most is not None else ""
+        f"{measure.value:,}", style="bold red" if measure.is_bad else "green" if measure.allowed is not None else ""
     )

@@ -8,7 +8,7 @@ import time
 from mira_queue import MiraQueue, QueueUnavailable
 from mira_queue.contract.names import Lane, messages_key
 from tests.chaos import workload
-from tests.chaos.enqueueing import AGAIN_S, NotAccepted, produce
+from tests.chaos.enqueueing import RETRY_S, NotAccepted, produce
 
 
 def main() -> None:
@@ -24,13 +24,13 @@ def main() -> None:
 
 
 def opened() -> MiraQueue:
-    """The queue, once its server can be had."""
+    """Return the queue as soon as its server is available."""
     while True:
         try:
             return MiraQueue()
         except QueueUnavailable as error:
             print(error, file=sys.stderr, flush=True)
-            time.sleep(AGAIN_S)
+            time.sleep(RETRY_S)
 
 
 if __name__ == "__main__":

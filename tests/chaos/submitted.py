@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.submitted INPUT OUTPUT ERRORS`: submits a file once, and is its keeper until it has ended."""
+"""`python -m tests.chaos.submitted INPUT OUTPUT ERRORS`: submit a file once and supervise it until it is finished."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mira_queue.runtime.logs import configure_logs
 from tests.chaos.child import end_with_driver
 from tests.chaos.single import opened
 
-LOOK_EVERY_S = 0.3
+POLL_EVERY_S = 0.3
 NOT_ENDED = 3
 
 
@@ -27,16 +27,16 @@ def main(arguments: list[str]) -> int:
     source, output, errors = map(Path, arguments)
     with interrupts() as (ending, _), opened() as queue:
         configure_logs(queue.settings.log_format, queue.settings.log_level)
-        # Nobody else is to keep it: this process is what is killed.
+        # Take the lock: the process that the driver kills must be the supervisor.
         lock = KeeperLock(queue.batches.spool, queue.redis_url)
         while not lock.take() and not ending.is_set():
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_EVERY_S)
         keeper = Keeper(queue, queue.batches.spool, lock, ending, structlog.get_logger("mira_queue.keeper"))
         thread = threading.Thread(target=keeper.run)
         thread.start()
         has_ended = False
         while thread.is_alive() and not ending.is_set() and not has_ended:
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_EVERY_S)
             try:
                 has_ended = _has_ended(queue, source, output, errors)
             except QueueUnavailable:
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _has_ended(queue: MiraQueue, source: Path, output: Path, errors: Path) -> bool:
-    """The batch of this file, submitted when there is none yet: has it ended, and are its files where they belong?"""
+    """Submit the file unless its batch exists. Return True if the batch is finished and its files are written."""
     batch = next((batch for batch in queue.ledger.batches() if batch.input_name == source.name), None)
     if batch is None:
         batch = queue.batches.submit(source)

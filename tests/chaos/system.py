@@ -1,4 +1,4 @@
-"""What is put to the test: mira-queue, or stock Celery. The driver treats both alike, through these few answers."""
+"""System under test: mira-queue or stock Celery. The driver uses both through the same interface."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
 from tests.support.queue_process import API_KEY
 
-# Chance may hit one job in several kills; here only kills hurt jobs, never jobs their workers.
+# One job can be in flight at several kills. In this run, no job crashes its worker.
 MAX_CRASHES = 20
-# An outage of the API takes attempts of its own; none of it may look like a loss.
+# An outage of the API uses up attempts. It must not look like a loss.
 MAX_ATTEMPTS = 1_000
 RESULT_TTL_S = 86_400
 REQUEST_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """An outcome as its record tells it."""
+class Stored:
+    """Outcome of a stored record."""
 
     succeeded: bool
     text: str
@@ -34,7 +34,7 @@ class Ended:
 
 
 class System(Protocol):
-    """A queue with workers, on the server at a URL, calling the API at another."""
+    """A queue with workers: its environment, its commands, and how to read its records."""
 
     name: str
 
@@ -48,15 +48,15 @@ class System(Protocol):
 
     def submitted(self, *arguments: str) -> list[str]: ...
 
-    def ended(self, record: Mapping[str, Any]) -> Ended: ...
+    def ended(self, record: Mapping[str, Any]) -> Stored: ...
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
-        """What the system itself knows of a job that has not ended, for whoever has to find out why."""
+        """Describe a job that is not finished, for diagnosis."""
         ...
 
 
 class MiraQueueSystem:
-    """Ours. Its workers and producers start an embedded server again by themselves."""
+    """mira-queue. Its workers and producers restart an embedded server automatically."""
 
     name = "mira-queue"
 
@@ -93,12 +93,12 @@ class MiraQueueSystem:
     def submitted(self, *arguments: str) -> list[str]:
         return module("tests.chaos.submitted", *arguments)
 
-    def ended(self, record: Mapping[str, Any]) -> Ended:
+    def ended(self, record: Mapping[str, Any]) -> Stored:
         result = record["result"]
         if record["status"] == "SUCCESS":
-            return Ended(True, result["text"], result["unanswered_calls"])
+            return Stored(True, result["text"], result["unanswered_calls"])
         # The arguments of a JobError: detail, status, attempts, unanswered calls, body.
-        return Ended(False, f"{result['exc_type']}: {result['exc_message'][0]}", result["exc_message"][3])
+        return Stored(False, f"{result['exc_type']}: {result['exc_message'][0]}", result["exc_message"][3])
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
         entry: dict[Any, Any] = client.hgetall(names.job_key(job_id))
@@ -114,12 +114,12 @@ class MiraQueueSystem:
 
 
 class StockSystem:
-    """Celery as its documentation sets it up for tasks that must not be lost; see stock/app.py."""
+    """Celery as its documentation configures it for tasks that must not be lost; see stock/app.py."""
 
     name = "stock Celery"
 
     def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
-        told = {
+        config = {
             "redis_url": redis_url,
             "api_base": api_base,
             "api_key": API_KEY,
@@ -128,7 +128,7 @@ class StockSystem:
             "result_ttl_s": RESULT_TTL_S,
             "patience_s": options.stock_patience_s,
         }
-        return {"CHAOS_STOCK": json.dumps(told)}
+        return {"CHAOS_STOCK": json.dumps(config)}
 
     def worker(self, options: ChaosOptions) -> list[str]:
         pool = ("--pool", "threads", "--concurrency", str(options.concurrency))
@@ -143,11 +143,11 @@ class StockSystem:
     def submitted(self, *arguments: str) -> list[str]:
         return self.batch(*arguments)
 
-    def ended(self, record: Mapping[str, Any]) -> Ended:
+    def ended(self, record: Mapping[str, Any]) -> Stored:
         result = record["result"]
         if record["status"] == "SUCCESS":
-            return Ended(True, result["choices"][0]["message"]["content"], 0)
-        return Ended(False, str(result)[:200], 0)
+            return Stored(True, result["choices"][0]["message"]["content"], 0)
+        return Stored(False, str(result)[:200], 0)
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
         return f"{client.hlen('unacked')} messages unacknowledged, {client.llen('celery')} in the queue"

@@ -1,4 +1,4 @@
-"""The jobs of a run: what job number n asks for, and how it must end. Pure: producers and the adding up agree by it."""
+"""Jobs of a run: the request of job number n and its expected outcome. Pure: producers and accounting share it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import orjson
 
 from tests.chaos.options import ChaosOptions
 
-# Of a thousand jobs, so many carry this directive for the simulator; it fails on purpose, and says so in the request.
-# Then: how many calls that makes, those answered 429 left out, and whether it succeeds in the end.
-_TROUBLE = (
+# Per thousand jobs: the number of jobs with this directive for the simulator, the calls that such a job needs (without
+# those that get a 429), and whether it succeeds.
+_DIRECTIVES = (
     (10, " [[sim:503x1]]", 2, True),
     (5, " [[sim:500x2]]", 3, True),
     (5, " [[sim:resetx1]]", 2, True),
@@ -23,14 +23,14 @@ _TROUBLE = (
     (15, " [[sim:400]]", 1, False),
     (10, " [[sim:moderation]]", 1, False),
 )
-# Jobs from this number on are no part of the count: they keep every worker busy for a while, to see who still works.
-ROLL_CALL = 1_000_000_000
-ROLL_CALL_S = 4
+# Jobs from this number on are not counted. They keep every worker busy for the liveness check.
+LIVENESS_JOBS = 1_000_000_000
+LIVENESS_CALL_S = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosJob:
-    """One job. `content` is unique to it, so that the simulator's counts can be put down to it."""
+    """One job. Its `content` is unique, so that the simulator's counts can be assigned to it."""
 
     number: int
     content: str
@@ -39,11 +39,11 @@ class ChaosJob:
 
 
 def job(seed: int, number: int) -> ChaosJob:
-    """Job number `number` of the runs with this seed."""
-    if number >= ROLL_CALL:
-        return ChaosJob(number, f"job {number} [[sim:slow={ROLL_CALL_S}]]", 1, True)
+    """Return job number `number` of the runs with this seed."""
+    if number >= LIVENESS_JOBS:
+        return ChaosJob(number, f"job {number} [[sim:slow={LIVENESS_CALL_S}]]", 1, True)
     draw = random.Random(f"{seed}:{number}").randrange(1000)
-    for share, directive, calls, succeeds in _TROUBLE:
+    for share, directive, calls, succeeds in _DIRECTIVES:
         if draw < share:
             return ChaosJob(number, f"job {number}{directive}", calls, succeeds)
         draw -= share
@@ -55,7 +55,7 @@ def messages(content: str) -> list[dict[str, str]]:
 
 
 def single_numbers(options: ChaosOptions, producer: int) -> range:
-    """The jobs that one producer enqueues one by one."""
+    """Return the numbers of the jobs that one producer enqueues."""
     return range(producer, options.single_jobs, options.producers)
 
 
@@ -64,7 +64,7 @@ def custom_id(number: int) -> str:
 
 
 def batch_numbers(options: ChaosOptions) -> list[range]:
-    """The jobs of each batch file, one a line."""
+    """Return the numbers of the jobs of each batch file, one per line."""
     first, lines, files = options.single_jobs, options.batch_lines, options.batch_files
     return [range(first + lines * i // files, first + lines * (i + 1) // files) for i in range(files)] if lines else []
 

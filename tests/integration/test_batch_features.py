@@ -6,7 +6,6 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -40,13 +39,6 @@ completion = 2000
 """
 
 pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture
-def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
-    """The queue; its keepers are ended with the test."""
-    yield queue
-    end_keepers(queue)
 
 
 def priced(queue: MiraQueue, folder: Path, **options: object) -> str:
@@ -234,7 +226,7 @@ def test_a_report_holds_what_the_files_hold(batches: MiraQueue, simulator: Simul
     assert "content_blocked (422)" in page
     assert "line-7" in page
     assert "Slowest lines" in page
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="cannot be written"):
         batches.batches.report(batch_id, tmp_path / "nowhere" / "report.html")
 
 

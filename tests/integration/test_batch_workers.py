@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
-import pytest
 import redis
 
 from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
 from tests.conftest import StartWorker
-from tests.support.batch_steps import LINES, at, end_keepers, entries, every_line_once, results, submitted
+from tests.support.batch_steps import LINES, at, entries, every_line_once, results, submitted
 from tests.support.run_process import read_lines, write_lines
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
-    """The queue; its keepers are ended with the test."""
-    yield queue
-    end_keepers(queue)
 
 
 def test_after_the_deadline_lines_are_not_run_until_they_are_asked_for_again(

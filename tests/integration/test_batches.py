@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -17,7 +16,6 @@ from mira_queue.contract.errors import BatchNotFound
 from tests.support.batch_steps import (
     LINES,
     at,
-    end_keepers,
     entries,
     every_line_once,
     keepers,
@@ -30,13 +28,6 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("worker")
-
-
-@pytest.fixture
-def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
-    """The queue; its keepers are ended with the test."""
-    yield queue
-    end_keepers(queue)
 
 
 def test_a_batch_is_brought_to_its_end_though_its_submitter_does_nothing_more(

@@ -107,7 +107,7 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(
         (("retry", batch_id), 1, "has no failed line"),
         (("retry", batch_id, "--status", "bogus!"), 2, "expected one such as 402"),
         (("retry", batch_id, "--status", "zzz"), 2, "a code such as content_blocked, got 'zzz'"),
-        (("report", batch_id, "-o", "nowhere/report.html"), 2, "no folder"),
+        (("report", batch_id, "-o", "nowhere/report.html"), 2, "cannot be written"),
         (("results", batch_id, "-o", "nowhere/answers.jsonl"), 2, "cannot be written"),
         (("results", batch_id, "--errors", "nowhere/errors.jsonl"), 2, "nowhere/errors.jsonl: cannot be written"),
         (("verify", "none.jsonl", "a.jsonl", "b.jsonl"), 2, "none.jsonl: no such file"),
@@ -159,7 +159,7 @@ def test_of_several_batches_each_is_done_that_can_be(cli: Cli, queue: MiraQueue,
     assert done.code == 1
     assert [(each["id"], each["object"]) for each in done.json] == [(batch_id, "batch")]
     assert "no batch 'batch_0'" in done.err
-    assert f"batch {batch_id} is asked to end" in done.err
+    assert batch_id in done.err
     assert queue.batches.wait(batch_id, 60).status == "cancelled"
 
 

@@ -78,10 +78,15 @@ def test_without_a_worker_a_job_waits_and_says_so_until_it_is_cancelled(lonely_c
     cancelled = cli("cancel", "--json", job_id, NOBODY)
     ended = cli("result", job_id)
     status = cli("status", "--json", job_id, NOBODY)
+    briefly = cli("enqueue", "--timeout", "0.5", "hello")
+    waiting = cli("status", "--json", briefly.err.split()[2])
+    cli("cancel", waiting.json[0]["id"])
 
     assert (waited.code, waited.out) == (4, "")
     assert "no worker is running: start one" in waited.err
-    assert f"job {job_id} has not ended within 4 s; it goes on" in waited.err
+    assert f"job {job_id} has not finished within 4 s" in waited.err
+    assert "no worker is running" in briefly.err
+    assert (waiting.code, waiting.json[0]["reason"]) == (0, "no worker is running")
     assert (looked.code, looked.json["state"]) == (4, "queued")
     assert cancelled.code == 1
     assert [entry["done"] for entry in cancelled.json] == [True, False]

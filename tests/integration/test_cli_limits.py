@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +10,11 @@ from pathlib import Path
 import pytest
 from mira_producer.cli.console import local_time
 
-from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.settings_loader import load_settings
 from tests.support.cli_process import Cli
-from tests.support.ledger_steps import LIFE, LONG, running
+from tests.support.ledger_steps import LONG, running
 from tests.support.queue_process import API_KEY
 from tests.support.run_process import prompts, write_lines
 
@@ -25,13 +23,7 @@ SINCE_MS = 1_700_000_000_000
 RATE = Limit(60, 6_500, SINCE_MS, confirmations=4)
 IN_FLIGHT = Limit(3, 5_000, SINCE_MS, confirmations=2, step=1)
 KNOWN = Estimate(rate=RATE, in_flight=IN_FLIGHT, start=8, max_accepted=3, margin_ms=65, unrelated=(3_600_000,))
-HEADING = ["account", "base", "calls", "in_flight", "gate", "flying", "waiting"]
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
+HEADING = ["account", "base", "rate_limit", "concurrency_limit", "breaker", "in_flight", "waiting"]
 
 
 @pytest.fixture
@@ -62,7 +54,7 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
     ledger: Ledger, redis_url: str, tmp_path: Path
 ) -> None:
-    account = account_name(BASE, API_KEY)
+    account = load_settings(api_base=BASE, api_key=API_KEY).account
     ledger.store_estimate(account, ledger.estimate(account)[0], Estimate(rate=RATE))
     write_lines(tmp_path / "input.jsonl", prompts(120))
 
@@ -74,9 +66,10 @@ def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
 def test_before_the_first_call_there_is_nothing_to_show(cli: Cli) -> None:
     shown, as_json, forgotten = cli("limits"), cli("limits", "--json"), cli("limits", "--forget")
 
-    assert (shown.code, shown.out, shown.err) == (0, "", "no account was used yet\n")
+    assert (shown.code, shown.out, shown.err.count("\n")) == (0, "", 1)
     assert (as_json.code, as_json.json, as_json.err) == (0, [], "")
-    assert (forgotten.code, forgotten.out, forgotten.err) == (0, "", "forgotten: the limits of 0 accounts\n")
+    assert (forgotten.code, forgotten.out) == (0, "")
+    assert "0 accounts" in forgotten.err
 
 
 def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger) -> None:
@@ -93,40 +86,40 @@ def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger
         {
             "account": "first",
             "base": BASE,
-            "calls": f"60 in 6.5 s (met 4x, since {since})",
-            "in_flight": f"3 (met 2x, since {since}, trying 4)",
-            "gate": "open",
-            "flying": "0",
+            "rate_limit": f"60 per 6.5 s (confirmed 4x since {since})",
+            "concurrency_limit": f"3 (confirmed 2x since {since}, trying 4)",
+            "breaker": "closed",
+            "in_flight": "0",
             "waiting": "0",
         },
         {
             "account": "second",
             "base": "https://other.example/v1",
-            "calls": "?",
-            "in_flight": "up to 2",
-            "gate": "open",
-            "flying": "1",
+            "rate_limit": "?",
+            "concurrency_limit": "up to 2",
+            "breaker": "closed",
+            "in_flight": "1",
             "waiting": "1",
         },
     ]
 
 
-def test_a_closed_gate_says_why_and_until_when_and_a_probe_that_it_is_one(cli: Cli, ledger: Ledger) -> None:
+def test_an_open_breaker_has_a_reason_and_an_end_and_with_a_probe_it_is_half_open(cli: Cli, ledger: Ledger) -> None:
     for account in ("limited", "out of order", "probing"):
         ledger.name_account(account, BASE)
     ledger.open_breaker("limited", LONG)
     ledger.open_breaker("out of order", LONG, "faults")
     ledger.open_breaker("probing", timedelta(0))
 
-    gates = {row["account"]: row["gate"] for row in rows(cli("limits").out)}
+    breakers = {row["account"]: row["breaker"] for row in rows(cli("limits").out)}
 
     time = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
-    assert re.fullmatch(f"limit, until {time}", gates["limited"])
-    assert re.fullmatch(f"faults, until {time}", gates["out of order"])
-    assert gates["probing"] == "limit, a probe is next or out"
+    assert re.fullmatch(rf"open \(limit\) until {time}", breakers["limited"])
+    assert re.fullmatch(rf"open \(faults\) until {time}", breakers["out of order"])
+    assert breakers["probing"] == "half-open (limit)"
 
 
-def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
+def test_a_script_gets_the_whole_estimate(cli: Cli, ledger: Ledger) -> None:
     ledger.name_account("first", BASE)
     ledger.store_estimate("first", 0, KNOWN)
     ledger.open_breaker("first", LONG)
@@ -136,19 +129,20 @@ def test_a_script_gets_all_that_is_believed(cli: Cli, ledger: Ledger) -> None:
     (account,) = shown.json
 
     assert (shown.code, shown.err) == (0, "")
-    assert 0 < account.pop("closed_ms") <= LONG / timedelta(milliseconds=1)
+    assert 0 < account.pop("breaker_remaining_ms") <= LONG / timedelta(milliseconds=1)
     assert account == {
         "account": "first",
         "base": BASE,
         **asdict(KNOWN),
         "unrelated": [3_600_000],
-        "gate": "limit",
-        "flying": 0,
-        "waiting": 1,
+        "breaker": "open",
+        "breaker_reason": "limit",
+        "calls_in_flight": 0,
+        "processes_waiting": 1,
     }
 
 
-def test_what_is_forgotten_is_learned_anew_and_a_closed_gate_stays_closed(cli: Cli, ledger: Ledger) -> None:
+def test_what_is_forgotten_is_learned_anew_and_an_open_breaker_stays_open(cli: Cli, ledger: Ledger) -> None:
     for account in ("first", "second"):
         ledger.name_account(account, BASE)
     version = ledger.store_estimate("first", 0, KNOWN)
@@ -157,11 +151,12 @@ def test_what_is_forgotten_is_learned_anew_and_a_closed_gate_stays_closed(cli: C
 
     forgotten = cli("limits", "--forget")
 
-    assert (forgotten.code, forgotten.out, forgotten.err) == (0, "", "forgotten: the limits of 2 accounts\n")
+    assert (forgotten.code, forgotten.out) == (0, "")
+    assert "2 accounts" in forgotten.err
     assert ledger.estimate("first") == (version + 1, Estimate())
     first, second = rows(cli("limits").out)
-    assert (first["calls"], first["in_flight"], second["calls"]) == ("?", "up to 2", "?")
-    assert first["gate"].startswith("limit, until ")
+    assert (first["rate_limit"], first["concurrency_limit"], second["rate_limit"]) == ("?", "up to 2", "?")
+    assert first["breaker"].startswith("open (limit) until ")
 
 
 def test_wrong_usage_is_two(cli: Cli) -> None:

@@ -132,7 +132,7 @@ def test_a_worker_that_dies_is_told_of_and_replaced(place: int, cli: Cli, stack:
     answered = cli("enqueue", "--wait", "hello")
     process.send_signal(signal.SIGTERM)
 
-    assert "a worker has died (exit code -9); starting another; its jobs are safe" in log.read_text()
+    assert "a worker has crashed (exit code -9)" in log.read_text()
     assert answered.out == "Simulated answer to: hello\n"
     assert process.wait(PATIENCE_S) == 0
 
@@ -142,9 +142,10 @@ def test_workers_that_cannot_start_are_not_started_for_ever(settings: Any, tmp_p
     fleet = Fleet(settings.model_copy(update={"log_format": "nonsense"}), 1, tmp_path / "log", said.append, single=1)
     fleet.start()
     with pytest.raises(WorkersFail, match=r"\(exit code 1\): see .*log\n(.*\n)*MIRA_LOG_FORMAT: "):
-        wait_until("it is given up", fleet.tend)
+        wait_until("it is given up", fleet.replace_crashed)
 
-    assert set(said) == {"a worker has died (exit code 1); starting another; its jobs are safe"}
+    assert len(said) == 2
+    assert all("has crashed (exit code 1)" in line for line in said)
     fleet.stop(timedelta(seconds=PATIENCE_S))
 
 
@@ -206,7 +207,7 @@ def test_a_signal_to_the_command_and_to_its_workers_counts_once(
     assert process.wait(PATIENCE_S) == 0
     assert job.result(PATIENCE_S).unanswered_calls == 0
     assert log.read_text().count("jobs_released") == 0
-    assert "has died" not in log.read_text()
+    assert "has crashed" not in log.read_text()
 
 
 def test_without_a_key_no_worker_starts_for_it_would_fail_every_job(cli: Cli) -> None:
@@ -248,13 +249,13 @@ def test_the_simulator_ends_when_the_command_is_killed(tmp_path: Path, stack: Ex
     wait_until("nobody listens any more", refuses)
 
 
-def test_a_wrong_option_of_the_simulator_is_its_own_complaint_under_our_name(tmp_path: Path) -> None:
+def test_a_wrong_option_of_the_simulator_is_an_error_under_the_name_of_the_command(tmp_path: Path) -> None:
     cli = Cli(tmp_path)
     wrong = cli("simulate", "--rate", "fast")
     help_text = cli("simulate", "--help")
 
     assert (wrong.code, wrong.out) == (2, "")
-    assert wrong.err.splitlines()[-1].startswith("mira-queue simulate: error: --rate fast")
+    assert wrong.err.splitlines()[-1].startswith("mira-queue simulate: error: rate")
     assert (help_text.code, help_text.out.split()[:3]) == (0, ["usage:", "mira-queue", "simulate"])
 
 
@@ -282,7 +283,7 @@ def test_processes_started_from_python_write_to_their_log_and_end_when_told(
     with pytest.raises(StartError, match="did not start") as caught:
         start_simulator(["--fault", "nonsense"], log=log)
     assert caught.value.exit_code == 2
-    assert "--fault nonsense" in log.read_text()
+    assert "--fault" in log.read_text()
 
 
 def _url(process: subprocess.Popen[str]) -> str:

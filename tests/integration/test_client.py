@@ -18,9 +18,11 @@ from mira_queue import (
     InvalidRequest,
     Job,
     JobCancelled,
+    JobError,
     JobNotFound,
     JobState,
     MiraQueue,
+    MiraQueueError,
     QueueUnavailable,
     ResultTimeout,
 )
@@ -50,6 +52,25 @@ def test_what_the_server_gets_is_what_the_caller_gave(queue: MiraQueue, simulato
     queue.enqueue(ask("Grüße 👋"), model="mira-max", **fields).result(TIMEOUT_S)
 
     body = {"messages": ask("Grüße 👋"), "model": "mira-max", **fields}
+    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    assert list(simulator.requests()["by_body"]) == [digest]
+
+
+def test_an_option_of_a_task_queue_is_rejected_and_no_job_accepted(queue: MiraQueue, redis_client: redis.Redis) -> None:
+    with pytest.raises(InvalidRequest, match="not a field") as rejected:
+        queue.enqueue(ask("Hello"), countdown=60)
+
+    assert rejected.value.field == "countdown"
+    assert list(redis_client.scan_iter("mira:job:*")) == []
+
+
+def test_unknown_fields_and_those_of_extra_body_reach_the_server(queue: MiraQueue, simulator: SimulatorProcess) -> None:
+    unknown: dict[str, Any] = {"top_k": 5, "reasoning": {"effort": "low"}}
+    extra = {"priority": 3, "temprature": 1}
+
+    queue.enqueue(ask("Hello"), model="mira", **unknown, extra_body=extra).result(TIMEOUT_S)
+
+    body = {"messages": ask("Hello"), "model": "mira", **unknown, **extra}
     digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
     assert list(simulator.requests()["by_body"]) == [digest]
 
@@ -116,11 +137,23 @@ def test_a_job_that_has_not_ended_is_waited_for_or_not(queue: MiraQueue) -> None
     job = queue.enqueue(ask("[[sim:slow=1]] Hello"))
 
     for timeout in (0, 0.05):
-        with pytest.raises(ResultTimeout, match="it goes on"):
+        with pytest.raises(ResultTimeout, match="continues"):
             job.result(timeout)
     assert job.result().text.endswith("Hello")
     assert job.status().state is JobState.SUCCEEDED
     assert job.status().finished_ms is not None
+
+
+def test_a_result_that_is_not_there_in_time_is_an_error_of_the_queue_and_not_of_the_job(queue: MiraQueue) -> None:
+    job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
+
+    with pytest.raises(ResultTimeout) as late:
+        job.result(timeout=0)
+
+    assert isinstance(late.value, MiraQueueError)
+    assert isinstance(late.value, TimeoutError)
+    assert not isinstance(late.value, JobError)
+    job.result(TIMEOUT_S)
 
 
 def test_many_threads_wait_for_one_job(queue: MiraQueue) -> None:
@@ -188,7 +221,7 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     queue: MiraQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without an announcement, the next look would come after the test's patience.
-    monkeypatch.setattr("mira_producer.client.LOOK_EVERY_S", 3.0 * TIMEOUT_S)
+    monkeypatch.setattr("mira_producer.client.POLL_INTERVAL_S", 3.0 * TIMEOUT_S)
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 

@@ -6,7 +6,7 @@ import resource
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from operator import le
@@ -22,15 +22,8 @@ from mira_queue.ledger.embedded import (
 )
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.embedded.process import unavailable
-from tests.support.embedded_process import connect, end_server, is_stopped, kill_server, wrapped_server
+from tests.support.embedded_process import connect, is_stopped, kill_server, wrapped_server
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def state_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "state"
-    yield path
-    end_server(path)
 
 
 def count_until_killed(url: str, enough: Callable[[int], bool]) -> int:

@@ -20,13 +20,6 @@ from tests.support.embedded_process import User, connect, end_server, is_stopped
 
 
 @pytest.fixture
-def state_dir(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "state"
-    yield path
-    end_server(path)
-
-
-@pytest.fixture
 def start_user(state_dir: Path) -> Iterator[Callable[[], User]]:
     users: list[User] = []
 

@@ -65,7 +65,7 @@ def test_a_row_of_the_error_table_ends_as_it_says(
 
 def test_the_rows_cover_the_whole_error_table() -> None:
     stored = {error_for_status(status) for status in range(300, 600)} - {errors.RateLimited}
-    without_status = {errors.ContentBlocked, errors.BrokenAnswer, errors.Unreachable}
+    without_status = {errors.ContentBlocked, errors.InvalidResponse, errors.Unreachable}
 
     assert {row.kind for row in ROWS} == stored | without_status
 

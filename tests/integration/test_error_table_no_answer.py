@@ -30,7 +30,7 @@ def read_both_ways(job: Job, redis_url: str) -> tuple[Failure, JobError]:
     ("kind", "fault", "detail"),
     [
         ("hang", errors.Unreachable, "no response in time (MIRA_REQUEST_TIMEOUT)"),
-        ("drip", errors.BrokenAnswer, "MIRA_REQUEST_TIMEOUT"),
+        ("drip", errors.InvalidResponse, "MIRA_REQUEST_TIMEOUT"),
     ],
 )
 def test_an_answer_that_does_not_come_in_time_is_a_fault_of_the_server(

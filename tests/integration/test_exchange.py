@@ -17,7 +17,7 @@ import pytest
 from mira_worker.exchange import MAX_HEAD_BYTES, _CheckedConnection, received
 from mira_worker.transport import HttpResponse, MiraClient, NoResponse
 
-from mira_queue.contract.errors import BrokenAnswer, Unreachable
+from mira_queue.contract.errors import InvalidResponse, Unreachable
 from tests.support.calls import client, fault, post
 from tests.support.raw_server import RawServer, Request, always, response
 from tests.support.waiting import wait_until
@@ -84,7 +84,7 @@ def test_a_server_that_switches_protocols_is_broken_and_its_connection_is_not_re
     with RawServer(switch) as server, client(server.url) as found:
         answers = [found.post(b"{}") for _ in range(2)]
 
-    assert [type(fault(answer)) for answer in answers] == [BrokenAnswer] * 2
+    assert [type(fault(answer)) for answer in answers] == [InvalidResponse] * 2
     assert all(isinstance(answer, NoResponse) and answer.may_be_billed for answer in answers)
     assert server.connections == 2
 
@@ -213,7 +213,7 @@ def test_a_response_before_its_request_is_not_read_and_nothing_is_sent(monkeypat
     with Greeting(lambda request, connection: connection.sendall(echo(request))) as server, client(server.url) as found:
         answers = [found.post(b"call") for _ in range(3)]
 
-    assert [type(fault(answer)) for answer in answers] == [BrokenAnswer] * 3
+    assert [type(fault(answer)) for answer in answers] == [InvalidResponse] * 3
     assert not any(isinstance(answer, NoResponse) and answer.may_be_billed for answer in answers)
     assert server.requests == []
 
@@ -233,7 +233,7 @@ def test_a_second_response_on_a_connection_that_was_used_makes_its_call_one_that
         doubtful = found.post(b"call 1")
         assert bodies(found) == own()
 
-    assert isinstance(fault(doubtful), BrokenAnswer)
+    assert isinstance(fault(doubtful), InvalidResponse)
     assert isinstance(doubtful, NoResponse)
     assert doubtful.may_be_billed
     assert server.connections == 9
@@ -283,7 +283,7 @@ def test_an_early_rejection_of_a_large_request_is_read_and_its_connection_is_not
     assert isinstance(rejected, HttpResponse)
     assert rejected.status == 413
     # An answer to a request that was not sent completely is an answer to another one.
-    assert isinstance(fault(answered), BrokenAnswer)
+    assert isinstance(fault(answered), InvalidResponse)
     assert server.connections == 2
 
 
@@ -378,7 +378,7 @@ def test_the_size_of_interim_responses_is_bounded(flood: bytes) -> None:
     with RawServer(lambda request, connection: forever(request, connection, b"", lambda: flood * 100, 0)) as server:
         answer = post(server.url)
 
-    assert isinstance(fault(answer), BrokenAnswer)
+    assert isinstance(fault(answer), InvalidResponse)
     assert f"{MAX_HEAD_BYTES:,}" in fault(answer).detail
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-import redis
 import structlog
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
@@ -17,12 +15,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
-from tests.support.ledger_steps import COMPLETION, LIFE, LONG, MANY, PASSED, begun, claimed
-
-
-@pytest.fixture
-def ledger(redis_client: redis.Redis) -> Ledger:
-    return Ledger(redis_client, result_ttl=LIFE)
+from tests.support.ledger_steps import COMPLETION, LONG, MANY, PASSED, begun, claimed
 
 
 def test_a_job_that_ends_while_the_heart_beats_has_not_lost_its_lease(ledger: Ledger) -> None:

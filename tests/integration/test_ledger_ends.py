@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,22 +24,12 @@ from tests.support.ledger_steps import (
     accepted,
     begun,
     ended,
+    life_ms,
     new_job,
     running,
     snapshot,
     waiting,
 )
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
-
-
-def life_ms(client: redis.Redis, key: str) -> int:
-    return int(client.pttl(key))
-
 
 # --- life spans ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,13 +15,11 @@ from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
 from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import NewJob, NothingToDo, new_job_id
 from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
-    LIFE,
     LONG,
     PASSED,
     accepted,
@@ -29,22 +27,12 @@ from tests.support.ledger_steps import (
     claimed,
     defer,
     ended,
+    life_ms,
     new_job,
     running,
     snapshot,
     waiting,
 )
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
-
-
-def life_ms(client: redis.Redis, key: str) -> int:
-    return int(client.pttl(key))
-
 
 # --- accept ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,13 +11,11 @@ import pytest
 import redis
 
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
-    LIFE,
     LONG,
     PASSED,
     accepted,
@@ -30,13 +28,6 @@ from tests.support.ledger_steps import (
     snapshot,
     waiting,
 )
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
-
 
 # --- claim ---
 

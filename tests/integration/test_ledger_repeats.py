@@ -83,7 +83,7 @@ def begin_call(ledger: Ledger, arm: Arm) -> Any:
 
 def begin_as_the_probe(ledger: Ledger, arm: Arm) -> Any:
     ledger.open_breaker("an-account", timedelta(milliseconds=1))
-    wait_until("the gate is open again", lambda: not ledger.pace_view("an-account").open_for)
+    wait_until("the breaker is due for a probe", lambda: not ledger.pace_view("an-account").open_for)
     held = running(ledger)
     arm()
     return begin(ledger, held)

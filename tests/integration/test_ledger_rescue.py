@@ -1,9 +1,8 @@
-"""The ledger's verbs for rescue, and the account's gate, on a real server."""
+"""Rescue in the ledger, and the account's circuit breaker, on a real server."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -14,13 +13,11 @@ import redis
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from tests.support.ledger_steps import (
     COMPLETION,
     FAILURE,
-    LIFE,
     LONG,
     PASSED,
     accepted,
@@ -35,13 +32,7 @@ from tests.support.ledger_steps import (
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
-
-
-def test_a_job_is_rescued_from_a_worker_that_is_gone_by_one_of_many(ledger: Ledger) -> None:
+def test_a_job_is_rescued_from_a_crashed_worker_by_one_of_many(ledger: Ledger) -> None:
     held = begun(ledger, PASSED)
     starting = threading.Barrier(8)
 
@@ -173,10 +164,10 @@ def test_behind_a_message_that_says_nothing_no_job_counts_as_lost(
     assert ledger.lost_before_ms(Lane.NORMAL, ledger.head(Lane.NORMAL), -LONG) == 0
 
 
-# --- the gate ---
+# --- the circuit breaker ---
 
 
-def test_while_the_gate_is_closed_nothing_leaves_and_the_longest_wait_holds(ledger: Ledger) -> None:
+def test_while_the_breaker_is_open_nothing_leaves_and_the_longest_wait_holds(ledger: Ledger) -> None:
     held = running(ledger)
     assert ledger.open_breaker("an-account", LONG) == LONG
     assert LONG - timedelta(minutes=1) < ledger.open_breaker("an-account", timedelta(seconds=1)) <= LONG
@@ -188,7 +179,7 @@ def test_while_the_gate_is_closed_nothing_leaves_and_the_longest_wait_holds(ledg
 
 def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: Ledger) -> None:
     ledger.open_breaker("an-account", timedelta(milliseconds=1))
-    wait_until("the gate is open", lambda: not ledger.pace_view("an-account").open_for)
+    wait_until("the breaker is due for a probe", lambda: not ledger.pace_view("an-account").open_for)
     crowd = [running(ledger) for _ in range(5)]
 
     verdicts = [begin(ledger, held) for held in crowd]
@@ -198,7 +189,7 @@ def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: L
     assert [begin(ledger, held) for held in crowd[1:]] == ["go"] * 4
 
 
-def test_a_job_that_waited_for_the_gate_is_not_to_blame_for_its_workers_death(ledger: Ledger) -> None:
+def test_a_job_that_waited_for_the_breaker_is_not_to_blame_for_its_workers_death(ledger: Ledger) -> None:
     job_id = running(ledger, lease=PASSED).job_id
 
     assert ledger.rescue(job_id, 1, LONG) is True
@@ -206,10 +197,10 @@ def test_a_job_that_waited_for_the_gate_is_not_to_blame_for_its_workers_death(le
     assert ledger.status(job_id).crashes == 0
 
 
-def test_the_probe_of_a_worker_that_is_gone_is_followed_by_another(ledger: Ledger) -> None:
+def test_the_probe_of_a_crashed_worker_is_followed_by_another(ledger: Ledger) -> None:
     account = "an-account"
     ledger.open_breaker(account, timedelta(milliseconds=1))
-    wait_until("the gate is open", lambda: not ledger.pace_view(account).open_for)
+    wait_until("the breaker is due for a probe", lambda: not ledger.pace_view(account).open_for)
     dead, other = running(ledger), running(ledger)
     assert (begin(ledger, dead), begin(ledger, other)) == ("probe", "wait")
 

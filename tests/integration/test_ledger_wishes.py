@@ -7,18 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import redis
 
 from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
 from mira_queue.ledger.ledger import Ledger
-from tests.support.ledger_steps import LIFE
 
 ROUNDS = 300
-
-
-@pytest.fixture
-def ledger(redis_client: redis.Redis) -> Ledger:
-    return Ledger(redis_client, result_ttl=LIFE)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mira_worker.response import Failed, read_response
 from mira_worker.transport import HttpResponse, NoResponse
 
-from mira_queue.contract.errors import BrokenAnswer, Redirected, Unreachable
+from mira_queue.contract.errors import InvalidResponse, Redirected, Unreachable
 from tests.support.calls import MAX_BYTES, OK, client, fault, post
 from tests.support.queue_process import API_KEY
 from tests.support.raw_server import COMPLETION, RawServer, Request, always, closing, response
@@ -102,7 +102,7 @@ def test_an_answer_larger_than_the_bound_is_a_fault(answer: bytes) -> None:
     with RawServer(always(answer)) as server:
         found = fault(post(server.url))
 
-    assert isinstance(found, BrokenAnswer)
+    assert isinstance(found, InvalidResponse)
     assert "MIRA_MAX_RESPONSE_BYTES" in found.detail
 
 
@@ -132,7 +132,7 @@ def test_an_answer_that_drips_is_cut_off_after_the_total_time() -> None:
         answer = post(server.url, total=timedelta(seconds=0.5))
         gone.set()
 
-    assert isinstance(fault(answer), BrokenAnswer)
+    assert isinstance(fault(answer), InvalidResponse)
     assert "MIRA_REQUEST_TIMEOUT" in fault(answer).detail
     assert answer.latency_ms >= 500
 
@@ -170,7 +170,7 @@ def test_an_answer_that_stops_half_way_may_be_billed() -> None:
     with RawServer(stop) as server:
         answer = post(server.url, total=timedelta(seconds=0.3))
 
-    assert isinstance(fault(answer), BrokenAnswer)
+    assert isinstance(fault(answer), InvalidResponse)
     assert isinstance(answer, NoResponse)
     assert answer.may_be_billed
 

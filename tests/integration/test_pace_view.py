@@ -50,7 +50,7 @@ def test_an_account_is_listed_until_a_week_after_its_last_worker(ledger: Ledger,
     assert ledger.accounts() == ["used"]
 
 
-def test_a_gate_that_is_closed_for_longer_than_a_week_stays_so_when_a_worker_comes(
+def test_a_breaker_that_is_open_for_longer_than_a_week_stays_so_when_a_worker_comes(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     ledger.open_breaker("an-account", timedelta(days=30))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -12,23 +11,16 @@ from mira_worker.pacing import policy
 from mira_worker.pacing.learner import Learner
 
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, Permit, RateLimitHit
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
-from tests.support.ledger_steps import LIFE, ask, running
+from tests.support.ledger_steps import ask, running
 
 ACCOUNT = "an-account"
 START_MS = 1_000_000_000_000
 WINDOW = timedelta(seconds=60)
 IN_FLIGHT = Limit(3, 5_000, START_MS, confirmations=2)
 KNOWN = Estimate(in_flight=IN_FLIGHT, start=4, max_accepted=3)
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
 
 
 def learner_of(ledger: Ledger, configured: ConfiguredLimits | None = None) -> Learner:
@@ -51,7 +43,7 @@ def refuse_last(learner: Learner, in_flight: list[tuple[Lease, Permit]], wait: t
     learner.learn(call_name(lease), permit, wait, now_ms=permit.at_ms + 20)
 
 
-def test_what_one_process_learns_all_believe(ledger: Ledger) -> None:
+def test_what_one_process_learns_all_processes_use(ledger: Ledger) -> None:
     ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, in_flight=None, start=8, max_accepted=7))
 
     refuse_last(learner_of(ledger), fly(ledger, 8))
@@ -98,7 +90,7 @@ def test_of_two_threads_one_that_looks_for_more_does_not_undo_what_the_other_lea
     grow = policy.grown
 
     def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
-        """While it is decided whether more may go, a refusal is heard by another thread."""
+        """While it is decided whether more may go, a 429 is heard by another thread."""
         found = grow(estimate, state)
         assert found is not None
         refuse_last(learner, in_flight)

@@ -1,8 +1,8 @@
-"""The pacer's verbs on a real server: places, turns, the gate and its probe, windows, faults, beliefs."""
+"""The pacer's operations on a real server: permits, turns, circuit breaker and probe, windows, faults, estimates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,11 +12,10 @@ import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, FaultStreak, Limit, PaceState, Permit, ReleasedPermit
-from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import WakeUps, call_name
 from mira_queue.ledger.records import Lease
-from tests.support.ledger_steps import LIFE, LONG, MANY, PASSED, running
+from tests.support.ledger_steps import LONG, MANY, PASSED, running
 from tests.support.waiting import wait_until
 
 ACCOUNT = "an-account"
@@ -31,12 +30,6 @@ KEYS = [
     names.faults_key,
 ]  # fmt: skip
 KNOWN = Estimate(rate=Limit(5, 60_000, START_MS), in_flight=Limit(3, 5_000, START_MS), max_accepted=3, margin_ms=250)
-
-
-@pytest.fixture
-def ledger(redis_url: str) -> Iterator[Ledger]:
-    with connect(redis_url) as client:
-        yield Ledger(client, result_ttl=LIFE)
 
 
 class Line:
@@ -119,7 +112,7 @@ def test_each_call_is_told_how_many_left_before_it_and_how_many_are_out_with_it(
     assert [permit.at_ms - START_MS for permit in permits] == [100, 105, 110]
 
 
-def test_the_window_slides_and_a_refused_call_stays_in_it(ledger: Ledger, line: Line) -> None:
+def test_the_window_slides_and_a_rate_limited_call_stays_in_it(ledger: Ledger, line: Line) -> None:
     first, second, third, last = jobs(ledger, 4)
     line.fly(first)
     line.fly(second, at_ms=1_000)
@@ -143,7 +136,7 @@ def test_the_window_slides_and_a_refused_call_stays_in_it(ledger: Ledger, line: 
     assert counting.verdicts(last, at_ms=10_000) == ["go"]
 
 
-def test_calls_that_are_refused_together_find_each_other_still_counted(ledger: Ledger, line: Line) -> None:
+def test_calls_that_are_rate_limited_together_find_each_other_still_counted(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
 
@@ -155,7 +148,7 @@ def test_calls_that_are_refused_together_find_each_other_still_counted(ledger: L
     assert [(one.in_window, one.in_flight) for one in seen] == [(3, 3), (3, 2), (3, 1)]
 
 
-def test_an_answer_frees_its_place_once_and_nobody_elses(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
+def test_an_answer_frees_its_slot_once_and_no_other(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
     first, second = jobs(ledger, 2)
     line.fly(first, second)
 
@@ -166,7 +159,7 @@ def test_an_answer_frees_its_place_once_and_nobody_elses(ledger: Ledger, line: L
     assert in_flight(redis_client) == 0
 
 
-def test_an_ask_that_is_repeated_takes_no_second_place(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_an_ask_that_is_repeated_takes_no_second_slot(ledger: Ledger, redis_client: redis.Redis) -> None:
     line = Line(ledger, configured=ConfiguredLimits(in_flight=1))
     (lease,) = jobs(ledger, 1)
     line.fly(lease)
@@ -178,7 +171,7 @@ def test_an_ask_that_is_repeated_takes_no_second_place(ledger: Ledger, redis_cli
     assert redis_client.hget(names.pace_key(ACCOUNT), "sent") == b"1"
 
 
-def test_a_job_that_was_lost_gets_no_place_and_others_do(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_a_job_that_was_lost_gets_no_slot_and_others_do(ledger: Ledger, redis_client: redis.Redis) -> None:
     lost, fine = jobs(ledger, 2)
     ledger.release(lost)
 
@@ -260,7 +253,7 @@ def test_without_anything_known_two_calls_leave(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("configured", "most", "reason"), [(2, 2, "configured"), (0, 3, "in_flight"), (9, 3, "in_flight")]
 )
-def test_of_what_is_told_and_what_is_believed_the_lower_one_holds(
+def test_of_what_is_configured_and_what_is_learned_the_lower_one_holds(
     ledger: Ledger, configured: int, most: int, reason: str
 ) -> None:
     ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, rate=None))
@@ -291,11 +284,11 @@ def test_a_look_lets_one_more_through(ledger: Ledger, line: Line) -> None:
     assert line.verdicts(*jobs(ledger, 8)).count("go") == 6
 
 
-def test_what_was_seen_since_the_belief_is_told_and_begins_anew_with_the_next(ledger: Ledger, line: Line) -> None:
+def test_what_was_seen_since_the_estimate_restarts_with_the_next_one(ledger: Ledger, line: Line) -> None:
     version = ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, start=50, in_flight=None))
     leases = jobs(ledger, 3)
     _, permits = line.ask(*leases)
-    # Out for long enough that a refusal would have come.
+    # Out for long enough that a 429 would have come.
     line.ask(released=[released(lease, permit) for lease, permit in zip(leases, permits, strict=True)], at_ms=500)
 
     pace, _ = line.ask(*jobs(ledger, 1), at_ms=700)
@@ -317,7 +310,7 @@ def test_while_none_has_come_back_calls_take_at_least_as_long_as_the_first_is_ou
     assert 400 <= seen.call_ms <= 410
 
 
-def test_how_long_calls_take_is_told_with_a_refusal(ledger: Ledger, line: Line) -> None:
+def test_how_long_calls_take_is_told_with_a_429(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 3)
     permits = line.fly(*leases)
     for lease, permit, at_ms in zip(leases[:2], permits, (1_000, 1_805), strict=False):
@@ -348,7 +341,7 @@ def test_when_calls_last_waited_for_the_rate_is_told(ledger: Ledger, line: Line)
 # --- leases of calls ---
 
 
-def test_a_dead_processs_place_is_free_when_its_lease_has_passed(ledger: Ledger) -> None:
+def test_a_crashed_processs_slot_is_free_when_its_lease_has_expired(ledger: Ledger) -> None:
     line = Line(ledger, configured=ConfiguredLimits(in_flight=1))
     dead, waiting = jobs(ledger, 2)
     line.ask(dead, call_lease=timedelta(seconds=4))
@@ -357,7 +350,7 @@ def test_a_dead_processs_place_is_free_when_its_lease_has_passed(ledger: Ledger)
     assert line.verdicts(waiting, at_ms=4_000) == ["go"]
 
 
-def test_a_call_that_is_kept_flying_keeps_its_place_and_one_that_came_back_takes_none(
+def test_a_call_whose_permit_is_renewed_keeps_its_slot_and_one_that_was_released_takes_none(
     ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     line = Line(ledger)
@@ -392,10 +385,10 @@ def test_a_lease_that_is_kept_no_more_passes(ledger: Ledger) -> None:
     assert permit.verdict == "go"
 
 
-# --- the gate ---
+# --- the circuit breaker ---
 
 
-def test_behind_a_closed_gate_nobody_leaves_and_all_are_told_for_how_long(ledger: Ledger, line: Line) -> None:
+def test_behind_an_open_breaker_nobody_leaves_and_all_are_told_for_how_long(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 3)
     assert ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS) == MINUTE
 
@@ -426,7 +419,7 @@ def test_after_the_wait_one_probe_goes_first_and_its_answer_lets_the_rest_go(led
         assert "go" in line.verdicts(lease, at_ms=61_000 + 10 * index)
 
 
-def test_the_answer_of_another_call_does_not_open_the_gate(ledger: Ledger, line: Line) -> None:
+def test_the_answer_of_another_call_does_not_close_the_breaker(ledger: Ledger, line: Line) -> None:
     early, probe, waiting = jobs(ledger, 3)
     (permit,) = line.fly(early)
     ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS + 10)
@@ -456,7 +449,7 @@ def test_when_the_probe_is_lost_the_next_call_is_the_probe(ledger: Ledger, line:
     assert line.verdicts(second, third, at_ms=20) == ["probe", "wait"]
 
 
-def test_only_the_call_that_is_named_is_gone(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
+def test_only_the_call_that_is_named_is_abandoned(ledger: Ledger, line: Line, redis_client: redis.Redis) -> None:
     (probe,) = jobs(ledger, 1)
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     assert line.verdicts(probe) == ["probe"]
@@ -478,7 +471,7 @@ def test_a_probe_whose_process_died_is_followed_by_another_when_its_lease_has_pa
     assert line.verdicts(second, at_ms=9_000) == ["probe"]
 
 
-def test_a_call_that_was_held_up_may_go_unless_the_gate_was_closed_meanwhile(ledger: Ledger, line: Line) -> None:
+def test_a_call_that_was_held_up_may_go_unless_the_breaker_was_opened_meanwhile(ledger: Ledger, line: Line) -> None:
     first, second, probe = jobs(ledger, 3)
     line.fly(first, second)
     assert ledger.may_still_start(ACCOUNT, call_name(second))
@@ -491,7 +484,7 @@ def test_a_call_that_was_held_up_may_go_unless_the_gate_was_closed_meanwhile(led
     assert not ledger.may_still_start(ACCOUNT, call_name(second))
 
 
-def test_a_probe_that_is_refused_closes_the_gate_for_the_next_one(ledger: Ledger, line: Line) -> None:
+def test_a_probe_that_is_rate_limited_opens_the_breaker_for_the_next_one(ledger: Ledger, line: Line) -> None:
     probe, second = jobs(ledger, 2)
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     _, (permit,) = line.ask(probe)
@@ -600,7 +593,7 @@ def test_where_calls_count_for_less_who_comes_anew_is_the_next(ledger: Ledger) -
         assert (permit.verdict, pace.reason) == ("wait", "turn")
 
 
-def test_a_process_that_is_gone_loses_its_turn(ledger: Ledger) -> None:
+def test_a_process_that_crashed_loses_its_turn(ledger: Ledger) -> None:
     configured = ConfiguredLimits(in_flight=1)
     alive, dead = Line(ledger, "alive", configured), Line(ledger, "dead", configured)
     first, second, third = jobs(ledger, 3)
@@ -631,7 +624,7 @@ def test_places_that_are_left_are_called_out_to_those_who_wait_elsewhere(
         wake_ups.close()
 
 
-def test_an_open_gate_is_called_out_to_all_who_wait(ledger: Ledger, redis_client: redis.Redis) -> None:
+def test_a_closed_breaker_is_called_out_to_all_who_wait(ledger: Ledger, redis_client: redis.Redis) -> None:
     one, other = Line(ledger, "one"), Line(ledger, "other")
     probe, second = jobs(ledger, 2)
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
@@ -759,7 +752,7 @@ def test_an_answer_ends_the_row(ledger: Ledger, line: Line) -> None:
     assert faulted(ledger, leases[3], permits[3]).jobs == 1
 
 
-def test_each_time_the_gate_closes_for_faults_is_counted_until_a_probe_is_answered(ledger: Ledger, line: Line) -> None:
+def test_openings_for_faults_are_counted_until_a_probe_is_answered(ledger: Ledger, line: Line) -> None:
     first, second, third, last = jobs(ledger, 4)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS)
     _, (permit,) = line.ask(first, at_ms=10)
@@ -777,7 +770,7 @@ def test_each_time_the_gate_closes_for_faults_is_counted_until_a_probe_is_answer
     assert faulted(ledger, last, permit) == FaultStreak(1, 1, 0, False, False)
 
 
-def test_a_call_that_left_before_the_gate_closed_is_old_news(ledger: Ledger, line: Line) -> None:
+def test_a_call_that_left_before_the_breaker_opened_is_old_news(ledger: Ledger, line: Line) -> None:
     early, late = jobs(ledger, 2)
     early_permit, late_permit = line.fly(early, late)
     ledger.open_breaker(ACCOUNT, MINUTE, "faults", now_ms=early_permit.at_ms)
@@ -786,7 +779,7 @@ def test_a_call_that_left_before_the_gate_closed_is_old_news(ledger: Ledger, lin
     assert faulted(ledger, late, late_permit).is_old is False
 
 
-def test_a_limits_probe_that_meets_a_fault_was_not_refused_and_opens_the_gate(ledger: Ledger, line: Line) -> None:
+def test_a_limits_probe_with_a_fault_was_not_rate_limited_and_closes_the_breaker(ledger: Ledger, line: Line) -> None:
     probe, second = jobs(ledger, 2)
     ledger.open_breaker(ACCOUNT, PASSED, "limit", now_ms=START_MS)
     _, (permit,) = line.ask(probe, at_ms=10)
@@ -798,10 +791,10 @@ def test_a_limits_probe_that_meets_a_fault_was_not_refused_and_opens_the_gate(le
     assert ledger.pace_view(ACCOUNT).breaker == ""
 
 
-# --- beliefs ---
+# --- estimates ---
 
 
-def test_nothing_is_believed_of_an_account_that_nobody_has_used(ledger: Ledger) -> None:
+def test_nothing_is_estimated_for_an_account_that_was_never_used(ledger: Ledger) -> None:
     assert ledger.estimate(ACCOUNT) == (0, Estimate())
     assert ledger.accounts() == []
     view = ledger.pace_view(ACCOUNT)
@@ -828,7 +821,7 @@ def test_a_version_does_not_come_again_when_the_key_was_away(ledger: Ledger, red
     assert ledger.store_estimate(ACCOUNT, version, Estimate()) == version + 1
 
 
-def test_what_a_refusal_finds_comes_with_what_is_believed(ledger: Ledger, line: Line) -> None:
+def test_what_a_429_finds_comes_with_the_estimate(ledger: Ledger, line: Line) -> None:
     version = ledger.store_estimate(ACCOUNT, 0, KNOWN)
     (lease,) = jobs(ledger, 1)
     (permit,) = line.fly(lease)
@@ -854,7 +847,7 @@ def test_forgotten_limits_hold_nobody_back_and_whoever_learns_reads_again(ledger
     assert line.verdicts(second, at_ms=100) == ["go"]
 
 
-def test_a_gate_that_is_closed_outlives_forgetting(ledger: Ledger, line: Line) -> None:
+def test_a_breaker_that_is_open_outlives_forgetting(ledger: Ledger, line: Line) -> None:
     ledger.open_breaker(ACCOUNT, MINUTE, now_ms=START_MS)
 
     ledger.forget_account(ACCOUNT)
@@ -862,7 +855,7 @@ def test_a_gate_that_is_closed_outlives_forgetting(ledger: Ledger, line: Line) -
     assert line.verdicts(*jobs(ledger, 1), at_ms=59_999) == ["wait"]
 
 
-def test_people_see_the_gate_the_flights_and_who_waits(ledger: Ledger) -> None:
+def test_people_see_the_breaker_the_calls_in_flight_and_who_waits(ledger: Ledger) -> None:
     ledger.name_account(ACCOUNT, "https://api.example/v1")
     configured = ConfiguredLimits(in_flight=1)
     first, second = jobs(ledger, 2)
@@ -922,7 +915,7 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
         lambda ledger, lease: ledger.release_permits(ACCOUNT, [released(lease, remaining=5, remaining_ms=1_000)]),
         lambda ledger, lease: ledger.forget_account(ACCOUNT),
     ],
-    ids=["close", "believe", "name", "gone", "keep", "land", "fault", "refuse", "header", "forget"],
+    ids=["open", "estimate", "name", "abandon", "renew", "release", "fault", "429", "header", "forget"],
 )
 def test_no_verb_makes_a_key_for_ever_when_the_server_has_forgotten_the_account(
     act: Callable[[Ledger, Lease], object], ledger: Ledger, redis_client: redis.Redis

@@ -245,7 +245,7 @@ def test_twice_as_many_in_flight_are_found_within_seconds(build: Build) -> None:
     assert world.accepted(80) / (40 * 6 / 0.2) >= 0.9
 
 
-def test_fewer_in_flight_are_found_after_two_refusals(build: Build) -> None:
+def test_fewer_in_flight_are_found_after_two_429s(build: Build) -> None:
     world = build({"concurrency": 20, "latency_s": [1, 3]}, slots=30)
     world.run(60)
     world.configure(concurrency=3)
@@ -260,7 +260,7 @@ def test_fewer_in_flight_are_found_after_two_refusals(build: Build) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_who_is_told_the_rate_is_never_refused(build: Build, processes: int) -> None:
+def test_who_has_configured_the_rate_is_never_rate_limited(build: Build, processes: int) -> None:
     world = build(TEN_A_SECOND, slots=50, processes=processes, configured=ConfiguredLimits(rate=60, window_ms=6_000))
 
     world.run(120)
@@ -270,7 +270,7 @@ def test_who_is_told_the_rate_is_never_refused(build: Build, processes: int) -> 
     assert most_in_any(world, 6) == 60
 
 
-def test_who_is_told_how_many_may_be_in_flight_is_there_at_once(build: Build) -> None:
+def test_who_has_configured_the_calls_in_flight_starts_at_that_number(build: Build) -> None:
     world = build({"latency_s": [1, 3]}, slots=30, configured=ConfiguredLimits(in_flight=20))
 
     world.run(60)
@@ -280,7 +280,7 @@ def test_who_is_told_how_many_may_be_in_flight_is_there_at_once(build: Build) ->
     assert world.accepted() / (60 * 20 / 2) >= 0.9
 
 
-def test_who_is_told_too_much_learns_what_is_right(build: Build) -> None:
+def test_who_has_configured_too_much_learns_what_is_right(build: Build) -> None:
     world = build(TEN_A_SECOND, slots=50, configured=ConfiguredLimits(rate=90, window_ms=6_000))
 
     world.run(120)
@@ -407,7 +407,7 @@ HALF_S = 24.0
 
 @settings(max_examples=25)
 @given(before=limits, after=limits, configured=tolds, processes=st.integers(1, 2), seed=st.integers(0, 10**6))
-def test_whatever_the_limits_are_and_become_nobody_is_early_or_above_what_was_told_and_jobs_go_on(
+def test_whatever_the_limits_are_and_become_nobody_is_early_or_above_what_was_configured_and_jobs_go_on(
     build: Build, before: dict[str, Any], after: dict[str, Any], configured: ConfiguredLimits, processes: int, seed: int
 ) -> None:
     world = build(before, configured=configured, processes=processes, slots=5, seed=seed)

@@ -21,7 +21,7 @@ from tests.support.waiting import wait_until
 LIFE_S = 5
 # An account is known for a week, its window for as long as it looks back: they end by themselves, too.
 OF_THE_ACCOUNT = (
-    *("mira:accounts", "mira:pace:", "mira:sent:", "mira:tokens:"),
+    *("mira:accounts", "mira:workers", "mira:pace:", "mira:sent:", "mira:tokens:"),
     *("mira:in-flight:", "mira:turns:", "mira:turn-ends:"),
 )
 

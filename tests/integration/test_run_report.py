@@ -52,8 +52,8 @@ def test_a_run_says_what_it_cost_and_leaves_a_page(tmp_path: Path, target: dict[
     ("arguments", "complaint"),
     [
         (("--report", "no-folder/out.html"), "no-folder/out.html: cannot be written"),
-        (("--report", INPUT), "--report is a file of the run itself"),
-        (("--report", ANSWERS), "--report is a file of the run itself"),
+        (("--report", INPUT), "is a file of the run itself"),
+        (("--report", ANSWERS), "is a file of the run itself"),
         (("--prices", "none.toml"), "none.toml: cannot be read: No such file or directory"),
         (("--prices", INPUT), f"{INPUT}: no TOML: "),
     ],

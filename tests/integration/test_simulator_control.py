@@ -206,7 +206,7 @@ def test_options_are_the_configuration() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--rate 60", "--fault 503", "--fault x=1", "--outage 5", "--latency soon", "--config []", "--concurrency -1"],
+    ["--rate fast", "--fault 503", "--fault x=1", "--outage 5", "--latency soon", "--config []", "--concurrency -1"],
 )
 def test_a_wrong_option_is_one_clear_line_and_exit_code_2(wrong: str) -> None:
     ended = subprocess.run([*COMMAND, *wrong.split()], capture_output=True, text=True, timeout=30, check=False)

@@ -30,7 +30,7 @@ def keepers(queue: MiraQueue) -> list[int]:
 
 
 def open_files(process: Path) -> list[str]:
-    """Of a directory in /proc. It opens and closes files while we look: one that is gone hides no other."""
+    """Return the targets of the links in a directory of /proc. Files that close meanwhile are skipped."""
     found = []
     with suppress(OSError):
         for fd in (process / "fd").iterdir():

@@ -16,7 +16,7 @@ from tests.support.raw_server import COMPLETION, response
 KEY = SecretStr(API_KEY)
 OK = response(200, COMPLETION, "Content-Type: application/json")
 MAX_BYTES = 100_000
-# Nothing that must end by itself takes this long; what must be cut off has a shorter limit of its own.
+# Every call that must finish is faster. A call that must be cut off has a shorter limit.
 PATIENCE = timedelta(seconds=30)
 
 

@@ -61,7 +61,7 @@ class Cli:
             text=True,
             timeout=PATIENCE_S,
         )
-        # A traceback is nobody's message, whatever goes wrong.
+        # Users never see a traceback.
         assert "Traceback" not in done.stderr, done.stderr
         return Ended(done.args, done.returncode, done.stdout, done.stderr)
 

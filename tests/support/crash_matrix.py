@@ -1,4 +1,4 @@
-"""What the tests of the crash table share: which row a test is, workers that die on a word, and how to add up."""
+"""Helpers for the tests of the crash matrix: the row of a test, workers that crash on command, and accounting."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def row(who: str, where: str) -> Callable[[Test], Test]:
 
 
 def rows_of_the_document() -> list[Row]:
-    """The first two columns of the crash table."""
+    """Return the first two columns of the crash matrix."""
     section = DOCUMENT.read_text(encoding="utf-8").partition(HEADING)[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]

@@ -99,14 +99,14 @@ def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: time
 
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
-    """Every key, its value, and whether it has an end."""
+    """Return every key with its value and whether it expires."""
     reads: dict[Any, Callable[[Any], Any]] = {
         b"string": client.get,
         b"hash": client.hgetall,
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
         b"list": lambda key: client.lrange(key, 0, -1),
         b"set": client.smembers,
-        # A worker is at work beside us: it is gone by now.
+        # Another worker has deleted the key meanwhile.
         b"none": lambda key: None,
     }
     found = {
@@ -122,7 +122,11 @@ def ended(ledger: Ledger, outcome: Outcome, key: str = "", group: str = "") -> s
 
 
 def waiting(ledger: Ledger) -> str:
-    """A job that waits for long."""
+    """Return a job that waits for a long time."""
     held = begun(ledger)
     assert defer(ledger, held)
     return held.job_id
+
+
+def life_ms(client: redis.Redis, key: str) -> int:
+    return int(client.pttl(key))

@@ -22,7 +22,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
 from mira_queue.simulator.config import SimulatorConfig
-from mira_queue.simulator.limits import AccountLimits, Promises
+from mira_queue.simulator.limits import AccountLimits, RetryAfterLog
 from tests.support.ledger_steps import running
 
 ACCOUNT = "an-account"
@@ -70,7 +70,7 @@ class World:
             for number in range(self.processes)
         ]
         self.now_ms = float(START_MS)
-        self.limits, self.promises = AccountLimits(), Promises()
+        self.limits, self.retry_afters = AccountLimits(), RetryAfterLog()
         self.calls: list[tuple[float, bool]] = []
         self.early = 0
         self.most_in_flight = 0
@@ -145,7 +145,7 @@ class World:
 
     def _arrive(self, process: Process, lease: Lease, permit: Permit) -> None:
         now_s = self.now_ms / 1000
-        if self.promises.judge(now_s, 2 * self.travel_s[1]) == "early":
+        if self.retry_afters.check(now_s, 2 * self.travel_s[1]) == "early":
             self.early += 1
         hit = self.limits.admit(self.config, now_s)
         self.calls.append((self.now_ms - START_MS, hit is None))
@@ -155,7 +155,7 @@ class World:
                 "quota": self.config.quota_retry_after_s,
                 "concurrency": FLIGHT_RETRY_AFTER_S,
             }[hit]
-            self.promises.give(now_s, wait_s)
+            self.retry_afters.add(now_s, wait_s)
             self._at(self._travel(), lambda: self._refused(process, lease, permit, timedelta(seconds=wait_s)))
             return
         self.most_in_flight = max(self.most_in_flight, self.limits.in_flight)

@@ -1,4 +1,4 @@
-"""Real worker processes for tests: started, listened to, killed, and gone when the tests are."""
+"""Real worker processes for tests: start them, read their logs, and kill them. They exit with the tests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, Self
 
 from tests.support.waiting import wait_until
 
-# As a real one looks: sk-mira- and 40 hex digits. Searched for wherever it must not be.
+# The format of a real key. Tests search for it where it must not be.
 API_KEY = "sk-mira-" + "c0ffee" * 6 + "beef"
 STOP_TIMEOUT_S = 60.0
 
-# A worker that does everything as it does in earnest, only sooner.
+# Settings of a worker with short intervals.
 QUICK: dict[str, Any] = {
     "api_key": API_KEY,
     "backoff_base": 0.05,
@@ -46,7 +46,7 @@ class WorkerProcess:
 
     @classmethod
     def start(cls, folder: Path, command: Iterable[str] = OWN_COMMAND, wait: bool = True, **settings: Any) -> Self:
-        """`folder` is its working directory and gets its log. Returns when it is ready; with `wait=False` at once."""
+        """Start a worker. `folder` is its working directory and gets its log. Wait until it is ready, if `wait`."""
         log = folder / f"worker-{len(list(folder.glob('worker-*.log')))}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
@@ -96,7 +96,7 @@ class WorkerProcess:
         self._process.stdin.close()
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait for the exit."""
         self._process.kill()
         self.wait()
 

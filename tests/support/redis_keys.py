@@ -56,7 +56,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "batches"]:
             return None
-        case ["mira", "accounts"]:
+        case ["mira", "accounts" | "workers"]:
             return _without_end(client, key, None)
         case ["mira", "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults", _]:
             return _without_end(client, key, None)
@@ -71,13 +71,13 @@ def _state(client: redis.Redis, job_id: str) -> JobState | None:
 
 
 def _without_end(client: redis.Redis, key: str, job_id: str | None) -> str | None:
-    # -1: it lives for ever; -2: it has gone meanwhile.
+    # -1: the key does not expire; -2: the key has expired meanwhile.
     if client.pttl(key) != -1:
         return None
     state = _state(client, job_id) if job_id else None
     if state is not None and not state.is_final:
         return None
-    return f"lives for ever, and its job is {state or 'not there'}"
+    return f"never expires, and its job is {state or 'not there'}"
 
 
 def _strange_entries(client: redis.Redis, key: str, state: JobState) -> str | None:

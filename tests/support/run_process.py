@@ -1,4 +1,4 @@
-"""`mira-queue run` as a process for tests: started, listened to, interrupted, killed, and gone when the tests are."""
+"""`mira-queue run` as a process for tests: start it, read its output, interrupt it, and kill it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 # What the console script does, whether or not its folder is on the PATH.
-COMMAND = (sys.executable, "-c", "from mira_producer.cli.app import main; main()", "run")
+COMMAND = (sys.executable, "-m", "mira_producer.cli", "run")
 PATIENCE_S = 120.0
 INPUT, ANSWERS, ERRORS = "input.jsonl", "answers.jsonl", "errors.jsonl"
 # Workers of a run that was killed end by themselves, and need not wait for a call that never comes back.
@@ -40,7 +40,7 @@ class RunProcess:
 
     @classmethod
     def start(cls, folder: Path, *arguments: str, files: bool = True, **settings: Any) -> Self:
-        """`files=False`: output and errors go where the command puts them by itself."""
+        """Start a run. With `files=False`, the command chooses its output files."""
         log = folder / f"run-{len(list(folder.glob('run-*.log')))}.log"
         command = [*COMMAND, *arguments, "--json"]
         if files:
@@ -81,7 +81,7 @@ class RunProcess:
         self._process.send_signal(signal.SIGINT)
 
     def kill(self, *, workers: bool = False) -> None:
-        """SIGKILL, and wait until it is gone; its workers end by themselves, a little later, or are killed as well."""
+        """Send SIGKILL and wait for the exit. Its workers exit a little later, or are killed as well."""
         self._orphans += self.worker_pids()
         if workers:
             for pid in self.worker_pids():
@@ -110,7 +110,7 @@ class RunProcess:
 
 
 def run_to_the_end(folder: Path, *arguments: str, **settings: Any) -> RunProcess:
-    """A run that has ended by itself."""
+    """Run until the command exits."""
     with RunProcess.start(folder, *arguments, **settings) as run:
         run.wait()
     return run
@@ -132,7 +132,7 @@ def write_lines(path: Path, entries: Iterable[Any]) -> Path:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines that stand in a file now; none where there is no file."""
+    """Return the complete lines of a file; none if it does not exist."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
@@ -148,11 +148,11 @@ def prompts(count: int, suffix: str = "") -> list[dict[str, Any]]:
 
 
 def keys(client: redis.Redis) -> list[bytes]:
-    """What the ledger and the result backend hold."""
+    """Return the keys of the ledger and of the result backend."""
     found: list[Any] = [*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")]
     return sorted(found)
 
 
 def answered_calls(simulator: SimulatorProcess) -> dict[str, int]:
-    """How often each line's call was answered."""
+    """Return how often each line was answered."""
     return {content: count["answered"] for content, count in simulator.requests()["by_content"].items()}

@@ -1,4 +1,4 @@
-"""The simulator as a process for tests: started on a free port, asked and changed over /sim/, gone with its starter."""
+"""The simulator as a process for tests, on a free port. Tests read and change it over /sim/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STOP_TIMEOUT_S = 60
 
 
 class SimulatorProcess:
-    """A running simulator. As a context manager it is stopped at the end; if the tests are killed, it ends by itself.
+    """A running simulator. A context manager stops it at the end. If the tests are killed, it exits automatically.
 
     with SimulatorProcess.start(rate=60, rate_window_s=6, faults={"503": 0.1}) as simulator:
         ... simulator.url ...                      # http://127.0.0.1:PORT/v1, the base for a client
@@ -74,7 +74,7 @@ class SimulatorProcess:
         self._control("POST", "reset", {})
 
     def outage(self, seconds: float, kind: str = "503") -> None:
-        """Serve nobody for a while: `503`, `drop` (every call is reset) or `refuse` (no new connections)."""
+        """Start an outage: `503`, `drop` (every call is reset), or `refuse` (no new connections)."""
         self._control("POST", "outage", {"seconds": seconds, "kind": kind})
 
     def stop(self) -> int:

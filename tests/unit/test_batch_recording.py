@@ -56,13 +56,13 @@ def test_a_record_that_was_saved_is_drawn_as_it_was(record: Path) -> None:
     assert found.samples == {"unreachable": ("line-9", "nobody answered")}
 
 
-@pytest.mark.parametrize(("ended", "waited"), [(False, {"limit": 4, "keeper": 90}), (True, {"limit": 4})])
+@pytest.mark.parametrize(("ended", "waited"), [(False, {"limit": 4, "supervisor": 90}), (True, {"limit": 4})])
 def test_a_keeper_that_follows_goes_on_with_it_and_tells_how_long_nobody_was_there(
     record: Path, ended: bool, waited: dict[str, int]
 ) -> None:
     recording.save(noted(Clock(500)), record, ended=ended, clock=Clock(10_000))
 
-    follower = recording.load(record, since="keeper", clock=Clock(10_090), monotonic=Clock(3))
+    follower = recording.load(record, since="supervisor", clock=Clock(10_090), monotonic=Clock(3))
 
     assert follower.seconds == 100
     assert follower.waited() == waited
@@ -74,7 +74,7 @@ def test_a_keeper_that_follows_goes_on_with_it_and_tells_how_long_nobody_was_the
 def test_a_record_that_is_broken_is_a_new_one(record: Path, content: bytes) -> None:
     record.write_bytes(content)
 
-    assert recording.load(record, since="keeper").waited() == {}
+    assert recording.load(record, since="supervisor").waited() == {}
 
 
 def test_where_nothing_was_saved_nothing_is_drawn(record: Path) -> None:

@@ -31,11 +31,11 @@ def test_wrong_lines_are_named_with_how_many_more_there_are() -> None:
 
 
 def test_a_wait_is_shown_as_long_as_it_still_is() -> None:
-    batch = replace(BATCH, waiting=Waiting("limit", "account limit: 60 in 60 s", time.time() + 30))
+    batch = replace(BATCH, waiting=Waiting("limit", "account limit: 60 per 60 s", time.time() + 30))
 
     reason = reason_of(batch)
 
-    assert str(reason).startswith("account limit: 60 in 60 s, next in ")
+    assert str(reason).startswith("account limit: 60 per 60 s, ")
     assert 20 < reason.wait.total_seconds() <= 30
     assert str(reason_of(replace(batch, waiting=Waiting("limit", "account limit", time.time() - 5)))) == "account limit"
 

@@ -51,14 +51,14 @@ def test_the_best_that_a_rate_admits_follows_its_changes() -> None:
 def test_who_asks_at_the_best_moments_reaches_every_share() -> None:
     found = figures(run(NAMED["rate"], bursts(60, 6, 10), 0.1))
 
-    assert found == {"steady": pytest.approx(1), "overall": pytest.approx(1), "refused": 0, "early": 0}
+    assert found == {"steady": pytest.approx(1), "overall": pytest.approx(1), "rate_limited": 0, "early": 0}
 
 
 def test_refused_calls_are_a_share_of_all() -> None:
     seen = run(NAMED["rate"], bursts(60, 6, 10), 0.1)
     seen = replace(seen, calls=[*seen.calls, *[Call(1, "rate", None)] * 6], early=2)
 
-    assert (figures(seen)["refused"], figures(seen)["early"]) == (6 / 606, 2)
+    assert (figures(seen)["rate_limited"], figures(seen)["early"]) == (6 / 606, 2)
 
 
 def test_a_doubled_rate_is_reached_with_the_first_window_that_is_nearly_full() -> None:
@@ -91,8 +91,8 @@ def test_processes_are_as_far_apart_as_the_busiest_and_the_idlest() -> None:
 
 
 def test_the_table_marks_what_was_missed_and_judges_medians() -> None:
-    runs = [{"steady": share, "overall": 0.96, "refused": 0.001, "early": 0.0} for share in (0.5, 0.97, 0.99)]
-    row = Row(NAMED["rate"], "mira-queue", runs, NAMED["rate"].bars)
+    runs = [{"steady": share, "overall": 0.96, "rate_limited": 0.001, "early": 0.0} for share in (0.5, 0.97, 0.99)]
+    row = Row(NAMED["rate"], "mira-queue", runs, NAMED["rate"].targets)
 
     assert row.missed == ["steady"]
     assert f"97.0% (98.0%) {MISSED}" in markdown([row])

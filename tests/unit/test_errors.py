@@ -1,4 +1,4 @@
-"""The error tree: what its docstring draws is what there is, and every error survives the way through Celery."""
+"""The error tree: its docstring draws the classes, and every error keeps its type in a Celery result backend."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError, MiraQueueError, error_for_code, error_for_status
 from mira_queue.contract.outcome import Failure, celery_result
 
-TREE_LINE = re.compile(r"^    ((?:│   |    )*)(?:├── |└── )?([A-Z]\w+)")
+TREE_LINE = re.compile(r"^    (?:((?:│   |    )*)[├└]── )?([A-Z]\w+)(?:.*  (job|account|service) +(yes|no))?")
+ABSTRACT = {errors.JobError, errors.JobFault, errors.AccountFault, errors.ServiceFault}
+
+
+def rows_in_docstring() -> list[tuple[int, str, str | None, str | None]]:
+    """Each class as drawn: its depth, its name, and where they are given, its cause and whether it can be retried."""
+    matches = [match for line in (errors.__doc__ or "").splitlines() if (match := TREE_LINE.match(line))]
+    return [(0 if row[1] is None else len(row[1]) // 4 + 1, row[2], row[3], row[4]) for row in matches]
 
 
 def tree_in_docstring() -> dict[str, str | None]:
     """{class: its parent}, as the docstring draws them."""
     parents: dict[str, str | None] = {}
     path: list[str] = []
-    for line in (errors.__doc__ or "").splitlines():
-        if match := TREE_LINE.match(line):
-            depth = 0 if match[2] == "MiraQueueError" else len(match[1]) // 4 + 1
-            parents[match[2]] = path[depth - 1] if depth else None
-            path[depth:] = [match[2]]
+    for depth, name, _, _ in rows_in_docstring():
+        parents[name] = path[depth - 1] if depth else None
+        path[depth:] = [name]
     return parents
 
 
@@ -53,7 +58,7 @@ def backend() -> Backend:
     return Backend(app=Celery("test", set_as_current=False))
 
 
-def test_the_docstring_draws_the_tree_that_there_is() -> None:
+def test_the_docstring_draws_every_class_under_its_parent() -> None:
     drawn = tree_in_docstring()
 
     assert len(drawn) > 25
@@ -61,17 +66,14 @@ def test_the_docstring_draws_the_tree_that_there_is() -> None:
 
 
 def test_no_two_classes_share_a_code() -> None:
-    abstract = {errors.JobError, errors.JobFault, errors.AccountFault}
-    codes = [kind.code for kind in job_errors() if kind not in abstract]
+    codes = [kind.code for kind in job_errors() if kind not in ABSTRACT]
 
     assert len(codes) == len(set(codes))
 
 
 @pytest.mark.parametrize("kind", job_errors(), ids=lambda kind: kind.__name__)
 def test_a_code_leads_back_to_its_class(kind: type[JobError]) -> None:
-    abstract = {errors.JobError, errors.JobFault, errors.AccountFault, errors.ServiceFault}
-
-    assert error_for_code(kind.code) is (JobError if kind in abstract else kind)
+    assert error_for_code(kind.code) is (JobError if kind in ABSTRACT else kind)
 
 
 def test_a_code_of_a_newer_version_is_still_a_job_error() -> None:
@@ -117,14 +119,12 @@ def test_a_message_names_code_status_and_detail() -> None:
     assert str(errors.Unreachable("no answer")) == "unreachable: no answer"
 
 
-def test_the_blame_says_who_has_to_act() -> None:
+def test_the_docstring_answers_for_each_class_its_cause_and_whether_the_job_can_be_retried() -> None:
+    drawn = {name: (cause, retried) for _, name, cause, retried in rows_in_docstring() if cause}
+
     for kind in job_errors():
-        if issubclass(kind, errors.ServiceFault):
-            assert (kind.blame, kind.retryable) == (errors.Blame.SERVICE, True)
-        if issubclass(kind, errors.AccountFault):
-            assert (kind.blame, kind.retryable) == (errors.Blame.ACCOUNT, True)
-        if issubclass(kind, errors.JobFault) and kind not in (errors.Poison, errors.InternalError):
-            assert (kind.blame, kind.retryable) == (errors.Blame.JOB, False)
+        cause, retried = next((drawn[each.__name__] for each in kind.__mro__ if each.__name__ in drawn), ("job", "no"))
+        assert (kind.cause, kind.retryable) == (cause, retried == "yes"), kind
 
 
 def test_errors_that_python_knows_are_what_python_calls_them() -> None:

@@ -1,4 +1,4 @@
-"""Whether a fault is the service's, how long the gate then closes, and who pays for it."""
+"""Policy of the circuit breaker: when faults open it, for how long, and whether the job is charged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.pacing.breaker import is_charged, is_sick, pause
 
-from mira_queue.contract.errors import BrokenAnswer, JobError, ServerError, ServerTimeout, Unreachable
+from mira_queue.contract.errors import InvalidResponse, JobError, ServerError, ServerTimeout, Unreachable
 from mira_queue.contract.pace import FaultStreak
 
 ONE_SICK_JOB = FaultStreak(jobs=1, in_flight=3, openings=0, was_probe=False, is_old=False)
@@ -38,12 +38,12 @@ def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(in_flig
     assert pause(replace(row, jobs=jobs), highest) == timedelta(milliseconds=250)
 
 
-def test_a_probe_that_meets_a_fault_closes_the_gate_again_alone() -> None:
+def test_a_probe_that_meets_a_fault_opens_the_breaker_again_alone() -> None:
     assert pause(PROBE, highest) == timedelta(milliseconds=250)
 
 
 @pytest.mark.parametrize("row", [replace(ONE_SICK_JOB, jobs=1000), PROBE])
-def test_a_call_that_left_before_the_gate_was_closed_does_not_close_it_again(row: FaultStreak) -> None:
+def test_a_call_that_left_before_the_breaker_was_opened_does_not_close_it_again(row: FaultStreak) -> None:
     assert pause(replace(row, is_old=True), highest) is None
 
 
@@ -84,7 +84,7 @@ def test_a_later_pause_is_never_shorter(openings: int) -> None:
         (ServerError("down", 503), False),
         (ServerError("down", 502), False),
         (Unreachable("reset"), False),
-        (BrokenAnswer("half an answer", 200), True),
+        (InvalidResponse("half an answer", 200), True),
         (ServerTimeout("too long", 408), True),
         (ServerError("a bug", 500), True),
     ],

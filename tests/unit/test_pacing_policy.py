@@ -14,7 +14,7 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceStat
 
 NOW_MS = 1_000_000_000
 WINDOW_MS = 60_000
-# What a refusal for too many calls in flight says.
+# What a 429 for too many calls in flight says.
 BRIEF_MS = 5_000
 DAY_MS = 86_400_000
 
@@ -54,7 +54,7 @@ def in_flight_of(estimate: Estimate | None) -> Limit:
     return estimate.in_flight
 
 
-# --- a first refusal ---
+# --- a first 429 ---
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def in_flight_of(estimate: Estimate | None) -> Limit:
         pytest.param(hit(120_000), 60, None, id="the longest window"),
     ],
 )
-def test_a_first_refusal_teaches_one_limit_or_none(met: RateLimitHit, rate: int | None, in_flight: int | None) -> None:
+def test_a_first_429_teaches_one_limit_or_none(met: RateLimitHit, rate: int | None, in_flight: int | None) -> None:
     learned = after_rate_limit(NOTHING, met)
 
     assert (learned.rate.max_calls if learned.rate else None) == rate
@@ -83,7 +83,7 @@ def test_a_first_refusal_teaches_one_limit_or_none(met: RateLimitHit, rate: int 
     assert (learned.event_ms, learned.event_rate_limited) == (NOW_MS, 1)
 
 
-def test_the_window_is_what_the_refusal_says_and_gets_a_margin_of_a_hundredth() -> None:
+def test_the_window_is_what_the_429_says_and_gets_a_margin_of_a_hundredth() -> None:
     learned = after_rate_limit(NOTHING, hit(6_000))
 
     assert rate_of(learned) == Limit(60, 6_000, NOW_MS, probe_at_ms=NOW_MS + 42_000, interval_ms=42_000, seen_with=2)
@@ -97,7 +97,7 @@ def test_the_margin_grows_with_the_window_between_its_least_and_its_most(window_
     assert configured == ConfiguredLimits(60, window_ms + margin_ms, 0, 9, window_ms + margin_ms)
 
 
-def test_what_was_not_told_gets_no_margin() -> None:
+def test_what_was_not_configured_gets_no_margin() -> None:
     assert with_margin(ConfiguredLimits(in_flight=3)) == ConfiguredLimits(in_flight=3)
 
 
@@ -124,7 +124,7 @@ def test_words_that_were_neither_limit_once_teach_nothing_for_ten_minutes() -> N
 # --- one event ---
 
 
-def test_a_burst_is_one_event_and_each_of_its_refusals_lowers_the_number_by_one() -> None:
+def test_a_burst_is_one_event_and_each_of_its_429s_lowers_the_number_by_one() -> None:
     first = after_rate_limit(NOTHING, hit(in_window=64))
     assert rate_of(first).max_calls == 63
 
@@ -162,7 +162,7 @@ def test_a_call_that_left_after_the_event_is_another_one() -> None:
     assert rate_of(second).confirmations == 2
 
 
-def test_a_refusal_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
+def test_a_429_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
     first = after_rate_limit(replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3), hit(in_window=64))
 
     second = after_rate_limit(first, hit(BRIEF_MS, in_window=64))
@@ -174,7 +174,7 @@ def test_a_refusal_of_the_other_kind_in_the_same_burst_lowers_nothing() -> None:
 
 
 @pytest.mark.parametrize("retry_after_ms", [48_000, 60_000, 75_000])
-def test_a_refusal_at_the_known_number_confirms_it_in_words_that_are_near_enough(retry_after_ms: int) -> None:
+def test_a_429_at_the_known_number_confirms_it_in_words_that_are_near_enough(retry_after_ms: int) -> None:
     learned = after_rate_limit(replace(NOTHING, rate=RATE, max_accepted=2), hit(retry_after_ms))
 
     assert learned.rate == replace(RATE, confirmations=3, probe_at_ms=NOW_MS + 480_000)
@@ -206,7 +206,7 @@ def test_intervals_end_at_an_hour() -> None:
     assert rate_of(estimate).interval_ms == 3_600_000
 
 
-def test_a_refusal_a_little_below_the_known_number_must_repeat_to_be_believed() -> None:
+def test_a_429_a_little_below_the_known_number_must_repeat_to_be_believed() -> None:
     estimate = replace(NOTHING, rate=RATE, max_accepted=2, margin_ms=250)
 
     once = after_rate_limit(estimate, hit(in_window=58))
@@ -231,7 +231,7 @@ def test_a_doubt_is_gone_when_the_known_number_is_met_again() -> None:
     ) == (0, 60)
 
 
-def test_a_refusal_far_below_the_known_number_is_believed_at_once() -> None:
+def test_a_429_far_below_the_known_number_is_believed_at_once() -> None:
     learned = after_rate_limit(replace(NOTHING, rate=RATE, max_accepted=2), hit(in_window=31))
 
     assert rate_of(learned) == Limit(30, WINDOW_MS, NOW_MS, probe_at_ms=NOW_MS + 420_000, interval_ms=420_000)
@@ -281,7 +281,7 @@ def test_a_guess_in_flight_whose_calls_in_the_window_repeat_was_the_rate() -> No
     assert (rate_of(second).max_calls, second.in_flight) == (30, None)
 
 
-def test_a_guess_in_flight_by_which_a_call_that_is_alone_is_refused_was_the_rate() -> None:
+def test_a_guess_in_flight_by_which_a_call_that_is_alone_is_rate_limited_was_the_rate() -> None:
     first = after_rate_limit(NOTHING, crowd(in_flight=2, in_window=3, peak_in_flight=0))
     second = after_rate_limit(first, crowd(in_flight=1, in_window=3, now_ms=NOW_MS + 9, sent_ms=NOW_MS + 1))
 
@@ -301,7 +301,7 @@ def test_a_guess_of_a_rate_whose_calls_in_flight_repeat_was_calls_in_flight() ->
     assert rate_of(after_rate_limit(first, replace(later, peak_in_flight=11))).max_calls == 89
 
 
-def test_after_a_refusal_at_a_number_that_was_once_accepted_the_next_one_is_believed() -> None:
+def test_after_a_429_at_a_number_that_was_once_accepted_the_next_one_is_believed() -> None:
     first = after_rate_limit(NOTHING, crowd(peak_in_flight=9))
     second = after_rate_limit(first, crowd(now_ms=NOW_MS + 900, sent_ms=NOW_MS + 800))
 
@@ -318,7 +318,7 @@ def test_a_guess_in_flight_that_does_not_repeat_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("met", [hit(in_window=1, in_flight=1), crowd(in_flight=1)])
-def test_a_limit_that_repeated_outlives_a_refusal_that_somebody_else_has_caused(met: RateLimitHit) -> None:
+def test_a_limit_that_repeated_outlives_a_429_that_somebody_else_has_caused(met: RateLimitHit) -> None:
     estimate = replace(NOTHING, rate=RATE, in_flight=IN_FLIGHT, max_accepted=2)
 
     learned = after_rate_limit(estimate, met)
@@ -326,7 +326,7 @@ def test_a_limit_that_repeated_outlives_a_refusal_that_somebody_else_has_caused(
     assert (learned.rate, learned.in_flight, learned.unrelated) == (RATE, IN_FLIGHT, ())
 
 
-def test_a_refusal_breaks_off_the_look_for_more_of_the_other_kind() -> None:
+def test_a_429_breaks_off_the_look_for_more_of_the_other_kind() -> None:
     estimate = replace(NOTHING, rate=RATE, in_flight=replace(IN_FLIGHT, step=2, probe_at_ms=NOW_MS - 1), max_accepted=5)
     learned = after_rate_limit(estimate, hit())
     assert in_flight_of(learned) == replace(IN_FLIGHT, step=0, probe_at_ms=NOW_MS + 25_000)
@@ -368,7 +368,7 @@ def test_without_a_limit_on_the_rate_none_is_raised() -> None:
     assert grown(NOTHING, denied("rate", quiet_ms=DAY_MS, peak_sent=1_000)) is None
 
 
-def test_who_was_told_how_many_may_fly_need_not_start_low_and_who_knows_better_keeps_it() -> None:
+def test_a_configured_number_in_flight_is_where_the_estimate_starts_unless_more_is_known() -> None:
     assert informed(NOTHING, ConfiguredLimits(in_flight=50)).start == 50
     assert informed(replace(NOTHING, start=80), ConfiguredLimits(in_flight=50)).start == 80
     assert informed(NOTHING, ConfiguredLimits()) == NOTHING
@@ -492,12 +492,12 @@ words = st.sampled_from([1, 500, 599, 600, BRIEF_MS, WINDOW_MS, 61_000, 120_000,
 )
 # Few numbers that meet again, or beliefs would rarely be confirmed.
 small = st.integers(1, 6) | counts
-refusals = st.builds(RateLimitHit, times, times, words, small, small, st.integers(0, 6) | counts)
+hits = st.builds(RateLimitHit, times, times, words, small, small, st.integers(0, 6) | counts)
 denials = st.builds(
     PaceState, times, st.sampled_from(["in_flight", "rate"]), st.integers(0, DAY_MS), st.integers(0, 100),
     st.integers(0, 2_000), st.integers(0, 2_000), st.integers(0, DAY_MS), st.integers(0, DAY_MS),
 )  # fmt: skip
-events = st.lists(refusals | denials, max_size=30)
+events = st.lists(hits | denials, max_size=30)
 
 
 def histories(happened: list[RateLimitHit | PaceState]) -> list[Estimate]:
@@ -521,7 +521,7 @@ def test_whatever_happens_a_belief_can_be_written_down_and_read_again(happened: 
         assert Estimate.from_json(estimate.to_json()) == estimate
 
 
-def test_nothing_written_down_is_nothing_believed() -> None:
+def test_an_empty_text_is_an_empty_estimate() -> None:
     assert Estimate.from_json(b"") == NOTHING
 
 
@@ -541,7 +541,7 @@ def test_whatever_happens_the_numbers_stay_what_they_mean(happened: list[RateLim
         before = estimate
 
 
-@given(st.lists(refusals.filter(lambda one: one.in_window > 1) | denials, max_size=30))
+@given(st.lists(hits.filter(lambda one: one.in_window > 1) | denials, max_size=30))
 def test_a_belief_never_lets_through_less_than_one_call(happened: list[RateLimitHit | PaceState]) -> None:
     for estimate in histories(happened):
         assert all(limit.max_calls >= 1 for limit in limits_of(estimate))
@@ -556,10 +556,8 @@ def test_a_belief_never_lets_through_less_than_one_call_even_when_long_calls_are
         assert all(limit.max_calls >= 1 for limit in limits_of(estimate))
 
 
-@given(events, refusals)
-def test_a_refusal_never_raises_what_is_let_through(
-    happened: list[RateLimitHit | PaceState], last: RateLimitHit
-) -> None:
+@given(events, hits)
+def test_a_429_never_raises_what_is_let_through(happened: list[RateLimitHit | PaceState], last: RateLimitHit) -> None:
     estimate = (histories(happened) or [NOTHING])[-1]
 
     learned = after_rate_limit(estimate, last)
@@ -590,8 +588,8 @@ def test_what_is_raised_is_what_calls_were_denied_by_and_nothing_else(
         )
 
 
-@given(st.lists(refusals, min_size=1, max_size=20))
-def test_the_same_refusals_are_never_two_events(burst: list[RateLimitHit]) -> None:
+@given(st.lists(hits, min_size=1, max_size=20))
+def test_the_same_429s_are_never_two_events(burst: list[RateLimitHit]) -> None:
     """Of whatever left before the first of them was heard of."""
     first, *unrelated = burst
     estimate = after_rate_limit(NOTHING, first)
@@ -604,7 +602,7 @@ def test_the_same_refusals_are_never_two_events(burst: list[RateLimitHit]) -> No
 
 
 @given(st.integers(0, 10**9), st.integers(0, DAY_MS))
-def test_a_told_window_is_kept_a_little_longer_and_never_shorter(rate: int, window_ms: int) -> None:
+def test_a_configured_window_is_kept_a_little_longer_and_never_shorter(rate: int, window_ms: int) -> None:
     configured = with_margin(ConfiguredLimits(rate=rate, window_ms=window_ms, tokens=rate, tokens_window_ms=window_ms))
 
     assert (configured.rate, configured.tokens) == (rate, rate)

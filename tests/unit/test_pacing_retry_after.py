@@ -1,4 +1,4 @@
-"""How long the gate stays closed after a Retry-After: never shorter, and hardly longer."""
+"""Time that the circuit breaker stays open after a Retry-After: never shorter, and hardly longer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FarLedger:
         return True
 
 
-def test_a_call_leaves_though_its_server_is_so_far_away_that_every_look_at_the_gate_is_old(
+def test_a_call_leaves_though_its_server_is_so_far_away_that_every_check_of_the_breaker_is_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pacer, "STALE_S", 0.0)

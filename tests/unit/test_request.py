@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mira_queue.contract.errors import InvalidRequest
-from mira_queue.contract.request import DEEPEST, ChatRequest
+from mira_queue.contract.request import MAX_NESTING, ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS, NO_LIMITS, RequestLimits, limits_named
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -248,12 +248,12 @@ def test_lifted_limits_let_other_servers_decide() -> None:
         ],
         "temperature": 9,
         "max_tokens": 10**6,
-        "deep": nested(DEEPEST - 1),
+        "deep": nested(MAX_NESTING - 1),
     }
 
     assert orjson.loads(checked(NO_LIMITS, **fields).body) == fields
     assert refusal(NO_LIMITS, messages=[]).field == "messages"
-    assert refusal(NO_LIMITS, messages=[HELLO], deep=nested(DEEPEST)).field == "deep"
+    assert refusal(NO_LIMITS, messages=[HELLO], deep=nested(MAX_NESTING)).field == "deep"
 
 
 def test_the_setting_names_its_limits() -> None:
@@ -263,5 +263,5 @@ def test_the_setting_names_its_limits() -> None:
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_a_number_that_json_has_not_is_refused_not_sent_as_null(number: float) -> None:
-    with pytest.raises(InvalidRequest, match=r"logit_bias\.a: .* is no number in JSON"):
+    with pytest.raises(InvalidRequest, match=r"logit_bias\.a: .*number"):
         checked(messages=[HELLO], logit_bias={"a": number})

@@ -208,7 +208,7 @@ def test_a_200_without_a_completion_is_a_fault_of_the_server(body: Any) -> None:
     meaning: Meaning = read_response(answer(200, body), NOW)
 
     assert isinstance(meaning, Fault)
-    assert type(meaning.error) is errors.BrokenAnswer
+    assert type(meaning.error) is errors.InvalidResponse
     assert meaning.may_be_billed
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_producer.report.recorder import FIRST_WIDTH_S, MOST_BUCKETS, MOST_SLOW, Bucket, Latencies, Recorder, merged
+from mira_producer.report.recorder import FIRST_WIDTH_S, MAX_BUCKETS, MAX_SLOW, Bucket, Latencies, Recorder, merged
 
 from mira_queue.contract.errors import ServerError
 from mira_queue.contract.outcome import Completion, Failure
@@ -65,7 +65,7 @@ def test_however_long_a_run_is_nothing_is_lost_and_the_buckets_are_few(steps: li
         recorder.ended("a", answer(), code="")
 
     timeline = recorder.timeline
-    assert len(timeline.buckets) <= MOST_BUCKETS
+    assert len(timeline.buckets) <= MAX_BUCKETS
     assert sum(bucket.answers for bucket in timeline.buckets) == len(steps)
     if steps:
         last = (len(timeline.buckets) - 1) * timeline.width_s
@@ -80,7 +80,7 @@ def test_a_year_of_silence_is_no_year_of_buckets() -> None:
     clock.now_s += 365 * 86_400
     recorder.ended("b", answer(), code="")
 
-    assert len(recorder.timeline.buckets) <= MOST_BUCKETS
+    assert len(recorder.timeline.buckets) <= MAX_BUCKETS
     assert total(recorder).answers == 2
 
 
@@ -88,7 +88,7 @@ def test_waits_are_as_long_as_they_were_also_over_buckets_that_merge() -> None:
     clock = Clock()
     recorder = Recorder(clock)
     for second in range(1000):
-        recorder.looked(CALM, LIMIT if second % 10 < 3 else NOTHING)
+        recorder.sampled(CALM, LIMIT if second % 10 < 3 else NOTHING)
         clock.now_s += 1
     recorder.end()
 
@@ -99,7 +99,7 @@ def test_waits_are_as_long_as_they_were_also_over_buckets_that_merge() -> None:
 def test_a_wait_lasts_until_the_end() -> None:
     clock = Clock()
     recorder = Recorder(clock)
-    recorder.looked(CALM, LIMIT)
+    recorder.sampled(CALM, LIMIT)
     clock.now_s += 7
     recorder.end()
     clock.now_s += 100
@@ -112,24 +112,24 @@ def test_calls_in_flight_and_limits_are_those_that_were_seen() -> None:
     clock = Clock()
     recorder = Recorder(clock)
     estimate = Estimate(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1))
-    recorder.looked(replace(CALM, in_flight=3), NOTHING)
-    recorder.looked(replace(CALM, in_flight=1, estimate=estimate), NOTHING)
+    recorder.sampled(replace(CALM, in_flight=3), NOTHING)
+    recorder.sampled(replace(CALM, in_flight=1, estimate=estimate), NOTHING)
     clock.now_s += 2 * FIRST_WIDTH_S
     recorder.ended("a", answer(), code="")
 
     first, nobody_looked, _ = recorder.timeline.buckets
-    assert (first.flying, first.flight_limit, first.rate_limit) == (3, 3, 1.0)
-    assert nobody_looked.flying is None
-    assert first.merge(nobody_looked).flight_limit == 3
+    assert (first.in_flight, first.in_flight_limit, first.rate_limit) == (3, 3, 1.0)
+    assert nobody_looked.in_flight is None
+    assert first.merge(nobody_looked).in_flight_limit == 3
 
 
 def test_refusals_are_counted_as_the_accounts_record_grows() -> None:
     recorder = Recorder(Clock())
     for event_ms, refused in ((5, 4), (5, 4), (900, 1), (900, 3), (950, 2)):
-        recorder.looked(replace(CALM, estimate=Estimate(event_ms=event_ms, event_rate_limited=refused)), NOTHING)
+        recorder.sampled(replace(CALM, estimate=Estimate(event_ms=event_ms, event_rate_limited=refused)), NOTHING)
 
     # The four were there before this run.
-    assert recorder.refusals() == 1 + 2 + 2
+    assert recorder.rate_limited() == 1 + 2 + 2
 
 
 # --- latencies ---
@@ -142,7 +142,7 @@ def test_quantiles_are_right_to_a_twelfth() -> None:
 
     for share in (0.1, 0.5, 0.9, 0.99):
         assert latencies.quantile(share) == pytest.approx(10_000 * share, rel=1 / 12)
-    assert latencies.quantile(1) == latencies.most_ms == 10_000
+    assert latencies.quantile(1) == latencies.max_ms == 10_000
 
 
 def test_without_latencies_there_is_no_quantile() -> None:
@@ -168,7 +168,7 @@ def test_the_slowest_lines_are_kept_and_no_others() -> None:
         recorder.ended(f"line-{number}", answer(latency_ms=number * 7919 % 1000 + 1), code="")
 
     assert sorted((slow.latency_ms for slow in recorder.slowest), reverse=True) == list(
-        range(1000, 1000 - MOST_SLOW, -1)
+        range(1000, 1000 - MAX_SLOW, -1)
     )
 
 

@@ -84,7 +84,7 @@ def test_what_has_no_price_is_said_beside_the_cost() -> None:
 
     assert (counts.usage.cost, counts.usage.unpriced, counts.usage.uncounted) == (Decimal(1), 3, 1)
     assert counts.cost_text() == "1.00 EUR without 3 answers that have no price"
-    assert counts.tokens_text() == "1,000,002 tokens in, 2 out, without those of 1 answer"
+    assert counts.tokens_text() == "1,000,002 tokens in, 2 out (1 answer not counted)"
 
 
 def test_without_prices_there_is_no_word_of_cost() -> None:

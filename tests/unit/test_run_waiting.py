@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from mira_producer.engine.wait_reason import NOTHING, Reason, Watch, duration, reason_of, why_waiting
+from mira_producer.engine.wait_reason import NOTHING, Kind, Reason, Watch, reason_of
+from mira_producer.text import duration
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
@@ -23,86 +24,80 @@ def seconds(number: float) -> timedelta:
 
 
 @pytest.mark.parametrize(
-    ("view", "words"),
+    ("view", "kind", "keyword"),
     [
-        (replace(CALM, in_flight=3), ""),
-        (CALM, "waiting for a worker"),
+        (replace(CALM, in_flight=3), "", ""),
+        (CALM, "worker", "worker"),
+        (replace(CALM, breaker="limit", open_for=seconds(12), estimate=Estimate(rate=RATE)), "limit", "60 per 60 s"),
+        (replace(CALM, breaker="limit", estimate=Estimate(rate=RATE)), "limit", "probing"),
+        (replace(CALM, breaker="limit", open_for=seconds(0.2)), "limit", "in 1 s"),
+        (replace(CALM, breaker="faults", open_for=seconds(8)), "faults", "in 8 s"),
+        (replace(CALM, breaker="faults"), "faults", "unavailable"),
         (
-            replace(CALM, breaker="limit", open_for=seconds(12), estimate=Estimate(rate=RATE)),
-            "account limit: 60 in 60 s, next in 12 s",
+            replace(CALM, waiting=2, in_flight=1, next_in=seconds(12), estimate=Estimate(rate=RATE)),
+            "limit",
+            "60 per 60 s, next call in 12 s",
         ),
-        (replace(CALM, breaker="limit", estimate=Estimate(rate=RATE)), "account limit: 60 in 60 s, asking again"),
-        (replace(CALM, breaker="limit", open_for=seconds(0.2)), "account limit, next in 1 s"),
-        (replace(CALM, breaker="faults", open_for=seconds(8)), "service unreachable, next try in 8 s"),
-        (replace(CALM, breaker="faults"), "service unreachable, trying again"),
-        (
-            # An answer frees the next place: nobody knows when.
-            replace(
-                CALM, waiting=2, in_flight=3, next_in=seconds(1), estimate=Estimate(rate=RATE, in_flight=IN_FLIGHT)
-            ),
-            "account limit: 3 at a time",
-        ),
-        (
-            replace(
-                CALM, waiting=2, in_flight=1, next_in=seconds(12), estimate=Estimate(rate=RATE, in_flight=IN_FLIGHT)
-            ),
-            "account limit: 60 in 60 s, next in 12 s",
-        ),
-        (replace(CALM, waiting=1, in_flight=2, estimate=Estimate(rate=HOURLY)), "account limit: 1,000 in 1 h"),
-        (replace(CALM, waiting=1, in_flight=2, next_in=seconds(1)), "finding the account's limit: 2 at a time so far"),
+        (replace(CALM, waiting=1, in_flight=2, estimate=Estimate(rate=HOURLY)), "limit", "1,000 per 1 h"),
+        (replace(CALM, waiting=1, in_flight=2, next_in=seconds(1)), "learning", "2 in flight"),
     ],
 )
-def test_the_reason_is_said_in_words(view: PaceView, words: str) -> None:
-    assert why_waiting(view, 5) == words
+def test_the_reason_has_a_kind_and_a_text(view: PaceView, kind: Kind, keyword: str) -> None:
+    reason = reason_of(view, 5)
+
+    assert reason.kind == kind
+    assert keyword in str(reason)
 
 
-def test_a_limit_that_is_not_known_yet_is_not_called_one() -> None:
-    assert reason_of(replace(CALM, waiting=1, in_flight=2), 5).kind == "finding"
+def test_a_wait_for_a_free_slot_has_no_known_end() -> None:
+    view = replace(CALM, waiting=2, in_flight=3, next_in=seconds(1), estimate=Estimate(rate=RATE, in_flight=IN_FLIGHT))
+
+    assert reason_of(view, 5).wait == seconds(0)
 
 
 def test_without_open_jobs_nothing_waits() -> None:
-    assert why_waiting(replace(CALM, breaker="limit", open_for=seconds(9)), 0) == ""
+    assert reason_of(replace(CALM, breaker="limit", open_for=seconds(9)), 0) == NOTHING
 
 
 @pytest.mark.parametrize(
-    ("closed_s", "in_flight", "words"),
+    ("closed_s", "in_flight", "limit"),
     [
-        (0.5, 3, "account limit: 3 at a time"),
-        (0.5, 1, "account limit: 60 in 60 s"),
-        (30, 3, "account limit: 60 in 60 s"),
-        # A refusal of neither: a daily quota, say. Naming a limit that it is not would be a lie.
-        (3600, 0, "account limit"),
+        (0.5, 3, "3 in flight"),
+        (0.5, 1, "60 per 60 s"),
+        (30, 3, "60 per 60 s"),
+        # Such a Retry-After belongs to neither limit, but perhaps to a daily quota: no number is named.
+        (3600, 0, ""),
     ],
 )
 def test_the_limit_that_is_named_is_the_one_that_asks_for_such_a_wait(
-    closed_s: float, in_flight: int, words: str
+    closed_s: float, in_flight: int, limit: str
 ) -> None:
     estimate = Estimate(rate=RATE, in_flight=IN_FLIGHT)
     view = replace(CALM, breaker="limit", open_for=seconds(closed_s), in_flight=in_flight, estimate=estimate)
 
-    assert reason_of(view, 5).words == words
+    assert reason_of(view, 5).words.partition(": ")[2] == limit
 
 
 @pytest.mark.parametrize(
-    ("configured", "estimate", "in_flight", "words"),
+    ("configured", "estimate", "in_flight", "text"),
     [
-        (ConfiguredLimits(in_flight=2), Estimate(in_flight=IN_FLIGHT), 2, "your limit: 2 at a time"),
-        (ConfiguredLimits(rate=30, window_ms=60_000), Estimate(rate=RATE), 0, "your limit: 30 in 60 s"),
-        (ConfiguredLimits(rate=90, window_ms=60_000), Estimate(rate=RATE), 0, "account limit: 60 in 60 s"),
-        (ConfiguredLimits(tokens=5000, tokens_window_ms=60_000), Estimate(), 0, "your limit: 5,000 tokens in 60 s"),
+        (ConfiguredLimits(in_flight=2), Estimate(in_flight=IN_FLIGHT), 2, "configured limit: 2 in flight"),
+        (ConfiguredLimits(rate=30, window_ms=60_000), Estimate(rate=RATE), 0, "configured limit: 30 per 60 s"),
+        (ConfiguredLimits(rate=90, window_ms=60_000), Estimate(rate=RATE), 0, "account limit: 60 per 60 s"),
+        (ConfiguredLimits(tokens=5000, tokens_window_ms=60_000), Estimate(), 0, "configured limit: 5,000 tokens per"),
     ],
 )
-def test_a_limit_of_the_users_own_is_called_so(
-    configured: ConfiguredLimits, estimate: Estimate, in_flight: int, words: str
+def test_a_configured_limit_is_told_from_the_accounts(
+    configured: ConfiguredLimits, estimate: Estimate, in_flight: int, text: str
 ) -> None:
-    assert (
-        why_waiting(replace(CALM, waiting=1, in_flight=in_flight, estimate=estimate), 5, configured=configured) == words
-    )
+    view = replace(CALM, waiting=1, in_flight=in_flight, estimate=estimate)
+
+    assert str(reason_of(view, 5, configured=configured)).startswith(text)
 
 
-def test_jobs_that_wait_to_be_tried_again_wait_for_no_worker() -> None:
-    assert why_waiting(CALM, 5, resting=1) == "1 job waits to be tried again"
-    assert why_waiting(CALM, 5, resting=4) == "4 jobs wait to be tried again"
+def test_jobs_that_wait_for_a_retry_do_not_wait_for_a_worker() -> None:
+    assert reason_of(CALM, 5, resting=1).kind == "retry"
+    assert "4 jobs" in str(reason_of(CALM, 5, resting=4))
 
 
 @pytest.mark.parametrize(
@@ -172,4 +167,4 @@ def test_a_server_that_is_away_is_the_reason_and_no_error() -> None:
     world = World()
     world.is_up = False
 
-    assert str(world.watch.reason()) == "waiting for the queue's server"
+    assert world.watch.reason().kind == "server"

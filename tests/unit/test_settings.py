@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mira_producer.processes import environment_of
 from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.runtime.settings_loader import load_settings
 
+BASE = "https://api.vmira.ai/v1"
 KEY = "sk-mira-" + "0123456789" * 4
 
 
@@ -29,7 +31,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("MIRA_API_BASE", "https://user:pass@api.vmira.ai/v1", "MIRA_API_KEY"),
         ("MIRA_API_KEY", "sk mira", "without spaces"),
         ("MIRA_REDIS_URL", "localhost:6379", "redis://host:6379/0"),
-        ("MIRA_REDIS_URL", "redis+socket://", "the socket's path"),
+        ("MIRA_REDIS_URL", "redis+socket://", "socket"),
         ("MIRA_RESULT_TTL", "0", "greater than"),
         ("MIRA_LOG_LEVEL", "loud", "'debug', 'info'"),
         ("MIRA_CHECK_LIMITS", "some", "'mira' or 'none'"),
@@ -71,11 +73,62 @@ def test_a_wrong_secret_is_not_repeated(name: str, monkeypatch: pytest.MonkeyPat
     assert "hush" not in str(caught.value)
 
 
-def test_a_misspelt_variable_in_the_env_file_is_named_and_others_are_nobodys_business(tmp_path: Path) -> None:
+def test_a_misspelled_variable_in_the_env_file_is_an_error_and_one_of_another_program_is_not(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=x\nMIRA_CONCURENCY=3\n")
 
-    with pytest.raises(SettingsError, match=r"^MIRA_CONCURENCY: no such setting"):
+    with pytest.raises(SettingsError, match=r"^MIRA_CONCURENCY: .*MIRA_CONCURRENCY"):
         load_settings()
+
+
+def test_a_misspelled_variable_in_the_environment_is_an_error_and_one_of_another_program_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MIRA_DASHBOARD", "x")
+    load_settings()
+    monkeypatch.setenv("MIRA_CONCURENCY", "3")
+
+    with pytest.raises(SettingsError, match=r"^MIRA_CONCURENCY: .*MIRA_CONCURRENCY"):
+        load_settings()
+
+
+@pytest.mark.parametrize(("name", "known"), [("MIRA_CONCURENCY", "MIRA_CONCURRENCY"), ("mira_modell", "MIRA_MODEL")])
+def test_a_misspelled_variable_in_the_environment_is_an_error_too(
+    name: str, known: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("MIRA_LEASE", "-1")
+
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+
+    unknown, wrong = str(caught.value).splitlines()
+    assert unknown.startswith(f"{name.upper()}: ")
+    assert known in unknown
+    assert wrong.startswith("MIRA_LEASE: ")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MIRA_REDIS_SERVICE_HOST",
+        "MIRA_REDIS_SERVICE_PORT_TLS",
+        "MIRA_QUEUE_PORT",
+        "MIRA_QUEUE_PORT_6379_TCP_ADDR",
+        "MIRA_PORT",
+        "MIRA_TEST_DOCKER",
+    ],
+)
+def test_variables_that_kubernetes_or_the_tests_set_are_not_misspelled_settings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "tcp://10.0.0.1:6379")
+
+    assert load_settings() == Settings(_env_file=None)
+
+
+def test_a_misspelled_override_is_named_like_its_variable() -> None:
+    with pytest.raises(SettingsError, match="MIRA_CONCURRENCY"):
+        load_settings(concurency=3)
 
 
 def test_the_environment_wins_over_the_env_file_which_wins_over_the_default(
@@ -109,6 +162,17 @@ def test_a_child_is_told_only_what_was_set(monkeypatch: pytest.MonkeyPatch) -> N
     settings = Settings(_env_file=None, model="m")
 
     assert environment_of(settings, concurrency="5") == {"MIRA_MODEL": "m", "MIRA_CONCURRENCY": "5"}
+
+
+def test_an_account_is_a_base_and_a_key_and_its_name_reveals_neither() -> None:
+    def account(base: str, key: str | None) -> str:
+        return load_settings(api_base=base, api_key=key).account
+
+    name = account(BASE, KEY)
+
+    assert re.fullmatch(r"[0-9a-f]{16}", name)
+    assert name == account(f"{BASE}/", KEY)
+    assert len({name, account(BASE, KEY + "0"), account(f"{BASE}/x", KEY), account(BASE, None)}) == 4
 
 
 def test_every_setting_has_a_meaning() -> None:

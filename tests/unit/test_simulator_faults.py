@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira_queue.simulator.faults import BROKEN, REFUSALS, Chance, FaultError, Script, parse_kind, parse_script
+from mira_queue.simulator.faults import LIMITS, SPECIAL, FaultError, RandomFaults, Script, parse_kind, parse_script
 
 
 def names(script: Script, calls: int) -> list[str | None]:
@@ -43,7 +43,7 @@ def test_slow_adds_up_and_takes_no_step() -> None:
     assert names(script, 2) == ["503", None]
 
 
-@pytest.mark.parametrize("kind", [*REFUSALS, *BROKEN, "400", "418", "599", "html502", "text500", "empty503", "html200"])
+@pytest.mark.parametrize("kind", [*LIMITS, *SPECIAL, "400", "418", "599", "html502", "text500", "empty503", "html200"])
 def test_every_documented_kind_is_read_with_and_without_a_number(kind: str) -> None:
     assert parse_kind(kind).name == kind
     assert names(parse_script([f"[[sim:{kind}x3]]"]), 4) == [kind] * 3 + [None]
@@ -81,20 +81,20 @@ def test_any_text_in_a_directive_is_read_or_refused_with_our_error(text: str) ->
 
 def test_chance_draws_the_same_faults_from_the_same_seed() -> None:
     rates = {"503": 0.2, "reset": 0.1}
-    one, two = (Chance(rates, random.Random(7)) for _ in range(2))
+    one, two = (RandomFaults(rates, random.Random(7)) for _ in range(2))
     assert [one.draw() for _ in range(500)] == [two.draw() for _ in range(500)]
 
 
 def test_chance_draws_each_fault_about_as_often_as_it_is_told() -> None:
-    chance = Chance({"503": 0.2, "reset": 0.1}, random.Random(7))
+    chance = RandomFaults({"503": 0.2, "reset": 0.1}, random.Random(7))
     drawn = Counter(fault.name if (fault := chance.draw()) else None for _ in range(10_000))
     assert 1_800 < drawn["503"] < 2_200
     assert 850 < drawn["reset"] < 1_150
 
 
 def test_chance_without_rates_draws_nothing() -> None:
-    assert Chance({}, random.Random(7)).draw() is None
-    assert Chance({"503": 0.0}, random.Random(7)).draw() is None
-    fault = Chance({"503": 1.0}, random.Random(7)).draw()
+    assert RandomFaults({}, random.Random(7)).draw() is None
+    assert RandomFaults({"503": 0.0}, random.Random(7)).draw() is None
+    fault = RandomFaults({"503": 1.0}, random.Random(7)).draw()
     assert fault is not None
     assert fault.status == 503

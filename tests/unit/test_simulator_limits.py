@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mira_queue.simulator.config import SimulatorConfig
-from mira_queue.simulator.limits import AccountLimits, Promises
+from mira_queue.simulator.limits import AccountLimits, RetryAfterLog
 
 DAY = 86_400.0
 gaps = st.lists(st.floats(0, 20, allow_nan=False), min_size=1, max_size=200)
@@ -128,40 +128,40 @@ def test_a_limit_that_is_raised_takes_effect_at_once_and_remembers_what_came() -
     assert [account.admit(SimulatorConfig(rate=5), 1.0) for _ in range(3)] == [None, None, "rate"]
 
 
-def test_forgetting_keeps_only_the_calls_in_flight() -> None:
+def test_after_a_reset_only_the_calls_in_flight_count() -> None:
     config, account = SimulatorConfig(rate=1, concurrency=1), AccountLimits()
     account.admit(config, 0.0)
-    account.forget()
-    assert (account.in_flight, account.in_window(config, 0.0)) == (1, 0)
+    fresh = AccountLimits(account.in_flight)
+    assert (fresh.in_flight, fresh.max_in_flight, fresh.in_window(config, 0.0)) == (1, 1, 0)
 
 
-def test_a_call_before_a_promised_time_is_early_and_one_at_it_is_not() -> None:
-    promises = Promises()
-    promises.give(0.0, 60.0)
-    assert promises.judge(59.9, 0.1) == "early"
-    assert promises.judge(60.0, 0.1) is None
+def test_a_call_before_its_retry_after_is_early_and_one_at_it_is_not() -> None:
+    log = RetryAfterLog()
+    log.add(0.0, 60.0)
+    assert log.check(59.9, 0.1) == "early"
+    assert log.check(60.0, 0.1) is None
 
 
 def test_a_call_that_was_on_its_way_when_it_was_refused_has_crossed_it() -> None:
-    promises = Promises()
-    promises.give(0.0, 60.0)
-    assert promises.judge(0.05, 0.1) == "crossed"
-    assert promises.judge(0.1, 0.1) == "early"
+    log = RetryAfterLog()
+    log.add(0.0, 60.0)
+    assert log.check(0.05, 0.1) == "crossed"
+    assert log.check(0.1, 0.1) == "early"
 
 
-def test_a_call_that_crosses_the_newest_refusal_is_early_if_it_breaks_an_older_promise() -> None:
-    promises = Promises()
-    promises.give(0.0, 60.0)
-    promises.give(30.0, 60.0)
-    assert promises.judge(30.01, 0.1) == "early"
-    assert promises.until == 90.0
+def test_a_call_that_crosses_the_newest_refusal_is_early_if_it_is_early_for_an_older_one() -> None:
+    log = RetryAfterLog()
+    log.add(0.0, 60.0)
+    log.add(30.0, 60.0)
+    assert log.check(30.01, 0.1) == "early"
+    assert log.until == 90.0
 
 
-def test_a_short_promise_does_not_end_a_long_one() -> None:
-    promises = Promises()
-    promises.give(0.0, 60.0)
-    promises.give(0.0, 5.0)
-    assert promises.judge(30.0, 0.1) == "early"
+def test_a_short_retry_after_does_not_end_a_long_one() -> None:
+    log = RetryAfterLog()
+    log.add(0.0, 60.0)
+    log.add(0.0, 5.0)
+    assert log.check(30.0, 0.1) == "early"
 
 
 @given(
@@ -169,13 +169,11 @@ def test_a_short_promise_does_not_end_a_long_one() -> None:
     asked=st.floats(0, 200),
     grace=st.floats(0, 1),
 )
-def test_promises_judge_as_their_definition_says(
-    given_at: list[tuple[float, float]], asked: float, grace: float
-) -> None:
-    promises = Promises()
+def test_the_check_agrees_with_its_definition(given_at: list[tuple[float, float]], asked: float, grace: float) -> None:
+    log = RetryAfterLog()
     given_at = sorted(pair for pair in given_at if pair[0] <= asked)
     for now, seconds in given_at:
-        promises.give(now, seconds)
+        log.add(now, seconds)
     known = any(asked < now + seconds for now, seconds in given_at if now + grace <= asked)
     any_at_all = any(asked < now + seconds for now, seconds in given_at)
-    assert promises.judge(asked, grace) == ("early" if known else "crossed" if any_at_all else None)
+    assert log.check(asked, grace) == ("early" if known else "crossed" if any_at_all else None)

@@ -10,7 +10,7 @@ import urllib3
 from mira_worker.transport import translate
 from requests import exceptions as theirs
 
-from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
+from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
 
 
 def subclasses(module: object, root: type[Exception]) -> list[type[Exception]]:
@@ -70,7 +70,7 @@ def test_what_happens_before_a_response_is_an_unreachable_server() -> None:
     ids=lambda kind: kind.__name__,
 )
 def test_a_response_that_had_begun_is_a_broken_one(kind: type[Exception]) -> None:
-    assert type(translate(made(kind), has_begun=True)) is BrokenAnswer
+    assert type(translate(made(kind), has_begun=True)) is InvalidResponse
 
 
 def test_a_connection_that_never_was_is_said_to_be_none() -> None:

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
@@ -123,6 +124,7 @@ class Rescuer:
             try:
                 self.step()
                 self._ledger.name_account(self._pacer.account, self._settings.api_base)
+                self._ledger.report_alive(self._pacer.account, self._settings.rescue_interval)
                 if self._settings.health_file is not None:
                     # Its age shows that this worker is alive and reaches the server.
                     self._settings.health_file.touch()
@@ -131,3 +133,5 @@ class Rescuer:
             except Exception:  # noqa: BLE001
                 # Without this thread, jobs of crashed workers would stay orphaned.
                 self._log.exception("rescue_failed")
+        with suppress(MiraQueueError):
+            self._ledger.report_stopped(self._pacer.account)

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from mira_queue.contract import errors
-from mira_queue.contract.errors import BrokenAnswer, JobError, ServerTimeout, ServiceFault
+from mira_queue.contract.errors import InvalidResponse, JobError, ServerTimeout, ServiceFault
 from mira_queue.contract.outcome import Completion
 from mira_worker.event_stream import BrokenStream, assemble, is_event_stream
 from mira_worker.redaction import Redact, redacted
@@ -118,7 +118,7 @@ def _completion(response: HttpResponse, redact: Redact) -> Completion | Fault:
 
 def _broken(response: HttpResponse, why: str, redact: Redact) -> Fault:
     shown = redact(_plain_text(response.body))[:200]
-    return Fault(BrokenAnswer(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", response.status), True)
+    return Fault(InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", response.status), True)
 
 
 def readable(response: HttpResponse, parsed: Any, redact: Redact = str) -> str:

@@ -14,7 +14,7 @@ import urllib3
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from mira_queue.contract.errors import BrokenAnswer, ServiceFault, Unreachable
+from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
 from mira_worker.exchange import Exchanges, OutOfStep, checked
 from mira_worker.redaction import Redaction
 
@@ -112,7 +112,7 @@ class MiraClient:
             )
             content = self._read(response)
             if doubt := exchange.doubt(response.status):
-                return NoResponse(BrokenAnswer(doubt), True, _since_ms(began_s))
+                return NoResponse(InvalidResponse(doubt), True, _since_ms(began_s))
             headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
             return HttpResponse(response.status, headers, content, _since_ms(began_s))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -161,7 +161,7 @@ class _TooLarge(urllib3.exceptions.HTTPError):
 _Row = tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceFault], str]
 
 # The first row that matches applies: exceptions, fault, and message (empty for the exception's own message).
-_ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), BrokenAnswer, ""),)
+_ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), InvalidResponse, ""),)
 _TABLE: tuple[_Row, ...] = (
     *_ALWAYS,
     (urllib3.exceptions.ProxyError, Unreachable, "the proxy of the environment cannot be used"),
@@ -175,10 +175,14 @@ _TABLE: tuple[_Row, ...] = (
 # The table for a response that had begun.
 _TABLE_AFTER_HEADERS: tuple[_Row, ...] = (
     *_ALWAYS,
-    (urllib3.exceptions.ReadTimeoutError, BrokenAnswer, "the response was not complete in time (MIRA_REQUEST_TIMEOUT)"),
+    (
+        urllib3.exceptions.ReadTimeoutError,
+        InvalidResponse,
+        "the response was not complete in time (MIRA_REQUEST_TIMEOUT)",
+    ),
     (
         (urllib3.exceptions.HTTPError, OSError, ValueError),
-        BrokenAnswer,
+        InvalidResponse,
         "the response broke off or cannot be decoded",
     ),
 )

@@ -12,7 +12,6 @@ from typing import Protocol
 import structlog
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.names import account_name
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
@@ -77,7 +76,7 @@ class Runtime:
         key = settings.api_key
         self.pacer = Pacer(
             ledger,
-            account_name(settings.api_base, key.get_secret_value() if key else ""),
+            settings.account,
             settings.configured_limits,
             # If the probe's worker crashes, another call probes when the first one must have ended.
             probe_lease=settings.request_timeout + timedelta(seconds=5),
@@ -124,6 +123,7 @@ class Runtime:
     def start(self) -> None:
         """Start the heartbeat, the pacer, and rescue, all on one core."""
         self.ledger.name_account(self.pacer.account, self.settings.api_base)
+        self.ledger.report_alive(self.pacer.account, self.settings.rescue_interval)
         self.leases.start()
         self.pacer_thread.start()
         self.groups.start()

@@ -1,1 +1,1 @@
-"""Other ways to do the same, each a program of its own that knows nothing of ours."""
+"""Peers: independent programs that do the same work."""

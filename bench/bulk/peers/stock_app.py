@@ -1,6 +1,6 @@
-"""Stock Celery as its documentation has it: late acknowledgement, results in Redis, `requests.post` in the task.
+"""Stock Celery as its documentation recommends: late acknowledgment, results in Redis, `requests.post` in the task.
 
-The worker: `celery -A bench.bulk.peers.stock_app worker`.
+Start the worker with `celery -A bench.bulk.peers.stock_app worker`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from celery import Celery
 REDIS_URL = os.environ["PEER_REDIS_URL"]
 API_BASE = os.environ["PEER_API_BASE"]
 API_KEY = os.environ["PEER_API_KEY"]
-# With it, calls share a session's connections, which the documentation of requests advises for many of them.
+# If set, calls share the connections of a session, as the documentation of requests recommends.
 SESSION = requests.Session() if os.environ.get("PEER_SESSION") else None
 
 app = Celery("stock", broker=REDIS_URL, backend=REDIS_URL)
@@ -22,7 +22,7 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     broker_connection_retry_on_startup=True,
-    # Without it every thread has connections of its own to the results.
+    # Without it, every thread opens its own connections to the result backend.
     result_backend_thread_safe=True,
 )
 

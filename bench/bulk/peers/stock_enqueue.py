@@ -1,4 +1,4 @@
-"""`python -m bench.bulk.peers.stock_enqueue COUNT`: prints {"took_s": ..., "keys": [where the results will be]}."""
+"""`python -m bench.bulk.peers.stock_enqueue COUNT`: print {"took_s": ..., "keys": [keys of the results]}."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""taskiq as its documentation has it: Redis streams, results in Redis, one aiohttp session for a worker process.
+"""taskiq as its documentation recommends: Redis streams, results in Redis, one aiohttp session per worker process.
 
-The worker: `taskiq worker bench.bulk.peers.taskiq_app:broker`. A message is acknowledged when its result is stored,
-which is taskiq's default.
+Start the worker with `taskiq worker bench.bulk.peers.taskiq_app:broker`. A message is acknowledged when its result is
+stored, which is taskiq's default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ broker = RedisStreamBroker(url=REDIS_URL).with_result_backend(
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def open_session(state: TaskiqState) -> None:
-    # As many connections as tasks: the default of 100 is as many as there are.
+    # The default of 100 connections is enough for all tasks.
     state.session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"})
 
 

@@ -1,1 +1,1 @@
-"""What others do with the same account: programs of their own, given (URL, key, calls at a time, prompts)."""
+"""Peers on the same account: programs with the arguments URL, key, and concurrency."""

@@ -1,7 +1,7 @@
-"""async-batch-llm, told how many calls may be in flight; its pauses are the server's own Retry-After.
+"""async-batch-llm with a configured concurrency. Its pauses follow the server's Retry-After.
 
-By default it pauses for five minutes whatever Retry-After says, and starts again with two seconds between calls: on an
-account of this scale that is all that would be seen of it.
+By default it pauses for five minutes regardless of Retry-After and then waits two seconds between calls. On an account
+of this scale, a run would show nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main(url: str, key: str, concurrency: str) -> None:
     logging.disable(logging.CRITICAL)
     work = asyncio.run
     threading.Thread(target=lambda: work(ask_all(url, key, int(concurrency))), daemon=True).start()
-    # Until whoever started this goes away, or ends it.
+    # Wait until the parent process exits or stops this one.
     sys.stdin.read()
 
 

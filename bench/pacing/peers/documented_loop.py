@@ -1,4 +1,4 @@
-"""The loop that documentation advises, in threads: on a 429 sleep for Retry-After and try again, five times in all."""
+"""The retry loop of API documentation, in threads: on a 429, sleep for Retry-After, at most five calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(url: str, key: str, threads: str) -> None:
     numbers = itertools.count()
     for _ in range(int(threads)):
         threading.Thread(target=ask_in_turn, args=(url, key, numbers), daemon=True).start()
-    # Until whoever started this goes away, or ends it.
+    # Wait until the parent process exits or stops this one.
     sys.stdin.read()
 
 

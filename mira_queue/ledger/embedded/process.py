@@ -77,7 +77,7 @@ def unavailable() -> EmbeddedServerUnavailable:
 
 
 def probe(path: Path, timeout_s: float) -> Answer:
-    """PING over a socket of our own: a client library folds 'nobody listens' and 'too many clients' into one error."""
+    """Send a PING over our own socket: a client library has one error for "no server" and "too many clients"."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_s)
         try:
@@ -85,14 +85,14 @@ def probe(path: Path, timeout_s: float) -> Answer:
             connection.sendall(b"PING\r\n")
             answer = connection.recv(256)
         except (TimeoutError, BlockingIOError):
-            return Answer.SILENT  # Nothing came, or so many are waiting that the queue of connections is full.
+            return Answer.SILENT  # No response, or the backlog of connections is full.
         except OSError:
             return Answer.ABSENT
     if answer.startswith(b"-LOADING"):
         return Answer.LOADING
     if answer.startswith(b"-MISCONF"):
         return Answer.CANNOT_WRITE
-    # -BUSY (a script runs) and -ERR max clients are answers of a living server too.
+    # -BUSY (a script runs) and -ERR max clients come from a running server, too.
     return Answer.READY if answer else Answer.ABSENT
 
 

@@ -100,7 +100,7 @@ class EmbeddedServer:
             try:
                 self.ensure_running()
                 if self._probe() is Answer.CANNOT_WRITE:
-                    raise state_dir_error(self._files.state_dir, OSError(errno.ENOSPC, "its disk refuses writes"))
+                    raise state_dir_error(self._files.state_dir, OSError(errno.ENOSPC, "its disk rejects writes"))
             except BaseException:
                 # Also after Ctrl-C while a large file is loading: no other process may need that server.
                 with suppress(EmbeddedServerError):

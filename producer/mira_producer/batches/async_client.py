@@ -4,45 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from mira_producer.awaited import awaited
 from mira_producer.batches.client import LOOK_EVERY_S, Batches
 from mira_queue.contract.batch import Batch
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _awaited(
-    method: Callable[Concatenate[Batches, P], T],
-) -> Callable[Concatenate[AsyncBatches, P], Coroutine[Any, Any, T]]:
-    """The method, in a thread of its own: it reads files, or waits for the server."""
-
-    @wraps(method)
-    async def call(self: AsyncBatches, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.to_thread(method, self.of_threads, *args, **kwargs)
-
-    return call
 
 
 class AsyncBatches:
     """The batches of a queue; see Batches for what each method means and raises."""
 
-    def __init__(self, of_threads: Batches) -> None:
-        self.of_threads = of_threads
+    def __init__(self, batches: Batches) -> None:
+        self.sync = batches
 
-    submit = _awaited(Batches.submit)
-    get = _awaited(Batches.get)
-    all = _awaited(Batches.all)
-    pause = _awaited(Batches.pause)
-    resume = _awaited(Batches.resume)
-    cancel = _awaited(Batches.cancel)
-    retry = _awaited(Batches.retry)
-    results = _awaited(Batches.results)
-    report = _awaited(Batches.report)
-    look = _awaited(Batches.look)
+    submit = awaited(Batches.submit)
+    get = awaited(Batches.get)
+    all = awaited(Batches.all)
+    pause = awaited(Batches.pause)
+    resume = awaited(Batches.resume)
+    cancel = awaited(Batches.cancel)
+    retry = awaited(Batches.retry)
+    results = awaited(Batches.results)
+    report = awaited(Batches.report)
+    look = awaited(Batches.look)
 
     async def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         end_s = None if timeout is None else time.monotonic() + timeout

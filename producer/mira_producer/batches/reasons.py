@@ -10,4 +10,4 @@ def rest(batch: Batch) -> Kind:
     """Why nothing was done for a batch that is taken up now."""
     if any(BatchStatus(status).is_final for status in batch.stamps):
         return ""
-    return "paused" if batch.paused else "keeper"
+    return "paused" if batch.paused else "supervisor"

@@ -12,7 +12,6 @@ from mira_producer.batches.spool import Spool
 from mira_producer.batches.supervisor import BatchKeeper
 from mira_producer.client import MiraQueue
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
-from mira_queue.contract.names import account_name
 
 LOOK_EVERY_S = 0.5
 # Nothing to keep for so long: it ends, and the next submission starts another.
@@ -31,8 +30,7 @@ class Keeper:
         self._ending = ending
         self._log = log
         self._threads: dict[str, threading.Thread] = {}
-        key = queue.settings.api_key
-        self._account = account_name(queue.settings.api_base, key.get_secret_value() if key else "")
+        self._account = queue.settings.account
 
     def run(self) -> None:
         """Until nothing was open for a while, or `ending` is set; then every batch is left as it can be taken up."""

@@ -1,4 +1,4 @@
-"""The command line put together, and the one place where an error becomes a line and an exit code."""
+"""The commands, and the one place where an error becomes a line and an exit code."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def _print_version(wanted: bool) -> None:
     invoke_without_command=True,
     epilog=console.help_end(
         [
-            ("mira-queue simulate", "try without a key: a Mira API of your own, in a first terminal"),
-            ("mira-queue worker", "do the jobs, in a second one"),
-            ("mira-queue enqueue --wait 'Why is the sky blue?'", "one answer, through the queue"),
-            ("mira-queue doctor", "what is missing, and what to do about it"),
+            ("mira-queue simulate", "try it without a key: run a local Mira API in one terminal"),
+            ("mira-queue worker", "run jobs, in a second one"),
+            ("mira-queue enqueue --wait 'Why is the sky blue?'", "get one answer through the queue"),
+            ("mira-queue doctor", "find out what is missing, and what to do"),
         ],
         {0: "done", 1: "failed; the message says why", 2: "wrong usage, input or setting", 130: "interrupted (Ctrl-C)"},
     ),
@@ -95,22 +95,19 @@ def mira_queue(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show where in the program an error arose.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error.")] = False,
 ) -> None:
-    """A durable queue of chat-completion jobs for the Mira API, or any OpenAI-compatible one.
+    """Durable job queue for chat completions on the Mira API, or on any OpenAI-compatible API.
 
-    What it accepts it keeps, over crashes of everything, and it waits out rate limits and outages. Settings come from
-    MIRA_* variables and from a file .env in the working directory; `mira-queue config` explains them.
+    Accepted jobs survive every crash. Rate limits and outages are waited out. Settings come from MIRA_* variables and
+    from the file .env in the working directory. `mira-queue config` explains them.
     """
     if context.invoked_subcommand is None:
         console.data(context.get_help())
 
 
 def main() -> None:
-    """The console script: no error leaves as a traceback, unless it is asked for with --debug."""
-    # Whatever a model wrote can be printed, on a terminal of any encoding.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    """Run the command. Errors become a line and an exit code; --debug adds the traceback."""
     sys.exit(_exit_code())
 
 
@@ -118,48 +115,36 @@ def _exit_code() -> int:
     try:
         code = app(prog_name=console.PROGRAM, standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        console.give_up_standard_output()
-        return console.EXIT_FAILED
     except (KeyboardInterrupt, typer.Abort):
         return console.EXIT_INTERRUPTED
-    # Everything: a traceback must reach nobody who has not asked for it.
+    # Every exception: only users who ask for a traceback get one.
     except Exception as error:  # noqa: BLE001
         if DEBUG in takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
             traceback.print_exc()
-        return _say(error)
+        lines, code = _explain(error)
+        for line in lines:
+            console.error(line)
     return code if isinstance(code, int) else console.EXIT_OK
 
 
-def _say(error: Exception) -> int:
-    """The error as a line (as lines, where several settings are wrong) on standard error; returns the exit code."""
+def _explain(error: Exception) -> tuple[list[str], int]:
+    """Return the lines for an error, and the exit code."""
     match error:
         case SettingsError():
-            for line in str(error).splitlines():
-                console.error(line)
-            return console.EXIT_USAGE
+            return str(error).splitlines(), console.EXIT_USAGE
         case InvalidInput():
-            for line in error_lines(error):
-                console.error(line)
-            return console.EXIT_USAGE
+            return error_lines(error), console.EXIT_USAGE
         case InputError() | InvalidRequest() | IdempotencyConflict():
-            console.error(str(error))
-            return console.EXIT_USAGE
+            return [str(error)], console.EXIT_USAGE
         case ResultTimeout():
-            console.error(str(error))
-            return console.EXIT_NOT_ENDED
+            return [str(error)], console.EXIT_NOT_ENDED
         case MiraQueueError() | EmbeddedServerError() | StartError():
-            console.error(str(error))
-            return console.EXIT_FAILED
+            return [str(error)], console.EXIT_FAILED
         case typer.TyperException():
             context = getattr(error, "ctx", None)
             command = context.command_path if context else console.PROGRAM
-            console.error(f"{console.one_line(error.format_message())} (see {command} --help)")
-            return error.exit_code
-        case OSError() if error.filename is not None:
-            console.error(f"{error.filename}: {error.strerror}")
-            return console.EXIT_FAILED
-    console.error(
-        f"unexpected {type(error).__name__}: {console.one_line(str(error))} ({console.PROGRAM} {DEBUG} ... says where)"
-    )
-    return console.EXIT_FAILED
+            return [f"{console.one_line(error.format_message())} (see {command} --help)"], error.exit_code
+        case OSError() if error.strerror:
+            return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror], console.EXIT_FAILED
+    text = f"unexpected {type(error).__name__}: {console.one_line(str(error))}"
+    return [f"{text} (for details: {console.PROGRAM} {DEBUG} ...)"], console.EXIT_FAILED

@@ -10,8 +10,8 @@ from typing import cast
 
 from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.prices import money
-from mira_producer.engine.wait_reason import Kind, Reason, duration
-from mira_producer.text import tokens_text
+from mira_producer.engine.wait_reason import Kind, Reason
+from mira_producer.text import duration, tokens_text
 from mira_queue.contract.batch import Batch, BatchStatus
 
 # Its keeper writes every second; after so long without a word, none is there.

@@ -24,6 +24,7 @@ from mira_producer.cli.outcome import Json
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.client import MiraQueue
 from mira_producer.engine.wait_reason import NOTHING
+from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit prints it.")]
@@ -81,7 +82,9 @@ def batches(as_json: Json = False) -> None:
     if as_json:
         console.json_data([batch.to_object() for batch in found])
     elif found and sys.stdout.isatty():
-        console.data("\n".join(overview(batch) for batch in found))
+        terminal = Console()
+        for batch in found:
+            console.say(terminal, "\n    ".join(overview(batch, terminal.width - 4)))
     elif found:
         console.table(COLUMNS, [row(batch) for batch in found])
     else:
@@ -141,15 +144,15 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
             time.sleep(WATCH_EVERY_S)
 
 
-def card(batch: Batch) -> str:
-    """A batch as `status` shows it to a person: a line for each thing to know."""
+def card(batch: Batch) -> list[tuple[str, str]]:
+    """Return what `status` shows of a batch to people: names and values."""
     counts = BatchCounts(batch)
-    rows = [
+    return [
         ("batch", f"{batch.id}, {batch.input_name}, submitted {console.local_time(batch.created_at * 1000)}"),
         ("status", batch.status.value),
         *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
-        *([("waits for", str(reason_of(batch)))] if batch.waiting.words else []),
+        *([("now", str(reason_of(batch)))] if batch.waiting.words else []),
         *([("left out", held)] if (held := held_text(batch)) else []),
         *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
@@ -159,16 +162,15 @@ def card(batch: Batch) -> str:
         ("files", batch.place),
         *([("keeper", silence)] if (silence := silence_text(batch)) else []),
     ]
-    return "\n".join(f"{name:<12}{console.one_line(decode)}" for name, decode in rows)
 
 
-def overview(batch: Batch) -> str:
-    """As a list on a terminal shows it: a line, and what is to be said of it below."""
+def overview(batch: Batch, width: int) -> list[str]:
+    """Return what a list on a terminal shows of a batch."""
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
     left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
     parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, BatchCounts(batch).cost_text(), left]
-    return "\n    ".join(["  ".join(part for part in parts if part), *map(console.one_line, notes_of(batch))])
+    return [*flow(parts, width, "  ").splitlines(), *map(console.one_line, notes_of(batch))]
 
 
 def notes_of(batch: Batch) -> list[str]:

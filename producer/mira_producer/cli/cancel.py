@@ -1,4 +1,4 @@
-"""`mira-queue cancel`: jobs that shall not be done any more."""
+"""`mira-queue cancel`: jobs and batches that are no longer needed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mira_producer.cli.verdicts import ToBatches, ToJobs, for_each
 from mira_producer.client import Job
 
 HELP_END = console.help_end(
-    [("mira-queue cancel ID ID", "each is told to be cancelled, or why not")],
-    {0: "all are cancelled", 1: "some had ended before, or were not found", 2: "wrong usage or setting"},
+    [("mira-queue cancel ID ID", "prints a line for each")],
+    {0: "all are cancelled", 1: "some had finished before, or were not found", 2: "wrong usage or setting"},
 )
 
 
 def cancel(ids: Ids, as_json: Json = False) -> None:
-    """Cancel jobs and batches that have not ended.
+    """Cancel jobs and batches that have not finished.
 
-    They get no answer any more. A call that is in flight goes on at the API and may be billed; its answer is dropped.
+    They get no answer. A call that is in flight continues at the API and may be billed; its answer is dropped.
     """
     for_each(
         ids,
-        ToJobs(Job.cancel, "is cancelled", lambda state: f"had ended before: {state}"),
-        ToBatches(Batches.cancel, "is asked to end"),
+        ToJobs(Job.cancel, "is cancelled", lambda state: f"has already finished: it is {state}"),
+        ToBatches(Batches.cancel, "cancel requested"),
         as_json=as_json,
     )

@@ -1,4 +1,4 @@
-"""`mira-queue config`: every setting, where it comes from, what it means. All of it is asked of `Settings` itself."""
+"""`mira-queue config`: each setting with its value, source and meaning, as `Settings` declares it."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ ENVIRONMENT = "environment"
 DEFAULT = "default"
 
 KEY_PREFIX = "sk-mira-"
+# Of a long secret, the last characters are shown. Of a shorter one, they would reveal too much.
 SHOWN_CHARS = 4
-# Of a shorter secret, four characters would be too much of it.
-LEAST_SHOWN_FROM_CHARS = 20
-# A parameter of a URL may be a password too: ?password=, ?sslpassword=, ?aws_secret_access_key=
+MIN_LONG_SECRET_CHARS = 20
+# A parameter of a URL can be a secret too: ?password=, ?sslpassword=, ?aws_secret_access_key=
 SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth|cred)[^=&]*)=[^&#]*", re.IGNORECASE)
 
 HELP_END = console.help_end(
     [
-        ("mira-queue config", "what is set, and where"),
-        ("mira-queue config --json | jq -r '.[] | select(.source != \"default\") | .variable'", "what differs"),
+        ("mira-queue config", "all settings and their sources"),
+        (
+            "mira-queue config --json | jq -r '.[] | select(.source != \"default\") | .variable'",
+            "changed settings",
+        ),
     ],
-    {0: "all settings are valid", 2: "some are not: one line for each, naming the variable"},
+    {0: "all settings are valid", 2: "some are not: one line for each, with its variable"},
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as it may be shown: values are written as in the environment, secrets masked, None is not set."""
+    """One setting, ready to show: values as in the environment, secrets masked, None if not set."""
 
     variable: str
     value: str | None
@@ -50,17 +53,17 @@ class Setting:
 
 
 def config(as_json: Json = False) -> None:
-    """Show every setting, its value and source.
+    """Show each setting with its value and source.
 
     Secrets are masked.
 
     \b
-    A setting comes from, the first that has it:
+    The first of these sources that has a setting is used:
       1. the environment             export MIRA_MODEL=mira-pro
-      2. .env in this directory      MIRA_MODEL=mira-pro        (.env.example lists all)
+      2. .env in this directory      MIRA_MODEL=mira-pro        (.env.example lists all settings)
       3. its default
 
-    Durations are in seconds. In a pipe: tab-separated, with a heading.
+    Durations are in seconds. In a pipe, the table is tab-separated, with a header.
     """
     settings = described(load_settings())
     if as_json:
@@ -71,7 +74,7 @@ def config(as_json: Json = False) -> None:
 
 
 def described(settings: Settings) -> list[Setting]:
-    """Every setting, in the order of the class."""
+    """Return every setting, in the order of the class."""
     sources = _sources()
     return [
         Setting(
@@ -86,7 +89,7 @@ def described(settings: Settings) -> list[Setting]:
 
 
 def shown(value: Any) -> str | None:
-    """A value as it may be printed."""
+    """Return a value ready to print."""
     if value is None:
         return None
     if isinstance(value, SecretStr):
@@ -95,24 +98,24 @@ def shown(value: Any) -> str | None:
 
 
 def masked(secret: str) -> str:
-    """A URL without its passwords; of a key, at most its last four characters."""
+    """Return a URL without its passwords, or at most the last four characters of a key."""
     if "://" not in secret:
         prefix = KEY_PREFIX if secret.startswith(KEY_PREFIX) else ""
-        end = secret[-SHOWN_CHARS:] if len(secret) >= LEAST_SHOWN_FROM_CHARS else ""
+        end = secret[-SHOWN_CHARS:] if len(secret) >= MIN_LONG_SECRET_CHARS else ""
         return f"{prefix}…{end}"
-    url = _without_strange_password(without_password(secret))
+    url = _without_unquoted_password(without_password(secret))
     return SECRET_PARAMETER.sub(r"\1=***", url)
 
 
-def _without_strange_password(url: str) -> str:
-    """A password with an unquoted / ? or # hides from URL parsers: whatever stands before the last @ is dropped."""
+def _without_unquoted_password(url: str) -> str:
+    """Drop everything before the last @: URL parsers miss a password that contains an unquoted / ? or #."""
     if "@" in url.removeprefix(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"):
         return re.sub(r"://.*@", "://***@", url)
     return url
 
 
 def _sources() -> Mapping[str, str]:
-    """The field's source, for fields that have one: what pydantic-settings itself finds there, empty ones left out."""
+    """Return the source of each field that is set, as pydantic-settings finds it."""
     env_file = DotEnvSettingsSource(Settings)()
     environment = EnvSettingsSource(Settings)()
     return {**dict.fromkeys(env_file, ENV_FILE), **dict.fromkeys(environment, ENVIRONMENT)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
-_UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+from mira_queue.contract.durations import duration
+
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)", re.IGNORECASE)
 LONGEST = timedelta(days=366)
 
@@ -17,7 +18,7 @@ def parse_deadline(text: str, now: datetime) -> datetime:
     """
     span = _SPAN.fullmatch(text.strip())
     if span:
-        wait = timedelta(seconds=float(span[1]) * _UNITS_S[span[2].lower()])
+        wait = duration(span[1], span[2])
         if not timedelta(0) < wait <= LONGEST:
             raise ValueError(f"expected more than nothing and {LONGEST.days} days at most, got {text!r}")
         return now + wait

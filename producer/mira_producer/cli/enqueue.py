@@ -1,4 +1,4 @@
-"""`mira-queue enqueue`: one chat job into the queue."""
+"""`mira-queue enqueue`: put one chat job into the queue."""
 
 from __future__ import annotations
 
@@ -12,52 +12,51 @@ import typer
 from mira_producer.cli import console
 from mira_producer.cli.outcome import OUTCOME_CODES, Json, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue
+from mira_producer.request_fields import check_field_names
 from mira_queue.ledger.records import NewJob, new_job_id
 
 STDIN = "-"
 
 HELP_END = console.help_end(
     [
-        ("mira-queue enqueue 'Why is the sky blue?'", "prints the job's id; mira-queue result ID has the answer later"),
-        ("mira-queue enqueue --wait --timeout 60 --system 'Answer in one line.' - < question.txt", "prints the answer"),
+        ("mira-queue enqueue 'Why is the sky blue?'", "print the job's id, for mira-queue result ID"),
+        ("mira-queue enqueue --wait --timeout 60 --system 'Answer in one line.' - < question.txt", "print the answer"),
         ("mira-queue enqueue --model mira-pro --field temperature=0.2 --field 'stop=[\"END\"]' 'Hello'", "more fields"),
-        ("mira-queue enqueue --request body.json --key order-17", "twice with the same key is one job"),
+        ("mira-queue enqueue --request body.json --key order-17", "the same key twice is one job"),
     ],
-    {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: answered, the text is"},
+    {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: answered, and the text is"},
 )
 
 
 def enqueue(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT | -", help="What the user says; - reads it from standard input.")
+        str | None, typer.Argument(metavar="PROMPT | -", help="The user message. - reads it from standard input.")
     ] = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="A system message before the prompt.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="The model; without it MIRA_MODEL's.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="The model. [MIRA_MODEL]")] = None,
     field: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=JSON", help="Any other field of the request, passed through. Several times."),
+        typer.Option(metavar="NAME=JSON", help="Any other field of the request. Can be repeated."),
     ] = None,
     request: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A whole request body, a JSON object; - reads it from standard input."),
+        typer.Option(metavar="FILE", help="A complete request body, a JSON object. - reads it from standard input."),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY", help="An idempotency key: the same key and request are the same job, however often sent."
-        ),
+        typer.Option(metavar="KEY", help="An idempotency key: the same key and the same request are one job."),
     ] = None,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Hand one chat job to the queue.
+    """Put one chat job into the queue.
 
-    Once its id is printed, the job is kept, whatever crashes. A worker (mira-queue worker) makes the call to the API,
-    now or when one is started.
+    When the id is printed, the job is durable. A worker (mira-queue worker) makes the call to the API, now or after it
+    is started. The names of --field are checked; the fields of --request are sent as they are.
     """
     if key == "":
-        raise typer.BadParameter("is empty: give one, or leave it out", param_hint="--key")
+        raise typer.BadParameter("is empty: name a key, or leave out the option", param_hint="--key")
     body = _body(prompt, system, request)
     body |= _fields(field or [])
     if model is not None:
@@ -70,7 +69,7 @@ def enqueue(
             else:
                 console.data(job.id)
             return
-        # Said before the wait: whoever interrupts it can ask for the answer later.
+        # Printed before the wait, so that a user who interrupts it can get the answer later.
         console.error(f"job {job.id} is accepted; waiting for its answer")
         show(job.id, wait_for(queue, job, timeout), as_json)
 
@@ -80,7 +79,7 @@ def _body(prompt: str | None, system: str | None, request: str | None) -> dict[s
         raise typer.BadParameter("give one of the two: a prompt, or --request FILE", param_hint="PROMPT")
     if request is not None:
         if system is not None:
-            raise typer.BadParameter("goes with a prompt; a request has its own messages", param_hint="--system")
+            raise typer.BadParameter("needs a prompt; a request has its own messages", param_hint="--system")
         return _request(request)
     text = sys.stdin.buffer.read() if prompt == STDIN else (prompt or "").encode(errors="surrogateescape")
     if not text.strip():
@@ -99,7 +98,7 @@ def _request(name: str) -> dict[str, Any]:
     try:
         body = orjson.loads(_decoded(raw, "--request"))
     except orjson.JSONDecodeError as error:
-        raise typer.BadParameter(f"{name} is no JSON: {error}", param_hint="--request") from None
+        raise typer.BadParameter(f"{name} is not JSON: {error}", param_hint="--request") from None
     if not isinstance(body, dict):
         raise typer.BadParameter(
             f'{name}: expected a JSON object such as {{"messages": [...]}}', param_hint="--request"
@@ -112,15 +111,16 @@ def _fields(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"{text}: expected NAME=JSON, as temperature=0.2", param_hint="--field")
+            raise typer.BadParameter(f"{text}: expected NAME=JSON, such as temperature=0.2", param_hint="--field")
         if name in ("messages", "model"):
-            raise typer.BadParameter(f"{name} has its own way: PROMPT, --request or --model", param_hint="--field")
+            raise typer.BadParameter(f"{name}: use PROMPT, --request, or --model instead", param_hint="--field")
         try:
             fields[name] = orjson.loads(value)
         except orjson.JSONDecodeError:
             raise typer.BadParameter(
-                f"{name}: {value} is no JSON; a text needs quotes: --field '{name}=\"{value}\"'", param_hint="--field"
+                f"{name}: {value} is not JSON; text needs quotes: --field '{name}=\"{value}\"'", param_hint="--field"
             ) from None
+    check_field_names(fields)
     return fields
 
 

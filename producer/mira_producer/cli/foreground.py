@@ -30,7 +30,6 @@ from mira_producer.report.page import About, check_report, write_report
 from mira_producer.report.recorder import Recorder
 from mira_producer.text import plural
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.names import account_name
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
@@ -149,29 +148,27 @@ def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan)
         _announce(options, settings, plan.stats, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         fleet = _start_fleet(options, settings, queue, display.say, stack)
-        key = settings.api_key.get_secret_value() if settings.api_key else ""
-        account = account_name(settings.api_base, key)
         interrupted, hurry = stack.enter_context(interrupts())
         engine = Engine(
             queue,
             _engine_options(options, settings),
             show=display.show,
             say=display.say,
-            tend=fleet.tend,
-            pace=lambda: queue.ledger.pace_view(account),
+            tend=fleet.replace_crashed,
+            pace=lambda: queue.ledger.pace_view(settings.account),
             interrupted=interrupted,
         )
         stack.callback(engine.close)
         engine.plan(plan)
         with display:
             end = _bring_to_an_end(engine, plan, settings, hurry, display.say)
-            # Those calls are nobody's any more: the workers need not wait for them.
-            fleet.hurry = engine.open > 0
+            # The run no longer waits for these calls, so the workers need not either.
+            at_once = engine.open > 0
             if end is End.EXPIRED:
                 engine.expire()
         # One more Ctrl-C makes the workers end at once, and takes nobody's summary away.
-        with interrupts_call(fleet.stop_sooner):
-            fleet.stop(settings.grace + STOP_MARGIN)
+        with interrupts_call(fleet.stop_now):
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=at_once)
         engine.count_lost()
         return end, engine.why(end)
 

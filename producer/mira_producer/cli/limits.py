@@ -1,4 +1,4 @@
-"""`mira-queue limits`: what was learned of each account's limits, and what is let through now."""
+"""`mira-queue limits`: what was learned about each account's limits, and whether its calls are held back."""
 
 from __future__ import annotations
 
@@ -11,83 +11,86 @@ import typer
 from mira_producer.cli import console
 from mira_producer.cli.outcome import Json
 from mira_producer.client import MiraQueue
+from mira_producer.text import plural
 from mira_queue.contract.pace import Limit
 from mira_queue.ledger.accounts import PaceView
 
-Forget = Annotated[bool, typer.Option("--forget", help="Forget what was learned; calls in flight and waits stay.")]
+Forget = Annotated[
+    bool, typer.Option("--forget", help="Forget the learned limits. Calls in flight and waits are not affected.")
+]
 
-COLUMNS = ("account", "base", "calls", "in_flight", "gate", "flying", "waiting")
+COLUMNS = ("account", "base", "rate_limit", "concurrency_limit", "breaker", "in_flight", "waiting")
 
 HELP_END = console.help_end(
     [
-        ("mira-queue limits", "what is known of each account that this queue has used"),
-        ("mira-queue limits --forget", "learn anew, after a change of the plan, say"),
+        ("mira-queue limits", "every account that this queue has used"),
+        ("mira-queue limits --forget", "learn again, for example after a change of the plan"),
     ],
     {0: "shown", 2: "wrong usage or setting"},
 )
 
 
 def limits(forget: Forget = False, as_json: Json = False) -> None:
-    """Show what is known of the accounts' limits, and their gates.
+    """Show the learned limits of each account, and its circuit breaker.
 
-    Limits are learned from the API's own refusals.
+    Limits are learned from the API's 429 responses.
 
     \b
-    account    a hash of base URL and key
-    calls      most calls in any so long; "?": none were refused yet
-    in_flight  most calls at a time; "up to": so many are tried, none were refused yet
-    gate       open, or until when nothing leaves, and why: limit (a Retry-After), faults (an outage)
-    flying     calls in flight now
-    waiting    worker processes that wait for a place
+    account            hash of base URL and key
+    rate_limit         calls per time; "?" until the first 429
+    concurrency_limit  calls in flight; "up to 8" until the first 429
+    breaker            closed, or open until a time because of a limit (Retry-After)
+                       or faults (an outage); half-open while a probe decides
+    in_flight          calls in flight now
+    waiting            worker processes that wait for a permit
 
-    A limit is followed by how often it was met at just this number, and since when it is known.
+    In parentheses: how often a limit was confirmed, and since when it is known.
     """
     with MiraQueue() as queue:
         views = [queue.ledger.pace_view(account) for account in queue.ledger.accounts()]
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)
-            console.message(f"forgotten: the limits of {len(views)} account{'' if len(views) == 1 else 's'}")
+            console.message(f"forgot the limits of {plural(len(views), 'account')}")
             return
     if as_json:
         console.json_data([_data(view) for view in views])
     elif views:
         console.table(COLUMNS, [_row(view) for view in views])
     else:
-        console.message("no account was used yet")
+        console.message("no account has been used yet")
 
 
 def _row(view: PaceView) -> tuple[str, ...]:
-    estimate = view.estimate
+    rate, in_flight = view.estimate.rate, view.estimate.in_flight
+    breaker = _breaker(view)
+    if view.breaker:
+        breaker += f" ({view.breaker})"
+    if view.open_for:
+        breaker += f" until {console.local_time(view.now_ms + _in_ms(view.open_for))}"
     return (
         view.account,
         view.base,
-        _limit(estimate.rate, " in " + _seconds(estimate.rate.retry_after_ms) if estimate.rate else ""),
-        _limit(estimate.in_flight, "") if estimate.in_flight else f"up to {estimate.start}",
-        _gate(view),
+        _limit(rate, f" per {rate.retry_after_ms / 1000:g} s") if rate else "?",
+        _limit(in_flight) if in_flight else f"up to {view.estimate.start}",
+        breaker,
         str(view.in_flight),
         str(view.waiting),
     )
 
 
-def _limit(limit: Limit | None, window: str) -> str:
-    if limit is None:
-        return "?"
-    looking = f", trying {limit.allowed}" if limit.step else ""
-    return (
-        f"{limit.max_calls}{window} (met {limit.confirmations}x, since {console.local_time(limit.since_ms)}{looking})"
-    )
+def _limit(limit: Limit, window: str = "") -> str:
+    probing = f", trying {limit.allowed}" if limit.step else ""
+    since = console.local_time(limit.since_ms)
+    return f"{limit.max_calls}{window} (confirmed {limit.confirmations}x since {since}{probing})"
 
 
-def _gate(view: PaceView) -> str:
-    if view.open_for:
-        until_ms = view.now_ms + round(view.open_for / timedelta(milliseconds=1))
-        return f"{view.breaker}, until {console.local_time(until_ms)}"
-    return f"{view.breaker}, a probe is next or out" if view.breaker else "open"
+def _breaker(view: PaceView) -> str:
+    return "open" if view.open_for else "half-open" if view.breaker else "closed"
 
 
-def _seconds(duration_ms: int) -> str:
-    return f"{duration_ms / 1000:g} s"
+def _in_ms(duration: timedelta) -> int:
+    return round(duration / timedelta(milliseconds=1))
 
 
 def _data(view: PaceView) -> dict[str, Any]:
@@ -95,8 +98,9 @@ def _data(view: PaceView) -> dict[str, Any]:
         "account": view.account,
         "base": view.base,
         **asdict(view.estimate),
-        "gate": view.breaker or "open",
-        "closed_ms": round(view.open_for / timedelta(milliseconds=1)),
-        "flying": view.in_flight,
-        "waiting": view.waiting,
+        "breaker": _breaker(view),
+        "breaker_reason": view.breaker or None,
+        "breaker_remaining_ms": _in_ms(view.open_for),
+        "calls_in_flight": view.in_flight,
+        "processes_waiting": view.waiting,
     }

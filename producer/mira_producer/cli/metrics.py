@@ -1,11 +1,10 @@
-"""`mira-queue metrics`: the queue in numbers, for Prometheus. docs/metrics.md lists them all."""
+"""`mira-queue metrics`: numbers of the queue for Prometheus. docs/metrics.md lists them all."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -21,184 +20,168 @@ from mira_queue.ledger.queue_stats import QueueStats
 
 HELP_END = console.help_end(
     [
-        ("mira-queue metrics", "at http://127.0.0.1:9464/metrics"),
-        ("mira-queue metrics --once | grep gate", "now, without a server"),
-        ("mira-queue metrics --host 0.0.0.0 --port 9100", "for a Prometheus on another machine: no password is asked"),
+        ("mira-queue metrics", "serve them at http://127.0.0.1:9464/metrics"),
+        ("mira-queue metrics --once | grep breaker", "print the current ones, without a server"),
+        ("mira-queue metrics --host 0.0.0.0 --port 9100", "for a Prometheus on another machine; there is no password"),
     ],
     {
-        0: "printed, or ended by SIGTERM",
-        1: "--once: the queue's server does not answer",
-        2: "wrong usage or setting, or the port is taken",
-        130: "ended by Ctrl-C",
+        0: "printed, or stopped by SIGTERM",
+        1: "--once: the queue's server is unavailable",
+        2: "wrong usage or setting, or the port is in use",
+        130: "stopped by Ctrl-C",
     },
 )
 
-Value = tuple[tuple[str, ...], float]  # labels, and the number
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One metric. `values` has none where there is nothing to tell: a limit that is not known is not 0."""
-
-    name: str
-    help: str
-    labels: Sequence[str]
-    values: Callable[[QueueStats], Iterable[Value]]
-
-    def of(self, overview: QueueStats) -> Metric:
-        kind = CounterMetricFamily if self.name.endswith("_total") else GaugeMetricFamily
-        family = kind(self.name, self.help, labels=self.labels)
-        for labels, value in self.values(overview):
-            family.add_metric(labels, value)
-        return family
-
-
-def _of_accounts(name: str, text: str, value: Callable[[PaceView], float | None]) -> Measure:
-    def values(overview: QueueStats) -> Iterator[Value]:
-        for view in overview.accounts:
-            if (found := value(view)) is not None:
-                yield (view.account, view.base), found
-
-    return Measure(name, text, ("account", "base"), values)
-
-
-def _of_gates(name: str, text: str, limit: Callable[[PaceView], float], faults: Callable[[PaceView], float]) -> Measure:
-    def values(overview: QueueStats) -> Iterator[Value]:
-        for view in overview.accounts:
-            yield (view.account, view.base, "limit"), limit(view)
-            yield (view.account, view.base, "faults"), faults(view)
-
-    return Measure(name, text, ("account", "base", "reason"), values)
-
-
-def _lines(overview: QueueStats) -> Iterator[Value]:
-    batches = overview.open_batches
-    yield ("total",), sum(batch.total for batch in batches)
-    yield ("answered",), sum(batch.answered for batch in batches)
-    yield ("failed",), sum(batch.failed for batch in batches)
-
-
-def _statuses(overview: QueueStats) -> Iterator[Value]:
-    for status in BatchStatus:
-        if not status.is_final:
-            yield (status,), sum(batch.status is status for batch in overview.open_batches)
-
-
-# One row a metric, as in docs/metrics.md.
-MEASURES = (
-    _of_accounts("mira_queue_calls_in_flight", "Calls that are under way.", lambda view: view.in_flight),
-    _of_accounts("mira_queue_processes_waiting", "Worker processes that wait for a place.", lambda view: view.waiting),
-    _of_accounts(
-        "mira_queue_limit_calls",
-        "Most calls in any window, as learned.",
+# Metric, its help, and its value. None means that there is none: a limit that is not known is not 0.
+OF_ACCOUNTS: tuple[tuple[str, str, Callable[[PaceView], float | None]], ...] = (
+    ("calls_in_flight", "Calls in flight.", lambda view: view.in_flight),
+    ("processes_waiting", "Worker processes that wait for a permit.", lambda view: view.waiting),
+    (
+        "rate_limit_calls",
+        "Learned rate limit: calls per window.",
         lambda view: view.estimate.rate.max_calls if view.estimate.rate else None,
     ),
-    _of_accounts(
-        "mira_queue_limit_window_seconds",
-        "The window of that limit.",
+    (
+        "rate_limit_window_seconds",
+        "Window of that limit.",
         lambda view: view.estimate.rate.retry_after_ms / 1000 if view.estimate.rate else None,
     ),
-    _of_accounts(
-        "mira_queue_limit_in_flight_calls",
-        "Most calls at a time, as learned.",
+    (
+        "concurrency_limit_calls",
+        "Learned concurrency limit: calls in flight.",
         lambda view: view.estimate.in_flight.max_calls if view.estimate.in_flight else None,
     ),
-    _of_accounts(
-        "mira_queue_let_through_calls",
-        "Calls in a window that are let through now.",
+    (
+        "allowed_calls",
+        "Calls per window that are allowed now.",
         lambda view: view.estimate.rate.allowed if view.estimate.rate else None,
     ),
-    _of_accounts(
-        "mira_queue_let_through_in_flight_calls",
-        "Calls at a time that are let through now.",
+    (
+        "allowed_in_flight_calls",
+        "Calls in flight that are allowed now.",
         lambda view: view.estimate.in_flight.allowed if view.estimate.in_flight else view.estimate.start,
     ),
-    _of_gates(
-        "mira_queue_gate_closed",
-        "1 from when the gate closes until a probe is answered.",
-        lambda view: view.breaker == "limit",
-        lambda view: view.breaker == "faults",
+    ("breaker_remaining_seconds", "Time until a probe may start.", lambda view: view.open_for.total_seconds()),
+    ("calls_sent_total", "Calls that started.", lambda view: view.counts.sent),
+    ("calls_rate_limited_total", "Calls that got a 429.", lambda view: view.counts.rate_limited),
+    ("estimate_changes_total", "Changes of the learned limits.", lambda view: view.counts.estimate_changes),
+)
+# The same, with a value for each reason: rate limits, and faults of the service.
+OF_BREAKERS: tuple[tuple[str, str, Callable[[PaceView], tuple[float, float]]], ...] = (
+    (
+        "breaker_open",
+        "1 from when the circuit breaker opens until a probe succeeds.",
+        lambda view: (view.breaker == "limit", view.breaker == "faults"),
     ),
-    _of_accounts(
-        "mira_queue_gate_remaining_seconds", "Nothing leaves before.", lambda view: view.open_for.total_seconds()
+    (
+        "breaker_openings_total",
+        "Times the circuit breaker opened.",
+        lambda view: (view.counts.openings_limit, view.counts.openings_faults),
     ),
-    _of_accounts("mira_queue_calls_sent_total", "Calls that were let go.", lambda view: view.counts.sent),
-    _of_accounts("mira_queue_calls_refused_total", "Calls that met a 429.", lambda view: view.counts.rate_limited),
-    _of_gates(
-        "mira_queue_gate_closings_total",
-        "Times the gate closed.",
-        lambda view: view.counts.openings_limit,
-        lambda view: view.counts.openings_faults,
-    ),
-    _of_accounts(
-        "mira_queue_belief_changes_total",
-        "Changes of what is believed of the limits.",
-        lambda view: view.counts.estimate_changes,
-    ),
-    Measure(
-        "mira_queue_jobs_queued",
+)
+# Metric, its help, its label, and a value for each value of the label.
+OF_QUEUE: tuple[tuple[str, str, str, Callable[[QueueStats], Mapping[str, float]]], ...] = (
+    (
+        "jobs_queued",
         "Jobs that no worker has taken yet.",
-        ("lane",),
-        lambda overview: (((lane.name.lower(),), count) for lane, count in overview.queued.items()),
+        "lane",
+        lambda stats: {lane.name.lower(): count for lane, count in stats.queued.items()},
     ),
-    Measure(
-        "mira_queue_messages",
+    (
+        "messages",
         "Messages in Celery's queues.",
-        ("lane",),
-        lambda overview: (((lane.name.lower(),), count) for lane, count in overview.messages.items()),
+        "lane",
+        lambda stats: {lane.name.lower(): count for lane, count in stats.messages.items()},
     ),
-    Measure("mira_queue_jobs_leased", "Jobs that workers have in hand.", (), lambda overview: [((), overview.leased)]),
-    Measure("mira_queue_jobs_waiting", "Jobs that wait to be tried again.", (), lambda view: [((), view.waiting)]),
-    Measure("mira_queue_batches", "Batches that have not ended.", ("status",), _statuses),
-    Measure("mira_queue_batch_lines", "Lines of the batches that have not ended.", ("state",), _lines),
-    Measure(
-        "mira_queue_server_memory_bytes",
-        "Memory that the queue's server uses.",
-        (),
-        lambda overview: [((), overview.server_bytes)],
+    ("jobs_leased", "Jobs that workers hold.", "", lambda stats: {"": stats.leased}),
+    ("jobs_waiting", "Jobs that wait for a retry.", "", lambda stats: {"": stats.waiting}),
+    (
+        "batches",
+        "Unfinished batches.",
+        "status",
+        lambda stats: {
+            status: sum(batch.status is status for batch in stats.open_batches)
+            for status in BatchStatus
+            if not status.is_final
+        },
     ),
+    (
+        "batch_lines",
+        "Lines of the unfinished batches.",
+        "state",
+        lambda stats: {
+            state: sum(getattr(batch, state) for batch in stats.open_batches)
+            for state in ("total", "answered", "failed")
+        },
+    ),
+    ("server_memory_bytes", "Memory that the queue's server uses.", "", lambda stats: {"": stats.server_bytes}),
 )
 
 
 class QueueCollector:
-    """Looks at the queue at every scrape, and keeps nothing."""
+    """Collector that reads the queue at every scrape, and keeps nothing."""
 
     def __init__(self, queue: MiraQueue) -> None:
         self._queue = queue
 
     def describe(self) -> list[Metric]:
-        """Names are not checked for duplicates: whoever registers this needs no server for it."""
+        """Skip the check for duplicate names, so that registering needs no server."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("mira_queue_up", "1 when the queue's server answered; 0: no other metric is told.")
         try:
-            overview = self._queue.ledger.queue_stats()
+            stats = self._queue.ledger.queue_stats()
         except QueueUnavailable:
-            up.add_metric((), 0)
-            yield up
-            return
-        up.add_metric((), 1)
+            stats = None
+        up = _family("up", "1 if the queue's server responded. If it is 0, there are no other metrics.")
+        up.add_metric((), stats is not None)
         yield up
-        yield from (measure.of(overview) for measure in MEASURES)
+        if stats is not None:
+            yield from _families(stats)
+
+
+def _families(stats: QueueStats) -> Iterator[Metric]:
+    for name, text, value in OF_ACCOUNTS:
+        family = _family(name, text, "account", "base")
+        for view in stats.accounts:
+            if (found := value(view)) is not None:
+                family.add_metric((view.account, view.base), found)
+        yield family
+    for name, text, values in OF_BREAKERS:
+        family = _family(name, text, "account", "base", "reason")
+        for view in stats.accounts:
+            for reason, found in zip(("limit", "faults"), values(view), strict=True):
+                family.add_metric((view.account, view.base, reason), found)
+        yield family
+    for name, text, label, of_label in OF_QUEUE:
+        family = _family(name, text, *filter(None, [label]))
+        for key, found in of_label(stats).items():
+            family.add_metric((key,) if label else (), found)
+        yield family
+
+
+def _family(name: str, text: str, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    return kind(f"mira_queue_{name}", text, labels=labels)
 
 
 def metrics(
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0: any that is free.")] = 9464,
-    once: Annotated[bool, typer.Option("--once", help="Print them, and end.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port; 0 for any free one.")] = 9464,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics and exit.")] = False,
 ) -> None:
-    """Serve the queue's numbers to Prometheus.
+    """Serve metrics of the queue to Prometheus.
 
-    One such process is enough for a queue and all of its workers: the numbers are read from the queue's server at every
-    scrape. While that is away, mira_queue_up is 0. docs/metrics.md lists them; no key and no prompt is in any.
+    One such process is enough for a queue and all of its workers: it reads the metrics from the queue's server at every
+    scrape. If the server is unavailable, mira_queue_up is 0. docs/metrics.md lists the metrics. They contain no keys
+    and no prompts.
     """
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _exit)
     with MiraQueue() as queue:
         registry = CollectorRegistry()
         registry.register(QueueCollector(queue))
         if once:
-            # Said as every command says it, where the server is away.
+            # Raises the same error as every other command if the server is unavailable.
             queue.ledger.accounts()
             console.data(generate_latest(registry).decode())
             return
@@ -211,5 +194,5 @@ def metrics(
         threading.Event().wait()
 
 
-def _end(*_: object) -> None:
+def _exit(*_: object) -> None:
     raise typer.Exit

@@ -1,34 +1,37 @@
-"""What a person sees while a run goes on: some live lines on a terminal, elsewhere a line now and then."""
+"""Progress of a run or a batch for people: live lines on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Protocol, Self
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.control import Control
-from rich.segment import ControlType
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
-from mira_producer.engine.wait_reason import Reason, duration
-from mira_producer.text import per_time
+from mira_producer.cli.console import say
+from mira_producer.engine.wait_reason import Reason
+from mira_producer.text import duration, flow, per_time
 
-LINE_EVERY_S = 10.0
-DRAW_EVERY_S = 0.15
-SMALLEST_BAR, LARGEST_BAR = 8, 60
-BETWEEN = "  "
+MIN_BAR, MAX_BAR = 8, 60
 EXACT_BELOW_S = 600.0
+# The same message is not repeated within this time.
+REPEAT_AFTER_S = 10.0
 
-TO_THE_END_OF_THE_ROW = Control((ControlType.ERASE_IN_LINE, 0))
+WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
+ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
 Clock = Callable[[], float]
 
 
 class Counts(Protocol):
-    """What is shown of a run, or of a batch: see Stats for what each means."""
+    """Numbers of a run or a batch. Stats documents them."""
 
     @property
     def total(self) -> int: ...
@@ -54,236 +57,174 @@ class Counts(Protocol):
     def cost_text(self) -> str: ...
 
 
-class Display(Protocol):
-    """Shows a stats, and what the run waits for; `show` may be called as often as one likes."""
+class Display:
+    """Display on a file or a pipe: one line per 10 s if something changed. `show` may be called at any rate."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def show(self, stats: Counts, reason: Reason) -> None: ...
-
-    def say(self, text: str) -> None: ...
-
-
-def make_display(console: Console) -> Display:
-    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else PlainDisplay(console)
-
-
-class LiveDisplay:
-    """Lines that are drawn again and again in the same place, and follow the terminal's width.
-
-    rich's own Live takes the lines of the last drawing for as many rows as they were: on a terminal that was made
-    narrower they have become more, and what it does not erase piles up.
-    """
+    every_s = 10.0
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._drawn: list[int] = []  # the widths of the lines that stand there
-        self._width = 0  # of the terminal then
-        self._next_s = clock()
-        self._said = _Said(clock)
+        self._next_s = clock() + self.every_s
+        self._last: tuple[int, str] | None = None
+        self._said, self._said_until_s = "", 0.0
 
     def __enter__(self) -> Self:
-        # The cursor stays visible: a run that is killed could not bring it back.
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._erase()
+    def __exit__(self, *_: object) -> None:
+        """Nothing to clean up in a file."""
 
-    def show(self, stats: Counts, reason: Reason) -> None:
-        if self._clock() < self._next_s:
-            return
-        self._next_s = self._clock() + DRAW_EVERY_S
-        # The last column stays free: a terminal may begin a new row as soon as it is written to.
-        width, height = self._console.width - 1, self._console.height
-        lines = live_lines(stats, reason, width, ascii_only=self._console.options.ascii_only)[: max(1, height - 1)]
-        with self._console:
-            if width != self._width or len(lines) < len(self._drawn):
-                self._erase()
-            # Written over, not erased and written: nothing flickers.
-            self._console.control(
-                Control(ControlType.CARRIAGE_RETURN, *[(ControlType.CURSOR_UP, 1)] * len(self._drawn))
-            )
-            for line in lines:
-                self._console.print(line, end="", no_wrap=True, overflow="crop", crop=True)
-                self._console.control(TO_THE_END_OF_THE_ROW)
-                self._console.print()
-        self._drawn, self._width = [line.cell_len for line in lines], width
+    def show(self, counts: Counts, reason: Reason) -> None:
+        # A wait that only gets shorter is not a change.
+        state = (counts.done, reason.words)
+        if self._clock() >= self._next_s and state != self._last:
+            self._last = state
+            self._next_s = self._clock() + self.every_s
+            say(self._console, plain_line(counts, reason))
 
     def say(self, text: str) -> None:
-        if self._said.just_now(text):
-            return
+        """Print a message, unless it was the last one and is recent."""
+        if text != self._said or self._clock() >= self._said_until_s:
+            self._said, self._said_until_s = text, self._clock() + REPEAT_AFTER_S
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        say(self._console, text)
+
+
+class LiveDisplay(Display):
+    """Display on a terminal: an empty line and the live lines, which are redrawn in place.
+
+    Between two drawings, the cursor stays on the empty line, and a drawing never wraps. So the position does not depend
+    on how many rows the terminal needs for the lines after it was resized. rich's Live leaves old lines behind then.
+    The cursor stays visible, since a killed process could not restore it.
+    """
+
+    every_s = 0.15
+
+    def __enter__(self) -> Self:
+        self._next_s = self._clock()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTSTP, self._suspend)
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._erase()
-        self._console.print(text, highlight=False, markup=False)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+    def show(self, counts: Counts, reason: Reason) -> None:
+        if self._clock() < self._next_s:
+            return
+        self._next_s = self._clock() + self.every_s
+        # The last column stays free: some terminals start a new row as soon as it is written.
+        width, height = max(1, self._console.width - 1), self._console.height
+        with self._console.capture() as drawing:
+            self._console.print(live_view(counts, reason, width), width=width)
+        lines = ["", *drawing.get().splitlines()][: max(2, height - 1)]
+        up = f"\x1b[{len(lines) - 1}A"
+        self._write(WRAP_OFF + f"{ERASE_LINE}\n".join(lines) + ERASE_BELOW + WRAP_ON + up)
+
+    def _say(self, text: str) -> None:
+        self._erase()
+        super()._say(text)
         self._next_s = self._clock()
 
     def _erase(self) -> None:
-        width = max(1, self._console.width)
-        rows = sum(max(1, -(-cells // width)) for cells in self._drawn)
-        self._drawn = []
-        if rows:
-            codes = [(ControlType.CURSOR_UP, 1), (ControlType.ERASE_IN_LINE, 2)] * rows
-            self._console.control(Control(ControlType.CARRIAGE_RETURN, *codes))
+        self._write(ERASE_BELOW)
+
+    def _write(self, codes: str) -> None:
+        self._console.file.write(f"\r{codes}\r")
+        self._console.file.flush()
+
+    def _suspend(self, number: int, _: object) -> None:
+        """Leave the terminal to the shell on Ctrl-Z."""
+        self._erase()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._suspend)
 
 
-class PlainDisplay:
-    """A line at the end of every interval in which something changed."""
-
-    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._next_s = clock() + LINE_EVERY_S
-        self._last: tuple[int, str] | None = None
-        self._said = _Said(clock)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def show(self, stats: Counts, reason: Reason) -> None:
-        now_s = self._clock()
-        # A wait that only grows shorter is no news.
-        state = (stats.done, reason.words)
-        if now_s < self._next_s or state == self._last:
-            return
-        self._last = state
-        self._next_s = now_s + LINE_EVERY_S
-        self._print(plain_line(stats, reason))
-
-    def say(self, text: str) -> None:
-        if not self._said.just_now(text):
-            self._print(text)
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+def make_display(console: Console) -> Display:
+    return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else Display(console)
 
 
-class _Said:
-    """Holds back a sentence that was the last one, and was said a moment ago."""
+def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
+    """Return lines of at most `width` cells: progress, the reason for a wait, failures, rate, and cost.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._text = ""
-        self._until_s = 0.0
-
-    def just_now(self, text: str) -> bool:
-        if text == self._text and self._clock() < self._until_s:
-            return True
-        self._text, self._until_s = text, self._clock() + LINE_EVERY_S
-        return False
-
-
-def live_lines(stats: Counts, reason: Reason, width: int, *, ascii_only: bool = False) -> list[Text]:
-    """Lines of at most `width` cells, what matters most first: how far, why not further, what failed, how fast, what
-    it has cost. What does not fit beside another goes below it; only what is wider than the terminal is cut.
+    Parts that do not fit on a line move to the next one.
     """
-    lines = _bar_lines(stats, reason, width, ascii_only=ascii_only)
-    if reason.words:
-        lines += _flow([str(reason)], width, "yellow")
-    if stats.failed:
-        lines += _flow(_failed_parts(stats), width, "red")
-    numbers = [part for part in (_rate(stats), _cost(stats), _average(stats), _tokens(stats)) if part]
-    return [*lines, *_flow(numbers, width, "")] if numbers else lines
+    numbers = [_rate(counts), _cost(counts), _average(counts), _tokens(counts)]
+    texts = [(str(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
+    return Group(_bar(counts, reason, width), *(Text(text, style) for text, style in texts if text))
 
 
-def plain_line(stats: Counts, reason: Reason) -> str:
-    """All of it in one line."""
+def plain_line(counts: Counts, reason: Reason) -> str:
+    """Return everything as one line."""
     parts = [
-        f"{_count(stats)} ({_percent(stats)})",
+        f"{_count(counts)} ({_percent(counts)})",
         str(reason),
-        ", ".join(_failed_parts(stats)) if stats.failed else "",
-        _left(stats, reason),
-        _rate(stats),
-        _average(stats),
-        _tokens(stats),
-        _cost(stats),
+        ", ".join(_failures(counts)),
+        _left(counts, reason),
+        _rate(counts),
+        _average(counts),
+        _tokens(counts),
+        _cost(counts),
     ]
     return "; ".join(part for part in parts if part)
 
 
-def _bar_lines(stats: Counts, reason: Reason, width: int, *, ascii_only: bool) -> list[Text]:
-    """How far it is; the bar takes the room that the words leave."""
-    line = Text(_count(stats), style="bold", no_wrap=True)
-    left = _left(stats, reason)
-    room = width - line.cell_len
-    for part in (_percent(stats), left):
-        room -= len(BETWEEN) + cell_len(part)
-    if width - line.cell_len >= len(BETWEEN) + len("100%"):
-        line.append(BETWEEN + _percent(stats))
-    if room >= SMALLEST_BAR + len(BETWEEN):
-        cells = min(room - len(BETWEEN), LARGEST_BAR)
-        full = int(cells * _fraction(stats))
-        line.append(BETWEEN).append(("#" if ascii_only else "━") * full, "not bold green")
-        line.append(("-" if ascii_only else "━") * (cells - full), "not bold bright_black")
-    return _flow_on([line], [left] if left else [], width, BETWEEN)
+def _bar(counts: Counts, reason: Reason, width: int) -> RenderableType:
+    """Return a bar that takes the space that the texts leave."""
+    texts = [text for text in (_count(counts), _percent(counts), _left(counts, reason)) if text]
+    room = width - sum(cell_len(text) + 2 for text in texts)
+    if room < MIN_BAR:
+        return Text(flow(texts, width, between="  "), "bold")
+    row = Table.grid(padding=(0, 2))
+    bar = ProgressBar(max(1, counts.total), counts.done, width=min(room, MAX_BAR), complete_style="green")
+    row.add_row(Text(texts[0], "bold"), Text(texts[1], "bold"), bar, *texts[2:])
+    return row
 
 
-def _flow(parts: list[str], width: int, style: str) -> list[Text]:
-    """Parts side by side while they fit, the next ones below."""
-    return _flow_on([Text(parts[0], style=style, no_wrap=True)], parts[1:], width, ", ")
+def _count(counts: Counts) -> str:
+    return f"{counts.done:,} of {counts.total:,}"
 
 
-def _flow_on(lines: list[Text], parts: list[str], width: int, between: str) -> list[Text]:
-    for part in parts:
-        if lines[-1].cell_len + len(between) + cell_len(part) <= width:
-            lines[-1].append(between + part)
-        else:
-            lines.append(Text(part, style=lines[-1].style, no_wrap=True))
-    for line in lines:
-        line.truncate(width, overflow="ellipsis")
-    return lines
+def _percent(counts: Counts) -> str:
+    # Rounded down: 100% means that every line is finished.
+    return f"{100 * counts.done // counts.total if counts.total else 100}%"
 
 
-def _count(stats: Counts) -> str:
-    return f"{stats.done:,} of {stats.total:,}"
-
-
-def _fraction(stats: Counts) -> float:
-    return min(1.0, stats.done / stats.total) if stats.total else 1.0
-
-
-def _percent(stats: Counts) -> str:
-    # Down, never up: 100% is when all is done.
-    return f"{int(100 * _fraction(stats))}%"
-
-
-def _left(stats: Counts, reason: Reason) -> str:
-    seconds = stats.seconds_left
-    if seconds is None or stats.done >= stats.total:
+def _left(counts: Counts, reason: Reason) -> str:
+    seconds = counts.seconds_left
+    if seconds is None or counts.done >= counts.total:
         return ""
     seconds = max(seconds, reason.wait.total_seconds())
-    # Seconds of a forecast of an hour would only flicker.
+    # In a long forecast, seconds would only flicker.
     return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
 
 
-def _failed_parts(stats: Counts) -> list[str]:
-    codes = [f"{count:,} {code}" for code, count in sorted(stats.codes.items(), key=lambda item: -item[1])]
-    return [f"{stats.failed:,} failed: {codes[0]}", *codes[1:]] if codes else [f"{stats.failed:,} failed"]
+def _failures(counts: Counts) -> list[str]:
+    if not counts.failed:
+        return []
+    codes = [f"{count:,} {code}" for code, count in sorted(counts.codes.items(), key=lambda item: -item[1])]
+    return [f"{counts.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
 
 
-def _rate(stats: Counts) -> str:
-    if not stats.is_going:
+def _rate(counts: Counts) -> str:
+    if not counts.is_going:
         return ""
-    return f"{per_time(stats.per_second_now)} now" if stats.per_second else "starting"
+    return f"{per_time(counts.per_second_now)} now" if counts.per_second else "starting"
 
 
-def _average(stats: Counts) -> str:
-    return f"{per_time(stats.per_second)} average" if stats.is_going and stats.per_second else ""
+def _average(counts: Counts) -> str:
+    return f"{per_time(counts.per_second)} average" if counts.is_going and counts.per_second else ""
 
 
-def _tokens(stats: Counts) -> str:
-    return stats.tokens_text() if stats.has_tokens else ""
+def _tokens(counts: Counts) -> str:
+    return counts.tokens_text() if counts.has_tokens else ""
 
 
-def _cost(stats: Counts) -> str:
-    return stats.cost_text() if stats.succeeded else ""
+def _cost(counts: Counts) -> str:
+    return counts.cost_text() if counts.succeeded else ""

@@ -1,4 +1,4 @@
-"""`mira-queue report`: a batch as a page."""
+"""`mira-queue report`: report page of a batch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mira_producer.cli.batches import BatchId
 from mira_producer.client import MiraQueue
 
 HELP_END = console.help_end(
-    [("mira-queue report BATCH -o report.html", "one page, which opens without a network")],
+    [("mira-queue report BATCH -o report.html", "one page that opens offline")],
     {
-        0: "the page was written",
+        0: "written",
         1: "there is no such batch, or its files are on another machine",
         2: "wrong usage, nothing to report yet, or the page cannot be written",
     },
@@ -24,14 +24,15 @@ HELP_END = console.help_end(
 def report(
     batch_id: BatchId,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.html", help="Where the page goes; replaced at once, whole.")
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="File for the page. Replaced atomically.")
     ],
 ) -> None:
-    """Draw a batch as a page.
+    """Write a report page of a batch.
 
-    Throughput, waits and limits, latencies, errors, tokens and cost, slowest lines.
+    It shows throughput, waits and limits, latency, errors, tokens and cost, and the slowest lines. While the batch
+    runs, the page is up to ten seconds old.
 
-    Also while it runs: then, as it was within the last seconds. Needs pip install "mira-queue[report]".
+    This needs an extra: pip install "mira-queue[report]".
     """
     with MiraQueue() as queue:
         queue.batches.report(batch_id, output_path)

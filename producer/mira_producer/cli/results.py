@@ -1,4 +1,4 @@
-"""`mira-queue results`: the answers of a batch, now."""
+"""`mira-queue results`: current answers of a batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mira_producer.jsonl.remove_errors import STANDARD_OUTPUT
 
 HELP_END = console.help_end(
     [
-        ("mira-queue results BATCH -o answers.jsonl --errors errors.jsonl", "copies of its files, complete lines"),
-        ("mira-queue results BATCH | jq -r .response.body.choices[0].message.content", "the texts"),
+        ("mira-queue results BATCH -o answers.jsonl --errors errors.jsonl", "copies of its files"),
+        ("mira-queue results BATCH | jq -r .response.body.choices[0].message.content", "only the texts"),
     ],
     {
-        0: "all that there is was written",
+        0: "written",
         1: "there is no such batch, or its files are on another machine",
         2: "wrong usage, or a file cannot be written",
     },
@@ -28,15 +28,18 @@ HELP_END = console.help_end(
 def results(
     batch_id: BatchId,
     output_path: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where answers go; replaced at once, whole.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File for answers, replaced atomically; - for standard output."
+        ),
     ] = STANDARD_OUTPUT,
     errors_path: Annotated[
-        Path | None, typer.Option("--errors", metavar="FILE", help="Where failed lines go. [default: nowhere]")
+        Path | None, typer.Option("--errors", metavar="FILE", help="File for failed lines. [default: none]")
     ] = None,
 ) -> None:
-    """Write the answers that a batch has by now.
+    """Write the current answers of a batch.
 
-    In the batch format, a complete line for each; also while it runs.
+    Each answer is a line in the batch format. This works while the batch runs, too.
     """
     with MiraQueue() as queue:
         answers, errors = queue.batches.results(batch_id, output_path, errors_path)

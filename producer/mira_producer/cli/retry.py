@@ -1,4 +1,4 @@
-"""`mira-queue retry`: failed jobs once more."""
+"""`mira-queue retry`: failed jobs, and failed lines of batches."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mira_queue.contract.states import FINAL
 
 HELP_END = console.help_end(
     [
-        ("mira-queue retry ID", "after the account was topped up, the key renewed, the outage over"),
-        ("mira-queue retry BATCH --status 402 --status 5xx", "those lines of a batch once more"),
+        ("mira-queue retry ID", "after you have topped up the account or renewed the key, or after an outage"),
+        ("mira-queue retry BATCH --status 402 --status 5xx", "only those lines of a batch"),
     ],
     {0: "all are queued again", 1: "some had not failed, or were not found", 2: "wrong usage or setting"},
 )
@@ -27,27 +27,29 @@ def retry(
     ids: Ids,
     statuses: Annotated[
         list[str] | None,
-        typer.Option("--status", metavar="STATUS", help="Of a batch: lines with 402, 5xx or a code; repeat for more."),
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="For a batch: only lines with this status (402, 5xx) or code. Repeatable.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Queue failed jobs, or the failed lines of a batch, again.
+    """Retry failed jobs, or the failed lines of a batch.
 
-    Each keeps its id; its attempts and crashes are counted from zero. A failed job is never tried again by
-    itself. The same request fails again where the job is to blame (bad_request, unprocessable, ...); where the account
-    or the service was, it can succeed now.
+    A failed job is never retried automatically. It keeps its ID, and its attempts and crashes are counted from zero.
+    If the request itself was the cause (bad_request, unprocessable, ...), it fails again. If the account or the service
+    was, it can succeed now.
     """
     if statuses and not all(is_batch_id(each) for each in ids):
-        raise typer.BadParameter("is for batches", param_hint="--status")
+        raise typer.BadParameter("is only for batches", param_hint="--status")
     for_each(
         ids,
         ToJobs(
             Job.retry,
             "is queued again",
-            lambda state: f"has not failed: it is {state}" if state in FINAL else f"has not ended yet: it is {state}",
+            lambda state: f"has not {'failed' if state in FINAL else 'finished'}: it is {state}",
         ),
-        ToBatches(
-            lambda batches, each: batches.retry(each, statuses or []), "goes on: its failed lines are tried again"
-        ),
+        ToBatches(lambda batches, each: batches.retry(each, statuses or []), "retries its failed lines"),
         as_json=as_json,
     )

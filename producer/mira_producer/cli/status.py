@@ -1,4 +1,4 @@
-"""`mira-queue status`: where jobs are."""
+"""`mira-queue status`: the state of jobs and batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mira_queue.contract.errors import BatchNotFound, JobNotFound
 from mira_queue.contract.states import JobStatus
 
 Ids = Annotated[
-    list[str], typer.Argument(metavar="ID...", help="Ids of jobs or batches, as enqueue and submit print them.")
+    list[str], typer.Argument(metavar="ID...", help="Ids of jobs and batches, as enqueue and submit print them.")
 ]
 
 COLUMNS = ("id", "state", "attempts", "crashes", "unanswered", "created", "due", "finished", "reason")
@@ -24,35 +24,34 @@ COLUMNS = ("id", "state", "attempts", "crashes", "unanswered", "created", "due",
 HELP_END = console.help_end(
     [
         ("mira-queue status 6e0956e5-e24f-4a9a-b9d9-907ba2571472", "one job"),
-        ("mira-queue status --json ID ID | jq -r '.[] | select(.state == \"failed\") | .id'", "which have failed?"),
-        ("mira-queue status BATCH --watch", "how far a batch is, until it has ended"),
+        ("mira-queue status --json ID ID | jq -r '.[] | select(.state == \"failed\") | .id'", "those that failed"),
+        ("mira-queue status BATCH --watch", "the progress of a batch, until it has finished"),
     ],
-    {0: "all were found", 1: "some were not (the others are shown)", 2: "wrong usage or setting"},
+    {0: "all were found", 1: "some were not found; the others are printed", 2: "wrong usage or setting"},
 )
 
 
 def status(
     ids: Ids,
-    watched: Annotated[
-        bool, typer.Option("--watch", help="Of a batch: go on showing it until it has ended or is paused.")
-    ] = False,
+    watched: Annotated[bool, typer.Option("--watch", help="Show a batch until it has finished or is paused.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show where jobs and batches are, and why.
+    """Show the state of jobs and batches, and why they wait.
 
     \b
     state        queued, running, waiting (until `due`), succeeded, failed or cancelled
-    attempts     calls charged to the job; waiting for a rate limit is none
-    crashes      workers that died in the middle of it
-    unanswered   calls whose answer was lost; they may have been billed
-    reason       why it waits, or the code of its error
-    due          when it is tried again
+    attempts     calls charged to the job; a rate-limited call is not charged
+    crashes      workers that crashed while they ran the job
+    unanswered   calls that got no response and may have been billed
+    reason       why the job waits, or the code of its error
+    due          when the job is retried
 
-    The columns of a batch are explained by mira-queue batches --help. In a pipe: tab-separated, with a heading. With
-    --json: a list of objects, a job's times in Unix milliseconds, a batch's as OpenAI has them.
+    `mira-queue batches --help` explains the columns of a batch. In a pipe, the columns are separated by tabs and have
+    a heading. With --json, the output is a list of objects. A job's times are Unix milliseconds; a batch has the times
+    of OpenAI's API.
     """
     if watched and not all(is_batch_id(each) for each in ids):
-        raise typer.BadParameter("is for batches", param_hint="--watch")
+        raise typer.BadParameter("works for batches only", param_hint="--watch")
     jobs: list[JobStatus] = []
     found: list[Batch] = []
     missing = False
@@ -62,7 +61,7 @@ def status(
                 if is_batch_id(each):
                     found.append(batches.watch(queue, each) if watched else queue.batches.get(each))
                 else:
-                    jobs.append(queue.ledger.status(each))
+                    jobs.append(queue.job(each).status())
             except (JobNotFound, BatchNotFound) as error:
                 missing = True
                 console.error(str(error))
@@ -72,7 +71,8 @@ def status(
     if jobs:
         console.table(COLUMNS, [_row(each) for each in jobs])
     if found and sys.stdout.isatty():
-        console.data("\n\n".join(batches.card(each) for each in found))
+        for batch in found:
+            console.card(batches.card(batch))
     elif found:
         console.table(batches.COLUMNS, [batches.row(each) for each in found])
     if missing:

@@ -13,7 +13,6 @@ from mira_producer.cli.batches import MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.foreground import warn_of_others
 from mira_producer.cli.outcome import Json
 from mira_producer.cli.run import deadline_time
-from mira_producer.cli.workers import alive_workers
 from mira_producer.client import MiraQueue
 from mira_producer.engine.options import OnAccountError
 from mira_queue.contract.batch import BatchOptions
@@ -73,7 +72,7 @@ def submit(
     )
     with MiraQueue() as queue:
         batch = queue.batches.submit(input_path, options=options, metadata=notes, prices=prices_path)
-        if not alive_workers(queue.settings, queue.redis_url):
+        if not queue.ledger.live_workers():
             console.error("no worker is running: start one with mira-queue worker; the batch waits for it")
         if queue.settings.api_key is not None:
             warn_of_others(queue.ledger.bases_at_work(), queue.settings.api_base, console.error)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
-from mira_producer.engine.wait_reason import duration
-from mira_producer.text import plural
+from mira_producer.text import duration, plural
 
 EXIT_ANSWERED = 0
 EXIT_SOME_FAILED = 1

@@ -13,10 +13,8 @@ from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
 from mira_producer.engine.survey import Survey, as_json, survey
-from mira_producer.engine.wait_reason import duration
-from mira_producer.text import plural, size
+from mira_producer.text import duration, plural, size
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.names import account_name
 from mira_queue.contract.pace import Estimate
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
@@ -98,10 +96,10 @@ def learned(settings: Settings) -> Estimate:
     url = QueueServer(settings).url_if_running()
     if url is None or settings.api_key is None:
         return Estimate()
-    account = account_name(settings.api_base, settings.api_key.get_secret_value())
     try:
         with connect(url) as client:
-            return Ledger(client, result_ttl=settings.result_ttl, keeps_results=False).pace_view(account).estimate
+            ledger = Ledger(client, result_ttl=settings.result_ttl, keeps_results=False)
+            return ledger.pace_view(settings.account).estimate
     except QueueUnavailable:
         # The file is what was asked about; whoever starts a run with this server is told.
         return Estimate()

@@ -1,4 +1,4 @@
-"""Doing one thing to each of several jobs and batches, and saying for each whether it was done: `cancel`, `retry`."""
+"""Action on several jobs and batches, with a message for each: `cancel` and `retry`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mira_queue.contract.states import JobState
 
 @dataclass(frozen=True, slots=True)
 class ToJobs:
-    """What is done to a job (False: it was not), and what is said then; `refused` is told where the job is."""
+    """Action on a job, and its message. `act` returns False if the state of the job did not allow it."""
 
     act: Callable[[Job], bool]
     done: str
@@ -28,16 +28,16 @@ class ToJobs:
 
 @dataclass(frozen=True, slots=True)
 class ToBatches:
-    """What is done to a batch, and what is said then. `act` raises BatchRefused, and says why."""
+    """Action on a batch, and its message. `act` raises BatchRefused with the reason if it is not possible."""
 
     act: Callable[[Batches, str], None]
     done: str
 
 
 def for_each(ids: Sequence[str], to_jobs: ToJobs, to_batches: ToBatches, *, as_json: bool) -> None:
-    """Jobs and batches, in this order. JSON has a verdict of each job, and each batch as it is then.
+    """Act on every job and batch, in the order of the IDs. JSON has the result for each job, and each batch object.
 
-    Raises typer.Exit when one of them could not be done; the others are.
+    Raises typer.Exit at the end if one of the actions was not possible.
     """
     shown: list[dict[str, Any]] = []
     all_done = True

@@ -1,4 +1,4 @@
-"""`mira-queue worker`: the processes that do the jobs."""
+"""`mira-queue worker`: the processes that run jobs."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.settings_loader import load_settings
 
-LOOK_EVERY_S = 0.2
+POLL_INTERVAL_S = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 HELP_END = console.help_end(
     [
-        ("mira-queue worker", "32 calls at a time (MIRA_CONCURRENCY), and room for single jobs"),
-        ("mira-queue worker --processes 4 --concurrency 100", "400 calls at a time, and that room"),
+        ("mira-queue worker", "32 jobs at a time (MIRA_CONCURRENCY), and one more process for single jobs"),
+        ("mira-queue worker --processes 4 --concurrency 100", "400 jobs at a time, and that process"),
         ("mira-queue worker --single-processes 0", "one process for everything"),
         ("mira-queue worker --log-format json 2> worker.log", "one JSON object for each attempt"),
     ],
     {
-        0: "stopped by a signal, all jobs finished or given back",
-        1: "processes ended as soon as they started, or had to be killed; others do their jobs",
+        0: "stopped by a signal; all jobs are finished or back in the queue",
+        1: "processes exited as soon as they started, or had to be killed; other workers run their jobs",
         2: "wrong usage or setting, or no API key",
     },
 )
@@ -43,15 +43,15 @@ HELP_END = console.help_end(
 
 def worker(
     concurrency: Annotated[
-        int | None, typer.Option(metavar="N", help="Calls that a process makes at a time. [MIRA_CONCURRENCY]")
+        int | None, typer.Option(metavar="N", help="Jobs that each process runs at a time. [MIRA_CONCURRENCY]")
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=0, max=256, metavar="N", help="Processes; more than one for more than one core.")
+        int, typer.Option(min=0, max=256, metavar="N", help="Processes for all jobs. Each uses one core.")
     ] = 1,
     single_processes: Annotated[
         int,
         typer.Option(
-            min=0, max=256, metavar="N", help="Beside them, for single jobs alone; 0: those may wait for files."
+            min=0, max=256, metavar="N", help="Processes for single jobs only. With 0, single jobs may wait for files."
         ),
     ] = 1,
     log_level: Annotated[
@@ -61,27 +61,27 @@ def worker(
         str | None, typer.Option(metavar="FORMAT", help="auto, json or text. [MIRA_LOG_FORMAT]")
     ] = None,
 ) -> None:
-    """Do the jobs of the queue, until stopped.
+    """Run the jobs of the queue until a signal stops it.
 
-    Start as many as you like, on as many machines as you like, on one MIRA_REDIS_URL: they share the account's limits,
-    and do each other's jobs when one dies. Ctrl-C or SIGTERM: calls in flight get MIRA_GRACE seconds to finish, the
-    other jobs go back to the queue; a second signal does not wait for the calls.
+    Start any number of workers on any number of machines, with the same MIRA_REDIS_URL. They share the account's
+    limits, and if one crashes, the others run its jobs. After Ctrl-C or SIGTERM, calls in flight have MIRA_GRACE
+    seconds to finish, and the other jobs return to the queue. A second signal ends the wait for the calls.
 
-    One more process does single jobs alone, so that a user of your web app does not wait for the answers of a file;
-    the others do single jobs, too, while no line of a file waits. A process that dies is started again.
+    One more process runs single jobs only, so that a web app's users do not wait for the lines of a file. The other
+    processes run single jobs, too, if no line of a file waits. A process that crashes is replaced.
     """
     if not processes + single_processes:
-        raise typer.BadParameter("nobody would do any job", param_hint="--processes, --single-processes")
+        raise typer.BadParameter("no process would run any job", param_hint="--processes, --single-processes")
     options = {"concurrency": concurrency, "log_level": log_level, "log_format": log_format}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     if settings.api_key is None:
-        # A worker without one would fail every job in the queue for good.
+        # A worker without a key would fail every job of the queue permanently.
         console.error(
-            "MIRA_API_KEY is not set: set it in the environment or in .env (any text, for a server without keys)"
+            "MIRA_API_KEY is not set: set it in the environment or in .env (to any text, for a server without keys)"
         )
         raise typer.Exit(console.EXIT_USAGE)
     if any(Spool(settings.state_dir).ids()):
-        # After the machine's restart nobody may have asked for these batches yet.
+        # After a restart of the machine, these batches have no supervisor.
         ensure_keeper(settings)
     if processes + single_processes == 1:
         _become_worker(settings, "single" if single_processes else "any")
@@ -89,38 +89,39 @@ def worker(
 
 
 def _become_worker(settings: Settings, kind: WorkerKind) -> None:
-    """The worker takes this process's place: signals, the terminal and the exit code are its own."""
+    """Replace this process by the worker, which then has its signals, its terminal, and its exit code."""
     sys.stdout.flush()
-    # Its logs are messages; our standard output carries data, and it has none.
+    # The worker's logs are messages. Our standard output is for data, and there is none.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     command = worker_command(kind=kind)
     os.execve(command[0], command, {**os.environ, **environment_of(settings)})
 
 
 def _supervise(settings: Settings, processes: int, single_processes: int) -> int:
-    # Here, since what is wrong with an embedded server is then said once.
+    """Run the workers until a signal stops them. Return the exit code."""
+    # Opened here, so that a problem with the embedded server is reported once and not by every worker.
     queue = MiraQueue(settings)
     ended = threading.Event()
-    tending = threading.Thread(target=_tend_batches, args=(queue, ended), name="batches", daemon=True)
+    batches = threading.Thread(target=_restart_batches, args=(queue, ended), name="batches", daemon=True)
     fleet = Fleet(settings, processes, None, console.message, single=single_processes)
     signals = 0
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def count(number: int, frame: FrameType | None) -> None:
         nonlocal signals
         signals += 1
         if signals > 1:
-            fleet.stop_sooner()
+            fleet.stop_now()
 
-    # Under nohup a terminal that is closed is not to be heard of.
-    heard = [number for number in SIGNALS if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, hear) for number in heard}
+    # Under nohup, SIGHUP stays ignored.
+    handled = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, count) for number in handled}
     try:
         try:
             fleet.start()
-            tending.start()
+            batches.start()
             while not signals:
-                fleet.tend()
-                time.sleep(LOOK_EVERY_S)
+                fleet.replace_crashed()
+                time.sleep(POLL_INTERVAL_S)
         finally:
             ended.set()
             codes = fleet.stop(settings.grace + STOP_MARGIN)
@@ -131,9 +132,10 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
     return console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK
 
 
-def _tend_batches(queue: MiraQueue, ended: threading.Event) -> None:
-    """Batches of this machine whose keeper was killed get another, though nobody asks for them."""
+def _restart_batches(queue: MiraQueue, ended: threading.Event) -> None:
+    """Start a supervisor again for batches of this machine whose supervisor was killed."""
     while not ended.wait(queue.settings.rescue_interval.total_seconds()):
         with suppress(MiraQueueError, OSError):
             if any(queue.batches.spool.ids()):
+                # Reading a batch starts its supervisor if it has none.
                 queue.batches.all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mira_producer.engine.options import OnAccountError
 from mira_producer.jsonl.request_line import InputLine
-from mira_queue.contract.errors import Blame, ModelNotInPlan, error_for_code
+from mira_queue.contract.errors import Cause, ModelNotInPlan, error_for_code
 from mira_queue.contract.outcome import Failure, Outcome
 
 
@@ -58,4 +58,4 @@ class Account:
 
 
 def is_of_account(outcome: Outcome) -> bool:
-    return isinstance(outcome, Failure) and error_for_code(outcome.code).blame is Blame.ACCOUNT
+    return isinstance(outcome, Failure) and error_for_code(outcome.code).cause is Cause.ACCOUNT

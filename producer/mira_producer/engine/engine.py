@@ -192,7 +192,7 @@ class Engine:
     def _seen(self, view: PaceView, reason: Reason) -> None:
         assert self._plan is not None
         if self._plan.stats.recorder is not None:
-            self._plan.stats.recorder.looked(view, reason)
+            self._plan.stats.recorder.sampled(view, reason)
 
     def _draw(self) -> None:
         assert self._plan is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 # The period of the throughput "now".
@@ -9,6 +10,8 @@ WINDOW_S = 60.0
 # Marks per window. Each level's window is twice as long as the one before. The last one covers a year.
 MARKS = 60
 LEVELS = 20
+# Longer than the pause between two writes of answers that arrive steadily.
+SILENCE_S = 3.0
 # A forecast looks back at least a quarter as far as it looks ahead. An account that allows a thousand calls in the
 # first ten seconds of each hour does not finish ten thousand calls in two minutes.
 AHEAD = 4.0
@@ -19,17 +22,19 @@ class Throughput:
 
     def __init__(self, now_s: float) -> None:
         self.count = 0
-        self._began_s = now_s
+        self._began_s = self._added_s = now_s
         # (time, count at that time). The first level has one mark per second.
         self._levels = [deque([(now_s, 0)], maxlen=MARKS + 2) for _ in range(LEVELS)]
 
     def add(self, number: int, now_s: float) -> None:
         self._mark(now_s)
         self.count += number
+        self._added_s = now_s
 
     def now(self, now_s: float) -> float:
-        """Return the rate per second of the last minute, or since the beginning if that is shorter."""
-        return self._rate(0, now_s)
+        """Return the rate per second over the last minute, but after a silence, at most one per that silence."""
+        silence_s = now_s - self._added_s
+        return min(self._rate(0, now_s), 1 / silence_s if silence_s > SILENCE_S else math.inf)
 
     def average(self, now_s: float) -> float:
         """Return the rate per second since the beginning."""

@@ -1,14 +1,16 @@
-"""The drawings of a report, as SVG to stand in a page. Loaded only when a report is asked for: see report.py.
+"""Charts of a report, as SVG for the page. Loaded only for a report: see page.py.
 
-Colours are names, which the page's style gives a value in light and in dark; so is the font.
+Colors and font are those of the page's style, in light and in dark mode.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import matplotlib
@@ -16,56 +18,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
-from mira_producer.engine.wait_reason import Kind, duration
+from mira_producer.engine.wait_reason import LABELS, Kind
 from mira_producer.report.recorder import Bucket, Latencies, Recorder, lower_ms, merged
+from mira_producer.text import milliseconds
 
-# As many as the eye can tell apart in the width of a page.
-MOST_POINTS = 150
+# More points than this cannot be told apart in the width of a page.
+MAX_POINTS = 150
 WIDTH_IN, HEIGHT_IN = 9.0, 2.6
-# matplotlib wants colours: these are drawn by nobody, and each becomes a variable of the page's style.
-COLOURS = {
-    "page": "#010100",
-    "ink": "#010101",
-    "soft": "#010102",
-    "grid": "#010103",
-    "good": "#010104",
-    "bad": "#010105",
-    "one": "#010106",
-    "two": "#010107",
-    "wait": "#010108",
-    "fault": "#010109",
-    "idle": "#01010a",
-}
-WAIT_COLOURS: dict[Kind, str] = {
-    "limit": "wait",
-    "finding": "idle",
-    "faults": "fault",
-    "server": "fault",
-    "worker": "idle",
-    "retry": "idle",
-    "paused": "idle",
-    "keeper": "idle",
-}
-WAIT_WORDS: dict[Kind, str] = {
-    "limit": "held back by a limit",
-    "finding": "finding the limit",
-    "faults": "service unreachable",
-    "server": "queue's server away",
-    "worker": "no worker",
-    "retry": "waiting to try again",
-    "paused": "paused",
-    "keeper": "not noted",
-}
+# One color for each kind of wait, and those of the other parts of a chart.
+WAITS: tuple[Kind, ...] = ("limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor")
+NAMES = ("page", "ink", "soft", "grid", "good", "bad", "one", "two", *WAITS)
+# matplotlib needs colors. These are placeholders: each becomes a variable of the page's style.
+COLORS = {name: f"#0101{number:02x}" for number, name in enumerate(NAMES)}
 STYLE: dict[str, Any] = {
-    # Text stays text: small, sharp, found by a search, and in the page's own font.
+    # Text stays text: small, sharp, searchable, and in the page's font.
     "svg.fonttype": "none",
     "font.size": 9,
-    "text.color": COLOURS["ink"],
-    "axes.edgecolor": COLOURS["soft"],
-    "axes.labelcolor": COLOURS["soft"],
-    "xtick.color": COLOURS["soft"],
-    "ytick.color": COLOURS["soft"],
-    "grid.color": COLOURS["grid"],
+    "text.color": COLORS["ink"],
+    "axes.edgecolor": COLORS["soft"],
+    "axes.labelcolor": COLORS["soft"],
+    "xtick.color": COLORS["soft"],
+    "ytick.color": COLORS["soft"],
+    "grid.color": COLORS["grid"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -74,41 +48,43 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,
 }
+FILLED: dict[str, Any] = {"fill": True, "alpha": 0.75, "linewidth": 0}
+LINE: dict[str, Any] = {"baseline": None, "linewidth": 1.6}
+DASHED: dict[str, Any] = {"linestyle": (0, (4, 3))}
 
 
 def throughput(recorder: Recorder) -> str:
-    """Lines a second over time, and the rate that the account's limit allows."""
+    """Draw lines per second, and the rate that the account's limit allows."""
     times, buckets = _points(recorder)
 
     def draw(axes: Axes) -> None:
         answers = _rates(times, [bucket.answers for bucket in buckets])
-        failed = _rates(times, [bucket.failed for bucket in buckets])
-        _steps(axes, times, answers, "good", "answered")
-        if any(failed):
-            tops = [low + high for low, high in zip(answers, failed, strict=True)]
-            _steps(axes, times, tops, "bad", "failed", above=answers)
-        limits = _filled([bucket.rate_limit for bucket in buckets])
-        # A limit far above what was reached would press the curve to the floor.
-        if any(limit is not None and limit <= 4 * max([*answers, 1e-9]) for limit in limits):
-            _line(axes, times, limits, "wait", "learned limit", dashed=True)
+        tops = _rates(times, [bucket.answers + bucket.failed for bucket in buckets])
+        axes.stairs(answers, times, color=COLORS["good"], label="answered", **FILLED)
+        if tops != answers:
+            axes.stairs(tops, times, baseline=answers, color=COLORS["bad"], label="failed", **FILLED)
+        limits = _held([bucket.rate_limit for bucket in buckets])
+        # A limit far above the curve would flatten it.
+        if any(limit <= 4 * max([*answers, 1e-9]) for limit in limits):
+            label = "learned limit, averaged over its window"
+            axes.stairs(limits, times, color=COLORS["limit"], label=label, **LINE, **DASHED)
         axes.set_ylabel("lines per second")
 
     return _drawn("throughput", draw, time_axis=times[-1])
 
 
 def pacing(recorder: Recorder) -> str:
-    """Calls in flight over time with the limit on them; behind them, when and why nothing more could leave."""
+    """Draw calls in flight and their limit, and behind them when and why no further call could start."""
     times, buckets = _points(recorder)
 
     def draw(axes: Axes) -> None:
-        for kind, words in WAIT_WORDS.items():
-            shares = _rates(times, [bucket.waited_s.get(kind, 0.0) for bucket in buckets])
-            _bands(axes, times, shares, WAIT_COLOURS[kind], words)
-        flying = _filled([bucket.flying for bucket in buckets])
-        _line(axes, times, flying, "one", "calls in flight")
-        limits = _filled([bucket.flight_limit for bucket in buckets])
-        if any(limit is not None for limit in limits):
-            _line(axes, times, limits, "two", "learned limit", dashed=True)
+        for kind in WAITS:
+            _bands(axes, times, _rates(times, [bucket.waited_s.get(kind, 0.0) for bucket in buckets]), kind)
+        in_flight = _held([bucket.in_flight for bucket in buckets])
+        axes.stairs(in_flight, times, color=COLORS["one"], label="calls in flight", **LINE)
+        limits = _held([bucket.in_flight_limit for bucket in buckets])
+        if not math.isnan(limits[-1]):
+            axes.stairs(limits, times, color=COLORS["two"], label="learned limit", **LINE, **DASHED)
         axes.set_ylabel("calls")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -116,18 +92,18 @@ def pacing(recorder: Recorder) -> str:
 
 
 def latency(latencies: Latencies) -> str:
-    """How many calls took how long, on a scale that doubles."""
+    """Draw a histogram of latencies on a logarithmic scale."""
 
     def draw(axes: Axes) -> None:
         first, last = min(latencies.classes), max(latencies.classes)
-        # Few classes make a wall, many a saw: pairs of them.
+        # Pairs of classes: single ones look ragged.
         lefts = range(first - first % 2, last + 1, 2)
         numbers = [latencies.classes[left] + latencies.classes[left + 1] for left in lefts]
         widths = [lower_ms(left + 2) - lower_ms(left) for left in lefts]
-        axes.bar([lower_ms(left) for left in lefts], numbers, widths, align="edge", color=COLOURS["one"], alpha=0.75)
+        axes.bar([lower_ms(left) for left in lefts], numbers, widths, align="edge", color=COLORS["one"], alpha=0.75)
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-        # Calls that all took the same time are one bar, and not a wall.
+        # If all calls took the same time, the bar does not fill the chart.
         room = max(1.05, (4 / (lower_ms(last + 1) / lower_ms(first))) ** 0.5)
         least_ms, most_ms = lower_ms(lefts[0]) / room, lower_ms(lefts[-1] + 2) * room
         axes.set_xlim(least_ms, most_ms)
@@ -137,77 +113,45 @@ def latency(latencies: Latencies) -> str:
         axes.set_ylim(0, max(numbers) * 1.25)
         _marks(axes, latencies)
         axes.set_ylabel("calls")
-        axes.set_xlabel("time of the call that answered")
+        axes.set_xlabel("latency")
 
     return _drawn("latency", draw)
 
 
-def errors(codes: Sequence[tuple[str, int]]) -> str:
-    """Failed lines by code, the most frequent first."""
-
-    def draw(axes: Axes) -> None:
-        names, numbers = [name for name, _ in codes], [number for _, number in codes]
-        bars = axes.barh(range(len(codes)), numbers, 0.6, color=COLOURS["bad"], alpha=0.8)
-        axes.bar_label(bars, [f"{number:,}" for number in numbers], padding=4)
-        axes.set_yticks(range(len(codes)), names)
-        axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
-        axes.invert_yaxis()
-        axes.grid(visible=False)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        axes.set_xticks([])
-        axes.margins(x=0.08)
-
-    return _drawn("errors", draw, height_in=0.35 + 0.3 * len(codes))
-
-
 def tokens(recorder: Recorder) -> str:
-    """Tokens over time, added up."""
+    """Draw the total of tokens over time."""
     times, buckets = _points(recorder)
 
     def draw(axes: Axes) -> None:
-        tokens_in = _sums([0, *(bucket.prompt_tokens for bucket in buckets)])
-        tokens_out = _sums([0, *(bucket.completion_tokens for bucket in buckets)])
-        axes.plot(times, tokens_in, color=COLOURS["one"], linewidth=1.8, label="in")
-        axes.plot(times, tokens_out, color=COLOURS["two"], linewidth=1.8, label="out")
+        tokens_in = list(accumulate((bucket.prompt_tokens for bucket in buckets), initial=0))
+        tokens_out = list(accumulate((bucket.completion_tokens for bucket in buckets), initial=0))
+        axes.plot(times, tokens_in, color=COLORS["one"], linewidth=1.8, label="in")
+        axes.plot(times, tokens_out, color=COLORS["two"], linewidth=1.8, label="out")
         axes.set_ylabel("tokens so far")
 
     return _drawn("tokens", draw, time_axis=times[-1])
 
 
 def cost(recorder: Recorder, currency: str) -> str:
-    """Cost over time, added up."""
+    """Draw the total cost over time."""
     times, buckets = _points(recorder)
 
     def draw(axes: Axes) -> None:
-        costs = _sums([0.0, *(float(bucket.cost) for bucket in buckets)])
-        axes.plot(times, costs, color=COLOURS["good"], linewidth=1.8)
-        axes.fill_between(times, costs, color=COLOURS["good"], alpha=0.15, linewidth=0)
+        costs = list(accumulate((float(bucket.cost) for bucket in buckets), initial=0.0))
+        axes.plot(times, costs, color=COLORS["good"], linewidth=1.8)
+        axes.fill_between(times, costs, color=COLORS["good"], alpha=0.15, linewidth=0)
         axes.set_ylabel(f"{currency} so far")
 
     return _drawn("cost", draw, time_axis=times[-1], plain_y=True)
 
 
-def milliseconds(value: float) -> str:
-    """For people: 5 ms, 120 ms, 1.5 s, 2 min 5 s."""
-    if value < 999.5:
-        return f"{value:.0f} ms"
-    return f"{value / 1000:.3g} s" if value < 59_950 else duration(value / 1000)
-
-
-def _drawn(
-    name: str,
-    draw: Callable[[Axes], None],
-    *,
-    time_axis: float | None = None,
-    height_in: float = HEIGHT_IN,
-    plain_y: bool = False,
-) -> str:
-    # The salt keeps the names inside one drawing apart from those of the others in the page.
+def _drawn(name: str, draw: Callable[[Axes], None], *, time_axis: float | None = None, plain_y: bool = False) -> str:
+    # The salt keeps the ids of one chart apart from those of the others on the page.
     style: Any = {**STYLE, "svg.hashsalt": name}
     with matplotlib.rc_context(style), warnings.catch_warnings():
-        # A sign that its own font lacks (a currency's, say) is drawn by the browser's.
+        # The browser has the glyphs that matplotlib's font lacks, such as a currency sign.
         warnings.simplefilter("ignore", UserWarning)
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
         axes = figure.add_subplot()
         if not plain_y:
             axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -216,10 +160,9 @@ def _drawn(
             _label_time(axes, time_axis)
         draw(axes)
         if time_axis is not None:
-            # Above the highest line some air; nothing at all is drawn at the foot.
             axes.set_ylim(0, 1.06 * max(axes.dataLim.y1, 0) or 1)
         if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside upper left", ncols=8, labelcolor=COLOURS["ink"], handlelength=1.4)
+            figure.legend(loc="outside upper left", ncols=4, labelcolor=COLORS["ink"], handlelength=1.4)
         stream = io.StringIO()
         figure.savefig(
             stream,
@@ -231,31 +174,29 @@ def _drawn(
 
 
 def _for_a_page(svg: str) -> str:
-    """Without what only a file of its own needs, and with the page's colours and font."""
+    """Remove what only a separate file needs, and use the colors and font of the page."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    # The width is the page's; the height follows.
-    svg = re.sub(r'^<svg([^>]*?)\swidth="[^"]*"', r"<svg\1", svg)
-    svg = re.sub(r'^<svg([^>]*?)\sheight="[^"]*"', r"<svg\1", svg)
+    # The page sets the width. The height follows.
+    svg = re.sub(r'\s(width|height)="[^"]*"', "", svg, count=2)
     svg = re.sub(r"font: ([\d.]+)px[^;\"]*", r"font-size: \1px", svg)
-    for name, colour in COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
+    for name, color in COLORS.items():
+        svg = svg.replace(color, f"var(--{name})")
     return svg
 
 
 def _points(recorder: Recorder) -> tuple[list[float], list[Bucket]]:
-    """Edges of stretches of time in seconds since the start, one more than there are stretches; and what happened."""
+    """Return the edges of time spans in seconds since the start, and a bucket for each span."""
     timeline, seconds = recorder.timeline, max(recorder.seconds, 0.001)
-    number = max(1, -(-len(timeline.buckets) // MOST_POINTS))
-    # A stretch below a second shows the rhythm of our own writing, and not the service's.
+    number = max(1, -(-len(timeline.buckets) // MAX_POINTS))
+    # Spans below a second would show the rhythm of our own writes.
     while number * timeline.width_s < min(1.0, seconds / 20):
         number += 1
     width_s = number * timeline.width_s
     buckets = list(merged(timeline.buckets, number)) or [Bucket()]
     buckets += [Bucket() for _ in range(int(seconds / width_s) - len(buckets))]
-    # The end cuts off the last one; a sliver of one goes to its neighbour.
+    # The end cuts the last span off. A sliver is merged into its neighbor.
     if len(buckets) > 1 and seconds < (len(buckets) - 0.5) * width_s:
         last = buckets.pop()
         buckets[-1] = buckets[-1].merge(last)
@@ -263,65 +204,36 @@ def _points(recorder: Recorder) -> tuple[list[float], list[Bucket]]:
 
 
 def _rates(edges: list[float], numbers: Sequence[float]) -> list[float]:
-    """Numbers as so many a second of their stretch."""
+    """Return numbers per second of their span."""
     return [number / (end - begin) for begin, end, number in zip(edges, edges[1:], numbers, strict=False)]
 
 
-def _steps(
-    axes: Axes, edges: list[float], values: list[float], colour: str, words: str, above: list[float] | None = None
-) -> None:
-    axes.stairs(
-        values,
-        edges,
-        baseline=above if above is not None else 0,
-        fill=True,
-        color=COLOURS[colour],
-        alpha=0.75,
-        linewidth=0,
-        label=words,
-    )
-
-
-def _line(
-    axes: Axes, edges: list[float], values: Sequence[float | None], colour: str, words: str, *, dashed: bool = False
-) -> None:
-    axes.stairs(
-        [float("nan") if value is None else value for value in values],
-        edges,
-        baseline=None,
-        color=COLOURS[colour],
-        linewidth=1.6,
-        linestyle=(0, (4, 3)) if dashed else "-",
-        label=words,
-    )
-
-
-def _bands(axes: Axes, edges: list[float], shares: list[float], colour: str, words: str) -> None:
-    """A band from bottom to top for each stretch in which more than half of the time was waited."""
+def _bands(axes: Axes, edges: list[float], shares: list[float], kind: Kind) -> None:
+    """Draw a vertical band for each span of which at least half was a wait of this kind."""
     begin: float | None = None
-    label: str | None = words
+    label: str | None = LABELS[kind]
     for edge, share in zip(edges, [*shares, 0.0], strict=True):
         if share >= 0.5 and begin is None:
             begin = edge
         elif share < 0.5 and begin is not None:
-            axes.axvspan(begin, edge, color=COLOURS[colour], alpha=0.18, linewidth=0, label=label)
+            axes.axvspan(begin, edge, color=COLORS[kind], alpha=0.2, linewidth=0, label=label)
             begin, label = None, None
 
 
 def _marks(axes: Axes, latencies: Latencies) -> None:
-    """Median and the rare ones, each a line with its words; where two come close, the words stand one below another."""
+    """Draw percentiles as lines. Their labels are stacked, since two can be close to each other."""
     top = axes.get_ylim()[1]
-    for row, (share, words) in enumerate(((0.5, "half"), (0.9, "90%"), (0.99, "99%"))):
+    for row, (share, words) in enumerate(((0.5, "median"), (0.9, "90th percentile"), (0.99, "99th percentile"))):
         value = latencies.quantile(share)
-        axes.axvline(value, color=COLOURS["ink"], linewidth=0.9, linestyle=(0, (2, 2)))
+        axes.axvline(value, color=COLORS["ink"], linewidth=0.9, linestyle=(0, (2, 2)))
         axes.annotate(
-            f"{words} within {milliseconds(value)}",
+            f"{words}: {milliseconds(value)}",
             (value, top * (0.97 - 0.09 * row)),
             xytext=(4, 0),
             textcoords="offset points",
             va="top",
             annotation_clip=False,
-            bbox={"facecolor": COLOURS["page"], "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+            bbox={"facecolor": COLORS["page"], "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
         )
 
 
@@ -340,33 +252,19 @@ def _label_time(axes: Axes, seconds: float) -> None:
 
 
 def _round_times(least_ms: float, most_ms: float) -> list[float]:
-    """Round times within, at a distance that leaves room for their words."""
+    """Return round times within the range, far enough apart for their labels."""
     rounds = (1, 2, 5) if most_ms / least_ms > 12 else (1, 1.5, 2, 3, 4, 5, 7)
     seconds = (*(step * 10**power for power in (-3, -2, -1, 0, 1) for step in rounds), 60, 120, 300, 600, 1800, 3600)
     return [1000 * time_s for time_s in seconds if least_ms <= 1000 * time_s <= most_ms and time_s not in (50, 70)]
 
 
-def _filled(values: Sequence[float | None]) -> list[float | None]:
-    """Where nobody looked, what was seen last."""
-    last: float | None = None
-    filled: list[float | None] = []
-    for value in values:
-        last = last if value is None else value
-        filled.append(last)
-    return filled
-
-
-def _sums(values: Sequence[float]) -> list[float]:
-    total = 0.0
-    sums = []
-    for value in values:
-        total += value
-        sums.append(total)
-    return sums
+def _held(samples: Sequence[float | None]) -> list[float]:
+    """Return samples, with each gap filled with the sample before it; NaN before the first one."""
+    return list(accumulate(samples, lambda last, each: last if each is None else each, initial=math.nan))[1:]
 
 
 def _short(value: float, _: object) -> str:
-    """1,500 as 1.5k, 2,000,000 as 2M."""
+    """Return 1.5k for 1,500, and 2M for 2,000,000."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:g}{name}"

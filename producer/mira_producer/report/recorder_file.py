@@ -1,4 +1,4 @@
-"""What a batch's report is drawn from, kept on disk: a keeper that follows another goes on with it."""
+"""A batch's recorder on disk, so that the next supervisor continues it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from mira_producer.engine.wait_reason import Kind
 from mira_producer.report.recorder import Bucket, Recorder, Slow, Timeline
 
 Clock = Callable[[], float]
-# A keeper that is killed takes so much of the picture with it, and nothing else.
+# A crash of the supervisor loses this much of the report, and nothing else.
 SAVE_EVERY_S = 10.0
+# Raised when the fields change. A file of another version is ignored.
+FORMAT = 2
 
 
 class Recording:
-    """A batch's recorder, and the file that keeps it; `since` is what kept the batch waiting since it was saved."""
+    """A batch's recorder and its file. `since` is why the batch waited since the file was saved."""
 
     def __init__(self, path: Path, since: Kind, log: FilteringBoundLogger) -> None:
         self._path = path
@@ -36,7 +38,7 @@ class Recording:
         try:
             save(self.recorder, self._path, ended=ended)
         except OSError as error:
-            # The lines matter; a picture of them can be of less.
+            # The answers matter more than the report.
             self._log.warning("batch_says", text=f"{self._path}: {error.strerror}")
 
     def save_if_due(self) -> None:
@@ -45,51 +47,53 @@ class Recording:
 
 
 def save(recorder: Recorder, path: Path, *, ended: bool = False, clock: Clock = time.time) -> None:
-    """Write it down, whole or not at all. `clock` says the Unix time. Raises OSError."""
-    recorder.look()
+    """Write the file atomically. `clock` returns Unix time. Raises OSError."""
+    recorder.waits(recorder.kind)
     record = {
+        "format": FORMAT,
         "saved_s": clock(),
         "ended": ended,
         "seconds": recorder.seconds,
         "width_s": recorder.timeline.width_s,
         "buckets": [{**asdict(bucket), "cost": str(bucket.cost)} for bucket in recorder.timeline.buckets],
         "latencies": sorted(recorder.latencies.classes.items()),
-        "most_ms": recorder.latencies.most_ms,
+        "max_ms": recorder.latencies.max_ms,
         "slowest": [(slow.latency_ms, slow.custom_id) for slow in recorder.slowest],
         "samples": recorder.samples,
         "repeats": recorder.repeats,
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(orjson.dumps(record))
-    beside.replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(orjson.dumps(record))
+    part.replace(path)
 
 
 def load(path: Path, *, since: Kind = "", clock: Clock = time.time, monotonic: Clock = time.monotonic) -> Recorder:
-    """What was saved, or a new one. It goes on now; `since` is what kept the batch waiting since it was saved,
-    unless it had ended then.
+    """Return the saved recorder, running again, or a new one.
+
+    `since` is why the batch waited since it was saved, unless it had finished.
     """
     recorder = Recorder(monotonic)
     found = _read(path)
     if found is None:
         return recorder
-    now_s, away_s = monotonic(), max(0.0, clock() - found["saved_s"])
-    recorder.began_s = now_s - away_s - found["seconds"]
+    now_s, offline_s = monotonic(), max(0.0, clock() - found["saved_s"])
+    recorder.began_s = now_s - offline_s - found["seconds"]
     recorder.timeline = Timeline(recorder.began_s)
     recorder.timeline.width_s = found["width_s"]
     recorder.timeline.buckets = [Bucket(**{**each, "cost": Decimal(each["cost"])}) for each in found["buckets"]]
     recorder.latencies.classes = Counter(dict(found["latencies"]))
     recorder.latencies.count = recorder.latencies.classes.total()
-    recorder.latencies.most_ms = found["most_ms"]
+    recorder.latencies.max_ms = found["max_ms"]
     recorder.slowest = [Slow(*each) for each in found["slowest"]]
     recorder.samples = {code: (custom_id, detail) for code, (custom_id, detail) in found["samples"].items()}
     recorder.repeats = found["repeats"]
     if since and not found["ended"]:
-        recorder.timeline.spread(since, now_s - away_s, now_s)
+        recorder.timeline.spread(since, now_s - offline_s, now_s)
     return recorder
 
 
 def saved(path: Path) -> tuple[Recorder, float]:
-    """As it was saved, for a report, and the Unix time when it began. Raises FileNotFoundError: nothing was saved."""
+    """Return the recorder as saved, and its start in Unix time. Raises FileNotFoundError if there is none."""
     found = _read(path)
     if found is None:
         raise FileNotFoundError(path)
@@ -101,7 +105,8 @@ def saved(path: Path) -> tuple[Recorder, float]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return dict(orjson.loads(path.read_bytes()))
+        found: dict[str, Any] = orjson.loads(path.read_bytes())
     except (OSError, orjson.JSONDecodeError):
-        # It is for a picture: a batch goes on without it.
+        # The record is only for the report. The batch continues without it.
         return None
+    return found if found.get("format") == FORMAT else None

@@ -1,1 +1,1 @@
-"""Stock Celery under the same blows: a task as Celery's documentation advises, and nothing of ours around it."""
+"""Stock Celery under the same faults: a task as Celery's documentation recommends, without our code."""

@@ -1,6 +1,6 @@
-"""The application and its task: late acknowledgement, retries with backoff, Retry-After honoured, results in Redis.
+"""Application and task: late acknowledgment, retries with backoff, `Retry-After` honored, results in Redis.
 
-All of it is Celery's documented advice for tasks that must survive a crash. What differs from its defaults is here.
+Celery's documentation recommends all of this for tasks that must survive a crash.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 import requests
 from celery import Celery, Task
 
-TOLD: dict[str, Any] = json.loads(os.environ["CHAOS_STOCK"])
+CONFIG: dict[str, Any] = json.loads(os.environ["CHAOS_STOCK"])
 TASK = "stock.chat"
 
-app = Celery("stock", broker=TOLD["redis_url"], backend=TOLD["redis_url"])
+app = Celery("stock", broker=CONFIG["redis_url"], backend=CONFIG["redis_url"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    # Its own redelivery: what a dead worker held comes back after this. The default is an hour.
-    broker_transport_options={"visibility_timeout": TOLD["visibility_timeout_s"]},
+    # Messages of a killed worker are redelivered after this time. The default is an hour.
+    broker_transport_options={"visibility_timeout": CONFIG["visibility_timeout_s"]},
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # Without it 16 threads a worker use up the server's connections.
+    # Without it, 16 threads per worker use up the server's connections.
     result_backend_thread_safe=True,
-    result_expires=TOLD["result_ttl_s"],
+    result_expires=CONFIG["result_ttl_s"],
 )
 
 
@@ -37,16 +37,16 @@ app.conf.update(
     dont_autoretry_for=(requests.HTTPError,),
     retry_backoff=True,
     retry_backoff_max=2,
-    # Generous: what is lost below is not lost for want of tries.
+    # High, so that no job is lost because it ran out of attempts.
     max_retries=100,
 )  # type: ignore[untyped-decorator]
 def chat(self: Task, content: str) -> Any:
     """One chat completion."""
     answer = requests.post(
-        f"{TOLD['api_base']}/chat/completions",
+        f"{CONFIG['api_base']}/chat/completions",
         json={"model": "mira", "messages": [{"role": "user", "content": content}]},
-        headers={"Authorization": f"Bearer {TOLD['api_key']}"},
-        timeout=TOLD["request_timeout_s"],
+        headers={"Authorization": f"Bearer {CONFIG['api_key']}"},
+        timeout=CONFIG["request_timeout_s"],
     )
     if answer.status_code == 429:
         raise self.retry(countdown=float(answer.headers.get("Retry-After", 60)))

@@ -1,7 +1,7 @@
-"""`python -m tests.chaos.stock.batch INPUT OUTPUT ERRORS`: the script that one writes around Celery for a file.
+"""`python -m tests.chaos.stock.batch INPUT OUTPUT ERRORS`: a typical script that runs a file of requests with Celery.
 
-A window of open tasks; a line is written when its result is there; started again, it skips the lines that are written.
-A result that does not come is given up after a while, or the script would never end.
+It keeps a window of open tasks and writes a line when its result is available. After a restart, it skips lines that are
+already written. It stops waiting for a result after a timeout.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from tests.chaos.child import end_with_driver
-from tests.chaos.stock.app import TOLD, app, chat
+from tests.chaos.stock.app import CONFIG, app, chat
 
 WINDOW = 200
 PAUSE_S = 0.05
-# After this the line is a missing one.
-GIVE_UP_S = float(TOLD["patience_s"])
+# After this time, the line counts as missing.
+GIVE_UP_S = float(CONFIG["patience_s"])
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.stock.single`: a producer of single tasks. Task ids of our own make trying again harmless."""
+"""`python -m tests.chaos.stock.single`: a producer of single tasks. Fixed task IDs make a retry harmless."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from redis import RedisError
 
 from tests.chaos import workload
 from tests.chaos.enqueueing import NotAccepted, produce
-from tests.chaos.stock.app import TOLD, app, chat
+from tests.chaos.stock.app import CONFIG, app, chat
 
 
 def enqueue(job: workload.ChaosJob) -> str:
@@ -20,4 +20,4 @@ def enqueue(job: workload.ChaosJob) -> str:
 
 
 if __name__ == "__main__":
-    produce(enqueue, TOLD["redis_url"], [app.conf.task_default_queue], sys.argv[1:])
+    produce(enqueue, CONFIG["redis_url"], [app.conf.task_default_queue], sys.argv[1:])

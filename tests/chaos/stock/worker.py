@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.stock.worker`: `celery -A tests.chaos.stock.app worker`, gone when the driver is."""
+"""`python -m tests.chaos.stock.worker`: `celery -A tests.chaos.stock.app worker`, which exits with the driver."""
 
 from __future__ import annotations
 

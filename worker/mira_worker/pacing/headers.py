@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from mira_queue.contract.durations import SECONDS_PER_UNIT
+
 MAX_RESET = timedelta(days=1)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def room_left(headers: Mapping[str, str], now: datetime) -> tuple[int, timedelta] | None:
@@ -47,7 +48,7 @@ def _reset(text: str | None, now: datetime) -> timedelta | None:
         parts = _PART.findall(text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
             return None
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        seconds = sum(float(number) * SECONDS_PER_UNIT[unit] for number, unit in parts)
     else:
         # Larger than any wait: it is a point in time.
         if seconds > 1e9:

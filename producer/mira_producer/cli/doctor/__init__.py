@@ -1,4 +1,4 @@
-"""`mira-queue doctor`: is everything there that the queue needs, and if not, what is to be done?"""
+"""`mira-queue doctor`: check everything that the queue needs, and name a fix for each problem."""
 
 from mira_producer.cli.doctor.command import HELP_END, doctor
 

@@ -1,4 +1,4 @@
-"""The command: every check in order, each finding shown as it comes, for some take seconds."""
+"""The command: run all checks in order, and show each finding immediately, because some checks take seconds."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from mira_producer.cli.doctor.finding import Finding, Verdict, ok, problem, reas
 from mira_producer.cli.doctor.machine import check_disk, check_packages, check_python, check_settings
 from mira_producer.cli.doctor.server import check_server
 from mira_producer.cli.outcome import Json
-from mira_producer.cli.workers import alive_workers
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
+from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.settings_loader import load_settings
 
@@ -27,41 +28,41 @@ STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold
 
 HELP_END = console.help_end(
     [
-        ("mira-queue doctor", "what is missing, and what to do about it"),
-        ("mira-queue doctor --json | jq '.checks[] | select(.verdict != \"ok\")'", "only what is not well"),
+        ("mira-queue doctor", "what is wrong, and how to fix it"),
+        ("mira-queue doctor --json | jq '.checks[] | select(.verdict != \"ok\")'", "only warnings and problems"),
     ],
-    {0: "no problem (there may be warnings)", 1: "problems: each says what to do", 2: "wrong usage"},
+    {0: "no problem (warnings are possible)", 1: "problems, each with a fix", 2: "wrong usage"},
 )
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check what is needed, and say what to fix.
+    """Check everything that the queue needs, and suggest fixes.
 
     \b
     Python and packages    versions
-    settings               valid? a MIRA_ variable misspelt?
-    state directory        writable? disk space?                    (embedded server)
-    server                 reachable? version? are its data kept? memory? clock?
-    result backend         reachable?                               (when set)
-    API key and API        the key's form; is the API reachable?    (no call that could be billed)
-    workers                which are alive?
+    settings               valid? a MIRA_ variable misspelled?
+    state directory        writable? enough space?                 (embedded server)
+    server                 reachable? version? persistence? memory? clock?
+    result backend         reachable?                              (if configured)
+    API key and API        format of the key; API reachable?       (no call that could be billed)
+    workers                which ones respond?
 
-    The key is never printed. An embedded server is started for the checks, if none runs.
+    The key is never printed. If no embedded server is running, one is started for the checks.
     """
     findings = []
     for finding in examine():
         findings.append(finding)
         if not as_json:
             _print(finding)
-    well = all(finding.verdict is not Verdict.PROBLEM for finding in findings)
+    passed = all(finding.verdict is not Verdict.PROBLEM for finding in findings)
     if as_json:
-        console.json_data({"ok": well, "checks": [asdict(finding) for finding in findings]})
-    if not well:
+        console.json_data({"ok": passed, "checks": [asdict(finding) for finding in findings]})
+    if not passed:
         raise typer.Exit(console.EXIT_FAILED)
 
 
 def examine() -> Iterator[Finding]:
-    """Every check, in order; those that need settings are left out when there are no valid ones."""
+    """Run all checks in order. Skip those that need settings if the settings are not valid."""
     yield from check_python()
     yield from check_packages()
     yield from check_settings()
@@ -76,12 +77,12 @@ def examine() -> Iterator[Finding]:
 
 
 def _check_queue(settings: Settings) -> Iterator[Finding]:
-    """The server and, where it answers, what needs it."""
+    """Check the server and, if it responds, what depends on it."""
     server = QueueServer(settings)
     try:
         url = server.open()
     except EmbeddedServerError as error:
-        fix = f"as it says; or set {variable('redis_url')} to a server of your own"
+        fix = f"follow the message, or set {variable('redis_url')} to another server"
         yield problem("server", reason(error, settings), fix)
         return
     try:
@@ -95,11 +96,12 @@ def _check_queue(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_workers(settings: Settings, url: str) -> Iterator[Finding]:
-    alive = alive_workers(settings, url)
+    with connect(url) as client:
+        alive = Ledger(client, result_ttl=settings.result_ttl).live_workers()
     if alive:
-        yield ok("workers", f"{len(alive)} alive: {', '.join(alive)}")
+        yield ok("workers", f"{len(alive)} alive: {', '.join(worker.name for worker in alive)}")
     else:
-        yield warning("workers", "none is alive: jobs are accepted, and wait", "start one: mira-queue worker")
+        yield warning("workers", "none is alive: jobs are accepted, but wait", "start one: mira-queue worker")
 
 
 def _print(finding: Finding) -> None:

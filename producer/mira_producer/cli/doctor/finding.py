@@ -1,4 +1,4 @@
-"""What a check of the doctor's finds."""
+"""Result of one check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mira_queue.contract.settings import Settings
 
 
 class Verdict(StrEnum):
-    """ok; warning: works, but not as it should, or not yet; problem: does not work."""
+    """ok, warning (works, but not as it should, or not yet), or problem (does not work)."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,7 +20,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report: what was looked at, what was found and, where that is not well, what to do."""
+    """One line of the report: what was checked, what was found and, unless it is ok, a fix."""
 
     check: str
     verdict: Verdict
@@ -41,7 +41,7 @@ def problem(check: str, found: str, fix: str) -> Finding:
 
 
 def reason(error: BaseException, settings: Settings) -> str:
-    """An error of a library in one line, with our secrets taken out: some put the URL they were given into it."""
+    """Return a library's error as one line without our secrets: some libraries put their URL into the message."""
     text = console.one_line(str(error)) or type(error).__name__
     for secret in (settings.redis_url, settings.result_backend, settings.api_key):
         if secret is not None:

@@ -1,4 +1,4 @@
-"""The queue's server: does it answer, and does it keep what it was given?"""
+"""Checks of the queue's server: connection, version, persistence, memory, clock."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.connection import connect, translated_errors
 
-# The scripts use ZRANGE BYSCORE and LPOP with a count, and write after asking for the time.
-OLDEST_SERVER = (6, 2)
-CLOCKS_APART_S = 2.0
-MEMORY_FULL = 0.9
+# The scripts use ZRANGE BYSCORE and LPOP with a count, and write after they have read the time.
+MIN_SERVER = (6, 2)
+MAX_CLOCK_DIFFERENCE_S = 2.0
+MAX_MEMORY_USED = 0.9
 
 Info = dict[str, Any]
 
 
 def check_server(settings: Settings, url: str) -> Iterator[Finding]:
-    """Everything about the server at `url`; ends after the first finding when it does not answer."""
+    """Check the server at `url`. Stop after one finding if it does not respond."""
     where = masked(url)
     with connect(url) as client:
         try:
@@ -37,8 +37,8 @@ def check_server(settings: Settings, url: str) -> Iterator[Finding]:
             )
             return
     name, version = ("Valkey", info["valkey_version"]) if "valkey_version" in info else ("Redis", info["redis_version"])
-    # Valkey tells its own version beside that of the Redis it is compatible with.
-    if tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) < OLDEST_SERVER:
+    # Valkey reports its own version and that of the Redis it is compatible with.
+    if tuple(int(part) for part in str(info["redis_version"]).split(".")[:2]) < MIN_SERVER:
         yield problem("server", f"{name} {version} at {where}", "install Redis 6.2 or newer, or any Valkey")
     else:
         yield ok("server", f"{name} {version} at {where}")
@@ -46,8 +46,8 @@ def check_server(settings: Settings, url: str) -> Iterator[Finding]:
     yield from _persistence(info, fsync, embedded=settings.redis_url is None)
     yield from _memory(info)
     found = f"{abs(apart_s):.1f} s apart"
-    if abs(apart_s) > CLOCKS_APART_S:
-        yield warning("clocks of server and machine", found, "let both take their time from NTP; times shown are off")
+    if abs(apart_s) > MAX_CLOCK_DIFFERENCE_S:
+        yield warning("clocks of server and machine", found, "use NTP on both: the times shown are wrong")
     else:
         yield ok("clocks of server and machine", found)
 
@@ -55,67 +55,70 @@ def check_server(settings: Settings, url: str) -> Iterator[Finding]:
 def _role(info: Info) -> Iterator[Finding]:
     if info.get("role") in ("slave", "replica"):
         fix = f"point {variable('redis_url')} to its primary"
-        yield problem("server's role", "a replica, which refuses writes", fix)
+        yield problem("server's role", "a replica, which rejects writes", fix)
     if info.get("cluster_enabled"):
         yield problem(
             "server's role",
-            "a cluster: the ledger's scripts use several keys at once",
-            f"point {variable('redis_url')} to a server that is none",
+            "a cluster, but the scripts of the ledger use several keys",
+            f"point {variable('redis_url')} to a server without cluster mode",
         )
 
 
 def _persistence(info: Info, fsync: str | None, *, embedded: bool) -> Iterator[Finding]:
     check = "server keeps its data"
     if not info.get("aof_enabled"):
-        found = "no append-only file: jobs that were accepted are lost when the server dies"
-        yield problem(check, found, "set `appendonly yes` in its configuration (CONFIG SET appendonly yes, at once)")
+        found = "no append-only file: accepted jobs are lost if the server crashes"
+        yield problem(
+            check, found, "set `appendonly yes` in its configuration (immediately: CONFIG SET appendonly yes)"
+        )
         return
     if info.get("aof_last_write_status") == "err" or info.get("aof_last_bgrewrite_status") == "err":
         yield problem(check, "its last write to the append-only file failed", "free disk space; see the server's log")
         return
     match fsync:
         case None:
-            yield ok(check, "append-only file (how often it reaches the disk, the server does not tell)")
+            yield ok(check, "append-only file (the server does not show how often it is synced)")
         case "always":
-            yield ok(check, "append-only file, on the disk before each reply")
+            yield ok(check, "append-only file, synced before each reply")
         case "everysec":
-            yield ok(check, "append-only file, on the disk every second: a crash of its machine can lose that second")
+            yield ok(check, "append-only file, synced every second: a crash of its machine can lose that second")
         case _ if embedded:
-            yield ok(check, "append-only file, with the kernel before each reply: only a power failure can lose any")
+            yield ok(check, "append-only file, written before each reply: only a crash of the machine can lose jobs")
         case _:
             fix = "set `appendfsync everysec`, or `always`"
-            yield warning(check, f"append-only file, but appendfsync is {fsync}: a power failure can lose minutes", fix)
+            yield warning(
+                check, f"append-only file, but appendfsync is {fsync}: a crash of its machine can lose minutes", fix
+            )
 
 
 def _memory(info: Info) -> Iterator[Finding]:
     policy = str(info.get("maxmemory_policy", "unknown"))
-    used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
     if policy != "noeviction":
-        # Without a limit nothing is ever evicted; whoever sets one later loses jobs.
+        # Nothing is evicted without maxmemory, but jobs are lost if it is set later.
         found = f"maxmemory-policy is {policy}: " + (
-            "it drops jobs when memory is full" if most else "no limit is set yet"
+            "it deletes jobs when memory is full" if limit else "no maxmemory is set yet"
         )
-        make = problem if most else warning
-        yield make("server's memory", found, "set `maxmemory-policy noeviction`")
-    elif most and used > MEMORY_FULL * most:
-        found = f"{used / most:.0%} of its maxmemory is used"
-        yield warning("server's memory", found, "raise maxmemory: when it is full, no job is accepted")
+        yield (problem if limit else warning)("server's memory", found, "set `maxmemory-policy noeviction`")
+    elif limit and used > MAX_MEMORY_USED * limit:
+        found = f"{used / limit:.0%} of its maxmemory is used"
+        yield warning("server's memory", found, "raise maxmemory: a full memory accepts no jobs")
     else:
-        limit = f" of {most / 2**20:,.0f} MiB" if most else ""
-        yield ok("server's memory", f"noeviction, {used / 2**20:,.1f} MiB{limit} used")
+        of_limit = f" of {limit / 2**20:,.0f} MiB" if limit else ""
+        yield ok("server's memory", f"noeviction, {used / 2**20:,.1f} MiB{of_limit} used")
 
 
 def _fsync(client: redis.Redis) -> str | None:
-    """None where CONFIG is forbidden, as with hosted servers."""
+    """Return the setting, or None if CONFIG is forbidden, as it is for some hosted servers."""
     try:
-        answer: Any = client.config_get("appendfsync")
+        found: Any = client.config_get("appendfsync")
     except redis.ResponseError:
         return None
-    return str(answer.get("appendfsync")) if answer else None
+    return str(found.get("appendfsync")) if found else None
 
 
 def _clock_difference_s(client: redis.Redis) -> float:
-    """The server's clock less ours, the way there and back halved."""
+    """Return the server's clock minus ours, at the middle of the round trip."""
     before = time.time()
     seconds, micros = client.time()
     return float(int(seconds) + int(micros) / 1e6 - (before + time.time()) / 2)

@@ -217,7 +217,7 @@ def test_the_limits_of_mira_shrink_with_the_scale() -> None:
         {"faults": {"nonsense": 0.1}},
         {"faults": {"503": 0.7, "reset": 0.7}},
         {"outages": [{"seconds": 1, "kind": "flood"}]},
-        {"plan": "unheard-of"},
+        {"plans": {"free": []}, "plan": "max"},
         {"unknown": 1},
         {"retry_after_form": "roman"},
     ],

@@ -1,4 +1,4 @@
-"""Who takes part: workers, producers and batch runs as processes, kept alive until their work is done."""
+"""Workers, producers, and batch runs: processes that are restarted until their work is done."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.chaos.child import Child
 from tests.chaos.options import ChaosOptions
 from tests.chaos.system import System
 
-# A worker on a busy machine needs so long from its start to its first call.
+# Time from the start of a worker to its first call on a busy machine.
 AT_WORK_AFTER_S = 4.0
-# The last batch begins when so much of the work is done.
+# The last batch starts after this share of the work.
 LAST_BATCH_AT = 0.8
-# What SIGTERM may take beyond the grace period, on a busy machine, before it counts as not obeyed.
+# Time beyond the grace period after which an exit on SIGTERM counts as late, on a busy machine.
 EXIT_MARGIN_S = 10.0
 
 
-class Cast:
-    """All children. `tend` is called often: it restarts who was killed, and wakes who was stopped."""
+class Processes:
+    """All child processes. `tend` is called often. It restarts killed processes and resumes stopped ones."""
 
     def __init__(self, options: ChaosOptions, system: System, env: dict[str, str], folder: Path) -> None:
         self._options = options
@@ -31,14 +31,14 @@ class Cast:
             Child(f"worker {number}", system.worker(options), env, folder) for number in range(options.workers)
         ]
         self.producers = [
-            Child(f"producer {number}", system.producer(*self._orders(number)), env, folder)
+            Child(f"producer {number}", system.producer(*self._arguments(number)), env, folder)
             for number in range(options.producers)
         ]
         self.batches = []
         for number, lines in enumerate(workload.batch_numbers(options)):
             workload.write_batch_file(self.batch_input(number), options.seed, lines)
             paths = [str(path) for path in (self.batch_input(number), *self.batch_outputs(number))]
-            # By turns: a run of a file, and a file that is submitted, with its keeper.
+            # Alternately a run in the foreground, and a submitted file with its supervisor.
             command = system.submitted(*paths) if number % 2 else system.batch(*paths)
             self.batches.append(Child(f"{'keeper' if number % 2 else 'batch'} {number}", command, env, folder))
         self._begun = 0
@@ -47,9 +47,9 @@ class Cast:
         self._wake_at_s: dict[Child, float] = {}
         #: Around every SIGCONT.
         self.waking: Callable[[], AbstractContextManager[None]] = nullcontext
-        #: Deaths that nobody here caused, as "name: exit code".
-        self.own_deaths: list[str] = []
-        self.slow_exits: list[str] = []
+        #: Exits that the driver did not cause, as "name: exit code".
+        self.unexpected_exits: list[str] = []
+        self.late_exits: list[str] = []
 
     def journal(self, number: int) -> Path:
         return self._folder / f"accepted-{number}.txt"
@@ -60,26 +60,26 @@ class Cast:
     def batch_outputs(self, number: int) -> tuple[Path, Path]:
         return self._folder / f"batch-{number}.answers.jsonl", self._folder / f"batch-{number}.errors.jsonl"
 
-    def _orders(self, number: int) -> list[str]:
+    def _arguments(self, number: int) -> list[str]:
         numbers = workload.single_numbers(self._options, number)
-        told = {
+        arguments = {
             "seed": self._options.seed,
             "first": numbers.start,
             "end": numbers.stop,
             "step": numbers.step,
-            "most-waiting": self._options.most_waiting,
+            "max-waiting": self._options.max_waiting,
             "journal": self.journal(number),
         }
-        return [word for name, value in told.items() for word in (f"--{name}", str(value))]
+        return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
 
     def start(self) -> None:
-        """Everybody but the batch runs, which come one after the other."""
+        """Start workers and producers. Batch runs start later, one after another."""
         for child in [*self.workers, *self.producers]:
             child.start()
 
     @property
     def batch(self) -> Child | None:
-        """The batch whose turn it is; None: none is open now."""
+        """The current batch, or None."""
         return next((child for child in self.batches[: self._begun] if child not in self._done), None)
 
     @property
@@ -87,12 +87,12 @@ class Cast:
         return self._done.issuperset(self.producers)
 
     @property
-    def has_handed_in_all(self) -> bool:
+    def has_submitted_all(self) -> bool:
         return self._done.issuperset([*self.producers, *self.batches])
 
-    def at_work(self, children: list[Child], *, grown_up: bool) -> list[Child]:
-        """Those that could be hit now; `grown_up`: and that have had time to begin."""
-        youngest_s = time.monotonic() - (AT_WORK_AFTER_S if grown_up else 0)
+    def at_work(self, children: list[Child], *, started_up: bool) -> list[Child]:
+        """Return the running children. With `started_up`, only those that have had time to start."""
+        youngest_s = time.monotonic() - (AT_WORK_AFTER_S if started_up else 0)
         return [
             child
             for child in children
@@ -111,8 +111,8 @@ class Cast:
         child.signal(signal.SIGSTOP)
         self._wake_at_s[child] = time.monotonic() + for_s
 
-    def begin_batches(self, share_done: float) -> None:
-        """They are spread over the run, so that blows at any moment find one."""
+    def start_batches(self, share_done: float) -> None:
+        """Start batches evenly over the run, so that a fault at any moment finds one."""
         if self.producers_are_done:
             share_done = 1.0
         while self._begun < len(self.batches) and share_done >= LAST_BATCH_AT * self._begun / len(self.batches):
@@ -123,13 +123,13 @@ class Cast:
         for child, wake_s in list(self._wake_at_s.items()):
             if now_s >= wake_s:
                 del self._wake_at_s[child]
-                # Who was stopped just before a call makes it now.
+                # A worker that was stopped just before a call sends it now.
                 with self.waking():
                     child.signal(signal.SIGCONT)
         batch = self.batch
         for child in [*self.workers, *self.producers, *([batch] if batch else [])]:
             if child not in self._done:
-                self._look_after(child, now_s)
+                self._maintain(child, now_s)
 
     def wake_all(self) -> None:
         for child in list(self._wake_at_s):
@@ -137,20 +137,20 @@ class Cast:
         self.tend()
 
     def end(self) -> None:
-        """Nobody of ours stays behind, whatever happened. Workers get their grace."""
-        everybody = [*self.workers, *self.producers, *self.batches]
-        for child in everybody:
+        """Stop all children. Workers get their grace period."""
+        children = [*self.workers, *self.producers, *self.batches]
+        for child in children:
             if child.is_alive:
                 child.signal(signal.SIGCONT)
                 child.signal(signal.SIGTERM)
         end_s = time.monotonic() + self._options.grace_s + EXIT_MARGIN_S
-        for child in everybody:
+        for child in children:
             child.end(max(0.0, end_s - time.monotonic()))
 
-    def _look_after(self, child: Child, now_s: float) -> None:
+    def _maintain(self, child: Child, now_s: float) -> None:
         if child.is_alive:
             if child.must_end_by_s is not None and now_s > child.must_end_by_s:
-                self.slow_exits.append(child.name)
+                self.late_exits.append(child.name)
                 self.kill(child, 0.0)
             return
         if child in self._start_at_s:
@@ -161,5 +161,5 @@ class Cast:
             self._done.add(child)
             return
         elif child.exit_code is not None and child.must_end_by_s is None:
-            self.own_deaths.append(f"{child.name}: exit code {child.exit_code}")
+            self.unexpected_exits.append(f"{child.name}: exit code {child.exit_code}")
         child.start()

@@ -1,4 +1,4 @@
-"""One run of a peer: its program beside a simulator of its own."""
+"""One run of a peer: its program with its own simulator."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from tests.support.queue_process import API_KEY, environment
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """`module` is run with URL, key, and calls at a time. `needs`: a package that may not be there."""
+    """A peer. `module` runs with URL, key, and concurrency. `needs` is a package that may not be installed."""
 
     title: str
     module: str
     needs: str
-    is_told: bool
+    is_configured: bool
 
     @property
-    def is_here(self) -> bool:
+    def is_installed(self) -> bool:
         return importlib.util.find_spec(self.needs) is not None
 
-    def calls_at_a_time(self, scenario: Scenario) -> int:
+    def concurrency(self, scenario: Scenario) -> int:
         assert scenario.peers_concurrency is not None
-        return scenario.peers_concurrency if self.is_told else scenario.slots
+        return scenario.peers_concurrency if self.is_configured else scenario.slots
 
 
 PEERS = (
-    Peer("documented retry loop", "bench.pacing.peers.documented_loop", "requests", is_told=False),
-    Peer("async-batch-llm, told", "bench.pacing.peers.async_batch", "async_batch_llm", is_told=True),
+    Peer("documented retry loop", "bench.pacing.peers.documented_loop", "requests", is_configured=False),
+    Peer("async-batch-llm, configured", "bench.pacing.peers.async_batch", "async_batch_llm", is_configured=True),
 )
 
 
-def live(scenario: Scenario, peer: Peer, folder: Path) -> Run:
+def run_scenario(scenario: Scenario, peer: Peer, folder: Path) -> Run:
     with api.start(scenario) as simulator, (folder / "peer.log").open("wb") as log:
-        arguments = [simulator.url, API_KEY, str(peer.calls_at_a_time(scenario))]
+        arguments = [simulator.url, API_KEY, str(peer.concurrency(scenario))]
         process = subprocess.Popen(
             [sys.executable, "-m", peer.module, *arguments],
             stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment(),
         )  # fmt: skip
         try:
-            return api.live_through(scenario, simulator, lambda _: None)
+            return api.observe(scenario, simulator, lambda _: None)
         finally:
             process.kill()
             process.wait()

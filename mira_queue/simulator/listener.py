@@ -1,4 +1,4 @@
-"""The port: served, or refusing connections for a while and then served again, without another process getting it."""
+"""The port: it is served, or it refuses connections for a while. No other process gets it meanwhile."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import socket
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from mira_queue.simulator import broken
+from mira_queue.simulator import wire
 
 BACKLOG = 2048
 
 
 class Listener:
-    """One address that `server` answers at."""
+    """One address that `server` serves."""
 
     def __init__(self, server: web.Server, host: str, port: int) -> None:
         self._server = server
@@ -23,7 +23,7 @@ class Listener:
         self._socket = self._bind(address)
         self._address = self._socket.getsockname()
         self._listening: asyncio.Server | None = None
-        self._spared: set[RequestHandler] = set()
+        self._protected: set[RequestHandler] = set()
 
     @property
     def url(self) -> str:
@@ -36,30 +36,30 @@ class Listener:
             self._listening = await loop.create_server(self._server, sock=self._socket, backlog=BACKLOG)
 
     def refuse(self) -> None:
-        """Connections are refused until `open()`. The port stays bound, so that nobody else gets it."""
+        """Refuse connections until `open()`. The port stays bound, so that no other process gets it."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
             self._socket = self._bind(self._address)
 
-    def cut_connections(self) -> None:
-        """Reset every connection, but leave those that /sim/ was asked over."""
+    def reset_connections(self) -> None:
+        """Reset every connection that is not protected."""
         for connection in self._server.connections:
-            if connection not in self._spared:
-                broken.cut(connection.transport)
+            if connection not in self._protected:
+                wire.reset_connection(connection.transport)
 
-    def spare(self, connection: RequestHandler) -> None:
-        """/sim/ was asked over this connection: outages do not cut it."""
-        if connection not in self._spared:
-            self._spared = {known for known in self._server.connections if known in self._spared} | {connection}
+    def protect(self, connection: RequestHandler) -> None:
+        """Protect a connection that was used for /sim/ from outages."""
+        if connection not in self._protected:
+            self._protected = {known for known in self._server.connections if known in self._protected} | {connection}
 
     def close(self) -> None:
-        """For good, with all connections."""
+        """Close the port and all connections."""
         if self._listening is not None:
             self._listening.close()
         self._socket.close()
-        self._spared.clear()
-        self.cut_connections()
+        self._protected.clear()
+        self.reset_connections()
 
     def _bind(self, address: tuple[object, ...]) -> socket.socket:
         bound = socket.socket(self._family, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""What the simulator says when it does not answer: status, headers and body, in every form that was met. Pure."""
+"""Responses without a completion: status, headers and body, in every form that was observed. Pure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ DETAILS: Mapping[int, str] = {
     503: "Service temporarily unavailable",
     504: "Gateway timeout",
 }
-REFUSALS: Mapping[str, str] = {
-    "balance": DETAILS[402],
+LIMIT_DETAILS: Mapping[str, str] = {
     "rate": "Rate limit exceeded",
     "quota": "Daily request limit reached",
     "concurrency": "Too many concurrent requests",
@@ -51,22 +50,21 @@ VERSION_HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One whole answer of HTTP. `refusal` names the limit that made it, for the counts."""
+    """One complete HTTP response."""
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
-    refusal: str | None = None
 
 
 def detail(status: int, text: str | None = None, **headers: str) -> Reply:
-    """The documented form: {"detail": "text"}."""
-    return Reply(status, orjson.dumps({"detail": text or reason(status)}), headers=headers)
+    """Return the documented form: {"detail": "text"}."""
+    return Reply(status, orjson.dumps({"detail": text or message_of(status)}), headers=headers)
 
 
 def detail_in_string(status: int, **fields: str) -> Reply:
-    """Observed on 422: the detail is JSON, in a string."""
+    """Return the form observed for 422: the detail is JSON in a string."""
     return detail(status, orjson.dumps(fields).decode())
 
 
@@ -75,17 +73,17 @@ def moderation(category: str) -> Reply:
 
 
 def timed_out() -> Reply:
-    """Observed: the server's own limit on a non-streaming answer; without a body."""
+    """Return the response observed when an answer takes too long and does not stream: it has no body."""
     return Reply(408, b"", TEXT)
 
 
 def retired() -> Reply:
-    return Reply(410, orjson.dumps({"detail": DETAILS[410]}), headers=VERSION_HEADERS)
+    return detail(410, **VERSION_HEADERS)
 
 
 def shaped(status: int, shape: Shape) -> Reply:
-    """That status with a body as frameworks, proxies and other servers send it."""
-    text = reason(status)
+    """Return this status with a body as frameworks, proxies and other servers send it."""
+    text = message_of(status)
     match shape:
         case "detail" if status == 408:
             return timed_out()
@@ -107,12 +105,8 @@ def shaped(status: int, shape: Shape) -> Reply:
             return Reply(status, orjson.dumps({"error": {"message": text, "type": kind, "code": code}}))
 
 
-def reason(status: int) -> str:
-    """A sentence for that status."""
-    known = DETAILS.get(status)
-    if known:
-        return known
+def message_of(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase
+        return DETAILS.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return f"Error {status}"

@@ -1,0 +1,105 @@
+"""State of the simulated API: its configuration, accounts, counts and random sources. Times are seconds since start."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mira_queue.simulator import replies
+from mira_queue.simulator.config import OutageKind, SimulatorConfig
+from mira_queue.simulator.counters import Counters
+from mira_queue.simulator.faults import Fault, RandomFaults
+from mira_queue.simulator.limits import AccountLimits, Limit, RetryAfterLog
+from mira_queue.simulator.replies import Reply
+from mira_queue.simulator.retry_after import forced_retry_after, retry_after
+
+
+@dataclass(slots=True)
+class Account:
+    """One bearer key: what it has used, and the Retry-Afters that it was sent."""
+
+    limits: AccountLimits = field(default_factory=AccountLimits)
+    retry_afters: RetryAfterLog = field(default_factory=RetryAfterLog)
+
+
+class State:
+    """Everything that lives longer than one call."""
+
+    def __init__(self, config: SimulatorConfig) -> None:
+        self.config = config
+        self.counters = Counters()
+        self.accounts: dict[str, Account] = {}
+        self.steps: Counter[str] = Counter()  # of the scripts of directives, by digest of the request
+        self.outage: OutageKind | None = None
+        self._started_s = time.monotonic()
+        self._seed()
+
+    def now(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def configure(self, config: SimulatorConfig) -> None:
+        """Change the configuration. Usage and counts stay."""
+        seed, self.config = self.config.seed, config
+        if config.seed != seed:
+            self._seed()
+        self._faults = RandomFaults(config.faults, self._faults_source)
+
+    def reset(self) -> None:
+        """Reset counts, logs, balances, steps of scripts, and seeds. Calls in flight continue."""
+        self.counters = Counters(self.counters.in_flight)
+        self.steps.clear()
+        self.accounts = {key: account for key, account in self.accounts.items() if account.limits.in_flight}
+        for account in self.accounts.values():
+            account.limits, account.retry_afters = AccountLimits(account.limits.in_flight), RetryAfterLog()
+        self._seed()
+
+    def _seed(self) -> None:
+        self._faults_source = random.Random(self.config.seed)
+        self._latency_source = random.Random(self.config.seed + 1)
+        self._faults = RandomFaults(self.config.faults, self._faults_source)
+
+    def account(self, key: str) -> Account:
+        """Return the account of a key, and count a call that has not honored its Retry-After."""
+        account = self.accounts.get(key)
+        if account is None:
+            account = self.accounts[key] = Account()
+        now, counters = self.now(), self.counters
+        match account.retry_afters.check(now, self.config.early_grace_s):
+            case "early":
+                counters.early += 1
+                counters.earliest_s = max(counters.earliest_s, account.retry_afters.until - now)
+            case "crossed":
+                counters.crossed += 1
+        return account
+
+    def reject(self, account: Account, limit: Limit, forced: str | None = None) -> Reply:
+        """Return a 402, or a 429 whose Retry-After the account has to honor. `forced` is the text of that header."""
+        config = self.config
+        self.counters.by_refusal[limit] += 1
+        if limit == "balance":
+            return replies.detail(402)
+        if forced is None:
+            seconds = {
+                "rate": config.rate_window_s if config.rate_retry_after_s is None else config.rate_retry_after_s,
+                "quota": config.quota_retry_after_s,
+                "concurrency": config.concurrency_retry_after_s,
+                "busy": config.busy_retry_after_s,
+            }[limit]
+            header, wait_s = retry_after(seconds, config.retry_after_form, time.time())
+        else:
+            header, wait_s = forced_retry_after(forced, time.time())
+        if wait_s is not None:
+            account.retry_afters.add(self.now(), wait_s)
+        return replies.detail(429, replies.LIMIT_DETAILS[limit], **retry_after_header(header))
+
+    def random_fault(self) -> Fault | None:
+        return self._faults.draw()
+
+    def random_latency_s(self) -> float:
+        return self._latency_source.uniform(*self.config.latency_s) if self.config.latency_s[1] > 0 else 0.0
+
+
+def retry_after_header(value: str | None) -> dict[str, str]:
+    return {} if value is None else {"Retry-After": value}

@@ -1,0 +1,111 @@
+"""Responses on the wire: complete ones, streams, and every way in which a network can break one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Mapping
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from mira_queue.simulator.completion import DONE, Completion
+from mira_queue.simulator.replies import JSON, Reply
+
+CHUNK_BYTES = 64 * 1024
+NO_HEADERS: Mapping[str, str] = {}
+EVENT_STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\n"
+    b"HTTP/1.1 102 Processing\r\n\r\n"
+    b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+)
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def send(reply: Reply, headers: Mapping[str, str] = NO_HEADERS) -> web.Response:
+    """Send a reply, with further headers."""
+    merged: CIMultiDict[str] = CIMultiDict({"Content-Type": reply.content_type})
+    merged.update(reply.headers)
+    merged.update(headers)
+    return web.Response(body=reply.body, status=reply.status, headers=merged)
+
+
+async def stream(request: web.BaseRequest, completion: Completion, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send a completion as server-sent events."""
+    response = web.StreamResponse(headers={**EVENT_STREAM, **headers})
+    await response.prepare(request)
+    for event in completion.to_events():
+        await response.write(event)
+    await response.write_eof(DONE)
+    return response
+
+
+async def early_hints(request: web.BaseRequest, late_s: float) -> None:
+    """Send interim responses. The final one follows after `late_s`."""
+    if request.transport is not None:
+        request.transport.write(INTERIM)
+    await asyncio.sleep(late_s)
+
+
+def reset(request: web.BaseRequest) -> web.StreamResponse:
+    """Reset the connection: the client reads ECONNRESET."""
+    reset_connection(request.transport)
+    return web.Response()
+
+
+def reset_connection(transport: asyncio.BaseTransport | None) -> None:
+    if isinstance(transport, asyncio.Transport) and not transport.is_closing():
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+
+def close(request: web.BaseRequest) -> web.StreamResponse:
+    """Close the connection without a response."""
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()
+
+
+async def truncate(request: web.BaseRequest, completion: Completion, *, stream: bool) -> web.StreamResponse:
+    """Send half of the answer, then close the connection."""
+    if stream:
+        events = list(completion.to_events())
+        response = web.StreamResponse(headers=EVENT_STREAM)
+        half = b"".join(events[: max(1, len(events) // 2)])
+    else:
+        body = completion.to_json()
+        response = web.StreamResponse(headers={"Content-Type": JSON, "Content-Length": str(len(body))})
+        half = body[: len(body) // 2]
+    await response.prepare(request)
+    await response.write(half)
+    close(request)
+    return response
+
+
+async def huge(request: web.BaseRequest, size: int) -> web.StreamResponse:
+    """Send a JSON object of about `size` bytes, in chunks, so that no header shows its length."""
+    response = web.StreamResponse(headers={"Content-Type": JSON})
+    await response.prepare(request)
+    await response.write(b'{"id": "')
+    for start in range(0, size, CHUNK_BYTES):
+        await response.write(b"x" * min(CHUNK_BYTES, size - start))
+    await response.write(b'"}')
+    await response.write_eof()
+    return response
+
+
+async def drip(request: web.BaseRequest, interval_s: float) -> web.StreamResponse:
+    """Send one byte of the body every `interval_s`, until the client disconnects."""
+    response = web.StreamResponse(headers={"Content-Type": JSON})
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(interval_s)
+
+
+async def hang() -> web.StreamResponse:
+    """Send nothing until the client disconnects."""
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("unreachable: the future is never set")

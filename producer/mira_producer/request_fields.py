@@ -1,0 +1,58 @@
+"""Names of request fields: catch options that are not fields, and misspelled fields, before they reach the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from mira_queue.contract.errors import InvalidRequest
+
+# Source: https://platform.openai.com/docs/api-reference/chat/create; the last line: fields of other servers that
+# resemble one of these.
+KNOWN_FIELDS = frozenset(
+    """audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
+    metadata modalities model n parallel_tool_calls prediction presence_penalty prompt_cache_key reasoning_effort
+    response_format safety_identifier seed service_tier stop store stream stream_options temperature tool_choice tools
+    top_logprobs top_p user verbosity web_search_options
+    models
+    """.split()  # noqa: SIM905
+)
+# A field this similar to a known one is a misspelling: `temprature` (0.95), `max_token` (0.95); `top_k` (0.8) is not.
+SIMILARITY = 0.85
+
+_ON_ENQUEUE = "a job runs as soon as a worker has a free slot; to run it later, enqueue it later (cron, Celery beat)"
+_RETRY = "mira-queue retries by itself; MIRA_MAX_ATTEMPTS and MIRA_BACKOFF_BASE are its settings"
+_TIMEOUT = "set MIRA_REQUEST_TIMEOUT for the call, or wait for a limited time with job.result(timeout=...)"
+_KEY = "mira-queue assigns the id; to enqueue a job only once, pass key=..."
+_SETTING = "pass it to MiraQueue(api_key=..., api_base=...), or set MIRA_API_KEY and MIRA_API_BASE"
+_NOT_A_FIELD = {
+    **dict.fromkeys(("countdown", "delay", "eta"), _ON_ENQUEUE),
+    **dict.fromkeys(("max_retries", "retries", "retry", "retry_policy"), _RETRY),
+    **dict.fromkeys(("deadline", "soft_time_limit", "time_limit", "timeout"), _TIMEOUT),
+    **dict.fromkeys(("id", "idempotency_key", "job_id", "task_id"), _KEY),
+    **dict.fromkeys(("api_base", "api_key", "base_url"), _SETTING),
+    "expires": "a job does not expire; cancel it with job.cancel(), or submit a batch with a deadline",
+    "priority": "single jobs do not wait for lines of files; among themselves they run in order",
+    "queue": "a job goes to the queue of MIRA_REDIS_URL",
+    "routing_key": "a job goes to the queue of MIRA_REDIS_URL",
+    "ignore_result": "the outcome is stored for MIRA_RESULT_TTL",
+    "link": "wait for the job with job.result(), or poll job.status()",
+    "link_error": "wait for the job with job.outcome(), or poll job.status()",
+    "headers": "the headers of a call cannot be changed",
+    "extra_headers": "the headers of a call cannot be changed",
+}
+
+
+def check_field_names(names: Iterable[str]) -> None:
+    """Raise InvalidRequest for a name that is an option of a task queue or a client, or a misspelled field.
+
+    Names that resemble nothing known pass: the API may gain fields at any time.
+    """
+    for name in names:
+        if name in KNOWN_FIELDS:
+            continue
+        if name in _NOT_A_FIELD:
+            raise InvalidRequest(name, f"not a field of a chat request: {_NOT_A_FIELD[name]}")
+        if close := get_close_matches(name, KNOWN_FIELDS, 1, SIMILARITY):
+            hint = "extra_body=... (on the command line: --request FILE) sends any field unchecked"
+            raise InvalidRequest(name, f"unknown field; did you mean {close[0]}? {hint}")
