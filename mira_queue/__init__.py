@@ -30,9 +30,10 @@ if TYPE_CHECKING:
         BatchNotFound as BatchNotFound, InvalidResponse as InvalidResponse, ContentBlocked as ContentBlocked,
         Gone as Gone,
         IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
-        InvalidRequest as InvalidRequest, JobCancelled as JobCancelled, JobError as JobError, JobFault as JobFault,
-        JobNotFound as JobNotFound, MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan,
-        NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable, Redirected as Redirected,
+        InvalidRequest as InvalidRequest, JobCancelled as JobCancelled, JobError as JobError, JobExpired as JobExpired,
+        JobFault as JobFault, JobNotFound as JobNotFound, MiraQueueError as MiraQueueError,
+        ModelNotInPlan as ModelNotInPlan, NotFound as NotFound, Poison as Poison,
+        QueueUnavailable as QueueUnavailable, Redirected as Redirected,
         RequestRejected as RequestRejected, ResultTimeout as ResultTimeout, ServerError as ServerError,
         ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
         Unprocessable as Unprocessable, Unreachable as Unreachable,
@@ -62,7 +63,7 @@ _MODULES = {
             MiraQueueError InvalidRequest IdempotencyConflict QueueUnavailable JobNotFound BatchNotFound ResultTimeout
             JobError JobFault BadRequest NotFound Gone TooLarge Unprocessable ContentBlocked RequestRejected
             Redirected Poison InternalError AccountFault InvalidKey BalanceUsedUp ModelNotInPlan
-            ServiceFault ServerTimeout ServerError Unreachable InvalidResponse JobCancelled
+            ServiceFault ServerTimeout ServerError Unreachable InvalidResponse JobCancelled JobExpired
         """,
         "mira_producer.jsonl.errors": "InputError",
     }.items()

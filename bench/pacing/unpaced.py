@@ -18,7 +18,7 @@ from mira_queue.ledger.records import Lease
 class Unpaced(Pacer):
     """Grants every call, and counts nothing."""
 
-    def acquire(self, lease: Lease) -> HeldPermit | None:
+    def acquire(self, lease: Lease) -> HeldPermit:
         return HeldPermit(lease, Permit("go"))
 
     def report(self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime) -> bool:

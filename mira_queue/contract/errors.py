@@ -31,6 +31,7 @@
         │   ├── Unreachable         no response: refused, reset, timed out
         │   └── InvalidResponse     200 without a chat completion
         ├── RateLimited             429: never stored, the job waits                  account  yes
+        ├── JobExpired              its deadline passed before its call started       job      yes
         └── JobCancelled            cancelled by its user                             job      yes
 
 The arguments of a JobError are JSON values. Any Celery result backend can store it and return it with its type.
@@ -242,6 +243,13 @@ class RateLimited(JobError):
 
     code = "rate_limited"
     cause = Cause.ACCOUNT
+    retryable = True
+
+
+class JobExpired(JobError):
+    """The job's deadline passed before its call could start."""
+
+    code = "expired"
     retryable = True
 
 

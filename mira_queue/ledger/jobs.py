@@ -195,7 +195,8 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     args: list[Any] = []
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
-        args += (job.id, job.request.body, job.request.digest, job.key, job.group)
+        args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
+        args += (job.deadline_ms or "", "1" if job.pauses else "")
     return keys, args
 
 

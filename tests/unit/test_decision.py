@@ -18,7 +18,7 @@ from mira_queue.ledger.records import Lease
 
 waits = st.timedeltas(MIN_WAIT, MAX_WAIT)
 permanent = st.sampled_from([errors.BadRequest, errors.InvalidKey, errors.ContentBlocked, errors.Poison])
-faults = st.sampled_from([errors.ServerError, errors.Unreachable, errors.BrokenAnswer, errors.InternalError])
+faults = st.sampled_from([errors.ServerError, errors.Unreachable, errors.InvalidResponse, errors.InternalError])
 details, statuses = st.text(max_size=20), st.none() | st.integers(200, 599)
 
 completions = st.builds(Completion, details, st.none(), st.just({}), st.just({}))

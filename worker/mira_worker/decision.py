@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from mira_queue.contract.errors import JobError
+from mira_queue.contract.errors import JobError, JobExpired
 from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.pace import Permit
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.records import Lease
 from mira_worker.backoff import backoff
@@ -41,7 +42,9 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """The job returns to the queue intact, because its call must not start now."""
+    """The job returns to the queue intact. A job of a held batch gets no message: its supervisor decides."""
+
+    sends_message: bool = True
 
 
 Decision = Finish | Defer | Requeue
@@ -68,6 +71,19 @@ def decide(
                 return Finish(_failure(error, attempts, unanswered_calls))
             wait = backoff(max(1, attempts), settings.backoff_base, settings.backoff_cap, uniform)
             return Defer(wait, error, attempts, unanswered_calls)
+
+
+def decide_denied(permit: Permit, lease: Lease) -> Decision:
+    """Return what follows for a job whose call must not start."""
+    match permit.verdict, permit.error:
+        case "rejected", Failure() as failure:
+            return Finish(replace(failure, attempts=lease.attempts, unanswered_calls=lease.unanswered_calls))
+        case "expired", _ if not lease.group:
+            late = JobExpired("the job's deadline passed before its call could start")
+            return Finish(_failure(late, lease.attempts, lease.unanswered_calls))
+        case (("held" | "expired"), _):
+            return Requeue(sends_message=False)
+    return Requeue()
 
 
 def _failure(error: JobError, attempts: int, unanswered_calls: int) -> Failure:

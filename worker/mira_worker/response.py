@@ -118,7 +118,9 @@ def _completion(response: HttpResponse, redact: Redact) -> Completion | Fault:
 
 def _broken(response: HttpResponse, why: str, redact: Redact) -> Fault:
     shown = redact(_plain_text(response.body))[:200]
-    return Fault(InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", response.status), True)
+    return Fault(
+        InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", response.status), True
+    )
 
 
 def readable(response: HttpResponse, parsed: Any, redact: Redact = str) -> str:

@@ -21,7 +21,7 @@ from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
-from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide
+from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import HeldPermit, Pacer
 from mira_worker.response import Failed, Fault, Meaning, RateLimited, read_response
@@ -150,20 +150,22 @@ class JobRunner:
         self._apply(lease, self._decide(Failed(Poison(detail)), lease, is_charged=False))
 
     def _attempt(self, lease: Lease) -> Next:
-        held: HeldPermit | None = None
+        was_called = False
         try:
             if self._transport is None:
                 no_key = Failed(InvalidKey("no key: set MIRA_API_KEY where the worker runs"))
                 return self._apply(lease, self._decide(no_key, lease, is_charged=False))
             held = self._pacer.acquire(lease)
-            return self._apply(lease, Requeue() if held is None else self._call(self._transport, held))
+            was_called = held.permit.may_start
+            decision = self._call(self._transport, held) if was_called else decide_denied(held.permit, lease)
+            return self._apply(lease, decision)
         except Exception as error:  # noqa: BLE001
             # A bug of ours or of a library. It is charged to the job as an attempt, and never as a crash.
             self._log_exception("internal_error", lease, error)
             internal = InternalError(
                 f"{type(error).__name__} in the worker: its log has the traceback (internal_error)"
             )
-            fault = Fault(internal, may_be_billed=held is not None)
+            fault = Fault(internal, may_be_billed=was_called)
             try:
                 return self._apply(lease, self._decide(fault, lease, is_charged=True))
             finally:
@@ -193,8 +195,8 @@ class JobRunner:
                 return self._finish(lease, outcome)
             case Defer():
                 return self._defer(lease, decision)
-            case Requeue():
-                return self._requeue(lease)
+            case Requeue(sends_message=sends_message):
+                return self._requeue(lease, sends_message=sends_message)
 
     def _finish(self, lease: Lease, outcome: Outcome) -> Next:
         if self._results is None:
@@ -231,14 +233,14 @@ class JobRunner:
         self._crash_points.reach(CrashPoint.AFTER_DEFER)
         return SendAgain(decision.wait, decision.error) if is_deferred and decision.sends_message else Done()
 
-    def _requeue(self, lease: Lease) -> Next:
+    def _requeue(self, lease: Lease, *, sends_message: bool) -> Next:
         try:
             is_queued = self._ledger.release(lease)
         except QueueUnavailable:
             # The lease expires, and the job is rescued.
             return Done()
         self._crash_points.reach(CrashPoint.AFTER_RELEASE)
-        return SendNow() if is_queued else Done()
+        return SendNow() if is_queued and sends_message else Done()
 
     def _log_attempt(
         self, lease: Lease, response: HttpResponse | NoResponse, meaning: Meaning, decision: Decision

@@ -16,7 +16,7 @@ from mira_queue.contract.pace import Limit
 from mira_queue.ledger.accounts import PaceView
 
 Forget = Annotated[
-    bool, typer.Option("--forget", help="Forget the learned limits. Calls in flight and waits are not affected.")
+    bool, typer.Option("--forget", help="Forget the learned limits. If the account waits, send a call immediately.")
 ]
 
 COLUMNS = ("account", "base", "rate_limit", "concurrency_limit", "breaker", "in_flight", "waiting")
@@ -51,6 +51,7 @@ def limits(forget: Forget = False, as_json: Json = False) -> None:
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)
+                queue.ledger.probe_now(view.account, even_limits=True)
             console.message(f"forgot the limits of {plural(len(views), 'account')}")
             return
     if as_json:

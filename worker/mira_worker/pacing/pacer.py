@@ -8,13 +8,15 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.contract.errors import JobError
-from mira_queue.contract.outcome import Completion
+from mira_queue.contract.errors import AccountFault, JobError, ModelNotInPlan
+from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
@@ -22,7 +24,7 @@ from mira_queue.ledger.records import Lease
 from mira_worker.pacing import breaker, policy, tokens
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
-from mira_worker.response import Fault, Meaning, RateLimited
+from mira_worker.response import Failed, Fault, Meaning, RateLimited
 from mira_worker.transport import HttpResponse, NoResponse
 
 # The permits of a process that was killed expire after this. A live process renews them three times as often.
@@ -105,21 +107,20 @@ class Pacer:
         self._in_flight: dict[str, Lease] = {}
         self._learner = Learner(ledger, account, self._configured, self._log)
 
-    def acquire(self, lease: Lease) -> HeldPermit | None:
-        """Block until a call may start. Return None if it must not: the worker stops, or the lease is lost."""
+    def acquire(self, lease: Lease) -> HeldPermit:
+        """Block until a call may start, or must not start. If the worker stops, the verdict stays "wait"."""
         while True:
             place = self._wait_in_line(lease)
-            if place.permit is None or place.permit.verdict == "lost":
-                return None
-            if self._may_still_start(place):
-                return HeldPermit(lease, place.permit, place.tokens)
+            permit = place.permit or Permit("wait")
+            if not permit.may_start or self._may_still_start(place):
+                return HeldPermit(lease, permit, place.tokens)
             self.abandon(lease)
 
     def _may_still_start(self, place: _Place) -> bool:
         since_s, fresh_s, quickest_s = place.permit_s, STALE_S, math.inf
         while time.monotonic() - since_s > fresh_s:
             since_s = time.monotonic()
-            if not self._ledger.may_still_start(self.account, call_name(place.lease)):
+            if not self._ledger.may_still_start(self.account, place.lease):
                 return False
             # A distant server never responds sooner: without this, no call would ever start.
             if quickest_s < math.inf:
@@ -160,19 +161,30 @@ class Pacer:
                 is_charged = False
             case Fault(error=error):
                 is_charged = self._report_fault(held, error)
+            case Failed(error=AccountFault() as error):
+                of_model = isinstance(error, ModelNotInPlan)
+                failure = Failure.from_error(error)
+                released = self._released_permit(held, {}, None)
+                self._ledger.record_rejection(self.account, held.lease.job_id, released, failure, of_model=of_model)
+                self._log.warning("account_rejected", code=error.code, job_id=held.lease.job_id)
+                is_charged = True
             case _:
                 usage = meaning.usage if isinstance(meaning, Completion) else {}
                 headers = response.headers if isinstance(response, HttpResponse) else {}
-                self._release(held, tokens.used(usage, held.tokens), room_left(headers, now))
+                self._release(held, self._released_permit(held, usage, room_left(headers, now)))
                 is_charged = True
         self.stir()
         return is_charged
 
-    def _release(self, held: HeldPermit, used_tokens: int, room: tuple[int, timedelta] | None) -> None:
-        """Release the permit of a call that was not rate-limited, with the next request or the next tick."""
+    def _released_permit(
+        self, held: HeldPermit, usage: Mapping[str, Any], room: tuple[int, timedelta] | None
+    ) -> ReleasedPermit:
         left, reset = room or (None, timedelta(0))
-        extra_tokens = used_tokens - held.tokens if held.tokens else 0
-        released = ReleasedPermit(call_name(held.lease), held.permit, extra_tokens, left, round(reset / MILLISECOND))
+        extra_tokens = tokens.used(usage, held.tokens) - held.tokens if held.tokens else 0
+        return ReleasedPermit(call_name(held.lease), held.permit, extra_tokens, left, round(reset / MILLISECOND))
+
+    def _release(self, held: HeldPermit, released: ReleasedPermit) -> None:
+        """Release the permit of a call that was not rate-limited, with the next request or the next tick."""
         if held.permit.verdict != "probe":
             with self._lock:
                 self._released.append(released)
@@ -259,7 +271,7 @@ class Pacer:
                 for place, permit in zip(asking, permits, strict=True):
                     if permit.verdict == "wait":
                         continue
-                    if permit.verdict != "lost":
+                    if permit.may_start:
                         self._in_flight[call_name(place.lease)] = place.lease
                     place.permit, place.permit_s = permit, now_s
                     place.stir.set()

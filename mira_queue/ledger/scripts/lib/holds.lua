@@ -10,5 +10,6 @@ end
 local function hold(holds, group, now, channel)
   redis.call('ZREMRANGEBYSCORE', holds, '-inf', now)
   redis.call('ZADD', holds, now + HOLD_TTL_MS, group)
+  redis.call('PEXPIRE', holds, HOLD_TTL_MS)
   redis.call('PUBLISH', channel, group)
 end
