@@ -39,8 +39,15 @@ class ResultStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """The job has its outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The job needs no further message."""
+    """Nothing is left to do for the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class SendNow:
     """The job is in the queue again, and needs a message immediately."""
 
 
-Next = Done | SendAgain | SendNow
+Next = Finished | Done | SendAgain | SendNow
 
 
 class JobRunner:
@@ -204,9 +211,10 @@ class JobRunner:
             self._crash_points.reach(CrashPoint.AFTER_FINISH)
         elif is_stored := self._ledger.record_outcome(lease, self._results.pack(outcome)):
             self._crash_points.reach(CrashPoint.AFTER_RECORD_OUTCOME)
-            self._store(lease, outcome)
-        if not is_stored:
-            self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease is lost")
+            return self._store(lease, outcome)
+        if is_stored:
+            return Finished(outcome)
+        self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease is lost")
         return Done()
 
     def _store(self, lease: Lease, outcome: Outcome) -> Next:
@@ -219,7 +227,8 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001
             # The outcome is decided and paid for: the attempt has not failed.
             self._log_exception("store_failed", lease, error)
-        return Done()
+            return Done()
+        return Finished(outcome)
 
     def _defer(self, lease: Lease, decision: Defer) -> Next:
         is_deferred = self._ledger.defer(

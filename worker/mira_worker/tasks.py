@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.exceptions import Ignore
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from celery.worker.control import control_command
 from celery.worker.request import Request
 
-from mira_queue.contract.errors import JobError, ServiceFault
+from mira_queue.contract.errors import JobError, JobNotFound, ServiceFault
 from mira_queue.contract.names import BULK_QUEUE, GROUP_TASK, TASK, Lane
+from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.settings import Settings
+from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.runtime.celery_config import stores_results_itself
 from mira_queue.runtime.logs import configure_logs
 from mira_worker.result_backend import BackendResults
-from mira_worker.runner import SendAgain, SendNow
+from mira_worker.runner import Finished, SendAgain, SendNow
 from mira_worker.worker_runtime import Runtime
 
 # Celery's loop polls for messages when something happens, otherwise once per second. It does not notice the end of a
@@ -42,6 +47,10 @@ class Again(Exception):
 
 class AfterFault(Again):
     """The job waits after a server fault or a broken connection: exponential backoff with jitter."""
+
+
+class Failed(Exception):
+    """Raised for Celery's events when the outcome, which is stored already, is an error. Its argument is the code."""
 
 
 class JobMessage(Request):  # type: ignore[misc]
@@ -76,6 +85,7 @@ class JobTask(Task):  # type: ignore[misc]
     """Task of a job. The ledger counts attempts, the backoff policy decides when, and Celery carries the message."""
 
     autoretry_for = (AfterFault,)
+    throws = (Failed,)
     # Unlimited for Celery: waiting is not failing, and the ledger counts attempts, which survive a crash there.
     max_retries = None
     ignore_result = True
@@ -106,8 +116,14 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
                 raise AfterFault(countdown, error)
             case SendAgain(countdown=countdown):
                 raise self.retry(countdown=countdown.total_seconds())
+            case Finished(outcome=Completion()):
+                return
+            case Finished(outcome=Failure(code=code)):
+                raise Failed(code)
             case SendNow():
                 life.send([job_id])
+        # The job has not finished. Celery's events must not show a success.
+        raise Ignore
 
     @app.task(acks_late=True, ignore_result=True, name=GROUP_TASK)  # type: ignore[untyped-decorator]
     def run_jobs(job_ids: list[str]) -> None:
@@ -116,7 +132,24 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
     # Celery's own class would ignore a failed acknowledgment; see JobMessage.
     run_jobs.Request = JobTask.Request
 
+    # Replaces Celery's own command, which drops the job's messages, while the job stays open.
+    @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+    def revoke(state: Any, task_id: str | list[str], **_: Any) -> dict[str, str]:
+        for each in cancelled_jobs(life.runtime().ledger, [task_id] if isinstance(task_id, str) else task_id):
+            state.consumer.event_dispatcher.send(
+                "task-revoked", uuid=each, terminated=False, signum=None, expired=False
+            )
+        return {"ok": "the jobs are cancelled, except for those that had finished"}
+
     life.connect_signals()
+
+
+def cancelled_jobs(ledger: Ledger, job_ids: list[str]) -> Iterator[str]:
+    """Cancel jobs, and yield those that are cancelled now. Unknown jobs are skipped."""
+    for job_id in job_ids:
+        with suppress(JobNotFound):
+            if ledger.cancel(job_id):
+                yield job_id
 
 
 class WorkerLife:
