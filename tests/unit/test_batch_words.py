@@ -6,12 +6,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from mira_producer.batches.commands import budget_of, resume_wish, with_budget
 from mira_producer.cli.batch_view import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
 from mira_producer.cli.progress import plain_line
+from mira_producer.engine.options import budget_of, with_new_limits
 from mira_producer.engine.wait_reason import NOTHING
 
 from mira_queue.contract.batch import Batch, BatchStatus, Waiting
+from mira_queue.contract.commands import Resume
 from mira_queue.contract.problem import Problem
 
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state/batches/batch_1", 1000, total=200)
@@ -67,10 +68,10 @@ def test_a_batch_at_rest_has_no_rate() -> None:
     assert plain_line(BatchCounts(batch), NOTHING) == "90 of 200 (45%)"
 
 
-def test_silence_of_a_keeper_is_said_with_its_machine() -> None:
+def test_silence_of_a_supervisor_is_said_with_its_machine() -> None:
     silent = replace(BATCH, updated_at=int(time.time()) - 600)
 
-    assert "any mira-queue command on host" in silence_text(silent)
+    assert "host" in silence_text(silent)
     assert silence_text(replace(silent, paused="by its owner")) == ""
     assert silence_text(replace(silent, status=BatchStatus.COMPLETED)) == ""
     assert silence_text(replace(BATCH, updated_at=int(time.time()))) == ""
@@ -91,10 +92,8 @@ def test_how_long_it_took_is_known_when_it_has_ended() -> None:
 def test_a_resume_changes_the_limits_that_it_names_and_no_others() -> None:
     options = replace(BATCH.options, max_tokens=500, max_cost="1")
 
-    wish = resume_wish(100, None, "20.50").split()
-
-    assert with_budget(options, wish[1:]) == replace(options, max_requests=100, max_cost="20.50")
-    assert with_budget(options, resume_wish(None, 0, "").split()[1:]) == BATCH.options
+    assert with_new_limits(options, Resume(100, None, "20.50")) == replace(options, max_requests=100, max_cost="20.50")
+    assert with_new_limits(options, Resume(None, 0, "")) == BATCH.options
     assert budget_of(BATCH.options) is None
 
 

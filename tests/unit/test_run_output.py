@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer.engine.plan import read_answers
+from mira_producer.engine.plan import read_results
 from mira_producer.jsonl.errors import FileDamaged, InputError
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.result_file import ResultFile
@@ -266,7 +266,7 @@ def read(path: Path, *custom_ids: str) -> LineIndex:
     index.add((custom_id, number) for number, custom_id in enumerate(custom_ids, 1))
     file = ResultFile(path)
     try:
-        read_answers(file, index, Path("input.jsonl"))
+        list(read_results(file, index, Path("input.jsonl")))
     finally:
         file.close()
     return index

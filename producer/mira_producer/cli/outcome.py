@@ -21,7 +21,6 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has finis
 Timeout = Annotated[
     float | None, typer.Option(min=0, metavar="SECONDS", help="Wait for at most this long. Implies --wait.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 OUTCOME_CODES = {
     0: "answered: the text is on standard output",

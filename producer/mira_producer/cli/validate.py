@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
