@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from mira_queue.ledger.accounts import Accounts
 from mira_queue.ledger.batches import Batches
-from mira_queue.ledger.holds import Holds
 from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.pace import Pacing
@@ -17,7 +16,7 @@ from mira_queue.ledger.rescue import Rescue
 from mira_queue.ledger.workers import Workers
 
 
-class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, Holds, Workers):
+class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, Workers):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

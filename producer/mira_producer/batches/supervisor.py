@@ -182,6 +182,7 @@ class Supervisor:
         if self._plan is not None:
             self._plan.used_before = used(self._files, self._plan.prices)
         self._write(replace(self._batch, options=options, paused="", paused_by="", careful=careful))
+        self._queue.ledger.probe_now(self._queue.settings.account)
         self._owner.say("resumed")
 
     def _retry(self, command: Retry) -> None:
@@ -201,7 +202,13 @@ class Supervisor:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
         engine = self._new_engine(plan)
+        ledger = self._queue.ledger
         try:
+            # A command that has arrived in the meantime holds the batch, and is carried out next.
+            if self._owner.command() is None:
+                ledger.unhold(plan.group)
+            if self._batch.careful:
+                ledger.probe_now(self._queue.settings.account)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
             self._write(self._counted(plan))
@@ -236,6 +243,9 @@ class Supervisor:
         if isinstance(self._owner.command(), Cancel):
             self._write(self._moved(BatchStatus.CANCELLING))
         settings = self._queue.settings
+        if self._batch.is_run or not self._owner.stopping.is_set():
+            with suppress(QueueUnavailable):
+                self._queue.ledger.hold(self.plan.group)
         if self._owner.stopping.is_set():
             self._owner.say("stopping: calls in flight may finish, other lines stay for the next run (again: stop now)")
         elif end is End.EXPIRED:
@@ -278,6 +288,7 @@ class Supervisor:
 
     def _take(self, plan: Plan) -> None:
         self._plan = plan
+        self._batch = replace(self._batch, group=plan.group)
         self._unanswered_before = self._batch.unanswered_calls
         plan.stats.recorder = self._recording.recorder
 

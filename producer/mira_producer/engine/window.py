@@ -83,8 +83,10 @@ class Window:
         if not chunk:
             return
         ids = new_job_ids(len(chunk))
+        options = self._plan.options
+        deadline_ms, pauses = options.deadline_s * 1000, options.on_account_error == "pause"
         jobs = [
-            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK)
+            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK, deadline_ms, pauses)
             for line, job_id in zip(chunk, ids, strict=True)
         ]
         handles = self._queue.accept(jobs)

@@ -103,7 +103,7 @@ local function refused(group, model, deadline_ms, pauses)
   if rejection.ends <= now then
     return nil, rejection
   end
-  if pauses then
+  if pauses and rejection == rejections.account then
     -- This one tells its supervisor about the error.
     hold(KEYS[7], group, now, holds_channel)
     held[group] = true

@@ -1,4 +1,4 @@
--- Record that the API has rejected the account, or the model of this job. Its batch is held, if it pauses at that.
+-- Record that the API has rejected the account, or the model of this job. A batch that pauses at that is held.
 -- Why atomic: no job that waits for a permit may start a call after this, and only its own batch is held.
 -- Uses  clock, holds, rejections, turns
 -- KEYS  1 job hash   2 rejections hash   3 holds zset   4 turns zset
@@ -10,7 +10,8 @@ local now = server_ms()
 local group, model, pauses = unpack(redis.call('HMGET', KEYS[1], 'group', 'model', 'pauses'))
 local field = of_model == '1' and 'model:' .. (model or '') or 'account'
 write_rejection(KEYS[2], { field = field, ends = now + rejected_ms, probe = '', error = error })
-if pauses then
+-- A batch goes on without the lines of a rejected model.
+if pauses and of_model ~= '1' then
   hold(KEYS[3], group, now, holds_channel)
 end
 wake(KEYS[4], channel, -1)
