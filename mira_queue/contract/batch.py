@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,8 @@ OnAccountError = Literal["pause", "fail"]
 # Why a batch is paused: a command, the account, the budget, its files, or the end of a run's process (by Ctrl-C, or
 # by a crash).
 PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process"]
+# What jobs, or a batch, wait for.
+Kind = Literal["", "limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,12 @@ class BatchFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """What a batch waits for, in words; empty: nothing. `until_s`: Unix time, where it is known; 0: it is not."""
+class Reason:
+    """Reason for a wait, and its minimum duration if that is known. If nothing waits, `kind` and `words` are empty."""
 
-    kind: str = ""
+    kind: Kind = ""
     words: str = ""
-    until_s: float = 0.0
+    wait: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ class Batch:
     paused_by: PausedBy = ""
     careful: bool = False  # one line is sent first, to check whether the account still rejects
     held_models: tuple[str, ...] = ()  # the plan lacks them: their lines are left, all others go on
-    waiting: Waiting = field(default_factory=Waiting)
+    waiting: Reason = field(default_factory=Reason)  # as of `updated_at`
     updated_at: int = 0  # when its supervisor last wrote this
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
     group: str = ""  # of its jobs; empty: it never had any
@@ -193,7 +196,9 @@ class Batch:
                 "paused_by": self.paused_by or None,
                 "held_models": list(self.held_models),
                 "waiting_for": self.waiting.words or None,
-                "waiting_until": math.ceil(self.waiting.until_s) or None,
+                "waiting_until": math.ceil(self.updated_at + self.waiting.wait.total_seconds())
+                if self.waiting.wait
+                else None,
                 "failed_by_code": self.codes,
                 "cost": self.cost or None,
                 "currency": self.currency or None,

@@ -119,7 +119,7 @@ def test_lines_of_a_model_that_the_plan_lacks_are_left_and_all_others_go_on(
     simulator.configure(latency_s=0)
     reason = paused(batches, batch_id)
     assert "mira-max: model_not_in_plan (403): " in reason
-    assert "met by 'line-0'" in reason
+    assert "'line-0'" in reason
     assert batches.batches.get(batch_id).answered == LINES * 3 // 4
 
     seen = simulator.stats()["calls"]
@@ -287,6 +287,6 @@ def test_a_batch_without_failed_lines_has_none_to_retry(
 
     with pytest.raises(BatchRefused, match="has no failed line"):
         batches.batches.retry(batch_id)
-    with pytest.raises(InputError, match="402, 5xx"):
+    with pytest.raises(InputError, match="402"):
         batches.batches.retry(batch_id, ["4xx;"])
     assert results(batches, batch_id, tmp_path)[1] == Counter()

@@ -105,7 +105,7 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(
         (("pause", batch_id), 1, "has ended"),
         (("cancel", batch_id), 1, "has ended"),
         (("retry", batch_id), 1, "has no failed line"),
-        (("retry", batch_id, "--status", "bogus!"), 2, "expected one such as 402"),
+        (("retry", batch_id, "--status", "bogus!"), 2, "402"),
         (("retry", batch_id, "--status", "zzz"), 2, "a code such as content_blocked, got 'zzz'"),
         (("report", batch_id, "-o", "nowhere/report.html"), 2, "cannot be written"),
         (("results", batch_id, "-o", "nowhere/answers.jsonl"), 2, "cannot be written"),

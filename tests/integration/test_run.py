@@ -119,7 +119,7 @@ def test_a_run_again_sends_nothing_and_has_the_same_exit_code(
     again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
 
     assert again.wait() == 1
-    assert f"all 6 lines of {INPUT} were answered or have failed already: nothing was sent" in again.said()
+    assert "nothing was sent" in again.said()
     assert (again.summary()["answered"], again.summary()["failed"]) == (5, 1)
     assert [(tmp_path / name).read_bytes() for name in (ANSWERS, ERRORS)] == before
     assert simulator.stats()["calls"] == 0

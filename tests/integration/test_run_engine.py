@@ -14,11 +14,10 @@ from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import Reason
 from mira_producer.jsonl.errors import InvalidInput
 
 from mira_queue import MiraQueue
-from mira_queue.contract.batch import BatchFiles, BatchOptions
+from mira_queue.contract.batch import BatchFiles, BatchOptions, Reason
 from tests.support.queue_process import WorkerProcess
 from tests.support.run_process import files_in, ids, read_lines, write_lines
 from tests.support.simulator_process import SimulatorProcess

@@ -12,8 +12,7 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import Reason
-from mira_queue.contract.batch import BatchStatus, PausedBy
+from mira_queue.contract.batch import BatchStatus, PausedBy, Reason
 from mira_queue.contract.commands import Command
 from mira_queue.ledger.ledger import Ledger
 

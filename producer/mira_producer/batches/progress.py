@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections import Counter
 from dataclasses import replace
 
 from mira_producer.engine.stats import NO_MODEL, Stats
-from mira_producer.engine.wait_reason import NOTHING, Reason
-from mira_queue.contract.batch import Batch, Waiting
+from mira_producer.engine.wait_reason import NOTHING
+from mira_queue.contract.batch import Batch, Reason
 
 
 def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
@@ -40,10 +38,10 @@ def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, rea
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,
         seconds_left=None if left_s is None else max(left_s, wait_s),
-        waiting=Waiting(reason.kind, reason.words, math.ceil(time.time() + wait_s) if wait_s > 0 else 0),
+        waiting=reason,
     )
 
 
 def at_rest(batch: Batch) -> Batch:
     """Return the batch without a rate and without a forecast, because nothing is sent."""
-    return replace(batch, per_second_now=0.0, per_second=0.0, seconds_left=None, waiting=Waiting(), held_models=())
+    return replace(batch, per_second_now=0.0, per_second=0.0, seconds_left=None, waiting=NOTHING, held_models=())

@@ -51,6 +51,10 @@ class Spool:
     def record_of_run(self, batch_id: str) -> Path:
         return self._runs / f"{batch_id}.json"
 
+    def has_runs(self) -> bool:
+        """Return True if a run of this state directory may be in the ledger."""
+        return any(self._runs.glob("batch_*"))
+
     def remove_old_records(self, max_age_s: float) -> None:
         """Remove the records of runs that the ledger does not know any more."""
         for path in self._runs.glob("batch_*"):

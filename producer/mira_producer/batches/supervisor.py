@@ -16,7 +16,7 @@ from mira_producer.engine.options import End, is_late, with_new_limits
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING, Kind, Reason
+from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
@@ -27,7 +27,9 @@ from mira_queue.contract.batch import (
     BatchFiles,
     BatchOptions,
     BatchStatus,
+    Kind,
     PausedBy,
+    Reason,
 )
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
@@ -67,6 +69,7 @@ class Supervisor:
         self._interrupted = threading.Event()
         self._recording = Recording(files.record, _why_idle(batch), owner.say)
         self._plan: Plan | None = None
+        self._closed_plan: Plan | None = None
         self._engine: Engine | None = None
         self._unanswered_before = batch.unanswered_calls
         self._billed: set[int] = set()
@@ -80,8 +83,10 @@ class Supervisor:
 
     @property
     def plan(self) -> Plan:
-        assert self._plan is not None, "the owner keeps the files, and so the plan"
-        return self._plan
+        """The plan, which may be closed, and then still has its counts."""
+        plan = self._plan or self._closed_plan
+        assert plan is not None
+        return plan
 
     @property
     def batch(self) -> Batch:
@@ -102,7 +107,7 @@ class Supervisor:
             try:
                 self._step()
             except QueueUnavailable as error:
-                self._owner.say(f"waiting for the queue's server: {error}")
+                self._owner.say(f"{LABELS['server']}: {error}")
                 self._owner.stopping.wait(1.0)
             except (InputError, OSError) as error:
                 self._pause("files", error.brief if isinstance(error, InputError) else str(error))
@@ -129,7 +134,7 @@ class Supervisor:
         """Close the files."""
         if self._plan is not None:
             self._plan.close()
-            self._plan = None
+            self._plan, self._closed_plan = None, self._plan
 
     def _continues(self) -> bool:
         if self._owner.stopping.is_set():
@@ -157,7 +162,7 @@ class Supervisor:
         elif isinstance(command, Pause):
             if not self._withdraw():
                 return
-            self._pause("owner", "paused by its owner")
+            self._pause("owner", "requested by its owner")
         elif isinstance(command, Resume):
             self._resume(with_new_limits(self._batch.options, command))
         elif isinstance(command, Retry):
@@ -173,7 +178,7 @@ class Supervisor:
     def _rest(self) -> None:
         self._owner.tend()
         if self._plan is not None:
-            self._owner.show(self._plan.stats, Reason("paused", self._batch.paused))
+            self._owner.show(self._plan.stats, Reason("paused", f"{LABELS['paused']}: {self._batch.paused}"))
         self._owner.stopping.wait(POLL_S)
 
     def _resume(self, options: BatchOptions) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import cast
 
 from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.prices import money
-from mira_producer.engine.wait_reason import Kind, Reason
+from mira_producer.engine.wait_reason import ZERO
 from mira_producer.text import duration, tokens_text
-from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
 # The supervisor of a batch writes it every second; after this time without a write, none is running.
 SILENT_AFTER_S = 60
@@ -48,9 +48,8 @@ class BatchCounts:
 
 def reason_of(batch: Batch) -> Reason:
     """Return what the batch waits for, and how long from now."""
-    waiting = batch.waiting
-    wait_s = max(0.0, waiting.until_s - time.time()) if waiting.until_s else 0.0
-    return Reason(cast("Kind", waiting.kind), waiting.words, timedelta(seconds=wait_s))
+    passed = timedelta(seconds=time.time() - batch.updated_at)
+    return replace(batch.waiting, wait=max(ZERO, batch.waiting.wait - passed))
 
 
 def held_text(batch: Batch) -> str:

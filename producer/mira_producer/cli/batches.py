@@ -21,7 +21,7 @@ from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTo
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
-from mira_producer.engine.wait_reason import NOTHING
+from mira_producer.engine.wait_reason import LABELS, NOTHING, reason_text
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
@@ -126,7 +126,7 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
 
 
 def card(batch: Batch) -> list[tuple[str, str]]:
-    """Return what `status` shows of a batch to people: names and values."""
+    """Return what `status` shows of a batch on a terminal: names and values."""
     counts = BatchCounts(batch)
     began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     return [
@@ -134,7 +134,7 @@ def card(batch: Batch) -> list[tuple[str, str]]:
         ("status", batch.status.value),
         *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
-        *([("now", str(reason_of(batch)))] if batch.waiting.words else []),
+        *([("now", reason_text(reason_of(batch)))] if batch.waiting.words else []),
         *([("left out", held)] if (held := held_text(batch)) else []),
         *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
@@ -158,7 +158,7 @@ def overview(batch: Batch, width: int) -> list[str]:
 def notes_of(batch: Batch) -> list[str]:
     """Return what a user should know about the batch, or do."""
     notes = [
-        f"paused: {batch.paused}" if batch.paused else str(reason_of(batch)),
+        f"{LABELS['paused']}: {batch.paused}" if batch.paused else reason_text(reason_of(batch)),
         held_text(batch),
         *wrong_lines(batch, 3),
         silence_text(batch),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from mira_producer.batches.owner import LedgerCommands
 from mira_producer.batches.report import draw
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
+from mira_producer.cli.console import say as print_text
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.progress import Display, make_display
@@ -30,13 +32,12 @@ from mira_producer.engine.options import End, is_late
 from mira_producer.engine.plan import Check, Plan, group_of
 from mira_producer.engine.previous_results import prices_of
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import Reason
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import check_report
 from mira_producer.text import plural
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, run_batch_id
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason, run_batch_id
 from mira_queue.contract.commands import Cancel
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.request import ChatRequest
@@ -119,9 +120,7 @@ def run(
     if paths.report is not None:
         check_report(paths.report, (paths.input, paths.output, paths.errors))
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    say = partial(print_text, console)
     is_simulated = simulator is not None
     batch_id = run_batch_id(group_of(paths.output), simulated=is_simulated)
     record = Spool((simulated(settings) if is_simulated else settings).state_dir).record_of_run(batch_id)
@@ -135,7 +134,9 @@ def run(
             raise InputError(f"--deadline: {deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
         spending = plan.spending()
         if not plan.left:
-            _say_nothing_is_left(plan, say)
+            say(f"no line of {paths.input} is pending: nothing was sent")
+            if plan.stats.failed_before:
+                say(f"to run the failed ones again, move {paths.errors} away and run the same command again")
             if plan.put_in_order():
                 say("the files are now in the order of the input")
         elif spending is not None and spending.is_spent:
@@ -260,15 +261,3 @@ def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -
         say(str(error))
     else:
         say(f"report: {path}")
-
-
-def _say_nothing_is_left(plan: Plan, say: Say) -> None:
-    stats = plan.stats
-    if stats.total == 1:
-        ended = "has failed already" if stats.failed_before else "is answered already"
-    else:
-        ended = "were answered or have failed already" if stats.failed_before else "are answered already"
-    lines = "the line" if stats.total == 1 else f"all {stats.total:,} lines"
-    say(f"{lines} of {plan.files.input} {ended}: nothing was sent")
-    if stats.failed_before:
-        say(f"to run the failed ones again, move {plan.files.errors} away and run the same command again")

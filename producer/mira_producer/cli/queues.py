@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
+from mira_producer.batches.spool import Spool
 from mira_producer.cli.own_simulator import simulated
 from mira_producer.client import MiraQueue
 from mira_queue.contract.batch import SIMULATED_PREFIX, Batch, is_simulated
-from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.settings_loader import load_settings
 
 
@@ -38,9 +38,8 @@ class Queues:
         return self._open[is_of_simulator]
 
     def all_batches(self) -> list[Batch]:
-        """Return the batches of the configured queue, and simulated runs while one is running."""
+        """Return the batches of the configured queue, and simulated runs."""
         found = self.of("").batches.all()
-        settings = simulated(self._settings)
-        if settings.state_dir.is_dir() and QueueServer(settings).url_if_running():
+        if Spool(simulated(self._settings).state_dir).has_runs():
             found += self.of(SIMULATED_PREFIX).batches.all()
         return sorted(found, key=lambda batch: batch.created_at, reverse=True)

@@ -32,7 +32,7 @@ def report(
     It shows throughput, waits and limits, latency, errors, tokens and cost, and the slowest lines. While the batch
     runs, the page is up to ten seconds old.
 
-    This needs an extra: pip install "mira-queue[report]".
+    It needs two more packages: pip install matplotlib jinja2.
     """
     with Queues() as queues:
         queues.of(batch_id).batches.report(batch_id, output_path)

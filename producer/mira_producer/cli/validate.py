@@ -101,5 +101,5 @@ def learned(settings: Settings) -> Estimate:
             ledger = Ledger(client, result_ttl=settings.result_ttl, keeps_results=False)
             return ledger.pace_view(settings.account).estimate
     except QueueUnavailable:
-        # The file is what was asked about; whoever starts a run with this server is told.
+        # The check of the file does not need the server. A run that needs it reports the error.
         return Estimate()

@@ -16,10 +16,10 @@ from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import Reason, Watch
+from mira_producer.engine.wait_reason import LABELS, Watch
 from mira_producer.engine.window import Window
 from mira_producer.jsonl.request_line import OpenLine
-from mira_queue.contract.batch import EXPIRED_CODE
+from mira_queue.contract.batch import EXPIRED_CODE, Reason
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.outcome import Failure
@@ -120,7 +120,7 @@ class Engine:
                 self._advance()
             except QueueUnavailable as error:
                 # Accepted jobs are durable, and lines that were not accepted are submitted again.
-                self._hooks.say(f"waiting for the queue's server: {error}")
+                self._hooks.say(f"{LABELS['server']}: {error}")
                 self._interrupted.wait(1.0)
         if end is End.EXPIRED:
             self.find_open()
@@ -151,7 +151,7 @@ class Engine:
             except QueueUnavailable as error:
                 if time.monotonic() >= end_s:
                     break
-                self._hooks.say(f"waiting for the queue's server: {error}")
+                self._hooks.say(f"{LABELS['server']}: {error}")
                 hurry.wait(1.0)
         self._put_in_order()
 

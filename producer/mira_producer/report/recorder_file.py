@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from mira_producer.engine.wait_reason import Kind
 from mira_producer.report.recorder import Bucket, Recorder, Slow, Timeline
+from mira_queue.contract.batch import Kind
 
 Clock = Callable[[], float]
 # A crash of the supervisor loses this much of the report, and nothing else.
