@@ -193,7 +193,7 @@ def test_ctrl_c_with_nothing_in_flight_ends_a_run_soon_though_the_circuit_breake
 def test_forgetting_the_limits_ends_an_hour_of_waiting(
     queue: MiraQueue, worker: WorkerProcess, simulator: SimulatorProcess, tmp_path: Path, redis_url: str
 ) -> None:
-    job = queue.enqueue([{"role": "user", "content": "[[sim:429 retry-after=3600 times=1]] Hello"}])
+    job = queue.enqueue([{"role": "user", "content": "[[sim:429x1 retry-after=3600]] Hello"}])
     wait_until("the job waits", lambda: job.status().state is JobState.WAITING)
     another = queue.enqueue([{"role": "user", "content": "Hello"}])
     cli = Cli(tmp_path, redis_url=redis_url, api_base=simulator.url, state_dir=tmp_path / "state")
@@ -222,7 +222,7 @@ def test_celerys_revoke_cancels_a_job(
 def test_celerys_events_show_failures_and_no_success_of_a_job_that_waits(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, redis_url: str
 ) -> None:
-    worker = start_worker()
+    start_worker()
     watcher = Celery("flower", broker=redis_url, set_as_current=False)
     watcher.control.enable_events()
     seen: dict[str, list[str]] = {}
@@ -230,14 +230,12 @@ def test_celerys_events_show_failures_and_no_success_of_a_job_that_waits(
         receiver = watcher.events.Receiver(
             connection, handlers={"*": lambda event: seen.setdefault(event.get("uuid", ""), []).append(event["type"])}
         )
-        events = receiver.itercapture(limit=None, timeout=0.5, wakeup=False)
-        assert worker.pid
         failed = queue.enqueue([{"role": "user", "content": "[[sim:400]]"}])
-        waits = queue.enqueue([{"role": "user", "content": "[[sim:429 retry-after=2 times=1]] Hello"}])
+        waits = queue.enqueue([{"role": "user", "content": "[[sim:429x1 retry-after=2]] Hello"}])
 
         def both_seen() -> bool:
-            with suppress(TimeoutError, StopIteration):
-                next(events)
+            with suppress(TimeoutError):
+                receiver.capture(limit=None, timeout=0.5, wakeup=False)
             return "task-failed" in seen.get(failed.id, []) and "task-succeeded" in seen.get(waits.id, [])
 
         wait_until("both have ended", both_seen, PATIENCE_S)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, decide
+from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.response import Failed, Fault, Meaning, RateLimited
 from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, RetryAfter
 
 from mira_queue.contract import errors
 from mira_queue.contract.outcome import Completion, Failure
+from mira_queue.contract.pace import Permit
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.records import Lease
 
@@ -122,3 +125,35 @@ def test_the_wait_after_a_fault_doubles_with_each_attempt(attempts: int, seconds
 
     assert isinstance(decision, Defer)
     assert decision.wait == timedelta(seconds=seconds)
+
+
+@given(leases, st.sampled_from(["wait", "lost"]))
+def test_a_job_whose_worker_stops_needs_a_new_message(lease: Lease, verdict: Any) -> None:
+    assert decide_denied(Permit(verdict), lease) == Requeue(sends_message=True)
+
+
+@given(leases, st.sampled_from(["held", "expired"]))
+def test_a_job_of_a_batch_that_must_not_start_waits_for_its_supervisor(lease: Lease, verdict: Any) -> None:
+    in_batch = replace(lease, group="a-group")
+
+    assert decide_denied(Permit(verdict), in_batch) == Requeue(sends_message=False)
+
+
+@given(leases)
+def test_a_single_job_fails_when_its_deadline_has_passed(lease: Lease) -> None:
+    decision = decide_denied(Permit("expired"), lease)
+
+    assert isinstance(decision, Finish)
+    assert isinstance(decision.outcome, Failure)
+    assert decision.outcome.code == errors.JobExpired.code
+    assert counts(decision) == (lease.attempts, lease.unanswered_calls)
+
+
+@given(leases, failures)
+def test_a_job_of_a_rejected_account_gets_the_error_and_no_attempt(lease: Lease, meaning: Failed) -> None:
+    decision = decide_denied(Permit("rejected", error=Failure.from_error(meaning.error)), lease)
+
+    assert isinstance(decision, Finish)
+    assert isinstance(decision.outcome, Failure)
+    assert decision.outcome.code == meaning.error.code
+    assert counts(decision) == (lease.attempts, lease.unanswered_calls)
