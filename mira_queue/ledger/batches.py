@@ -59,10 +59,11 @@ class Batches(ScriptRunner):
         After a pause or a cancel, no call of the batch starts, whatever its supervisor does. Raises BatchNotFound.
         """
         batch = self.batch(batch_id)
-        if isinstance(command, Pause | Cancel) and batch.group:
-            self.hold(batch.group)
         with translated_errors():
             self._client.hset(names.batch_key(batch_id), "command", to_json(command))
+        # Last: if this process crashes in between, the supervisor carries out the command, and no hold is left.
+        if isinstance(command, Pause | Cancel) and batch.group:
+            self.hold(batch.group)
 
     def command_of(self, batch_id: str) -> Command | None:
         """Return the command that has not been carried out yet."""

@@ -172,10 +172,20 @@ class Pacing(ScriptRunner):
         return FaultStreak(jobs, in_flight, openings, *map(bool, flags))
 
     def open_breaker(
-        self, account: str, wait: timedelta, reason: Literal["limit", "faults"] = "limit", now_ms: int | None = None
+        self,
+        account: str,
+        wait: timedelta,
+        reason: Literal["limit", "faults"] = "limit",
+        now_ms: int | None = None,
+        *,
+        permit: Permit | None = None,
     ) -> timedelta:
-        """Open the account's circuit breaker for at least `wait`. Return how long it stays open."""
-        open_ms = self._run("pace/open_breaker", [names.pace_key(account)], [_clock(now_ms), in_ms(wait), reason])
+        """Open the account's circuit breaker for at least `wait`. Return how long it stays open.
+
+        Pass the `permit` of a call that had a fault. Return zero if the breaker has opened since that call started.
+        """
+        args = [_clock(now_ms), in_ms(wait), reason, permit.at_ms if permit else ""]
+        open_ms = self._run("pace/open_breaker", [names.pace_key(account)], args)
         return timedelta(milliseconds=open_ms)
 
     def abandon_permit(self, account: str, job_id: str, epoch: int | None = None) -> bool:

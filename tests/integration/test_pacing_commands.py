@@ -222,3 +222,18 @@ def test_nothing_of_it_lives_forever(ledger: Ledger, redis_client: redis.Redis) 
 
     assert redis_client.ttl(names.HOLDS) > 0
     assert redis_client.ttl(names.rejections_key(ACCOUNT)) > 0
+
+
+def test_calls_that_fail_together_open_the_breaker_once_and_lengthen_its_pause_by_one_step(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    leases = [running(ledger) for _ in range(32)]
+    together = list(zip(leases, permits(ledger, *leases), strict=True))
+    # All faults are recorded before the first of them opens the breaker.
+    streaks = [ledger.record_fault(ACCOUNT, lease, permit) for lease, permit in together]
+    assert not any(streak.is_old for streak in streaks)
+
+    opened = [ledger.open_breaker(ACCOUNT, timedelta(seconds=1), "faults", permit=permit) for _, permit in together]
+
+    assert [bool(each) for each in opened] == [True] + [False] * 31
+    assert redis_client.hget(names.pace_key(ACCOUNT), "fault_openings") == b"1"

@@ -206,8 +206,7 @@ class Pacer:
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
-        if pause is not None:
-            open_for = self._ledger.open_breaker(self.account, pause, "faults")
+        if pause and (open_for := self._ledger.open_breaker(self.account, pause, "faults", permit=held.permit)):
             self._log.warning(
                 "breaker_opened", reason="faults", wait_s=round(open_for.total_seconds(), 3), in_a_row=streak.jobs
             )

@@ -5,4 +5,4 @@
 -- ARGV  1 group   2 channel of holds
 -- Returns nothing
 local group, channel = unpack(ARGV)
-hold(KEYS[1], group, server_ms(), channel)
+hold(KEYS[1], group, server_ms(), HOLD_TTL_MS, channel)

@@ -6,10 +6,10 @@ local function is_held(holds, group, now)
   return expires_ms and tonumber(expires_ms) > now
 end
 
--- Hold a group, and tell all workers: their jobs that wait for a permit return to the queue.
-local function hold(holds, group, now, channel)
+-- Hold a group, and tell all workers: their jobs that wait for a permit return to the queue. A longer hold stays.
+local function hold(holds, group, now, hold_ms, channel)
   redis.call('ZREMRANGEBYSCORE', holds, '-inf', now)
-  redis.call('ZADD', holds, now + HOLD_TTL_MS, group)
+  redis.call('ZADD', holds, 'GT', now + hold_ms, group)
   redis.call('PEXPIRE', holds, HOLD_TTL_MS)
   redis.call('PUBLISH', channel, group)
 end

@@ -81,7 +81,7 @@ end
 local rejections, held = read_rejections(KEYS[8]), {}
 
 -- Return a verdict that does not depend on limits, or nothing; and the rejection that the call would probe.
-local function refused(group, model, deadline_ms, pauses)
+local function denied(group, model, deadline_ms, pauses)
   if deadline_ms and tonumber(deadline_ms) <= now then
     return { 'expired' }
   end
@@ -105,7 +105,7 @@ local function refused(group, model, deadline_ms, pauses)
   end
   if pauses and rejection == rejections.account then
     -- This one tells its supervisor about the error.
-    hold(KEYS[7], group, now, holds_channel)
+    hold(KEYS[7], group, now, rejection.ends - now, holds_channel)
     held[group] = true
   end
   return { 'rejected', rejection.error }
@@ -147,7 +147,7 @@ for at = JOBS, #ARGV, 3 do
     -- Granted before; the response was lost.
     verdict = { probe == member and 'probe' or 'go', 0, in_flight, now }
   else
-    verdict, rejection = refused(group, model, deadline_ms, pauses)
+    verdict, rejection = denied(group, model, deadline_ms, pauses)
     waits_for_probe = waits_for_probe or verdict and verdict[1] == 'wait'
     if not verdict and not reason then
       reason, wait_ms = blocked(tokens)
