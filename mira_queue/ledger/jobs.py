@@ -98,6 +98,11 @@ class Jobs(ScriptRunner):
             raise JobNotFound(job_id)
         return bool(done), decode(state)
 
+    def set_deadline(self, job_ids: Sequence[str], deadline_ms: int) -> None:
+        """Give open jobs another deadline; zero means none."""
+        if job_ids:
+            self._run("jobs/set_deadline", [names.job_key(job_id) for job_id in job_ids], [deadline_ms or ""])
+
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
         entries = list(jobs)

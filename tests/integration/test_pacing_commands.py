@@ -237,3 +237,15 @@ def test_calls_that_fail_together_open_the_breaker_once_and_lengthen_its_pause_b
 
     assert [bool(each) for each in opened] == [True] + [False] * 31
     assert redis_client.hget(names.pace_key(ACCOUNT), "fault_openings") == b"1"
+
+
+def test_a_resumed_run_gives_the_jobs_that_it_finds_its_own_deadline(ledger: Ledger, redis_client: redis.Redis) -> None:
+    job_id, deleted = accepted(ledger, GROUP, deadline_ms=1), new_job_id()
+    assert ledger.claim(job_id, LONG) == NothingToDo("held")
+
+    ledger.set_deadline([job_id, deleted], 0)
+    assert verdicts(ledger, claimed(ledger, job_id)) == ["go"]
+
+    ledger.set_deadline([job_id, deleted], 1)
+    assert redis_client.hget(names.job_key(job_id), "deadline_ms") == b"1"
+    assert not redis_client.exists(names.job_key(deleted))

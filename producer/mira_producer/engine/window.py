@@ -57,6 +57,8 @@ class Window:
         self._account = account
         self._billed = set() if billed is None else billed
         self.group = plan.group
+        self._deadline_ms = plan.options.deadline_s * 1000
+        self._pauses = plan.options.on_account_error == "pause"
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
@@ -83,10 +85,8 @@ class Window:
         if not chunk:
             return
         ids = new_job_ids(len(chunk))
-        options = self._plan.options
-        deadline_ms, pauses = options.deadline_s * 1000, options.on_account_error == "pause"
         jobs = [
-            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK, deadline_ms, pauses)
+            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK, self._deadline_ms, self._pauses)
             for line, job_id in zip(chunk, ids, strict=True)
         ]
         handles = self._queue.accept(jobs)
@@ -217,6 +217,7 @@ class Window:
         """
         if not known:
             return []
+        self._queue.ledger.set_deadline(list(known), self._deadline_ms)
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may be lost with the run that was to send them; a second message is harmless.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
