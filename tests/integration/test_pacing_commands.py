@@ -249,3 +249,12 @@ def test_a_resumed_run_gives_the_jobs_that_it_finds_its_own_deadline(ledger: Led
     ledger.set_deadline([job_id, deleted], 1)
     assert redis_client.hget(names.job_key(job_id), "deadline_ms") == b"1"
     assert not redis_client.exists(names.job_key(deleted))
+
+
+def test_a_batch_goes_on_without_the_lines_of_a_rejected_model(ledger: Ledger) -> None:
+    same, other = running(ledger, GROUP, model="large"), running(ledger, GROUP, model="small")
+    rejected(ledger, running(ledger, GROUP, model="large"), NO_MODEL)
+
+    assert verdicts(ledger, same, other) == ["held", "go"]
+    another = [running(ledger, "another", model="large") for _ in range(2)]
+    assert verdicts(ledger, *another) == ["rejected", "held"]

@@ -212,7 +212,8 @@ class Supervisor:
             # A command that has arrived in the meantime holds the batch, and is carried out next.
             if self._owner.command() is None:
                 ledger.unhold(plan.group)
-            if self._batch.careful:
+            # Running a command again says that the account was fixed.
+            if self._batch.careful or self._batch.is_run:
                 ledger.probe_now(self._queue.settings.account)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)

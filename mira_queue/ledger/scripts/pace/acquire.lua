@@ -103,10 +103,14 @@ local function denied(group, model, deadline_ms, pauses)
   if rejection.ends <= now then
     return nil, rejection
   end
-  if pauses and rejection == rejections.account then
+  if pauses then
+    local name = hold_name(group, rejection.field)
+    if is_held(KEYS[7], name, now) then
+      return { 'held' }
+    end
     -- This one tells its supervisor about the error.
-    hold(KEYS[7], group, now, rejection.ends - now, holds_channel)
-    held[group] = true
+    hold(KEYS[7], name, now, rejection.ends - now, holds_channel)
+    held[name] = true
   end
   return { 'rejected', rejection.error }
 end

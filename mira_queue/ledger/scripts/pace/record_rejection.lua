@@ -11,8 +11,7 @@ local group, model, pauses = unpack(redis.call('HMGET', KEYS[1], 'group', 'model
 local field = of_model == '1' and 'model:' .. (model or '') or 'account'
 write_rejection(KEYS[2], { field = field, ends = now + rejected_ms, probe = '', error = error })
 -- Until its supervisor holds it: if the worker crashes before the outcome is stored, the supervisor never learns of it.
--- A batch goes on without the lines of a rejected model.
-if pauses and of_model ~= '1' then
-  hold(KEYS[3], group, now, tonumber(rejected_ms), holds_channel)
+if pauses then
+  hold(KEYS[3], hold_name(group, field), now, tonumber(rejected_ms), holds_channel)
 end
 wake(KEYS[4], channel, -1)
