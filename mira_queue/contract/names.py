@@ -56,8 +56,8 @@ ACCOUNTS = "mira:accounts"
 WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
-# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with a model) lives until the
-# batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells all workers of a new one.
+# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with a model) lives until
+# the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells all workers of a new one.
 HOLDS = "mira:holds"
 HOLDS_CHANNEL = "mira:held"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
