@@ -17,7 +17,7 @@ from mira_queue.contract.pace import Permit, ReleasedPermit
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.pace import call_name
+from mira_queue.ledger.pace import REJECTED_FOR, call_name
 from mira_queue.ledger.records import Lease, NewJob, NothingToDo, new_job_id
 from tests.support.ledger_steps import LIFE, LONG, ask, claimed
 
@@ -215,6 +215,19 @@ def test_a_command_ends_a_long_wait_and_cuts_short_a_rate_limit_only_if_it_says_
     ledger.probe_now(ACCOUNT, even_limits=even_limits)
 
     assert ask(ledger, lease)[1][0].verdict == verdict
+
+
+def test_a_batch_is_not_held_for_long_by_a_worker_that_crashed_before_it_stored_the_rejection(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    """Its supervisor, which holds it as long as it is paused, would not learn of the rejection."""
+    lease = running(ledger, GROUP)
+    (permit,) = permits(ledger, lease)
+    ledger.record_rejection(ACCOUNT, lease.job_id, ReleasedPermit(call_name(lease), permit), BALANCE, of_model=False)
+
+    expires_ms = redis_client.zscore(names.HOLDS, GROUP)
+    assert isinstance(expires_ms, float)
+    assert expires_ms / 1000 - time.time() <= REJECTED_FOR.total_seconds()
 
 
 def test_nothing_of_it_lives_forever(ledger: Ledger, redis_client: redis.Redis) -> None:
