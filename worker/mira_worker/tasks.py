@@ -35,18 +35,13 @@ from mira_worker.worker_runtime import Runtime
 TICK_S = 0.02
 
 
-class Again(Exception):
-    """Raised for autoretry_for: the job waits for this countdown."""
+class AfterFault(Exception):
+    """Raised for autoretry_for: the job waits after a server fault, for an exponential backoff with jitter."""
 
     def __init__(self, countdown: timedelta, error: JobError) -> None:
         # Celery logs it. Therefore it has the code, not the server's message, which may quote the prompt.
         super().__init__(error.code)
         self.countdown_s = countdown.total_seconds()
-        self.error = error
-
-
-class AfterFault(Again):
-    """The job waits after a server fault or a broken connection: exponential backoff with jitter."""
 
 
 class Failed(Exception):
@@ -93,7 +88,7 @@ class JobTask(Task):  # type: ignore[misc]
 
     def retry(self, *args: Any, exc: Exception | None = None, countdown: float | None = None, **options: Any) -> Any:
         """Retry with our countdown: Celery's own backoff has whole seconds only, and is lost in a crash."""
-        if isinstance(exc, Again):
+        if isinstance(exc, AfterFault):
             countdown = exc.countdown_s
         # Sent with the highest priority, because the countdown starts when a worker receives the message.
         return super().retry(*args, exc=exc, countdown=countdown, **{"priority": Lane.FIRST.priority, **options})
