@@ -122,7 +122,7 @@ def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
     A script that neither finishes nor removes the job needs no `key` and no `group`.
     """
     own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
-    return [*own, LEASED, WAITING, *QUEUED]
+    return [*own, LEASED, HOLDS, WAITING, *QUEUED]
 
 
 def rejections_key(account: str) -> str:
