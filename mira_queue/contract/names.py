@@ -87,6 +87,8 @@ in_flight_key = _Key("mira:in-flight:", "Zset, owned by the account: calls in fl
 turns_key = _Key("mira:turns:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
 # The score is when the process loses its turn.
 turn_ends_key = _Key("mira:turn-ends:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
+# Errors that all its calls, or all of a model, would get.
+rejections_key = _Key("mira:rejections:", "Hash, owned by the account. It lives for ACCOUNT_TTL.")
 # Jobs that had a fault since the last response.
 faults_key = _Key("mira:faults:", "Set, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
 
@@ -123,11 +125,6 @@ def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
     """
     own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
     return [*own, LEASED, HOLDS, WAITING, *QUEUED]
-
-
-def rejections_key(account: str) -> str:
-    """Hash, owned by the account: errors that all its calls, or all of a model, would get. It lives for ACCOUNT_TTL."""
-    return f"mira:rejections:{account}"
 
 
 def wake_channel(account: str, process: str = "") -> str:
