@@ -129,14 +129,13 @@ class Pacing(ScriptRunner):
         # The permit last: the call that gets it next must find the rejection.
         self._run_in_order([("pace/record_rejection", keys, args), _release_call(account, [released])])
 
-    def probe_now(self, account: str, *, even_limits: bool = False) -> None:
+    def probe_now(self, account: str, *, ends_waits_over: timedelta = names.CALL_HISTORY) -> None:
         """Let the next call of a rejected account, or of one in an outage, start immediately, to check it.
 
-        A long Retry-After (a quota) is cut short, too; a short one (a rate limit) only with `even_limits`.
+        A long Retry-After (a quota) is cut short, too. A shorter one (a rate limit) is honored.
         """
         keys = [names.pace_key(account), names.rejections_key(account), names.turns_key(account)]
-        keep = timedelta(0) if even_limits else names.CALL_HISTORY
-        self._run("pace/probe_now", keys, [names.wake_channel(account), in_ms(keep)])
+        self._run("pace/probe_now", keys, [names.wake_channel(account), in_ms(ends_waits_over)])
 
     def record_rate_limit(
         self, account: str, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None

@@ -197,22 +197,22 @@ def test_an_owner_who_has_fixed_the_account_gets_a_probe_immediately(ledger: Led
 
 
 @pytest.mark.parametrize(
-    ("wait", "reason", "even_limits", "verdict"),
+    ("wait", "reason", "over", "verdict"),
     [
-        (timedelta(hours=1), "limit", False, "probe"),
-        (timedelta(hours=1), "faults", False, "probe"),
-        (timedelta(minutes=1), "faults", False, "probe"),
-        (timedelta(minutes=1), "limit", False, "wait"),
-        (timedelta(minutes=1), "limit", True, "probe"),
+        (timedelta(hours=1), "limit", names.CALL_HISTORY, "probe"),
+        (timedelta(minutes=1), "faults", names.CALL_HISTORY, "probe"),
+        (timedelta(minutes=1), "limit", names.CALL_HISTORY, "wait"),
+        (timedelta(minutes=1), "limit", timedelta(0), "probe"),
+        (timedelta(hours=1), "limit", names.ACCOUNT_TTL, "wait"),
     ],
 )
 def test_a_command_ends_a_long_wait_and_cuts_short_a_rate_limit_only_if_it_says_so(
-    wait: timedelta, reason: str, even_limits: bool, verdict: str, ledger: Ledger
+    wait: timedelta, reason: str, over: timedelta, verdict: str, ledger: Ledger
 ) -> None:
     lease = running(ledger)
     ledger.open_breaker(ACCOUNT, wait, reason)  # type: ignore[arg-type]
 
-    ledger.probe_now(ACCOUNT, even_limits=even_limits)
+    ledger.probe_now(ACCOUNT, ends_waits_over=over)
 
     assert ask(ledger, lease)[1][0].verdict == verdict
 

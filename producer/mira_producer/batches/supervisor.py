@@ -34,6 +34,7 @@ from mira_queue.contract.batch import (
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.names import ACCOUNT_TTL
 
 CANCELLED = "not run: the batch was cancelled before"
 CANCELLED_BILLED = f"the batch was cancelled before its answer arrived: {MAY_BE_BILLED}"
@@ -212,9 +213,8 @@ class Supervisor:
             # A command that has arrived in the meantime holds the batch, and is carried out next.
             if self._owner.command() is None:
                 ledger.unhold(plan.group)
-            # Running a command again says that the account was fixed.
-            if self._batch.careful or self._batch.is_run:
-                ledger.probe_now(self._queue.settings.account)
+            # An account that was rejected may be fixed by now. A Retry-After is honored.
+            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
             self._write(self._counted(plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -52,7 +53,7 @@ def limits(
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)
-                queue.ledger.probe_now(view.account, even_limits=True)
+                queue.ledger.probe_now(view.account, ends_waits_over=timedelta(0))
             console.message(f"forgot the limits of {plural(len(views), 'account')}")
             return
     if as_json:
