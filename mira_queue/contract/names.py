@@ -36,13 +36,9 @@ class Lane(Enum):
     # Not 0, which workers serve first in all queues. From equal priorities they take in turn.
     BULK = (BULK_QUEUE, 3)
 
-    @property
-    def queue(self) -> str:
-        return self.value[0]
-
-    @property
-    def priority(self) -> int:
-        return self.value[1]
+    def __init__(self, queue: str, priority: int) -> None:
+        self.queue = queue
+        self.priority = priority
 
 
 # Zset, owned by claim and extend. An entry lives while its job runs; the score is the end of the lease.

@@ -83,12 +83,8 @@ class State:
         if limit == "balance":
             return replies.detail(402)
         if forced is None:
-            seconds = {
-                "rate": config.rate_window_s if config.rate_retry_after_s is None else config.rate_retry_after_s,
-                "quota": config.quota_retry_after_s,
-                "concurrency": config.concurrency_retry_after_s,
-                "busy": config.busy_retry_after_s,
-            }[limit]
+            seconds = getattr(config, f"{limit}_retry_after_s")  # each limit has such a field
+            seconds = config.rate_window_s if seconds is None else seconds
             header, wait_s = replies.retry_after(seconds, config.retry_after_form, time.time())
         else:
             header, wait_s = replies.forced_retry_after(forced, time.time())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, ValidationInfo
 from typing_extensions import TypedDict
 
 from mira_queue.simulator import replies
@@ -17,9 +17,19 @@ MAX_NESTING = 20
 DEFAULT_MAX_TOKENS = 4096
 
 
+def _join_parts(content: Any, info: ValidationInfo) -> Any:
+    """Return the text of content that is a list of OpenAI parts, if they are accepted. Wrong parts stay, and fail."""
+    if not info.context or not isinstance(content, list):
+        return content
+    try:
+        return "\n".join(part["text"] for part in content if part["type"] == "text")
+    except (TypeError, KeyError):
+        return content
+
+
 class Message(TypedDict):
     role: Literal["system", "user", "assistant"]
-    content: Annotated[str, Field(max_length=32_000)]
+    content: Annotated[str, Field(max_length=32_000), BeforeValidator(_join_parts)]
 
 
 class Body(TypedDict):
@@ -67,7 +77,7 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
     if b"\\u0000" in raw and _has_null(body):
         raise _bad("Null bytes are not allowed")
     try:
-        fields = _BODY.validate_python(_with_joined_parts(body) if config.content_parts else body, strict=True)
+        fields = _BODY.validate_python(body, strict=True, context=config.content_parts)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "body"
@@ -84,20 +94,6 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
         stream=bool(fields.get("stream")),
         body=body,
     )
-
-
-def _with_joined_parts(body: Any) -> Any:
-    """Return the body with the text of each content that is a list of OpenAI parts. Wrong parts stay, and fail."""
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        return body
-    return body | {"messages": [_with_text(message) for message in body["messages"]]}
-
-
-def _with_text(message: Any) -> Any:
-    try:
-        return message | {"content": "\n".join(part["text"] for part in message["content"] if part["type"] == "text")}
-    except (TypeError, KeyError):
-        return message
 
 
 def nesting(value: Any) -> int:

@@ -107,5 +107,5 @@ async def drip(request: web.BaseRequest, interval_s: float) -> web.StreamRespons
 
 async def hang() -> web.StreamResponse:
     """Send nothing until the client disconnects."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError("unreachable: the future is never set")
+    await asyncio.Event().wait()
+    return web.Response()
