@@ -43,10 +43,7 @@ class Counters:
         """Count a call of this request, and return the counts of the request."""
         if not keep:
             return RequestCount(call.last_user_content)
-        digest = digest_of(call)
-        count = self.requests.get(digest)
-        if count is None:
-            count = self.requests[digest] = RequestCount(call.last_user_content)
+        count = self.requests.setdefault(digest_of(call), RequestCount(call.last_user_content))
         count.calls += 1
         return count
 

@@ -74,7 +74,7 @@ async def _apply(state: State, fault: Fault, request: web.BaseRequest, account: 
             target = parameters.get("to", config.redirect_to)
             return send(Reply(307, b"", replies.TEXT, {"Location": f"http://{target}{request.raw_path}"}))
         case "reset":
-            return "reset", wire.reset(request)
+            return "reset", wire.reset(request.transport)
         case "close":
             return "close", wire.close(request)
         case "truncate":

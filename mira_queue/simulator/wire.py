@@ -49,16 +49,12 @@ async def early_hints(request: web.BaseRequest, late_s: float) -> None:
     await asyncio.sleep(late_s)
 
 
-def reset(request: web.BaseRequest) -> web.StreamResponse:
-    """Reset the connection: the client reads ECONNRESET."""
-    reset_connection(request.transport)
-    return web.Response()
-
-
-def reset_connection(transport: asyncio.BaseTransport | None) -> None:
+def reset(transport: asyncio.BaseTransport | None) -> web.StreamResponse:
+    """Reset a connection: the client reads ECONNRESET."""
     if isinstance(transport, asyncio.Transport) and not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
+    return web.Response()
 
 
 def close(request: web.BaseRequest) -> web.StreamResponse:
