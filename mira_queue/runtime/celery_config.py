@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -79,8 +78,6 @@ def stores_results_itself(settings: Settings) -> bool:
 
 def with_checked_certificate(url: str) -> str:
     """Add that certificates are checked: Celery rejects a rediss:// URL that does not say whether they are."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    if parts.scheme != "rediss" or "ssl_cert_reqs" in query:
+    if not url.lower().startswith("rediss:") or "ssl_cert_reqs=" in url:
         return url
-    return urlunsplit(parts._replace(query=urlencode({**query, "ssl_cert_reqs": "required"})))
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"

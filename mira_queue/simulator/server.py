@@ -103,7 +103,5 @@ async def _admit(
 
 
 def _bearer(authorization: str | None) -> str:
-    if not authorization:
-        return ""
-    scheme, _, key = authorization.partition(" ")
+    scheme, _, key = (authorization or "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
