@@ -55,38 +55,35 @@ BATCHES = "mira:batches"
 WRITE_CHECK = "mira:write-check"
 
 
-class Key:
-    """Builder of one kind of key. Its docstring says the type, the owner, and the lifetime."""
+class _Key:
+    """Builder of keys from a prefix and an id. Its docstring says the type, the owner, and the lifetime."""
 
     def __init__(self, prefix: str, doc: str) -> None:
         self._prefix = prefix
         self.__doc__ = doc
 
-    def __call__(self, name: str) -> str:
-        return self._prefix + name
+    def __call__(self, id_: str) -> str:
+        return self._prefix + id_
 
 
-job_key = Key("mira:job:", "Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL.")
-# It is deleted when the job succeeds.
-request_key = Key("mira:request:", "String, owned by the job. It lives while the job is open or failed.")
-# The circuit breaker, limits, and counts.
-pace_key = Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after its last call or worker.")
-# Calls that were sent.
-sent_key = Key("mira:sent:", "Zset, owned by the account. It lives for CALL_HISTORY or the longest window.")
-# Tokens that were used.
-tokens_key = Key("mira:tokens:", "Zset, owned by the account. It lives as long as `sent_key`.")
-# Calls in flight, scored by the end of their lease.
-in_flight_key = Key("mira:in-flight:", "Zset, owned by the account. It lives for KEY_MARGIN after a lease.")
-# Processes that wait, with the calls granted to each as score.
-turns_key = Key("mira:turns:", "Zset, owned by the account. It lives for ACCOUNT_TTL.")
-# Processes that wait, scored by when each loses its turn.
-turn_ends_key = Key("mira:turn-ends:", "Zset, owned by the account. It lives for ACCOUNT_TTL.")
+job_key = _Key("mira:job:", "Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL.")
+request_key = _Key("mira:request:", "String, owned by the job. It lives as long as the job, or until the job succeeds.")
+batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
+finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
+# A channel of the same name announces the result.
+result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
+# Circuit breaker, limits, counts.
+pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
+sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
+tokens_key = _Key("mira:tokens:", "Zset, owned by the account: tokens that were used. It lives as long as `sent_key`.")
+# The score is the end of the call's lease.
+in_flight_key = _Key("mira:in-flight:", "Zset, owned by the account: calls in flight. KEY_MARGIN after a lease.")
+# The score is the number of calls granted to the process.
+turns_key = _Key("mira:turns:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
+# The score is when the process loses its turn.
+turn_ends_key = _Key("mira:turn-ends:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
 # Jobs that had a fault since the last response.
-faults_key = Key("mira:faults:", "Set, owned by the account. It lives for FAULTS_TTL.")
-batch_key = Key("mira:batch:", "Hash, owned by the batch. It lives while the batch is open, then for MIRA_RESULT_TTL.")
-finished_key = Key("mira:finished:", "List, owned by the engine of the group. MIRA_RESULT_TTL after the last entry.")
-# Also the channel that announces the result.
-result_key = Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
+faults_key = _Key("mira:faults:", "Set, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
 
 
 def idempotency_key(key: str) -> str:
@@ -108,6 +105,19 @@ def queued_key(lane: Lane) -> str:
 def messages_key(lane: Lane) -> str:
     """List of Celery's messages, owned by Celery. The separator is the transport's."""
     return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
+
+
+# All lanes' zsets, in the order of Lane.
+QUEUED = [queued_key(lane) for lane in Lane]
+
+
+def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
+    """Return the keys of a script that moves one job, in the order of lib/job.lua.
+
+    A script that neither finishes nor removes the job needs no `key` and no `group`.
+    """
+    own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
+    return [*own, LEASED, WAITING, *QUEUED]
 
 
 def wake_channel(account: str, process: str = "") -> str:
