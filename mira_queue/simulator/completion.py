@@ -30,13 +30,14 @@ class Completion:
     completion_tokens: int
 
     def to_json(self) -> bytes:
-        choice = {"message": {"role": "assistant", "content": self.content}, "finish_reason": self.finish_reason}
-        usage = {
+        message = {"role": "assistant", "content": self.content}
+        whole = self._object("chat.completion", {"index": 0, "message": message, "finish_reason": self.finish_reason})
+        whole["usage"] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
         }
-        return orjson.dumps({**self._object("chat.completion", choice), "usage": usage})
+        return orjson.dumps(whole)
 
     def to_events(self) -> Iterator[bytes]:
         """Yield server-sent events: role, words, finish reason. There is no usage, and no final [DONE]."""
@@ -46,12 +47,11 @@ class Completion:
         yield self._event({}, self.finish_reason)
 
     def _event(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
-        chunk = self._object("chat.completion.chunk", {"delta": delta, "finish_reason": finish_reason})
+        chunk = self._object("chat.completion.chunk", {"index": 0, "delta": delta, "finish_reason": finish_reason})
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
     def _object(self, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
-        choices = [{"index": 0, **choice}]
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": [choice]}
 
 
 def complete(call: Call, number: int, created: int) -> Completion:

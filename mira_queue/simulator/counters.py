@@ -43,7 +43,8 @@ class Counters:
         """Count a call of this request, and return the counts of the request."""
         if not keep:
             return RequestCount(call.last_user_content)
-        count = self.requests.setdefault(digest_of(call), RequestCount(call.last_user_content))
+        digest = digest_of(call)
+        count = self.requests.get(digest) or self.requests.setdefault(digest, RequestCount(call.last_user_content))
         count.calls += 1
         return count
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 import orjson
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from mira_queue.simulator import replies
@@ -19,19 +20,9 @@ DEFAULT_MAX_TOKENS = 4096
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped null byte, not the text of a backslash and u0000
 
 
-def _join_parts(content: Any, info: ValidationInfo) -> Any:
-    """Return the text of content that is a list of OpenAI parts, if they are accepted. Wrong parts stay, and fail."""
-    if not info.context or not isinstance(content, list):
-        return content
-    try:
-        return "\n".join(part["text"] for part in content if part["type"] == "text")
-    except (TypeError, KeyError):
-        return content
-
-
 class Message(TypedDict):
     role: Literal["system", "user", "assistant"]
-    content: Annotated[str, Field(max_length=32_000), BeforeValidator(_join_parts)]
+    content: Annotated[str, Field(max_length=32_000)]
 
 
 class Body(TypedDict):
@@ -79,7 +70,7 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
     if b"\\u0000" in raw and _NULL.search(raw):
         raise _bad("Null bytes are not allowed")
     try:
-        fields = _BODY.validate_python(body, strict=True, context=config.content_parts)
+        fields = _BODY.validate_python(_join_parts(body) if config.content_parts else body, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "body"
@@ -96,6 +87,17 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
         stream=bool(fields.get("stream")),
         body=body,
     )
+
+
+def _join_parts(value: Any) -> Any:
+    """Return the body with the text of each content that is a list of OpenAI parts. Wrong parts stay, and fail."""
+    with suppress(TypeError, KeyError):
+        match value:
+            case {"messages": [*messages]}:
+                return value | {"messages": [_join_parts(message) for message in messages]}
+            case {"content": [*parts]}:
+                return value | {"content": "\n".join(part["text"] for part in parts if part["type"] == "text")}
+    return value
 
 
 def nesting(value: Any) -> int:

@@ -28,8 +28,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 def send(reply: Reply, outcome: Outcome | None = None) -> Response:
     """Send a reply. Its outcome is its status, if no other is given."""
-    headers = {"Content-Type": reply.content_type, **reply.headers}
-    return outcome or reply.status, web.Response(body=reply.body, status=reply.status, headers=headers)
+    return outcome or reply.status, web.Response(
+        body=reply.body, status=reply.status, headers=reply.headers, content_type=reply.content_type
+    )
 
 
 async def stream(request: web.BaseRequest, completion: Completion, headers: Mapping[str, str]) -> web.StreamResponse:
