@@ -252,13 +252,8 @@ _BY_NAME = {kind.__name__: kind for kind in _BY_CODE.values()}
 
 def error_for_status(status: int) -> type[JobError]:
     """Return the class for an HTTP status other than 2xx."""
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if 300 <= status < 400:
-        return Redirected
-    if 400 <= status < 500:
-        return RequestRejected
-    return ServerError
+    others: dict[int, type[JobError]] = {3: Redirected, 4: RequestRejected}
+    return _BY_STATUS.get(status) or others.get(status // 100, ServerError)
 
 
 def error_for_code(code: str) -> type[JobError]:

@@ -97,10 +97,6 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _without_same(value: SecretStr | None) -> SecretStr | None:
-    return None if value is None or value.get_secret_value() == "same" else value
-
-
 def _crash_at(value: str) -> str:
     parse_crash_at(value)
     return value
@@ -139,9 +135,9 @@ class Settings(BaseSettings):
         description="Server for the queue and the ledger: redis://, rediss:// or redis+socket://. "
         "Not set: the embedded server.",
     )
-    result_backend: Annotated[SecretStr | None, AfterValidator(_without_same)] = Field(
-        None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
-    )
+    result_backend: Annotated[
+        SecretStr | None, AfterValidator(lambda url: None if url and url.get_secret_value() == "same" else url)
+    ] = Field(None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server.")
     state_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
         Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
     )
