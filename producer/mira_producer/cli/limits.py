@@ -48,7 +48,7 @@ def limits(
     In parentheses: how often a limit was confirmed, and since when it is known.
     """
     with MiraQueue() as queue:
-        views = [queue.ledger.pace_view(account) for account in queue.ledger.accounts()]
+        views = queue.ledger.pace_views(queue.ledger.accounts())
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)

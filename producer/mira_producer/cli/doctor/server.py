@@ -14,7 +14,7 @@ from mira_producer.cli.config import masked
 from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, reason, warning
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.settings import Settings, variable
-from mira_queue.ledger.connection import connect, translated_errors
+from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.server import QueueServer
@@ -60,10 +60,9 @@ def check_server(settings: Settings, url: str) -> Iterator[Finding]:
     where = masked(url)
     with connect(url) as client:
         try:
-            with translated_errors():
-                info: Info = client.info()
-                fsync = _fsync(client)
-                apart_s = _clock_difference_s(client)
+            info: Info = client.info()
+            fsync = _fsync(client)
+            apart_s = _clock_difference_s(client)
         except QueueUnavailable as error:
             fix = f"start it, or correct {variable('redis_url')}"
             yield problem("server", f"{where}: {reason(error, settings)}", fix)
@@ -122,7 +121,7 @@ def _fsync(client: redis.Redis) -> str | None:
     """Return the setting, or None if CONFIG is forbidden, as it is for some hosted servers."""
     try:
         found: Any = client.config_get("appendfsync")
-    except redis.ResponseError:
+    except QueueUnavailable:
         return None
     return str(found.get("appendfsync")) if found else None
 
