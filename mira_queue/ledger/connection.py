@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -144,12 +143,3 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Patience(patience, on_failure),
     )
-
-
-def without_password(url: str) -> str:
-    """Return the URL with its password masked."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

@@ -139,7 +139,7 @@ def test_the_environment_wins_over_the_env_file_which_wins_over_the_default(
     monkeypatch.setenv("MIRA_GRACE", "")
 
     settings = load_settings()
-    sources = {setting.variable: (setting.value, setting.source) for setting in described(settings)}
+    sources = {each["variable"]: (each["value"], each["source"]) for each in described(settings)}
 
     assert sources["MIRA_MODEL"] == ("from-environment", "environment")
     assert sources["MIRA_CONCURRENCY"] == ("7", ".env")

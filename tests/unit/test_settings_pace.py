@@ -115,7 +115,7 @@ def test_what_is_told_reaches_the_pacer_in_calls_tokens_and_milliseconds() -> No
 
 
 def test_a_ceiling_is_shown_in_seconds() -> None:
-    shown = {setting.variable: setting.value for setting in described(load_settings(rate="90/1.5min"))}
+    shown = {each["variable"]: each["value"] for each in described(load_settings(rate="90/1.5min"))}
 
     assert (shown["MIRA_RATE"], shown["MIRA_TOKENS"]) == ("90/90s", None)
 

@@ -128,12 +128,10 @@ def _exit_code() -> int:
 def _explain(error: Exception) -> tuple[list[str], int]:
     """Return the lines for an error, and the exit code."""
     match error:
-        case SettingsError():
-            return str(error).splitlines(), console.EXIT_USAGE
         case InvalidInput():
             return error_lines(error), console.EXIT_USAGE
-        case InputError() | InvalidRequest() | IdempotencyConflict():
-            return [str(error)], console.EXIT_USAGE
+        case SettingsError() | InputError() | InvalidRequest() | IdempotencyConflict():
+            return str(error).splitlines(), console.EXIT_USAGE
         case ResultTimeout():
             return [str(error)], console.EXIT_NOT_ENDED
         case MiraQueueError() | EmbeddedServerError() | StartError():

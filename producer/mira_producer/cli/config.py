@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
@@ -14,7 +12,6 @@ from mira_producer.cli import console
 from mira_producer.cli.options import Json
 from mira_producer.processes import written
 from mira_queue.contract.settings import Settings, variable
-from mira_queue.ledger.connection import without_password
 from mira_queue.runtime.settings_loader import load_settings
 
 ENV_FILE = str(Settings.model_config.get("env_file"))
@@ -22,6 +19,8 @@ KEY_PREFIX = "sk-mira-"
 # Of a long secret, the last characters are shown. Of a shorter one, they would reveal too much.
 SHOWN_CHARS = 4
 MIN_LONG_SECRET_CHARS = 20
+# Up to the last @: URL parsers miss a password that contains an unquoted / ? or #.
+PASSWORD = re.compile(r"://([^:@]*:)?.*@", re.DOTALL)
 # A parameter of a URL can be a secret too: ?password=, ?sslpassword=, ?aws_secret_access_key=
 SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth|cred)[^=&]*)=[^&#]*", re.IGNORECASE)
 
@@ -32,17 +31,6 @@ HELP_END = console.help_end(
     ],
     {0: "all settings are valid", 2: "some are not: one line for each, with its variable"},
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, ready to show: values as in the environment, secrets masked, None if not set."""
-
-    variable: str
-    value: str | None
-    source: str
-    default: str | None
-    meaning: str
 
 
 def config(as_json: Json = False) -> None:
@@ -60,24 +48,24 @@ def config(as_json: Json = False) -> None:
     """
     settings = described(load_settings())
     if as_json:
-        console.json_data([asdict(setting) for setting in settings])
+        console.json_data(settings)
         return
     columns = ("variable", "value", "source", "meaning")
-    console.table(columns, [(each.variable, each.value or "", each.source, each.meaning) for each in settings])
+    console.table(columns, [[setting[column] or "" for column in columns] for setting in settings])
 
 
-def described(settings: Settings) -> list[Setting]:
-    """Return every setting, in the order of the class."""
+def described(settings: Settings) -> list[dict[str, str | None]]:
+    """Return every setting as it is shown: values as in the environment, secrets masked, None if not set."""
     sources = dict.fromkeys(DotEnvSettingsSource(Settings)(), ENV_FILE)
     sources |= dict.fromkeys(EnvSettingsSource(Settings)(), "environment")
     return [
-        Setting(
-            variable=variable(name),
-            value=shown(getattr(settings, name)),
-            source=sources.get(name, "default"),
-            default=shown(field.default),
-            meaning=field.description or "",
-        )
+        {
+            "variable": variable(name),
+            "value": shown(getattr(settings, name)),
+            "source": sources.get(name, "default"),
+            "default": shown(field.default),
+            "meaning": field.description,
+        }
         for name, field in Settings.model_fields.items()
     ]
 
@@ -95,8 +83,4 @@ def masked(secret: str) -> str:
         prefix = KEY_PREFIX if secret.startswith(KEY_PREFIX) else ""
         end = secret[-SHOWN_CHARS:] if len(secret) >= MIN_LONG_SECRET_CHARS else ""
         return f"{prefix}…{end}"
-    url = without_password(secret)
-    # URL parsers miss a password that contains an unquoted / ? or #: everything before the last @ is dropped.
-    if "@" in url.removeprefix(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"):
-        url = re.sub(r"://.*@", "://***@", url)
-    return SECRET_PARAMETER.sub(r"\1=***", url)
+    return SECRET_PARAMETER.sub(r"\1=***", PASSWORD.sub(r"://\1***@", secret))

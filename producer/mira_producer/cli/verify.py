@@ -45,7 +45,9 @@ def verify(
         raise InputError(f"{output_path}: no such file: give the answers of {input_path}")
     verdict = verify_files(input_path, output_path, errors_path)
     if json:
-        console.json_data(_json(verdict))
+        finished = {"lines": verdict.lines, "answered": verdict.answered, "failed": verdict.failed}
+        problems = {name: {"count": each.count, "examples": each.first} for name, each in verdict.problems.items()}
+        console.json_data({"complete": verdict.is_complete, **finished, **problems})
     else:
         _show(verdict)
     if not verdict.is_complete:
@@ -59,13 +61,3 @@ def _show(verdict: Verdict) -> None:
     finished = f"{verdict.answered:,} answered, {verdict.failed:,} failed"
     wrong = ", ".join(f"{problems.count:,} {name}" for name, problems in verdict.problems.items() if problems.count)
     console.data(f"{plural(verdict.lines, 'line')}, {finished}{f'; {wrong}' if wrong else ': each exactly once'}")
-
-
-def _json(verdict: Verdict) -> dict[str, object]:
-    return {
-        "complete": verdict.is_complete,
-        "lines": verdict.lines,
-        "answered": verdict.answered,
-        "failed": verdict.failed,
-        **{name: {"count": each.count, "examples": each.first} for name, each in verdict.problems.items()},
-    }

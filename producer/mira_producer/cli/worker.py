@@ -20,7 +20,7 @@ from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
 from mira_queue.contract.errors import MiraQueueError
-from mira_queue.contract.settings import Settings
+from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.runtime.settings_loader import load_settings
 
 POLL_INTERVAL_S = 0.2
@@ -75,10 +75,8 @@ def worker(
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
     if settings.api_key is None:
         # A worker without a key would fail every job of the queue permanently.
-        console.error(
-            "MIRA_API_KEY is not set: set it in the environment or in .env (to any text, for a server without keys)"
-        )
-        raise typer.Exit(console.EXIT_USAGE)
+        fix = "set it in the environment or in .env (to any text, for a server without keys)"
+        raise SettingsError(f"{variable('api_key')} is not set: {fix}")
     if any(Spool(settings.state_dir).ids()):
         # After a restart of the machine, these batches have no supervisor.
         ensure_supervisor(settings)
