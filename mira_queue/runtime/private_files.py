@@ -8,6 +8,7 @@ from pathlib import Path
 
 PRIVATE_DIR_MODE = 0o700
 PRIVATE_FILE_MODE = 0o600
+OUTPUT_FILE_MODE = 0o644
 WRITABLE_BY_OTHERS = 0o022
 
 
@@ -27,6 +28,11 @@ def make_private_dir(path: Path) -> None:
 def private_opener(path: str, flags: int) -> int:
     """Create a file that only this user can access, as the `opener` of open()."""
     return os.open(path, flags, PRIVATE_FILE_MODE)
+
+
+def output_opener(path: str, flags: int) -> int:
+    """Create a file that other users can read, as the `opener` of open()."""
+    return os.open(path, flags, OUTPUT_FILE_MODE)
 
 
 def restrict_umask() -> None:

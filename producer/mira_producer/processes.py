@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from mira_queue.contract.durations import in_seconds
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
+from mira_queue.runtime.private_files import PRIVATE_FILE_MODE
 
 # -P: a module in the working directory (the `celery.py` of a web app) must not replace one of ours.
 PYTHON = (sys.executable, "-P")
@@ -33,8 +34,6 @@ _OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
 }
 PARENT_PIPE = "--parent-pipe"
 SIMULATOR_START_S = 30.0
-# The directory of a log file may be readable by other users.
-LOG_MODE = 0o600
 
 
 class StartError(RuntimeError):
@@ -175,7 +174,7 @@ def _output(log: Path | None) -> Iterator[int]:
     if log is None:
         yield sys.stderr.fileno()
         return
-    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
     try:
         yield fd
     finally:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 
+from mira_queue.runtime.private_files import restrict_umask
 from mira_worker.tasks import is_stopping
 
 
@@ -24,6 +25,7 @@ def _end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> None:
+    restrict_umask()
     if arguments[:1] == ["--parent-pipe"]:
         arguments = arguments[1:]
         threading.Thread(target=_end_with_parent, name="parent-pipe", daemon=True).start()

@@ -8,8 +8,7 @@ import threading
 
 from mira_producer.processes import PYTHON, environment_of
 from mira_queue.contract.settings import Settings
-
-LOG_MODE = 0o600
+from mira_queue.runtime.private_files import PRIVATE_FILE_MODE, make_private_dir
 
 
 def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
@@ -18,8 +17,8 @@ def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
     It takes over the lock that is open as `lock_fd`: nobody who asks while it is being started starts another.
     """
     state_dir = settings.state_dir.expanduser()
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = os.open(state_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+    make_private_dir(state_dir)
+    log = os.open(state_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
     try:
         process = subprocess.Popen(
             [*PYTHON, "-m", "mira_producer.batches", str(lock_fd)],

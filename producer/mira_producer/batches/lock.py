@@ -7,6 +7,7 @@ import hashlib
 import os
 
 from mira_producer.batches.spool import Spool
+from mira_queue.runtime.private_files import make_private_dir
 
 
 def queue_name(redis_url: str) -> str:
@@ -28,7 +29,7 @@ class KeeperLock:
         """False: somebody else has it."""
         if self.fd >= 0:
             return True
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_dir(self._path.parent)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

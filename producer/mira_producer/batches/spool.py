@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
-
-_MODE = 0o700
+from mira_queue.runtime.private_files import make_private_dir, private_opener
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,14 @@ class Spool:
         files = self.files(batch_id)
         part = files.folder / "input.part"
         try:
-            files.folder.mkdir(mode=_MODE, parents=True)
-            files.queue.write_text(queue_name)
+            make_private_dir(self.root.parent)
+            make_private_dir(files.folder)
+            with open(files.queue, "w", opener=private_opener) as write_name:
+                write_name.write(queue_name)
             if prices is not None:
-                shutil.copyfile(prices, files.prices)
-            with source.open("rb") as read, part.open("xb") as write:
+                with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
+                    shutil.copyfileobj(read, write)
+            with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
                 shutil.copyfileobj(read, write, 1024 * 1024)
                 write.flush()
                 os.fsync(write.fileno())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
+from mira_queue.runtime.private_files import make_private_dir
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
@@ -39,10 +40,9 @@ def group_of(output: Path) -> str:
 def made(state_dir: Path) -> Path:
     """The state directory, which is there now. Raises InputError, for it is a setting that is wrong."""
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_dir(state_dir)
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise InputError(f"MIRA_STATE_DIR: {state_dir}: {reason}: name a directory that can be written") from None
+        raise InputError(f"MIRA_STATE_DIR: {state_dir}: {error.strerror}, or name another directory") from None
     if not os.access(state_dir, os.W_OK | os.X_OK):
         raise InputError(f"MIRA_STATE_DIR: {state_dir}: cannot be written: name another directory")
     return state_dir
