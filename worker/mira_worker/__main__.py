@@ -13,7 +13,7 @@ import sys
 import threading
 
 from mira_queue.runtime.private_files import restrict_umask
-from mira_worker.tasks import is_stopping
+from mira_worker.tasks import is_stopping, run_worker
 
 
 def _end_with_parent() -> None:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         arguments = arguments[1:]
         app.conf.broker_transport_options["queue_order_strategy"] = "priority"
     # Gossip and mingle are talk between workers that nothing here needs, and cost a slow start.
-    app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments])
+    sys.exit(run_worker(app, ["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments]))
 
 
 if __name__ == "__main__":
