@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mira_producer.cost.prices import Prices
 from mira_producer.engine.account_errors import Account
-from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
@@ -19,6 +19,7 @@ from bench.bulk.files import write_input
 from bench.bulk.stage import Stage, body
 from bench.bulk.table import Table, Target, progress
 from mira_queue import MiraQueue
+from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 
@@ -96,14 +97,14 @@ def _accept(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
 def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
     """Measure a file as `mira-queue run` and a supervisor submit it: read, check, and index it, then read it again."""
     path = write_input(stage.folder / "input.jsonl", lines)
-    options = EngineOptions(path, path.with_suffix(".output"), path.with_suffix(".errors"), "bench", lines)
+    files = BatchFiles(*(path.with_suffix(suffix) for suffix in (".jsonl", ".output", ".errors", ".record", ".prices")))
     before = stage.memory_bytes()
     with _timed(stage) as planning:
-        plan = Plan.make(options, queue.check)
-    account = Account(options.on_account_error, queue.settings.model)
-    window = Window(queue, options, plan, account, None, set())
+        plan = Plan.make(files, BatchOptions(), Prices(), queue.check)
+    account = Account("pause", queue.settings.model)
+    window = Window(queue, plan, account, None, size=lines)
     with _timed(stage) as filling:
-        while not window.is_fed and window.has_room():
+        while not window.is_submitted and window.has_room():
             window.fill()
     used = stage.memory_bytes() - before
     if len(window.open) != lines:

@@ -8,13 +8,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from mira_producer.engine.engine import Engine
-from mira_producer.engine.options import End, EngineOptions
+from mira_producer.cost.prices import Prices
+from mira_producer.engine.engine import Engine, Hooks
+from mira_producer.engine.options import End
+from mira_producer.engine.plan import Plan
 
 from bench.bulk.files import write_input
 from bench.bulk.running import start_run
 from bench.bulk.stage import Stage
 from bench.bulk.table import Table, Target, progress, ratio
+from mira_queue.contract.batch import BatchFiles, BatchOptions
 
 LATENCY_S, SLOTS, LINES = 2.0, 100, 1000
 QUICK_LINES = 120
@@ -86,23 +89,16 @@ def measure(variant: Variant, lines: int) -> tuple[float, float, int]:
         for _ in range(variant.processes):
             stage.worker(settings)
         path = write_input(stage.folder / "input.jsonl", lines)
-        options = EngineOptions(
-            path, path.with_suffix(".output"), path.with_suffix(".errors"), "bench", SLOTS * WINDOW_PER_SLOT
-        )
-        engine = Engine(
-            queue,
-            options,
-            show=lambda *_: None,
-            say=lambda text: progress(text),
-            tend=lambda: None,
-            pace=lambda: queue.ledger.pace_view(""),
-            interrupted=threading.Event(),
-        )
-        engine.plan()
+        suffixes = (".jsonl", ".output", ".errors", ".record", ".prices")
+        files = BatchFiles(*(path.with_suffix(suffix) for suffix in suffixes))
+        plan = Plan.make(files, BatchOptions(), Prices(), queue.check)
+        hooks = Hooks(show=lambda *_: None, say=progress, tend=lambda: None)
+        engine = Engine(queue, plan, hooks, threading.Event(), window=SLOTS * WINDOW_PER_SLOT)
         began_s = time.monotonic()
         end = engine.run()
         total_s = time.monotonic() - began_s
         engine.close()
+        plan.close()
         if end is not End.COMPLETE:
             raise RuntimeError(end.value)
         return total_s, *_calls(stage, lines)

@@ -1,6 +1,6 @@
-"""A batch: a file of requests that somebody else brings to its end. The object has OpenAI's fields and statuses.
+"""A batch: a file of requests, which a supervisor runs. The object has the fields and statuses of OpenAI's Batch API.
 
-Source: https://platform.openai.com/docs/api-reference/batch/object; what is ours stands in a field `mira`.
+Source: https://platform.openai.com/docs/api-reference/batch/object; our own fields are in its field `mira`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 import uuid
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Self
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self
 
-import orjson
+from pydantic import TypeAdapter
 
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
 PREFIX = "batch_"
+SIMULATED_PREFIX = f"{PREFIX}simulated_"
 # Errors of lines that were never run.
 EXPIRED_CODE, CANCELLED_CODE = "batch_expired", "batch_cancelled"
 
@@ -43,13 +47,24 @@ _FINAL = frozenset({BatchStatus.COMPLETED, BatchStatus.FAILED, BatchStatus.EXPIR
 _ENDS = frozenset({*_FINAL, BatchStatus.FINALIZING, BatchStatus.CANCELLING})
 
 
+# On an error that every line would get: pause, and keep the lines for later; or write one error per line.
+OnAccountError = Literal["pause", "fail"]
+# Why a batch is paused: a command, the account, the budget, its files, or the end of a run's process (by Ctrl-C, or
+# by a crash).
+PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process"]
+# What jobs, or a batch, wait for.
+Kind = Literal["", "limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor"]
+
+
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What the submitter asked for. `deadline_s`: Unix time; 0: none. A budget's 0 is none, too, and so is an empty
-    `max_cost`: an amount as text, since that is exact, in the currency of the batch's price table.
+    """What a user asked of `run` or `submit`.
+
+    `deadline_s` is a Unix time. The limits of the budget include what earlier runs of the files used. `max_cost` is
+    text, because that is exact, in the currency of the price table. 0 and "" mean that there is no deadline, no limit.
     """
 
-    on_account_error: str = "pause"
+    on_account_error: OnAccountError = "pause"
     deadline_s: int = 0
     dedupe: bool = False
     ordered: bool = False
@@ -59,12 +74,23 @@ class BatchOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """What a batch waits for, in words; empty: nothing. `until_s`: Unix time, where it is known; 0: it is not."""
+class BatchFiles:
+    """Paths of a batch's files, on its machine. `record` is what a report is drawn from; `prices` may not exist."""
 
-    kind: str = ""
+    input: Path
+    output: Path
+    errors: Path
+    record: Path
+    prices: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Reason for a wait, and its minimum duration if that is known. If nothing waits, `kind` and `words` are empty."""
+
+    kind: Kind = ""
     words: str = ""
-    until_s: float = 0.0
+    wait: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +125,17 @@ class Batch:
     per_second: float = 0.0  # on average, since it was last taken up
     seconds_left: float | None = None
     paused: str = ""  # why nothing is sent; empty: it is not paused
-    paused_by: str = ""  # owner, account, budget or files
-    careful: bool = False  # one line goes first, to find out whether the account still refuses
+    paused_by: PausedBy = ""
+    careful: bool = False  # one line is sent first, to check whether the account still rejects
     held_models: tuple[str, ...] = ()  # the plan lacks them: their lines are left, all others go on
-    waiting: Waiting = field(default_factory=Waiting)
-    updated_at: int = 0  # when its keeper last wrote this
+    waiting: Reason = field(default_factory=Reason)  # as of `updated_at`
+    updated_at: int = 0  # when its supervisor last wrote this
+    files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
+
+    @property
+    def is_run(self) -> bool:
+        """Return True if `mira-queue run` executes it: its files are the record, and no other process takes it over."""
+        return self.files is not None
 
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
         """At another status, from now on. One that goes on again has not ended, nor begun to end."""
@@ -115,23 +147,22 @@ class Batch:
         return replace(self, status=status, stamps={**kept, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self))
+        return _json_of_batches().dump_json(self)
 
     @classmethod
-    def from_json(cls, text: bytes) -> Self:
-        found = _known(cls, orjson.loads(text))
-        return replace(
-            cls(**found),
-            status=BatchStatus(found["status"]),
-            options=BatchOptions(**_known(BatchOptions, found["options"])),
-            errors=tuple(Problem(**{"path": found["input_name"], **_known(Problem, each)}) for each in found["errors"]),
-            held_models=tuple(found.get("held_models", ())),
-            waiting=Waiting(**found.get("waiting", {})),
-        )
+    def from_json(cls, text: bytes) -> Batch:
+        """Return the batch that `to_json` wrote; fields that a newer version added are ignored."""
+        return _json_of_batches().validate_json(text)
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""
         files = self.total > 0
+        machine = self.place.partition(":")[0]
+        output, errors = (
+            (f"{machine}:{self.files.output}", f"{machine}:{self.files.errors}")
+            if self.files
+            else (f"{self.place}/output.jsonl", f"{self.place}/errors.jsonl")
+        )
         return {
             "id": self.id,
             "object": "batch",
@@ -141,8 +172,8 @@ class Batch:
             "input_file_id": self.input_name,
             "completion_window": "24h",
             "status": self.status,
-            "output_file_id": f"{self.place}/output.jsonl" if files and self.answered else None,
-            "error_file_id": f"{self.place}/errors.jsonl" if files and self.failed else None,
+            "output_file_id": output if files and self.answered else None,
+            "error_file_id": errors if files and self.failed else None,
             "created_at": self.created_at,
             **{
                 f"{status}_at": self.stamps.get(status)
@@ -164,7 +195,9 @@ class Batch:
                 "paused_by": self.paused_by or None,
                 "held_models": list(self.held_models),
                 "waiting_for": self.waiting.words or None,
-                "waiting_until": math.ceil(self.waiting.until_s) or None,
+                "waiting_until": math.ceil(self.updated_at + self.waiting.wait.total_seconds())
+                if self.waiting.wait
+                else None,
                 "failed_by_code": self.codes,
                 "cost": self.cost or None,
                 "currency": self.currency or None,
@@ -183,13 +216,22 @@ class Batch:
         }
 
 
-def _known(kind: type, found: dict[str, Any]) -> dict[str, Any]:
-    """Without the fields that a newer version has written."""
-    return {name: value for name, value in found.items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+@cache
+def _json_of_batches() -> TypeAdapter[Batch]:
+    return TypeAdapter(Batch)
 
 
 def new_batch_id() -> str:
     return f"{PREFIX}{uuid.uuid4().hex}"
+
+
+def run_batch_id(group: str, *, simulated: bool) -> str:
+    """Return the id of the run that writes the files of a group; one that is simulated is in a queue of its own."""
+    return f"{SIMULATED_PREFIX if simulated else PREFIX}{group}"
+
+
+def is_simulated(batch_id: str) -> bool:
+    return batch_id.startswith(SIMULATED_PREFIX)
 
 
 def is_batch_id(text: str) -> bool:

@@ -35,7 +35,7 @@ class CrashPoint(StrEnum):
     AFTER_DELETE = "after-delete"
     AFTER_TAKE_OUT = "after-take-out"
     AFTER_ORDER = "after-order"
-    AFTER_RETRY_WISH = "after-retry-wish"
+    AFTER_RETRY_COMMAND = "after-retry-command"
 
 
 def parse_crash_at(text: str) -> tuple[CrashPoint, int]:

@@ -28,7 +28,7 @@ class Problem:
     `field` is the path of a field inside the line, such as `body.messages[0].content`, or None for the whole line.
     """
 
-    path: str
+    path: str = ""
     line: int | None = None
     field: str | None = None
     code: str = INVALID_REQUEST

@@ -25,5 +25,6 @@ def max_completion_tokens(request: Mapping[str, Any]) -> int:
 
 
 def count(value: object) -> int:
-    """Return a stated number of tokens, or 0 for anything that is not one. In Python, a bool is an int."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TOKENS else 0
+    """Return a reported number of tokens, or 0 for anything else."""
+    # The exact type: in Python, a bool is an int.
+    return value if type(value) is int and 0 < value <= MAX_TOKENS else 0

@@ -1,7 +1,7 @@
-"""The batches' part of the ledger: what a batch is doing, for everybody to see, and what its owner wants of it.
+"""Batches in the ledger: the state of each batch, and the command that its supervisor has not carried out yet.
 
-Its keeper alone writes the batch; its owner alone writes wishes, which the keeper takes. Lines are in files, at the
-keeper's; a batch costs the server the same whether it has ten lines or ten million.
+Only the supervisor writes the batch. Owners write commands. Lines are in files on the supervisor's machine, so a batch
+takes the same memory of the server for ten lines as for ten million.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
+from mira_queue.contract.commands import Command, from_json, to_json
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import ScriptRunner, decode
@@ -19,13 +20,13 @@ class Batches(ScriptRunner):
     """Verbs of batches."""
 
     def write_batch(self, batch: Batch) -> None:
-        """Write it down; one that has ended lives on for the life of an outcome."""
+        """Write the batch. If it has ended, it expires with its outcomes; so does a run, whose files are its record."""
         key = names.batch_key(batch.id)
         with translated_errors():
             pipeline = self._client.pipeline()
             pipeline.hset(key, "batch", batch.to_json())
             pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
-            if batch.status.is_final:
+            if batch.status.is_final or batch.is_run:
                 pipeline.pexpire(key, self._result_ttl_ms)
             else:
                 pipeline.persist(key)
@@ -40,7 +41,7 @@ class Batches(ScriptRunner):
         return Batch.from_json(found)
 
     def batches(self) -> list[Batch]:
-        """All that are kept, the newest first."""
+        """Return all batches, the newest first."""
         with translated_errors():
             ids = [decode(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
             pipeline = self._client.pipeline(transaction=False)
@@ -52,24 +53,24 @@ class Batches(ScriptRunner):
                 self._client.zrem(names.BATCHES, *gone)
         return [Batch.from_json(each) for each in found if each is not None]
 
-    def wish(self, batch_id: str, wish: str) -> None:
-        """The owner wants it paused, resumed, cancelled, or lines of it tried again; the last wish counts.
+    def send_command(self, batch_id: str, command: Command) -> None:
+        """Store a command for the batch's supervisor; it replaces one that was not carried out yet.
 
         Raises BatchNotFound.
         """
         self.batch(batch_id)
         with translated_errors():
-            self._client.hset(names.batch_key(batch_id), "wish", wish)
+            self._client.hset(names.batch_key(batch_id), "command", to_json(command))
 
-    def wish_of(self, batch_id: str) -> str:
-        """What the owner wants, and was not done yet; empty: nothing."""
+    def command_of(self, batch_id: str) -> Command | None:
+        """Return the command that has not been carried out yet."""
         with translated_errors():
-            found: Any = self._client.hget(names.batch_key(batch_id), "wish")
-        return decode(found) if found is not None else ""
+            found: Any = self._client.hget(names.batch_key(batch_id), "command")
+        return None if found is None else from_json(found)
 
-    def wish_done(self, batch_id: str, wish: str) -> None:
-        """It is done, unless there is a newer one by now."""
-        self._run("batches/ack_command", [names.batch_key(batch_id)], [wish])
+    def ack_command(self, batch_id: str, command: Command) -> None:
+        """Remove a command that was carried out, unless a newer one has replaced it."""
+        self._run("batches/ack_command", [names.batch_key(batch_id)], [to_json(command)])
 
     def forget_batch(self, batch_id: str) -> None:
         with translated_errors():

@@ -171,7 +171,7 @@ class Jobs(ScriptRunner):
 
 def cancelled(status: JobStatus) -> Failure:
     """Return the outcome of a cancelled job."""
-    detail = "cancelled by its owner"
+    detail = "requested by its owner"
     if status.state is JobState.RUNNING:
         detail += "; a call was in flight and may be billed"
     return Failure.from_error(JobCancelled(detail, None, status.attempts, status.unanswered_calls))

@@ -30,6 +30,12 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
+def ignored_variables() -> list[str]:
+    """Return the MIRA_ variables of the environment that are neither settings nor misspelled settings."""
+    ours = [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)]
+    return [name for name in ours if name.upper() not in _KNOWN and not name.startswith(f"{ENV_PREFIX}TEST_")]
+
+
 def _is_misspelled(name: str) -> bool:
     return name.startswith(ENV_PREFIX) and name not in _KNOWN and bool(_similar(name))
 

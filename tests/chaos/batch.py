@@ -5,18 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mira_producer.cli.foreground import RunOptions, run
+from mira_producer.cli.foreground import RunPaths, run
 from mira_producer.cli.summary import EXIT_ANSWERED, EXIT_SOME_FAILED
 from rich.console import Console
 
 from mira_queue import load_settings
+from mira_queue.contract.batch import BatchOptions
 from tests.chaos.child import end_with_driver
 
 
 def main(arguments: list[str]) -> int:
     end_with_driver()
     source, output, errors = map(Path, arguments)
-    result = run(RunOptions(source, output, errors, workers=0), load_settings(), Console(stderr=True))
+    result = run(RunPaths(source, output, errors), BatchOptions(), load_settings(), Console(stderr=True), workers=0)
     # An exception also exits with code 1. Code 0 means that every line is finished, successfully or not.
     return 0 if result.exit_code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else result.exit_code
 

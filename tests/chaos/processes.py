@@ -40,7 +40,7 @@ class Processes:
             paths = [str(path) for path in (self.batch_input(number), *self.batch_outputs(number))]
             # Alternately a run in the foreground, and a submitted file with its supervisor.
             command = system.submitted(*paths) if number % 2 else system.batch(*paths)
-            self.batches.append(Child(f"{'keeper' if number % 2 else 'batch'} {number}", command, env, folder))
+            self.batches.append(Child(f"{'supervisor' if number % 2 else 'batch'} {number}", command, env, folder))
         self._begun = 0
         self._done: set[Child] = set()
         self._start_at_s: dict[Child, float] = {}

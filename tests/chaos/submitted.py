@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import structlog
-from mira_producer.batches.lock import KeeperLock
-from mira_producer.batches.supervisor_process import Keeper
+from mira_producer.batches.lock import SupervisorLock
+from mira_producer.batches.supervisor_process import SupervisorProcess
 from mira_producer.interrupts import interrupts
 
 from mira_queue import MiraQueue
@@ -28,11 +28,13 @@ def main(arguments: list[str]) -> int:
     with interrupts() as (ending, _), opened() as queue:
         configure_logs(queue.settings.log_format, queue.settings.log_level)
         # Take the lock: the process that the driver kills must be the supervisor.
-        lock = KeeperLock(queue.batches.spool, queue.redis_url)
+        lock = SupervisorLock(queue.batches.spool, queue.redis_url)
         while not lock.take() and not ending.is_set():
             time.sleep(POLL_EVERY_S)
-        keeper = Keeper(queue, queue.batches.spool, lock, ending, structlog.get_logger("mira_queue.keeper"))
-        thread = threading.Thread(target=keeper.run)
+        supervisor = SupervisorProcess(
+            queue, queue.batches.spool, lock, ending, structlog.get_logger("mira_queue.supervisor")
+        )
+        thread = threading.Thread(target=supervisor.run)
         thread.start()
         has_ended = False
         while thread.is_alive() and not ending.is_set() and not has_ended:

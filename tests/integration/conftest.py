@@ -11,7 +11,7 @@ import pytest
 from mira_queue import MiraQueue
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from tests.support.batch_steps import end_keepers
+from tests.support.batch_steps import end_supervisors
 from tests.support.embedded_process import end_server
 from tests.support.ledger_steps import LIFE
 from tests.support.queue_process import WorkerProcess
@@ -35,7 +35,7 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
 def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
     """The client. Its supervisors end with the test."""
     yield queue
-    end_keepers(queue)
+    end_supervisors(queue)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from mira_queue import (
     ResultTimeout,
 )
 from mira_queue.contract.settings import Settings
-from tests.support.batch_steps import end_keepers, entries
+from tests.support.batch_steps import end_supervisors, entries
 from tests.support.run_process import write_lines
 from tests.support.simulator_process import SimulatorProcess
 
@@ -160,4 +160,4 @@ def test_a_batch_is_awaited_from_its_file_to_its_answers(
     try:
         assert run(view) == (BatchStatus.COMPLETED, {"for": "a view"}, (20, 0), True)
     finally:
-        end_keepers(queue)
+        end_supervisors(queue)

@@ -1,4 +1,4 @@
-"""Batches: handed in, brought to their end by the keeper, whatever is done to them on the way."""
+"""Batches: handed in, brought to their end by the supervisor, whatever is done to them on the way."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.batch_steps import (
     at,
     entries,
     every_line_once,
-    keepers,
     paused,
     results,
     submitted,
+    supervisors,
 )
 from tests.support.run_process import read_lines, write_lines
 from tests.support.simulator_process import SimulatorProcess
@@ -68,7 +68,7 @@ def test_a_file_with_wrong_lines_is_a_failed_batch_that_names_them(batches: Mira
         ("input.jsonl", 4, "custom_id", "duplicate_custom_id"),
         ("input.jsonl", 5, "prompt", "invalid_request"),
     ]
-    with pytest.raises(BatchRefused, match="mend the file"):
+    with pytest.raises(BatchRefused, match="input is wrong"):
         batches.batches.retry(batch_id)
 
 
@@ -92,7 +92,7 @@ def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
 
     batches.batches.pause(batch_id)
 
-    assert paused(batches, batch_id) == "paused by its owner"
+    assert "owner" in paused(batches, batch_id)
     seen = simulator.stats()["calls"]
     simulator.configure(latency_s=0)
     assert simulator.stats()["calls"] == seen
@@ -168,7 +168,7 @@ def test_failed_lines_are_tried_again_by_their_status(
     assert list(errors) == ["line-4"]
 
 
-def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
+def test_killed_supervisors_are_followed_by_others_and_every_line_comes_once(
     batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=0.05)
@@ -179,9 +179,9 @@ def test_killed_keepers_are_followed_by_others_and_every_line_comes_once(
             return batches.batches.get(batch_id).answered > more
 
         wait_until("some are answered", answered)
-        for pid in keepers(batches):
+        for pid in supervisors(batches):
             os.kill(pid, signal.SIGKILL)
-        wait_until("no keeper is left", lambda: not keepers(batches))
+        wait_until("no supervisor is left", lambda: not supervisors(batches))
         # Whoever asks for the batch starts another.
 
     at(batches, batch_id, BatchStatus.COMPLETED)
@@ -234,13 +234,13 @@ def test_an_ordered_batch_ends_in_the_order_of_its_input(
     ]
 
 
-def test_two_keepers_of_one_queue_are_one(batches: MiraQueue, tmp_path: Path) -> None:
+def test_two_supervisors_of_one_queue_are_one(batches: MiraQueue, tmp_path: Path) -> None:
     submitted(batches, tmp_path, entries(3))
-    wait_until("a keeper is there", lambda: len(keepers(batches)) == 1)
+    wait_until("a supervisor is there", lambda: len(supervisors(batches)) == 1)
     submitted(batches, tmp_path, entries(3))
     submitted(batches, tmp_path, entries(3))
 
-    assert len(keepers(batches)) == 1
+    assert len(supervisors(batches)) == 1
 
 
 def test_what_is_no_batch_is_said_so(batches: MiraQueue) -> None:

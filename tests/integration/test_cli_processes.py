@@ -25,7 +25,7 @@ from mira_queue.contract import names
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
-from tests.support.batch_steps import end_keepers, entries, submitted
+from tests.support.batch_steps import end_supervisors, entries, submitted
 from tests.support.cli_process import Cli
 from tests.support.queue_process import API_KEY
 from tests.support.simulator_process import SimulatorProcess
@@ -177,18 +177,18 @@ def test_a_single_job_does_not_wait_for_a_slot_that_a_file_has_taken(
     assert process.wait(PATIENCE_S) == 0
 
 
-def test_a_batch_whose_keeper_was_killed_gets_another_though_nobody_asks_for_it(
+def test_a_batch_whose_supervisor_was_killed_gets_another_though_nobody_asks_for_it(
     cli: Cli, stack: ExitStack, simulator: SimulatorProcess, queue: MiraQueue
 ) -> None:
     _, log = start(cli, stack, "worker", state_dir=queue.settings.state_dir, rescue_interval="0.5")
     ready_pids(log, 2)
     simulator.configure(latency_s=[3, 3])
     batch_id = submitted(queue, cli.folder, entries(3))
-    stack.callback(end_keepers, queue)
+    stack.callback(end_supervisors, queue)
     wait_until("a call is under way", lambda: simulator.stats()["in_flight"])
-    end_keepers(queue)
+    end_supervisors(queue)
 
-    # The ledger is asked, not the client, which would start a keeper.
+    # The ledger is asked, not the client, which would start a supervisor.
     wait_until("it is done", lambda: queue.ledger.batch(batch_id).status is BatchStatus.COMPLETED)
     assert simulator.stats()["calls"] == 3
 

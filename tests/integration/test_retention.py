@@ -14,7 +14,7 @@ from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.settings import Settings
 from tests.conftest import StartWorker
 from tests.support import redis_keys
-from tests.support.batch_steps import at, end_keepers, entries, submitted
+from tests.support.batch_steps import at, end_supervisors, entries, submitted
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
@@ -30,7 +30,7 @@ OF_THE_ACCOUNT = (
 def queue(settings: Settings) -> Iterator[MiraQueue]:
     with MiraQueue(**settings.model_dump(exclude_unset=True) | {"result_ttl": LIFE_S}) as queue:
         yield queue
-        end_keepers(queue)
+        end_supervisors(queue)
 
 
 def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
@@ -58,5 +58,5 @@ def test_when_their_time_is_over_nothing_is_left_of_jobs_and_batches(
 
     wait_until("their time is over", lambda: queue.batches.all() == [] and left() == [])
     assert redis_keys.leaked(redis_client) == []
-    # The keeper looks, as long as it is there, and every later one.
+    # The supervisor looks, as long as it is there, and every later one.
     wait_until("its files are gone", lambda: list(queue.batches.spool.ids()) == [])

@@ -57,6 +57,7 @@ def test_every_line_is_answered_once_and_nothing_stays_in_the_queue(
     assert f"answered: 304 of 304 in {ANSWERS}" in run.said()
     assert run.summary() == {
         "exit_code": 0,
+        "batch_id": run.batch_id(),
         "total": 304,
         "answered": 304,
         "failed": 0,
@@ -101,7 +102,7 @@ def test_lines_that_fail_are_in_the_error_file_with_the_answer_and_the_exit_code
     }
     assert "Bad request" in errors["bad"]["response"]["body"]["detail"]
     assert all(line["error"]["message"] for line in errors.values())
-    assert f"failed: 4 in {ERRORS} (now: " in run.said()
+    assert f"failed: 4 in {ERRORS} (this run: " in run.said()
     assert run.summary()["codes"]["bad_request (400)"] == 1
     assert "calls whose answer was lost, and which may have been billed: 3" in run.said()
     assert keys(redis_client) == []
@@ -118,7 +119,7 @@ def test_a_run_again_sends_nothing_and_has_the_same_exit_code(
     again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
 
     assert again.wait() == 1
-    assert f"all 6 lines of {INPUT} were answered or have failed already: nothing was sent" in again.said()
+    assert "nothing was sent" in again.said()
     assert (again.summary()["answered"], again.summary()["failed"]) == (5, 1)
     assert [(tmp_path / name).read_bytes() for name in (ANSWERS, ERRORS)] == before
     assert simulator.stats()["calls"] == 0

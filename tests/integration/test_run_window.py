@@ -6,30 +6,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mira_producer.cost.prices import Prices
 from mira_producer.engine.account_errors import Account
-from mira_producer.engine.options import EngineOptions
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
 from mira_queue import MiraQueue
+from mira_queue.contract.batch import BatchFiles, BatchOptions
 from tests.support.ledger_steps import COMPLETION, claimed
-from tests.support.run_process import ANSWERS, ERRORS, ids, read_lines, write_lines
+from tests.support.run_process import files_in, ids, read_lines, write_lines
 
 SIZE = 40
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> EngineOptions:
-    source, output, errors = (tmp_path / name for name in ("input.jsonl", ANSWERS, ERRORS))
-    write_lines(source, [{"custom_id": f"{number}", "prompt": f"Question {number}"} for number in range(100)])
-    return EngineOptions(source, output, errors, group="test", window=SIZE)
+def files(tmp_path: Path) -> BatchFiles:
+    files = files_in(tmp_path)
+    write_lines(files.input, [{"custom_id": f"{number}", "prompt": f"Question {number}"} for number in range(100)])
+    return files
 
 
 @pytest.fixture
-def window(queue: MiraQueue, options: EngineOptions) -> Iterator[Window]:
+def window(queue: MiraQueue, files: BatchFiles) -> Iterator[Window]:
     """Full. No worker runs."""
-    plan = Plan.make(options, queue.check)
-    window = Window(queue, options, plan, Account(options.on_account_error, "mira"), None, set())
+    plan = Plan.make(files, BatchOptions(), Prices(), queue.check)
+    window = Window(queue, plan, Account("pause", "mira"), None, size=SIZE)
     while window.has_room():
         window.fill()
     yield window
@@ -59,10 +60,10 @@ def test_lines_are_not_handed_in_one_by_one(queue: MiraQueue, window: Window) ->
 
 
 def test_an_answer_whose_announcement_was_lost_is_written_at_the_second_look(
-    queue: MiraQueue, window: Window, options: EngineOptions
+    queue: MiraQueue, window: Window, files: BatchFiles
 ) -> None:
     ended = end(queue, window, 3)
-    queue.ledger.finished("test", 5)
+    queue.ledger.finished(window.group, 5)
 
-    assert (window.look_again(), window.look_again()) == (0, 3)
-    assert sorted(ids(read_lines(options.output))) == sorted(ended)
+    assert (window.check_open(), window.check_open()) == (0, 3)
+    assert sorted(ids(read_lines(files.output))) == sorted(ended)

@@ -18,9 +18,9 @@ from tests.support.waiting import wait_until
 LINES = 200
 
 
-def keepers(queue: MiraQueue) -> list[int]:
+def supervisors(queue: MiraQueue) -> list[int]:
     """Processes that keep the batches of this queue: those that hold a lock in its directory."""
-    prefix = f"{queue.batches.spool.root}/keeper-"
+    prefix = f"{queue.batches.spool.root}/supervisor-"
     found = [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
@@ -40,7 +40,7 @@ def open_files(process: Path) -> list[str]:
 
 
 def started(settings: Settings) -> list[int]:
-    """Processes that are keepers of this directory, or on their way to become one."""
+    """Processes that are supervisors of this directory, or on their way to become one."""
     directory = f"MIRA_STATE_DIR={settings.state_dir}".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -51,7 +51,7 @@ def started(settings: Settings) -> list[int]:
     return found
 
 
-def end_keepers(queue: MiraQueue) -> None:
+def end_supervisors(queue: MiraQueue) -> None:
     """Kill them, also those that have only just been started and hold no lock yet."""
     for pid in started(queue.settings):
         with suppress(ProcessLookupError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import redis
 
+from mira_queue.contract.batch import BatchFiles
 from tests.support.queue_process import QUICK, environment
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -21,6 +23,7 @@ from tests.support.waiting import wait_until
 # What the console script does, whether or not its folder is on the PATH.
 COMMAND = (sys.executable, "-m", "mira_producer.cli", "run")
 PATIENCE_S = 120.0
+BATCHES = b"mira:batch"
 INPUT, ANSWERS, ERRORS = "input.jsonl", "answers.jsonl", "errors.jsonl"
 # Workers of a run that was killed end by themselves, and need not wait for a call that never comes back.
 GRACE_S = 5
@@ -67,6 +70,10 @@ class RunProcess:
     def said(self) -> str:
         """What a person would have read so far."""
         return self._log.read_text(encoding="utf-8")
+
+    def batch_id(self) -> str:
+        """The id of its batch, as it has printed it."""
+        return wait_until("it prints its batch id", lambda: re.search(r"batch_\w+", self.said()))[0]
 
     def summary(self) -> dict[str, Any]:
         """What --json has printed."""
@@ -126,6 +133,11 @@ def _workers() -> list[tuple[int, int]]:
     ]
 
 
+def files_in(folder: Path) -> BatchFiles:
+    """The files of a run in this folder."""
+    return BatchFiles(*(folder / name for name in (INPUT, ANSWERS, ERRORS, "record.json", "prices.toml")))
+
+
 def write_lines(path: Path, entries: Iterable[Any]) -> Path:
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return path
@@ -148,9 +160,9 @@ def prompts(count: int, suffix: str = "") -> list[dict[str, Any]]:
 
 
 def keys(client: redis.Redis) -> list[bytes]:
-    """Return the keys of the ledger and of the result backend."""
+    """What the ledger and the result backend hold of jobs. Batches stay, until they expire."""
     found: list[Any] = [*client.keys("mira:[!g]*"), *client.keys("celery-task-meta-*")]
-    return sorted(found)
+    return sorted(key for key in found if not key.startswith(BATCHES))
 
 
 def answered_calls(simulator: SimulatorProcess) -> dict[str, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import orjson
 
-from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, Waiting
+from mira_queue.contract.batch import Batch, BatchOptions, BatchStatus, Reason
 from mira_queue.contract.problem import Problem
 
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state/batches/batch_1", 1000)
@@ -46,7 +47,7 @@ def test_it_is_read_as_it_was_written() -> None:
         errors=(Problem("input.jsonl", reason="all wrong"),),
         codes={"unreachable": 2},
         held_models=("mira-max",),
-        waiting=Waiting("limit", "account limit: 60 in 60 s", 1234.5),
+        waiting=Reason("limit", "account limit: 60 in 60 s", timedelta(seconds=30)),
     )
 
     assert Batch.from_json(batch.to_json()) == batch

@@ -1,4 +1,4 @@
-"""What a report is drawn from survives the keeper that noted it, and says how long nobody noted anything."""
+"""What a report is drawn from survives the supervisor that noted it, and says how long nobody noted anything."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_record_that_was_saved_is_drawn_as_it_was(record: Path) -> None:
 
 
 @pytest.mark.parametrize(("ended", "waited"), [(False, {"limit": 4, "supervisor": 90}), (True, {"limit": 4})])
-def test_a_keeper_that_follows_goes_on_with_it_and_tells_how_long_nobody_was_there(
+def test_a_supervisor_that_follows_goes_on_with_it_and_tells_how_long_nobody_was_there(
     record: Path, ended: bool, waited: dict[str, int]
 ) -> None:
     recording.save(noted(Clock(500)), record, ended=ended, clock=Clock(10_000))

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from mira_producer.batches.counts import counted, written
-from mira_producer.batches.spool import BatchFiles
+from mira_producer.batches.progress import counted
 from mira_producer.cost.prices import Price, Prices
+from mira_producer.engine.previous_results import written
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
+from tests.support.run_process import files_in
 from tests.unit.test_batch_object import BATCH
 
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2)), "mira-pro": Price(Decimal(10), Decimal(20))})
@@ -37,7 +38,7 @@ OUTCOMES: list[Outcome] = [
 
 
 def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> None:
-    files, stats = BatchFiles(tmp_path), Stats(len(OUTCOMES), 0, 0, PRICES)
+    files, stats = files_in(tmp_path), Stats(len(OUTCOMES), 0, 0, PRICES)
     for number, outcome in enumerate(OUTCOMES):
         stats.add(outcome)
         path = files.output if isinstance(outcome, Completion) else files.errors
@@ -54,7 +55,7 @@ def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> Non
 
 
 def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> None:
-    files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
+    files, outcome = files_in(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
     files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome, copy_number=2))
 
     found = written(files, PRICES)
@@ -63,7 +64,7 @@ def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> N
 
 
 def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
-    files, outcome = BatchFiles(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
+    files, outcome = files_in(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
     files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome)[:-1])
 
     assert written(files, PRICES).succeeded == 1
@@ -87,14 +88,14 @@ def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
 
 
 def test_absurd_counts_of_tokens_do_not_keep_a_batch_from_being_stored(tmp_path: Path) -> None:
-    files, tally = BatchFiles(tmp_path), Stats(2, 0, 0, PRICES)
+    files, stats = files_in(tmp_path), Stats(2, 0, 0, PRICES)
     for number in range(2):
         outcome = answer("mira", prompt_tokens=2**64 - 1, completion_tokens=2**64 - 1, total_tokens=2**64 - 1)
-        tally.add(outcome)
+        stats.add(outcome)
         with files.output.open("ab") as file:
             file.write(output_line(JOB, f"line-{number}", outcome))
 
-    found = counted(BATCH, written(files, PRICES), tally, 0)
+    found = counted(BATCH, written(files, PRICES), stats, 0)
 
     assert found.uncounted == 4
     assert orjson.loads(found.to_json())["prompt_tokens"] == 0

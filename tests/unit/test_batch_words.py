@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
-from mira_producer.batches.commands import budget_of, resume_wish, with_budget
 from mira_producer.cli.batch_view import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
 from mira_producer.cli.progress import plain_line
-from mira_producer.engine.wait_reason import NOTHING
+from mira_producer.engine.options import budget_of, with_new_limits
+from mira_producer.engine.wait_reason import NOTHING, reason_text
 
-from mira_queue.contract.batch import Batch, BatchStatus, Waiting
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
+from mira_queue.contract.commands import Resume
 from mira_queue.contract.problem import Problem
 
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state/batches/batch_1", 1000, total=200)
@@ -31,13 +33,15 @@ def test_wrong_lines_are_named_with_how_many_more_there_are() -> None:
 
 
 def test_a_wait_is_shown_as_long_as_it_still_is() -> None:
-    batch = replace(BATCH, waiting=Waiting("limit", "account limit: 60 per 60 s", time.time() + 30))
+    batch = replace(
+        BATCH, waiting=Reason("limit", "account limit: 60 per 60 s", timedelta(seconds=30)), updated_at=int(time.time())
+    )
 
     reason = reason_of(batch)
 
-    assert str(reason).startswith("account limit: 60 per 60 s, ")
+    assert reason_text(reason).startswith("account limit: 60 per 60 s, ")
     assert 20 < reason.wait.total_seconds() <= 30
-    assert str(reason_of(replace(batch, waiting=Waiting("limit", "account limit", time.time() - 5)))) == "account limit"
+    assert reason_text(reason_of(replace(batch, updated_at=int(time.time()) - 40))) == "account limit: 60 per 60 s"
 
 
 def test_a_going_batch_reads_as_a_run_does() -> None:
@@ -62,15 +66,15 @@ def test_a_going_batch_reads_as_a_run_does() -> None:
 
 
 def test_a_batch_at_rest_has_no_rate() -> None:
-    batch = replace(BATCH, answered=90, paused="paused by its owner", paused_by="owner")
+    batch = replace(BATCH, answered=90, paused="by a command", paused_by="owner")
 
     assert plain_line(BatchCounts(batch), NOTHING) == "90 of 200 (45%)"
 
 
-def test_silence_of_a_keeper_is_said_with_its_machine() -> None:
+def test_silence_of_a_supervisor_is_said_with_its_machine() -> None:
     silent = replace(BATCH, updated_at=int(time.time()) - 600)
 
-    assert "any mira-queue command on host" in silence_text(silent)
+    assert "host" in silence_text(silent)
     assert silence_text(replace(silent, paused="by its owner")) == ""
     assert silence_text(replace(silent, status=BatchStatus.COMPLETED)) == ""
     assert silence_text(replace(BATCH, updated_at=int(time.time()))) == ""
@@ -91,10 +95,8 @@ def test_how_long_it_took_is_known_when_it_has_ended() -> None:
 def test_a_resume_changes_the_limits_that_it_names_and_no_others() -> None:
     options = replace(BATCH.options, max_tokens=500, max_cost="1")
 
-    wish = resume_wish(100, None, "20.50").split()
-
-    assert with_budget(options, wish[1:]) == replace(options, max_requests=100, max_cost="20.50")
-    assert with_budget(options, resume_wish(None, 0, "").split()[1:]) == BATCH.options
+    assert with_new_limits(options, Resume(100, None, "20.50")) == replace(options, max_requests=100, max_cost="20.50")
+    assert with_new_limits(options, Resume(None, 0, "")) == BATCH.options
     assert budget_of(BATCH.options) is None
 
 

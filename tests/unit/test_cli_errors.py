@@ -81,7 +81,7 @@ def test_an_error_of_ours_is_one_line_and_with_debug_says_where(call: Call, monk
     def broken() -> None:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(status, "MiraQueue", broken)
+    monkeypatch.setattr(status, "Queues", broken)
     code, out, err = call("status", "x")
     _, _, told = call("--debug", "status", "x")
 
@@ -94,7 +94,7 @@ def test_ctrl_c_is_130_and_says_nothing(call: Call, monkeypatch: pytest.MonkeyPa
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(status, "MiraQueue", interrupted)
+    monkeypatch.setattr(status, "Queues", interrupted)
 
     assert call("status", "x") == (130, "", "")
 

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mira_producer.engine.options import EngineOptions
+from mira_producer.cost.prices import Prices
 from mira_producer.engine.plan import Plan
-from mira_producer.engine.result_writer import Answers
+from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.request_line import OpenLine
 
+from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS
@@ -49,8 +50,9 @@ def test_the_lines_of_a_request_come_in_order() -> None:
 def planned(folder: Path, prompts: list[str]) -> Plan:
     lines = [json.dumps({"custom_id": f"id-{number}", "prompt": text}) for number, text in enumerate(prompts, 1)]
     (folder / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    options = EngineOptions(folder / "in.jsonl", folder / "out", folder / "errors", "group", 10, dedupe=True)
-    return Plan.make(options, lambda body: ChatRequest.checked(body, model="mira", limits=MIRA_LIMITS))
+    files = BatchFiles(*(folder / name for name in ("in.jsonl", "out", "errors", "record", "prices")))
+    options = BatchOptions(dedupe=True)
+    return Plan.make(files, options, Prices(), lambda body: ChatRequest.checked(body, model="mira", limits=MIRA_LIMITS))
 
 
 def digest_of(prompt: str) -> str:
@@ -63,11 +65,14 @@ def test_an_answer_is_written_for_each_line_that_has_none_and_billed_once(tmp_pa
     plan = planned(tmp_path, ["same", "other", "same", "same", "same"])
     answer = Completion("text", "stop", {"prompt_tokens": 3, "completion_tokens": 5}, {"id": "chatcmpl-1"})
 
-    Answers(plan, CrashPoints(None)).write([("job", OpenLine(1, "id-1", digest=digest_of("same")), answer)])
+    ResultWriter(plan, CrashPoints(None)).write(
+        [Finished("job", OpenLine(1, "id-1", digest=digest_of("same")), answer)]
+    )
 
     written = [json.loads(line) for line in (tmp_path / "out").read_bytes().splitlines()]
     assert [line["custom_id"] for line in written] == ["id-4", "id-1", "id-3", "id-5"]
     assert [line["id"] for line in written[1:]] == ["batch_req_job", "batch_req_job-3", "batch_req_job-5"]
+    assert [line["mira"]["calls"] for line in written[1:]] == [1, 0, 0]
     assert {line["response"]["body"]["id"] for line in written[1:]} == {"chatcmpl-1"}
     assert (plan.stats.succeeded, plan.stats.usage.prompt_tokens, plan.stats.usage.completion_tokens) == (3, 3, 5)
     assert plan.left == 1
@@ -77,8 +82,8 @@ def test_an_answer_is_written_for_each_line_that_has_none_and_billed_once(tmp_pa
 def test_an_error_is_written_for_each_line_too(tmp_path: Path) -> None:
     plan = planned(tmp_path, ["same", "same"])
 
-    Answers(plan, CrashPoints(None)).write(
-        [("job", OpenLine(2, "id-2", digest=digest_of("same")), Failure("bad_request", "no", 400))]
+    ResultWriter(plan, CrashPoints(None)).write(
+        [Finished("job", OpenLine(2, "id-2", digest=digest_of("same")), Failure("bad_request", "no", 400))]
     )
 
     errors = [json.loads(line)["custom_id"] for line in (tmp_path / "errors").read_bytes().splitlines()]
@@ -93,7 +98,7 @@ import json, resource, sys
 from pathlib import Path
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.contract.outcome import Completion
-from mira_producer.engine.result_writer import Answers
+from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.jsonl.request_line import OpenLine
 from tests.unit.test_run_duplicates import digest_of, planned
 
@@ -105,7 +110,7 @@ before = peak_kib()
 plan = planned(folder, ["same"] * 100_000)
 between = peak_kib()
 answer = Completion("text", "stop", {}, {"text": "x" * 2000})
-Answers(plan, CrashPoints(None)).write([("job", OpenLine(1, "id-1", digest=digest_of("same")), answer)])
+ResultWriter(plan, CrashPoints(None)).write([Finished("job", OpenLine(1, "id-1", digest=digest_of("same")), answer)])
 assert plan.left == 0
 print(peak_kib() - between)
 """

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer.engine.plan import read_answers
+from mira_producer.engine.plan import read_results
 from mira_producer.jsonl.errors import FileDamaged, InputError
 from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.remove_errors import remove_errors
 from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import output_line
 
-from mira_queue.contract.errors import BadRequest, Unreachable
+from mira_queue.contract.errors import BadRequest, QueueUnavailable, Unreachable
 from mira_queue.contract.outcome import Completion, Failure
 from tests.support.waiting import wait_until
 
@@ -117,6 +118,7 @@ WRITER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from mira_producer.jsonl.remove_errors import remove_errors
 from mira_producer.jsonl.result_file import ResultFile
 
 file = ResultFile(Path(sys.argv[1]))
@@ -178,6 +180,7 @@ HOLDER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from mira_producer.jsonl.remove_errors import remove_errors
 from mira_producer.jsonl.result_file import ResultFile
 
 file = ResultFile(Path(sys.argv[1]))
@@ -233,6 +236,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from mira_producer.jsonl.errors import StorageFull
+from mira_producer.jsonl.remove_errors import remove_errors
 from mira_producer.jsonl.result_file import ResultFile
 
 path = Path(sys.argv[1])
@@ -266,7 +270,7 @@ def read(path: Path, *custom_ids: str) -> LineIndex:
     index.add((custom_id, number) for number, custom_id in enumerate(custom_ids, 1))
     file = ResultFile(path)
     try:
-        read_answers(file, index, Path("input.jsonl"))
+        list(read_results(file, index, Path("input.jsonl")))
     finally:
         file.close()
     return index
@@ -297,3 +301,33 @@ def test_a_file_that_is_not_of_this_input_is_refused_with_its_line(tmp_path: Pat
         read(path, "a", "b")
     assert (caught.value.path, caught.value.line) == (path, 2)
     assert reason in caught.value.reason
+
+
+# --- removing lines ---
+
+
+def test_a_removal_that_fails_leaves_the_file_as_it_was_and_can_be_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "errors.jsonl"
+    path.write_bytes(b"".join(output_line(f"job-{name}", name, Failure("unreachable", "")) for name in "abc"))
+    before = path.read_bytes()
+
+    def unavailable(job_ids: list[str]) -> None:
+        raise QueueUnavailable("the server is down")
+
+    with pytest.raises(QueueUnavailable):
+        remove_errors(path, lambda entry: entry["custom_id"] != "b", unavailable)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["errors.jsonl"]
+
+    removed: list[str] = []
+    assert remove_errors(path, lambda entry: entry["custom_id"] != "b", removed.extend) == 2
+    assert removed == ["job-a", "job-c"]
+    assert [json.loads(line)["custom_id"] for line in path.read_bytes().splitlines()] == ["b"]
+
+
+def test_an_error_file_without_a_line_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "errors.jsonl"
+    path.write_bytes(output_line("job", "a", Failure("unreachable", "")))
+
+    assert remove_errors(path, lambda entry: True, lambda job_ids: None) == 1
+    assert not path.exists()

@@ -13,10 +13,11 @@ import pytest
 from mira_producer.cli.progress import Display, LiveDisplay, live_view, make_display
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.engine.wait_reason import NOTHING, reason_text
 from mira_producer.text import per_time
 from rich.console import Console
 
+from mira_queue.contract.batch import Reason
 from mira_queue.contract.errors import BadRequest, ServerError
 from mira_queue.contract.outcome import Completion, Failure
 
@@ -171,7 +172,7 @@ def test_a_wide_terminal_shows_everything() -> None:
     first, wait, failures, numbers = lines_at(110, busy_stats(), LIMIT)
 
     assert re.fullmatch("12,345 of 100,000  12%  ━{7} +58 min left", first)
-    assert wait == str(LIMIT)
+    assert wait == reason_text(LIMIT)
     assert failures == "16 failed: 13 server_error (503), 3 bad_request (400)"
     assert numbers == "25.0/s now, 2.15 USD, 25.0/s average, 1,232,900 tokens in, 456,173 out"
 

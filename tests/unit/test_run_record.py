@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.engine.wait_reason import NOTHING
 from mira_producer.report.recorder import FIRST_WIDTH_S, MAX_BUCKETS, MAX_SLOW, Bucket, Latencies, Recorder, merged
 
+from mira_queue.contract.batch import Reason
 from mira_queue.contract.errors import ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Estimate, Limit

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.engine.wait_reason import NOTHING
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import About, check_report, write_report
 from mira_producer.report.recorder import Recorder
 
+from mira_queue.contract.batch import Reason
 from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Estimate, Limit
@@ -263,7 +264,7 @@ def test_a_missing_library_is_one_line_that_says_what_to_do(
         monkeypatch.delattr(f"mira_producer.report.{module}", raising=False)
     monkeypatch.setitem(sys.modules, missing, None)
 
-    with pytest.raises(InputError, match=r'matplotlib.*pip install "mira-queue\[report\]"'):
+    with pytest.raises(InputError, match="pip install matplotlib jinja2"):
         check_report(tmp_path / "out.html")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mira_producer.engine.pending_lines import unanswered_lines
+from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import read_input
 from mira_producer.jsonl.errors import InputChanged
 from mira_producer.jsonl.line_index import LineIndex
@@ -39,7 +39,7 @@ def index(path: Path) -> Iterator[LineIndex]:
 
 
 def numbers(path: Path, index: LineIndex) -> list[int]:
-    return [line.number for line in unanswered_lines(path, check, index)]
+    return [line.number for line in pending_lines(path, check, index)]
 
 
 def test_they_are_those_without_an_answer_in_order(path: Path, index: LineIndex) -> None:
@@ -51,7 +51,7 @@ def test_they_are_those_without_an_answer_in_order(path: Path, index: LineIndex)
 
 def test_a_line_that_is_answered_before_it_is_its_turn_is_left_out(path: Path, index: LineIndex) -> None:
     taken = []
-    for line in unanswered_lines(path, check, index):
+    for line in pending_lines(path, check, index):
         taken.append(line.number)
         if line.number == 3:
             for number in (3, 5, 6, 10):

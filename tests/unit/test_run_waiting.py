@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from mira_producer.engine.wait_reason import NOTHING, Kind, Reason, Watch, reason_of
+from mira_producer.engine.wait_reason import NOTHING, Watch, reason_of, reason_text
 from mira_producer.text import duration
 
+from mira_queue.contract.batch import Kind, Reason
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.accounts import PaceView
@@ -46,7 +47,7 @@ def test_the_reason_has_a_kind_and_a_text(view: PaceView, kind: Kind, keyword: s
     reason = reason_of(view, 5)
 
     assert reason.kind == kind
-    assert keyword in str(reason)
+    assert keyword in reason_text(reason)
 
 
 def test_a_wait_for_a_free_slot_has_no_known_end() -> None:
@@ -92,12 +93,12 @@ def test_a_configured_limit_is_told_from_the_accounts(
 ) -> None:
     view = replace(CALM, waiting=1, in_flight=in_flight, estimate=estimate)
 
-    assert str(reason_of(view, 5, configured=configured)).startswith(text)
+    assert reason_text(reason_of(view, 5, configured=configured)).startswith(text)
 
 
 def test_jobs_that_wait_for_a_retry_do_not_wait_for_a_worker() -> None:
     assert reason_of(CALM, 5, resting=1).kind == "retry"
-    assert "4 jobs" in str(reason_of(CALM, 5, resting=4))
+    assert "4 jobs" in reason_text(reason_of(CALM, 5, resting=4))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,6 @@ class JobConsumer(Consumer):  # type: ignore[misc]
             self.connection = None
             structlog.get_logger("mira_queue.worker").warning("connection_dropped", error=repr(error))
 
-
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """Drop a message that is not one of a task. Celery would stop the worker, and the message would return."""
         handle: Callable[[Any], None] = super().create_task_handler(*args, **options)

@@ -1,1 +1,1 @@
-"""Batches: files that are handed in, and brought to their end by a process of their own, the keeper."""
+"""Batches: files of requests, executed by a supervisor, in a process of its own or in `mira-queue run`."""

@@ -1,4 +1,4 @@
-"""`python -m mira_producer.batches [LOCK_FD]`: the keeper. Started by whoever submits a batch, or by hand."""
+"""`python -m mira_producer.batches [LOCK_FD]`: the supervisor process. Commands about batches start it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import structlog
 
-from mira_producer.batches.lock import KeeperLock
+from mira_producer.batches.lock import SupervisorLock
 from mira_producer.batches.spool import Spool
-from mira_producer.batches.supervisor_process import Keeper
+from mira_producer.batches.supervisor_process import SupervisorProcess
 from mira_producer.client import MiraQueue
 from mira_producer.interrupts import interrupts
 from mira_queue.contract.errors import MiraQueueError
@@ -24,19 +24,19 @@ def main() -> int:
     restrict_umask()
     lock_fd = int(sys.argv[1]) if len(sys.argv) > 1 else -1
     if lock_fd >= 0:
-        # A server that we start must not hold it longer than we live.
+        # A server that this process starts must not hold the lock longer than this process lives.
         os.set_inheritable(lock_fd, False)
     try:
         settings = load_settings()
         configure_logs(settings.log_format, settings.log_level)
-        log = structlog.get_logger("mira_queue.keeper").bind(pid=os.getpid())
-        # Whoever started us may have had his terminal closed by now.
+        log = structlog.get_logger("mira_queue.supervisor").bind(pid=os.getpid())
+        # The terminal of the command that started this process may be closed by now.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with interrupts() as (ending, _), MiraQueue(settings) as queue:
+        with interrupts() as (stopping, _), MiraQueue(settings) as queue:
             spool = Spool(settings.state_dir)
-            Keeper(queue, spool, KeeperLock(spool, queue.redis_url, lock_fd), ending, log).run()
+            SupervisorProcess(queue, spool, SupervisorLock(spool, queue.redis_url, lock_fd), stopping, log).run()
     except (SettingsError, MiraQueueError) as error:
-        print(f"mira-queue keeper: {error}", file=sys.stderr)
+        print(f"mira-queue supervisor: {error}", file=sys.stderr)
         return 1
     return 0
 

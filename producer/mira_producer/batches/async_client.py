@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from mira_producer.awaited import awaited
-from mira_producer.batches.client import LOOK_EVERY_S, Batches
+from mira_producer.batches.client import POLL_S, Batches
 from mira_queue.contract.batch import Batch
 
 
@@ -32,7 +32,7 @@ class AsyncBatches:
         # No thread is held while waiting: a batch may take a day.
         while True:
             batch, is_at_rest = await self.look(batch_id)
-            left_s = LOOK_EVERY_S if end_s is None else min(LOOK_EVERY_S, end_s - time.monotonic())
+            left_s = POLL_S if end_s is None else min(POLL_S, end_s - time.monotonic())
             if is_at_rest or left_s <= 0:
                 return batch
             await asyncio.sleep(left_s)

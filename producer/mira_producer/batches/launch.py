@@ -1,4 +1,4 @@
-"""Starts the keeper where none is: it belongs to no terminal, and ends by itself when no batch is open."""
+"""Start the supervisor process if none is running: it belongs to no terminal, and ends when no batch is open."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from mira_queue.contract.settings import Settings
 from mira_queue.runtime.private_files import PRIVATE_FILE_MODE, make_private_dir
 
 
-def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
-    """Start a keeper; of two on one queue and one directory, the second ends at once.
+def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
+    """Start a supervisor process. A second one for the same queue and directory ends immediately.
 
-    It takes over the lock that is open as `lock_fd`: nobody who asks while it is being started starts another.
+    It takes over the lock that is open as `lock_fd`, so that a command that runs meanwhile does not start another.
     """
     state_dir = settings.state_dir.expanduser()
     make_private_dir(state_dir)
-    log = os.open(state_dir / "keeper.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+    log = os.open(
+        state_dir / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE
+    )
     try:
         process = subprocess.Popen(
             [*PYTHON, "-m", "mira_producer.batches", str(lock_fd)],
@@ -31,5 +33,5 @@ def ensure_keeper(settings: Settings, lock_fd: int = -1) -> None:
         )
     finally:
         os.close(log)
-    # It may outlive us; where we outlive it, it must not stay a zombie for as long as we live.
-    threading.Thread(target=process.wait, name="keeper-waiter", daemon=True).start()
+    # If this process outlives it, it must not stay a zombie.
+    threading.Thread(target=process.wait, name="supervisor-waiter", daemon=True).start()

@@ -1,16 +1,15 @@
-"""The report of a batch: its files say what became of its lines, its keeper's record when and how fast."""
+"""Draw the report of a batch: its files tell how its lines ended, its supervisor's record when and how fast."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mira_producer.batches.counts import prices_of, written
-from mira_producer.batches.spool import BatchFiles
+from mira_producer.engine.previous_results import prices_of, written
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report import recorder_file as recording
 from mira_producer.report.page import About, write_report
-from mira_queue.contract.batch import Batch
+from mira_queue.contract.batch import Batch, BatchFiles
 
 
 def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
@@ -23,12 +22,20 @@ def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
     stats.total = batch.total
     stats.unanswered_calls = batch.unanswered_calls
     began = datetime.fromtimestamp(began_s, UTC).astimezone()
-    about = About(batch.input_name, str(files.output), str(files.errors), api_base, began, _reason(batch), "batch")
+    about = About(
+        input=batch.input_name,
+        output=str(files.output),
+        errors=str(files.errors),
+        where=api_base,
+        began=began,
+        reason=_reason(batch),
+        kind="run" if batch.is_run else "batch",
+    )
     write_report(path, stats, recorder, about)
 
 
 def _reason(batch: Batch) -> str:
-    """Why it has not come to its end, or not to the end that was wanted."""
+    """Return why the batch has not ended, or did not complete."""
     if batch.paused:
         return f"Paused: {batch.paused}"
     return "" if batch.status == "completed" else f"The batch is {batch.status}."

@@ -1,80 +1,78 @@
-"""Where the files of batches live: a directory for each, on the machine where it was submitted."""
+"""Files of batches below the state directory: a folder per submitted batch, and the records of runs."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
+from mira_queue.contract.batch import Batch, BatchFiles
 from mira_queue.runtime.private_files import make_private_dir, private_opener
 
-
-@dataclass(frozen=True, slots=True)
-class BatchFiles:
-    """The files of one batch. Input is what was submitted, byte for byte; the others hold complete lines always."""
-
-    folder: Path
-
-    @property
-    def input(self) -> Path:
-        return self.folder / "input.jsonl"
-
-    @property
-    def output(self) -> Path:
-        return self.folder / "output.jsonl"
-
-    @property
-    def errors(self) -> Path:
-        return self.folder / "errors.jsonl"
-
-    @property
-    def prices(self) -> Path:
-        """The price table that it was submitted with, if it was."""
-        return self.folder / "prices.toml"
-
-    @property
-    def queue(self) -> Path:
-        """Names the queue that it was submitted to: only that one's keeper knows whether it is still wanted."""
-        return self.folder / "queue"
-
-    @property
-    def record(self) -> Path:
-        """What a report is drawn from, beside output and errors."""
-        return self.folder / "record.json"
+# Names the queue that a batch was submitted to: only that queue's supervisor knows whether the batch still exists.
+_QUEUE = "queue"
 
 
 class Spool:
-    """All batches' files below the state directory. Workers need none of it: they get their jobs from the server."""
+    """All batches of a state directory. Workers need none of these files: they get their jobs from the server."""
 
     def __init__(self, state_dir: Path) -> None:
         self.root = state_dir.expanduser() / "batches"
+        self._runs = state_dir.expanduser() / "runs"
+
+    def folder(self, batch_id: str) -> Path:
+        return self.root / batch_id
 
     def files(self, batch_id: str) -> BatchFiles:
-        return BatchFiles(self.root / batch_id)
+        """Return the files of a submitted batch. The input is what was submitted, byte for byte."""
+        folder = self.folder(batch_id)
+        names = ("input.jsonl", "output.jsonl", "errors.jsonl", "record.json", "prices.toml")
+        return BatchFiles(*(folder / name for name in names))
 
     def place(self, batch_id: str) -> str:
-        """For people: machine and directory."""
-        return f"{socket.gethostname()}:{self.files(batch_id).folder}"
+        """Return the machine and the directory, for people."""
+        return f"{socket.gethostname()}:{self.folder(batch_id)}"
 
     def holds(self, batch_id: str) -> bool:
+        """Return True if this is a submitted batch whose files are here."""
         return self.files(batch_id).input.is_file()
 
-    def receive(self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None) -> BatchFiles:
-        """Copy the input, whole and synced, so that the submitter may change or remove his; and the price table.
+    def files_of(self, batch: Batch) -> BatchFiles | None:
+        """Return the files of a batch, or None if they are on another machine."""
+        if batch.files is None:
+            return self.files(batch.id) if self.holds(batch.id) else None
+        is_here = batch.place.startswith(f"{socket.gethostname()}:") and batch.files.record.parent.is_dir()
+        return batch.files if is_here else None
 
-        Raises InputError.
+    def record_of_run(self, batch_id: str) -> Path:
+        return self._runs / f"{batch_id}.json"
+
+    def has_runs(self) -> bool:
+        """Return True if a run of this state directory may be in the ledger."""
+        return any(self._runs.glob("batch_*"))
+
+    def remove_old_records(self, max_age_s: float) -> None:
+        """Remove the records of runs that the ledger does not know any more."""
+        for path in self._runs.glob("batch_*"):
+            if time.time() - path.stat().st_mtime > max_age_s:
+                path.unlink(missing_ok=True)
+
+    def receive(self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None) -> BatchFiles:
+        """Copy the input, complete and synced, so that the user may change or remove it; and the price table.
+
+        Raise InputError.
         """
-        files = self.files(batch_id)
-        part = files.folder / "input.part"
+        folder, files = self.folder(batch_id), self.files(batch_id)
+        part = folder / "input.part"
         try:
             make_private_dir(self.root.parent)
-            make_private_dir(files.folder)
-            with open(files.queue, "w", opener=private_opener) as write_name:
-                write_name.write(queue_name)
+            make_private_dir(folder)
+            with open(folder / _QUEUE, "w", opener=private_opener) as queue_file:
+                queue_file.write(queue_name)
             if prices is not None:
                 with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write)
@@ -90,14 +88,19 @@ class Spool:
         return files
 
     def ids(self, queue_name: str = "") -> Iterator[tuple[str, float]]:
-        """(batch id, Unix time of its last change) of all that are there, or of those of one queue."""
+        """Yield the id of every submitted batch, or of those of one queue, and the Unix time of its last change."""
         if self.root.is_dir():
             for folder in self.root.iterdir():
-                if folder.is_dir() and (not queue_name or _text(BatchFiles(folder).queue) == queue_name):
+                if folder.is_dir() and (not queue_name or _text(folder / _QUEUE) == queue_name):
                     yield folder.name, folder.stat().st_mtime
 
     def remove(self, batch_id: str) -> None:
-        shutil.rmtree(self.files(batch_id).folder, ignore_errors=True)
+        shutil.rmtree(self.folder(batch_id), ignore_errors=True)
+
+
+def lock_of_run(files: BatchFiles) -> Path:
+    """Return the file that the process of a run keeps locked."""
+    return files.record.with_suffix(".lock")
 
 
 def _text(path: Path) -> str:

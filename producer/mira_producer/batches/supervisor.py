@@ -1,93 +1,152 @@
-"""One batch, brought to its end: checked, sent, paused, resumed, finished, as owner and account will have it."""
+"""The supervisor of one batch: it checks, runs, pauses, resumes, cancels, and finishes it, as its owner commands."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from structlog.typing import FilteringBoundLogger
-
-from mira_producer.batches.commands import CANCEL, PAUSE, RESUME, RETRY, with_budget
-from mira_producer.batches.counts import at_rest, counted, prices_of, written
-from mira_producer.batches.engine_options import options_of
-from mira_producer.batches.reasons import rest
-from mira_producer.batches.spool import BatchFiles
+from mira_producer.batches.owner import Owner
+from mira_producer.batches.progress import at_rest, counted
 from mira_producer.client import MiraQueue
-from mira_producer.engine.engine import MAYBE_BILLED, Engine
-from mira_producer.engine.options import End
+from mira_producer.engine.engine import MAY_BE_BILLED, Engine, Hooks
+from mira_producer.engine.options import End, is_late, with_new_limits
 from mira_producer.engine.plan import Plan
+from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import NOTHING, Reason
+from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
-from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch, BatchOptions, BatchStatus
+from mira_queue.contract.batch import (
+    CANCELLED_CODE,
+    EXPIRED_CODE,
+    Batch,
+    BatchFiles,
+    BatchOptions,
+    BatchStatus,
+    Kind,
+    PausedBy,
+    Reason,
+)
+from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.accounts import PaceView
 
 CANCELLED = "not run: the batch was cancelled before"
-CANCELLED_BILLED = f"the batch was cancelled before its answer came: {MAYBE_BILLED}"
-LOOK_EVERY_S = 0.5
+CANCELLED_BILLED = f"the batch was cancelled before its answer arrived: {MAY_BE_BILLED}"
+INTERRUPTED = "interrupted: run the same command again"
+POLL_S = 0.5
 WRITE_EVERY_S = 1.0
-# Before files that could not be used are tried again without being told to.
-FILES_AGAIN_S = 5.0
+# The pause before files that could not be used are tried again without a command.
+RETRY_FILES_S = 5.0
 
 
-class BatchKeeper:
-    """Keeps one batch, in the thread that calls `keep`, until it has ended or the process is `ending`."""
+class Supervisor:
+    """Supervises one batch, in the thread that calls `run`, until it has ended or its owner stops the process.
+
+    `window` is the maximum number of open jobs. A `plan` that was made before is used instead of a new one; `close`
+    closes it.
+    """
 
     def __init__(
         self,
         queue: MiraQueue,
         batch: Batch,
         files: BatchFiles,
-        pace: Callable[[], PaceView],
-        ending: threading.Event,
-        log: FilteringBoundLogger,
+        owner: Owner,
+        *,
+        window: int,
+        plan: Plan | None = None,
     ) -> None:
         self._queue = queue
-        self._ledger = queue.ledger
         self._batch = batch
         self._files = files
-        self._pace = pace
-        self._ending = ending
-        self._log = log.bind(batch_id=batch.id)
+        self._owner = owner
+        self._window = window
         self._interrupted = threading.Event()
-        self._prices = prices_of(files)
-        self._recording = Recording(files.record, rest(batch), self._log)
-        self._before = Stats(0, 0, 0, self._prices)
-        self._unanswered_before = batch.unanswered_calls
+        self._recording = Recording(files.record, _why_idle(batch), owner.say)
+        self._plan: Plan | None = None
+        self._closed_plan: Plan | None = None
         self._engine: Engine | None = None
+        self._unanswered_before = batch.unanswered_calls
         self._billed: set[int] = set()
-        self._look_s = self._write_s = 0.0
-        #: A keeper before us may have been killed with open jobs that we have not found yet.
-        self._may_be_taken_up = True
+        self._poll_s = self._write_s = 0.0
+        #: A process before this one may have been killed with open jobs that were not found yet.
+        self._may_have_open_jobs = True
+        #: Why the batch stopped, and the same as a message.
+        self.end, self.reason = End.COMPLETE, End.COMPLETE.value
+        if plan is not None:
+            self._take(plan)
 
-    def keep(self) -> None:
-        """Returns when there is nothing more to do here. What dies in between is taken up by the next keeper."""
-        while not self._ending.is_set() and (not self._batch.status.is_final or self._is_opened_again()):
+    @property
+    def plan(self) -> Plan:
+        """The plan, which may be closed, and then still has its counts."""
+        plan = self._plan or self._closed_plan
+        assert plan is not None
+        return plan
+
+    @property
+    def batch(self) -> Batch:
+        return self._batch
+
+    @property
+    def open_jobs(self) -> int:
+        """Jobs that were left open."""
+        return self._engine.open_jobs if self._engine else 0
+
+    def run(self) -> None:
+        """Return when the batch has ended, or when this process is to do nothing more for it.
+
+        After a crash, the next supervisor continues. Raise InputError and OSError for files that cannot be used, unless
+        the owner waits then.
+        """
+        while self._continues():
             try:
                 self._step()
             except QueueUnavailable as error:
-                self._log.warning("server_unavailable", error=str(error))
-                self._ending.wait(1.0)
+                self._owner.say(f"{LABELS['server']}: {error}")
+                self._owner.stopping.wait(1.0)
             except (InputError, OSError) as error:
-                # A full disk, a file that was meddled with: said where people look, and tried again on their word.
                 self._pause("files", error.brief if isinstance(error, InputError) else str(error))
-                self._ending.wait(FILES_AGAIN_S)
+                if not self._owner.waits("files"):
+                    raise
+                self._owner.stopping.wait(RETRY_FILES_S)
         if not self._batch.status.is_final:
             self._recording.save()
-            self._write(at_rest(self._batch))
+            if self._batch.is_run and self._owner.stopping.is_set() and self.end in (End.COMPLETE, End.INTERRUPTED):
+                self.end, self.reason = End.INTERRUPTED, End.INTERRUPTED.value
+                self._pause("interrupt", INTERRUPTED)
+            else:
+                self._write(at_rest(self._batch))
 
-    def _is_opened_again(self) -> bool:
-        """Its owner wished for a retry while it was coming to its end, and has not seen that it is there."""
+    def count_lost(self) -> None:
+        """Count calls that were in flight when the workers were stopped, in the plan's counts alone.
+
+        The next run finds their jobs, and counts them in the batch.
+        """
+        if self._engine is not None:
+            self._engine.count_lost()
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._plan is not None:
+            self._plan.close()
+            self._plan, self._closed_plan = None, self._plan
+
+    def _continues(self) -> bool:
+        if self._owner.stopping.is_set():
+            return False
+        if self._batch.status.is_final:
+            return self._is_reopened()
+        return not self._batch.paused or self._owner.waits(self._batch.paused_by)
+
+    def _is_reopened(self) -> bool:
+        """Return True if a retry was commanded while the batch was ending: the command relies on this supervisor."""
         try:
-            if self._batch.status is BatchStatus.FAILED or not self._ledger.wish_of(self._batch.id).startswith(RETRY):
+            if self._batch.status is BatchStatus.FAILED or not isinstance(self._owner.command(), Retry):
                 return False
             self._write(self._moved(BatchStatus.IN_PROGRESS))
         except QueueUnavailable:
@@ -95,210 +154,256 @@ class BatchKeeper:
         return True
 
     def _step(self) -> None:
-        wish = self._ledger.wish_of(self._batch.id)
-        word, *words = wish.split() or [""]
-        if word == CANCEL or self._batch.status is BatchStatus.CANCELLING:
+        """Carry out a command, or run, or wait."""
+        command = self._owner.command()
+        if isinstance(command, Cancel) or self._batch.status is BatchStatus.CANCELLING:
             if not self._cancel():
                 return
-        elif word == PAUSE:
+        elif isinstance(command, Pause):
             if not self._withdraw():
                 return
-            self._pause("owner", "paused by its owner")
-        elif word == RESUME:
-            self._go_on(with_budget(self._batch.options, words))
-        elif word == RETRY:
-            count = remove_errors(self._files.errors, has_status(words), self._forget)
-            self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
-            self._log.info("batch_retried", lines=count)
-            # Whoever wants them tried after the deadline wants them without it.
-            self._go_on(replace(self._batch.options, deadline_s=0) if self._is_late() else self._batch.options)
-        elif self._batch.paused and not self._is_late():
-            self._ending.wait(LOOK_EVERY_S)
+            self._pause("owner", "requested by its owner")
+        elif isinstance(command, Resume):
+            self._resume(with_new_limits(self._batch.options, command))
+        elif isinstance(command, Retry):
+            self._retry(command)
+        elif self._batch.paused and not is_late(self._batch.options):
+            self._rest()
             return
-        if wish:
-            self._ledger.wish_done(self._batch.id, wish)
+        if command is not None:
+            self._owner.acknowledge(command)
         else:
             self._run()
 
-    def _go_on(self, options: BatchOptions) -> None:
-        # An account that refused may refuse again: one line finds out.
+    def _rest(self) -> None:
+        self._owner.tend()
+        if self._plan is not None:
+            self._owner.show(self._plan.stats, Reason("paused", f"{LABELS['paused']}: {self._batch.paused}"))
+        self._owner.stopping.wait(POLL_S)
+
+    def _resume(self, options: BatchOptions) -> None:
+        # An account that rejected a line may reject the next one: one line checks.
         careful = self._batch.careful or self._batch.paused_by == "account"
+        if self._plan is not None:
+            self._plan.used_before = used(self._files, self._plan.prices)
         self._write(replace(self._batch, options=options, paused="", paused_by="", careful=careful))
+        self._owner.say("resumed")
+
+    def _retry(self, command: Retry) -> None:
+        # The error file is replaced by another one.
+        self.close()
+        count = remove_errors(self._files.errors, has_status(command.statuses), self._delete_jobs)
+        self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
+        self._owner.say(f"{count:,} failed lines run again")
+        # A user who retries lines after the deadline wants them run without it.
+        options = self._batch.options
+        self._resume(replace(options, deadline_s=0) if is_late(options) else options)
 
     def _run(self) -> None:
         self._interrupted.clear()
-        engine = self._engine = self._new_engine()
+        plan = self._ready_plan(resumes=not is_late(self._batch.options))
+        if plan is None:
+            return
+        self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
+        engine = self._new_engine(plan)
         try:
-            plan = self._planned(engine, goes_on=not self._is_late())
-            if plan is None:
-                return
-            self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
-            self._write(self._counted(plan.stats))
+            self._write(self._counted(plan))
             try:
                 end = engine.run()
             except InputError:
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:
-                if self._ledger.wish_of(self._batch.id) == CANCEL:
-                    self._write(self._moved(BatchStatus.CANCELLING))
-                settings = self._queue.settings
-                engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._ending)
-            # What is left when the process ends is for the next keeper.
-            self._may_be_taken_up = self._ending.is_set()
-            if end is End.EXPIRED and not self._ending.is_set():
+                end = self._drain(engine, end)
+            # Jobs that are left when the process ends are found by the next supervisor.
+            self._may_have_open_jobs = self._owner.stopping.is_set()
+            if end is End.EXPIRED:
                 engine.expire()
-            self._write(self._counted(plan.stats))
-            is_whole = plan.left == 0
+            self._write(self._counted(plan))
         finally:
             engine.close()
-        if end is End.COMPLETE or (is_whole and end is not End.EXPIRED):
-            self._finish(self._whole())
-        elif end is End.EXPIRED and is_whole:
+        if plan.left == 0 and end is not End.EXPIRED:
+            end = End.COMPLETE
+        self.end, self.reason = end, engine.reason(end)
+        if end is End.COMPLETE:
+            self._finish(self._final_status())
+        elif end is End.EXPIRED:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
-            self._pause("account", f"the account refused: {engine.why(end)}")
+            self._pause("account", f"the account was rejected: {self.reason}")
         elif end is End.BUDGET:
-            self._pause("budget", engine.why(end))
+            self._pause("budget", self.reason)
 
-    def _whole(self) -> BatchStatus:
-        """What a batch has come to whose every line has ended, perhaps by a keeper that was killed just then."""
+    def _drain(self, engine: Engine, end: End) -> End:
+        """Let calls in flight end. Return INTERRUPTED if some were not waited for."""
+        if isinstance(self._owner.command(), Cancel):
+            self._write(self._moved(BatchStatus.CANCELLING))
+        settings = self._queue.settings
+        if self._owner.stopping.is_set():
+            self._owner.say("stopping: calls in flight may finish, other lines stay for the next run (again: stop now)")
+        elif end is End.EXPIRED:
+            self._owner.say("the deadline has passed: calls in flight may finish, other lines are not run")
+        # A call that was made before the deadline may take its time.
+        engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._owner.hurry)
+        return End.INTERRUPTED if self._owner.hurry.is_set() and engine.open_jobs else end
+
+    def _final_status(self) -> BatchStatus:
+        """Return the status of a batch whose every line has ended, perhaps under a supervisor that crashed then."""
         if self._batch.status is BatchStatus.CANCELLING:
             return BatchStatus.CANCELLED
-        is_expired = self._is_late() and EXPIRED_CODE in self._batch.codes
+        is_expired = is_late(self._batch.options) and EXPIRED_CODE in self._batch.codes
         return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
 
-    def _planned(self, engine: Engine, *, goes_on: bool = False) -> Plan | None:
-        """None: the input is wrong, and the batch has failed. One that `goes_on` runs again what was refused."""
-        try:
-            plan = engine.plan()
-        except InvalidInput as error:
-            # Only what was never checked can be wrong; later, it is a disk or a hand in its files.
-            if self._batch.status is not BatchStatus.VALIDATING:
-                raise
-            # The user does not know the path of our copy.
-            problems = tuple(replace(each, path=self._batch.input_name) for each in error.problems)
-            left_out = error.count - len(problems)
-            self._write(self._moved(BatchStatus.FAILED, errors=problems, errors_left_out=left_out))
-            return None
-        if goes_on:
-            plan.retry_errors()
+    def _ready_plan(self, *, resumes: bool = False) -> Plan | None:
+        """Return the plan; None if the input is wrong, and the batch has failed.
+
+        With `resumes`, lines that the account rejected are pending again.
+        """
+        if self._plan is None:
+            try:
+                prices = prices_of(self._files)
+                self._take(Plan.make(self._files, self._batch.options, prices, self._queue.check))
+            except InvalidInput as error:
+                # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
+                if self._batch.status is not BatchStatus.VALIDATING:
+                    raise
+                # The user does not know the path of our copy.
+                problems = tuple(replace(each, path=self._batch.input_name) for each in error.problems)
+                left_out = error.count - len(problems)
+                self._write(self._moved(BatchStatus.FAILED, errors=problems, errors_left_out=left_out))
+                return None
+        self.plan.options = self._batch.options
+        if resumes:
+            self.plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
-        self._before = written(self._files, self._prices)
+        self._recording.recorder.waits("")
+        return self.plan
+
+    def _take(self, plan: Plan) -> None:
+        self._plan = plan
         self._unanswered_before = self._batch.unanswered_calls
         plan.stats.recorder = self._recording.recorder
-        self._recording.recorder.waits("")
-        return plan
 
-    def _is_late(self) -> bool:
-        deadline_s = self._batch.options.deadline_s
-        return bool(deadline_s) and time.time() >= deadline_s
-
-    def _new_engine(self) -> Engine:
-        return Engine(
+    def _new_engine(self, plan: Plan) -> Engine:
+        self._engine = Engine(
             self._queue,
-            options_of(self._batch, self._files, self._prices),
-            show=self._show,
-            say=lambda text: self._log.info("batch_says", text=text),
-            tend=self._look_for_wish,
-            pace=self._pace,
-            interrupted=self._interrupted,
+            plan,
+            Hooks(self._show, self._owner.say, self._tend),
+            self._interrupted,
+            window=self._window,
+            careful=self._batch.careful,
             billed=self._billed,
         )
+        return self._engine
 
     def _finish(self, status: BatchStatus) -> None:
         self._write(self._moved(BatchStatus.FINALIZING))
         self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
         self._recording.recorder.waits("")
         self._recording.save(ended=True)
+        if not self._owner.keeps_files:
+            self.close()
         self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
 
     def _cancel(self) -> bool:
-        """False: the process ends first."""
+        """Return False if the process is to end first."""
         if self._batch.status is not BatchStatus.CANCELLING:
             self._write(self._moved(BatchStatus.CANCELLING))
-        engine = self._engine = self._new_engine()
         try:
-            plan = self._planned(engine)
-            assert plan is not None
-            if not self._take_up(engine):
+            if not self._recover_open_jobs(CANCELLED_CODE):
                 return False
-            engine.give_up(CANCELLED_CODE, CANCELLED, CANCELLED_BILLED)
-            self._write(self._counted(plan.stats))
         except (InvalidInput, InputChanged) as error:
-            # Its input is wrong, and was not found to be so before: there is no line to name.
-            self._log.warning("batch_says", text=str(error))
-        finally:
-            engine.close()
+            # The input is wrong, and was not checked before: there is no line to name.
+            self._owner.say(str(error))
+        self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
         return True
 
     def _withdraw(self) -> bool:
-        """Take back what a keeper before us has left open. False: the process ends first."""
-        if not self._may_be_taken_up or self._batch.status is BatchStatus.VALIDATING:
+        """Withdraw what a killed supervisor left open. Return False if the process is to end first."""
+        if not self._may_have_open_jobs or self._batch.status is BatchStatus.VALIDATING:
             return True
-        engine = self._engine = self._new_engine()
+        return self._recover_open_jobs()
+
+    def _recover_open_jobs(self, code: str = "") -> bool:
+        """Find and withdraw open jobs; with a code, every line that has no answer gets that error.
+
+        Return False if the process is to end first. Calls in flight may finish: those of a supervisor that was killed
+        now, our own had their time when the engine was drained.
+        """
+        plan = self._ready_plan()
+        assert plan is not None
+        engine = self._new_engine(plan)
         try:
-            plan = self._planned(engine)
-            assert plan is not None
-            is_done = self._take_up(engine)
-            self._write(self._counted(plan.stats))
+            engine.find_open()
+            patience = self._queue.settings.grace if self._may_have_open_jobs else timedelta(0)
+            engine.drain(patience, self._owner.hurry)
+            self._may_have_open_jobs = self._owner.stopping.is_set()
+            if code and not self._may_have_open_jobs:
+                engine.give_up(code, CANCELLED, CANCELLED_BILLED)
+            self._write(self._counted(plan))
         finally:
             engine.close()
-        return is_done
+        return not self._may_have_open_jobs
 
-    def _take_up(self, engine: Engine) -> bool:
-        """Find what is open, with an engine that has its plan. False: the process ends first.
-
-        Calls in flight may end: a keeper's before us now, our own had their time when our engine was drained.
-        """
-        engine.take_up()
-        engine.drain(self._queue.settings.grace if self._may_be_taken_up else timedelta(0), self._ending)
-        self._may_be_taken_up = self._ending.is_set()
-        return not self._ending.is_set()
-
-    def _forget(self, job_ids: list[str]) -> None:
-        """Jobs of lines that are to be tried again: a keeper that was killed may have left them, with their error."""
-        keys = self._ledger.keys_of(job_ids)
-        self._ledger.delete(zip(job_ids, keys, strict=True))
+    def _delete_jobs(self, job_ids: list[str]) -> None:
+        """Delete jobs of lines that are retried: a supervisor that was killed may have left them, with their error."""
+        ledger = self._queue.ledger
+        ledger.delete(zip(job_ids, ledger.keys_of(job_ids), strict=True))
         self._queue.crash_points.reach(CrashPoint.AFTER_DELETE)
 
-    def _pause(self, by: str, reason: str) -> None:
+    def _pause(self, by: PausedBy, reason: str) -> None:
         self._recording.recorder.waits("paused")
         self._recording.save()
-        self._log.info("batch_paused", reason=reason)
+        if not self._owner.keeps_files:
+            self.close()
         self._write(replace(at_rest(self._batch), paused=reason, paused_by=by))
+        self._owner.paused(by, reason)
 
-    def _look_for_wish(self) -> None:
-        if self._ending.is_set():
+    def _tend(self) -> None:
+        self._owner.tend()
+        if self._owner.stopping.is_set():
             self._interrupted.set()
         now_s = time.monotonic()
-        if now_s < self._look_s:
+        if now_s < self._poll_s:
             return
-        self._look_s = now_s + LOOK_EVERY_S
+        self._poll_s = now_s + POLL_S
         with suppress(QueueUnavailable):
-            if self._ledger.wish_of(self._batch.id):
+            if self._owner.command() is not None:
                 self._interrupted.set()
 
     def _show(self, stats: Stats, reason: Reason) -> None:
+        self._owner.show(stats, reason)
         now_s = time.monotonic()
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
-            self._write(self._counted(stats, reason))
+            self._write(self._counted(self.plan, reason))
         self._recording.save_if_due()
 
-    def _counted(self, stats: Stats, reason: Reason = NOTHING) -> Batch:
-        batch = counted(self._batch, self._before, stats, self._unanswered_before, reason)
+    def _counted(self, plan: Plan, reason: Reason = NOTHING) -> Batch:
+        batch = counted(self._batch, plan.before, plan.stats, self._unanswered_before, reason)
         held = self._engine.held_models if self._engine else ()
-        return replace(batch, careful=batch.careful and not stats.succeeded, held_models=held)
+        return replace(batch, careful=batch.careful and not plan.stats.succeeded, held_models=held)
 
     def _moved(self, status: BatchStatus, **changes: object) -> Batch:
-        self._log.info("batch", status=status)
+        self._owner.moved(status)
         return self._batch.moved(status, int(time.time()), **changes)
 
     def _write(self, batch: Batch) -> None:
         batch = replace(batch, updated_at=int(time.time()))
-        self._ledger.write_batch(batch)
+        try:
+            self._queue.ledger.write_batch(batch)
+        except QueueUnavailable:
+            # The files of a run are its record: it does not wait for the ledger.
+            if not batch.is_run:
+                raise
         self._batch = batch
+
+
+def _why_idle(batch: Batch) -> Kind:
+    """Return why nothing was sent for a batch before this supervisor started."""
+    if any(BatchStatus(status).is_final for status in batch.stamps):
+        return ""
+    return "paused" if batch.paused else "supervisor"

@@ -1,25 +1,25 @@
-"""A batch as people see it, in a table, on a card and live: the words and numbers of a run, from the batch's object."""
+"""Texts and numbers that tables, cards, and live displays show of a batch."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import cast
 
 from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.prices import money
-from mira_producer.engine.wait_reason import Kind, Reason
+from mira_producer.engine.wait_reason import ZERO
 from mira_producer.text import duration, tokens_text
-from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
-# Its keeper writes every second; after so long without a word, none is there.
+# The supervisor of a batch writes it every second; after this time without a write, none is running.
 SILENT_AFTER_S = 60
 
 
 class BatchCounts:
-    """What a display shows of a run, of a batch."""
+    """What a display shows of a run, taken from a batch."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -38,7 +38,7 @@ class BatchCounts:
         return tokens_text(self._batch.prompt_tokens, self._batch.completion_tokens, self._batch.uncounted)
 
     def cost_text(self) -> str:
-        """Empty without prices; says what it leaves out."""
+        """Return the cost, and what it leaves out; empty without prices."""
         batch = self._batch
         if not batch.cost:
             return ""
@@ -47,16 +47,15 @@ class BatchCounts:
 
 
 def reason_of(batch: Batch) -> Reason:
-    """What it waits for, and how long from now."""
-    waiting = batch.waiting
-    wait_s = max(0.0, waiting.until_s - time.time()) if waiting.until_s else 0.0
-    return Reason(cast("Kind", waiting.kind), waiting.words, timedelta(seconds=wait_s))
+    """Return what the batch waits for, and how long from now."""
+    passed = timedelta(seconds=time.time() - batch.updated_at)
+    return replace(batch.waiting, wait=max(ZERO, batch.waiting.wait - passed))
 
 
 def held_text(batch: Batch) -> str:
     if not batch.held_models:
         return ""
-    return f"the account's plan lacks {', '.join(batch.held_models)}: those lines are left, all others go on"
+    return f"the account's plan lacks {', '.join(batch.held_models)}: those lines are kept, all others are run"
 
 
 def left_text(batch: Batch) -> str:
@@ -64,7 +63,7 @@ def left_text(batch: Batch) -> str:
 
 
 def took_text(batch: Batch) -> str:
-    """From its first line to its end; empty while it has none."""
+    """Return the time from its start to its end; empty if it has not ended."""
     began_s, ended_s = batch.stamps.get(BatchStatus.IN_PROGRESS), batch.stamps.get(batch.status)
     return duration(ended_s - began_s) if batch.status.is_final and began_s and ended_s else ""
 
@@ -75,9 +74,10 @@ def wrong_lines(batch: Batch, most: int) -> list[str]:
 
 
 def silence_text(batch: Batch) -> str:
-    """Empty while its keeper is heard of."""
+    """Return that no supervisor is running, and what to do; empty if one is."""
     silent_s = time.time() - batch.updated_at
     if batch.status.is_final or batch.paused or not batch.updated_at or silent_s < SILENT_AFTER_S:
         return ""
     machine = batch.place.partition(":")[0]
-    return f"not heard of for {duration(silent_s)}: any mira-queue command on {machine} starts it again"
+    cure = "run the same command again there" if batch.is_run else "any mira-queue command there starts it again"
+    return f"no sign of life from {machine} for {duration(silent_s)}: {cure}"

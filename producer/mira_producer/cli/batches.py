@@ -1,13 +1,10 @@
-"""Batches at a terminal: how they are shown, and the commands that act on one."""
+"""Batches at a terminal: the texts that show them, and the commands about one of them."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from mira_producer.cli import console
@@ -20,46 +17,35 @@ from mira_producer.cli.batch_view import (
     took_text,
     wrong_lines,
 )
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.progress import make_display, plain_line
+from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
-from mira_producer.engine.wait_reason import NOTHING
+from mira_producer.engine.wait_reason import LABELS, NOTHING, reason_text
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
-
-BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit prints it.")]
 
 COLUMNS = ("batch", "status", "done", "failed", "total", "tokens", "cost", "left", "created", "input", "note")
 SHOWN_ERRORS = 20
 WATCH_EVERY_S = 1.0
 
-MaxRequests = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
-]
-MaxCost = Annotated[
-    str | None, typer.Option(metavar="AMOUNT", help="Pause at this cost, in the currency of the price table.")
-]
-
 LIST_HELP_END = console.help_end(
     [
-        ("mira-queue batches", "all batches that are kept, the newest first"),
+        ("mira-queue batches", "all batches, the newest first"),
         ("mira-queue batches --json | jq -r '.[] | select(.status == \"in_progress\") | .id'", "which are running?"),
     ],
     {0: "shown", 2: "wrong usage or setting"},
 )
 PAUSE_HELP_END = console.help_end(
-    [("mira-queue pause BATCH", "calls in flight end; nothing more of it is sent")],
+    [("mira-queue pause BATCH", "calls in flight finish; nothing more is sent")],
     {0: "it will pause", 1: "there is no such batch, or it has ended", 2: "wrong usage or setting"},
 )
 RESUME_HELP_END = console.help_end(
     [
-        ("mira-queue resume BATCH", "after the account was topped up, say: one line goes first, to try"),
-        ("mira-queue resume BATCH --max-cost 20", "with a larger budget: what was used before is part of it"),
+        ("mira-queue resume BATCH", "for example, after the account was topped up: one line is sent first, as a check"),
+        ("mira-queue resume BATCH --max-cost 20", "with a larger budget, which includes what was used before"),
     ],
-    {0: "it will go on", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
+    {0: "it will resume", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
 )
 
 
@@ -68,17 +54,17 @@ def batches(as_json: Json = False) -> None:
 
     \b
     status  validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled
-    done    lines that are answered
+    done    lines that have an answer
     failed  lines that are in the error file
     tokens  in and out, of its answers
-    cost    by the price table that it was submitted with
-    left    time, at the rate of now
+    cost    by its price table
+    left    time, at the present rate
     note    why it is paused, or what it waits for
 
-    A batch that has ended is kept for MIRA_RESULT_TTL.
+    Runs (mira-queue run) are batches, too. A batch that has ended expires after MIRA_RESULT_TTL.
     """
-    with MiraQueue() as queue:
-        found = queue.batches.all()
+    with Queues() as queues:
+        found = queues.all_batches()
     if as_json:
         console.json_data([batch.to_object() for batch in found])
     elif found and sys.stdout.isatty():
@@ -88,15 +74,17 @@ def batches(as_json: Json = False) -> None:
     elif found:
         console.table(COLUMNS, [row(batch) for batch in found])
     else:
-        console.message("no batches: mira-queue submit FILE makes one")
+        console.message("no batches: mira-queue submit FILE starts one")
 
 
 def pause(batch_id: BatchId) -> None:
-    """Send no more of a batch.
+    """Pause a batch: send nothing more of it.
 
-    Calls in flight end, the other lines stay as they are.
+    Calls in flight finish, and the other lines stay pending. A paused mira-queue run waits for a resume.
     """
-    _act(lambda queue: queue.batches.pause(batch_id), f"batch {batch_id} is asked to pause")
+    with Queues() as queues:
+        queues.of(batch_id).batches.pause(batch_id)
+    console.message(f"batch {batch_id}: pause requested")
 
 
 def resume(
@@ -105,27 +93,20 @@ def resume(
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
 ) -> None:
-    """Let a paused batch go on.
+    """Resume a paused batch.
 
-    Where the account had refused, one line goes first; the rest follows when it is answered, or it pauses again. One
-    whose budget is used up needs a larger one.
+    If the account was rejected, one line is sent first; the others follow when it is not rejected, or the batch pauses
+    again. A batch whose budget is used up needs a larger one.
     """
-    _act(
-        lambda queue: queue.batches.resume(
+    with Queues() as queues:
+        queues.of(batch_id).batches.resume(
             batch_id, max_requests=max_requests, max_tokens=max_tokens, max_cost=max_cost
-        ),
-        f"batch {batch_id} goes on",
-    )
-
-
-def _act(act: Callable[[MiraQueue], None], done: str) -> None:
-    with MiraQueue() as queue:
-        act(queue)
-    console.message(done)
+        )
+    console.message(f"batch {batch_id}: resume requested")
 
 
 def watch(queue: MiraQueue, batch_id: str) -> Batch:
-    """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line now and then."""
+    """Show a batch until it has ended or is paused: live lines on a terminal, elsewhere a line every ten seconds."""
     console = Console(stderr=True)
     is_first = True
     with make_display(console) as display:
@@ -136,7 +117,7 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
             if batch.status is BatchStatus.VALIDATING:
                 display.say(f"batch {batch.id}: its lines are being checked")
             elif is_first and not console.is_terminal:
-                # In a file the next line comes in ten seconds: whoever looks into it sees that somebody is there.
+                # In a file, the next line comes in ten seconds: the first one shows that the command works.
                 display.say(plain_line(BatchCounts(batch), reason_of(batch)))
                 is_first = False
             elif not batch.paused:
@@ -145,14 +126,15 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
 
 
 def card(batch: Batch) -> list[tuple[str, str]]:
-    """Return what `status` shows of a batch to people: names and values."""
+    """Return what `status` shows of a batch on a terminal: names and values."""
     counts = BatchCounts(batch)
+    began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     return [
-        ("batch", f"{batch.id}, {batch.input_name}, submitted {console.local_time(batch.created_at * 1000)}"),
+        ("batch", f"{batch.id}, {batch.input_name}, {began}"),
         ("status", batch.status.value),
         *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
-        *([("now", str(reason_of(batch)))] if batch.waiting.words else []),
+        *([("now", reason_text(reason_of(batch)))] if batch.waiting.words else []),
         *([("left out", held)] if (held := held_text(batch)) else []),
         *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
@@ -160,7 +142,7 @@ def card(batch: Batch) -> list[tuple[str, str]]:
         *([("deadline", console.local_time(batch.options.deadline_s * 1000))] if batch.options.deadline_s else []),
         *(("note", f"{key}={value}") for key, value in batch.metadata.items()),
         ("files", batch.place),
-        *([("keeper", silence)] if (silence := silence_text(batch)) else []),
+        *([("supervisor", silence)] if (silence := silence_text(batch)) else []),
     ]
 
 
@@ -174,9 +156,9 @@ def overview(batch: Batch, width: int) -> list[str]:
 
 
 def notes_of(batch: Batch) -> list[str]:
-    """What somebody should know of it, or do about it."""
+    """Return what a user should know about the batch, or do."""
     notes = [
-        f"paused: {batch.paused}" if batch.paused else str(reason_of(batch)),
+        f"{LABELS['paused']}: {batch.paused}" if batch.paused else reason_text(reason_of(batch)),
         held_text(batch),
         *wrong_lines(batch, 3),
         silence_text(batch),
@@ -185,7 +167,7 @@ def notes_of(batch: Batch) -> list[str]:
 
 
 def row(batch: Batch) -> tuple[str, ...]:
-    """As a table shows it."""
+    """Return a batch as a table shows it."""
     counts = BatchCounts(batch)
     tokens = batch.prompt_tokens + batch.completion_tokens
     return (

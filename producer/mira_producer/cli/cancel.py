@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mira_producer.batches.client import Batches
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.cli.status import Ids
 from mira_producer.cli.verdicts import ToBatches, ToJobs, for_each
 from mira_producer.client import Job

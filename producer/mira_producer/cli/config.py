@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.processes import written
 from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.connection import without_password

@@ -10,7 +10,8 @@ import orjson
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import OUTCOME_CODES, Json, Timeout, Wait, show, wait_for
+from mira_producer.cli.options import Json
+from mira_producer.cli.outcome import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue
 from mira_producer.request_fields import check_field_names
 from mira_queue.ledger.records import NewJob, new_job_id

@@ -1,135 +1,226 @@
-"""One run of the command line, from its options to its exit code: the engine with a console, signals and workers."""
+"""A run in the foreground: a batch whose owner is at the terminal, with a display, signals, and workers of its own."""
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
 from rich.console import Console
 
-from mira_producer.cli.own_simulator import start_own_simulator
-from mira_producer.cli.paths import check_paths, group_of, made
-from mira_producer.cli.progress import make_display
+from mira_producer.batches.lock import wait_for_lock
+from mira_producer.batches.owner import LedgerCommands
+from mira_producer.batches.report import draw
+from mira_producer.batches.spool import Spool, lock_of_run
+from mira_producer.batches.supervisor import Supervisor
+from mira_producer.cli.console import say as print_text
+from mira_producer.cli.own_simulator import simulated, start_own_simulator
+from mira_producer.cli.paths import check_paths, made
+from mira_producer.cli.progress import Display, make_display
 from mira_producer.cli.summary import RunResult, Say, conclude
 from mira_producer.client import MiraQueue
-from mira_producer.cost.budget import Budget, BudgetLimits
-from mira_producer.cost.prices import Prices
-from mira_producer.cost.spending import Spending
-from mira_producer.engine.engine import Engine
-from mira_producer.engine.options import End, EngineOptions, OnAccountError
-from mira_producer.engine.plan import Check, Plan
+from mira_producer.cost.prices import DEFAULT_TABLE
+from mira_producer.engine.options import End, is_late
+from mira_producer.engine.plan import Check, Plan, group_of
+from mira_producer.engine.previous_results import prices_of
 from mira_producer.engine.stats import Stats
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
-from mira_producer.report.page import About, check_report, write_report
-from mira_producer.report.recorder import Recorder
+from mira_producer.report.page import check_report
 from mira_producer.text import plural
-from mira_queue.contract.crash_point import CrashPoint
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason, run_batch_id
+from mira_queue.contract.commands import Cancel
+from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
+from mira_queue.ledger.ledger import Ledger
 
-# Open jobs for each call that can be under way: enough that no worker waits for the next line, whole groups of them.
+# Open jobs for each call that can be in flight: enough that no worker waits for the next line.
 WINDOW_PER_SLOT = 8
-SMALLEST_WINDOW = 2000
-SIMULATED_KEY = "sk-mira-" + "0" * 40
+MIN_WINDOW = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What the command line says. `simulator_options` are the simulator's own (`--limits mira`, ...)."""
+class RunPaths:
+    """The files that the command line names. `report` and `prices` are None if it names none."""
 
     input: Path
     output: Path
     errors: Path
-    workers: int = 1
-    simulate: bool = False
-    simulator_options: tuple[str, ...] = ()
-    on_account_error: OnAccountError = "pause"
-    deadline: datetime | None = None
-    dedupe: bool = False
-    ordered: bool = False
-    prices: Prices = field(default_factory=Prices)
-    budget: BudgetLimits | None = None
+    prices: Path | None = None
     report: Path | None = None
 
 
-def run(options: RunOptions, settings: Settings, console: Console) -> RunResult:
-    """Do the whole job. Raises InputError (nothing was sent) and other MiraQueueErrors, each one clear line."""
-    check_paths(options.input, options.output, options.errors)
-    if not options.simulate and settings.api_key is None and options.workers:
+class Terminal(LedgerCommands):
+    """The owner of a run: Ctrl-C stops it, a display shows it, and it obeys the ledger's commands, too."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        batch_id: str,
+        display: Display,
+        fleet: Fleet,
+        stopping: threading.Event,
+        hurry: threading.Event,
+    ) -> None:
+        super().__init__(ledger, batch_id)
+        self._display = display
+        self._fleet = fleet
+        self.stopping = stopping
+        self.hurry = hurry
+        self.keeps_files = True
+
+    def waits(self, paused_by: PausedBy) -> bool:
+        return paused_by == "owner"
+
+    def tend(self) -> None:
+        self._fleet.replace_crashed()
+
+    def show(self, stats: Stats, reason: Reason) -> None:
+        self._display.show(stats, reason)
+
+    def moved(self, status: BatchStatus) -> None:
+        if status is BatchStatus.CANCELLING:
+            self.say("cancelled by a command: calls in flight may finish, other lines are not run")
+
+    def paused(self, by: PausedBy, reason: str) -> None:
+        if by == "owner":
+            self.say(f"paused by a command: mira-queue resume {self._batch_id} resumes it, Ctrl-C ends the run")
+
+    def say(self, text: str) -> None:
+        self._display.say(text)
+
+
+def run(
+    paths: RunPaths,
+    options: BatchOptions,
+    settings: Settings,
+    console: Console,
+    *,
+    workers: int = 1,
+    simulator: Sequence[str] | None = None,
+) -> RunResult:
+    """Run a file to its end. `simulator` are the options of a simulator that is started for it; None: the real API.
+
+    Raise InputError (nothing was sent) and other MiraQueueErrors, each one clear line.
+    """
+    check_paths(paths.input, paths.output, paths.errors)
+    if simulator is None and settings.api_key is None and workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
+    if paths.report is not None:
+        check_report(paths.report, (paths.input, paths.output, paths.errors))
 
-    if options.report is not None:
-        check_report(options.report, (options.input, options.output, options.errors))
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    say = partial(print_text, console)
+    is_simulated = simulator is not None
+    batch_id = run_batch_id(group_of(paths.output), simulated=is_simulated)
+    record = Spool((simulated(settings) if is_simulated else settings).state_dir).record_of_run(batch_id)
+    files = BatchFiles(paths.input, paths.output, paths.errors, record, paths.prices or DEFAULT_TABLE)
     with ExitStack() as stack:
         # Before anything is started: what is wrong with a run is most often its files.
-        plan = Plan.make(_engine_options(options, settings), _check_of(settings))
+        plan = Plan.make(files, options, prices_of(files), _check_of(settings))
         stack.callback(plan.close)
-        end, reason = End.COMPLETE, End.COMPLETE.value
-        _check_deadline(options, plan)
-        used_up = _used_up(options, plan)
-        if plan.left and used_up:
-            end, reason = End.BUDGET, used_up
-        elif plan.left:
-            made(settings.state_dir)
-            settings = _with_simulator(options, settings, stack)
-            if options.report is not None:
-                plan.stats.recorder = Recorder()
-            end, reason = _send(options, settings, console, plan)
-        else:
-            _say_nothing_is_left(options, plan.stats, say)
+        if options.deadline_s and is_late(options) and plan.left == plan.stats.total:
+            deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
+            raise InputError(f"--deadline: {deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
+        spending = plan.spending()
+        if not plan.left:
+            say(f"no line of {paths.input} is pending: nothing was sent")
+            if plan.stats.failed_before:
+                say(f"to run the failed ones again, move {paths.errors} away and run the same command again")
             if plan.put_in_order():
-                say("its lines are in the order of the input now")
-        result = conclude(options.output, options.errors, plan, end, reason, say)
-        # Nothing was sent: a report of an earlier run is worth more than one of nothing.
-        if plan.stats.recorder is not None:
-            _report(options, settings, plan.stats, plan.stats.recorder, "" if end is End.COMPLETE else reason, say)
+                say("the files are now in the order of the input")
+        elif spending is not None and spending.is_spent:
+            return conclude(batch_id, plan, End.BUDGET, spending.words(), say)
+        else:
+            made(settings.state_dir)
+            if simulator is not None:
+                settings = simulated(settings)
+                log = made(settings.state_dir) / "simulator.log"
+                url = start_own_simulator(simulator, log, stack)
+                settings = settings.model_copy(update={"api_base": url})
+            where = f"the simulator ({settings.api_base})" if is_simulated else settings.api_base
+            target = f"{where}: no real answers" if is_simulated else where
+            supervisor, end, reason = _supervise(settings, plan, batch_id, target, workers, console)
+            stack.callback(supervisor.close)
+            result = conclude(batch_id, supervisor.plan, end, reason, say)
+            if paths.report is not None:
+                _report(supervisor.batch, files, where, paths.report, say)
+            return result
+        result = conclude(batch_id, plan, End.COMPLETE, End.COMPLETE.value, say)
+        if paths.report is not None:
+            # A report of an earlier run is worth more than one of nothing.
+            say(f"report: {paths.report} was not written, because nothing was sent")
         return result
 
 
-def _engine_options(options: RunOptions, settings: Settings) -> EngineOptions:
-    slots = max(1, options.workers) * settings.concurrency
-    return EngineOptions(
-        input=options.input,
-        output=options.output,
-        errors=options.errors,
-        group=group_of(options.output),
-        window=max(SMALLEST_WINDOW, slots * WINDOW_PER_SLOT),
-        on_account_error=options.on_account_error,
-        deadline=options.deadline,
-        dedupe=options.dedupe,
-        ordered=options.ordered,
-        prices=options.prices,
-        budget=options.budget,
-    )
+def _supervise(
+    settings: Settings, plan: Plan, batch_id: str, target: str, workers: int, console: Console
+) -> tuple[Supervisor, End, str]:
+    """Supervise the run until it ends, with workers; return why it ended, too."""
+    display = make_display(console)
+    with ExitStack() as stack:
+        queue = stack.enter_context(MiraQueue(settings))
+        stack.callback(os.close, wait_for_lock(lock_of_run(plan.files)))
+        Spool(settings.state_dir).remove_old_records(settings.result_ttl.total_seconds())
+        batch = _opened_batch(queue.ledger, batch_id, plan)
+        _announce(batch_id, plan, target, display.say)
+        warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
+        fleet = _start_fleet(settings, queue, workers, display.say, stack)
+        stopping, hurry = stack.enter_context(interrupts())
+        owner = Terminal(queue.ledger, batch_id, display, fleet, stopping, hurry)
+        window = max(MIN_WINDOW, max(1, workers) * settings.concurrency * WINDOW_PER_SLOT)
+        supervisor = Supervisor(queue, batch, plan.files, owner, window=window, plan=plan)
+        with display:
+            try:
+                supervisor.run()
+                end, reason = supervisor.end, supervisor.reason
+            except (InputError, OSError) as error:
+                end, reason = End.FILES, str(error)
+        # One more Ctrl-C stops the workers immediately, and leaves the summary.
+        with interrupts_call(fleet.stop_now):
+            # The run does not wait for jobs that are still open, so the workers need not either.
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=supervisor.open_jobs > 0)
+        supervisor.count_lost()
+        return supervisor, end, reason
 
 
-def _check_deadline(options: RunOptions, plan: Plan) -> None:
-    """A deadline that has passed is for a run that goes on; a new one would not answer a single line."""
-    if options.deadline and _is_late(options) and plan.left == plan.stats.total:
-        raise InputError(f"--deadline: {options.deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
+def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
+    """Return the batch of these files: a new one, or the one of an earlier run, which is resumed.
 
-
-def _is_late(options: RunOptions) -> bool:
-    return options.deadline is not None and options.deadline <= datetime.now(UTC)
-
-
-def _used_up(options: RunOptions, plan: Plan) -> str:
-    """Why not a single line can go, where earlier runs have used the whole budget; empty: some may."""
-    if options.budget is None:
-        return ""
-    spending = Spending(Budget(options.budget, plan.used_before), options.prices)
-    return spending.words() if spending.is_spent else ""
+    Running the command is newer than any command that an earlier run left, except for a cancel, which is final.
+    """
+    now_s = int(time.time())
+    files = BatchFiles(*(Path(os.path.abspath(getattr(plan.files, name))) for name in BatchFiles.__dataclass_fields__))
+    place = f"{socket.gethostname()}:{files.output.parent}"
+    batch = Batch(batch_id, BatchStatus.IN_PROGRESS, files.input.name, place, now_s, plan.options, files=files)
+    try:
+        found = ledger.batch(batch_id)
+    except BatchNotFound:
+        found = batch
+    command = ledger.command_of(batch_id)
+    is_cancelled = not found.status.is_final and (found.status is BatchStatus.CANCELLING or isinstance(command, Cancel))
+    if command is not None and not is_cancelled:
+        ledger.ack_command(batch_id, command)
+    if plan.is_new and not is_cancelled:
+        files.record.unlink(missing_ok=True)
+    else:
+        careful = found.careful or found.paused_by == "account"
+        same = {name: getattr(batch, name) for name in ("input_name", "place", "options", "files")}
+        batch = replace(found, **same, paused="", paused_by="", careful=careful)
+    if not is_cancelled:
+        batch = batch.moved(BatchStatus.IN_PROGRESS, now_s)
+    ledger.write_batch(batch)
+    return batch
 
 
 def _check_of(settings: Settings) -> Check:
@@ -137,96 +228,24 @@ def _check_of(settings: Settings) -> Check:
     return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
 
 
-def _send(options: RunOptions, settings: Settings, console: Console, plan: Plan) -> tuple[End, str]:
-    """Run the engine with workers, a display and an ear for Ctrl-C: how it ended, and why."""
-    display = make_display(console)
-    with ExitStack() as stack:
-        queue = stack.enter_context(MiraQueue(settings))
-        if not _is_late(options):
-            plan.retry_errors()
-            queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
-        _announce(options, settings, plan.stats, display.say)
-        warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
-        fleet = _start_fleet(options, settings, queue, display.say, stack)
-        interrupted, hurry = stack.enter_context(interrupts())
-        engine = Engine(
-            queue,
-            _engine_options(options, settings),
-            show=display.show,
-            say=display.say,
-            tend=fleet.replace_crashed,
-            pace=lambda: queue.ledger.pace_view(settings.account),
-            interrupted=interrupted,
-        )
-        stack.callback(engine.close)
-        engine.plan(plan)
-        with display:
-            end = _bring_to_an_end(engine, plan, settings, hurry, display.say)
-            # The run no longer waits for these calls, so the workers need not either.
-            at_once = engine.open > 0
-            if end is End.EXPIRED:
-                engine.expire()
-        # One more Ctrl-C makes the workers end at once, and takes nobody's summary away.
-        with interrupts_call(fleet.stop_now):
-            fleet.stop(settings.grace + STOP_MARGIN, at_once=at_once)
-        engine.count_lost()
-        return end, engine.why(end)
-
-
-def _bring_to_an_end(engine: Engine, plan: Plan, settings: Settings, hurry: threading.Event, say: Say) -> End:
-    """Run, and when that ends early, let calls in flight end."""
-    end = engine.run()
-    if end is End.COMPLETE:
-        return end
-    patience = settings.grace
-    if end is End.INTERRUPTED:
-        say("stopping: calls in flight may end, the rest is left for the next run (again: stop at once)")
-    elif end is End.EXPIRED:
-        # A call that was made in time may take its time.
-        patience = settings.request_timeout
-        say("the deadline has passed: calls in flight may end, the other lines are not run")
-    engine.drain(patience, hurry)
-    if hurry.is_set() and engine.open:
-        return End.INTERRUPTED
-    return end if plan.left else End.COMPLETE
-
-
-def _start_fleet(options: RunOptions, settings: Settings, queue: MiraQueue, say: Say, stack: ExitStack) -> Fleet:
+def _start_fleet(settings: Settings, queue: MiraQueue, workers: int, say: Say, stack: ExitStack) -> Fleet:
     settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
-    log = settings.state_dir / "worker.log"
-    fleet = Fleet(settings, options.workers, log, say)
+    fleet = Fleet(settings, workers, settings.state_dir / "worker.log", say)
     stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
     fleet.start()
     return fleet
 
 
-def _with_simulator(options: RunOptions, settings: Settings, stack: ExitStack) -> Settings:
-    """With --simulate: a simulator, and a queue of its own, so that no real job is ever answered by it."""
-    if not options.simulate:
-        return settings
-    state_dir = settings.state_dir / "simulated"
-    url = start_own_simulator(options.simulator_options, made(state_dir) / "simulator.log", stack)
-    return settings.model_copy(
-        update={
-            "api_base": url,
-            "api_key": SecretStr(SIMULATED_KEY),
-            "redis_url": None,
-            "result_backend": None,
-            "state_dir": state_dir,
-        }
-    )
-
-
-def _announce(options: RunOptions, settings: Settings, stats: Stats, say: Say) -> None:
-    where = f"the simulator ({settings.api_base}): no real answers" if options.simulate else settings.api_base
-    todo = stats.total - stats.done
-    again = f", going on after {stats.done:,} that are answered already" if stats.done else ""
-    goes = "goes" if todo == 1 else "go"
-    say(f"{todo:,} of {plural(stats.total, 'request')} of {options.input} {goes} to {where}{again}")
+def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
+    total, left = plan.stats.total, plan.left
+    before = f", after {total - left:,} that have an answer or an error" if total > left else ""
+    go = "goes" if left == 1 else "go"
+    say(f"{left:,} of {plural(total, 'request')} of {plan.files.input} {go} to {target}{before}")
+    say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")
 
 
 def warn_of_others(bases: set[str], own: str, say: Say) -> None:
-    """Workers do all jobs of their queue, with their own key, at their own address; a simulator's among them."""
+    """Warn of workers that call another address: workers run all jobs of their queue, with their own key."""
     if others := sorted(bases - {own}):
         say(
             f"workers of this queue call {', '.join(others)}: they take some of these lines, and answer from there; "
@@ -234,26 +253,11 @@ def warn_of_others(bases: set[str], own: str, say: Say) -> None:
         )
 
 
-def _report(options: RunOptions, settings: Settings, stats: Stats, recorder: Recorder, reason: str, say: Say) -> None:
-    assert options.report is not None
-    where = f"the simulator ({settings.api_base})" if options.simulate else settings.api_base
-    began = datetime.now().astimezone() - timedelta(seconds=recorder.seconds)
-    about = About(str(options.input), str(options.output), str(options.errors), where, began, reason)
+def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -> None:
     try:
-        write_report(options.report, stats, recorder, about)
+        draw(batch, files, where, path)
     except InputError as error:
-        # The answers are there, whatever became of their picture.
+        # The answers are saved, whatever happens to the page.
         say(str(error))
     else:
-        say(f"report: {options.report}")
-
-
-def _say_nothing_is_left(options: RunOptions, stats: Stats, say: Say) -> None:
-    if stats.total == 1:
-        ended = "has failed already" if stats.failed_before else "is answered already"
-    else:
-        ended = "were answered or have failed already" if stats.failed_before else "are answered already"
-    lines = "the line" if stats.total == 1 else f"all {stats.total:,} lines"
-    say(f"{lines} of {options.input} {ended}: nothing was sent")
-    if stats.failed_before:
-        say(f"to try the failed ones again, move {options.errors} away and run again")
+        say(f"report: {path}")

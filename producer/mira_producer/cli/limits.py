@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.client import MiraQueue
 from mira_producer.text import plural
 from mira_queue.contract.pace import Limit

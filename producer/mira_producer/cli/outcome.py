@@ -21,7 +21,6 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until the job has finis
 Timeout = Annotated[
     float | None, typer.Option(min=0, metavar="SECONDS", help="Wait for at most this long. Implies --wait.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
 
 OUTCOME_CODES = {
     0: "answered: the text is on standard output",
@@ -76,7 +75,9 @@ def _state(failure: Failure) -> JobState:
 
 def _failure_line(job_id: str, failure: Failure) -> str:
     status = f" ({failure.status})" if failure.status else ""
-    line = f"job {job_id} {_state(failure)}: {failure.code}{status}: {console.one_line(failure.detail)}"
+    state = _state(failure)
+    code = "" if failure.code == state else f": {failure.code}{status}"
+    line = f"job {job_id} {state}{code}: {console.one_line(failure.detail)}"
     if failure.unanswered_calls:
         line += f"; calls that got no response and may have been billed: {failure.unanswered_calls}"
     return line

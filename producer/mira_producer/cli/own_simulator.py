@@ -1,4 +1,4 @@
-"""The simulator of a run with --simulate: started with it, and gone with it."""
+"""The simulator of a run with --simulate, and the queue of its own: both are used by simulated runs alone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from mira_producer.jsonl.errors import InputError
 from mira_producer.processes import StartError, start_simulator, stop
+from mira_queue.contract.settings import Settings
 
+SIMULATED_KEY = "sk-mira-" + "0" * 40
 STOP_WITHIN = timedelta(seconds=5)
-# What a command ends with when its options are wrong.
+# The exit code of a command whose options are wrong.
 _WRONG_USAGE = 2
 
 
+def simulated(settings: Settings) -> Settings:
+    """Return the settings of the queue of simulated runs, so that the simulator never answers a real job."""
+    changes = {
+        "api_key": SecretStr(SIMULATED_KEY),
+        "redis_url": None,
+        "result_backend": None,
+        "state_dir": settings.state_dir / "simulated",
+    }
+    return settings.model_copy(update=changes)
+
+
 def start_own_simulator(arguments: Sequence[str], log: Path, stack: ExitStack) -> str:
-    """Its base URL; `stack` ends it. Raises InputError for a wrong option, with the simulator's own complaint."""
+    """Return its base URL; `stack` ends it. Raise InputError for a wrong option, with the simulator's own message."""
     log.unlink(missing_ok=True)
     try:
         process, url = start_simulator(arguments, log=log)

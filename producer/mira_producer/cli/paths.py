@@ -1,8 +1,7 @@
-"""Where a run of the command line reads and writes."""
+"""The files of a run, as the command line names them."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -12,14 +11,14 @@ from mira_queue.runtime.private_files import make_private_dir
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
-    """Beside the input; simulated answers never share a file with real ones."""
+    """Return files next to the input. Simulated answers never share a file with real ones."""
     plain = input_path.name.removesuffix(".gz").removesuffix(".zst")
     stem = plain.removesuffix(".jsonl") + (".simulated" if simulate else "")
     return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
 
 
 def check_paths(source: Path, output: Path, errors: Path) -> None:
-    """Raises InputError where a file would be overwritten, or there is nothing to read."""
+    """Raise InputError if a file would be overwritten, or if there is nothing to read."""
     check_file(source)
     paths = {"--output": output.resolve(), "--errors": errors.resolve()}
     for name, path in paths.items():
@@ -32,13 +31,8 @@ def check_paths(source: Path, output: Path, errors: Path) -> None:
         raise InputError("--output and --errors are the same file: name two")
 
 
-def group_of(output: Path) -> str:
-    """The name of the run that writes this file."""
-    return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
-
-
 def made(state_dir: Path) -> Path:
-    """The state directory, which is there now. Raises InputError, for it is a setting that is wrong."""
+    """Create the state directory, and return it. Raise InputError, because a setting is wrong."""
     try:
         make_private_dir(state_dir)
     except OSError as error:

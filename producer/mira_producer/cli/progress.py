@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mira_producer.cli.console import say
-from mira_producer.engine.wait_reason import Reason
+from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
+from mira_queue.contract.batch import Reason
 
 MIN_BAR, MAX_BAR = 8, 60
 EXACT_BELOW_S = 600.0
@@ -156,7 +157,7 @@ def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
     Parts that do not fit on a line move to the next one.
     """
     numbers = [_rate(counts), _cost(counts), _average(counts), _tokens(counts)]
-    texts = [(str(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
+    texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
     return Group(_bar(counts, reason, width), *(Text(text, style) for text, style in texts if text))
 
 
@@ -164,7 +165,7 @@ def plain_line(counts: Counts, reason: Reason) -> str:
     """Return everything as one line."""
     parts = [
         f"{_count(counts)} ({_percent(counts)})",
-        str(reason),
+        reason_text(reason),
         ", ".join(_failures(counts)),
         _left(counts, reason),
         _rate(counts),

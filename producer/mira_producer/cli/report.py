@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.batches import BatchId
-from mira_producer.client import MiraQueue
+from mira_producer.cli.options import BatchId
+from mira_producer.cli.queues import Queues
 
 HELP_END = console.help_end(
     [("mira-queue report BATCH -o report.html", "one page that opens offline")],
@@ -32,8 +32,8 @@ def report(
     It shows throughput, waits and limits, latency, errors, tokens and cost, and the slowest lines. While the batch
     runs, the page is up to ten seconds old.
 
-    This needs an extra: pip install "mira-queue[report]".
+    It needs two more packages: pip install matplotlib jinja2.
     """
-    with MiraQueue() as queue:
-        queue.batches.report(batch_id, output_path)
+    with Queues() as queues:
+        queues.of(batch_id).batches.report(batch_id, output_path)
     console.message(f"report: {output_path}")

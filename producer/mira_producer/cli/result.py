@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import OUTCOME_CODES, Json, Timeout, Wait, show, wait_for
+from mira_producer.cli.options import Json
+from mira_producer.cli.outcome import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue
 from mira_queue.contract.errors import ResultTimeout
 

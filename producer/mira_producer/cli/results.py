@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.batches import BatchId
-from mira_producer.client import MiraQueue
+from mira_producer.cli.options import BatchId
+from mira_producer.cli.queues import Queues
 from mira_producer.jsonl.remove_errors import STANDARD_OUTPUT
 
 HELP_END = console.help_end(
@@ -41,8 +41,9 @@ def results(
 
     Each answer is a line in the batch format. This works while the batch runs, too.
     """
-    with MiraQueue() as queue:
-        answers, errors = queue.batches.results(batch_id, output_path, errors_path)
-        batch = queue.batches.get(batch_id)
+    with Queues() as queues:
+        batches = queues.of(batch_id).batches
+        answers, errors = batches.results(batch_id, output_path, errors_path)
+        batch = batches.get(batch_id)
     failed = f", {errors:,} failed" if errors_path else ""
     console.message(f"{answers:,} answers{failed}, of {batch.total:,} lines; the batch is {batch.status}")

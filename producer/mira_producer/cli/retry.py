@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.cli.status import Ids
 from mira_producer.cli.verdicts import ToBatches, ToJobs, for_each
 from mira_producer.client import Job

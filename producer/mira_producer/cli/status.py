@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import batches, console
-from mira_producer.cli.outcome import Json
-from mira_producer.client import MiraQueue
+from mira_producer.cli.options import Json
+from mira_producer.cli.queues import Queues
 from mira_queue.contract.batch import Batch, is_batch_id
 from mira_queue.contract.errors import BatchNotFound, JobNotFound
 from mira_queue.contract.states import JobStatus
@@ -55,8 +55,9 @@ def status(
     jobs: list[JobStatus] = []
     found: list[Batch] = []
     missing = False
-    with MiraQueue() as queue:
+    with Queues() as queues:
         for each in ids:
+            queue = queues.of(each)
             try:
                 if is_batch_id(each):
                     found.append(batches.watch(queue, each) if watched else queue.batches.get(each))

@@ -1,10 +1,9 @@
-"""The end of a run: what is said, what `--json` prints, the exit code."""
+"""The end of a run: what is printed, the object of `--json`, and the exit code."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
@@ -20,9 +19,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How it ended, for the exit code and `--json`. `cost` is exact; None without prices."""
+    """How a run ended, for the exit code and `--json`. `cost` is exact; None without prices."""
 
     exit_code: int
+    batch_id: str
     total: int
     answered: int
     failed: int
@@ -39,40 +39,47 @@ class RunResult:
     reason: str
 
 
-def conclude(output: Path, errors: Path, plan: Plan, end: End, reason: str, say: Say) -> RunResult:
-    """Say how a run ended; `reason` is why it ended so, in words."""
-    stats = plan.stats
+def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> RunResult:
+    """Print how a run ended. `reason` is why, as a message."""
+    stats, output, errors = plan.stats, plan.files.output, plan.files.errors
     answered, failed = stats.before + stats.succeeded, stats.failed_before + stats.failed
     sent = stats.succeeded + stats.failed
     if sent:
-        rate = f" in {duration(stats.elapsed_s)}, {stats.per_second:.1f} a second"
+        rate = f" in {duration(stats.elapsed_s)}, {stats.per_second:.1f} per second"
         cost = f"; {stats.cost_text()}" if stats.cost_text() else ""
         say(f"this run: {plural(sent, 'line')}{rate}; {stats.tokens_text()}{cost}")
     say(f"answered: {answered:,} of {stats.total:,} in {output}")
     if failed:
-        new = f" (now: {stats.errors()})" if stats.failed else ""
+        new = f" (this run: {stats.errors()})" if stats.failed else ""
         say(f"failed: {failed:,} in {errors}{new}")
     if stats.unanswered_calls:
         say(f"calls whose answer was lost, and which may have been billed: {stats.unanswered_calls:,}")
     code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    refused = plan.retryable_errors.count
-    among = f", {refused:,} of them in {errors}" if 0 < refused < plan.left else f", in {errors}" if refused else ""
-    left = f"{plural(plan.left, 'line')} left{among}"
+    rejected = plan.retryable_errors.count
+    among = f", {rejected:,} of them in {errors}" if 0 < rejected < plan.left else f", in {errors}" if rejected else ""
+    left = f"{plural(plan.left, 'line')} pending{among}"
     if end is End.ACCOUNT:
         code = EXIT_STOPPED
         say(f"stopped by the account: {reason}")
-        say(f"{left}: mend it and run the same command again: it goes on where it stopped")
+        say(f"{left}: fix the account and run the same command again to resume")
     elif end is End.BUDGET:
         code = EXIT_STOPPED
         say(f"stopped: {reason}")
-        say(f"{left}: run the same command again with a larger budget, and it goes on where it stopped")
+        say(f"{left}: run the same command again with a larger budget to resume")
+    elif end is End.FILES:
+        code = EXIT_STOPPED
+        say(f"stopped: {reason}")
+        say(left)
     elif end is End.EXPIRED:
-        say(f"the deadline has passed: to run the rest later, move {errors} away and run again")
+        say(f"the deadline has passed: to run the other lines later, move {errors} away and run the same command again")
+    elif end is End.CANCELLED:
+        say(f"cancelled: to run the other lines later, move {errors} away and run the same command again")
     elif end is End.INTERRUPTED:
         code = EXIT_INTERRUPTED
-        say("interrupted: run the same command again, and it goes on where it stopped")
+        say("interrupted: run the same command again to resume")
     return RunResult(
         exit_code=code,
+        batch_id=batch_id,
         total=stats.total,
         answered=answered,
         failed=failed,

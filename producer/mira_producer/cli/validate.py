@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
@@ -101,5 +101,5 @@ def learned(settings: Settings) -> Estimate:
             ledger = Ledger(client, result_ttl=settings.result_ttl, keeps_results=False)
             return ledger.pace_view(settings.account).estimate
     except QueueUnavailable:
-        # The file is what was asked about; whoever starts a run with this server is told.
+        # The check of the file does not need the server. A run that needs it reports the error.
         return Estimate()

@@ -11,6 +11,7 @@ import typer
 
 from mira_producer.batches.client import Batches, BatchRefused
 from mira_producer.cli import console
+from mira_producer.cli.queues import Queues
 from mira_producer.client import Job, MiraQueue
 from mira_queue.contract.batch import is_batch_id
 from mira_queue.contract.errors import BatchNotFound, JobNotFound
@@ -41,8 +42,9 @@ def for_each(ids: Sequence[str], to_jobs: ToJobs, to_batches: ToBatches, *, as_j
     """
     shown: list[dict[str, Any]] = []
     all_done = True
-    with MiraQueue() as queue:
+    with Queues() as queues:
         for each in ids:
+            queue = queues.of(each)
             if is_batch_id(each):
                 all_done &= _to_batch(queue, each, to_batches)
                 with suppress(BatchNotFound):

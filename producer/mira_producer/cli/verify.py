@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_producer.cli.problems import problem_lines
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mira_producer.batches.launch import ensure_keeper
+from mira_producer.batches.launch import ensure_supervisor
 from mira_producer.batches.spool import Spool
 from mira_producer.cli import console
 from mira_producer.client import MiraQueue
@@ -82,7 +82,7 @@ def worker(
         raise typer.Exit(console.EXIT_USAGE)
     if any(Spool(settings.state_dir).ids()):
         # After a restart of the machine, these batches have no supervisor.
-        ensure_keeper(settings)
+        ensure_supervisor(settings)
     if processes + single_processes == 1:
         _become_worker(settings, "single" if single_processes else "any")
     raise typer.Exit(_supervise(settings, processes, single_processes))

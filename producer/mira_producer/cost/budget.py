@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -18,20 +19,20 @@ class BudgetLimits:
 
     def allow(self, usage: Usage) -> bool:
         """Return True if no limit is exceeded."""
-        return (
-            (self.max_requests is None or usage.requests <= self.max_requests)
-            and (self.max_tokens is None or usage.tokens <= self.max_tokens)
-            and (self.max_cost is None or usage.cost <= self.max_cost)
-        )
+        return all(used <= limit for _, limit, used in self._pairs(usage))
 
     def reached(self, usage: Usage) -> list[str]:
         """Return the names of the limits of which nothing is left."""
-        reached = {
-            "requests": self.max_requests is not None and usage.requests >= self.max_requests,
-            "tokens": self.max_tokens is not None and usage.tokens >= self.max_tokens,
-            "cost": self.max_cost is not None and usage.cost >= self.max_cost,
-        }
-        return [name for name, is_reached in reached.items() if is_reached]
+        return [name for name, limit, used in self._pairs(usage) if used >= limit]
+
+    def _pairs(self, usage: Usage) -> Iterator[tuple[str, int | Decimal, int | Decimal]]:
+        """Yield (name, limit, used) of every limit."""
+        if self.max_requests is not None:
+            yield "requests", self.max_requests, usage.requests
+        if self.max_tokens is not None:
+            yield "tokens", self.max_tokens, usage.tokens
+        if self.max_cost is not None:
+            yield "cost", self.max_cost, usage.cost
 
 
 class Budget:

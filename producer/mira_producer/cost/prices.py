@@ -19,7 +19,7 @@ from mira_producer.jsonl.errors import InputError
 DEFAULT_TABLE = Path("prices.toml")
 # A price is that of this many tokens, as providers state it.
 PER_TOKENS = 1_000_000
-# A mistake such as 1e300 must not lead to sums that nobody can read.
+# A mistake such as 1e300 must not lead to sums that cannot be read.
 MAX_PRICE = 1_000_000_000
 MAX_CURRENCY_CHARS = 12
 _EXPECTED = {

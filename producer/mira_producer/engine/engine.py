@@ -1,149 +1,187 @@
-"""A run without a console, signals or workers of its own: from a file of requests to its answers and errors."""
+"""The engine of a run: it executes a plan, from its pending lines to its output and error file."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 
 from mira_producer.client import MiraQueue
-from mira_producer.cost.budget import Budget
-from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import Account
-from mira_producer.engine.loop import Hooks, RunLoop
-from mira_producer.engine.options import End, EngineOptions
-from mira_producer.engine.pending_lines import unanswered_lines
+from mira_producer.engine.options import End, deadline_of, is_late
+from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
-from mira_producer.engine.result_writer import Answers
+from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.engine.stats import Stats
-from mira_producer.engine.wait_reason import Reason, Watch
+from mira_producer.engine.wait_reason import LABELS, Watch
 from mira_producer.engine.window import Window
 from mira_producer.jsonl.request_line import OpenLine
-from mira_queue.contract.batch import EXPIRED_CODE
+from mira_queue.contract.batch import EXPIRED_CODE, Reason
 from mira_queue.contract.crash_point import CrashPoint
+from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.accounts import PaceView
 from mira_queue.ledger.records import new_job_id
 
-# Of a line that ends without an answer, though it was sent.
-MAYBE_BILLED = "a call was under way, and may have been billed"
-# Lines that were never run, written and synced in one go.
-NEVER_RUN_AT_ONCE = 1000
+# The message of a line that has no answer, although it was sent.
+MAY_BE_BILLED = "a call was in flight, and may have been billed"
+# Lines that were never run, written and synced together.
+MAX_NEVER_RUN = 1000
+COLLECT_S = 0.2
+# Answers that arrive within this time are written, and synced, together: one by one, each would cost ten times as much.
+GATHER_S = 0.1
+# An announcement can be lost with the run that received it: all open jobs are checked this often.
+CHECK_OPEN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What an engine calls between its steps, from the thread of `run`. Each is called often, and must be quick.
+
+    `show` gets the counts and the reason for waiting, `say` a message, `tend` checks workers and commands (an exception
+    of it ends the run).
+    """
+
+    show: Callable[[Stats, Reason], None]
+    say: Callable[[str], None]
+    tend: Callable[[], None]
 
 
 class Engine:
-    """Takes a plan to its end: `plan` (unless one was made before), `run`, after an early end `drain`, then `close`.
+    """Executes a plan: `run`, after an early end `drain`, then `close`. The plan stays open, for another engine.
 
-    What an earlier run was refused by the account has an error, and is run when `Plan.retry_errors` was called.
-
-    `show(stats, reason)` draws the state and why it waits, `say(text)` says a sentence, `tend()` looks after the
-    workers, `pace()` is a look at the account; all are called often, from the thread of `run`. Setting
-    `interrupted` ends the run. What is written is kept: the next engine with the same options goes on there; it gets
-    `billed`, too: numbers of lines that were taken back, and of which a call may have been billed.
+    Setting `interrupted` ends the run. `window` is the maximum number of open jobs. A `careful` engine submits one
+    line, and the others when the account has not rejected that. `billed` holds numbers of lines that were withdrawn
+    after a call that may have been billed; the next engine of the same lines gets the same set.
     """
 
     def __init__(
         self,
         queue: MiraQueue,
-        options: EngineOptions,
-        *,
-        show: Callable[[Stats, Reason], None],
-        say: Callable[[str], None],
-        tend: Callable[[], None],
-        pace: Callable[[], PaceView],
+        plan: Plan,
+        hooks: Hooks,
         interrupted: threading.Event,
+        *,
+        window: int,
+        careful: bool = False,
         billed: set[int] | None = None,
     ) -> None:
+        settings = queue.settings
         self._queue = queue
-        self._options = options
-        self._show = show
-        self._watch = Watch(
-            pace,
-            lambda: self.open,
-            resting=lambda: self._window.resting if self._window else 0,
-            configured=queue.settings.configured_limits,
-            seen=self._seen,
-        )
-        self._hooks = Hooks(self._draw, say, tend)
+        self._plan = plan
+        self._hooks = hooks
         self._interrupted = interrupted
         self._billed = set() if billed is None else billed
-        self._account = Account(options.on_account_error, queue.settings.model)
-        self._spending: Spending | None = None
-        self._plan: Plan | None = None
-        self._window: Window | None = None
-        self._loop: RunLoop | None = None
+        self._account = Account(plan.options.on_account_error, settings.model)
+        self._spending = plan.spending()
+        self._window = Window(
+            queue, plan, self._account, self._spending, size=window, careful=careful, billed=self._billed
+        )
+        self._watch = Watch(
+            lambda: queue.ledger.pace_view(settings.account),
+            lambda: self.open_jobs,
+            resting=lambda: self._window.resting,
+            configured=settings.configured_limits,
+            seen=self._record,
+        )
+        self._held: list[str] = []
+        self._collected_s = time.monotonic()
+        self._next_check_s = time.monotonic() + CHECK_OPEN_S
 
-    def plan(self, made: Plan | None = None) -> Plan:
-        """Check the input and find what is answered; or take over a plan `made` before. Raises InputError."""
-        self._plan = made or Plan.make(self._options, self._queue.check)
-        if self._options.budget:
-            budget = Budget(self._options.budget, self._plan.used_before)
-            self._spending = Spending(budget, self._options.prices)
-        self._window = Window(self._queue, self._options, self._plan, self._account, self._spending, self._billed)
-        self._loop = RunLoop(self._window, self._account, self._hooks, self._interrupted, self._options.deadline)
-        return self._plan
+    @property
+    def open_jobs(self) -> int:
+        """Jobs that were submitted and have not finished."""
+        return len(self._window.open)
+
+    @property
+    def held_models(self) -> tuple[str, ...]:
+        """Models that the account's plan lacks: their lines are kept, all others are run."""
+        return tuple(self._account.held)
+
+    def reason(self, end: End) -> str:
+        """Return why the run ended, as a message."""
+        if end is End.ACCOUNT and self._account.error:
+            return self._account.text()
+        if end is End.BUDGET and self._spending:
+            return self._spending.words()
+        return end.value
 
     def run(self) -> End:
-        """Until the run has ended, one way or another. Raises InputError when a file cannot be used any more."""
-        assert self._loop is not None, "plan first"
-        assert self._plan is not None, "plan first"
-        end = self._loop.run()
+        """Submit lines and write outcomes until every line has ended, or until there is a reason to end earlier.
+
+        Raise InputError if a file cannot be used any more.
+        """
+        while (end := self._end()) is None:
+            self._hooks.tend()
+            try:
+                self._advance()
+            except QueueUnavailable as error:
+                # Accepted jobs are durable, and lines that were not accepted are submitted again.
+                self._hooks.say(f"{LABELS['server']}: {error}")
+                self._interrupted.wait(1.0)
         if end is End.EXPIRED:
-            self.take_up()
+            self.find_open()
         if self._plan.left:
             return end
         self._put_in_order()
         return End.COMPLETE
 
-    def take_up(self) -> None:
-        """Find what an earlier run left open when it was killed; `run` does so by handing in, where it still may."""
-        assert self._window is not None, "plan first"
-        self._window.take_up()
+    def find_open(self) -> None:
+        """Find jobs that a killed run left open. `run` finds them by submitting, unless it may not submit any more."""
+        self._window.find_open()
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
-        """After an end that is not COMPLETE: withdraw what has not begun, and write what ends.
+        """After an early end: withdraw jobs that have not started, and write those that finish.
 
-        Waits for what runs, for `patience` at most, or until `hurry` is set.
+        Wait for calls in flight, for at most `patience`, or until `hurry` is set.
         """
-        assert self._loop is not None, "plan first"
-        self._loop.drain(patience, hurry)
+        end_s = time.monotonic() + patience.total_seconds()
+        while not hurry.is_set():
+            try:
+                # Every time: a running job that was rate-limited or met a fault waits now, and can be withdrawn.
+                self._window.withdraw()
+                if not self._window.open or time.monotonic() >= end_s:
+                    break
+                self._collect(COLLECT_S)
+            except QueueUnavailable as error:
+                if time.monotonic() >= end_s:
+                    break
+                self._hooks.say(f"{LABELS['server']}: {error}")
+                hurry.wait(1.0)
         self._put_in_order()
 
     def withdraw(self) -> None:
-        """Take back what has not begun, where the files take no answers any more; the next run finds what runs."""
-        assert self._window is not None, "plan first"
+        """Withdraw jobs that have not started when the files cannot be written; the next run finds those that run."""
         self._window.withdraw()
 
     def expire(self) -> None:
-        """After EXPIRED and `drain`: lines that have not ended get an error that says so."""
-        assert self._options.deadline is not None, "there is no deadline"
-        deadline = self._options.deadline.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        """After EXPIRED and `drain`: write an error for every line that has not ended."""
+        deadline = deadline_of(self._plan.options)
+        assert deadline is not None, "only a run with a deadline expires"
+        text = f"{deadline:%Y-%m-%d %H:%M:%S UTC}"
         self.give_up(
             EXPIRED_CODE,
-            f"not run: the deadline, {deadline}, had passed",
-            f"the deadline, {deadline}, passed before its answer came: {MAYBE_BILLED}",
+            f"not run: the deadline, {text}, had passed",
+            f"the deadline, {text}, passed before its answer arrived: {MAY_BE_BILLED}",
         )
 
-    def give_up(self, code: str, message: str, billed: str) -> None:
-        """Every line that has neither answer nor error gets this error. After `drain`; what still runs is cancelled.
+    def give_up(self, code: str, message: str, billed_message: str) -> None:
+        """Write this error for every line that has neither answer nor error, and cancel what still runs.
 
-        `billed` is the message of lines of which a call was made whose answer nobody has waited for, or was lost. Lines
-        that the account refused keep that as their error.
+        `billed_message` is for lines whose call has no answer. Lines that the account rejected keep that error.
         """
-        assert self._plan is not None, "plan first"
-        assert self._window is not None, "plan first"
-        self._window.abandon(code, message, billed)
-        answers = Answers(self._plan, self._queue.crash_points)
-        lines = unanswered_lines(self._options.input, self._queue.check, self._plan.index)
-        while chunk := list(islice(lines, NEVER_RUN_AT_ONCE)):
-            answers.write(
+        self._window.abandon(code, message, billed_message)
+        writer = ResultWriter(self._plan, self._queue.crash_points)
+        # A call that was lost with a withdrawn job is counted already, but not by the line.
+        failures = {False: Failure(code, message), True: Failure(code, billed_message, attempts=1)}
+        lines = pending_lines(self._plan.files.input, self._plan.check, self._plan.index)
+        while chunk := list(islice(lines, MAX_NEVER_RUN)):
+            writer.write(
                 [
-                    (
-                        new_job_id(),
-                        OpenLine(line.number, line.custom_id),
-                        Failure(code, billed if line.number in self._billed else message),
-                    )
+                    Finished(new_job_id(), OpenLine(line.number, line.custom_id), failures[line.number in self._billed])
                     for line in chunk
                 ]
             )
@@ -151,49 +189,59 @@ class Engine:
         self._put_in_order()
 
     def count_lost(self) -> None:
-        """After workers were stopped in the middle of calls: count those as calls that may have been billed."""
-        assert self._window is not None, "plan first"
+        """Count calls that were in flight when workers were stopped: they may have been billed."""
         self._window.count_lost()
 
-    @property
-    def open(self) -> int:
-        """Jobs that are handed in and have not ended."""
-        return len(self._window.open) if self._window else 0
-
-    @property
-    def account_error(self) -> Failure | None:
-        """What the account refused with, after ACCOUNT."""
-        return self._account.error
-
-    @property
-    def held_models(self) -> tuple[str, ...]:
-        """Models that the account's plan lacks: their lines are left, all others go on."""
-        return tuple(self._account.held)
-
-    def why(self, end: End) -> str:
-        """The reason of this end, for people."""
-        if end is End.ACCOUNT and self._account.error:
-            return self._account.words()
-        if end is End.BUDGET and self._spending:
-            return self._spending.words()
-        return end.value
-
     def close(self) -> None:
-        """Let the files go; the ledger keeps nothing of a run that has no open job."""
-        if self._window is not None:
-            self._window.close()
-        if self._plan is not None:
-            self._plan.close()
+        """Delete what the ledger keeps of the run, unless a job is open."""
+        self._window.close()
+
+    def _end(self) -> End | None:
+        """Return the reason to end now; None if there is none."""
+        if self._account.stop:
+            return End.ACCOUNT
+        if self._window.is_submitted and not self._window.open:
+            return End.ACCOUNT if self._account.held else End.COMPLETE
+        if self._interrupted.is_set():
+            return End.INTERRUPTED
+        if is_late(self._plan.options):
+            return End.EXPIRED
+        return End.BUDGET if self._window.is_out_of_budget else None
+
+    def _advance(self) -> None:
+        if self._can_submit():
+            self._window.fill()
+            # First a full window, then answers: an idle wait only if there is nothing else to do.
+            self._collect(0.01 if self._can_submit() else COLLECT_S)
+        else:
+            self._interrupted.wait(max(0.0, self._collected_s + GATHER_S - time.monotonic()))
+            self._collect(COLLECT_S)
+        self._hold_models()
+
+    def _can_submit(self) -> bool:
+        return not self._window.is_submitted and self._window.has_room()
+
+    def _collect(self, timeout_s: float) -> None:
+        self._window.collect(timeout_s)
+        self._collected_s = time.monotonic()
+        if time.monotonic() >= self._next_check_s:
+            self._next_check_s = time.monotonic() + CHECK_OPEN_S
+            self._window.check_open()
+        self._hooks.show(self._plan.stats, self._watch.reason())
+
+    def _hold_models(self) -> None:
+        """Withdraw lines of a model that the plan lacks, before each of them is rejected as well."""
+        new = [model for model in self._account.held if model not in self._held]
+        if not new:
+            return
+        self._window.withdraw(lambda line: line.model in new)
+        self._held += new
+        for model in new:
+            self._hooks.say(f"the account's plan lacks the model {model!r}: its lines are kept, all others are run")
 
     def _put_in_order(self) -> None:
-        assert self._plan is not None, "plan first"
         self._plan.put_in_order(between=lambda: self._queue.crash_points.reach(CrashPoint.AFTER_ORDER))
 
-    def _seen(self, view: PaceView, reason: Reason) -> None:
-        assert self._plan is not None
+    def _record(self, view: PaceView, reason: Reason) -> None:
         if self._plan.stats.recorder is not None:
             self._plan.stats.recorder.sampled(view, reason)
-
-    def _draw(self) -> None:
-        assert self._plan is not None
-        self._show(self._plan.stats, self._watch.reason())

@@ -1,50 +1,91 @@
-"""What a run is told, whoever starts it, and the ways in which it ends."""
+"""What a user's options mean to an engine: the limits of its budget, its deadline, and why it stopped."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from enum import Enum
-from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from mira_producer.cost.budget import BudgetLimits
-from mira_producer.cost.prices import Prices
-
-# Of an error that every line would meet: leave the lines for the next run, or note one error a line.
-OnAccountError = Literal["pause", "fail"]
+from mira_producer.cost.prices import Prices, money
+from mira_producer.cost.usage import Usage
+from mira_producer.jsonl.errors import InputError
+from mira_queue.contract.batch import BatchOptions, OnAccountError
+from mira_queue.contract.commands import Resume
 
 
 class End(Enum):
-    """Why a run ended."""
+    """Why an engine stopped, or a whole run."""
 
     COMPLETE = "every line has its answer or its error"
-    ACCOUNT = "the account refused"
+    ACCOUNT = "the account was rejected"
     INTERRUPTED = "interrupted"
     EXPIRED = "the deadline has passed"
     BUDGET = "the budget is used up"
+    CANCELLED = "cancelled by its owner"
+    FILES = "a file cannot be used"
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """One run from a file to a file.
+def check_options(options: BatchOptions, prices: Prices) -> None:
+    """Raise InputError if an option is wrong, or if a limit of the cost has no price table."""
+    if options.on_account_error not in get_args(OnAccountError):
+        raise InputError(f"on_account_error: expected pause or fail, got {options.on_account_error[:40]!r}")
+    for name, number in (("max_requests", options.max_requests), ("max_tokens", options.max_tokens)):
+        if number < 0:
+            raise InputError(f"{name}: expected 0 (no limit) or more, got {number}")
+    if options.max_cost:
+        parse_amount(options.max_cost)
+        if not prices:
+            raise InputError("--max-cost needs a price table: --prices FILE, or prices.toml in the working directory")
 
-    `group` names it to the ledger: a run that goes on where another stopped has the same. `window` is the most jobs
-    that are open at a time. After the `deadline`, which knows its zone, no line is handed in. With `dedupe` identical
-    requests are sent once; with `ordered` the files are put in the order of the input once every line has ended. Of the
-    `budget`, what earlier runs of these files have used is used. A `careful` run sends one line, and the rest only when
-    that was not refused by the account.
-    """
 
-    input: Path
-    output: Path
-    errors: Path
-    group: str
-    window: int
-    on_account_error: OnAccountError = "pause"
-    deadline: datetime | None = None
-    dedupe: bool = False
-    ordered: bool = False
-    prices: Prices = field(default_factory=Prices)
-    budget: BudgetLimits | None = None
-    careful: bool = False
+def parse_amount(text: str) -> Decimal:
+    """Return a limit of the cost. Raise InputError if the text is not an amount above 0."""
+    try:
+        cost = Decimal(text)
+    except InvalidOperation:
+        cost = Decimal("NaN")
+    if not cost.is_finite() or cost <= 0:
+        raise InputError(f"--max-cost: expected an amount above 0, such as 10 or 0.50, got {text[:40]!r}")
+    return cost
+
+
+def budget_of(options: BatchOptions) -> BudgetLimits | None:
+    """Return the limits that are set; None if there are none."""
+    cost = Decimal(options.max_cost) if options.max_cost else None
+    if not options.max_requests and not options.max_tokens and not cost:
+        return None
+    return BudgetLimits(options.max_requests or None, options.max_tokens or None, cost)
+
+
+def deadline_of(options: BatchOptions) -> datetime | None:
+    return datetime.fromtimestamp(options.deadline_s, UTC) if options.deadline_s else None
+
+
+def is_late(options: BatchOptions) -> bool:
+    """Return True if the deadline has passed."""
+    return bool(options.deadline_s) and time.time() >= options.deadline_s
+
+
+def with_new_limits(options: BatchOptions, command: Resume) -> BatchOptions:
+    """Return the options with the limits that a resume names."""
+    return replace(
+        options,
+        max_requests=options.max_requests if command.max_requests is None else command.max_requests,
+        max_tokens=options.max_tokens if command.max_tokens is None else command.max_tokens,
+        max_cost=options.max_cost if command.max_cost is None else command.max_cost,
+    )
+
+
+def exhausted_limits(limits: BudgetLimits, use: Usage, currency: str) -> str:
+    """Describe the limits of which nothing is left; empty if there is room."""
+    texts = {
+        "requests": f"--max-requests: {use.requests:,} used, {limits.max_requests or 0:,} is not more",
+        "tokens": f"--max-tokens: {use.tokens:,} used, {limits.max_tokens or 0:,} is not more",
+        "cost": f"--max-cost: {money(use.cost, currency)} used, {money(limits.max_cost or use.cost, currency)} "
+        "is not more",
+    }
+    return "; ".join(texts[name] for name in limits.reached(use))

@@ -1,7 +1,9 @@
-"""Before anything is sent: is every line of the input fit to send, and which are answered already?"""
+"""The plan of a run: all lines of its input are checked, and those that have an answer already are known."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,9 +11,12 @@ from typing import Any, Self
 
 import orjson
 
+from mira_producer.cost.budget import Budget
 from mira_producer.cost.prices import Prices
+from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage, usage_of_line
-from mira_producer.engine.options import EngineOptions
+from mira_producer.engine.options import budget_of
+from mira_producer.engine.previous_results import add_answer, add_error, empty_stats, error_code
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, invalid_file
@@ -21,75 +26,99 @@ from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import is_retryable
 from mira_producer.jsonl.retryable_errors import RetryableErrors
 from mira_producer.jsonl.sort import put_in_order
+from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
 from mira_queue.contract.request import ChatRequest
 
 Check = Callable[[Mapping[str, Any]], ChatRequest]
-# Is told of a line of an output or error file.
-Note = Callable[[Mapping[str, Any]], None]
+
+
+def group_of(output: Path) -> str:
+    """Return the name by which the ledger knows the run that writes this file, whoever resumes it."""
+    return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
 
 
 class Plan:
-    """The lines of a run, those of them that are answered, and its files, which are locked until `close`."""
+    """The lines of a run, the answers that they have, and its result files, which are locked until `close`.
 
-    def __init__(self, options: EngineOptions, check: Check, closing: ExitStack) -> None:
-        """Raises InputError. What is opened is closed by `closing`, whatever happens."""
+    `options` may change between two engines, when a command changes the budget. `before` counts what the files held
+    when the plan was made, `stats` what has ended since.
+    """
+
+    def __init__(
+        self, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check, closing: ExitStack
+    ) -> None:
+        """Raise InputError. Whatever was opened is closed by `closing`."""
         self._closing = closing
-        self._ordered = options.ordered
+        self.files = files
+        self.options = options
+        self.prices = prices
+        self.check = check
+        self.group = group_of(files.output)
         self.index = closing.enter_context(LineIndex())
-        #: With `dedupe`: which lines ask the same.
+        #: With `dedupe`: lines by their request.
         self.duplicates = closing.enter_context(Duplicates()) if options.dedupe else None
-        read_input(options.input, _with_price(options, check), self.index, self.duplicates)
-        self.output = ResultFile(options.output)
+        read_input(files.input, _with_price(options, prices, check), self.index, self.duplicates)
+        self.output = ResultFile(files.output)
         closing.callback(self.output.close)
-        self.errors = ResultFile(options.errors)
+        self.errors = ResultFile(files.errors)
         closing.callback(self.errors.close)
-        #: Lines whose error is the account's refusal.
+        #: Lines that the account rejected: their error is in the file until they run again.
         self.retryable_errors = RetryableErrors(self.errors, self.index)
-        #: By earlier runs, as far as their lines say; nothing without a budget.
+        self._retryable_codes: Counter[str] = Counter()
+        #: What the lines of earlier runs used of the budget; nothing without one.
         self.used_before = Usage()
-        note = self._note_use(options.prices) if options.budget else None
-        before = read_answers(self.output, self.index, options.input, note)
-        failed_before = read_answers(self.errors, self.index, options.input, self._note_refusal(note))
-        self.stats = Stats(self.index.total, before, failed_before, options.prices)
+        self.before = empty_stats(prices)
+        for entry in read_results(self.output, self.index, files.input):
+            add_answer(self.before, entry)
+            self._add_used(entry)
+        for entry in read_results(self.errors, self.index, files.input):
+            add_error(self.before, entry)
+            if is_retryable(entry):
+                self.add_retryable(error_code(entry))
+            else:
+                self._add_used(entry)
+        self.stats = Stats(self.index.total, self.before.succeeded, self.before.failed, prices)
 
     @classmethod
-    def make(cls, options: EngineOptions, check: Check) -> Self:
-        """Read the input, and what earlier runs have written. Raises InputError."""
+    def make(cls, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check) -> Self:
+        """Read the input, and what earlier runs wrote. Raise InputError, or ResultFileError for the other two files."""
         with ExitStack() as stack:
-            plan = cls(options, check, stack)
-            # Nothing was wrong: from now on `close` closes what is open.
+            plan = cls(files, options, prices, check, stack)
+            # Everything is in order: from now on `close` closes what is open.
             plan._closing = stack.pop_all()
             return plan
 
-    def _note_use(self, prices: Prices) -> Note:
-        def note(entry: Mapping[str, Any]) -> None:
-            self.used_before += usage_of_line(entry, prices)
-
-        return note
-
-    def _note_refusal(self, note: Note | None) -> Note:
-        def note_refusal(entry: Mapping[str, Any]) -> None:
-            if is_retryable(entry):
-                self.retryable_errors.count += 1
-            elif note is not None:
-                note(entry)
-
-        return note_refusal
-
     @property
     def left(self) -> int:
-        """Lines that have neither an answer nor an error that is final."""
+        """Lines that have neither an answer nor a final error."""
         return self.index.total - self.index.answered + self.retryable_errors.count
 
+    @property
+    def is_new(self) -> bool:
+        """Return True if no line had an answer or an error when the plan was made."""
+        return not self.before.succeeded and not self.before.failed
+
+    def spending(self) -> Spending | None:
+        """Return the budget, with what earlier runs used; None if no limit is set."""
+        limits = budget_of(self.options)
+        return Spending(Budget(limits, self.used_before), self.prices) if limits else None
+
+    def add_retryable(self, code: str) -> None:
+        """Count an error line whose input line will run again."""
+        self.retryable_errors.count += 1
+        self._retryable_codes[code] += 1
+
     def retry_errors(self) -> None:
-        """Lines that the account refused are among those that have no answer. Raises InputError."""
+        """Make the lines that the account rejected pending again. Raise InputError."""
         self.stats.failed_before -= self.retryable_errors.remove()
+        self.before.codes.subtract(self._retryable_codes)
+        self._retryable_codes.clear()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
-        """Once every line has ended: the files in the order of the input, where that is wanted. True: they were not."""
-        if not self._ordered or self.left:
+        """Once every line has ended: sort the files if the user asked for it. Return True if that changed them."""
+        if not self.options.ordered or self.left:
             return False
         changed = put_in_order(self.output, self.index)
         between()
@@ -97,6 +126,10 @@ class Plan:
 
     def close(self) -> None:
         self._closing.close()
+
+    def _add_used(self, entry: Mapping[str, Any]) -> None:
+        if budget_of(self.options):
+            self.used_before += usage_of_line(entry, self.prices)
 
 
 def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine | Problem]:
@@ -128,12 +161,8 @@ def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicate
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
 
 
-def read_answers(file: ResultFile, index: LineIndex, input_path: Path, note: Note | None = None) -> int:
-    """Mark what stands in an output or error file as answered; returns how many lines that are. Raises FileDamaged.
-
-    `note` is told each of them.
-    """
-    count = 0
+def read_results(file: ResultFile, index: LineIndex, input_path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the lines of an output or error file, and mark their input lines as answered. Raise FileDamaged."""
     for number, content in file:
         try:
             entry = orjson.loads(content)
@@ -145,21 +174,18 @@ def read_answers(file: ResultFile, index: LineIndex, input_path: Path, note: Not
             raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
         if not index.mark_answered(line):
             raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
-        count += 1
-        if note is not None:
-            note(entry)
-    return count
+        yield entry
 
 
-def _with_price(options: EngineOptions, check: Check) -> Check:
-    """Where the cost is limited, a request whose model has no price is a wrong one: it could cost anything."""
-    if options.budget is None or options.budget.max_cost is None:
+def _with_price(options: BatchOptions, prices: Prices, check: Check) -> Check:
+    """Return a check that also rejects models without a price, if the cost is limited: they could cost anything."""
+    if not options.max_cost:
         return check
 
     def check_price(fields: Mapping[str, Any]) -> ChatRequest:
         request = check(fields)
         model = fields.get("model") or orjson.loads(request.body)["model"]
-        if options.prices.cost(model, 0, 0) is None:
+        if prices.cost(model, 0, 0) is None:
             reason = f"{model!r} has no price in the table, which a limit of the cost needs"
             raise InvalidRequest("model", reason, MODEL_WITHOUT_PRICE)
         return request

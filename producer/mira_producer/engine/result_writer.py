@@ -1,10 +1,12 @@
-"""Outcomes become lines of the output and the error file, each line once."""
+"""Write outcomes as lines of the output and the error file, each line once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mira_producer.engine.plan import Plan
+from mira_producer.engine.stats import code_of
 from mira_producer.jsonl.request_line import OpenLine
 from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import output_line
@@ -12,38 +14,44 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.runtime.crash_points import CrashPoints
 
-# What a line has come to: its job's id, the line, the outcome.
-Ended = tuple[str, OpenLine, Outcome]
-# Written and synced in one go: one answer may stand for a million lines.
-_MOST_BYTES = 8 * 1024 * 1024
+# Written and synced together: one answer may be that of a million lines.
+MAX_BYTES = 8 * 1024 * 1024
 
 
-class Answers:
-    """Writes outcomes into the files of a plan; on return the disk has them."""
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A line and the outcome of its job. `is_refused`: the account was rejected, and the line will run again."""
+
+    job_id: str
+    line: OpenLine
+    outcome: Outcome
+    is_refused: bool = False
+
+
+class ResultWriter:
+    """Writes outcomes into the files of a plan. When a method returns, the disk has the lines."""
 
     def __init__(self, plan: Plan, crash_points: CrashPoints) -> None:
         self._plan = plan
         self._crash_points = crash_points
 
-    def write(self, ended: Sequence[Ended], refused: Sequence[Ended] = ()) -> None:
-        """A line that has been written is left out. Those that were `refused` run again when the run goes on."""
+    def write(self, finished: Sequence[Finished]) -> None:
+        """Write the lines that are not written yet."""
         answers, failures = _Buffer(self._plan.output), _Buffer(self._plan.errors)
-        for job_id, line, outcome in ended:
+        for each in finished:
+            job_id, line, outcome = each.job_id, each.line, each.outcome
             buffer = answers if isinstance(outcome, Completion) else failures
-            # Already marked: it was written, and the server fell silent before it could forget the job.
+            # A line is marked already if it was written and the server failed before it could delete the job.
             if self._plan.index.mark_answered(line.number):
-                buffer.add(output_line(job_id, line.custom_id, outcome))
+                buffer.add(output_line(job_id, line.custom_id, outcome, runs_again=each.is_refused))
+                if each.is_refused:
+                    self._plan.add_retryable(code_of(outcome))
                 self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
-            for number, custom_id in self._duplicates_of(line):
+            # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
+            for number, custom_id in () if each.is_refused else self._duplicates_of(line):
                 if self._plan.index.mark_answered(number):
                     buffer.add(output_line(job_id, custom_id, outcome, copy_number=number))
                     self._plan.stats.add(outcome, line.model, custom_id=custom_id, billed=False)
-        for job_id, line, outcome in refused:
-            # Its duplicates met nothing, and are left as all other lines are.
-            if self._plan.index.mark_answered(line.number):
-                failures.add(output_line(job_id, line.custom_id, outcome, runs_again=True))
-                self._plan.retryable_errors.count += 1
-                self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
         self._crash_points.reach(CrashPoint.BEFORE_LINES)
         answers.flush()
         failures.flush()
@@ -54,7 +62,7 @@ class Answers:
 
 
 class _Buffer:
-    """Lines on their way into a file."""
+    """Lines that are written together."""
 
     def __init__(self, file: ResultFile) -> None:
         self._file = file
@@ -64,7 +72,7 @@ class _Buffer:
     def add(self, line: bytes) -> None:
         self._lines.append(line)
         self._size += len(line)
-        if self._size >= _MOST_BYTES:
+        if self._size >= MAX_BYTES:
             self.flush()
 
     def flush(self) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from mira_producer.text import duration, plural
+from mira_queue.contract.batch import Kind, Reason
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.ledger.accounts import PaceView
@@ -21,8 +20,6 @@ PATIENCE_S = 3.0
 
 ZERO = timedelta(0)
 CONFIGURED = "configured limit"
-
-Kind = Literal["", "limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor"]
 
 # The one wording for each kind of wait: on the terminal, in the batch object, and on the report page.
 LABELS: dict[Kind, str] = {
@@ -37,23 +34,16 @@ LABELS: dict[Kind, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Reason for a wait, and its minimum duration if that is known. If nothing waits, `kind` and `words` are empty."""
-
-    kind: Kind = ""
-    words: str = ""
-    wait: timedelta = ZERO
-
-    def __str__(self) -> str:
-        if self.wait <= ZERO:
-            return self.words
-        # Rounded up: "in 0 s" would be a promise that is broken immediately.
-        seconds = math.ceil(self.wait.total_seconds())
-        return f"{self.words}, next {'probe' if self.kind == 'faults' else 'call'} in {duration(seconds)}"
-
-
 NOTHING = Reason()
+
+
+def reason_text(reason: Reason) -> str:
+    """Return the reason with the time until the next call, if that is known."""
+    if reason.wait <= ZERO:
+        return reason.words
+    # Rounded up: "in 0 s" would be a promise that is broken immediately.
+    seconds = math.ceil(reason.wait.total_seconds())
+    return f"{reason.words}, next {'probe' if reason.kind == 'faults' else 'call'} in {duration(seconds)}"
 
 
 def reason_of(

@@ -18,17 +18,17 @@ from pathlib import Path
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.problem import INVALID_FILE, Problem
 
-# Listed for one file. A file with a million invalid lines must neither fill the memory nor a batch's object.
-MAX_PROBLEMS = 10_000
+# Listed for one file. A batch's object holds them (about 130 bytes each), and supervisors read all objects of a queue
+# twice per second.
+MAX_PROBLEMS = 1_000
 
 
 class InputError(MiraQueueError):
-    """A file or an option cannot be used."""
+    """A file or an option cannot be used. `brief` is the message without advice on how to run the command again."""
 
-    @property
-    def brief(self) -> str:
-        """Return the message without the advice for a user who can run the command again."""
-        return str(self)
+    def __init__(self, brief: str, advice: str = "") -> None:
+        super().__init__(f"{brief}: {advice}" if advice else brief)
+        self.brief = brief
 
 
 class InvalidInput(InputError):
@@ -39,29 +39,18 @@ class InvalidInput(InputError):
     """
 
     def __init__(self, problems: Sequence[Problem], count: int, lines: int = 0) -> None:
-        super().__init__(problems, count, lines)
+        super().__init__(f"{problems[0]}{f' (and {count - 1:,} more)' if count > 1 else ''}")
         self.problems = tuple(problems)
         self.count = count
         self.lines = lines
-
-    def __str__(self) -> str:
-        more = f" (and {self.count - 1:,} more)" if self.count > 1 else ""
-        return f"{self.problems[0]}{more}"
 
 
 class InputChanged(InputError):
     """The file at `path` no longer holds the lines that were checked."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        super().__init__(f"{path} has changed during the run", "every answer is saved; run the same command again")
         self.path = path
-
-    @property
-    def brief(self) -> str:
-        return f"{self.path} has changed during the run"
-
-    def __str__(self) -> str:
-        return f"{self.brief}: every answer is saved; run the same command again"
 
 
 class ResultFileError(InputError):
@@ -72,33 +61,19 @@ class FileDamaged(ResultFileError):
     """Line `line` of the output or error file at `path` does not belong to the input. `reason` says why."""
 
     def __init__(self, path: Path, line: int, reason: str) -> None:
-        super().__init__(path, line, reason)
+        super().__init__(f"{path}, line {line}: {reason}", "name another file, or move this one away")
         self.path = path
         self.line = line
         self.reason = reason
-
-    @property
-    def brief(self) -> str:
-        return f"{self.path}, line {self.line}: {self.reason}"
-
-    def __str__(self) -> str:
-        return f"{self.brief}: name another file, or move this one away"
 
 
 class StorageFull(ResultFileError):
     """The storage of the file at `path` is full or fails. `reason` is the system's message. No written line is lost."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
+        super().__init__(f"{path}: {reason}", "nothing is lost; free some space and run the same command again")
         self.path = path
         self.reason = reason
-
-    @property
-    def brief(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-    def __str__(self) -> str:
-        return f"{self.brief}: nothing is lost; free some space and run the same command again"
 
 
 class Problems:

@@ -23,14 +23,14 @@ class LineIndex(TemporaryDatabase):
         """Add (custom_id, number) of lines. Raises InvalidRequest for an ID that another line has."""
         for custom_id, number in lines:
             try:
-                self.execute("INSERT INTO line VALUES (?, ?)", custom_id, number)
+                self.execute("INSERT INTO line VALUES (?, ?)", (custom_id, number))
             except sqlite3.IntegrityError:
                 reason = f"{custom_id!r} is already the ID of line {self.number_of(custom_id)}"
                 raise InvalidRequest("custom_id", reason, DUPLICATE_CUSTOM_ID) from None
             self.total += 1
 
     def number_of(self, custom_id: str) -> int | None:
-        row = self.execute("SELECT number FROM line WHERE custom_id = ?", custom_id).fetchone()
+        row = self.execute("SELECT number FROM line WHERE custom_id = ?", (custom_id,)).fetchone()
         return None if row is None else int(row[0])
 
     def mark_answered(self, number: int) -> bool:

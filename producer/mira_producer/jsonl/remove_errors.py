@@ -56,13 +56,13 @@ def copy_lines(source: Path, target: Path) -> int:
     return count
 
 
-def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], forget: Callable[[list[str]], None]) -> int:
+def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], delete: Callable[[list[str]], None]) -> int:
     """Remove error lines that will run again. Return their number. Raises ResultFileError.
 
-    `forget` gets the IDs of their jobs before the file changes.
+    `delete` gets the IDs of their jobs before the file changes.
     """
     with closing(ResultFile(path)) as file:
-        return file.remove(wanted, lambda entries: forget([job_id for each in entries if (job_id := job_id_of(each))]))
+        return file.remove(wanted, lambda entries: delete([job_id for each in entries if (job_id := job_id_of(each))]))
 
 
 def check_statuses(statuses: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from mira_queue.runtime.private_files import OUTPUT_FILE_MODE
 
 # Lines that `remove` reports together.
 REMOVED_AT_ONCE = 1000
-_BLOCK = 1024 * 1024
+_BUFFER_BYTES = 1024 * 1024
 
 
 class ResultFile:
@@ -46,11 +46,10 @@ class ResultFile:
         """Write the lines, and return when the disk has them. Raises StorageFull, and then writes nothing."""
         size = os.fstat(self._fd).st_size
         try:
-            _write_all(self._fd, b"".join(lines))
-            os.fsync(self._fd)
-        except OSError as error:
+            _write(self.path, self._fd, lines)
+        except BaseException:
             os.ftruncate(self._fd, size)
-            raise _error_of(self.path, error) from None
+            raise
 
     def replace(self, lines: Iterable[bytes]) -> None:
         """Replace all lines in one step. The lock is held throughout. Raises StorageFull, and then changes nothing."""
@@ -60,21 +59,19 @@ class ResultFile:
         try:
             os.ftruncate(fd, 0)
             os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
-            for block in _blocks(lines):
-                _write_all(fd, block)
-            os.fsync(fd)
+            _write(self.path, fd, lines)
             new.replace(path)
-        except OSError as error:
+        except BaseException:
             new.unlink(missing_ok=True)
             os.close(fd)
-            raise _error_of(self.path, error) from None
+            raise
         os.close(self._fd)
         self._fd = fd
 
     def remove(
         self, is_wanted: Callable[[dict[str, Any]], bool], removing: Callable[[Sequence[dict[str, Any]]], None]
     ) -> int:
-        """Remove the lines that are wanted, all at once. Return their number.
+        """Remove the lines that are wanted, in one step. Return their number.
 
         `removing` gets them, some at a time, before the file changes.
         """
@@ -105,44 +102,26 @@ class ResultFile:
         os.close(self._fd)
 
     def _remove_incomplete_line(self) -> None:
-        end = os.fstat(self._fd).st_size
-        position = end
-        while position > 0:
-            start = max(0, position - _BLOCK)
-            block = os.pread(self._fd, position - start, start)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position < end:
-            os.ftruncate(self._fd, position)
+        size = end = os.fstat(self._fd).st_size
+        newline = -1
+        while end and newline < 0:
+            start = max(0, end - _BUFFER_BYTES)
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            end = start + newline + 1
+        if end < size:
+            os.ftruncate(self._fd, end)
 
 
-def _write_all(fd: int, content: bytes) -> None:
-    data = memoryview(content)
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines in larger pieces."""
-    block: list[bytes] = []
-    size = 0
-    for line in lines:
-        block.append(line)
-        size += len(line)
-        if size >= _BLOCK:
-            yield b"".join(block)
-            block, size = [], 0
-    yield b"".join(block)
-
-
-def _error_of(path: Path, error: OSError) -> Exception:
-    """Return the error to raise. A retry does not help if the storage is full or fails."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-        return StorageFull(path, os.strerror(error.errno))
-    return error
+def _write(path: Path, fd: int, lines: Iterable[bytes]) -> None:
+    try:
+        with open(fd, "wb", _BUFFER_BYTES, closefd=False) as stream:
+            stream.writelines(lines)
+        os.fsync(fd)
+    except OSError as error:
+        # A retry does not help.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise StorageFull(path, os.strerror(error.errno)) from None
+        raise
 
 
 def _open_locked(path: Path) -> int:

@@ -25,7 +25,7 @@ def put_in_order(file: ResultFile, index: LineIndex) -> bool:
             for content in stream:
                 if content.strip():
                     number = index.number_of(str(orjson.loads(content)["custom_id"])) or 0
-                    database.execute("INSERT INTO line VALUES (?, ?, ?)", number, position, len(content))
+                    database.execute("INSERT INTO line VALUES (?, ?, ?)", (number, position, len(content)))
                     is_ordered, last = is_ordered and number > last, number
                 position += len(content)
             if not is_ordered:

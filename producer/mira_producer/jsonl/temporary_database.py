@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, Self
+from typing import Self
 
 # Pages of a database beyond this are in the file cache of the system, which serves them as well.
 _CACHE_KIB = 2048
@@ -17,9 +17,7 @@ class TemporaryDatabase:
         self._database = sqlite3.connect("", isolation_level=None)
         for statement in (f"PRAGMA cache_size = -{_CACHE_KIB}", "PRAGMA journal_mode = OFF", "BEGIN", *tables):
             self._database.execute(statement)
-
-    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-        return self._database.execute(statement, parameters)
+        self.execute = self._database.execute
 
     def __enter__(self) -> Self:
         return self

@@ -18,9 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
 
-from mira_producer.engine.wait_reason import LABELS, Kind
+from mira_producer.engine.wait_reason import LABELS
 from mira_producer.report.recorder import Bucket, Latencies, Recorder, lower_ms, merged
 from mira_producer.text import milliseconds
+from mira_queue.contract.batch import Kind
 
 # More points than this cannot be told apart in the width of a page.
 MAX_POINTS = 150

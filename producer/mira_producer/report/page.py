@@ -67,7 +67,5 @@ def _render() -> Callable[[Stats, Recorder, About], str]:
         # Takes half a second and a large library, so only commands that write a report load it.
         render: Callable[[Stats, Recorder, About], str] = importlib.import_module("mira_producer.report.render").render
     except ImportError as error:
-        raise InputError(
-            f'--report needs matplotlib and jinja2 ({error}): install the extra: pip install "mira-queue[report]"'
-        ) from None
+        raise InputError(f"--report needs two more packages ({error}): pip install matplotlib jinja2") from None
     return render

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from mira_producer.engine.wait_reason import Kind, Reason
+from mira_queue.contract.batch import Kind, Reason
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.ledger.accounts import PaceView
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from structlog.typing import FilteringBoundLogger
 
-from mira_producer.engine.wait_reason import Kind
 from mira_producer.report.recorder import Bucket, Recorder, Slow, Timeline
+from mira_queue.contract.batch import Kind
 
 Clock = Callable[[], float]
 # A crash of the supervisor loses this much of the report, and nothing else.
@@ -27,9 +26,9 @@ FORMAT = 2
 class Recording:
     """A batch's recorder and its file. `since` is why the batch waited since the file was saved."""
 
-    def __init__(self, path: Path, since: Kind, log: FilteringBoundLogger) -> None:
+    def __init__(self, path: Path, since: Kind, warn: Callable[[str], None]) -> None:
         self._path = path
-        self._log = log
+        self._warn = warn
         self.recorder = load(path, since=since)
         self._save_s = time.monotonic() + SAVE_EVERY_S
 
@@ -39,7 +38,7 @@ class Recording:
             save(self.recorder, self._path, ended=ended)
         except OSError as error:
             # The answers matter more than the report.
-            self._log.warning("batch_says", text=f"{self._path}: {error.strerror}")
+            self._warn(f"{self._path}: {error.strerror}")
 
     def save_if_due(self) -> None:
         if time.monotonic() >= self._save_s:

@@ -1,10 +1,10 @@
--- Acknowledge a batch's command that has been carried out, unless there is a newer one.
--- Why atomic: a command that arrives between the check and the deletion would be lost.
+-- Acknowledge a command of a batch: remove it, unless a newer one has replaced it.
+-- Why atomic: a command that arrived between the comparison and the removal would be lost.
 -- KEYS  1 batch hash
--- ARGV  1 the command
+-- ARGV  1 the command that was carried out
 -- Returns 1 | 0 (there is a newer command, or none)
-local command = ARGV[1]
-if redis.call('HGET', KEYS[1], 'wish') ~= command then
+local carried_out = ARGV[1]
+if redis.call('HGET', KEYS[1], 'command') ~= carried_out then
   return 0
 end
-return redis.call('HDEL', KEYS[1], 'wish')
+return redis.call('HDEL', KEYS[1], 'command')

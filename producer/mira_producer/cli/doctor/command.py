@@ -16,7 +16,7 @@ from mira_producer.cli.doctor.backend import check_result_backend
 from mira_producer.cli.doctor.finding import Finding, Verdict, ok, problem, reason, warning
 from mira_producer.cli.doctor.machine import check_disk, check_packages, check_python, check_settings
 from mira_producer.cli.doctor.server import check_server
-from mira_producer.cli.outcome import Json
+from mira_producer.cli.options import Json
 from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError

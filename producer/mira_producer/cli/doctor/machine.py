@@ -15,7 +15,7 @@ from mira_producer.cli.console import PROGRAM
 from mira_producer.cli.doctor.finding import Finding, ok, problem, warning
 from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.ledger.embedded import is_supported
-from mira_queue.runtime.settings_loader import load_settings
+from mira_queue.runtime.settings_loader import ignored_variables, load_settings
 
 MIN_PYTHON = (3, 11)
 MIB = 1024 * 1024
@@ -70,6 +70,9 @@ def check_settings() -> Iterator[Finding]:
             yield problem("settings", line, "correct it in the environment or in .env (see mira-queue config)")
     else:
         yield ok("settings", "all valid")
+        if ignored := ignored_variables():
+            fix = "unset or rename them, unless they belong to another program (see mira-queue config)"
+            yield warning("unknown settings", f"{', '.join(ignored)}: ignored", fix)
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:

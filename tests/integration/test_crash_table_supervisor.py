@@ -15,18 +15,27 @@ from pathlib import Path
 
 import pytest
 import redis
-from mira_producer.batches.commands import CANCEL, PAUSE, RESUME
-from mira_producer.batches.lock import KeeperLock
+from mira_producer.batches.lock import SupervisorLock
 from mira_producer.processes import environment_of
 
 from mira_queue import MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import BatchOptions, BatchStatus
+from mira_queue.contract.commands import Cancel, Command, Pause, Resume
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from tests.conftest import StartWorker
-from tests.support.batch_steps import at, end_keepers, entries, every_line_once, keepers, paused, results, submitted
+from tests.support.batch_steps import (
+    at,
+    end_supervisors,
+    entries,
+    every_line_once,
+    paused,
+    results,
+    submitted,
+    supervisors,
+)
 from tests.support.cli_process import COMMAND
 from tests.support.crash_matrix import row, wait_for_calls
 from tests.support.run_process import read_lines, write_lines
@@ -34,7 +43,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 LINES = 60
-KEEPER = (sys.executable, "-m", "mira_producer.batches")
+SUPERVISOR = (sys.executable, "-m", "mira_producer.batches")
 
 # Runs the command with a point armed, and sees it die there.
 DieAt = Callable[..., None]
@@ -42,16 +51,16 @@ DieAt = Callable[..., None]
 
 @pytest.fixture
 def batches(queue: MiraQueue) -> Iterator[MiraQueue]:
-    """The queue; its keepers end with the test."""
+    """The queue; its supervisors end with the test."""
     yield queue
-    end_keepers(queue)
+    end_supervisors(queue)
 
 
 @pytest.fixture
 def die_at(settings: Settings, tmp_path: Path) -> DieAt:
     def die(crash_at: str, *command: str, **more: object) -> None:
         told = {**environment_of(settings), "MIRA_CRASH_AT": crash_at, **{k: str(v) for k, v in more.items()}}
-        ended = subprocess.run(command or KEEPER, env={**os.environ, **told}, cwd=tmp_path, timeout=60)
+        ended = subprocess.run(command or SUPERVISOR, env={**os.environ, **told}, cwd=tmp_path, timeout=60)
         assert ended.returncode == -signal.SIGKILL
 
     return die
@@ -60,12 +69,12 @@ def die_at(settings: Settings, tmp_path: Path) -> DieAt:
 @pytest.fixture
 def batch_id(batches: MiraQueue, tmp_path: Path) -> str:
     """A batch that nobody keeps yet."""
-    return unkept(batches, lambda: submitted(batches, tmp_path, entries(LINES)))
+    return unsupervised(batches, lambda: submitted(batches, tmp_path, entries(LINES)))
 
 
-def unkept(queue: MiraQueue, ask: Callable[[], str]) -> str:
-    """What is asked of batches here starts no keeper."""
-    lock = KeeperLock(queue.batches.spool, queue.redis_url)
+def unsupervised(queue: MiraQueue, ask: Callable[[], str]) -> str:
+    """What is asked of batches here starts no supervisor."""
+    lock = SupervisorLock(queue.batches.spool, queue.redis_url)
     wait_until("nobody keeps it", lock.take)
     try:
         return ask()
@@ -73,16 +82,16 @@ def unkept(queue: MiraQueue, ask: Callable[[], str]) -> str:
         lock.release()
 
 
-def wishes(queue: MiraQueue, batch_id: str, wish: str) -> None:
-    queue.ledger.wish(batch_id, wish)
+def commands(queue: MiraQueue, batch_id: str, command: Command) -> None:
+    queue.ledger.send_command(batch_id, command)
 
 
 def late(queue: MiraQueue, folder: Path, between: Callable[[], None] = lambda: None) -> str:
     """A batch whose deadline has passed before anybody kept it, or after `between`."""
     write_lines(folder / "input.jsonl", entries(LINES))
-    # Far enough for a keeper to start on a busy machine; then it is moved into the past.
+    # Far enough for a supervisor to start on a busy machine; then it is moved into the past.
     options = BatchOptions(deadline_s=int(time.time()) + 600)
-    batch_id = unkept(queue, lambda: queue.batches.submit(folder / "input.jsonl", options=options).id)
+    batch_id = unsupervised(queue, lambda: queue.batches.submit(folder / "input.jsonl", options=options).id)
     between()
     batch = queue.ledger.batch(batch_id)
     queue.ledger.write_batch(replace(batch, options=replace(options, deadline_s=int(time.time()) - 1)))
@@ -94,7 +103,7 @@ def codes(folder: Path) -> Counter[str]:
 
 
 def completes(queue: MiraQueue, batch_id: str, folder: Path, simulator: SimulatorProcess, calls: int = LINES) -> None:
-    """The next keeper, which the next command about the batch starts, brings it to its end."""
+    """The next supervisor, which the next command about the batch starts, brings it to its end."""
     batch = at(queue, batch_id, BatchStatus.COMPLETED)
     answers, errors = results(queue, batch_id, folder)
     every_line_once(answers, errors, LINES)
@@ -114,8 +123,8 @@ def test_a_copy_that_nobody_knows_of_is_no_batch_and_goes_with_its_time(
     start_worker()
     # Of another queue: whether anybody knows it is not ours to say.
     spool = batches.batches.spool
-    foreign = spool.receive("batch_foreign", tmp_path / "input.jsonl", "another queue").folder
-    for folder in (spool.files(orphan).folder, foreign):
+    foreign = spool.receive("batch_foreign", tmp_path / "input.jsonl", "another queue").input.parent
+    for folder in (spool.folder(orphan), foreign):
         os.utime(folder, (0, 0))
     batch_id = submitted(batches, tmp_path, entries(LINES))
 
@@ -123,22 +132,22 @@ def test_a_copy_that_nobody_knows_of_is_no_batch_and_goes_with_its_time(
     assert {each for each, _ in spool.ids()} == {batch_id, "batch_foreign"}
 
 
-@row("`mira-queue submit`", "after the batch is in the ledger, before it has started a keeper")
+@row("`mira-queue submit`", "after the batch is in the ledger, before it has started a supervisor")
 def test_a_batch_that_was_never_kept_is_kept_when_somebody_asks_for_it(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     write_lines(tmp_path / "input.jsonl", entries(LINES))
     die_at(CrashPoint.AFTER_SUBMIT, COMMAND, "submit", "input.jsonl")
     [batch] = batches.ledger.batches()
-    assert (batch.status, keepers(batches)) == (BatchStatus.VALIDATING, [])
+    assert (batch.status, supervisors(batches)) == (BatchStatus.VALIDATING, [])
 
     start_worker()
 
     completes(batches, batch.id, tmp_path, simulator)
 
 
-@row("keeper", "while it checks the input")
-def test_a_batch_whose_keeper_died_while_it_checked_it_is_checked_again(
+@row("supervisor", "while it checks the input")
+def test_a_batch_whose_supervisor_died_while_it_checked_it_is_checked_again(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -154,8 +163,8 @@ def test_a_batch_whose_keeper_died_while_it_checked_it_is_checked_again(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("keeper", "after lines are handed in, before their messages are sent")
-def test_lines_that_a_dead_keeper_had_handed_in_are_found_by_the_next(
+@row("supervisor", "after lines are submitted, before their messages are sent")
+def test_lines_that_a_dead_supervisor_had_handed_in_are_found_by_the_next(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -173,8 +182,8 @@ def test_lines_that_a_dead_keeper_had_handed_in_are_found_by_the_next(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("keeper", "after answers have come, before their lines are written")
-def test_answers_that_a_dead_keeper_had_taken_are_written_by_the_next(
+@row("supervisor", "after answers have arrived, before their lines are written")
+def test_answers_that_a_dead_supervisor_had_taken_are_written_by_the_next(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -189,8 +198,8 @@ def test_answers_that_a_dead_keeper_had_taken_are_written_by_the_next(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("keeper", "after lines are written, before their jobs are forgotten")
-def test_lines_that_a_dead_keeper_had_written_are_not_written_again(
+@row("supervisor", "after lines are written, before their jobs are deleted")
+def test_lines_that_a_dead_supervisor_had_written_are_not_written_again(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -205,8 +214,8 @@ def test_lines_that_a_dead_keeper_had_written_are_not_written_again(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("keeper", "between the files that it puts in order")
-def test_files_that_a_dead_keeper_was_putting_in_order_are_in_order_in_the_end(
+@row("supervisor", "between the two files that it sorts")
+def test_files_that_a_dead_supervisor_was_putting_in_order_are_in_order_in_the_end(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     simulator.configure(latency_s=[0, 0.1])
@@ -216,7 +225,7 @@ def test_files_that_a_dead_keeper_was_putting_in_order_are_in_order_in_the_end(
     ]
     write_lines(tmp_path / "input.jsonl", lines)
     options = BatchOptions(ordered=True)
-    batch_id = unkept(batches, lambda: batches.batches.submit(tmp_path / "input.jsonl", options=options).id)
+    batch_id = unsupervised(batches, lambda: batches.batches.submit(tmp_path / "input.jsonl", options=options).id)
     start_worker()
     die_at(CrashPoint.AFTER_ORDER)
     assert batches.ledger.batch(batch_id).status is BatchStatus.IN_PROGRESS
@@ -230,8 +239,8 @@ def test_files_that_a_dead_keeper_was_putting_in_order_are_in_order_in_the_end(
         assert written == sorted(written, key=ids.index)
 
 
-@row("keeper", "when every line has ended, before the batch is at its end")
-def test_a_batch_whose_keeper_died_at_its_very_end_ends(
+@row("supervisor", "when every line has ended, before the batch has")
+def test_a_batch_whose_supervisor_died_at_its_very_end_ends(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -246,8 +255,8 @@ def test_a_batch_whose_keeper_died_at_its_very_end_ends(
     completes(batches, batch_id, tmp_path, simulator)
 
 
-@row("keeper", "when the deadline has passed and every line has its error, before the batch is at its end")
-def test_a_batch_whose_keeper_died_when_it_had_expired_has_expired(
+@row("supervisor", "when the deadline has passed and every line has its error, before the batch has ended")
+def test_a_batch_whose_supervisor_died_when_it_had_expired_has_expired(
     batches: MiraQueue, die_at: DieAt, tmp_path: Path
 ) -> None:
     batch_id = late(batches, tmp_path)
@@ -259,8 +268,8 @@ def test_a_batch_whose_keeper_died_when_it_had_expired_has_expired(
     every_line_once(*results(batches, batch_id, tmp_path), LINES)
 
 
-@row("keeper", "with open jobs, before it has seen that its owner wants it paused")
-def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_pauses(
+@row("supervisor", "with open jobs, before it has seen a pause")
+def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_batch_pauses(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -269,9 +278,9 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_pauses(
     tmp_path: Path,
 ) -> None:
     die_at(CrashPoint.AFTER_ACCEPT)
-    wishes(batches, batch_id, PAUSE)
+    commands(batches, batch_id, Pause())
 
-    assert paused(batches, batch_id) == "paused by its owner"
+    assert "owner" in paused(batches, batch_id)
     start_worker(resend_after=1)
     batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
     assert simulator.stats()["calls"] == 1
@@ -280,8 +289,8 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_pauses(
     completes(batches, batch_id, tmp_path, simulator, calls=1 + LINES)
 
 
-@row("keeper", "with open jobs, before it has seen that its owner wants it cancelled")
-def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
+@row("supervisor", "with open jobs, before it has seen a cancel")
+def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_batch_is_cancelled(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -290,7 +299,7 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
     tmp_path: Path,
 ) -> None:
     die_at(CrashPoint.AFTER_ACCEPT)
-    wishes(batches, batch_id, CANCEL)
+    commands(batches, batch_id, Cancel())
 
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
     start_worker(resend_after=1)
@@ -298,8 +307,8 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_batch_is_cancelled(
     assert simulator.stats()["calls"] == 1
 
 
-@row("keeper", "with open jobs, and the deadline passes before there is another")
-def test_what_a_dead_keeper_had_open_is_taken_back_when_the_deadline_has_passed(
+@row("supervisor", "with open jobs, and the deadline passes before there is another")
+def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_deadline_has_passed(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     batch_id = late(batches, tmp_path, lambda: die_at(CrashPoint.AFTER_ACCEPT))
@@ -314,12 +323,12 @@ def test_what_a_dead_keeper_had_open_is_taken_back_when_the_deadline_has_passed(
     assert simulator.stats()["calls"] == 1
 
 
-@row("keeper", "during cancel, when it has taken back what had not begun")
-def test_a_cancel_whose_keeper_died_after_taking_back_goes_on(
+@row("supervisor", "during cancel, when it has withdrawn jobs that had not started")
+def test_a_cancel_whose_supervisor_died_after_taking_back_goes_on(
     batches: MiraQueue, batch_id: str, die_at: DieAt, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
     die_at(CrashPoint.AFTER_ACCEPT)
-    wishes(batches, batch_id, CANCEL)
+    commands(batches, batch_id, Cancel())
     die_at(CrashPoint.AFTER_REMOVE_UNSTARTED)
     assert batches.ledger.batch(batch_id).status is BatchStatus.CANCELLING
 
@@ -327,8 +336,8 @@ def test_a_cancel_whose_keeper_died_after_taking_back_goes_on(
     assert simulator.stats()["calls"] == 0
 
 
-@row("keeper", "during cancel, when it has cancelled what runs, before its lines are written")
-def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
+@row("supervisor", "during cancel, when it has cancelled running jobs, before their lines are written")
+def test_a_cancel_whose_supervisor_died_before_it_had_written_goes_on(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -340,7 +349,7 @@ def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
     start_worker(max_in_flight=2, resend_after=1)
     die_at(CrashPoint.AFTER_ACCEPT)
     wait_for_calls(simulator, 2)
-    wishes(batches, batch_id, CANCEL)
+    commands(batches, batch_id, Cancel())
     die_at(CrashPoint.AFTER_CANCEL, MIRA_GRACE=0)
 
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
@@ -349,47 +358,47 @@ def test_a_cancel_whose_keeper_died_before_it_had_written_goes_on(
     says_what_it_costs(tmp_path, billed=2)
 
 
-@row("keeper", "during cancel, when some lines of it are written")
-def test_a_cancel_whose_keeper_died_among_its_lines_writes_each_once(
+@row("supervisor", "during cancel, when some lines of it are written")
+def test_a_cancel_whose_supervisor_died_among_its_lines_writes_each_once(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
     simulator: SimulatorProcess,
     tmp_path: Path,
 ) -> None:
-    wishes(batches, batch_id, CANCEL)
+    commands(batches, batch_id, Cancel())
     die_at(f"{CrashPoint.AFTER_LINES}:2")
 
     ends_cancelled(batches, batch_id, tmp_path, answered=0)
 
 
-@row("keeper", "during retry, before the error file without the lines is in its place")
-def test_a_retry_whose_keeper_died_before_its_lines_were_taken_out_takes_them_out(
+@row("supervisor", "during retry, before the error file without the lines is in its place")
+def test_a_retry_whose_supervisor_died_before_its_lines_were_taken_out_takes_them_out(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     batch_id = failed_one(batches, start_worker, tmp_path)
-    end_keepers(batches)
-    unkept(batches, lambda: retried(batches, batch_id))
+    end_supervisors(batches)
+    unsupervised(batches, lambda: retried(batches, batch_id))
     die_at(CrashPoint.AFTER_DELETE)
 
     retry_ends(batches, batch_id, simulator, tmp_path)
 
 
-@row("keeper", "during retry, when the lines are taken out of the error file")
-def test_a_retry_whose_keeper_died_after_its_lines_were_taken_out_goes_on(
+@row("supervisor", "during retry, when the lines are removed from the error file")
+def test_a_retry_whose_supervisor_died_after_its_lines_were_taken_out_goes_on(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     batch_id = failed_one(batches, start_worker, tmp_path)
-    end_keepers(batches)
-    unkept(batches, lambda: retried(batches, batch_id))
+    end_supervisors(batches)
+    unsupervised(batches, lambda: retried(batches, batch_id))
     die_at(CrashPoint.AFTER_TAKE_OUT)
     assert read_lines(batches.batches.spool.files(batch_id).errors) == []
 
     retry_ends(batches, batch_id, simulator, tmp_path)
 
 
-@row("keeper", "when the account has refused, after the refused lines are written, before the batch is paused")
-def test_a_refusal_whose_keeper_died_before_it_paused_is_met_again_or_not_at_all(
+@row("supervisor", "when the account was rejected, after the rejected lines are written, before the batch is paused")
+def test_a_refusal_whose_supervisor_died_before_it_paused_is_met_again_or_not_at_all(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -410,12 +419,12 @@ def test_a_refusal_whose_keeper_died_before_it_paused_is_met_again_or_not_at_all
 
     every_line_once(*results(batches, batch_id, tmp_path), LINES)
     assert (batch.answered, batch.codes) == (LINES, {})
-    # What met the refusal after the keeper had died runs again, too.
+    # What met the refusal after the supervisor had died runs again, too.
     assert simulator.stats()["calls"] == simulator.stats()["by_status"]["402"] + LINES >= calls
 
 
-@row("keeper", "when the account has refused, before the refused lines are written")
-def test_refusals_that_a_dead_keeper_had_not_written_are_errors_of_a_batch_that_is_paused(
+@row("supervisor", "when the account was rejected, before the rejected lines are written")
+def test_refusals_that_a_dead_supervisor_had_not_written_are_errors_of_a_batch_that_is_paused(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -427,17 +436,17 @@ def test_refusals_that_a_dead_keeper_had_not_written_are_errors_of_a_batch_that_
     start_worker()
     die_at(CrashPoint.BEFORE_LINES)
     wait_until("the worker has met it with all lines", lambda: simulator.stats()["calls"] == LINES)
-    wishes(batches, batch_id, PAUSE)
+    commands(batches, batch_id, Pause())
 
-    assert paused(batches, batch_id) == "paused by its owner"
+    assert "owner" in paused(batches, batch_id)
     assert refused(batches, batch_id) == batches.batches.get(batch_id).failed == LINES
     simulator.configure(balance_calls=None)
     batches.batches.resume(batch_id)
     completes(batches, batch_id, tmp_path, simulator, calls=2 * LINES)
 
 
-@row("keeper", "when a batch goes on, after the refused lines are taken out of the error file")
-def test_refused_lines_that_a_dead_keeper_had_taken_out_are_run_by_the_next(
+@row("supervisor", "when a batch resumes, after the rejected lines are removed from the error file")
+def test_refused_lines_that_a_dead_supervisor_had_taken_out_are_run_by_the_next(
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -448,11 +457,11 @@ def test_refused_lines_that_a_dead_keeper_had_taken_out_are_run_by_the_next(
     simulator.configure(balance_calls=0)
     start_worker()
     paused(batches, batch_id)
-    end_keepers(batches)
+    end_supervisors(batches)
     calls = simulator.stats()["calls"]
     assert refused(batches, batch_id) == batches.ledger.batch(batch_id).failed == calls > 0
     simulator.configure(balance_calls=None)
-    wishes(batches, batch_id, RESUME)
+    commands(batches, batch_id, Resume())
     die_at(CrashPoint.AFTER_TAKE_OUT)
     assert refused(batches, batch_id) == 0
     assert simulator.stats()["calls"] == calls
@@ -460,7 +469,7 @@ def test_refused_lines_that_a_dead_keeper_had_taken_out_are_run_by_the_next(
     completes(batches, batch_id, tmp_path, simulator, calls=calls + LINES)
 
 
-@row("keeper", "during cancel of a batch that the account has refused, when some lines of it are written")
+@row("supervisor", "during cancel of a batch whose account was rejected, when some lines of it are written")
 def test_a_cancel_among_refused_lines_leaves_them_their_error_for_good(
     batches: MiraQueue,
     batch_id: str,
@@ -472,9 +481,9 @@ def test_a_cancel_among_refused_lines_leaves_them_their_error_for_good(
     simulator.configure(balance_calls=LINES // 2)
     start_worker()
     paused(batches, batch_id)
-    end_keepers(batches)
+    end_supervisors(batches)
     count = refused(batches, batch_id)
-    wishes(batches, batch_id, CANCEL)
+    commands(batches, batch_id, Cancel())
     die_at(CrashPoint.AFTER_LINES)
     assert refused(batches, batch_id) == count > 0
 
@@ -486,12 +495,12 @@ def test_a_cancel_among_refused_lines_leaves_them_their_error_for_good(
     assert refused(batches, batch_id) == 0
 
 
-@row("`mira-queue retry`", "after its wish, before the batch is open again")
+@row("`mira-queue retry`", "after its command, before the batch is open again")
 def test_a_retry_that_died_before_the_batch_was_open_again_is_asked_for_again(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     batch_id = failed_one(batches, start_worker, tmp_path)
-    die_at(CrashPoint.AFTER_RETRY_WISH, COMMAND, "retry", batch_id)
+    die_at(CrashPoint.AFTER_RETRY_COMMAND, COMMAND, "retry", batch_id)
     assert batches.ledger.batch(batch_id).status is BatchStatus.COMPLETED
 
     batches.batches.retry(batch_id)
@@ -511,7 +520,7 @@ def test_calls_that_a_cancel_does_not_wait_for_are_cancelled_and_counted(
         impatient.batches.cancel(batch_id)
 
         batch = at(impatient, batch_id, BatchStatus.CANCELLED)
-        end_keepers(impatient)
+        end_supervisors(impatient)
     every_line_once(*results(queue, batch_id, tmp_path), LINES)
     assert batch.unanswered_calls == 2
     says_what_it_costs(tmp_path, billed=2)
@@ -531,22 +540,22 @@ def test_a_full_disk_pauses_the_batch_and_loses_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, 6_000))
 
     environment = {**os.environ, **environment_of(settings)}
-    with subprocess.Popen(KEEPER, env=environment, cwd=tmp_path, preexec_fn=small_disk) as keeper:
+    with subprocess.Popen(SUPERVISOR, env=environment, cwd=tmp_path, preexec_fn=small_disk) as supervisor:
         wait_until("it pauses", lambda: batches.ledger.batch(batch_id).paused)
         batch = batches.ledger.batch(batch_id)
         assert (batch.paused_by, "File too large" in batch.paused) == ("files", True)
-        keeper.kill()
+        supervisor.kill()
 
     batches.batches.resume(batch_id)
 
     completes(batches, batch_id, tmp_path, simulator)
 
 
-def test_a_job_that_a_dead_keeper_had_written_and_not_forgotten_is_run_again_by_retry(
+def test_a_job_that_a_dead_supervisor_had_written_and_not_forgotten_is_run_again_by_retry(
     batches: MiraQueue, die_at: DieAt, simulator: SimulatorProcess, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     lines = [{"custom_id": "line-0", "prompt": "[[sim:500x1]]"}]
-    batch_id = unkept(batches, lambda: submitted(batches, tmp_path, lines))
+    batch_id = unsupervised(batches, lambda: submitted(batches, tmp_path, lines))
     start_worker(max_attempts=1)
     die_at(CrashPoint.AFTER_LINES)
     at(batches, batch_id, BatchStatus.COMPLETED)
@@ -569,7 +578,7 @@ def says_what_it_costs(folder: Path, *, billed: int) -> None:
     messages = Counter(line["error"]["message"] for line in read_lines(folder / "errors.jsonl"))
     assert messages == {
         "not run: the batch was cancelled before": LINES - billed,
-        "the batch was cancelled before its answer came: a call was under way, and may have been billed": billed,
+        "the batch was cancelled before its answer arrived: a call was in flight, and may have been billed": billed,
     }
 
 

@@ -1,0 +1,57 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mira_producer.cli.deadline import parse_deadline
+from mira_queue.contract.batch import BatchOptions, OnAccountError
+
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit and run print it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+AccountErrors = Annotated[
+    OnAccountError,
+    typer.Option(help="On 401, 402 and 403: pause, and keep the lines for later; or write one error per line."),
+]
+Deadline = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
+]
+Dedupe = Annotated[bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")]
+Ordered = Annotated[bool, typer.Option("--ordered", help="At the end, sort the files in the order of the input.")]
+MaxRequests = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
+]
+MaxCost = Annotated[
+    str | None, typer.Option(metavar="AMOUNT", help="Pause at this cost, in the currency of the price table.")
+]
+PriceTable = Annotated[
+    Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
+]
+
+
+def batch_options(
+    on_account_error: OnAccountError,
+    deadline: str | None,
+    dedupe: bool,
+    ordered: bool,
+    max_requests: int | None,
+    max_tokens: int | None,
+    max_cost: str | None,
+) -> BatchOptions:
+    """Return what a user asked, as one value."""
+    try:
+        end = parse_deadline(deadline, datetime.now(UTC)) if deadline else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--deadline") from None
+    deadline_s = math.ceil(end.timestamp()) if end else 0
+    return BatchOptions(
+        on_account_error, deadline_s, dedupe, ordered, max_requests or 0, max_tokens or 0, max_cost or ""
+    )

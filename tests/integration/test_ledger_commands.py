@@ -1,0 +1,70 @@
+"""A command of a batch stays until it is acknowledged, and a newer one is not lost with an older one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
+from mira_queue.contract.commands import Cancel, Pause, Resume
+from mira_queue.ledger.ledger import Ledger
+from tests.support.ledger_steps import LIFE
+
+ROUNDS = 300
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Ledger:
+    return Ledger(redis_client, result_ttl=LIFE)
+
+
+@pytest.fixture
+def batch_id(ledger: Ledger) -> Iterator[str]:
+    batch = Batch(new_batch_id(), BatchStatus.IN_PROGRESS, "input.jsonl", "here", 1)
+    ledger.write_batch(batch)
+    yield batch.id
+    ledger.forget_batch(batch.id)
+
+
+def test_a_command_that_was_acknowledged_is_gone(ledger: Ledger, batch_id: str) -> None:
+    ledger.send_command(batch_id, Pause())
+    ledger.ack_command(batch_id, Resume())
+    assert ledger.command_of(batch_id) == Pause()
+
+    ledger.ack_command(batch_id, Pause())
+    ledger.ack_command(batch_id, Pause())
+    assert ledger.command_of(batch_id) is None
+
+
+def test_a_resume_with_another_budget_is_another_command(ledger: Ledger, batch_id: str) -> None:
+    ledger.send_command(batch_id, Resume(max_cost="20"))
+    ledger.ack_command(batch_id, Resume(max_cost="10"))
+
+    assert ledger.command_of(batch_id) == Resume(max_cost="20")
+
+
+def test_a_command_that_arrives_while_an_older_one_is_carried_out_stays(ledger: Ledger, batch_id: str) -> None:
+    both = threading.Barrier(2)
+
+    def do() -> None:
+        for _ in range(ROUNDS):
+            both.wait()
+            ledger.ack_command(batch_id, Pause())
+            both.wait()
+
+    with ThreadPoolExecutor(1) as supervisor:
+        done = supervisor.submit(do)
+        kept = 0
+        for _ in range(ROUNDS):
+            ledger.send_command(batch_id, Pause())
+            both.wait()
+            ledger.send_command(batch_id, Cancel())
+            both.wait()
+            kept += ledger.command_of(batch_id) == Cancel()
+        done.result()
+
+    assert kept == ROUNDS
