@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mira_queue.contract.crash_point import parse_crash_at
@@ -217,6 +219,7 @@ class Settings(BaseSettings):
             for name, value in dotenv_settings.env_vars.items()
             if name.lower().startswith(ENV_PREFIX.lower())
         }
+        _reject_redirected_key({**env_settings(), **init_settings()}, dotenv_settings(), cls.model_fields["api_base"])
         return init_settings, env_settings, dotenv_settings
 
     @field_validator("api_base")
@@ -279,6 +282,16 @@ class Settings(BaseSettings):
         if self.backoff_cap < self.backoff_base:
             raise ValueError("MIRA_BACKOFF_CAP must be at least MIRA_BACKOFF_BASE")
         return self
+
+
+def _reject_redirected_key(given: Mapping[str, Any], env_file: Mapping[str, Any], api_base: FieldInfo) -> None:
+    """Raise SettingsError if the `.env` of a directory would send a key from elsewhere to a base of its own."""
+    base = env_file.get("api_base")
+    if given.get("api_key") and "api_base" not in given and base and base.rstrip("/") != api_base.default:
+        raise SettingsError(
+            f"MIRA_API_BASE: .env would send the MIRA_API_KEY of the environment to {base}: "
+            "set both in the environment, or both in .env"
+        )
 
 
 def variable(field: str) -> str:
