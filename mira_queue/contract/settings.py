@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
 from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.contract.unicode import is_unicode
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -262,7 +263,10 @@ class Settings(BaseSettings):
     @field_validator("state_dir")
     @classmethod
     def _expand_home(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        path = value.expanduser().absolute()
+        if not is_unicode(str(path)):
+            raise ValueError("expected a path in UTF-8")
+        return path
 
     @field_validator("crash_at")
     @classmethod

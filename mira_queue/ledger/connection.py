@@ -16,7 +16,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthorizationError, InvalidResponse
 from redis.retry import Retry
 
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
 
 # How long an operation is retried while the server does not respond, or rejects writes. A web request must not hang. A
 # worker must survive every fault of the server, or it would lose the response of a call that was billed.
@@ -142,6 +142,9 @@ def translated_errors() -> Iterator[None]:
         raise QueueUnavailable(
             f"the queue's server does not respond: is it running, and is MIRA_REDIS_URL right? ({error})"
         ) from error
+    except UnicodeEncodeError as error:
+        # Text that is stored was checked before, so this is an ID that is looked up.
+        raise InvalidRequest("id", f"not valid Unicode: {ascii(error.object)[:80]}") from error
     except InvalidResponse as error:
         raise QueueUnavailable("the server at MIRA_REDIS_URL is not a Redis server") from error
     except redis.OutOfMemoryError as error:

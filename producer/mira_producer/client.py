@@ -18,6 +18,7 @@ from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.contract.unicode import is_unicode
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.jobs import cancelled
@@ -174,10 +175,11 @@ class MiraQueue:
             names = [""] * len(checked)
         else:
             names = [_checked_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
+        in_group = _checked_key("group", group)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         return self.accept(
-            [NewJob(request, new_job_id(), key, group) for request, key in zip(checked, names, strict=True)]
+            [NewJob(request, new_job_id(), key, in_group) for request, key in zip(checked, names, strict=True)]
         )
 
     def job(self, job_id: str) -> Job:
@@ -265,4 +267,6 @@ def _checked_key(field: str, key: str | None) -> str:
     """Return the idempotency key, or an empty one for None. Forms and databases may also hold a number."""
     if key is not None and not isinstance(key, str):
         raise InvalidRequest(field, f"expected a string, got {type(key).__name__}")
+    if not is_unicode(key or ""):
+        raise InvalidRequest(field, "not valid Unicode: it has half of a surrogate pair")
     return key or ""

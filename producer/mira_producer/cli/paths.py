@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
+from mira_queue.contract.unicode import is_unicode
 from mira_queue.runtime.private_files import make_private_dir
 
 
@@ -27,6 +28,8 @@ def check_paths(source: Path, output: Path, errors: Path) -> None:
     for name, path in {"--output": output, "--errors": errors}.items():
         if not path.parent.exists():
             raise InputError(f"{name}: {path.parent}: no such directory: make it, or name another")
+        if not is_unicode(str(path.absolute())):
+            raise InputError(f"{name}: {path}: its path is not UTF-8: name another file")
     if paths["--output"] == paths["--errors"]:
         raise InputError("--output and --errors are the same file: name two")
 
