@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from mira_queue.contract.settings import Settings, variable
 from tests.docker.stack import ROOT

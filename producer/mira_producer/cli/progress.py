@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mira_producer.cli.console import say
+from mira_producer.cli.console import plain, say
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
 from mira_queue.contract.batch import Reason
@@ -158,7 +158,7 @@ def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
     """
     numbers = [_rate(counts), _cost(counts), _average(counts), _tokens(counts)]
     texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
-    return Group(_bar(counts, reason, width), *(Text(text, style) for text, style in texts if text))
+    return Group(_bar(counts, reason, width), *(plain(text, style) for text, style in texts if text))
 
 
 def plain_line(counts: Counts, reason: Reason) -> str:

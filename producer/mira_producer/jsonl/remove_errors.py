@@ -17,6 +17,7 @@ from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import job_id_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
+from mira_queue.contract.unicode import printable_json
 from mira_queue.runtime.private_files import output_opener
 
 STANDARD_OUTPUT = Path("-")
@@ -40,7 +41,7 @@ def copy_lines(source: Path, target: Path) -> int:
     count = 0
     if target == STANDARD_OUTPUT:
         for line in complete_lines(source):
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(printable_json(line.decode()).encode() if sys.stdout.isatty() else line)
             count += 1
         return count
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

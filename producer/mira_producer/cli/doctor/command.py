@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from mira_producer.cli import console
 from mira_producer.cli.doctor.api import check_api, check_key
@@ -107,7 +106,7 @@ def _check_workers(settings: Settings, url: str) -> Iterator[Finding]:
 def _print(finding: Finding) -> None:
     line = f"{finding.verdict:<8} {finding.check}: {finding.found}"
     if sys.stdout.isatty():
-        text = Text(line)
+        text = console.plain(line)
         text.stylize(STYLES[finding.verdict], 0, len(finding.verdict))
         Console().print(text, soft_wrap=True)
     else:
