@@ -158,7 +158,7 @@ class MiraQueue:
         check_field_names(fields)
         named = {} if model is None else {"model": model}
         body = {"messages": messages, **named, **fields, **(extra_body or {})}
-        return self.accept([NewJob(self.check(body), new_job_id(), _checked_key("key", key))])[0]
+        return self.accept([NewJob(self.check(body), new_job_id(), checked_key("key", key))])[0]
 
     def enqueue_many(
         self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None, group: str = ""
@@ -174,8 +174,8 @@ class MiraQueue:
         if keys is None:
             names = [""] * len(checked)
         else:
-            names = [_checked_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
-        in_group = _checked_key("group", group)
+            names = [checked_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
+        in_group = checked_key("group", group)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         return self.accept(
@@ -263,7 +263,7 @@ def unfinished(job_id: str, timeout: float | None) -> ResultTimeout:
     return ResultTimeout(f"job {job_id} has not finished within {timeout:g} s; it continues")
 
 
-def _checked_key(field: str, key: str | None) -> str:
+def checked_key(field: str, key: str | None) -> str:
     """Return the idempotency key, or an empty one for None. Forms and databases may also hold a number."""
     if key is not None and not isinstance(key, str):
         raise InvalidRequest(field, f"expected a string, got {type(key).__name__}")
