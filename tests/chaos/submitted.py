@@ -50,7 +50,9 @@ def main(arguments: list[str]) -> int:
 
 def _has_ended(queue: MiraQueue, source: Path, output: Path, errors: Path) -> bool:
     """Submit the file unless its batch exists. Return True if the batch is finished and its files are written."""
-    batch = next((batch for batch in queue.ledger.batches() if batch.input_name == source.name), None)
+    batch = next(
+        (batch for batch in queue.ledger.batches() if batch.input_name == source.name and not batch.is_run), None
+    )
     if batch is None:
         batch = queue.batches.submit(source)
     if not batch.status.is_final:

@@ -1,4 +1,4 @@
-"""Batches: handed in, brought to their end by the supervisor, whatever is done to them on the way."""
+"""Batches: a supervisor runs them to their end, whatever is done to them on the way."""
 
 from __future__ import annotations
 

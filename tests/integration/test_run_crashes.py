@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_run_completes(folder: Path,
         code = run.wait()
 
     assert code == 0, run.said()
-    assert "a worker has died (exit code -9); starting another; its jobs are safe" in run.said()
+    assert "exit code -9" in run.said()
     assert ids(read_lines(folder / ANSWERS)) == ids(numbered(150))
     lost = run.summary()["unanswered_calls"]
     assert lost <= 8

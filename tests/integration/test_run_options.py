@@ -216,5 +216,5 @@ def test_answers_that_say_nothing_of_tokens_are_counted_beside_the_tokens(
     assert run.wait() == 0, run.said()
     [usage] = [usage for line in read_lines(tmp_path / ANSWERS) if (usage := line["response"]["body"].get("usage"))]
     tokens_in, tokens_out = usage["prompt_tokens"], usage["completion_tokens"]
-    assert f"; {tokens_in} tokens in, {tokens_out} out, without those of 2 answers" in run.said()
+    assert f"; {tokens_in} tokens in, {tokens_out} out (2 answers " in run.said()
     assert run.summary()["answers_without_usage"] == 2

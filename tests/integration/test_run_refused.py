@@ -86,7 +86,7 @@ def _errors_in_no_folder(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("arrange", "said"),
     [
-        (_standard_input, "-: is read more than once"),
+        (_standard_input, "-: can be read only once"),
         (_output_in_no_folder, "--output: none: no such directory: make it, or name another"),
         (_errors_in_no_folder, "--errors: none: no such directory: make it, or name another"),
         (_output_of_another_input, "'another-1' is not in input.jsonl"),

@@ -186,7 +186,7 @@ def test_a_line_whose_job_was_cancelled_after_its_run_was_killed_is_sent_by_the_
     simulator.configure(latency_s=1)
     write_lines(tmp_path / INPUT, prompts(60))
     with RunProcess.start(tmp_path, INPUT, "--workers", "0", **target) as run:
-        wait_until("all lines are handed in", lambda: len(redis_client.keys("mira:job:*")) == 60)
+        wait_until("all lines are submitted", lambda: len(redis_client.keys("mira:job:*")) == 60)
         run.kill()
     found: list[Any] = redis_client.keys("mira:job:*")
     jobs = [key.decode().removeprefix("mira:job:") for key in found]

@@ -1,4 +1,4 @@
-"""What tests of batches share: how one is handed in, waited for and added up, and who keeps it."""
+"""Steps of tests about batches: submit one, wait for it, count its lines, find its supervisor."""
 
 from __future__ import annotations
 

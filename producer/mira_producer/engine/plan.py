@@ -16,7 +16,7 @@ from mira_producer.cost.prices import Prices
 from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage, usage_of_line
 from mira_producer.engine.options import budget_of
-from mira_producer.engine.previous_results import add_answer, add_error, empty_stats, error_code
+from mira_producer.engine.previous_results import Written, error_code
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, invalid_file
@@ -69,16 +69,17 @@ class Plan:
         self._retryable_codes: Counter[str] = Counter()
         #: What the lines of earlier runs used of the budget; nothing without one.
         self.used_before = Usage()
-        self.before = empty_stats(prices)
+        written = Written(prices)
         for entry in read_results(self.output, self.index, files.input):
-            add_answer(self.before, entry)
+            written.add_answer(entry)
             self._add_used(entry)
         for entry in read_results(self.errors, self.index, files.input):
-            add_error(self.before, entry)
+            written.add_error(entry)
             if is_retryable(entry):
                 self.add_retryable(error_code(entry))
             else:
                 self._add_used(entry)
+        self.before = written.stats()
         self.stats = Stats(self.index.total, self.before.succeeded, self.before.failed, prices)
 
     @classmethod

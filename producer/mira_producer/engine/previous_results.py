@@ -9,11 +9,14 @@ import orjson
 
 from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.cost.usage import Usage, usage_of_answer, usage_of_line
-from mira_producer.engine.stats import NO_MODEL, Stats, code_of
+from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Stats, code_of
 from mira_producer.jsonl.remove_errors import complete_lines
 from mira_producer.jsonl.result_line import calls_of_line, is_retryable
 from mira_queue.contract.batch import BatchFiles
 from mira_queue.contract.outcome import Failure
+
+# Names of models come from files: models beyond this number are counted together, and have no price.
+MAX_NAMES = 1000
 
 
 def prices_of(files: BatchFiles) -> Prices:
@@ -21,27 +24,33 @@ def prices_of(files: BatchFiles) -> Prices:
     return load_prices(files.prices) if files.prices.exists() else Prices()
 
 
-def empty_stats(prices: Prices) -> Stats:
-    """Return statistics in which no time passes."""
-    return Stats(0, 0, 0, prices, clock=lambda: 0.0)
+class Written:
+    """Counts lines of result files. The model that answered determines the price: the requested one is not there."""
 
+    def __init__(self, prices: Prices) -> None:
+        # No time passes in these statistics.
+        self._stats = Stats(0, 0, 0, prices, clock=lambda: 0.0)
+        self._usage: dict[str, Usage] = {}
 
-def add_answer(stats: Stats, entry: Mapping[str, Any]) -> None:
-    """Count a line of an output file. A line that shares the answer of another one used nothing.
+    def add_answer(self, entry: Mapping[str, Any]) -> None:
+        """Count a line of an output file. A line that shares the answer of another one used nothing."""
+        self._stats.succeeded += 1
+        if calls := calls_of_line(entry):
+            body = (entry.get("response") or {}).get("body") or {}
+            model = str(body.get("model") or NO_MODEL)
+            model = model if model in self._usage or len(self._usage) < MAX_NAMES else OTHER_MODELS
+            self._usage[model] = self._usage.get(model, Usage()) + usage_of_answer(body.get("usage") or {}, calls)
 
-    The model that answered determines the price, because the requested one is not in the file.
-    """
-    stats.succeeded += 1
-    if calls := calls_of_line(entry):
-        body = (entry.get("response") or {}).get("body") or {}
-        model = str(body.get("model") or NO_MODEL)
-        stats.add_usage(usage_of_answer(body.get("usage") or {}, calls).priced(stats.prices, model), model)
+    def add_error(self, entry: Mapping[str, Any]) -> None:
+        """Count a line of an error file."""
+        self._stats.failed += 1
+        self._stats.codes[error_code(entry)] += 1
 
-
-def add_error(stats: Stats, entry: Mapping[str, Any]) -> None:
-    """Count a line of an error file."""
-    stats.failed += 1
-    stats.codes[error_code(entry)] += 1
+    def stats(self) -> Stats:
+        """Return the statistics. Call it once, at the end."""
+        for model, usage in self._usage.items():
+            self._stats.add_usage(usage.priced(self._stats.prices, model), model)
+        return self._stats
 
 
 def error_code(entry: Mapping[str, Any]) -> str:
@@ -52,12 +61,12 @@ def error_code(entry: Mapping[str, Any]) -> str:
 
 def written(files: BatchFiles, prices: Prices) -> Stats:
     """Count all lines of both files."""
-    stats = empty_stats(prices)
+    counts = Written(prices)
     for line in complete_lines(files.output):
-        add_answer(stats, orjson.loads(line))
+        counts.add_answer(orjson.loads(line))
     for line in complete_lines(files.errors):
-        add_error(stats, orjson.loads(line))
-    return stats
+        counts.add_error(orjson.loads(line))
+    return counts.stats()
 
 
 def used(files: BatchFiles, prices: Prices) -> Usage:
