@@ -55,6 +55,8 @@ ACCOUNTS = "mira:accounts"
 WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
+# Set, owned by submit. An entry lives while a supervisor has to run its batch.
+OPEN_BATCHES = "mira:batches:open"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
 WRITE_CHECK = "mira:write-check"
 
