@@ -13,11 +13,11 @@ from mira_producer.cli.doctor.finding import Finding, ok, problem, reason, warni
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.connection import connect, translated_errors
+from mira_queue.ledger.memory import KEPT_FREE
 
 # The scripts use ZRANGE BYSCORE and LPOP with a count, and write after they have read the time.
 MIN_SERVER = (6, 2)
 MAX_CLOCK_DIFFERENCE_S = 2.0
-MAX_MEMORY_USED = 0.9
 SET_ALWAYS = "set `appendfsync always` in its configuration (immediately: CONFIG SET appendfsync always)"
 
 Info = dict[str, Any]
@@ -100,12 +100,13 @@ def _memory(info: Info) -> Iterator[Finding]:
             "it deletes jobs when memory is full" if limit else "no maxmemory is set yet"
         )
         yield (problem if limit else warning)("server's memory", found, "set `maxmemory-policy noeviction`")
-    elif limit and used > MAX_MEMORY_USED * limit:
-        found = f"{used / limit:.0%} of its maxmemory is used"
-        yield warning("server's memory", found, "raise maxmemory: a full memory accepts no jobs")
+    elif limit and used > (1 - KEPT_FREE) * limit:
+        found = f"{used / limit:.0%} of its maxmemory is used; {KEPT_FREE:.0%} are kept free for jobs to finish"
+        yield warning("server's memory", found, "raise maxmemory: no new jobs are accepted")
     else:
         of_limit = f" of {limit / 2**20:,.0f} MiB" if limit else ""
-        yield ok("server's memory", f"noeviction, {used / 2**20:,.1f} MiB{of_limit} used")
+        kept = f"; {KEPT_FREE:.0%} are kept free for accepted jobs to finish" if limit else ""
+        yield ok("server's memory", f"noeviction, {used / 2**20:,.1f} MiB{of_limit} used{kept}")
 
 
 def _fsync(client: redis.Redis) -> str | None:
