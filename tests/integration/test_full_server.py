@@ -21,8 +21,7 @@ def fill(queue: MiraQueue) -> list[Job]:
     while len(jobs) < 5000:
         try:
             jobs += queue.enqueue_many([{"messages": [{"role": "user", "content": FILL}]}] * 5)
-        except QueueUnavailable as error:
-            assert "maxmemory" in str(error)
+        except QueueUnavailable:
             return jobs
     raise AssertionError("the server was never full")
 
