@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mira_queue import Job, MiraQueue, QueueUnavailable
 from mira_queue.contract.settings import Settings
@@ -31,7 +32,7 @@ def test_jobs_that_were_accepted_before_the_memory_was_full_finish(
 ) -> None:
     with EmbeddedServer(short_folder / "full") as url, connect(url) as client:
         client.config_set("maxmemory", int(client.info("memory")["used_memory"]) + 12 * MIB)
-        own = {"redis_url": url, "api_base": simulator.url}
+        own: dict[str, Any] = {"redis_url": url, "api_base": simulator.url}
         with MiraQueue(Settings(_env_file=None, **{**QUICK, **own})) as queue:
             jobs = fill(queue)
             memory = client.info("memory")

@@ -48,13 +48,9 @@ def test_metadata_and_the_name_of_a_file(queue: MiraQueue, tmp_path: Path) -> No
     misnamed = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl"))
     misnamed.write_bytes(source.read_bytes())
 
-    for submit in (
-        lambda: queue.batches.submit(source, metadata={"name": HALF}),
-        lambda: queue.batches.submit(source, metadata={HALF: "name"}),
-        lambda: queue.batches.submit(misnamed),
-    ):
+    for path, metadata in ((source, {"name": HALF}), (source, {HALF: "name"}), (misnamed, {})):
         with pytest.raises(MiraQueueError):
-            submit()
+            queue.batches.submit(path, metadata=metadata)
     assert queue.batches.all() == []
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_batch_of_a_client_and_its_supervisor_and_worker(short_folder: Path, s
     folder.mkdir(mode=0o700)
     source = write_lines(folder / "in.jsonl", [{"prompt": "Hello"}])
     source.chmod(0o644)
-    own = {"state_dir": folder / "a" / "state", "api_base": simulator.url}
+    own: dict[str, Any] = {"state_dir": folder / "a" / "state", "api_base": simulator.url}
     health_file = folder / "health"
     with (
         MiraQueue(Settings(_env_file=None, **{**QUICK, **own})) as queue,
