@@ -1,4 +1,4 @@
-"""A FastAPI app that answers chat questions in the background, and one view that waits for a quick answer.
+"""A FastAPI app that answers chat questions in the background. One of its views waits for the answer.
 
 mira-queue worker &
 uvicorn --factory examples.fastapi_app:create_app
@@ -28,7 +28,7 @@ from mira_queue import (
     ResultTimeout,
 )
 
-# An error of the queue, and the status that tells the caller whose turn it is. The first row that fits holds.
+# HTTP status for each error of the queue. The first matching row applies.
 STATUS_OF: tuple[tuple[type[MiraQueueError], int], ...] = (
     (InvalidRequest, 400),
     (JobNotFound, 404),
@@ -44,7 +44,7 @@ class Question(BaseModel):
 
 
 def create_app() -> FastAPI:
-    """The queue is opened when the server starts and closed when it ends."""
+    """Return the app. It opens the queue when the server starts, and closes it when the server stops."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -80,7 +80,7 @@ def create_app() -> FastAPI:
 
     @app.post("/quick-questions")
     async def ask_and_wait(question: Question, request: Request) -> dict[str, Any]:
-        """Waits up to 20 s without holding a thread; the job goes on when the caller has gone."""
+        """Wait for at most 20 s, without blocking a thread. If the caller disconnects, the job continues."""
         queue: AsyncMiraQueue = request.app.state.queue
         job = await queue.enqueue([{"role": "user", "content": question.text}])
         completion = await job.result(timeout=20)

@@ -17,7 +17,7 @@ from mira_queue import Completion, IdempotencyConflict, InvalidRequest, JobNotFo
 
 
 def create_app(queue: MiraQueue | None = None) -> Flask:
-    """One queue for the process, shared by its threads."""
+    """Return the app. The threads of the process share one queue."""
     app = Flask(__name__)
     jobs = queue or MiraQueue()
 
@@ -25,7 +25,7 @@ def create_app(queue: MiraQueue | None = None) -> Flask:
     def ask() -> Any:
         body = request.get_json(silent=True)
         text = body.get("text") if isinstance(body, dict) else None
-        # A client that repeats its request after a time-out gets the same job, and is billed once.
+        # A client that repeats its request after a timeout gets the same job. It is not billed twice.
         key = request.headers.get("Idempotency-Key")
         job = jobs.enqueue([{"role": "user", "content": text}], key=key)
         return jsonify(id=job.id, status=f"/questions/{job.id}"), 202
@@ -58,6 +58,6 @@ def create_app(queue: MiraQueue | None = None) -> Flask:
 
     @app.errorhandler(QueueUnavailable)
     def unavailable(error: QueueUnavailable) -> Any:
-        return jsonify(reason="the queue is not available; try again"), 503
+        return jsonify(reason="the queue is unavailable: retry later"), 503
 
     return app

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -112,6 +113,14 @@ def _no_key_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         wait_until("no key is left behind", lambda: not redis_keys.leaked(client), SETTLE_S)
     except AssertionError:
         pytest.fail("Redis keys left behind:\n" + "\n".join(redis_keys.leaked(client)))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Return a port that rejects connections, whatever else runs on this machine: bound, but not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture

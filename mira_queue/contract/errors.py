@@ -39,7 +39,6 @@ The rows come from the API's error table. RequestRejected and ServerError stand 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -116,6 +115,10 @@ class ResultTimeout(MiraQueueError, TimeoutError):
     """The job has not finished in time. It continues, and its result can be requested again."""
 
 
+_BY_CODE: dict[str, type[JobError]] = {}
+_BY_STATUS: dict[int, type[JobError]] = {}
+
+
 class JobError(MiraQueueError):
     """The job ended without a completion.
 
@@ -128,13 +131,16 @@ class JobError(MiraQueueError):
     cause: ClassVar[Cause] = Cause.JOB
     retryable: ClassVar[bool] = False
 
+    def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
+        """Register the class by its code and by the HTTP status that it stands for."""
+        if code is not None:
+            cls.code = code
+            _BY_CODE[code] = cls
+        if status is not None:
+            _BY_STATUS[status] = cls
+
     def __init__(
-        self,
-        detail: str,
-        status: int | None = None,
-        attempts: int = 0,
-        unanswered_calls: int = 0,
-        body: Any = None,
+        self, detail: str, status: int | None = None, attempts: int = 0, unanswered_calls: int = 0, body: Any = None
     ) -> None:
         super().__init__(detail, status, attempts, unanswered_calls, body)
         self.detail = detail
@@ -151,47 +157,37 @@ class JobFault(JobError):
     """The same request would fail again."""
 
 
-class BadRequest(JobFault):
-    code = "bad_request"
+class BadRequest(JobFault, code="bad_request", status=400): ...
 
 
-class NotFound(JobFault):
-    code = "not_found"
+class NotFound(JobFault, code="not_found", status=404): ...
 
 
-class Gone(JobFault):
-    code = "gone"
+class Gone(JobFault, code="gone", status=410): ...
 
 
-class TooLarge(JobFault):
-    code = "too_large"
+class TooLarge(JobFault, code="too_large", status=413): ...
 
 
-class Unprocessable(JobFault):
-    code = "unprocessable"
+class Unprocessable(JobFault, code="unprocessable", status=422): ...
 
 
-class ContentBlocked(Unprocessable):
-    code = "content_blocked"
+class ContentBlocked(Unprocessable, code="content_blocked"): ...
 
 
-class RequestRejected(JobFault):
-    code = "refused"
+class RequestRejected(JobFault, code="refused"): ...
 
 
-class Redirected(JobFault):
-    code = "redirected"
+class Redirected(JobFault, code="redirected"): ...
 
 
-class Poison(JobFault):
-    code = "poison"
+class Poison(JobFault, code="poison"):
     retryable = True
 
 
-class InternalError(JobFault):
+class InternalError(JobFault, code="internal_error"):
     """A bug of ours or of a library. A newer version may run the same request."""
 
-    code = "internal_error"
     retryable = True
 
 
@@ -202,16 +198,13 @@ class AccountFault(JobError):
     retryable = True
 
 
-class InvalidKey(AccountFault):
-    code = "invalid_key"
+class InvalidKey(AccountFault, code="invalid_key", status=401): ...
 
 
-class BalanceUsedUp(AccountFault):
-    code = "balance_used_up"
+class BalanceUsedUp(AccountFault, code="balance_used_up", status=402): ...
 
 
-class ModelNotInPlan(AccountFault):
-    code = "model_not_in_plan"
+class ModelNotInPlan(AccountFault, code="model_not_in_plan", status=403): ...
 
 
 class ServiceFault(JobError):
@@ -221,59 +214,33 @@ class ServiceFault(JobError):
     retryable = True
 
 
-class ServerTimeout(ServiceFault):
-    code = "server_timeout"
+class ServerTimeout(ServiceFault, code="server_timeout", status=408): ...
 
 
-class ServerError(ServiceFault):
-    code = "server_error"
+class ServerError(ServiceFault, code="server_error"): ...
 
 
-class Unreachable(ServiceFault):
-    code = "unreachable"
+class Unreachable(ServiceFault, code="unreachable"): ...
 
 
-class InvalidResponse(ServiceFault):
-    code = "broken_answer"
+class InvalidResponse(ServiceFault, code="broken_answer"): ...
 
 
-class RateLimited(JobError):
+class RateLimited(JobError, code="rate_limited", status=429):
     """The account has reached a limit. The job waits; this error is never its outcome."""
 
-    code = "rate_limited"
     cause = Cause.ACCOUNT
     retryable = True
 
 
-class JobCancelled(JobError):
+class JobCancelled(JobError, code="cancelled"):
     """The job was cancelled before it had an outcome."""
 
-    code = "cancelled"
     retryable = True
 
 
-def _with_code(parent: type[JobError]) -> Iterator[type[JobError]]:
-    for kind in parent.__subclasses__():
-        if "code" in vars(kind):
-            yield kind
-        yield from _with_code(kind)
-
-
-_BY_CODE = {kind.code: kind for kind in _with_code(JobError)}
-_BY_NAME = {kind.__name__: kind for kind in _with_code(JobError)}
-_BY_STATUS: dict[int, type[JobError]] = {
-    400: BadRequest,
-    401: InvalidKey,
-    402: BalanceUsedUp,
-    403: ModelNotInPlan,
-    404: NotFound,
-    408: ServerTimeout,
-    410: Gone,
-    413: TooLarge,
-    422: Unprocessable,
-    429: RateLimited,
-}
 ERROR_CODES = frozenset(_BY_CODE)
+_BY_NAME = {kind.__name__: kind for kind in _BY_CODE.values()}
 
 
 def error_for_status(status: int) -> type[JobError]:

@@ -36,13 +36,9 @@ class Lane(Enum):
     # Not 0, which workers serve first in all queues. From equal priorities they take in turn.
     BULK = (BULK_QUEUE, 3)
 
-    @property
-    def queue(self) -> str:
-        return self.value[0]
-
-    @property
-    def priority(self) -> int:
-        return self.value[1]
+    def __init__(self, queue: str, priority: int) -> None:
+        self.queue = queue
+        self.priority = priority
 
 
 # Zset, owned by claim and extend. An entry lives while its job runs; the score is the end of the lease.
@@ -61,14 +57,35 @@ OPEN_BATCHES = "mira:batches:open"
 WRITE_CHECK = "mira:write-check"
 
 
-def job_key(job_id: str) -> str:
-    """Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL."""
-    return f"mira:job:{job_id}"
+class _Key:
+    """Builder of keys from a prefix and an id. Its docstring says the type, the owner, and the lifetime."""
+
+    def __init__(self, prefix: str, doc: str) -> None:
+        self._prefix = prefix
+        self.__doc__ = doc
+
+    def __call__(self, id_: str) -> str:
+        return self._prefix + id_
 
 
-def request_key(job_id: str) -> str:
-    """String, owned by the job. It lives while the job is open or failed, and is deleted when the job succeeds."""
-    return f"mira:request:{job_id}"
+job_key = _Key("mira:job:", "Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL.")
+request_key = _Key("mira:request:", "String, owned by the job. It lives as long as the job, or until the job succeeds.")
+batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
+finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
+# A channel of the same name announces the result.
+result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
+# Circuit breaker, limits, counts.
+pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
+sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
+tokens_key = _Key("mira:tokens:", "Zset, owned by the account: tokens that were used. It lives as long as `sent_key`.")
+# The score is the end of the call's lease.
+in_flight_key = _Key("mira:in-flight:", "Zset, owned by the account: calls in flight. KEY_MARGIN after a lease.")
+# The score is the number of calls granted to the process.
+turns_key = _Key("mira:turns:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
+# The score is when the process loses its turn.
+turn_ends_key = _Key("mira:turn-ends:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
+# Jobs that had a fault since the last response.
+faults_key = _Key("mira:faults:", "Set, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
 
 
 def idempotency_key(key: str) -> str:
@@ -92,54 +109,17 @@ def messages_key(lane: Lane) -> str:
     return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
 
 
-def batch_key(batch_id: str) -> str:
-    """Hash, owned by the batch. It lives while the batch is open, and then for MIRA_RESULT_TTL."""
-    return f"mira:batch:{batch_id}"
+# All lanes' zsets, in the order of Lane.
+QUEUED = [queued_key(lane) for lane in Lane]
 
 
-def finished_key(group: str) -> str:
-    """List, owned by the engine that runs the group. It lives for MIRA_RESULT_TTL after the last entry."""
-    return f"mira:finished:{group}"
+def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
+    """Return the keys of a script that moves one job, in the order of lib/job.lua.
 
-
-def result_key(job_id: str) -> str:
-    """String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL. A channel of this name announces it."""
-    return f"celery-task-meta-{job_id}"
-
-
-def pace_key(account: str) -> str:
-    """Hash, owned by the account: circuit breaker, limits, counts. It lives for ACCOUNT_TTL after a call or worker."""
-    return f"mira:pace:{account}"
-
-
-def sent_key(account: str) -> str:
-    """Zset, owned by the account: calls that were sent. It lives for CALL_HISTORY or the longest window."""
-    return f"mira:sent:{account}"
-
-
-def tokens_key(account: str) -> str:
-    """Zset, owned by the account: tokens that were used. It lives as long as `sent_key`."""
-    return f"mira:tokens:{account}"
-
-
-def in_flight_key(account: str) -> str:
-    """Zset, owned by the account: calls in flight, scored by the end of their lease. KEY_MARGIN after a lease."""
-    return f"mira:in-flight:{account}"
-
-
-def turns_key(account: str) -> str:
-    """Zset, owned by the account: processes that wait, with the calls granted to each as score. ACCOUNT_TTL."""
-    return f"mira:turns:{account}"
-
-
-def turn_ends_key(account: str) -> str:
-    """Zset, owned by the account: processes that wait, scored by when each loses its turn. ACCOUNT_TTL."""
-    return f"mira:turn-ends:{account}"
-
-
-def faults_key(account: str) -> str:
-    """Set, owned by the account: jobs that had a fault since the last response. It lives for FAULTS_TTL."""
-    return f"mira:faults:{account}"
+    A script that neither finishes nor removes the job needs no `key` and no `group`.
+    """
+    own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
+    return [*own, LEASED, WAITING, *QUEUED]
 
 
 def wake_channel(account: str, process: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,16 @@ import orjson
 from mira_queue.contract.errors import JobCancelled, JobError, error_for_code, error_named
 
 
+class _Outcome:
+    __slots__: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        # Not `asdict`, which copies the whole response recursively.
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(_Outcome):
     """The API's answer.
 
     `body` is the whole response. `text` and `finish_reason` are those of the first choice. `usage` has the token
@@ -30,12 +38,9 @@ class Completion:
     unanswered_calls: int = 0
     latency_ms: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        return _shallow(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(_Outcome):
     """Error of a job that has no completion.
 
     `code` is stable and listed in the error tree. `status` is the HTTP status, or None without a response. `detail` is
@@ -51,32 +56,16 @@ class Failure:
     retryable: bool = False
     body: Any = None
 
-    def to_dict(self) -> dict[str, Any]:
-        return _shallow(self)
-
     def to_error(self) -> JobError:
         """Return the typed exception of this failure."""
         return error_for_code(self.code)(self.detail, self.status, self.attempts, self.unanswered_calls, self.body)
 
     @classmethod
     def from_error(cls, error: JobError) -> Failure:
-        return cls(
-            code=error.code,
-            detail=error.detail,
-            status=error.status,
-            attempts=error.attempts,
-            unanswered_calls=error.unanswered_calls,
-            retryable=error.retryable,
-            body=error.body,
-        )
+        return cls(**{name: getattr(error, name) for name in cls.__slots__})
 
 
 Outcome = Completion | Failure
-
-
-def _shallow(outcome: Outcome) -> dict[str, Any]:
-    # Not `asdict`, which copies the whole response recursively.
-    return {field.name: getattr(outcome, field.name) for field in fields(outcome)}
 
 
 def celery_state(outcome: Outcome) -> str:

@@ -5,8 +5,8 @@ The worker's policy decides. All times are the queue server's, in milliseconds.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
@@ -16,9 +16,8 @@ Verdict = Literal["go", "probe", "wait", "lost"]
 Reason = Literal["", "breaker", "probe", "in_flight", "rate", "configured", "tokens", "header", "spacing", "turn"]
 
 
-@dataclass(frozen=True, slots=True)
-class ConfiguredLimits:
-    """Ceilings from the settings. Zero means "not configured"."""
+class ConfiguredLimits(NamedTuple):
+    """Ceilings from the settings, in the order of acquire's arguments. Zero means "not configured"."""
 
     rate: int = 0  # calls
     window_ms: int = 0
@@ -72,8 +71,8 @@ class Estimate:
         if not text:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
-        limits = {name: Limit(**found[name]) if found[name] else None for name in ("rate", "in_flight")}
-        return replace(cls(**{**found, **limits}), unrelated=tuple(found["unrelated"]))
+        found |= {name: Limit(**found[name]) for name in ("rate", "in_flight") if found[name]}
+        return cls(**found | {"unrelated": tuple(found["unrelated"])})
 
 
 @dataclass(frozen=True, slots=True)

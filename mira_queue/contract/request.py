@@ -13,8 +13,6 @@ from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import INVALID_REQUEST, MISSING_PARAMETER
 from mira_queue.contract.request_limits import RequestLimits
 
-# Deeper than any server accepts and than orjson writes. It ends the walk through a request if no limit is checked.
-MAX_NESTING = 200
 # The usual types come first: isinstance with an abstract class costs more than all other checks of a message.
 _MAPPING = (dict, Mapping)
 _SEQUENCE = (list, tuple, Sequence)
@@ -139,15 +137,11 @@ def _check_numbers(whole: Mapping[str, Any], limits: RequestLimits) -> None:
 def _may_break_a_rule(body: bytes, limits: RequestLimits) -> bool:
     """Return False if a walk through the tree would find nothing. It costs more than all other checks together."""
     return (
-        body.count(b"{") + body.count(b"[") > _max_nesting(limits)
+        body.count(b"{") + body.count(b"[") > limits.max_nesting
         or (not limits.null_bytes_allowed and rb"\u0000" in body)
         # orjson writes null for a number that JSON does not have.
         or b"null" in body
     )
-
-
-def _max_nesting(limits: RequestLimits) -> int:
-    return MAX_NESTING if limits.max_nesting is None else limits.max_nesting
 
 
 def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> None:
@@ -173,6 +167,5 @@ def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> No
 
 
 def _check_depth(field: str, depth: int, limits: RequestLimits) -> None:
-    max_nesting = _max_nesting(limits)
-    if depth > max_nesting:
-        _reject(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {max_nesting} levels")
+    if depth > limits.max_nesting:
+        _reject(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {limits.max_nesting} levels")

@@ -10,18 +10,19 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Limits of a server on one request. None means no limit. The names contain the units."""
+    """Limits of a server on one request; by default none. None means no limit. The names contain the units."""
 
-    max_model_chars: int | None
-    max_messages: int | None
-    max_content_chars: int | None
-    roles: frozenset[str] | None
-    max_nesting: int | None
-    max_body_bytes: int | None
-    null_bytes_allowed: bool
-    content_required: bool
-    temperature: tuple[float, float] | None
-    max_tokens: int | None
+    max_model_chars: int | None = None
+    max_messages: int | None = None
+    max_content_chars: int | None = None
+    roles: frozenset[str] | None = None
+    # Deeper than any server accepts and than orjson writes. It ends the walk through a request that has no limit.
+    max_nesting: int = 200
+    max_body_bytes: int | None = None
+    null_bytes_allowed: bool = True
+    content_required: bool = False
+    temperature: tuple[float, float] | None = None
+    max_tokens: int | None = None
 
 
 MIRA_LIMITS = RequestLimits(
@@ -37,18 +38,7 @@ MIRA_LIMITS = RequestLimits(
     max_tokens=16_384,
 )
 
-NO_LIMITS = RequestLimits(
-    max_model_chars=None,
-    max_messages=None,
-    max_content_chars=None,
-    roles=None,
-    max_nesting=None,
-    max_body_bytes=None,
-    null_bytes_allowed=True,
-    content_required=False,
-    temperature=None,
-    max_tokens=None,
-)
+NO_LIMITS = RequestLimits()
 
 
 def limits_named(name: Literal["mira", "none"]) -> RequestLimits:

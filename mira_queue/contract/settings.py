@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -75,6 +75,47 @@ def _parse_rate_limit(value: Any) -> RateLimit:
     return RateLimit(int(match[1]), window)
 
 
+def _api_base(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected a URL such as https://api.vmira.ai/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("expected no user, password, query or fragment; the key belongs in MIRA_API_KEY")
+    return value.rstrip("/")
+
+
+def _api_key(value: SecretStr | None) -> SecretStr | None:
+    text = value.get_secret_value().strip() if value else ""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("expected printable ASCII without spaces (the value is not shown)")
+    return SecretStr(text) if text else None
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError("expected redis://host:6379/0, rediss://host:6380/0 or redis+socket:///path/to.sock")
+    if parts.scheme == "redis+socket" and not parts.path:
+        raise ValueError("expected the path of the socket: redis+socket:///path/to.sock")
+    return value
+
+
+def _without_same(value: SecretStr | None) -> SecretStr | None:
+    return None if value is None or value.get_secret_value() == "same" else value
+
+
+def _state_dir(value: Path) -> Path:
+    path = value.expanduser().absolute()
+    if not is_unicode(str(path)):
+        raise ValueError("expected a path in UTF-8")
+    return path
+
+
+def _crash_at(value: str) -> str:
+    parse_crash_at(value)
+    return value
+
+
 RateLimitSetting = Annotated[RateLimit, BeforeValidator(_parse_rate_limit)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 
@@ -92,10 +133,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = Field(
         None, description="Key of the Mira account (sk-mira-...). It is never printed or stored."
     )
-    api_base: str = Field(
+    api_base: Annotated[str, AfterValidator(_api_base)] = Field(
         "https://api.vmira.ai/v1", description="Base URL of the API. Any OpenAI-compatible server works."
     )
     model: str = Field("mira", min_length=1, max_length=256, description="Model for requests that name none.")
@@ -103,15 +144,15 @@ class Settings(BaseSettings):
         "mira", description="mira: reject a request that Mira would reject, before it is sent. none: check no limits."
     )
 
-    redis_url: SecretStr | None = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         None,
         description="Server for the queue and the ledger: redis://, rediss:// or redis+socket://. "
         "Not set: the embedded server.",
     )
-    result_backend: SecretStr | None = Field(
+    result_backend: Annotated[SecretStr | None, AfterValidator(_without_same)] = Field(
         None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
     )
-    state_dir: Path = Field(
+    state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
     )
     result_ttl: Seconds = Field(DAY * 7, gt=ZERO, le=DAY * 365, description="Time after which an outcome expires.")
@@ -183,7 +224,7 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
-    crash_at: str | None = Field(
+    crash_at: Annotated[str, AfterValidator(_crash_at)] | None = Field(
         None, description="For tests only: the crash point at which a process crashes. Needs a simulator."
     )
 
@@ -223,66 +264,10 @@ class Settings(BaseSettings):
         _reject_redirected_key({**env_settings(), **init_settings()}, dotenv_settings(), cls.model_fields["api_base"])
         return init_settings, env_settings, dotenv_settings
 
-    @field_validator("api_base")
-    @classmethod
-    def _check_api_base(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("expected a URL such as https://api.vmira.ai/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("expected no user, password, query or fragment; the key belongs in MIRA_API_KEY")
-        return value.rstrip("/")
-
-    @field_validator("api_key")
-    @classmethod
-    def _check_api_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        text = value.get_secret_value().strip()
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("expected printable ASCII without spaces (the value is not shown)")
-        return SecretStr(text) if text else None
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        parts = urlsplit(value.get_secret_value())
-        if parts.scheme not in REDIS_SCHEMES:
-            raise ValueError("expected redis://host:6379/0, rediss://host:6380/0 or redis+socket:///path/to.sock")
-        if parts.scheme == "redis+socket" and not parts.path:
-            raise ValueError("expected the path of the socket: redis+socket:///path/to.sock")
-        return value
-
-    @field_validator("result_backend")
-    @classmethod
-    def _map_same_to_none(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None or value.get_secret_value() == "same" else value
-
-    @field_validator("state_dir")
-    @classmethod
-    def _expand_home(cls, value: Path) -> Path:
-        path = value.expanduser().absolute()
-        if not is_unicode(str(path)):
-            raise ValueError("expected a path in UTF-8")
-        return path
-
-    @field_validator("crash_at")
-    @classmethod
-    def _check_crash_at(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_crash_at(value)
-        return value
-
     @model_validator(mode="after")
-    def _allow_crashes_only_on_loopback(self) -> Self:
+    def _check_together(self) -> Self:
         if self.crash_at is not None and urlsplit(self.api_base).hostname not in LOOPBACK_HOSTS:
             raise ValueError("MIRA_CRASH_AT is for tests: it needs a MIRA_API_BASE on this machine")
-        return self
-
-    @model_validator(mode="after")
-    def _check_backoff(self) -> Self:
         if self.backoff_cap < self.backoff_base:
             raise ValueError("MIRA_BACKOFF_CAP must be at least MIRA_BACKOFF_BASE")
         return self

@@ -1,15 +1,20 @@
-"""Accounts as people and dashboards see them, read in few round trips. The scripts of the pacer write what is shown."""
+"""Accounts and their workers, as people and dashboards see them, read in few round trips.
+
+The scripts of the pacer write the state of an account. Each worker reports itself at every rescue step, and removes its
+entry when it stops.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.contract.pace import Estimate
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 
@@ -24,6 +29,8 @@ class Counts:
     estimate_changes: int = 0
 
 
+# A worker that has not reported itself for two intervals and this long has crashed.
+REPORT_MARGIN = timedelta(seconds=2)
 _FIELDS = ["base", "estimate", "reason", "open_until", "probe", *Counts.__dataclass_fields__]
 
 
@@ -48,52 +55,71 @@ class PaceView:
     counts: Counts = Counts()
 
 
-class Accounts(ScriptRunner):
-    """Operations on accounts."""
+@dataclass(frozen=True, slots=True)
+class LiveWorker:
+    """A worker process and the account that it calls; `name` is PID@HOST."""
 
-    def name_account(self, account: str, base: str) -> None:
-        """Record that a worker of this account is alive, and the account's base URL."""
+    account: str
+    name: str
+
+
+class Accounts(ScriptRunner):
+    """Operations on accounts, and reports of their workers."""
+
+    def report_alive(self, account: str, base: str, interval: timedelta) -> None:
+        """Record the account's base URL, and that this process serves it. It reports again after `interval`."""
         key = names.pace_key(account)
-        with translated_errors():
-            now_ms = self._now_ms()
-            pipeline: Any = self._client.pipeline()
-            pipeline.hset(key, "base", base).ttl(key)
-            pipeline.zadd(names.ACCOUNTS, {account: now_ms})
-            pipeline.zremrangebyscore(names.ACCOUNTS, "-inf", now_ms - in_ms(names.ACCOUNT_TTL))
-            pipeline.expire(names.ACCOUNTS, names.ACCOUNT_TTL)
-            _, ttl_s, *_ = pipeline.execute()
-            # Never shortened: a circuit breaker that is open for longer has a longer TTL.
-            if ttl_s < names.ACCOUNT_TTL.total_seconds():
-                self._client.expire(key, names.ACCOUNT_TTL)
+        now_ms = self._now_ms()
+        pipeline: Any = self._client.pipeline()
+        pipeline.hset(key, "base", base).ttl(key)
+        for entries, entry, score_ms, expired_ms, ttl in (
+            (names.ACCOUNTS, account, now_ms, now_ms - in_ms(names.ACCOUNT_TTL), names.ACCOUNT_TTL),
+            (names.WORKERS, _entry(account), now_ms + in_ms(2 * interval + REPORT_MARGIN), now_ms, names.WORKERS_TTL),
+        ):
+            pipeline.zadd(entries, {entry: score_ms}).zremrangebyscore(entries, "-inf", expired_ms).expire(entries, ttl)
+        _, ttl_s, *_ = pipeline.execute()
+        # Never shortened: a circuit breaker that is open for longer has a longer TTL.
+        if ttl_s < names.ACCOUNT_TTL.total_seconds():
+            self._client.expire(key, names.ACCOUNT_TTL)
+
+    def report_stopped(self, account: str) -> None:
+        """Remove this process's entry: it takes no more jobs."""
+        self._client.zrem(names.WORKERS, _entry(account))
+
+    def live_workers(self) -> list[LiveWorker]:
+        """Return the workers of this queue that are alive. One that was killed is listed for a few seconds more."""
+        found: Any = self._client.zrange(names.WORKERS, self._now_ms(), "+inf", byscore=True)
+        return [LiveWorker(*decode(entry).split(":", 1)) for entry in found]
+
+    def bases_at_work(self) -> set[str]:
+        """Return the base URLs that workers of this queue call."""
+        views = self.pace_views({worker.account for worker in self.live_workers()})
+        return {view.base for view in views if view.base}
 
     def accounts(self) -> list[str]:
         """Return the accounts that have had a worker within ACCOUNT_TTL."""
-        with translated_errors():
-            found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
+        found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(decode(account) for account in found)
 
     def pace_view(self, account: str) -> PaceView:
-        with translated_errors():
-            now_ms = self._now_ms()
-        return self.pace_views([account], now_ms)[0]
+        return self.pace_views([account])[0]
 
-    def pace_views(self, accounts: Sequence[str], now_ms: int) -> list[PaceView]:
-        """Return the state of several accounts in one round trip."""
-        with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for account in accounts:
-                pipeline.hmget(names.pace_key(account), _FIELDS)
-                pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
-                pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
-            answers = iter(pipeline.execute())
+    def pace_views(self, accounts: Collection[str], now_ms: int | None = None) -> list[PaceView]:
+        """Return the state of several accounts in one round trip, and one more without `now_ms`."""
+        now_ms = self._now_ms() if now_ms is None else now_ms
+        pipeline = self._client.pipeline(transaction=False)
+        for account in accounts:
+            pipeline.hmget(names.pace_key(account), _FIELDS)
+            pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
+            pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
+        answers = iter(pipeline.execute())
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
 
     def forget_account(self, account: str) -> None:
         """Delete the estimate of the account's limits. An open circuit breaker stays open: the server asked for it."""
-        with translated_errors():
-            self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
-            self._client.hincrby(names.pace_key(account), "version", 1)
-            self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
+        self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
+        self._client.hincrby(names.pace_key(account), "version", 1)
+        self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
 
 
 def _view(
@@ -114,3 +140,7 @@ def _view(
         timedelta(milliseconds=max(0, first_ms)),
         Counts(*(int(count or 0) for count in counts)),
     )
+
+
+def _entry(account: str) -> str:
+    return f"{account}:{os.getpid()}@{socket.gethostname()}"

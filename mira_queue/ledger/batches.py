@@ -12,7 +12,6 @@ from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.commands import Command, from_json, to_json
 from mira_queue.contract.errors import BatchNotFound
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 
@@ -22,43 +21,39 @@ class Batches(ScriptRunner):
     def write_batch(self, batch: Batch) -> None:
         """Write the batch. If it has ended, it expires with its outcomes; so does a run, whose files are its record."""
         key = names.batch_key(batch.id)
-        with translated_errors():
-            pipeline = self._client.pipeline()
-            pipeline.hset(key, "batch", batch.to_json())
-            pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
-            if batch.status.is_final or batch.is_run:
-                pipeline.pexpire(key, self._result_ttl_ms)
-                pipeline.srem(names.OPEN_BATCHES, batch.id)
-            else:
-                pipeline.persist(key)
-                pipeline.sadd(names.OPEN_BATCHES, batch.id)
-            pipeline.execute()
+        pipeline = self._client.pipeline()
+        pipeline.hset(key, "batch", batch.to_json())
+        pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
+        if batch.status.is_final or batch.is_run:
+            pipeline.pexpire(key, self._result_ttl_ms)
+            pipeline.srem(names.OPEN_BATCHES, batch.id)
+        else:
+            pipeline.persist(key)
+            pipeline.sadd(names.OPEN_BATCHES, batch.id)
+        pipeline.execute()
 
     def batch(self, batch_id: str) -> Batch:
         """Raises BatchNotFound."""
-        with translated_errors():
-            found = cast("bytes | None", self._client.hget(names.batch_key(batch_id), "batch"))
+        found = cast("bytes | None", self._client.hget(names.batch_key(batch_id), "batch"))
         if found is None:
             raise BatchNotFound(batch_id)
         return Batch.from_json(found)
 
     def batches(self) -> list[Batch]:
         """Return all batches, the newest first."""
-        with translated_errors():
-            ids = [decode(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
-            pipeline = self._client.pipeline(transaction=False)
-            for batch_id in ids:
-                pipeline.hget(names.batch_key(batch_id), "batch")
-            found = cast("list[bytes | None]", pipeline.execute())
-            gone = [batch_id for batch_id, each in zip(ids, found, strict=True) if each is None]
-            if gone:
-                self._client.zrem(names.BATCHES, *gone)
+        ids = [decode(each) for each in cast("list[bytes]", self._client.zrevrange(names.BATCHES, 0, -1))]
+        pipeline = self._client.pipeline(transaction=False)
+        for batch_id in ids:
+            pipeline.hget(names.batch_key(batch_id), "batch")
+        found = cast("list[bytes | None]", pipeline.execute())
+        gone = [batch_id for batch_id, each in zip(ids, found, strict=True) if each is None]
+        if gone:
+            self._client.zrem(names.BATCHES, *gone)
         return [Batch.from_json(each) for each in found if each is not None]
 
     def open_batches(self) -> list[str]:
         """Return the IDs of the batches that a supervisor has to run. It costs the same however many have finished."""
-        with translated_errors():
-            return [decode(each) for each in cast("set[bytes]", self._client.smembers(names.OPEN_BATCHES))]
+        return [decode(each) for each in cast("set[bytes]", self._client.smembers(names.OPEN_BATCHES))]
 
     def send_command(self, batch_id: str, command: Command) -> None:
         """Store a command for the batch's supervisor; it replaces one that was not carried out yet.
@@ -66,13 +61,11 @@ class Batches(ScriptRunner):
         Raises BatchNotFound.
         """
         self.batch(batch_id)
-        with translated_errors():
-            self._client.hset(names.batch_key(batch_id), "command", to_json(command))
+        self._client.hset(names.batch_key(batch_id), "command", to_json(command))
 
     def command_of(self, batch_id: str) -> Command | None:
         """Return the command that has not been carried out yet."""
-        with translated_errors():
-            found: Any = self._client.hget(names.batch_key(batch_id), "command")
+        found: Any = self._client.hget(names.batch_key(batch_id), "command")
         return None if found is None else from_json(found)
 
     def ack_command(self, batch_id: str, command: Command) -> None:
@@ -80,7 +73,6 @@ class Batches(ScriptRunner):
         self._run("batches/ack_command", [names.batch_key(batch_id)], [to_json(command)])
 
     def forget_batch(self, batch_id: str) -> None:
-        with translated_errors():
-            self._client.delete(names.batch_key(batch_id))
-            self._client.zrem(names.BATCHES, batch_id)
-            self._client.srem(names.OPEN_BATCHES, batch_id)
+        self._client.delete(names.batch_key(batch_id))
+        self._client.zrem(names.BATCHES, batch_id)
+        self._client.srem(names.OPEN_BATCHES, batch_id)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -41,6 +40,19 @@ _TRANSIENT_CODES = re.compile(
 
 # Per thread: whether it is in an attempt.
 _attempting = threading.local()
+
+_ERRORS = (redis.RedisError, OSError)
+# The first entry that matches applies. Other errors are bugs of the caller.
+_MESSAGES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((redis.AuthenticationError,), "the queue's server rejected the password: check MIRA_REDIS_URL ({})"),
+    (
+        (redis.ConnectionError, redis.TimeoutError, OSError),
+        "the queue's server does not respond: is it running, and is MIRA_REDIS_URL right? ({})",
+    ),
+    ((InvalidResponse,), "the server at MIRA_REDIS_URL is not a Redis server"),
+    ((redis.OutOfMemoryError,), "the queue's server is out of memory: raise its maxmemory"),
+    ((redis.ResponseError,), "the queue's server rejected a command: {}"),
+)
 
 T = TypeVar("T")
 OnFailure = Callable[[Exception], None]
@@ -77,43 +89,49 @@ class Patience(Retry):
         self, do: Callable[[], T], fail: Callable[..., Any], is_retryable: Any = None, with_failure_count: bool = False
     ) -> T:
         if getattr(_attempting, "already", False):
-            return self._once(do, fail, with_failure_count)
+            # Within another attempt of this thread, which has to connect first. Attempts must not multiply.
+            try:
+                return do()
+            except _ERRORS as error:
+                fail(error, 1) if with_failure_count else fail(error)
+                raise
         _attempting.already = True
         try:
-            return self._repeat(do, fail, with_failure_count)
+            return self._repeat(do, lambda error, count: fail(error, count) if with_failure_count else fail(error))
         finally:
             _attempting.already = False
 
-    def _once(self, do: Callable[[], T], fail: Callable[..., Any], with_failure_count: bool) -> T:
-        """Run within another attempt of this thread, which has to connect first. Attempts must not multiply."""
-        try:
-            return do()
-        except (redis.RedisError, OSError) as error:
-            fail(error, 1) if with_failure_count else fail(error)
-            raise
-
-    def _repeat(self, do: Callable[[], T], fail: Callable[..., Any], with_failure_count: bool) -> T:
+    def _repeat(self, do: Callable[[], T], fail: Callable[[Exception, int], Any]) -> T:
         end_s = time.monotonic() + self._patience_s
         failures = 0
         while True:
             try:
                 return do()
-            except (redis.RedisError, OSError) as error:
+            except UnicodeEncodeError as error:
+                # Text that is stored was checked before, so this is an ID that is looked up.
+                raise InvalidRequest("id", f"not valid Unicode: {ascii(error.object)[:80]}") from error
+            except _ERRORS as error:
+                fault: Exception = error
                 failures += 1
-                fault = _after(error, failures, fail, with_failure_count)
-                if not passes(fault) or (failures >= _MIN_ATTEMPTS and time.monotonic() >= end_s):
-                    raise fault from fault.__cause__
-                if self._on_failure is not None:
-                    self._on_failure(fault)
+                try:
+                    fail(error, failures)
+                except _ERRORS as another:
+                    # A subscription reconnects in `fail`.
+                    fault = another
+            if not passes(fault) or (failures >= _MIN_ATTEMPTS and time.monotonic() >= end_s):
+                raise queue_error(fault)
+            if self._on_failure is not None:
+                self._on_failure(fault)
             time.sleep(self._backoff.compute(failures))
 
 
-def _after(error: Exception, failures: int, fail: Callable[..., Any], with_failure_count: bool) -> Exception:
-    """Return the error of a failed attempt. A subscription reconnects in `fail`, which may fail as well."""
-    try:
-        fail(error, failures) if with_failure_count else fail(error)
-    except (redis.RedisError, OSError) as another:
-        return another
+def queue_error(error: Exception) -> Exception:
+    """Return the Redis client's error as QueueUnavailable, whose message says what to do in one line."""
+    for kinds, message in _MESSAGES:
+        if isinstance(error, kinds):
+            unavailable = QueueUnavailable(message.format(error))
+            unavailable.__cause__ = error
+            return unavailable
     return error
 
 
@@ -124,33 +142,11 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
     and `on_failure` is called after every failed attempt.
     """
     return redis.Redis.from_url(
-        _client_url(url),
+        url.replace("redis+socket://", "unix://", 1),
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Patience(patience, on_failure),
     )
-
-
-@contextmanager
-def translated_errors() -> Iterator[None]:
-    """Raise the Redis client's errors as QueueUnavailable, whose message says what to do in one line."""
-    try:
-        yield
-    except redis.AuthenticationError as error:
-        raise QueueUnavailable(f"the queue's server rejected the password: check MIRA_REDIS_URL ({error})") from error
-    except (redis.ConnectionError, redis.TimeoutError) as error:
-        raise QueueUnavailable(
-            f"the queue's server does not respond: is it running, and is MIRA_REDIS_URL right? ({error})"
-        ) from error
-    except UnicodeEncodeError as error:
-        # Text that is stored was checked before, so this is an ID that is looked up.
-        raise InvalidRequest("id", f"not valid Unicode: {ascii(error.object)[:80]}") from error
-    except InvalidResponse as error:
-        raise QueueUnavailable("the server at MIRA_REDIS_URL is not a Redis server") from error
-    except redis.OutOfMemoryError as error:
-        raise QueueUnavailable("the queue's server is out of memory: raise its maxmemory") from error
-    except redis.ResponseError as error:
-        raise QueueUnavailable(f"the queue's server rejected a command: {error}") from error
 
 
 def without_password(url: str) -> str:
@@ -160,7 +156,3 @@ def without_password(url: str) -> str:
         return url
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
-
-
-def _client_url(url: str) -> str:
-    return url.replace("redis+socket://", "unix://", 1) if url.startswith("redis+socket://") else url

@@ -5,16 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
-from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.memory import Headroom
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode
@@ -22,6 +21,10 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
 MAX_BYTES = 1024 * 1024
+
+# Fields of a job's hash that are fields of its status.
+_NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms")}
+_NUMBERS["unanswered"] = "unanswered_calls"
 
 
 class Jobs(ScriptRunner):
@@ -59,64 +62,43 @@ class Jobs(ScriptRunner):
 
     def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
-        with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipeline.hgetall(names.job_key(job_id))
-            found = pipeline.execute()
-        return [_status(job_id, raw) for job_id, raw in zip(job_ids, found, strict=True)]
+        return [_status(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
-        status = self.status(job_id)
-        failure = cancelled(status)
+        (entry,) = self._entries([job_id])
+        failure = cancelled(_status(job_id, entry))
         record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
-        done, state = self._run(
-            "jobs/cancel",
-            [
-                names.job_key(job_id),
-                names.request_key(job_id),
-                names.LEASED,
-                names.WAITING,
-                names.idempotency_key(self._field(job_id, "key")),
-                names.result_key(job_id),
-                names.finished_key(self._field(job_id, "group")),
-                *(names.queued_key(lane) for lane in Lane),
-            ],
-            [job_id, record, self._result_ttl_ms],
-        )
-        if decode(state) == "missing":
+        keys = names.job_keys(job_id, entry["key"], entry["group"])
+        return self._move("jobs/cancel", job_id, keys, [job_id, record, self._result_ttl_ms])
+
+    def retry(self, job_id: str) -> bool:
+        """Queue a failed job again. Return False if it is not failed. Raises JobNotFound."""
+        (entry,) = self._entries([job_id])
+        return self._move("jobs/retry", job_id, names.job_keys(job_id, entry["key"]), [job_id, uuid.uuid4().hex])
+
+    def _entries(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hgetall(names.job_key(job_id))
+        found = pipeline.execute()
+        for job_id, raw in zip(job_ids, found, strict=True):
+            if not raw:
+                raise JobNotFound(job_id)
+        return [{decode(name): decode(value) for name, value in raw.items()} for raw in found]
+
+    def _move(self, script: str, job_id: str, keys: list[str], args: list[Any]) -> bool:
+        done = self._run(script, keys, args)
+        if done is None:
             raise JobNotFound(job_id)
         return bool(done)
 
-    def retry(self, job_id: str) -> tuple[bool, str]:
-        """Queue a failed job again. Return whether it was failed, and its state. Raises JobNotFound."""
-        key = self._field(job_id, "key")
-        done, state = self._run(
-            "jobs/retry",
-            [
-                names.job_key(job_id),
-                names.request_key(job_id),
-                names.queued_key(Lane.NORMAL),
-                names.idempotency_key(key),
-                names.result_key(job_id),
-            ],
-            [job_id, uuid.uuid4().hex],
-        )
-        if decode(state) == "missing":
-            raise JobNotFound(job_id)
-        return bool(done), decode(state)
-
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
-        entries = list(jobs)
-        self._run_many(
-            "jobs/delete",
-            [
-                ([key for job in entries[start : start + MAX_JOBS] for key in _keys_to_delete(*job)], [])
-                for start in range(0, len(entries), MAX_JOBS)
-            ],
-        )
+        # The first four keys of a job are its own. The others hold entries of all jobs.
+        keys = [names.job_keys(*job)[:4] for job in jobs]
+        pieces = [keys[start : start + MAX_JOBS] for start in range(0, len(keys), MAX_JOBS)]
+        self._run_many("jobs/delete", [(list(chain.from_iterable(piece)), []) for piece in pieces])
 
     def remove_unstarted(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
         """Remove jobs that have not started, given as (id, idempotency key).
@@ -127,7 +109,7 @@ class Jobs(ScriptRunner):
         answers: list[Any] = []
         # In pieces: the server does nothing else in the time of a round trip.
         for start in range(0, len(jobs), MAX_JOBS):
-            calls = [_remove_call(*job) for job in jobs[start : start + MAX_JOBS]]
+            calls = [(names.job_keys(*job), job[:1]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
         return [None if answer < 0 else int(answer) for answer in answers]
 
@@ -135,42 +117,37 @@ class Jobs(ScriptRunner):
         """Return the ids of the jobs with these idempotency keys, in one round trip. An empty id means no job."""
         if not keys:
             return []
-        with translated_errors():
-            found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
+        found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
         return [decode(holder).partition(":")[2] if holder else "" for holder in found]
 
     def keys_of(self, job_ids: Sequence[str]) -> list[str]:
         """Return the idempotency keys of these jobs, in one round trip. An empty key means that there is none."""
-        with translated_errors():
-            pipeline = self._client.pipeline(transaction=False)
-            for job_id in job_ids:
-                pipeline.hget(names.job_key(job_id), "key")
-            return [decode(key or b"") for key in pipeline.execute()]
+        pipeline = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipeline.hget(names.job_key(job_id), "key")
+        return [decode(key or b"") for key in pipeline.execute()]
 
     def finished(self, group: str, timeout_s: float, limit: int = 250) -> list[str]:
         """Return at most `limit` jobs of the group that have finished since the last call. Wait up to `timeout_s`."""
-        with translated_errors():
-            first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)
-            if first is None:
-                return []
-            rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
+        first = self._client.blpop([names.finished_key(group)], timeout=timeout_s)
+        if first is None:
+            return []
+        rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
         return [decode(first[1]), *(decode(item) for item in rest or [])]
 
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         """Return the records of these jobs in Celery's Redis backend, in one round trip. None means no record."""
         if not job_ids:
             return []
-        with translated_errors():
-            found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
+        found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
         return list(found)
 
     def drop_group(self, group: str) -> None:
-        with translated_errors():
-            self._client.delete(names.finished_key(group))
+        self._client.delete(names.finished_key(group))
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
-        with translated_errors(), self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
+        with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(names.result_key(job_id))
             # After the confirmation, every later announcement arrives. The status shows an earlier one.
             channel.get_message(timeout=timeout_s)
@@ -208,38 +185,6 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     return keys, args
 
 
-def _remove_call(job_id: str, key: str) -> tuple[list[str], list[Any]]:
-    keys = [
-        names.job_key(job_id),
-        names.request_key(job_id),
-        names.WAITING,
-        names.idempotency_key(key),
-        *(names.queued_key(lane) for lane in Lane),
-    ]
-    return keys, [job_id]
-
-
-def _keys_to_delete(job_id: str, key: str) -> tuple[str, str, str, str]:
-    return (
-        names.job_key(job_id),
-        names.request_key(job_id),
-        names.idempotency_key(key),
-        names.result_key(job_id),
-    )
-
-
-def _status(job_id: str, raw: dict[bytes, bytes]) -> JobStatus:
-    if not raw:
-        raise JobNotFound(job_id)
-    entry = {decode(name): decode(value) for name, value in raw.items()}
-    return JobStatus(
-        id=job_id,
-        state=JobState(entry["state"]),
-        created_ms=int(entry["created_ms"]),
-        attempts=int(entry.get("attempts", 0)),
-        crashes=int(entry.get("crashes", 0)),
-        unanswered_calls=int(entry.get("unanswered", 0)),
-        due_ms=int(entry["due_ms"]) if "due_ms" in entry else None,
-        finished_ms=int(entry["finished_ms"]) if "finished_ms" in entry else None,
-        reason=entry.get("reason") or None,
-    )
+def _status(job_id: str, entry: dict[str, str]) -> JobStatus:
+    numbers = {field: int(entry[name]) for name, field in _NUMBERS.items() if name in entry}
+    return JobStatus(job_id, JobState(entry["state"]), reason=entry.get("reason") or None, **numbers)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
-from mira_queue.contract.outcome import Completion, Outcome, celery_record
+from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -53,32 +53,11 @@ class Leases(ScriptRunner):
 
     def finish(self, lease: Lease, outcome: Outcome) -> bool:
         """Store the outcome, once. Return False if the lease is lost and nothing was stored."""
-        done = isinstance(outcome, Completion)
         record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
-        answer = self._run(
-            "jobs/finish",
-            [
-                names.job_key(lease.job_id),
-                names.request_key(lease.job_id),
-                names.LEASED,
-                names.idempotency_key(lease.key),
-                names.result_key(lease.job_id),
-                names.finished_key(lease.group),
-            ],
-            [
-                lease.job_id,
-                lease.epoch,
-                JobState.SUCCEEDED if done else JobState.FAILED,
-                record,
-                self._result_ttl_ms,
-                lease.key,
-                lease.group,
-                outcome.attempts,
-                outcome.unanswered_calls,
-                "" if isinstance(outcome, Completion) else outcome.code,
-            ],
-        )
-        return bool(answer)
+        state, code = (JobState.FAILED, outcome.code) if isinstance(outcome, Failure) else (JobState.SUCCEEDED, "")
+        args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
+        args += [outcome.attempts, outcome.unanswered_calls, code]
+        return bool(self._run("jobs/finish", names.job_keys(lease.job_id, lease.key, lease.group), args))
 
     def defer(
         self, lease: Lease, wait: timedelta, lost_after: timedelta, *, attempts: int, unanswered_calls: int, reason: str
@@ -88,30 +67,12 @@ class Leases(ScriptRunner):
         The caller's message for the job counts as lost `lost_after` after the job is due. Zero means that the caller
         sends no message.
         """
-        answer = self._run(
-            "jobs/defer",
-            [names.job_key(lease.job_id), names.LEASED, names.WAITING],
-            [
-                lease.job_id,
-                lease.epoch,
-                in_ms(wait),
-                in_ms(lost_after),
-                attempts,
-                unanswered_calls,
-                reason,
-            ],
-        )
-        return bool(answer)
+        args = [lease.job_id, lease.epoch, in_ms(wait), in_ms(lost_after), attempts, unanswered_calls, reason]
+        return bool(self._run("jobs/defer", names.job_keys(lease.job_id), args))
 
     def release(self, lease: Lease) -> bool:
         """Return the job to the queue; the caller sends its message, in the first lane. False if the lease is lost."""
-        return bool(
-            self._run(
-                "jobs/release",
-                [names.job_key(lease.job_id), names.LEASED, names.queued_key(Lane.FIRST)],
-                [lease.job_id, lease.epoch],
-            )
-        )
+        return bool(self._run("jobs/release", names.job_keys(lease.job_id), [lease.job_id, lease.epoch]))
 
     def requeue(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
         """Requeue jobs of a message of this lane that have not started. Return those that need a new message."""

@@ -13,10 +13,9 @@ from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.pace import Pacing
 from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
-from mira_queue.ledger.workers import Workers
 
 
-class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, Workers):
+class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

@@ -9,7 +9,6 @@ from typing import Any
 import redis
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.connection import translated_errors
 
 # Claims, leases and outcomes take this share of maxmemory. Without it, a full server would finish no job.
 KEPT_FREE = 0.1
@@ -41,12 +40,13 @@ class Headroom:
             )
 
     def _measure(self) -> None:
-        with translated_errors():
-            try:
-                info: dict[str, Any] = self._client.info("memory")
-            except redis.ResponseError:
-                # A hosted server may forbid INFO.
-                info = {}
+        try:
+            info: dict[str, Any] = self._client.info("memory")
+        except QueueUnavailable as error:
+            # A hosted server may forbid INFO.
+            if not isinstance(error.__cause__, redis.ResponseError):
+                raise
+            info = {}
         limit = int(info.get("maxmemory", 0))
         self._is_low = bool(limit) and int(info["used_memory"]) > (1 - KEPT_FREE) * limit
         self._left_bytes = MAX_UNCHECKED * KEPT_FREE * limit if limit else math.inf

@@ -24,7 +24,6 @@ from mira_queue.contract.pace import (
     ReleasedPermit,
     Verdict,
 )
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Lease
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -43,10 +42,9 @@ class WakeUps:
 
     def wait(self, timeout: timedelta) -> bool:
         """Return True at a wake-up, or False after the timeout."""
-        with translated_errors():
-            if not self._pubsub.subscribed:
-                self._pubsub.subscribe(self._channel)
-            return self._pubsub.get_message(timeout=timeout.total_seconds()) is not None
+        if not self._pubsub.subscribed:
+            self._pubsub.subscribe(self._channel)
+        return self._pubsub.get_message(timeout=timeout.total_seconds()) is not None
 
     def close(self) -> None:
         self._pubsub.close()
@@ -93,11 +91,7 @@ class Pacing(ScriptRunner):
             in_ms(call_lease),
             in_ms(probe_lease),
             in_ms(ask_again),
-            configured.rate,
-            configured.window_ms,
-            configured.in_flight,
-            configured.tokens,
-            configured.tokens_window_ms,
+            *configured,
             weight,
             *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
         ]
@@ -154,8 +148,7 @@ class Pacing(ScriptRunner):
 
     def may_still_start(self, account: str, call: str) -> bool:
         """Return False if the circuit breaker has opened since this call acquired its permit."""
-        with translated_errors():
-            probe = cast("bytes | None", self._client.hget(names.pace_key(account), "probe"))
+        probe = cast("bytes | None", self._client.hget(names.pace_key(account), "probe"))
         return probe is None or decode(probe) == call
 
     def renew_permits(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:
@@ -164,10 +157,9 @@ class Pacing(ScriptRunner):
 
     def estimate(self, account: str) -> tuple[int, Estimate]:
         """Return the version of the account's estimate, and the estimate."""
-        with translated_errors():
-            version, estimate = cast(
-                "list[bytes | None]", self._client.hmget(names.pace_key(account), ["version", "estimate"])
-            )
+        version, estimate = cast(
+            "list[bytes | None]", self._client.hmget(names.pace_key(account), ["version", "estimate"])
+        )
         return int(version or 0), Estimate.from_json(estimate or b"")
 
     def store_estimate(self, account: str, version: int, estimate: Estimate) -> int:

@@ -11,7 +11,6 @@ from mira_queue.contract.batch import Batch
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.accounts import Accounts, PaceView
 from mira_queue.ledger.batches import Batches
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.script_runner import decode
 
 
@@ -32,13 +31,12 @@ class QueueStatsReader(Accounts, Batches):
     """Operations for operators."""
 
     def queue_stats(self) -> QueueStats:
-        with translated_errors():
-            pipeline: Any = self._client.pipeline(transaction=False)
-            pipeline.time().info("memory").zcard(names.LEASED).zcard(names.WAITING)
-            pipeline.zrange(names.ACCOUNTS, 0, -1)
-            for lane in Lane:
-                pipeline.zcard(names.queued_key(lane)).llen(names.messages_key(lane))
-            (seconds, micros), memory, leased, waiting, accounts, *lanes = pipeline.execute()
+        pipeline: Any = self._client.pipeline(transaction=False)
+        pipeline.time().info("memory").zcard(names.LEASED).zcard(names.WAITING)
+        pipeline.zrange(names.ACCOUNTS, 0, -1)
+        for lane in Lane:
+            pipeline.zcard(names.queued_key(lane)).llen(names.messages_key(lane))
+        (seconds, micros), memory, leased, waiting, accounts, *lanes = pipeline.execute()
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         return QueueStats(
             queued=dict(zip(Lane, lanes[::2], strict=True)),

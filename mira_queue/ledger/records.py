@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import uuid
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,16 +63,4 @@ class NothingToDo:
 
 
 def new_job_id() -> str:
-    return new_job_ids(1)[0]
-
-
-def new_job_ids(number: int) -> list[str]:
-    """Return random UUIDs. `uuid.uuid4` makes a system call for each, and takes three times as long."""
-    drawn = os.urandom(16 * number).hex()
-    return [_uuid4(drawn[start : start + 32]) for start in range(0, len(drawn), 32)]
-
-
-def _uuid4(drawn: str) -> str:
-    """Set the digits of the version and the variant."""
-    variant = "89ab"[int(drawn[16], 16) & 3]
-    return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
+    return str(uuid.uuid4())

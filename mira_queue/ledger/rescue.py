@@ -9,7 +9,6 @@ import orjson
 
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
-from mira_queue.ledger.connection import translated_errors
 from mira_queue.ledger.records import Lease
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -23,8 +22,7 @@ class Rescue(ScriptRunner):
 
     def wait_until_writable(self) -> None:
         """Return when the server accepts writes, within the client's patience."""
-        with translated_errors():
-            self._client.set(names.WRITE_CHECK, "1", px=names.WRITE_CHECK_TTL)
+        self._client.set(names.WRITE_CHECK, "1", px=names.WRITE_CHECK_TTL)
 
     def overdue(self, limit: int) -> list[str]:
         """Return jobs whose wait is over and whose message has not arrived."""
@@ -37,10 +35,9 @@ class Rescue(ScriptRunner):
         taken. `slack` covers messages that were taken a moment ago, or that overtook each other. Return 0 if no message
         is known to be lost, because the head's message is a repeated one.
         """
-        with translated_errors():
-            reference_ms: float | None = self._now_ms()
-            if head is not None:
-                reference_ms = self._client.zscore(names.queued_key(lane), head)
+        reference_ms: float | None = self._now_ms()
+        if head is not None:
+            reference_ms = self._client.zscore(names.queued_key(lane), head)
         return 0 if reference_ms is None else max(0, int(reference_ms) - in_ms(slack))
 
     def queued_before(self, lane: Lane, before_ms: int, limit: int) -> list[str]:
@@ -49,15 +46,13 @@ class Rescue(ScriptRunner):
 
     def _before(self, key: str, before_ms: int | None, limit: int) -> list[str]:
         """Return the entries of a zset with a score below `before_ms`, or up to now."""
-        with translated_errors():
-            end = self._now_ms() if before_ms is None else f"({before_ms}"
-            found: Any = self._client.zrange(key, "-inf", end, byscore=True, offset=0, num=limit)
+        end = self._now_ms() if before_ms is None else f"({before_ms}"
+        found: Any = self._client.zrange(key, "-inf", end, byscore=True, offset=0, num=limit)
         return [decode(job_id) for job_id in found]
 
     def head(self, lane: Lane) -> str | None:
         """Return the job whose message is next in Celery's list: None if there is none, '' if it is not ours."""
-        with translated_errors():
-            raw: Any = self._client.lindex(names.messages_key(lane), -1)
+        raw: Any = self._client.lindex(names.messages_key(lane), -1)
         return None if raw is None else _message_id(raw)
 
     def rescue(self, job_id: str, max_crashes: int, lease: timedelta) -> Lease | bool:
@@ -65,15 +60,10 @@ class Rescue(ScriptRunner):
 
         Return False if another rescuer took it, or a Lease if it is a poison job, to be finished as one.
         """
-        answer = self._run(
-            "jobs/rescue",
-            [names.job_key(job_id), names.LEASED, names.queued_key(Lane.FIRST)],
-            [job_id, max_crashes, in_ms(lease)],
-        )
-        match [decode(answer[0]), *answer[1:]]:
-            case ["poison", epoch, attempts, crashes, unanswered, key, group]:
+        match self._run("jobs/rescue", names.job_keys(job_id), [job_id, max_crashes, in_ms(lease)]):
+            case [b"poison", epoch, attempts, crashes, unanswered, key, group]:
                 return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group))
-            case ["queued"]:
+            case [b"queued"]:
                 return True
         return False
 

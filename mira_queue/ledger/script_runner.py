@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from mira_queue.contract import names
-from mira_queue.ledger.connection import translated_errors
+from mira_queue.ledger.connection import queue_error
 from mira_queue.ledger.shared_pipeline import SharedPipeline
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
@@ -72,11 +72,6 @@ class ScriptRunner:
         self.keeps_results = keeps_results
         self._pipeline = SharedPipeline(client, scripts().values())
 
-    def _field(self, job_id: str, field: str) -> str:
-        with translated_errors():
-            value: Any = self._client.hget(names.job_key(job_id), field)
-        return decode(value) if value is not None else ""
-
     def _now_ms(self) -> int:
         seconds, micros = self._client.time()
         return int(seconds) * 1000 + int(micros) // 1000
@@ -91,11 +86,10 @@ class ScriptRunner:
         """Run several scripts in one round trip, which other threads' scripts may share."""
         if not calls:
             return []
-        with translated_errors():
-            answers = self._pipeline.run(
-                [("EVALSHA", script_hash(script), len(keys), *keys, *args) for script, keys, args in calls]
-            )
-            for answer in answers:
-                if isinstance(answer, redis.ResponseError):
-                    raise answer
+        answers = self._pipeline.run(
+            [("EVALSHA", script_hash(script), len(keys), *keys, *args) for script, keys, args in calls]
+        )
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise queue_error(answer)
         return answers

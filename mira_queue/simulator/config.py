@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mira_queue.simulator.faults import parse_kind
 
@@ -26,11 +25,9 @@ def _parse_range(value: Any) -> Any:
     return value
 
 
-def _parse_fault_kind(value: Any) -> Any:
-    if isinstance(value, str | int):
-        parse_kind(str(value))
-        return str(value)
-    return value
+def _check_kind(name: str) -> str:
+    parse_kind(name)
+    return name
 
 
 def _parse_faults(value: Any) -> Any:
@@ -43,7 +40,7 @@ def _parse_faults(value: Any) -> Any:
     return {kind: probability for kind, _, probability in pairs}
 
 
-FaultKind = Annotated[str, BeforeValidator(_parse_fault_kind)]
+FaultKind = Annotated[str, AfterValidator(_check_kind)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -70,7 +67,7 @@ class Outage(BaseModel):
 
 
 class SimulatorConfig(BaseModel):
-    """Settings of one simulated API. By default it has no limits; `SimulatorConfig.mira()` has those of Mira."""
+    """Settings of one simulated API. By default it has no limits; see `mira_limits`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -137,11 +134,6 @@ class SimulatorConfig(BaseModel):
     )
     log_calls: bool = Field(False, description="log the times and the outcome of each call, for benchmarks")
 
-    @classmethod
-    def mira(cls, scale: float = 1.0, **changes: Any) -> Self:
-        """Return a configuration with the limits of Mira. `scale` multiplies its windows and its Retry-Afters."""
-        return cls.model_validate(mira_limits(scale) | changes)
-
     @model_validator(mode="before")
     @classmethod
     def _parse_rate(cls, values: Any) -> Any:
@@ -164,9 +156,9 @@ class SimulatorConfig(BaseModel):
                 raise ValueError(f"plan {plan!r} is not among plans ({', '.join(self.plans) or 'none'})")
         return self
 
-    def changed(self, changes: dict[str, Any]) -> SimulatorConfig:
+    def changed(self, changes: dict[str, Any]) -> Self:
         """Return a copy with `changes`. Raise pydantic's ValidationError if the result is not valid."""
-        return type(self).model_validate({name: getattr(self, name) for name in type(self).model_fields} | changes)
+        return type(self).model_validate(vars(self) | changes)
 
     def may_use(self, key: str, model: str) -> bool:
         return self.plans is None or model in self.plans[self.key_plans.get(key, self.plan)]
@@ -177,11 +169,11 @@ def mira_limits(scale: float = 1.0) -> dict[str, Any]:
     return {"rate": 60, "rate_window_s": 60 * scale, "concurrency": 3, "concurrency_retry_after_s": 5 * scale}
 
 
-def describe(error: ValidationError, names: Mapping[str, str] = MappingProxyType({})) -> str:
+def describe(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
     """Return the errors of a configuration as one line. `names` are other names of its fields."""
     lines = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path = [str(each) for each in item["loc"]]
-        name = names.get(path[0], ".".join(path)) if path else ""
+        name = (names or {}).get(path[0], ".".join(path)) if path else ""
         lines.append(f"{name}: {item['msg']}".removeprefix(": ").replace("Value error, ", "", 1))
     return "; ".join(lines)

@@ -7,81 +7,63 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mira_queue.simulator.config import Outage, describe
-from mira_queue.simulator.outages import Outages
+from mira_queue.simulator.port import Port
 from mira_queue.simulator.state import State
 
 PREFIX = "/sim/"
 RECENT_S = 1.0
+_OBJECT = TypeAdapter(dict[str, Any])
 
 
-class Control:
-    """Reads and changes a running simulator."""
+async def respond(state: State, port: Port, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    try:
+        match request.method, path.removeprefix(PREFIX):
+            case "GET", "stats":
+                return _json(_stats(state))
+            case "GET", "requests":
+                return _json(state.counters.per_request())
+            case "GET", "recent":
+                return _json({"contents": state.counters.recent(state.now() - RECENT_S)})
+            case "GET", "calls":
+                return _json({"calls": state.counters.log})
+            case "GET", "config":
+                return _json(state.config.model_dump(mode="json"))
+            case "POST", "config":
+                changes = _OBJECT.validate_json(await request.read() or b"{}")
+                state.configure(state.config.changed(changes))
+                if "outages" in changes:
+                    port.schedule(state.config.outages)
+                return _json(state.config.model_dump(mode="json"))
+            case "POST", "reset":
+                state.reset()
+                port.schedule(state.config.outages)
+                return _json({})
+            case "POST", "outage":
+                outage = Outage.model_validate_json(await request.read())
+                port.start_outage(outage.kind, outage.seconds)
+                return _json(outage.model_dump(mode="json"))
+    except ValidationError as error:
+        return _json({"detail": describe(error)}, 422)
+    return _json({"detail": "expected GET stats, requests, recent, calls, config or POST config, reset, outage"}, 404)
 
-    def __init__(self, state: State, outages: Outages) -> None:
-        self._state = state
-        self._outages = outages
 
-    async def respond(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        state = self._state
-        try:
-            match request.method, path.removeprefix(PREFIX):
-                case "GET", "stats":
-                    return _json(self._stats())
-                case "GET", "requests":
-                    return _json(state.counters.per_request())
-                case "GET", "recent":
-                    return _json({"contents": state.counters.recent(state.now() - RECENT_S)})
-                case "GET", "calls":
-                    return _json({"calls": state.counters.log})
-                case "GET", "config":
-                    return _json(state.config.model_dump(mode="json"))
-                case "POST", "config":
-                    changes = _object(await request.read())
-                    state.configure(state.config.changed(changes))
-                    if "outages" in changes:
-                        self._outages.schedule(state.config.outages)
-                    return _json(state.config.model_dump(mode="json"))
-                case "POST", "reset":
-                    state.reset()
-                    self._outages.schedule(state.config.outages)
-                    return _json({})
-                case "POST", "outage":
-                    outage = Outage.model_validate(_object(await request.read()))
-                    self._outages.start(outage.kind, outage.seconds)
-                    return _json(outage.model_dump(mode="json"))
-        except ValidationError as error:
-            return _json({"detail": describe(error)}, 422)
-        except orjson.JSONDecodeError as error:
-            return _json({"detail": f"the body is not valid JSON: {error}"}, 422)
-        return _json(
-            {"detail": "expected GET stats, requests, recent, calls, config or POST config, reset, outage"}, 404
-        )
-
-    def _stats(self) -> dict[str, Any]:
-        state = self._state
-        now = state.now()
-        accounts = {
-            hashlib.sha256(key.encode()).hexdigest()[:12]: {
-                "in_flight": account.limits.in_flight,
-                "max_in_flight": account.limits.max_in_flight,
-                "in_window": account.limits.in_window(state.config, now),
-                "spent_calls": account.limits.spent_calls,
-                "spent_tokens": account.limits.spent_tokens,
-                "promised_s": max(0.0, account.retry_afters.until - now),
-            }
-            for key, account in state.accounts.items()
+def _stats(state: State) -> dict[str, Any]:
+    now = state.now()
+    accounts = {
+        hashlib.sha256(key.encode()).hexdigest()[:12]: {
+            "in_flight": account.limits.in_flight,
+            "max_in_flight": account.limits.max_in_flight,
+            "in_window": account.limits.in_window(state.config, now),
+            "spent_calls": account.limits.spent_calls,
+            "spent_tokens": account.limits.spent_tokens,
+            "promised_s": max(0.0, account.retry_afters.until - now),
         }
-        return state.counters.totals() | {"outage": state.outage, "uptime_s": now, "accounts": accounts}
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    value = orjson.loads(raw or b"{}")
-    if not isinstance(value, dict):
-        raise orjson.JSONDecodeError("expected an object", "", 0)
-    return value
+        for key, account in state.accounts.items()
+    }
+    return state.counters.totals() | {"outage": state.outage, "uptime_s": now, "accounts": accounts}
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

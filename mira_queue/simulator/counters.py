@@ -39,8 +39,10 @@ class Counters:
         self.in_flight -= 1
         self.by_status[str(status)] += 1
 
-    def request(self, call: Call) -> RequestCount:
+    def request(self, call: Call, *, keep: bool) -> RequestCount:
         """Count a call of this request, and return the counts of the request."""
+        if not keep:
+            return RequestCount(call.last_user_content)
         digest = digest_of(call)
         count = self.requests.get(digest)
         if count is None:

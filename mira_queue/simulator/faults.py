@@ -34,34 +34,22 @@ import random
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 
 MARK = "[[sim:"
 LIMITS = ("rate", "quota", "concurrency", "busy")
-SPECIAL = (
-    "moderation",
-    "emptyobject",
-    "notjson",
-    "truncate",
-    "reset",
-    "close",
-    "redirect",
-    "huge",
-    "drip",
-    "hang",
-    "earlyhints",
-    "ok",
-)
+BROKEN = ("truncate", "reset", "close", "huge", "drip", "hang")
+SPECIAL = ("moderation", "emptyobject", "notjson", "redirect", *BROKEN, "earlyhints", "ok")
 PARAMETERS = ("retry-after", "to", "bytes", "late")
 
 _DIRECTIVE = re.compile(r"\[\[sim:([^\]]*)\]\]")
 _STEP = re.compile(r"(?P<kind>[a-z0-9]+?)(?:x(?P<times>[1-9]\d*))?")
 _STATUS = re.compile(r"(?P<shape>html|text|empty|openai|)(?P<status>[2-5]\d\d)")
+_NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 Shape = Literal["detail", "html", "text", "empty", "openai"]
-SHAPES: Mapping[str, Shape] = {"html": "html", "text": "text", "empty": "empty", "openai": "openai"}
-_NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
 
 
 class FaultError(ValueError):
@@ -99,16 +87,15 @@ def parse_kind(name: str, parameters: Mapping[str, str] = _NO_PARAMETERS) -> Fau
     """Return the fault of this name. Raise FaultError if there is none."""
     if name in LIMITS or name in SPECIAL:
         return Fault(name, special=name, parameters=parameters)
-    match = _STATUS.fullmatch(name)
-    if match:
+    if name == "429":
+        return Fault(name, special="rate", parameters=parameters)
+    if match := _STATUS.fullmatch(name):
         status, shape = int(match["status"]), match["shape"]
-        if status == 429 and not shape:
-            return Fault(name, special="rate", parameters=parameters)
         if status >= 400 or (shape and status == 200):
-            return Fault(name, status=status, shape=SHAPES.get(shape, "detail"), parameters=parameters)
+            return Fault(name, status=status, shape=cast("Shape", shape or "detail"), parameters=parameters)
     raise FaultError(
         f"{name!r} is not a fault: expected 400 to 599, {', '.join(LIMITS + SPECIAL)}, "
-        f"or a status after {', '.join(SHAPES)}, such as html502"
+        "or a status after html, text, empty or openai, such as html502"
     )
 
 
@@ -162,15 +149,9 @@ class RandomFaults:
     """Draws faults at random, with the configured probabilities."""
 
     def __init__(self, probabilities: Mapping[str, float], source: random.Random) -> None:
-        self._faults = [(parse_kind(name), share) for name, share in probabilities.items() if share > 0]
+        self._faults = [*map(parse_kind, probabilities), None]
+        self._weights = [*accumulate(probabilities.values()), 1.0]
         self._source = source
 
     def draw(self) -> Fault | None:
-        if not self._faults:
-            return None
-        point = self._source.random()
-        for fault, probability in self._faults:
-            if point < probability:
-                return fault
-            point -= probability
-        return None
+        return self._source.choices(self._faults, cum_weights=self._weights)[0]

@@ -1,4 +1,4 @@
-"""Limits of one account, as they were observed at Mira. Pure: the clock is passed in, in seconds.
+"""Limits of one account, as they were observed at Mira, and of the server. The clock is passed in, in seconds.
 
 Order of the checks: balance (402), rate, daily quota, concurrency (429). The rate has a sliding window.
 **A rejected call is in it too**: a client that retries all the time stays locked out. A call without balance is not.
@@ -6,6 +6,7 @@ Order of the checks: balance (402), rate, daily quota, concurrency (429). The ra
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from typing import Literal
 
@@ -71,7 +72,7 @@ def _used_up(balance: int | None, spent: int) -> bool:
 
 
 class RetryAfterLog:
-    """Retry-Afters that were sent to an account, and a check whether a call has honored them. Pure.
+    """Retry-Afters that were sent to an account, and a check whether a call has honored them.
 
     A call that arrives within `grace_s` after a Retry-After was already on its way: it has `crossed` it. It is
     not early unless it is early for an older one too.
@@ -98,3 +99,41 @@ class RetryAfterLog:
         while recent and recent[0][0] + grace_s <= now:
             self._known_until = max(self._known_until, recent.popleft()[1])
         return "early" if now < self._known_until else "crossed"
+
+
+class Capacity:
+    """Slots of the server for calls of all accounts, and a queue of calls that wait for one.
+
+    The configuration may change between two calls.
+    """
+
+    def __init__(self) -> None:
+        self._busy = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self, config: SimulatorConfig) -> bool:
+        """Return True with a slot that is held until `release()`. Return False if the queue or the wait is too long."""
+        if config.capacity is None or self._busy < config.capacity:
+            self._busy += 1
+            return True
+        if len(self._waiting) >= config.queue_size:
+            return False
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await asyncio.wait([turn], timeout=config.queue_wait_s)
+        except asyncio.CancelledError:
+            if turn.done():
+                self.release()  # released to this call while its client disconnected: pass it on
+            raise
+        finally:
+            if not turn.done():
+                self._waiting.remove(turn)
+        return turn.done()
+
+    def release(self) -> None:
+        """Pass the slot on to the first call in the queue."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
+            self._busy -= 1

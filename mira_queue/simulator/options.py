@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from itertools import pairwise
 
 import orjson
 from pydantic import ValidationError
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mira_queue.simulator import faults
 from mira_queue.simulator.config import SimulatorConfig, describe, mira_limits
 
-# Option, field, value.
+# Option, field, value (none: a switch).
 OPTIONS = (
     ("--rate", "rate", "N/SECONDS"),
     ("--concurrency", "concurrency", "N"),
@@ -30,6 +30,7 @@ OPTIONS = (
     ("--capacity", "capacity", "N"),
     ("--moderation-word", "moderation_words", "WORD"),
     ("--seed", "seed", "N"),
+    ("--no-request-counts", "count_requests", ""),
 )
 REPEATED = ("keys", "models", "faults", "outages", "moderation_words")
 DESCRIPTION = (
@@ -53,7 +54,31 @@ control endpoints, on the same port:
 
 def parse_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, SimulatorConfig]:
     """Return the options and the configuration that they set. Print one line and exit with code 2 if one is wrong."""
-    parser = _build_parser()
+    # Of the command that starts this process: `--prog NAME`.
+    prog = dict(pairwise(arguments)).get("--prog", "python -m mira_queue.simulator")
+    parser = argparse.ArgumentParser(
+        prog,
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--prog", help=argparse.SUPPRESS)
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=0, help="port (default: any free port)")
+    add("--parent-pipe", action="store_true", help="exit when standard input ends, and so with the parent process")
+    add("--limits", choices=["none", "mira"], default="none", help="mira: 60 requests per 60 s, 3 in flight")
+    add("--scale", type=float, default=1.0, metavar="FACTOR", help="scale Mira's windows: 0.1 is 60 requests per 6 s")
+    for option, field, metavar in OPTIONS:
+        text, default = SimulatorConfig.model_fields[field].description, argparse.SUPPRESS
+        if not metavar:
+            add(option, dest=field, action="store_false", default=default, help=text)
+        elif field in REPEATED:
+            add(option, dest=field, metavar=metavar, action="append", default=default, help=f"{text}; can be repeated")
+        else:
+            add(option, dest=field, metavar=metavar, default=default, help=text)
+    add("--config", default="{}", metavar="JSON", help="any setting by its name in GET /sim/config; overrides options")
     options = parser.parse_args(arguments)
     values = {name: value for name, value in vars(options).items() if name in SimulatorConfig.model_fields}
     preset = mira_limits(options.scale) if options.limits == "mira" else {}
@@ -64,41 +89,3 @@ def parse_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, Simulat
         parser.error(describe(error, {field: option for option, field, _ in OPTIONS}))
     except (orjson.JSONDecodeError, TypeError):
         parser.error("--config: expected a JSON object")
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m mira_queue.simulator",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--prog", action=_SetProg, help=argparse.SUPPRESS)
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=0, help="port (default: any free port)")
-    add("--parent-pipe", action="store_true", help="exit when standard input ends, and so with the parent process")
-    add("--limits", choices=["none", "mira"], default="none", help="mira: 60 requests per 60 s, 3 in flight")
-    add("--scale", type=float, default=1.0, metavar="FACTOR", help="scale Mira's windows: 0.1 is 60 requests per 6 s")
-    for option, field, metavar in OPTIONS:
-        repeated = field in REPEATED
-        text = f"{SimulatorConfig.model_fields[field].description}{'; can be repeated' if repeated else ''}"
-        action = "append" if repeated else "store"
-        add(option, dest=field, metavar=metavar, action=action, default=argparse.SUPPRESS, help=text)
-    add(
-        "--no-request-counts",
-        dest="count_requests",
-        action="store_false",
-        default=argparse.SUPPRESS,
-        help=SimulatorConfig.model_fields["count_requests"].description,
-    )
-    add("--config", default="{}", metavar="JSON", help="any setting by its name in GET /sim/config; overrides options")
-    return parser
-
-
-class _SetProg(argparse.Action):
-    """Name of the command that starts this process, for the usage line and for errors."""
-
-    def __call__(self, parser: argparse.ArgumentParser, _namespace: Any, values: Any, _option: Any = None) -> None:
-        parser.prog = values

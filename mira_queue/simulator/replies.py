@@ -1,25 +1,32 @@
-"""Responses without a completion: status, headers and body, in every form that was observed. Pure."""
+"""Responses without a completion: status, headers and body, in every form that was observed. Pure.
+
+The wall clock is passed in, in seconds.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http import HTTPStatus
 
 import orjson
 
+from mira_queue.simulator.config import RetryAfterForm
 from mira_queue.simulator.faults import Shape
 
 JSON = "application/json"
 HTML = "text/html"
 TEXT = "text/plain"
+NO_HEADERS: Mapping[str, str] = {}
+ABSURD = "99999999999"  # a Retry-After of about 3,000 years
 
 DETAILS: Mapping[int, str] = {
     400: "Bad request",
     401: "Invalid or expired API key",
     402: "Insufficient balance",
     403: "Your plan does not include this model",
-    404: "Not Found",
     410: "This API version has been retired",
     413: "Request body too large",
     422: "Unprocessable request",
@@ -42,10 +49,7 @@ OPENAI_CODES: Mapping[int, tuple[str, str]] = {
     404: ("invalid_request_error", "model_not_found"),
     429: ("requests", "rate_limit_exceeded"),
 }
-VERSION_HEADERS: Mapping[str, str] = {
-    "Deprecation": "@1767225600",
-    "Sunset": "Thu, 31 Dec 2026 23:59:59 GMT",
-}
+VERSION_HEADERS: Mapping[str, str] = {"Deprecation": "@1767225600", "Sunset": "Thu, 31 Dec 2026 23:59:59 GMT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,14 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def detail(status: int, text: str | None = None, **headers: str) -> Reply:
+def message_of(status: int) -> str:
+    try:
+        return DETAILS.get(status) or HTTPStatus(status).phrase
+    except ValueError:
+        return f"Error {status}"
+
+
+def detail(status: int, text: str | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
     """Return the documented form: {"detail": "text"}."""
     return Reply(status, orjson.dumps({"detail": text or message_of(status)}), headers=headers)
 
@@ -68,31 +79,22 @@ def detail_in_string(status: int, **fields: str) -> Reply:
     return detail(status, orjson.dumps(fields).decode())
 
 
-def moderation(category: str) -> Reply:
-    return detail_in_string(422, error="content_blocked", category=category)
-
-
-def timed_out() -> Reply:
-    """Return the response observed when an answer takes too long and does not stream: it has no body."""
-    return Reply(408, b"", TEXT)
-
-
-def retired() -> Reply:
-    return detail(410, **VERSION_HEADERS)
+TIMED_OUT = Reply(408, b"", TEXT)  # when an answer takes too long and does not stream: it has no body
+RETIRED = detail(410, headers=VERSION_HEADERS)
+OBSERVED = {408: TIMED_OUT, 410: RETIRED, 422: detail_in_string(422, error="validation_error", message=DETAILS[422])}
+SPECIAL = {
+    "moderation": detail_in_string(422, error="content_blocked", category="violence"),
+    "emptyobject": Reply(200, b"{}"),
+    "notjson": Reply(200, b"This is not JSON"),
+}
 
 
 def shaped(status: int, shape: Shape) -> Reply:
     """Return this status with a body as frameworks, proxies and other servers send it."""
     text = message_of(status)
     match shape:
-        case "detail" if status == 408:
-            return timed_out()
-        case "detail" if status == 410:
-            return retired()
-        case "detail" if status == 422:
-            return detail_in_string(422, error="validation_error", message=text)
         case "detail":
-            return detail(status)
+            return OBSERVED.get(status) or detail(status)
         case "html":
             page = f"<html><head><title>{status} {text}</title></head><body><h1>{status} {text}</h1></body></html>\r\n"
             return Reply(status, page.encode(), HTML)
@@ -105,8 +107,38 @@ def shaped(status: int, shape: Shape) -> Reply:
             return Reply(status, orjson.dumps({"error": {"message": text, "type": kind, "code": code}}))
 
 
-def message_of(status: int) -> str:
+def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[str | None, float | None]:
+    """Return the header (None: no header) and the wait that it asks for (None: none that a client could honor)."""
+    match form:
+        case "auto" if seconds == int(seconds):
+            return str(int(seconds)), seconds
+        case "auto" | "fraction":
+            return f"{seconds:.3f}", round(seconds, 3)
+        case "integer":
+            return str(math.ceil(seconds)), float(math.ceil(seconds))
+        case "date":
+            until = math.ceil(wall_s + seconds)  # an HTTP date has whole seconds
+            return formatdate(until, usegmt=True), until - wall_s
+        case "missing":
+            return None, None
+        case "absurd":
+            return ABSURD, None
+        case "negative":
+            return f"-{math.ceil(seconds) or 1}", None
+
+
+def forced_retry_after(text: str, wall_s: float) -> tuple[str | None, float | None]:
+    """Do the same for the `retry-after=` of a directive: any text unchanged, `missing`, or `date:SECONDS`."""
+    if text == "missing":
+        return None, None
+    if text.startswith("date:"):
+        return retry_after(float(text.removeprefix("date:")), "date", wall_s)
     try:
-        return DETAILS.get(status) or HTTPStatus(status).phrase
+        seconds = float(text)
     except ValueError:
-        return f"Error {status}"
+        return text, None
+    return text, seconds if 0 <= seconds < float(ABSURD) else None
+
+
+def retry_after_header(value: str | None) -> Mapping[str, str]:
+    return NO_HEADERS if value is None else {"Retry-After": value}

@@ -6,107 +6,100 @@ import asyncio
 
 from aiohttp import web
 
-from mira_queue.simulator import replies, wire
-from mira_queue.simulator.capacity import Capacity
-from mira_queue.simulator.responder import Outcome, Responder, Response, send
+from mira_queue.simulator import replies, responder, wire
 from mira_queue.simulator.state import Account, State
 from mira_queue.simulator.validation import MAX_BODY_BYTES, Call, Rejected, read_call
+from mira_queue.simulator.wire import Outcome, Response, send
 
 PATH = "/v1/chat/completions"
 
 
-class Server:
-    """Serves every path except those of the control endpoints."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._capacity = Capacity()
-        self._responder = Responder(state)
-
-    async def call(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        state = self._state
-        state.counters.begin()
-        outcome: Outcome = "gone"
-        try:
-            outcome, response = await self._serve(request, path)
-            if outcome == "answered":
-                outcome = 200
-            return response
-        except asyncio.CancelledError:
-            if state.outage is None or state.outage == "503":
-                state.counters.client_gone += 1
-            else:
-                outcome = state.outage  # the outage has reset the connection, not the client
-            raise
-        except ConnectionError:
-            state.counters.client_gone += 1
-            return web.Response()  # no client reads it; aiohttp would log the exception as an error of the simulator
-        finally:
-            state.counters.end(outcome)
-
-    async def _serve(self, request: web.BaseRequest, path: str) -> Response:
-        state, config = self._state, self._state.config
-        key = _bearer(request.headers.get("Authorization"))
-        account = state.account(key) if key else None
-        if state.outage is not None:
-            state.counters.log_call(state.now(), state.outage, keep=config.log_calls)
-        if state.outage == "503":
-            return send(replies.detail(503))
-        if state.outage is not None:
-            return state.outage, wire.reset(request)
-        if request.method != "POST" or not path.endswith(PATH):
-            return send(replies.detail(404))
-        if config.api_version == "retired":
-            return send(replies.retired())
-        if (request.content_length or 0) > MAX_BODY_BYTES:
-            return send(replies.detail(413))
-        if account is None or (config.keys is not None and key not in config.keys):
-            return send(replies.detail(401))
-        if "json" not in request.headers.get("Content-Type", "").lower():
-            message = "Content-Type must be application/json"
-            return send(replies.detail_in_string(422, error="validation_error", message=message))
-        try:
-            raw = await request.read()
-            call = read_call(raw, config)
-        except web.HTTPRequestEntityTooLarge:
-            return send(replies.detail(413))
-        except Rejected as rejected:
-            return send(rejected.reply)
-        if not config.count_requests:
-            return await self._admit(request, account, key, call, raw)
-        count = state.counters.request(call)
-        count.in_flight += 1
-        try:
-            outcome, response = await self._admit(request, account, key, call, raw)
-        finally:
-            count.in_flight -= 1
-            count.left_s = state.now()
-        count.answered += outcome == "answered"
-        count.refused += outcome == 429
-        return outcome, response
-
-    async def _admit(self, request: web.BaseRequest, account: Account, key: str, call: Call, raw: bytes) -> Response:
-        state, config = self._state, self._state.config
-        if not config.may_use(key, call.model):
-            return send(replies.detail(403))
-        came_s = state.now()
-        limit = account.limits.admit(config, came_s)
-        entry = state.counters.log_call(came_s, limit or "admitted", keep=config.log_calls)
-        if limit is not None:
-            return send(state.reject(account, limit))
-        try:
-            if not await self._capacity.acquire(config):
-                return send(state.reject(account, "busy"))
-            try:
-                outcome, response = await self._responder.respond(request, account, call, raw)
-            finally:
-                self._capacity.release()
-        finally:
-            account.limits.release()
-            entry.left_s = state.now()
+async def respond(state: State, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    """Respond to a call, and count it."""
+    state.counters.begin()
+    outcome: Outcome = "gone"
+    try:
+        outcome, response = await _serve(state, request, path)
         if outcome == "answered":
-            state.counters.answered += 1
-        return outcome, response
+            outcome = 200
+        return response
+    except asyncio.CancelledError:
+        if state.outage is None or state.outage == "503":
+            state.counters.client_gone += 1
+        else:
+            outcome = state.outage  # the outage has reset the connection, not the client
+        raise
+    except ConnectionError:
+        state.counters.client_gone += 1
+        return web.Response()  # no client reads it; aiohttp would log the exception as an error of the simulator
+    finally:
+        state.counters.end(outcome)
+
+
+async def _serve(state: State, request: web.BaseRequest, path: str) -> Response:
+    config = state.config
+    key = _bearer(request.headers.get("Authorization"))
+    account = state.account(key) if key else None
+    if state.outage is not None:
+        state.counters.log_call(state.now(), state.outage, keep=config.log_calls)
+    if state.outage == "503":
+        return send(replies.detail(503))
+    if state.outage is not None:
+        return state.outage, wire.reset(request)
+    if request.method != "POST" or not path.endswith(PATH):
+        return send(replies.detail(404))
+    if config.api_version == "retired":
+        return send(replies.RETIRED)
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        return send(replies.detail(413))
+    if account is None or (config.keys is not None and key not in config.keys):
+        return send(replies.detail(401))
+    if "json" not in request.headers.get("Content-Type", "").lower():
+        message = "Content-Type must be application/json"
+        return send(replies.detail_in_string(422, error="validation_error", message=message))
+    try:
+        raw = await request.read()
+        call = read_call(raw, config)
+    except web.HTTPRequestEntityTooLarge:
+        return send(replies.detail(413))
+    except Rejected as rejected:
+        return send(rejected.reply)
+    count = state.counters.request(call, keep=config.count_requests)
+    count.in_flight += 1
+    try:
+        outcome, response = await _admit(state, request, account, key, call, raw)
+    finally:
+        count.in_flight -= 1
+        count.left_s = state.now()
+    count.answered += outcome == "answered"
+    count.refused += outcome == 429
+    return outcome, response
+
+
+async def _admit(
+    state: State, request: web.BaseRequest, account: Account, key: str, call: Call, raw: bytes
+) -> Response:
+    config = state.config
+    if not config.may_use(key, call.model):
+        return send(replies.detail(403))
+    came_s = state.now()
+    limit = account.limits.admit(config, came_s)
+    entry = state.counters.log_call(came_s, limit or "admitted", keep=config.log_calls)
+    if limit is not None:
+        return send(state.reject(account, limit))
+    try:
+        if not await state.capacity.acquire(config):
+            return send(state.reject(account, "busy"))
+        try:
+            outcome, response = await responder.respond(state, request, account, call, raw)
+        finally:
+            state.capacity.release()
+    finally:
+        account.limits.release()
+        entry.left_s = state.now()
+    if outcome == "answered":
+        state.counters.answered += 1
+    return outcome, response
 
 
 def _bearer(authorization: str | None) -> str:

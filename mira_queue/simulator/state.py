@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections import Counter
@@ -10,10 +11,9 @@ from dataclasses import dataclass, field
 from mira_queue.simulator import replies
 from mira_queue.simulator.config import OutageKind, SimulatorConfig
 from mira_queue.simulator.counters import Counters
-from mira_queue.simulator.faults import Fault, RandomFaults
-from mira_queue.simulator.limits import AccountLimits, Limit, RetryAfterLog
+from mira_queue.simulator.faults import RandomFaults
+from mira_queue.simulator.limits import AccountLimits, Capacity, Limit, RetryAfterLog
 from mira_queue.simulator.replies import Reply
-from mira_queue.simulator.retry_after import forced_retry_after, retry_after
 
 
 @dataclass(slots=True)
@@ -33,6 +33,8 @@ class State:
         self.accounts: dict[str, Account] = {}
         self.steps: Counter[str] = Counter()  # of the scripts of directives, by digest of the request
         self.outage: OutageKind | None = None
+        self.capacity = Capacity()
+        self.answer_numbers = itertools.count(1)
         self._started_s = time.monotonic()
         self._seed()
 
@@ -44,7 +46,7 @@ class State:
         seed, self.config = self.config.seed, config
         if config.seed != seed:
             self._seed()
-        self._faults = RandomFaults(config.faults, self._faults_source)
+        self.faults = RandomFaults(config.faults, self._faults_source)
 
     def reset(self) -> None:
         """Reset counts, logs, balances, steps of scripts, and seeds. Calls in flight continue."""
@@ -58,7 +60,7 @@ class State:
     def _seed(self) -> None:
         self._faults_source = random.Random(self.config.seed)
         self._latency_source = random.Random(self.config.seed + 1)
-        self._faults = RandomFaults(self.config.faults, self._faults_source)
+        self.faults = RandomFaults(self.config.faults, self._faults_source)
 
     def account(self, key: str) -> Account:
         """Return the account of a key, and count a call that has not honored its Retry-After."""
@@ -87,19 +89,12 @@ class State:
                 "concurrency": config.concurrency_retry_after_s,
                 "busy": config.busy_retry_after_s,
             }[limit]
-            header, wait_s = retry_after(seconds, config.retry_after_form, time.time())
+            header, wait_s = replies.retry_after(seconds, config.retry_after_form, time.time())
         else:
-            header, wait_s = forced_retry_after(forced, time.time())
+            header, wait_s = replies.forced_retry_after(forced, time.time())
         if wait_s is not None:
             account.retry_afters.add(self.now(), wait_s)
-        return replies.detail(429, replies.LIMIT_DETAILS[limit], **retry_after_header(header))
-
-    def random_fault(self) -> Fault | None:
-        return self._faults.draw()
+        return replies.detail(429, replies.LIMIT_DETAILS[limit], replies.retry_after_header(header))
 
     def random_latency_s(self) -> float:
         return self._latency_source.uniform(*self.config.latency_s) if self.config.latency_s[1] > 0 else 0.0
-
-
-def retry_after_header(value: str | None) -> dict[str, str]:
-    return {} if value is None else {"Retry-After": value}

@@ -8,13 +8,15 @@ import struct
 from collections.abc import Mapping
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from mira_queue.simulator.completion import DONE, Completion
 from mira_queue.simulator.replies import JSON, Reply
 
+# How a call ended, for the counts: an HTTP status, "answered", or the name of a broken response.
+Outcome = int | str
+Response = tuple[Outcome, web.StreamResponse]
+
 CHUNK_BYTES = 64 * 1024
-NO_HEADERS: Mapping[str, str] = {}
 EVENT_STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 INTERIM = (
     b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -24,12 +26,10 @@ INTERIM = (
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def send(reply: Reply, headers: Mapping[str, str] = NO_HEADERS) -> web.Response:
-    """Send a reply, with further headers."""
-    merged: CIMultiDict[str] = CIMultiDict({"Content-Type": reply.content_type})
-    merged.update(reply.headers)
-    merged.update(headers)
-    return web.Response(body=reply.body, status=reply.status, headers=merged)
+def send(reply: Reply, outcome: Outcome | None = None) -> Response:
+    """Send a reply. Its outcome is its status, if no other is given."""
+    headers = {"Content-Type": reply.content_type, **reply.headers}
+    return outcome or reply.status, web.Response(body=reply.body, status=reply.status, headers=headers)
 
 
 async def stream(request: web.BaseRequest, completion: Completion, headers: Mapping[str, str]) -> web.StreamResponse:

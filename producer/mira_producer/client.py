@@ -84,7 +84,7 @@ class Job:
 
     def retry(self) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
-        done, _ = self._queue.ledger.retry(self.id)
+        done = self._queue.ledger.retry(self.id)
         if done:
             self._queue.send([self.id])
         return done

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from mira_producer.processes import WorkerKind, environment_of, start_worker, stop_all, wait_all
+from mira_producer.processes import WorkerKind, environment_of, start_worker, stop_all, wait_all, wait_some
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings
 
@@ -20,7 +18,7 @@ MAX_EARLY_EXITS = 3
 # How much longer than their own grace period the workers have before they are killed.
 STOP_MARGIN = timedelta(seconds=5)
 # Two signals that arrive at the same time count as one.
-BETWEEN_SIGNALS_S = 0.5
+BETWEEN_SIGNALS = timedelta(seconds=0.5)
 
 
 class WorkersFail(MiraQueueError):
@@ -72,7 +70,7 @@ class Fleet:
         processes = self._processes()
         if at_once:
             self.stop_now()
-            _wait(processes, BETWEEN_SIGNALS_S)
+            wait_some(processes, BETWEEN_SIGNALS)
             # A second SIGTERM, which a worker takes as the end of its grace period.
             codes = stop_all(processes, grace)
         else:
@@ -87,8 +85,7 @@ class Fleet:
     def stop_now(self) -> None:
         """Send SIGTERM to the workers. While `stop` waits, this ends the wait for calls in flight."""
         for process in self._processes():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
 
     def _processes(self) -> list[subprocess.Popen[bytes]]:
         return [process for process, *_ in self._workers]
@@ -104,10 +101,3 @@ class Fleet:
             return ": see their messages above"
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join([f": see {self._log}", *(line[:300] for line in lines[-5:])])
-
-
-def _wait(processes: list[subprocess.Popen[bytes]], timeout_s: float) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline_s - time.monotonic()))

@@ -19,13 +19,13 @@ def interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
 
 
 @contextmanager
-def interrupts_call(act: Callable[[], None]) -> Iterator[None]:
-    """Each Ctrl-C or SIGTERM calls `act`, in the middle of anything."""
+def interrupts_call(act: Callable[[], None], *more: signal.Signals) -> Iterator[None]:
+    """Call `act` for each Ctrl-C or SIGTERM, and for each of `more`, in the middle of anything."""
 
     def note(number: int, frame: FrameType | None) -> None:
         act()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *more)}
     try:
         yield
     finally:

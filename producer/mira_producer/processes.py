@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from pydantic import SecretStr
 
 from mira_queue.contract.durations import in_seconds
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
-from mira_queue.runtime.private_files import PRIVATE_FILE_MODE
+from mira_queue.runtime.private_files import private_opener
 
 # -P: a module in the working directory (the `celery.py` of a web app) must not replace one of ours.
 PYTHON = (sys.executable, "-P")
@@ -74,7 +73,7 @@ def start_worker(
     `overrides` are variables (`environment_of`) that take precedence over this process's environment. The worker
     appends its output to the file `log`; None is our standard error.
     """
-    with _output(log) as output:
+    with output_of_child(log) as output:
         return subprocess.Popen(
             worker_command(PARENT_PIPE, kind=kind),
             env={**os.environ, **overrides},
@@ -91,7 +90,7 @@ def start_simulator(arguments: Sequence[str] = (), *, log: Path | None = None) -
     `arguments` are those of `python -m mira_queue.simulator`; `log` has the same meaning as for a worker. Raises
     StartError; the simulator's own message is in `log` or on our standard error.
     """
-    with _output(log) as output:
+    with output_of_child(log) as output:
         process = subprocess.Popen(
             simulator_command(PARENT_PIPE, *arguments),
             stdin=subprocess.PIPE,
@@ -118,34 +117,29 @@ def stop_all(processes: Iterable[subprocess.Popen[Any]], grace: timedelta) -> li
     """
     processes = list(processes)
     for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+        process.terminate()
     return wait_all(processes, grace)
 
 
 def wait_all(processes: Sequence[subprocess.Popen[Any]], grace: timedelta) -> list[int]:
     """Wait until they exit, and kill those that have not after `grace`. Return their exit codes."""
-    deadline = time.monotonic() + grace.total_seconds()
     try:
-        for process in processes:
-            _wait(process, deadline)
+        wait_some(processes, grace)
     finally:
         # Also if a second Ctrl-C ends the wait: no process of ours is left behind.
         for process in processes:
-            if process.poll() is None:
+            # Its pipes are closed, too.
+            with process:
                 process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    pipe.close()
     return [process.returncode for process in processes]
 
 
-def _wait(process: subprocess.Popen[Any], deadline: float) -> None:
-    try:
-        process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
+def wait_some(processes: Iterable[subprocess.Popen[Any]], timeout: timedelta) -> None:
+    """Wait until they exit, for at most `timeout`."""
+    deadline_s = time.monotonic() + timeout.total_seconds()
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline_s - time.monotonic()))
 
 
 def _ready_url(process: subprocess.Popen[bytes]) -> str:
@@ -168,14 +162,6 @@ def written(value: Any) -> str:
     return str(value)
 
 
-@contextmanager
-def _output(log: Path | None) -> Iterator[int]:
+def output_of_child(log: Path | None) -> AbstractContextManager[IO[Any]]:
     """Open the file that a child appends to. None is our standard error: our standard output is for data."""
-    if log is None:
-        yield sys.stderr.fileno()
-        return
-    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
+    return nullcontext(sys.stderr) if log is None else open(log, "ab", opener=private_opener)

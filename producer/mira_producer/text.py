@@ -23,13 +23,12 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     minutes = round(whole / 60)
-    hours = round(minutes / 60)
     if whole < 3600:
-        large, small, units = whole // 60, whole % 60, ("min", "s")
+        units, (large, small) = ("min", "s"), divmod(whole, 60)
     elif minutes < 24 * 60:
-        large, small, units = minutes // 60, minutes % 60, ("h", "min")
+        units, (large, small) = ("h", "min"), divmod(minutes, 60)
     else:
-        large, small, units = hours // 24, hours % 24, ("d", "h")
+        units, (large, small) = ("d", "h"), divmod(round(minutes / 60), 24)
     return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")
 
 
@@ -38,16 +37,6 @@ def milliseconds(value: float) -> str:
     if value < 999.5:
         return f"{value:.0f} ms"
     return f"{value / 1000:.3g} s" if value < 59_950 else duration(value / 1000)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes such as 512 bytes or 3.4 MB."""
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            break
-        amount /= 1000
-    return plural(count, "byte") if unit == "bytes" else f"{amount:,.1f} {unit}"
 
 
 def per_time(per_second: float) -> str:

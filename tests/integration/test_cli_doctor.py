@@ -25,7 +25,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 LONG_AGO = "Sun, 06 Nov 1994 08:49:37 GMT"
-NOT_MIRA = "http://127.0.0.1:1/v1"
+NOT_MIRA = "http://api.example/v1"
 
 
 def test_nothing_is_wrong_where_everything_is_there(
@@ -43,8 +43,9 @@ def test_nothing_is_wrong_where_everything_is_there(
     assert simulator.stats()["answered"] == 0
 
 
-def test_everything_that_is_wrong_has_a_remedy(tmp_path: Path) -> None:
-    done = Cli(tmp_path, redis_url="redis://:hush@127.0.0.1:1/0", api_base=NOT_MIRA, api_key=None)(
+def test_everything_that_is_wrong_has_a_remedy(tmp_path: Path, closed_port: int) -> None:
+    closed = f"127.0.0.1:{closed_port}"
+    done = Cli(tmp_path, redis_url=f"redis://:hush@{closed}/0", api_base=f"http://{closed}/v1", api_key=None)(
         "doctor", "--json", base_url="x"
     )
     findings = {check["check"]: check for check in done.json["checks"]}
@@ -77,15 +78,15 @@ def test_each_wrong_or_misspelled_setting_is_a_problem_and_ends_the_checks(tmp_p
 
 
 def test_a_result_backend_out_of_reach_is_a_problem_and_its_password_stays_secret(
-    short_folder: Path, tmp_path: Path
+    short_folder: Path, tmp_path: Path, closed_port: int
 ) -> None:
-    cli = Cli(tmp_path, state_dir=short_folder / "backend", api_base=NOT_MIRA)
-    done = cli("doctor", "--json", result_backend="redis://:hush@127.0.0.1:1/0")
+    cli = Cli(tmp_path, state_dir=short_folder / "backend", api_base=f"http://127.0.0.1:{closed_port}/v1")
+    done = cli("doctor", "--json", result_backend=f"redis://:hush@127.0.0.1:{closed_port}/0")
     findings = {check["check"]: check for check in done.json["checks"]}
 
     assert findings["result backend"]["verdict"] == "problem"
     assert findings["workers"]["verdict"] == "warning"
-    assert "redis://:***@127.0.0.1:1/0" in findings["result backend"]["found"]
+    assert f"redis://:***@127.0.0.1:{closed_port}/0" in findings["result backend"]["found"]
     assert "hush" not in done.out + done.err
 
 

@@ -23,11 +23,11 @@ def cli(redis_url: str, simulator: SimulatorProcess, tmp_path: Path) -> Cli:
 
 
 @pytest.fixture
-def lonely_cli(short_folder: Path, tmp_path: Path) -> Iterator[Cli]:
+def lonely_cli(short_folder: Path, tmp_path: Path, closed_port: int) -> Iterator[Cli]:
     """On an embedded server that no worker knows; held, so that not every command starts and stops it."""
     state_dir = short_folder / tmp_path.name
     with EmbeddedServer(state_dir):
-        yield Cli(tmp_path, state_dir=state_dir, api_base="http://127.0.0.1:1/v1")
+        yield Cli(tmp_path, state_dir=state_dir, api_base=f"http://127.0.0.1:{closed_port}/v1")
 
 
 def test_a_job_is_handed_in_and_its_answer_asked_for_later(cli: Cli, worker: WorkerProcess) -> None:

@@ -73,9 +73,9 @@ def test_before_the_first_call_there_is_nothing_to_show(cli: Cli) -> None:
 
 
 def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger) -> None:
-    ledger.name_account("first", BASE)
+    ledger.report_alive("first", BASE, timedelta(minutes=1))
     ledger.store_estimate("first", 0, KNOWN)
-    ledger.name_account("second", "https://other.example/v1")
+    ledger.report_alive("second", "https://other.example/v1", timedelta(minutes=1))
     assert [ask(ledger, "second", name) for name in ("one", "two")] == ["go", "wait"]
 
     shown = cli("limits")
@@ -106,7 +106,7 @@ def test_each_account_is_a_line_that_says_what_is_known(cli: Cli, ledger: Ledger
 
 def test_an_open_breaker_has_a_reason_and_an_end_and_with_a_probe_it_is_half_open(cli: Cli, ledger: Ledger) -> None:
     for account in ("limited", "out of order", "probing"):
-        ledger.name_account(account, BASE)
+        ledger.report_alive(account, BASE, timedelta(minutes=1))
     ledger.open_breaker("limited", LONG)
     ledger.open_breaker("out of order", LONG, "faults")
     ledger.open_breaker("probing", timedelta(0))
@@ -120,7 +120,7 @@ def test_an_open_breaker_has_a_reason_and_an_end_and_with_a_probe_it_is_half_ope
 
 
 def test_a_script_gets_the_whole_estimate(cli: Cli, ledger: Ledger) -> None:
-    ledger.name_account("first", BASE)
+    ledger.report_alive("first", BASE, timedelta(minutes=1))
     ledger.store_estimate("first", 0, KNOWN)
     ledger.open_breaker("first", LONG)
     assert ask(ledger, "first", "one") == "wait"
@@ -144,7 +144,7 @@ def test_a_script_gets_the_whole_estimate(cli: Cli, ledger: Ledger) -> None:
 
 def test_what_is_forgotten_is_learned_anew_and_an_open_breaker_stays_open(cli: Cli, ledger: Ledger) -> None:
     for account in ("first", "second"):
-        ledger.name_account(account, BASE)
+        ledger.report_alive(account, BASE, timedelta(minutes=1))
     version = ledger.store_estimate("first", 0, KNOWN)
     ledger.store_estimate("second", 0, KNOWN)
     ledger.open_breaker("first", LONG)

@@ -48,7 +48,7 @@ def cli(redis_url: str, tmp_path: Path) -> Cli:
 
 @pytest.fixture
 def ledger(queue: MiraQueue) -> Ledger:
-    queue.ledger.name_account("an-account", BASE)
+    queue.ledger.report_alive("an-account", BASE, timedelta(minutes=1))
     return queue.ledger
 
 

@@ -236,9 +236,9 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     waiter.join()
 
 
-def test_where_no_server_is_the_caller_gets_an_error_and_not_silence() -> None:
+def test_where_no_server_is_the_caller_gets_an_error_and_not_silence(closed_port: int) -> None:
     with (
-        MiraQueue(Settings(_env_file=None, redis_url="redis://127.0.0.1:1/0")) as queue,
+        MiraQueue(Settings(_env_file=None, redis_url=f"redis://127.0.0.1:{closed_port}/0")) as queue,
         pytest.raises(QueueUnavailable, match="MIRA_REDIS_URL"),
     ):
         queue.enqueue(ask("Hello"))

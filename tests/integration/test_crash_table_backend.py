@@ -28,14 +28,14 @@ def queue(settings: Settings, backend: str) -> Iterator[MiraQueue]:
         yield client
 
 
-@row("worker", "after `record_outcome`, before a result backend elsewhere has the outcome")
+@row("worker", "after `record_outcome`, before another result backend has the outcome")
 def test_a_settled_outcome_is_stored_by_the_next_worker(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
 ) -> None:
     _dies_and_is_mended(queue, start_worker, simulator, backend, CrashPoint.AFTER_RECORD_OUTCOME)
 
 
-@row("worker", "after a result backend elsewhere has the outcome, before `finish`")
+@row("worker", "after another result backend has the outcome, before `finish`")
 def test_a_stored_outcome_is_stored_again_and_closed_by_the_next_worker(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, backend: str
 ) -> None:

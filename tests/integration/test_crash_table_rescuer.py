@@ -11,7 +11,7 @@ from tests.support.crash_matrix import QUICK_RESEND, died, ended_once, ends, enq
 from tests.support.simulator_process import SimulatorProcess
 
 
-@row("rescuer", "after `rescue` or `resend`, before it has sent")
+@row("rescuer", "after `rescue` or `resend`, before the messages are sent")
 def test_a_rescued_job_without_a_message_runs(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
@@ -26,7 +26,7 @@ def test_a_rescued_job_without_a_message_runs(
     ended_once(queue, simulator, job, calls=1, unanswered=0)
 
 
-@row("rescuer", "between taking a poisoned job and storing its end")
+@row("rescuer", "after it has taken a poison job, before its outcome is stored")
 def test_a_poisoned_job_is_set_aside_by_the_next_rescuer(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:

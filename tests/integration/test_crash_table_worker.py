@@ -17,7 +17,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 
-@row("worker", "after it took the message, before `claim`")
+@row("worker", "after it has received the message, before `claim`")
 def test_a_job_whose_message_died_with_its_worker_runs(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
@@ -45,7 +45,7 @@ def test_a_job_claimed_by_a_dead_worker_runs_again(
     ended_once(queue, simulator, job, calls=1, unanswered=0)
 
 
-@row("worker", "in the middle of the call")
+@row("worker", "during the call")
 def test_a_call_cut_by_its_workers_death_is_made_again_and_counted(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
@@ -59,7 +59,7 @@ def test_a_call_cut_by_its_workers_death_is_made_again_and_counted(
     ended_once(queue, simulator, job, calls=2, unanswered=1)
 
 
-@row("worker", "after the answer, before `finish`")
+@row("worker", "after the response, before `finish`")
 def test_an_answer_that_died_with_its_worker_is_asked_for_again_and_counted(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_second_message_of_an_ended_job_finds_nothing_to_do(
     ended_once(queue, simulator, job, calls=1, unanswered=0)
 
 
-@row("worker", "after `defer`, before the countdown's message is sent")
+@row("worker", "after `defer`, before the countdown message is sent")
 def test_a_waiting_job_without_a_message_runs_when_it_is_due(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:
@@ -155,7 +155,7 @@ def test_a_job_given_back_without_a_message_runs(
     assert sorted(ends(queue)) == sorted([job.id, refused.id])
 
 
-@row("worker", "in the middle of the same job, three times (`MIRA_MAX_CRASHES`)")
+@row("worker", "during the call of the same job, three times (`MIRA_MAX_CRASHES`)")
 def test_a_job_that_kills_every_worker_is_set_aside(
     queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
 ) -> None:

@@ -205,8 +205,10 @@ def test_a_quick_question_is_answered_in_one_call_or_says_why_not(
     assert failed.json()["reason"].startswith("bad_request (400): ")
 
 
-def test_a_queue_that_is_not_there_is_said_in_time(tmp_path: Path, simulator: SimulatorProcess) -> None:
-    nobody = "redis://127.0.0.1:9/0"
+def test_a_queue_that_is_not_there_is_said_in_time(
+    tmp_path: Path, simulator: SimulatorProcess, closed_port: int
+) -> None:
+    nobody = f"redis://127.0.0.1:{closed_port}/0"
     with started("flask", tmp_path, redis_url=nobody, api_base=simulator.url) as app:
         unavailable = app.ask("Is somebody there?")
 

@@ -41,9 +41,9 @@ def test_a_worker_ends_in_time_without_its_server(fault: str, simulator: Simulat
 
 @pytest.mark.parametrize("told", [WorkerProcess.terminate, WorkerProcess.hang_up], ids=["SIGTERM", "parent gone"])
 def test_a_worker_that_has_never_reached_its_server_ends_when_told(
-    told: Callable[[WorkerProcess], None], tmp_path: Path
+    told: Callable[[WorkerProcess], None], tmp_path: Path, closed_port: int
 ) -> None:
-    with WorkerProcess.start(tmp_path, redis_url="redis://127.0.0.1:1/0", grace=600, wait=False) as worker:
+    with WorkerProcess.start(tmp_path, redis_url=f"redis://127.0.0.1:{closed_port}/0", grace=600, wait=False) as worker:
         wait_until("it tries", lambda: "Cannot connect" in worker.log())
 
         told(worker)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
+from redis.exceptions import InvalidResponse
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import JobNotFound, QueueUnavailable
@@ -30,6 +32,7 @@ from tests.support.ledger_steps import (
     snapshot,
     waiting,
 )
+from tests.support.simulator_process import SimulatorProcess
 
 # --- life spans ---
 
@@ -165,16 +168,28 @@ def test_a_dropped_group_leaves_nothing(ledger: Ledger, redis_client: redis.Redi
 # --- where the server is not ---
 
 
-def test_a_server_that_is_not_there_is_said_so_in_one_line() -> None:
-    with connect("redis://127.0.0.1:1/0", patience=PASSED) as client:
+def test_a_server_that_is_not_there_is_said_so_in_one_line(closed_port: int) -> None:
+    says_why(f"redis://127.0.0.1:{closed_port}/0", redis.ConnectionError)
+
+
+def test_a_server_that_is_no_redis_is_said_so_in_one_line(simulator: SimulatorProcess) -> None:
+    says_why(f"redis://{urlsplit(simulator.url).netloc}/0", InvalidResponse)
+
+
+def says_why(url: str, cause: type[Exception]) -> None:
+    with connect(url, patience=PASSED) as client:
         ledger = Ledger(client, result_ttl=LIFE)
         for ask in (
             lambda: ledger.accept([new_job()]),
             lambda: ledger.status("some-id"),
             lambda: ledger.claim("some-id", LONG),
             lambda: ledger.finish(Lease("some-id", 1, b""), COMPLETION),
+            lambda: ledger.finished("a run", timeout_s=0.1),
+            lambda: ledger.wait_for_end("some-id", timeout_s=0.1),
+            lambda: ledger.wake_ups("an-account", "a process").wait(PASSED),
+            ledger.queue_stats,
         ):
             with pytest.raises(QueueUnavailable, match="MIRA_REDIS_URL") as unavailable:
                 ask()
             assert "\n" not in str(unavailable.value)
-            assert isinstance(unavailable.value.__cause__, redis.ConnectionError)
+            assert isinstance(unavailable.value.__cause__, cause)

@@ -187,7 +187,7 @@ def test_a_cancelled_job_gets_no_outcome_any_more(ledger: Ledger, redis_client: 
     assert defer(ledger, held) is False
     assert ledger.release(held) is False
     assert ledger.claim(held.job_id, LONG) == NothingToDo("final")
-    assert ledger.retry(held.job_id) == (False, JobState.CANCELLED)
+    assert not ledger.retry(held.job_id)
     assert snapshot(redis_client) == before
 
 
@@ -231,7 +231,7 @@ def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger,
     failure = FAILURE.__class__(**{**FAILURE.to_dict(), "attempts": 5, "unanswered_calls": 2})
     ledger.finish(held, failure)
 
-    assert ledger.retry(held.job_id) == (True, JobState.QUEUED)
+    assert ledger.retry(held.job_id)
 
     status = ledger.status(held.job_id)
     assert (status.state, status.attempts, status.crashes, status.unanswered_calls) == (JobState.QUEUED, 0, 0, 2)
@@ -261,5 +261,6 @@ def test_a_job_that_has_not_failed_is_not_retried(
     job_id = make(ledger)
     before = snapshot(redis_client)
 
-    assert ledger.retry(job_id) == (False, state)
+    assert not ledger.retry(job_id)
+    assert ledger.status(job_id).state == state
     assert snapshot(redis_client) == before

@@ -9,7 +9,7 @@ import redis
 
 from mira_queue import MiraQueue
 from mira_queue.contract import names
-from mira_queue.ledger.workers import LiveWorker
+from mira_queue.ledger.accounts import LiveWorker
 from tests.conftest import StartWorker
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -43,7 +43,7 @@ def test_a_worker_that_was_killed_is_not_listed_for_long(
     worker.kill()
 
     wait_until("it counts as crashed", lambda: not queue.ledger.live_workers())
-    queue.ledger.report_alive("another", queue.settings.rescue_interval)
+    queue.ledger.report_alive("another", "http://127.0.0.1:9/v1", queue.settings.rescue_interval)
     assert queue.ledger.live_workers() == [LiveWorker("another", f"{os.getpid()}@{socket.gethostname()}")]
     assert redis_client.zcard(names.WORKERS) == 1
     queue.ledger.report_stopped("another")

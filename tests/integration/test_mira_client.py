@@ -239,7 +239,7 @@ def test_a_body_arrives_as_it_was_sent_even_if_it_contains_the_key() -> None:
     assert answer.body == body
 
 
-def test_the_client_does_not_show_its_key() -> None:
-    with client("http://127.0.0.1:9/v1") as found:
+def test_the_client_does_not_show_its_key(closed_port: int) -> None:
+    with client(f"http://127.0.0.1:{closed_port}/v1") as found:
         assert API_KEY not in repr(found)
         assert API_KEY not in repr(found.post(b"{}"))

@@ -40,12 +40,12 @@ def test_the_view_says_when_the_next_call_leaves(ledger: Ledger) -> None:
 
 def test_an_account_is_listed_until_a_week_after_its_last_worker(ledger: Ledger, redis_client: redis.Redis) -> None:
     for account in ("gone", "used"):
-        ledger.name_account(account, "https://api.example/v1")
+        ledger.report_alive(account, "https://api.example/v1", timedelta(minutes=1))
     eight_days_ms = 8 * 86_400_000
     for account in ("gone", "used"):
         redis_client.zincrby(names.ACCOUNTS, -eight_days_ms, account)
 
-    ledger.name_account("used", "https://api.example/v1")
+    ledger.report_alive("used", "https://api.example/v1", timedelta(minutes=1))
 
     assert ledger.accounts() == ["used"]
 
@@ -55,6 +55,6 @@ def test_a_breaker_that_is_open_for_longer_than_a_week_stays_so_when_a_worker_co
 ) -> None:
     ledger.open_breaker("an-account", timedelta(days=30))
 
-    ledger.name_account("an-account", "https://api.example/v1")
+    ledger.report_alive("an-account", "https://api.example/v1", timedelta(minutes=1))
 
     assert redis_client.ttl(names.pace_key("an-account")) > 30 * 86_400

@@ -856,7 +856,7 @@ def test_a_breaker_that_is_open_outlives_forgetting(ledger: Ledger, line: Line) 
 
 
 def test_people_see_the_breaker_the_calls_in_flight_and_who_waits(ledger: Ledger) -> None:
-    ledger.name_account(ACCOUNT, "https://api.example/v1")
+    ledger.report_alive(ACCOUNT, "https://api.example/v1", MINUTE)
     configured = ConfiguredLimits(in_flight=1)
     first, second = jobs(ledger, 2)
     for name, lease in (("one", first), ("two", second)):
@@ -891,7 +891,7 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
     line.ask(second, third, at_ms=5, tokens=10)
     ledger.renew_permits(ACCOUNT, [call_name(first)], LONG)
     ledger.record_fault(ACCOUNT, first, permit)
-    ledger.name_account(ACCOUNT, "https://api.example/v1")
+    ledger.report_alive(ACCOUNT, "https://api.example/v1", MINUTE)
     ledger.store_estimate(ACCOUNT, 0, KNOWN)
     ledger.open_breaker(ACCOUNT, MINUTE)
     ledger.forget_account(ACCOUNT)
@@ -906,7 +906,7 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
     [
         lambda ledger, lease: ledger.open_breaker(ACCOUNT, MINUTE),
         lambda ledger, lease: ledger.store_estimate(ACCOUNT, 0, KNOWN),
-        lambda ledger, lease: ledger.name_account(ACCOUNT, "https://api.example/v1"),
+        lambda ledger, lease: ledger.report_alive(ACCOUNT, "https://api.example/v1", MINUTE),
         lambda ledger, lease: ledger.abandon_permit(ACCOUNT, lease.job_id),
         lambda ledger, lease: ledger.renew_permits(ACCOUNT, [call_name(lease)], LONG),
         lambda ledger, lease: ledger.release_permits(ACCOUNT, [released(lease)]),

@@ -219,8 +219,7 @@ def test_workers_of_the_queue_that_call_somebody_else_are_told_of(
 ) -> None:
     with connect(redis_url) as client:
         ledger = Ledger(client, result_ttl=timedelta(minutes=1))
-        ledger.name_account("another", "http://127.0.0.1:9/v1")
-        ledger.report_alive("another", timedelta(minutes=1))
+        ledger.report_alive("another", "http://127.0.0.1:9/v1", timedelta(minutes=1))
     write_lines(tmp_path / INPUT, prompts(1))
 
     run = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)

@@ -16,7 +16,7 @@ from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "states.md"
-HEADING = "## Who dies where"
+HEADING = "## Crash matrix"
 
 # A job of these tests ends in this group's list, once for each time that it ended.
 GROUP = "crash-table"

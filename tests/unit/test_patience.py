@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 import redis
-from redis.exceptions import AuthorizationError, NoPermissionError, NoScriptError
+from redis.exceptions import AuthorizationError, InvalidResponse, NoPermissionError, NoScriptError
 
+from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.connection import Patience, passes
 
 PASSING = [
@@ -32,6 +33,7 @@ LASTING = [
     redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"),
     redis.ResponseError("unknown command 'LPOP'"),
     redis.DataError("Invalid input"),
+    InvalidResponse('Protocol error, got "H" as reply type byte'),
 ]
 
 
@@ -59,8 +61,11 @@ def test_a_fault_that_lasts_is_told_at_once(error: Exception) -> None:
     def unexpected(problem: Exception) -> None:
         pytest.fail(str(problem))
 
-    with pytest.raises(type(error)):
+    with pytest.raises((QueueUnavailable, redis.DataError)) as raised:
         Patience(timedelta.max, unexpected).call_with_retry(command, lambda error: None)
+    assert error in (raised.value, raised.value.__cause__)
+    # A value that cannot be encoded is a bug of the caller. It says nothing about the server.
+    assert isinstance(raised.value, QueueUnavailable) is not isinstance(error, redis.DataError)
 
 
 def test_a_first_try_that_took_all_the_patience_is_followed_by_one_more() -> None:
@@ -71,7 +76,7 @@ def test_a_first_try_that_took_all_the_patience_is_followed_by_one_more() -> Non
         tries += 1
         raise redis.TimeoutError("an idle connection has died")
 
-    with pytest.raises(redis.TimeoutError):
+    with pytest.raises(QueueUnavailable):
         Patience(timedelta(0)).call_with_retry(command, lambda error: None)
     assert tries == 2
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mira_queue.contract.errors import InvalidRequest
-from mira_queue.contract.request import MAX_NESTING, ChatRequest
+from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import MIRA_LIMITS, NO_LIMITS, RequestLimits, limits_named
 
 HELLO = {"role": "user", "content": "Hello"}
@@ -248,12 +248,12 @@ def test_lifted_limits_let_other_servers_decide() -> None:
         ],
         "temperature": 9,
         "max_tokens": 10**6,
-        "deep": nested(MAX_NESTING - 1),
+        "deep": nested(NO_LIMITS.max_nesting - 1),
     }
 
     assert orjson.loads(checked(NO_LIMITS, **fields).body) == fields
     assert refusal(NO_LIMITS, messages=[]).field == "messages"
-    assert refusal(NO_LIMITS, messages=[HELLO], deep=nested(MAX_NESTING)).field == "deep"
+    assert refusal(NO_LIMITS, messages=[HELLO], deep=nested(NO_LIMITS.max_nesting)).field == "deep"
 
 
 def test_the_setting_names_its_limits() -> None:

@@ -13,6 +13,12 @@ ROOT = files("mira_queue.ledger") / "scripts"
 LIBRARIES = {file.name.removesuffix(".lua"): file.read_text(encoding="utf-8") for file in (ROOT / "lib").iterdir()}
 
 
+def defined(library: str) -> list[str]:
+    """The functions and the names of keys that a library defines."""
+    keys = re.search(r"^local ([A-Z, ]+) = unpack\(KEYS\)$", library, re.MULTILINE)
+    return re.findall(r"^local function (\w+)", library, re.MULTILINE) + (keys[1].split(", ") if keys else [])
+
+
 def own_text(name: str) -> str:
     return (ROOT / f"{name}.lua").read_text(encoding="utf-8")
 
@@ -33,9 +39,7 @@ def test_a_script_is_loaded_with_the_libraries_that_it_uses_and_no_other(name: s
     uses = re.search(r"^-- Uses +(.+)$", own_text(name), re.MULTILINE)
 
     used = {
-        library
-        for library, text in LIBRARIES.items()
-        if any(f"{function}(" in code for function in re.findall(r"^local function (\w+)", text, re.MULTILINE))
+        library for library, text in LIBRARIES.items() if any(re.search(rf"\b{name}\b", code) for name in defined(text))
     }
     assert used == set(uses[1].split(", ") if uses else [])
     assert all(LIBRARIES[library] in scripts()[name] for library in used)

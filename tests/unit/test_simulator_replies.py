@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mira_queue.simulator.completion import complete
-from mira_queue.simulator.config import RetryAfterForm, SimulatorConfig
-from mira_queue.simulator.retry_after import forced_retry_after, retry_after
+from mira_queue.simulator.config import RetryAfterForm, SimulatorConfig, mira_limits
+from mira_queue.simulator.replies import forced_retry_after, retry_after
 from mira_queue.simulator.validation import Rejected, nesting, read_call
 
 CONFIG = SimulatorConfig()
@@ -201,7 +201,7 @@ def test_a_forced_retry_after_is_sent_as_it_is(text: str, expected: Any) -> None
 
 
 def test_the_limits_of_mira_shrink_with_the_scale() -> None:
-    config = SimulatorConfig.mira(0.1, latency_s="1-3")
+    config = SimulatorConfig.model_validate(mira_limits(0.1) | {"latency_s": "1-3"})
     assert (config.rate, config.rate_window_s) == (60, 6.0)
     assert (config.concurrency, config.concurrency_retry_after_s) == (3, 0.5)
     assert config.latency_s == (1.0, 3.0)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 from mira_queue.contract.states import FINAL, JobState
 from mira_queue.ledger.script_runner import scripts
 
 # "queued      accepted; ...        moved by: claim, cancel"
-LINE = re.compile(r"^\s+(?P<state>[a-z]+) {2,}\S.*? {2,}(?:moved by: (?P<verbs>.*)|(?P<final>final))$", re.MULTILINE)
+LINE = re.compile(r"^(?P<state>[a-z]+) {2,}\S.*? {2,}(?:moved by: (?P<verbs>.*)|(?P<final>final))$", re.MULTILINE)
 
 
 def described() -> dict[str, re.Match[str]]:
-    return {match["state"]: match for match in LINE.finditer(JobState.__doc__ or "")}
+    return {match["state"]: match for match in LINE.finditer(inspect.getdoc(JobState) or "")}
 
 
 def test_the_docstring_describes_every_state_and_no_other() -> None:

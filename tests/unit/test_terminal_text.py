@@ -32,7 +32,7 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 from mira_producer.cli import console
-from mira_producer.cli.doctor.command import _print
+from mira_producer.cli.doctor import _print
 from mira_producer.cli.doctor.finding import warning
 from mira_producer.cli.progress import live_view
 from mira_producer.engine.stats import Stats

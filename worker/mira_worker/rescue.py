@@ -128,8 +128,7 @@ class Rescuer:
         while not self._stopping.wait(pause_s * random.uniform(0.5, 1.0)):
             try:
                 self.step()
-                self._ledger.name_account(self._pacer.account, self._settings.api_base)
-                self._ledger.report_alive(self._pacer.account, self._settings.rescue_interval)
+                self._ledger.report_alive(self._pacer.account, self._settings.api_base, self._settings.rescue_interval)
                 if self._settings.health_file is not None:
                     # Its age says: this worker lives, and reaches the server.
                     self._settings.health_file.touch(OUTPUT_FILE_MODE)

@@ -122,8 +122,7 @@ class Runtime:
 
     def start(self) -> None:
         """Heartbeat, pacer and rescue; from now on, all on one core."""
-        self.ledger.name_account(self.pacer.account, self.settings.api_base)
-        self.ledger.report_alive(self.pacer.account, self.settings.rescue_interval)
+        self.ledger.report_alive(self.pacer.account, self.settings.api_base, self.settings.rescue_interval)
         self.leases.start()
         self.courier.start()
         self.groups.start()

@@ -6,9 +6,9 @@ import os
 import subprocess
 import threading
 
-from mira_producer.processes import PYTHON, environment_of
+from mira_producer.processes import PYTHON, environment_of, output_of_child
 from mira_queue.contract.settings import Settings
-from mira_queue.runtime.private_files import PRIVATE_FILE_MODE, make_private_dir
+from mira_queue.runtime.private_files import make_private_dir
 
 
 def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
@@ -18,10 +18,7 @@ def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
     """
     state_dir = settings.state_dir.expanduser()
     make_private_dir(state_dir)
-    log = os.open(
-        state_dir / "supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE
-    )
-    try:
+    with output_of_child(state_dir / "supervisor.log") as log:
         process = subprocess.Popen(
             [*PYTHON, "-m", "mira_producer.batches", str(lock_fd)],
             pass_fds=[lock_fd] if lock_fd >= 0 else [],
@@ -31,7 +28,5 @@ def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
             stderr=log,
             start_new_session=True,
         )
-    finally:
-        os.close(log)
     # If this process outlives it, it must not stay a zombie.
     threading.Thread(target=process.wait, name="supervisor-waiter", daemon=True).start()

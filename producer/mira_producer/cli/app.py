@@ -11,17 +11,15 @@ import typer
 
 from mira_producer.cli import (
     batches,
-    cancel,
+    cancel_retry,
     config,
     console,
     doctor,
     enqueue,
     limits,
     metrics,
-    report,
     result,
     results,
-    retry,
     run,
     simulate,
     status,
@@ -55,7 +53,7 @@ app.command("run", epilog=run.HELP_END)(run.run)
 app.command("submit", epilog=submit.HELP_END)(submit.submit)
 app.command("batches", epilog=batches.LIST_HELP_END)(batches.batches)
 app.command("results", epilog=results.HELP_END)(results.results)
-app.command("report", epilog=report.HELP_END)(report.report)
+app.command("report", epilog=results.REPORT_HELP_END)(results.report)
 app.command("pause", epilog=batches.PAUSE_HELP_END)(batches.pause)
 app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
 app.command("validate", epilog=validate.HELP_END)(validate.validate)
@@ -63,8 +61,8 @@ app.command("verify", epilog=verify.HELP_END)(verify.verify)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
-app.command("cancel", epilog=cancel.HELP_END)(cancel.cancel)
-app.command("retry", epilog=retry.HELP_END)(retry.retry)
+app.command("cancel", epilog=cancel_retry.CANCEL_HELP_END)(cancel_retry.cancel)
+app.command("retry", epilog=cancel_retry.RETRY_HELP_END)(cancel_retry.retry)
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,9 +18,6 @@ from mira_queue.ledger.connection import without_password
 from mira_queue.runtime.settings_loader import load_settings
 
 ENV_FILE = str(Settings.model_config.get("env_file"))
-ENVIRONMENT = "environment"
-DEFAULT = "default"
-
 KEY_PREFIX = "sk-mira-"
 # Of a long secret, the last characters are shown. Of a shorter one, they would reveal too much.
 SHOWN_CHARS = 4
@@ -32,10 +28,7 @@ SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key|auth|cre
 HELP_END = console.help_end(
     [
         ("mira-queue config", "all settings and their sources"),
-        (
-            "mira-queue config --json | jq -r '.[] | select(.source != \"default\") | .variable'",
-            "changed settings",
-        ),
+        ("mira-queue config --json | jq '.[] | select(.source != \"default\")'", "changed settings"),
     ],
     {0: "all settings are valid", 2: "some are not: one line for each, with its variable"},
 )
@@ -75,12 +68,13 @@ def config(as_json: Json = False) -> None:
 
 def described(settings: Settings) -> list[Setting]:
     """Return every setting, in the order of the class."""
-    sources = _sources()
+    sources = dict.fromkeys(DotEnvSettingsSource(Settings)(), ENV_FILE)
+    sources |= dict.fromkeys(EnvSettingsSource(Settings)(), "environment")
     return [
         Setting(
             variable=variable(name),
             value=shown(getattr(settings, name)),
-            source=sources.get(name, DEFAULT),
+            source=sources.get(name, "default"),
             default=shown(field.default),
             meaning=field.description or "",
         )
@@ -90,11 +84,9 @@ def described(settings: Settings) -> list[Setting]:
 
 def shown(value: Any) -> str | None:
     """Return a value ready to print."""
-    if value is None:
-        return None
     if isinstance(value, SecretStr):
         return masked(value.get_secret_value())
-    return written(value)
+    return None if value is None else written(value)
 
 
 def masked(secret: str) -> str:
@@ -103,19 +95,8 @@ def masked(secret: str) -> str:
         prefix = KEY_PREFIX if secret.startswith(KEY_PREFIX) else ""
         end = secret[-SHOWN_CHARS:] if len(secret) >= MIN_LONG_SECRET_CHARS else ""
         return f"{prefix}…{end}"
-    url = _without_unquoted_password(without_password(secret))
-    return SECRET_PARAMETER.sub(r"\1=***", url)
-
-
-def _without_unquoted_password(url: str) -> str:
-    """Drop everything before the last @: URL parsers miss a password that contains an unquoted / ? or #."""
+    url = without_password(secret)
+    # URL parsers miss a password that contains an unquoted / ? or #: everything before the last @ is dropped.
     if "@" in url.removeprefix(f"{urlsplit(url).scheme}://{urlsplit(url).netloc}"):
-        return re.sub(r"://.*@", "://***@", url)
-    return url
-
-
-def _sources() -> Mapping[str, str]:
-    """Return the source of each field that is set, as pydantic-settings finds it."""
-    env_file = DotEnvSettingsSource(Settings)()
-    environment = EnvSettingsSource(Settings)()
-    return {**dict.fromkeys(env_file, ENV_FILE), **dict.fromkeys(environment, ENVIRONMENT)}
+        url = re.sub(r"://.*@", "://***@", url)
+    return SECRET_PARAMETER.sub(r"\1=***", url)

@@ -11,7 +11,7 @@ import typer
 
 from mira_producer.cli import console
 from mira_producer.cli.options import Json
-from mira_producer.cli.outcome import OUTCOME_CODES, Timeout, Wait, show, wait_for
+from mira_producer.cli.result import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue, checked_key
 from mira_producer.request_fields import check_field_names
 from mira_queue.ledger.records import NewJob, new_job_id
@@ -57,11 +57,9 @@ def enqueue(
     is started. The names of --field are checked; the fields of --request are sent as they are.
     """
     if key == "":
-        raise typer.BadParameter("is empty: name a key, or leave out the option", param_hint="--key")
-    body = _body(prompt, system, request)
-    body |= _fields(field or [])
-    if model is not None:
-        body["model"] = model
+        raise _wrong("--key", "is empty: name a key, or leave out the option")
+    named = {} if model is None else {"model": model}
+    body = {**_body(prompt, system, request), **_fields(field or []), **named}
     with MiraQueue() as queue:
         job = queue.accept([NewJob(queue.check(body), new_job_id(), checked_key("--key", key))])[0]
         if not wait and timeout is None:
@@ -77,14 +75,14 @@ def enqueue(
 
 def _body(prompt: str | None, system: str | None, request: str | None) -> dict[str, Any]:
     if (prompt is None) == (request is None):
-        raise typer.BadParameter("give one of the two: a prompt, or --request FILE", param_hint="PROMPT")
+        raise _wrong("PROMPT", "give one of the two: a prompt, or --request FILE")
     if request is not None:
         if system is not None:
-            raise typer.BadParameter("needs a prompt; a request has its own messages", param_hint="--system")
+            raise _wrong("--system", "needs a prompt; a request has its own messages")
         return _request(request)
     text = sys.stdin.buffer.read() if prompt == STDIN else (prompt or "").encode(errors="surrogateescape")
     if not text.strip():
-        raise typer.BadParameter("is empty", param_hint="PROMPT")
+        raise _wrong("PROMPT", "is empty")
     messages = [{"role": "user", "content": _decoded(text, "PROMPT")}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
@@ -94,16 +92,13 @@ def _body(prompt: str | None, system: str | None, request: str | None) -> dict[s
 def _request(name: str) -> dict[str, Any]:
     try:
         raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"{name}: {error.strerror}", param_hint="--request") from None
-    try:
         body = orjson.loads(_decoded(raw, "--request"))
+    except OSError as error:
+        raise _wrong("--request", f"{name}: {error.strerror}") from None
     except orjson.JSONDecodeError as error:
-        raise typer.BadParameter(f"{name} is not JSON: {error}", param_hint="--request") from None
+        raise _wrong("--request", f"{name} is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise typer.BadParameter(
-            f'{name}: expected a JSON object such as {{"messages": [...]}}', param_hint="--request"
-        )
+        raise _wrong("--request", f'{name}: expected a JSON object such as {{"messages": [...]}}')
     return body
 
 
@@ -112,15 +107,14 @@ def _fields(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"{text}: expected NAME=JSON, such as temperature=0.2", param_hint="--field")
+            raise _wrong("--field", f"{text}: expected NAME=JSON, such as temperature=0.2")
         if name in ("messages", "model"):
-            raise typer.BadParameter(f"{name}: use PROMPT, --request, or --model instead", param_hint="--field")
+            raise _wrong("--field", f"{name}: use PROMPT, --request, or --model instead")
         try:
             fields[name] = orjson.loads(value)
         except orjson.JSONDecodeError:
-            raise typer.BadParameter(
-                f"{name}: {value} is not JSON; text needs quotes: --field '{name}=\"{value}\"'", param_hint="--field"
-            ) from None
+            fix = f"text needs quotes: --field '{name}=\"{value}\"'"
+            raise _wrong("--field", f"{name}: {value} is not JSON; {fix}") from None
     check_field_names(fields)
     return fields
 
@@ -129,4 +123,8 @@ def _decoded(raw: bytes, where: str) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"is not UTF-8 (byte {error.start})", param_hint=where) from None
+        raise _wrong(where, f"is not UTF-8 (byte {error.start})") from None
+
+
+def _wrong(where: str, text: str) -> typer.BadParameter:
+    return typer.BadParameter(text, param_hint=where)

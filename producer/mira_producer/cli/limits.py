@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +13,7 @@ from mira_producer.client import MiraQueue
 from mira_producer.text import plural
 from mira_queue.contract.pace import Limit
 from mira_queue.ledger.accounts import PaceView
-
-Forget = Annotated[
-    bool, typer.Option("--forget", help="Forget the learned limits. Calls in flight and waits are not affected.")
-]
+from mira_queue.ledger.script_runner import in_ms
 
 COLUMNS = ("account", "base", "rate_limit", "concurrency_limit", "breaker", "in_flight", "waiting")
 
@@ -30,7 +26,12 @@ HELP_END = console.help_end(
 )
 
 
-def limits(forget: Forget = False, as_json: Json = False) -> None:
+def limits(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget the learned limits. Calls in flight and waits are not affected.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show the learned limits of each account, and its circuit breaker.
 
     Limits are learned from the API's 429 responses.
@@ -47,7 +48,7 @@ def limits(forget: Forget = False, as_json: Json = False) -> None:
     In parentheses: how often a limit was confirmed, and since when it is known.
     """
     with MiraQueue() as queue:
-        views = [queue.ledger.pace_view(account) for account in queue.ledger.accounts()]
+        views = queue.ledger.pace_views(queue.ledger.accounts())
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)
@@ -63,17 +64,14 @@ def limits(forget: Forget = False, as_json: Json = False) -> None:
 
 def _row(view: PaceView) -> tuple[str, ...]:
     rate, in_flight = view.estimate.rate, view.estimate.in_flight
-    breaker = _breaker(view)
-    if view.breaker:
-        breaker += f" ({view.breaker})"
-    if view.open_for:
-        breaker += f" until {console.local_time(view.now_ms + _in_ms(view.open_for))}"
+    reason = f" ({view.breaker})" if view.breaker else ""
+    until = f" until {console.local_time(view.now_ms + in_ms(view.open_for))}" if view.open_for else ""
     return (
         view.account,
         view.base,
         _limit(rate, f" per {rate.retry_after_ms / 1000:g} s") if rate else "?",
         _limit(in_flight) if in_flight else f"up to {view.estimate.start}",
-        breaker,
+        f"{_breaker(view)}{reason}{until}",
         str(view.in_flight),
         str(view.waiting),
     )
@@ -89,10 +87,6 @@ def _breaker(view: PaceView) -> str:
     return "open" if view.open_for else "half-open" if view.breaker else "closed"
 
 
-def _in_ms(duration: timedelta) -> int:
-    return round(duration / timedelta(milliseconds=1))
-
-
 def _data(view: PaceView) -> dict[str, Any]:
     return {
         "account": view.account,
@@ -100,7 +94,7 @@ def _data(view: PaceView) -> dict[str, Any]:
         **asdict(view.estimate),
         "breaker": _breaker(view),
         "breaker_reason": view.breaker or None,
-        "breaker_remaining_ms": _in_ms(view.open_for),
+        "breaker_remaining_ms": in_ms(view.open_for),
         "calls_in_flight": view.in_flight,
         "processes_waiting": view.waiting,
     }

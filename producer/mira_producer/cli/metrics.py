@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from mira_producer.cli import console
 from mira_producer.client import MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.accounts import PaceView
+from mira_queue.contract.names import Lane
 from mira_queue.ledger.queue_stats import QueueStats
 
 HELP_END = console.help_end(
@@ -32,90 +33,39 @@ HELP_END = console.help_end(
     },
 )
 
-# Metric, its help, and its value. None means that there is none: a limit that is not known is not 0.
-OF_ACCOUNTS: tuple[tuple[str, str, Callable[[PaceView], float | None]], ...] = (
-    ("calls_in_flight", "Calls in flight.", lambda view: view.in_flight),
-    ("processes_waiting", "Worker processes that wait for a permit.", lambda view: view.waiting),
-    (
-        "rate_limit_calls",
-        "Learned rate limit: calls per window.",
-        lambda view: view.estimate.rate.max_calls if view.estimate.rate else None,
-    ),
-    (
-        "rate_limit_window_seconds",
-        "Window of that limit.",
-        lambda view: view.estimate.rate.retry_after_ms / 1000 if view.estimate.rate else None,
-    ),
-    (
-        "concurrency_limit_calls",
-        "Learned concurrency limit: calls in flight.",
-        lambda view: view.estimate.in_flight.max_calls if view.estimate.in_flight else None,
-    ),
-    (
-        "allowed_calls",
-        "Calls per window that are allowed now.",
-        lambda view: view.estimate.rate.allowed if view.estimate.rate else None,
-    ),
-    (
-        "allowed_in_flight_calls",
-        "Calls in flight that are allowed now.",
-        lambda view: view.estimate.in_flight.allowed if view.estimate.in_flight else view.estimate.start,
-    ),
-    ("breaker_remaining_seconds", "Time until a probe may start.", lambda view: view.open_for.total_seconds()),
-    ("calls_sent_total", "Calls that started.", lambda view: view.counts.sent),
-    ("calls_rate_limited_total", "Calls that got a 429.", lambda view: view.counts.rate_limited),
-    ("estimate_changes_total", "Changes of the learned limits.", lambda view: view.counts.estimate_changes),
-)
-# The same, with a value for each reason: rate limits, and faults of the service.
-OF_BREAKERS: tuple[tuple[str, str, Callable[[PaceView], tuple[float, float]]], ...] = (
-    (
-        "breaker_open",
-        "1 from when the circuit breaker opens until a probe succeeds.",
-        lambda view: (view.breaker == "limit", view.breaker == "faults"),
-    ),
-    (
-        "breaker_openings_total",
-        "Times the circuit breaker opened.",
-        lambda view: (view.counts.openings_limit, view.counts.openings_faults),
-    ),
-)
-# Metric, its help, its label, and a value for each value of the label.
-OF_QUEUE: tuple[tuple[str, str, str, Callable[[QueueStats], Mapping[str, float]]], ...] = (
-    (
-        "jobs_queued",
-        "Jobs that no worker has taken yet.",
-        "lane",
-        lambda stats: {lane.name.lower(): count for lane, count in stats.queued.items()},
-    ),
-    (
-        "messages",
-        "Messages in Celery's queues.",
-        "lane",
-        lambda stats: {lane.name.lower(): count for lane, count in stats.messages.items()},
-    ),
-    ("jobs_leased", "Jobs that workers hold.", "", lambda stats: {"": stats.leased}),
-    ("jobs_waiting", "Jobs that wait for a retry.", "", lambda stats: {"": stats.waiting}),
-    (
-        "batches",
-        "Unfinished batches.",
-        "status",
-        lambda stats: {
-            status: sum(batch.status is status for batch in stats.open_batches)
-            for status in BatchStatus
-            if not status.is_final
-        },
-    ),
-    (
-        "batch_lines",
-        "Lines of the unfinished batches.",
-        "state",
-        lambda stats: {
-            state: sum(getattr(batch, state) for batch in stats.open_batches)
-            for state in ("total", "answered", "failed")
-        },
-    ),
-    ("server_memory_bytes", "Memory that the queue's server uses.", "", lambda stats: {"": stats.server_bytes}),
-)
+# Each metric with its help, by the names of its labels.
+HELP: dict[tuple[str, ...], dict[str, str]] = {
+    ("account", "base"): {
+        "calls_in_flight": "Calls in flight.",
+        "processes_waiting": "Worker processes that wait for a permit.",
+        "rate_limit_calls": "Learned rate limit: calls per window.",
+        "rate_limit_window_seconds": "Window of that limit.",
+        "concurrency_limit_calls": "Learned concurrency limit: calls in flight.",
+        "allowed_calls": "Calls per window that are allowed now.",
+        "allowed_in_flight_calls": "Calls in flight that are allowed now.",
+        "breaker_remaining_seconds": "Time until a probe may start.",
+        "calls_sent_total": "Calls that started.",
+        "calls_rate_limited_total": "Calls that got a 429.",
+        "estimate_changes_total": "Changes of the learned limits.",
+    },
+    # The reason is "limit" (rate limits), or "faults" of the service.
+    ("account", "base", "reason"): {
+        "breaker_open": "1 from when the circuit breaker opens until a probe succeeds.",
+        "breaker_openings_total": "Times the circuit breaker opened.",
+    },
+    ("lane",): {
+        "jobs_queued": "Jobs that no worker has taken yet.",
+        "messages": "Messages in Celery's queues.",
+    },
+    ("status",): {"batches": "Unfinished batches."},
+    ("state",): {"batch_lines": "Lines of the unfinished batches."},
+    (): {
+        "up": "1 if the queue's server responded. If it is 0, there are no other metrics.",
+        "jobs_leased": "Jobs that workers hold.",
+        "jobs_waiting": "Jobs that wait for a retry.",
+        "server_memory_bytes": "Memory that the queue's server uses.",
+    },
+}
 
 
 class QueueCollector:
@@ -124,43 +74,53 @@ class QueueCollector:
     def __init__(self, queue: MiraQueue) -> None:
         self._queue = queue
 
-    def describe(self) -> list[Metric]:
-        """Skip the check for duplicate names, so that registering needs no server."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterable[Metric]:
+        families = {name: _family(name, text, labels) for labels, helps in HELP.items() for name, text in helps.items()}
         try:
-            stats = self._queue.ledger.queue_stats()
+            samples = list(_samples(self._queue.ledger.queue_stats()))
         except QueueUnavailable:
-            stats = None
-        up = _family("up", "1 if the queue's server responded. If it is 0, there are no other metrics.")
-        up.add_metric((), stats is not None)
-        yield up
-        if stats is not None:
-            yield from _families(stats)
+            samples = []
+        for name, labels, value in [("up", (), bool(samples)), *samples]:
+            families[name].add_metric(labels, value)
+        return families.values() if samples else [families["up"]]
 
 
-def _families(stats: QueueStats) -> Iterator[Metric]:
-    for name, text, value in OF_ACCOUNTS:
-        family = _family(name, text, "account", "base")
-        for view in stats.accounts:
-            if (found := value(view)) is not None:
-                family.add_metric((view.account, view.base), found)
-        yield family
-    for name, text, values in OF_BREAKERS:
-        family = _family(name, text, "account", "base", "reason")
-        for view in stats.accounts:
-            for reason, found in zip(("limit", "faults"), values(view), strict=True):
-                family.add_metric((view.account, view.base, reason), found)
-        yield family
-    for name, text, label, of_label in OF_QUEUE:
-        family = _family(name, text, *filter(None, [label]))
-        for key, found in of_label(stats).items():
-            family.add_metric((key,) if label else (), found)
-        yield family
+def _samples(stats: QueueStats) -> Iterator[tuple[str, tuple[str, ...], float]]:
+    """Yield each metric with the values of its labels, and its value."""
+    for view in stats.accounts:
+        account = (view.account, view.base)
+        rate, in_flight = view.estimate.rate, view.estimate.in_flight
+        yield "calls_in_flight", account, view.in_flight
+        yield "processes_waiting", account, view.waiting
+        # A limit that is not known is not 0.
+        if rate:
+            yield "rate_limit_calls", account, rate.max_calls
+            yield "rate_limit_window_seconds", account, rate.retry_after_ms / 1000
+            yield "allowed_calls", account, rate.allowed
+        if in_flight:
+            yield "concurrency_limit_calls", account, in_flight.max_calls
+        yield "allowed_in_flight_calls", account, in_flight.allowed if in_flight else view.estimate.start
+        yield "breaker_remaining_seconds", account, view.open_for.total_seconds()
+        yield "calls_sent_total", account, view.counts.sent
+        yield "calls_rate_limited_total", account, view.counts.rate_limited
+        yield "estimate_changes_total", account, view.counts.estimate_changes
+        for reason in ("limit", "faults"):
+            yield "breaker_open", (*account, reason), view.breaker == reason
+            yield "breaker_openings_total", (*account, reason), getattr(view.counts, f"openings_{reason}")
+    for lane in Lane:
+        yield "jobs_queued", (lane.name.lower(),), stats.queued[lane]
+        yield "messages", (lane.name.lower(),), stats.messages[lane]
+    for status in BatchStatus:
+        if not status.is_final:
+            yield "batches", (status,), sum(batch.status is status for batch in stats.open_batches)
+    for state in ("total", "answered", "failed"):
+        yield "batch_lines", (state,), sum(getattr(batch, state) for batch in stats.open_batches)
+    yield "jobs_leased", (), stats.leased
+    yield "jobs_waiting", (), stats.waiting
+    yield "server_memory_bytes", (), stats.server_bytes
 
 
-def _family(name: str, text: str, *labels: str) -> CounterMetricFamily | GaugeMetricFamily:
+def _family(name: str, text: str, labels: Sequence[str]) -> CounterMetricFamily | GaugeMetricFamily:
     kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
     return kind(f"mira_queue_{name}", text, labels=labels)
 
@@ -176,7 +136,7 @@ def metrics(
     scrape. If the server is unavailable, mira_queue_up is 0. docs/metrics.md lists the metrics. They contain no keys
     and no prompts.
     """
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(console.EXIT_OK))
     with MiraQueue() as queue:
         registry = CollectorRegistry()
         registry.register(QueueCollector(queue))
@@ -192,7 +152,3 @@ def metrics(
             raise typer.Exit(console.EXIT_USAGE) from error
         console.message(f"metrics at http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics")
         threading.Event().wait()
-
-
-def _exit(*_: object) -> None:
-    raise typer.Exit

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from mira_producer.cli.console import EXIT_USAGE
 from mira_producer.jsonl.errors import InputError
 from mira_producer.processes import StartError, start_simulator, stop
 from mira_queue.contract.settings import Settings
 
+# It has the format of a real key. The simulator accepts any key.
 SIMULATED_KEY = "sk-mira-" + "0" * 40
 STOP_WITHIN = timedelta(seconds=5)
-# The exit code of a command whose options are wrong.
-_WRONG_USAGE = 2
 
 
 def simulated(settings: Settings) -> Settings:
@@ -37,7 +37,7 @@ def start_own_simulator(arguments: Sequence[str], log: Path, stack: ExitStack) -
         process, url = start_simulator(arguments, log=log)
     except StartError as error:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if error.exit_code == _WRONG_USAGE and said:
+        if error.exit_code == EXIT_USAGE and said:
             complaint = said[-1].partition("error: ")[2] or said[-1]
             raise InputError(f"--simulator-options: {complaint} (see mira-queue simulate --help)") from None
         raise StartError(f"{error}: see {log}", error.exit_code) from None

@@ -21,16 +21,14 @@ def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
 def check_paths(source: Path, output: Path, errors: Path) -> None:
     """Raise InputError if a file would be overwritten, or if there is nothing to read."""
     check_file(source)
-    paths = {"--output": output.resolve(), "--errors": errors.resolve()}
-    for name, path in paths.items():
-        if path == source.resolve():
+    for name, path in (("--output", output), ("--errors", errors)):
+        if path.resolve() == source.resolve():
             raise InputError(f"{name} is the input file itself: name another one")
-    for name, path in {"--output": output, "--errors": errors}.items():
         if not path.parent.exists():
             raise InputError(f"{name}: {path.parent}: no such directory: make it, or name another")
         if not is_unicode(str(path.absolute())):
             raise InputError(f"{name}: {path}: its path is not UTF-8: name another file")
-    if paths["--output"] == paths["--errors"]:
+    if output.resolve() == errors.resolve():
         raise InputError("--output and --errors are the same file: name two")
 
 

@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol, Self
+from collections.abc import Callable
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -15,7 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mira_producer.cli.batch_view import BatchCounts
 from mira_producer.cli.console import plain, say
+from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
 from mira_queue.contract.batch import Reason
@@ -29,33 +31,8 @@ WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
 Clock = Callable[[], float]
-
-
-class Counts(Protocol):
-    """Numbers of a run or a batch. Stats documents them."""
-
-    @property
-    def total(self) -> int: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def is_going(self) -> bool: ...
-    @property
-    def succeeded(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-    @property
-    def codes(self) -> Mapping[str, int]: ...
-    @property
-    def per_second(self) -> float: ...
-    @property
-    def per_second_now(self) -> float: ...
-    @property
-    def seconds_left(self) -> float | None: ...
-    @property
-    def has_tokens(self) -> bool: ...
-    def tokens_text(self) -> str: ...
-    def cost_text(self) -> str: ...
+# What is shown of a run, or of a batch in the ledger.
+Counts = Stats | BatchCounts
 
 
 class Display:
@@ -156,29 +133,22 @@ def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
 
     Parts that do not fit on a line move to the next one.
     """
-    numbers = [_rate(counts), _cost(counts), _average(counts), _tokens(counts)]
-    texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (flow(numbers, width), "")]
+    rate, average, tokens, cost = _numbers(counts)
+    numbers = flow([rate, cost, average, tokens], width)
+    texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (numbers, "")]
     return Group(_bar(counts, reason, width), *(plain(text, style) for text, style in texts if text))
 
 
 def plain_line(counts: Counts, reason: Reason) -> str:
     """Return everything as one line."""
-    parts = [
-        f"{_count(counts)} ({_percent(counts)})",
-        reason_text(reason),
-        ", ".join(_failures(counts)),
-        _left(counts, reason),
-        _rate(counts),
-        _average(counts),
-        _tokens(counts),
-        _cost(counts),
-    ]
+    count, percent, left = _progress(counts, reason)
+    parts = [f"{count} ({percent})", reason_text(reason), ", ".join(_failures(counts)), left, *_numbers(counts)]
     return "; ".join(part for part in parts if part)
 
 
 def _bar(counts: Counts, reason: Reason, width: int) -> RenderableType:
     """Return a bar that takes the space that the texts leave."""
-    texts = [text for text in (_count(counts), _percent(counts), _left(counts, reason)) if text]
+    texts = [text for text in _progress(counts, reason) if text]
     room = width - sum(cell_len(text) + 2 for text in texts)
     if room < MIN_BAR:
         return Text(flow(texts, width, between="  "), "bold")
@@ -188,22 +158,16 @@ def _bar(counts: Counts, reason: Reason, width: int) -> RenderableType:
     return row
 
 
-def _count(counts: Counts) -> str:
-    return f"{counts.done:,} of {counts.total:,}"
-
-
-def _percent(counts: Counts) -> str:
+def _progress(counts: Counts, reason: Reason) -> tuple[str, str, str]:
+    """Return the number of lines, the percentage, and the time left. Parts that are not known are empty."""
+    done, total, seconds = counts.done, counts.total, counts.seconds_left
+    left = ""
+    if seconds is not None and done < total:
+        seconds = max(seconds, reason.wait.total_seconds())
+        # In a long forecast, seconds would only flicker.
+        left = f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
     # Rounded down: 100% means that every line is finished.
-    return f"{100 * counts.done // counts.total if counts.total else 100}%"
-
-
-def _left(counts: Counts, reason: Reason) -> str:
-    seconds = counts.seconds_left
-    if seconds is None or counts.done >= counts.total:
-        return ""
-    seconds = max(seconds, reason.wait.total_seconds())
-    # In a long forecast, seconds would only flicker.
-    return f"{duration(seconds if seconds < EXACT_BELOW_S else 60 * round(seconds / 60))} left"
+    return f"{done:,} of {total:,}", f"{100 * done // total if total else 100}%", left
 
 
 def _failures(counts: Counts) -> list[str]:
@@ -213,19 +177,11 @@ def _failures(counts: Counts) -> list[str]:
     return [f"{counts.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
 
 
-def _rate(counts: Counts) -> str:
-    if not counts.is_going:
-        return ""
-    return f"{per_time(counts.per_second_now)} now" if counts.per_second else "starting"
-
-
-def _average(counts: Counts) -> str:
-    return f"{per_time(counts.per_second)} average" if counts.is_going and counts.per_second else ""
-
-
-def _tokens(counts: Counts) -> str:
-    return counts.tokens_text() if counts.has_tokens else ""
-
-
-def _cost(counts: Counts) -> str:
-    return counts.cost_text() if counts.succeeded else ""
+def _numbers(counts: Counts) -> tuple[str, str, str, str]:
+    """Return rate, average, tokens, and cost. Parts that are not known are empty."""
+    rate = average = ""
+    if counts.is_going:
+        rate = f"{per_time(counts.per_second_now)} now" if counts.per_second else "starting"
+        average = f"{per_time(counts.per_second)} average" if counts.per_second else ""
+    tokens = counts.tokens_text() if counts.has_tokens else ""
+    return rate, average, tokens, counts.cost_text() if counts.succeeded else ""

@@ -1,4 +1,4 @@
-"""`mira-queue results`: current answers of a batch."""
+"""`mira-queue results` and `mira-queue report`: current answers of a batch, and a page about it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ HELP_END = console.help_end(
         0: "written",
         1: "there is no such batch, or its files are on another machine",
         2: "wrong usage, or a file cannot be written",
+    },
+)
+REPORT_HELP_END = console.help_end(
+    [("mira-queue report BATCH -o report.html", "one page that opens offline")],
+    {
+        0: "written",
+        1: "there is no such batch, or its files are on another machine",
+        2: "wrong usage, nothing to report yet, or the page cannot be written",
     },
 )
 
@@ -47,3 +55,21 @@ def results(
         batch = batches.get(batch_id)
     failed = f", {errors:,} failed" if errors_path else ""
     console.message(f"{answers:,} answers{failed}, of {batch.total:,} lines; the batch is {batch.status}")
+
+
+def report(
+    batch_id: BatchId,
+    output_path: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.html", help="File for the page. Replaced atomically.")
+    ],
+) -> None:
+    """Write a report page of a batch.
+
+    It shows throughput, waits and limits, latency, errors, tokens and cost, and the slowest lines. While the batch
+    runs, the page is up to ten seconds old.
+
+    It needs two more packages: pip install matplotlib jinja2.
+    """
+    with Queues() as queues:
+        queues.of(batch_id).batches.report(batch_id, output_path)
+    console.message(f"report: {output_path}")

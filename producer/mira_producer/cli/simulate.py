@@ -10,13 +10,12 @@ from datetime import timedelta
 import typer
 
 from mira_producer.cli import console
+from mira_producer.cli.own_simulator import SIMULATED_KEY
 from mira_producer.processes import StartError, simulator_command, start_simulator, stop
 
 # The simulator parses its options and prints its help itself.
 CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 GRACE = timedelta(seconds=10)
-# It has the format of a real key. The simulator accepts any key.
-EXAMPLE_KEY = "sk-mira-" + "0" * 40
 
 HELP_END = ""
 
@@ -40,7 +39,7 @@ def simulate(context: typer.Context) -> None:
         console.message(
             f"A local Mira API is ready. Ctrl-C stops it. To use it, run in another terminal:\n"
             f"  export MIRA_API_BASE={url}\n"
-            f"  export MIRA_API_KEY={EXAMPLE_KEY}\n"
+            f"  export MIRA_API_KEY={SIMULATED_KEY}\n"
             f"  mira-queue worker"
         )
         code = process.wait()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
 
 from mira_producer.cli import console
 from mira_producer.cli.options import Json
@@ -13,7 +14,7 @@ from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
 from mira_producer.engine.survey import Survey, as_json, survey
-from mira_producer.text import duration, plural, size
+from mira_producer.text import duration, plural
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Estimate
 from mira_queue.contract.request import ChatRequest
@@ -73,7 +74,7 @@ def _show(found: Survey, time: tuple[float, str] | None, prices: Prices) -> None
     rows = [
         ("requests", f"{plural(found.lines, 'line')}, all valid"),
         *([("repeated", f"{plural(found.repeated, 'line')}; --dedupe sends them once")] if found.repeated else []),
-        ("size", f"{size(found.bytes)}; the largest is line {found.largest_line}, {size(found.largest_bytes)}"),
+        ("size", f"{decimal(found.bytes)}; the largest is line {found.largest_line}, {decimal(found.largest_bytes)}"),
         ("models", models),
         ("tokens", f"about {found.prompt_tokens:,} in; at most {found.max_completion_tokens:,} out"),
         ("cost", _cost(found, prices)),

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -18,13 +17,13 @@ from mira_producer.batches.spool import Spool
 from mira_producer.cli import console
 from mira_producer.client import MiraQueue
 from mira_producer.fleet import STOP_MARGIN, Fleet
+from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.settings_loader import load_settings
 
 POLL_INTERVAL_S = 0.2
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 HELP_END = console.help_end(
     [
@@ -99,36 +98,29 @@ def _become_worker(settings: Settings, kind: WorkerKind) -> None:
 
 def _supervise(settings: Settings, processes: int, single_processes: int) -> int:
     """Run the workers until a signal stops them. Return the exit code."""
-    # Opened here, so that a problem with the embedded server is reported once and not by every worker.
-    queue = MiraQueue(settings)
     ended = threading.Event()
-    batches = threading.Thread(target=_restart_batches, args=(queue, ended), name="batches", daemon=True)
     fleet = Fleet(settings, processes, None, console.message, single=single_processes)
     signals = 0
 
-    def count(number: int, frame: FrameType | None) -> None:
+    def count() -> None:
         nonlocal signals
         signals += 1
         if signals > 1:
             fleet.stop_now()
 
     # Under nohup, SIGHUP stays ignored.
-    handled = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, count) for number in handled}
-    try:
+    hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    # Opened here, so that a problem with the embedded server is reported once and not by every worker.
+    with MiraQueue(settings) as queue, interrupts_call(count, *hangup):
         try:
             fleet.start()
-            batches.start()
+            threading.Thread(target=_restart_batches, args=(queue, ended), name="batches", daemon=True).start()
             while not signals:
                 fleet.replace_crashed()
                 time.sleep(POLL_INTERVAL_S)
         finally:
             ended.set()
             codes = fleet.stop(settings.grace + STOP_MARGIN)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        queue.close()
     return console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK
 
 

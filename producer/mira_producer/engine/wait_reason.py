@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from mira_producer.text import duration, plural
@@ -33,8 +34,8 @@ LABELS: dict[Kind, str] = {
     "supervisor": "no supervisor was running",
 }
 
-
 NOTHING = Reason()
+NO_LIMITS = ConfiguredLimits()
 
 
 def reason_text(reason: Reason) -> str:
@@ -46,9 +47,7 @@ def reason_text(reason: Reason) -> str:
     return f"{reason.words}, next {'probe' if reason.kind == 'faults' else 'call'} in {duration(seconds)}"
 
 
-def reason_of(
-    view: PaceView, open_jobs: int, *, resting: int = 0, configured: ConfiguredLimits | None = None
-) -> Reason:
+def reason_of(view: PaceView, open_jobs: int, resting: int = 0, configured: ConfiguredLimits = NO_LIMITS) -> Reason:
     """Return why jobs wait. `resting` counts the open jobs that wait for a retry."""
     if open_jobs <= 0:
         return NOTHING
@@ -57,7 +56,7 @@ def reason_of(
         words = LABELS[kind] if kind == "faults" else _limit_reached(view)
         return Reason(kind, words + ("" if view.open_for else ", probing"), view.open_for)
     if view.waiting:
-        return _pacing(view, configured or ConfiguredLimits())
+        return _pacing(view, configured)
     if view.in_flight:
         return NOTHING
     if resting:
@@ -65,34 +64,28 @@ def reason_of(
     return Reason("worker", LABELS["worker"])
 
 
+@dataclass(slots=True)
 class Watch:
     """Watch of an account: checks why jobs wait, at most twice per second, and repeats the last reason in between.
 
     Each check calls `read`, `open_jobs`, and `resting`, and passes what it found to `seen`.
     """
 
-    def __init__(
-        self,
-        read: Callable[[], PaceView],
-        open_jobs: Callable[[], int],
-        *,
-        resting: Callable[[], int] = lambda: 0,
-        configured: ConfiguredLimits | None = None,
-        seen: Callable[[PaceView, Reason], None] = lambda view, reason: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._read = read
-        self._open_jobs = open_jobs
-        self._resting = resting
-        self._configured = configured
-        self._seen = seen
-        self._clock = clock
-        self._reason = NOTHING
-        self._checked_s = -CHECK_EVERY_S
-        self._busy_s = clock()
+    read: Callable[[], PaceView]
+    open_jobs: Callable[[], int]
+    resting: Callable[[], int] = lambda: 0
+    configured: ConfiguredLimits = NO_LIMITS
+    seen: Callable[[PaceView, Reason], None] = lambda view, reason: None
+    clock: Callable[[], float] = time.monotonic
+    _reason: Reason = field(default=NOTHING, init=False)
+    _checked_s: float = field(default=-CHECK_EVERY_S, init=False)
+    _busy_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._busy_s = self.clock()
 
     def reason(self) -> Reason:
-        now_s = self._clock()
+        now_s = self.clock()
         if now_s - self._checked_s >= CHECK_EVERY_S:
             self._checked_s = now_s
             self._reason = self._check(now_s)
@@ -100,15 +93,15 @@ class Watch:
 
     def _check(self, now_s: float) -> Reason:
         try:
-            view = self._read()
+            view = self.read()
         except QueueUnavailable:
             return Reason("server", LABELS["server"])
-        reason = reason_of(view, self._open_jobs(), resting=self._resting(), configured=self._configured)
+        reason = reason_of(view, self.open_jobs(), self.resting(), self.configured)
         if reason.kind not in ("worker", "retry"):
             self._busy_s = now_s
         elif now_s - self._busy_s < PATIENCE_S:
             reason = NOTHING
-        self._seen(view, reason)
+        self.seen(view, reason)
         return reason
 
 

@@ -19,7 +19,7 @@ from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailab
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState, JobStatus
-from mira_queue.ledger.records import NewJob, new_job_ids
+from mira_queue.ledger.records import NewJob, new_job_id
 
 # Lines accepted in one round trip.
 CHUNK = 100
@@ -82,11 +82,7 @@ class Window:
         chunk = self._next_chunk()
         if not chunk:
             return
-        ids = new_job_ids(len(chunk))
-        jobs = [
-            NewJob(line.request, job_id, self._key(line), self.group, Lane.BULK)
-            for line, job_id in zip(chunk, ids, strict=True)
-        ]
+        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):

@@ -48,7 +48,7 @@ def with_margin(configured: ConfiguredLimits) -> ConfiguredLimits:
     window_ms, tokens_window_ms = (
         each and each + _margin_ms(each) for each in (configured.window_ms, configured.tokens_window_ms)
     )
-    return replace(configured, window_ms=window_ms, tokens_window_ms=tokens_window_ms)
+    return configured._replace(window_ms=window_ms, tokens_window_ms=tokens_window_ms)
 
 
 def informed(estimate: Estimate, configured: ConfiguredLimits) -> Estimate:

@@ -1,12 +1,12 @@
 -- Defer a job: it waits for its time, without a lease.
 -- Why atomic: a job that is neither leased nor waiting would never continue.
--- Uses  clock
--- KEYS  1 job hash   2 leased zset   3 waiting zset
+-- Uses  clock, job
+-- KEYS  of the job (lib/job.lua)
 -- ARGV  1 job id   2 epoch   3 ms to wait   4 ms after which its message counts as lost (0: no message will be sent)
 --       5 attempts   6 unanswered calls   7 reason
 -- Returns 1 | 0 (the lease is lost)
 local id, epoch, wait_ms, lost_after_ms, attempts, unanswered, reason = unpack(ARGV)
-local state, held_epoch = unpack(redis.call('HMGET', KEYS[1], 'state', 'epoch'))
+local state, held_epoch = unpack(redis.call('HMGET', JOB, 'state', 'epoch'))
 if held_epoch ~= epoch then
   return 0
 end
@@ -14,9 +14,9 @@ if state ~= 'running' then
   return state == 'waiting' and 1 or 0
 end
 local due_ms = server_ms() + wait_ms
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'due_ms', due_ms, 'attempts', attempts, 'unanswered', unanswered,
+redis.call('HSET', JOB, 'state', 'waiting', 'due_ms', due_ms, 'attempts', attempts, 'unanswered', unanswered,
   'reason', reason)
-redis.call('HDEL', KEYS[1], 'token', 'calling')
-redis.call('ZREM', KEYS[2], id)
-redis.call('ZADD', KEYS[3], due_ms + lost_after_ms, id)
+redis.call('HDEL', JOB, 'token', 'calling')
+redis.call('ZREM', LEASED, id)
+redis.call('ZADD', WAITING, due_ms + lost_after_ms, id)
 return 1

@@ -1,27 +1,24 @@
 -- Retry a failed job on its owner's command. Attempts and crashes restart at zero; unanswered calls stay counted.
 -- Why atomic: the stored error is deleted and the job is queued, or neither.
--- Uses  clock
--- KEYS  1 job hash   2 request   3 queued zset   4 idempotency key   5 result
+-- Uses  clock, job
+-- KEYS  of the job (lib/job.lua)
 -- ARGV  1 job id   2 token of this call (a repeated call with the same token gets the same response)
--- Returns {1, 'queued'} | {0, state} (only a failed job can be retried) | {0, 'missing'}
+-- Returns 1 | 0 (only a failed job can be retried) | nil (it does not exist)
 local id, token = unpack(ARGV)
-local state, key, held_token = unpack(redis.call('HMGET', KEYS[1], 'state', 'key', 'token'))
+local state, key, held_token = unpack(redis.call('HMGET', JOB, 'state', 'key', 'token'))
 if not state then
-  return { 0, 'missing' }
-end
-if state == 'queued' and held_token == token then
-  return { 1, state }
+  return nil
 end
 if state ~= 'failed' then
-  return { 0, state }
+  return state == 'queued' and held_token == token and 1 or 0
 end
-redis.call('HSET', KEYS[1], 'state', 'queued', 'token', token)
-redis.call('HDEL', KEYS[1], 'attempts', 'crashes', 'finished_ms', 'reason')
-redis.call('PERSIST', KEYS[1])
-redis.call('PERSIST', KEYS[2])
+redis.call('HSET', JOB, 'state', 'queued', 'token', token)
+redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason')
+redis.call('PERSIST', JOB)
+redis.call('PERSIST', REQUEST)
 if key ~= '' then
-  redis.call('PERSIST', KEYS[4])
+  redis.call('PERSIST', IDEMPOTENCY)
 end
-redis.call('DEL', KEYS[5])
-redis.call('ZADD', KEYS[3], server_ms(), id)
-return { 1, 'queued' }
+redis.call('DEL', RESULT)
+redis.call('ZADD', NORMAL, server_ms(), id)
+return 1

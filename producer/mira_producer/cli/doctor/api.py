@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import http.client
 import re
-import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
@@ -17,10 +17,10 @@ from urllib.parse import SplitResult, urlsplit
 import certifi
 
 from mira_producer.cli.config import masked
-from mira_producer.cli.doctor.finding import Finding, ok, problem, reason, warning
+from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, reason, warning
 from mira_queue.contract.settings import Settings, variable
 
-MIRA_HOST = "vmira.ai"
+MIRA_DOMAIN = ".vmira.ai"
 MIRA_KEY = re.compile(r"sk-mira-[0-9a-f]{40}", re.IGNORECASE)
 TIMEOUT_S = 5.0
 # A Date header has whole seconds, and can be slightly old.
@@ -34,7 +34,8 @@ def check_key(settings: Settings) -> Iterator[Finding]:
         yield problem("API key", f"{name} is not set: workers need it", f"set {name} in the environment or in .env")
         return
     key = settings.api_key.get_secret_value()
-    if _is_mira(settings) and not MIRA_KEY.fullmatch(key):
+    host = urlsplit(settings.api_base).hostname or ""
+    if f".{host}".endswith(MIRA_DOMAIN) and not MIRA_KEY.fullmatch(key):
         fix = f"compare {name} with the key in your account: is it incomplete, or a key of another service?"
         yield warning("API key", "does not look like a Mira key (sk-mira- and 40 hex digits)", fix)
     else:
@@ -46,46 +47,30 @@ def check_api(settings: Settings) -> Iterator[Finding]:
     base = urlsplit(settings.api_base)
     name = variable("api_base")
     if base.scheme == "http" and not _is_private(base.hostname or ""):
-        fix = f"use https:// in {name}"
-        yield warning("API", f"{settings.api_base} is not encrypted: others can read the key and the prompts", fix)
+        found = f"{settings.api_base} is not encrypted: others can read the key and the prompts"
+        yield warning("API", found, f"use https:// in {name}")
     proxy = _proxy(base)
     via = f" through the proxy {proxy.hostname}:{proxy.port}" if proxy else ""
+    started_s = time.monotonic()
     try:
-        started_s = time.monotonic()
         status, date = _head(settings.api_base)
-        took_ms = (time.monotonic() - started_s) * 1000
-    except ssl.SSLCertVerificationError as error:
-        fix = "if a proxy intercepts TLS, set REQUESTS_CA_BUNDLE to its certificates"
-        yield problem("API", f"{base.hostname}{via}: its certificate is not valid ({error.verify_message})", fix)
-        return
-    except socket.gaierror:
-        yield problem("API", f"{base.hostname}{via}: no such host", f"correct {name}, or check the network")
-        return
     except (OSError, http.client.HTTPException) as error:
-        yield problem(
-            "API", f"{base.hostname}{via}: {reason(error, settings)}", f"correct {name}, or check the network"
-        )
+        found, fix = reason(error, settings), f"correct {name}, or check the network"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            found = f"its certificate is not valid ({error.verify_message})"
+            fix = "if a proxy intercepts TLS, set REQUESTS_CA_BUNDLE to its certificates"
+        yield problem("API", f"{base.hostname}{via}: {found}", fix)
         return
     if status >= 500:
-        yield warning(
-            "API", f"{settings.api_base}{via} responds with {status}", "none needed: jobs wait until the API recovers"
-        )
+        found = f"{settings.api_base}{via} responds with {status}"
+        yield warning("API", found, "none needed: jobs wait until the API recovers")
     else:
+        took_ms = (time.monotonic() - started_s) * 1000
         yield ok("API", f"{settings.api_base}{via} responds within {took_ms:.0f} ms")
-    yield from _clock(date)
-
-
-def _clock(date: str | None) -> Iterator[Finding]:
-    try:
+    with suppress(TypeError, ValueError):
         apart_s = parsedate_to_datetime(date or "").timestamp() - time.time()
-    except (TypeError, ValueError):
-        return
-    found = f"{abs(apart_s):.0f} s apart"
-    if abs(apart_s) > MAX_CLOCK_DIFFERENCE_S:
         fix = "use NTP on this machine: its clock decides when a Retry-After date has passed"
-        yield warning("clocks of API and machine", found, fix)
-    else:
-        yield ok("clocks of API and machine", found)
+        yield compared_clocks("clocks of API and machine", apart_s, MAX_CLOCK_DIFFERENCE_S, fix)
 
 
 def _head(url: str) -> tuple[int, str | None]:
@@ -109,11 +94,6 @@ def _proxy(base: SplitResult) -> SplitResult | None:
     if not proxy or urllib.request.proxy_bypass(base.hostname or ""):
         return None
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-
-
-def _is_mira(settings: Settings) -> bool:
-    host = urlsplit(settings.api_base).hostname or ""
-    return host == MIRA_HOST or host.endswith(f".{MIRA_HOST}")
 
 
 def _is_private(host: str) -> bool:

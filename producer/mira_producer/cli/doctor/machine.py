@@ -1,39 +1,29 @@
-"""Checks of this machine: Python, packages, settings, disk."""
+"""Checks of this machine: Python and packages, disk."""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from mira_producer.cli.console import PROGRAM
 from mira_producer.cli.doctor.finding import Finding, ok, problem, warning
-from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.embedded import is_supported
-from mira_queue.runtime.settings_loader import ignored_variables, load_settings
 
-MIN_PYTHON = (3, 11)
 MIB = 1024 * 1024
 # The server rewrites the append-only file from time to time. While it does, the disk holds the file twice.
 LOW_DISK_BYTES = 1024 * MIB
 MIN_DISK_BYTES = 100 * MIB
 
 
-def check_python() -> Iterator[Finding]:
-    found = ".".join(str(part) for part in sys.version_info[:3])
-    if sys.version_info < MIN_PYTHON:
-        yield problem("Python", found, "install Python 3.11 or newer, then mira-queue in a new virtual environment")
-    else:
-        yield ok("Python", found)
-
-
 def check_packages() -> Iterator[Finding]:
-    """Compare the installed packages with those that mira-queue requires."""
+    """Compare the installed packages with those that mira-queue requires. pip has checked the version of Python."""
+    yield ok("Python", platform.python_version())
     requirements = metadata.requires(PROGRAM) or []
     wrong = list(unmet(requirements))
     for found in wrong:
@@ -61,20 +51,6 @@ def unmet(requirements: Iterable[str]) -> Iterator[str]:
             yield f"{each.name} {version} {wanted}"
 
 
-def check_settings() -> Iterator[Finding]:
-    """Yield one finding for each wrong or misspelled setting."""
-    try:
-        load_settings()
-    except SettingsError as error:
-        for line in str(error).splitlines():
-            yield problem("settings", line, "correct it in the environment or in .env (see mira-queue config)")
-    else:
-        yield ok("settings", "all valid")
-        if ignored := ignored_variables():
-            fix = "unset or rename them, unless they belong to another program (see mira-queue config)"
-            yield warning("unknown settings", f"{', '.join(ignored)}: ignored", fix)
-
-
 def check_disk(settings: Settings) -> Iterator[Finding]:
     """Check the directory of the embedded server. There is nothing to check if another server is configured."""
     if settings.redis_url is not None:
@@ -82,7 +58,8 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     if not is_supported():
         fix = f"set {variable('redis_url')} to a Redis or Valkey server"
         yield problem("embedded server", "not available for this machine", fix)
-    folder = _nearest_existing(settings.state_dir)
+    # Before the first use, the directory in which it will be created.
+    folder = next(path for path in (settings.state_dir, *settings.state_dir.parents) if path.exists())
     if not os.access(folder, os.W_OK | os.X_OK):
         fix = f"set {variable('state_dir')} to a writable directory"
         yield problem("state directory", f"{folder} is not writable", fix)
@@ -90,14 +67,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     found = f"{settings.state_dir}, {free / MIB:,.0f} MiB free"
     fix = f"free some space, or set {variable('state_dir')} to a larger disk: a full disk accepts no jobs"
-    if free < MIN_DISK_BYTES:
-        yield problem("state directory", found, fix)
-    elif free < LOW_DISK_BYTES:
-        yield warning("state directory", found, fix)
+    if free < LOW_DISK_BYTES:
+        yield (problem if free < MIN_DISK_BYTES else warning)("state directory", found, fix)
     else:
         yield ok("state directory", found)
-
-
-def _nearest_existing(folder: Path) -> Path:
-    """Return the directory or, before the first use, the directory in which it will be created."""
-    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,0 +1,31 @@
+-- Keys of a job, in the order of `names.job_keys`, and the steps that several scripts take with it.
+local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, WAITING, FIRST, NORMAL = unpack(KEYS)
+
+-- Remove the job from the waiting zset and from the queued zsets of all lanes.
+local function leave_queue(id)
+  for place = 7, #KEYS do
+    redis.call('ZREM', KEYS[place], id)
+  end
+end
+
+-- Count a call in flight as perhaps billed. Return the number of such calls, or nil if no call is in flight.
+local function count_call()
+  return redis.call('HDEL', JOB, 'calling') == 1 and redis.call('HINCRBY', JOB, 'unanswered', 1) or nil
+end
+
+-- Announce a finished job. Its keys live for `ttl_ms` from now.
+local function close(id, record, ttl_ms, name, group)
+  redis.call('ZREM', LEASED, id)
+  redis.call('PEXPIRE', JOB, ttl_ms)
+  if name ~= '' then
+    redis.call('PEXPIRE', IDEMPOTENCY, ttl_ms)
+  end
+  if record ~= '' then
+    redis.call('SET', RESULT, record, 'PX', ttl_ms)
+  end
+  if group ~= '' then
+    redis.call('RPUSH', FINISHED, id)
+    redis.call('PEXPIRE', FINISHED, ttl_ms)
+  end
+  redis.call('PUBLISH', RESULT, record)
+end
