@@ -56,6 +56,8 @@ BATCHES = "mira:batches"
 # the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells all workers of a new one.
 HOLDS = "mira:holds"
 HOLDS_CHANNEL = "mira:held"
+# Set, owned by submit. An entry lives while a supervisor has to run its batch.
+OPEN_BATCHES = "mira:batches:open"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
 WRITE_CHECK = "mira:write-check"
 

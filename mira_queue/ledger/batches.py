@@ -26,8 +26,10 @@ class Batches(ScriptRunner):
         pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
         if batch.status.is_final or batch.is_run:
             pipeline.pexpire(key, self._result_ttl_ms)
+            pipeline.srem(names.OPEN_BATCHES, batch.id)
         else:
             pipeline.persist(key)
+            pipeline.sadd(names.OPEN_BATCHES, batch.id)
         pipeline.execute()
 
     def batch(self, batch_id: str) -> Batch:
@@ -48,6 +50,10 @@ class Batches(ScriptRunner):
         if gone:
             self._client.zrem(names.BATCHES, *gone)
         return [Batch.from_json(each) for each in found if each is not None]
+
+    def open_batches(self) -> list[str]:
+        """Return the IDs of the batches that a supervisor has to run. It costs the same however many have finished."""
+        return [decode(each) for each in cast("set[bytes]", self._client.smembers(names.OPEN_BATCHES))]
 
     def send_command(self, batch_id: str, command: Command) -> None:
         """Store a command for the batch's supervisor; it replaces one that was not carried out yet.
@@ -84,3 +90,4 @@ class Batches(ScriptRunner):
     def forget_batch(self, batch_id: str) -> None:
         self._client.delete(names.batch_key(batch_id))
         self._client.zrem(names.BATCHES, batch_id)
+        self._client.srem(names.OPEN_BATCHES, batch_id)

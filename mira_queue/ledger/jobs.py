@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
+
+import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.memory import Headroom
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
@@ -27,11 +30,17 @@ _NUMBERS["unanswered"] = "unanswered_calls"
 class Jobs(ScriptRunner):
     """Operations of producers."""
 
+    def __init__(self, client: redis.Redis, *, result_ttl: timedelta, keeps_results: bool = True) -> None:
+        super().__init__(client, result_ttl=result_ttl, keeps_results=keeps_results)
+        self._headroom = Headroom(client)
+
     def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
         """Accept jobs of one lane in one round trip. When this returns, they are durable.
 
         Raises IdempotencyConflict for the first key that belongs to a different request. The other jobs are accepted.
+        Raises QueueUnavailable if the server's memory is almost full.
         """
+        self._headroom.check(sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
         answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
         accepted = []

@@ -12,7 +12,8 @@ import signal
 import sys
 import threading
 
-from mira_worker.tasks import is_stopping
+from mira_queue.runtime.private_files import restrict_umask
+from mira_worker.tasks import is_stopping, run_worker
 
 
 def _end_with_parent() -> None:
@@ -24,6 +25,7 @@ def _end_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> None:
+    restrict_umask()
     if arguments[:1] == ["--parent-pipe"]:
         arguments = arguments[1:]
         threading.Thread(target=_end_with_parent, name="parent-pipe", daemon=True).start()
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> None:
         arguments = arguments[1:]
         app.conf.broker_transport_options["queue_order_strategy"] = "priority"
     # Nothing here needs gossip and mingle, which exchange messages between workers and slow down the start.
-    app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments])
+    sys.exit(run_worker(app, ["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments]))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from mira_queue.runtime.crash_points import CrashPoints
+from mira_queue.runtime.private_files import OUTPUT_FILE_MODE
 from mira_worker.lane_progress import LaneProgress
 from mira_worker.leases import BEATS_PER_LEASE, HeldLeases
 from mira_worker.pacing.pacer import Pacer
@@ -126,7 +127,7 @@ class Rescuer:
                 self._ledger.report_alive(self._pacer.account, self._settings.api_base, self._settings.rescue_interval)
                 if self._settings.health_file is not None:
                     # Its age shows that this worker is alive and reaches the server.
-                    self._settings.health_file.touch()
+                    self._settings.health_file.touch(OUTPUT_FILE_MODE)
             except MiraQueueError as error:
                 self._log.warning("rescue_failed", error=str(error))
             except Exception:  # noqa: BLE001

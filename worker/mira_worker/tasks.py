@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.bin.celery import celery
 from celery.exceptions import Ignore
 from celery.worker import state
 from celery.worker.consumer import Consumer
@@ -74,6 +76,41 @@ class JobConsumer(Consumer):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001
             self.connection = None
             structlog.get_logger("mira_queue.worker").warning("connection_dropped", error=repr(error))
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """Drop a message that is not one of a task. Celery would stop the worker, and the message would return."""
+        handle: Callable[[Any], None] = super().create_task_handler(*args, **options)
+
+        def handle_or_drop(message: Any) -> None:
+            if is_well_formed(message):
+                handle(message)
+                return
+            log = structlog.get_logger("mira_queue.worker")
+            log.error("malformed_message", bytes=len(message.body or b""))
+            message.ack_log_error(logging.getLogger(__name__), self.connection_errors)
+
+        return handle_or_drop
+
+
+def is_well_formed(message: Any) -> bool:
+    """Return True if the message is for one of our tasks and has arguments. Its payload is decoded only once."""
+    try:
+        args, options, embed = message.payload
+        eta = message.headers.get("eta")
+        if eta is not None:
+            datetime.fromisoformat(eta)
+    # A message from another program can make any library fail.
+    except Exception:  # noqa: BLE001
+        return False
+    is_ours = message.headers.get("task") in (TASK, GROUP_TASK)
+    return is_ours and isinstance(args, list) and isinstance(options, dict) and isinstance(embed, dict | None)
+
+
+def run_worker(app: Celery, arguments: list[str]) -> int:
+    """Run `celery ARGUMENTS`. Return its exit code, which Celery.worker_main would drop."""
+    celery.params[0].default = app
+    code = celery.main(args=arguments, standalone_mode=False)
+    return code if isinstance(code, int) else 0
 
 
 class JobTask(Task):  # type: ignore[misc]

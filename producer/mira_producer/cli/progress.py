@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mira_producer.cli.batch_view import BatchCounts
-from mira_producer.cli.console import say
+from mira_producer.cli.console import plain, say
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
@@ -136,7 +136,7 @@ def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
     rate, average, tokens, cost = _numbers(counts)
     numbers = flow([rate, cost, average, tokens], width)
     texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (numbers, "")]
-    return Group(_bar(counts, reason, width), *(Text(text, style) for text, style in texts if text))
+    return Group(_bar(counts, reason, width), *(plain(text, style) for text, style in texts if text))
 
 
 def plain_line(counts: Counts, reason: Reason) -> str:

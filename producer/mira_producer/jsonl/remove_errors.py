@@ -17,6 +17,8 @@ from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import job_id_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
+from mira_queue.contract.unicode import printable_json
+from mira_queue.runtime.private_files import output_opener
 
 STANDARD_OUTPUT = Path("-")
 _STATUS = re.compile(r"[1-5](\d\d|[xX][xX])")
@@ -39,12 +41,12 @@ def copy_lines(source: Path, target: Path) -> int:
     count = 0
     if target == STANDARD_OUTPUT:
         for line in complete_lines(source):
-            sys.stdout.buffer.write(line)
+            sys.stdout.buffer.write(printable_json(line.decode()).encode() if sys.stdout.isatty() else line)
             count += 1
         return count
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with open(part, "wb", opener=output_opener) as file:
             for line in complete_lines(source):
                 file.write(line)
                 count += 1

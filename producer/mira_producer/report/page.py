@@ -13,6 +13,7 @@ from typing import Literal
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.recorder import Recorder
+from mira_queue.runtime.private_files import output_opener
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def write_report(path: Path, stats: Stats, recorder: Recorder, about: About) -> 
     page = _render()(stats, recorder, about)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(page, encoding="utf-8")
+        with open(part, "w", encoding="utf-8", opener=output_opener) as file:
+            file.write(page)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
