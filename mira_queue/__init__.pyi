@@ -1,8 +1,9 @@
 # The public names, for type checkers and for __init__.py. One import for each module, not one line for each name.
 # isort: off
 # fmt: off
-from mira_producer.async_client import AsyncJob as AsyncJob, AsyncMiraQueue as AsyncMiraQueue
-from mira_producer.batches.async_client import AsyncBatches as AsyncBatches
+from mira_producer.async_client import (
+    AsyncBatches as AsyncBatches, AsyncJob as AsyncJob, AsyncMiraQueue as AsyncMiraQueue,
+)
 from mira_producer.batches.client import Batches as Batches, BatchRefused as BatchRefused
 from mira_producer.client import Job as Job, MiraQueue as MiraQueue
 from mira_producer.jsonl.errors import InputError as InputError

@@ -1,15 +1,18 @@
-"""The client for async views (FastAPI, Django async): the same jobs, awaited."""
+"""The client for async views (FastAPI, Django async): each call of the sync client runs in a thread."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from mira_producer.awaited import awaited
-from mira_producer.batches.async_client import AsyncBatches
+from mira_producer.batches.client import POLL_S, Batches
 from mira_producer.client import Job, MiraQueue, completion_of, unfinished
+from mira_queue.contract.batch import Batch
+from mira_queue.contract.errors import ResultTimeout
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
 
@@ -17,13 +20,33 @@ from mira_queue.contract.settings import Settings
 FIRST_POLL_S = 0.02
 MAX_POLL_S = 0.5
 
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+
+
+def awaited(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """Return the async counterpart of a sync class's method, for a class that holds the sync object in `sync`."""
+    return awaited_as(lambda result: result, method)
+
+
+def awaited_as(
+    convert: Callable[[R], S], method: Callable[Concatenate[Any, P], R]
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, S]]:
+    """Return the same, but with a converted result."""
+
+    @wraps(method)
+    async def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> S:
+        return convert(await asyncio.to_thread(method, self.sync, *args, **kwargs))
+
+    return call
+
 
 class AsyncJob:
     """Handle on one job. Each method has the meaning and the errors of the method of Job with the same name."""
 
-    def __init__(self, job: Job, queue: MiraQueue) -> None:
+    def __init__(self, job: Job) -> None:
         self.sync = job
-        self._queue = queue
         self.id = job.id
 
     def __repr__(self) -> str:
@@ -42,17 +65,49 @@ class AsyncJob:
         end_s = None if timeout is None else time.monotonic() + timeout
         pause_s = FIRST_POLL_S
         # No thread is held while waiting: a thousand views may wait at the same time.
-        while (outcome := await asyncio.to_thread(self._queue.outcome_now, self.id)) is None:
+        while True:
+            with suppress(ResultTimeout):
+                return await asyncio.to_thread(self.sync.outcome, 0)
             left_s = pause_s if end_s is None else end_s - time.monotonic()
             if left_s <= 0:
                 raise unfinished(self.id, timeout)
             await asyncio.sleep(min(pause_s, left_s))
             pause_s = min(MAX_POLL_S, pause_s * 2)
-        return outcome
+
+
+class AsyncBatches:
+    """The batches of a queue; see Batches for what each method means and raises."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.sync = batches
+
+    submit = awaited(Batches.submit)
+    get = awaited(Batches.get)
+    all = awaited(Batches.all)
+    pause = awaited(Batches.pause)
+    resume = awaited(Batches.resume)
+    cancel = awaited(Batches.cancel)
+    retry = awaited(Batches.retry)
+    results = awaited(Batches.results)
+    report = awaited(Batches.report)
+    look = awaited(Batches.look)
+
+    async def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
+        end_s = None if timeout is None else time.monotonic() + timeout
+        # No thread is held while waiting: a batch may take a day.
+        while True:
+            batch, is_at_rest = await self.look(batch_id)
+            left_s = POLL_S if end_s is None else min(POLL_S, end_s - time.monotonic())
+            if is_at_rest or left_s <= 0:
+                return batch
+            await asyncio.sleep(left_s)
 
 
 class AsyncMiraQueue:
-    """MiraQueue for `async with` and `await`. Parameters, results, and errors are those of MiraQueue."""
+    """MiraQueue for `async with` and `await`. Parameters, results, and errors are those of MiraQueue.
+
+    Methods that return a Job there return an AsyncJob here.
+    """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.sync = MiraQueue(settings, **overrides)
@@ -69,30 +124,9 @@ class AsyncMiraQueue:
         await self.close()
 
     close = awaited(MiraQueue.close)
-
-    async def enqueue(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        model: str | None = None,
-        key: str | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        **fields: Any,
-    ) -> AsyncJob:
-        """Accept one chat job; see MiraQueue.enqueue."""
-        options = {"model": model, "key": key, "extra_body": extra_body, **fields}
-        return self._async(await asyncio.to_thread(self.sync.enqueue, messages, **options))
-
-    async def enqueue_many(
-        self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None
-    ) -> list[AsyncJob]:
-        """Accept many jobs, given as request bodies; see MiraQueue.enqueue_many."""
-        jobs = await asyncio.to_thread(self.sync.enqueue_many, requests, keys=keys)
-        return [self._async(job) for job in jobs]
+    enqueue = awaited_as(AsyncJob, MiraQueue.enqueue)
+    enqueue_many = awaited_as(lambda jobs: [AsyncJob(job) for job in jobs], MiraQueue.enqueue_many)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return the handle of a job by its id; see MiraQueue.job."""
-        return self._async(self.sync.job(job_id))
-
-    def _async(self, job: Job) -> AsyncJob:
-        return AsyncJob(job, self.sync)
+        return AsyncJob(self.sync.job(job_id))

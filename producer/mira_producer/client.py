@@ -73,7 +73,13 @@ class Job:
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait as `result` does, and return the Completion or the Failure. Raises ResultTimeout, but no JobError."""
-        return self._queue.wait_for_outcome(self.id, timeout)
+        end_s = None if timeout is None else time.monotonic() + timeout
+        while (outcome := self._queue.outcome_now(self.id)) is None:
+            left_s = POLL_INTERVAL_S if end_s is None else min(POLL_INTERVAL_S, end_s - time.monotonic())
+            if left_s <= 0:
+                raise unfinished(self.id, timeout)
+            self._queue.ledger.wait_for_end(self.id, left_s)
+        return outcome
 
     def cancel(self) -> bool:
         """Cancel the job, permanently. A call that is in flight may still be billed.
@@ -138,6 +144,7 @@ class MiraQueue:
 
     def enqueue(
         self,
+        /,
         messages: Sequence[Mapping[str, Any]],
         *,
         model: str | None = None,
@@ -172,10 +179,10 @@ class MiraQueue:
         Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
         checked = [self._check(number, body) for number, body in enumerate(requests)]
-        if keys is None:
-            names = [""] * len(checked)
-        else:
-            names = [checked_key(f"keys[{number}]", key) for number, key in enumerate(keys)]
+        names = [
+            checked_key(f"keys[{number}]", key)
+            for number, key in enumerate([""] * len(checked) if keys is None else keys)
+        ]
         in_group = checked_key("group", group)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
@@ -207,18 +214,6 @@ class MiraQueue:
         """Send the messages of accepted jobs. A message that cannot be sent now is sent by a worker's rescue step."""
         with suppress(MessageNotSent):
             self._messenger.send(job_ids, lane)
-
-    def wait_for_outcome(self, job_id: str, timeout: float | None) -> Outcome:
-        """Wait for one job; see Job.outcome."""
-        end_s = None if timeout is None else time.monotonic() + timeout
-        while True:
-            outcome = self.outcome_now(job_id)
-            if outcome is not None:
-                return outcome
-            left_s = POLL_INTERVAL_S if end_s is None else min(POLL_INTERVAL_S, end_s - time.monotonic())
-            if left_s <= 0:
-                raise unfinished(job_id, timeout)
-            self.ledger.wait_for_end(job_id, left_s)
 
     def outcome_now(self, job_id: str) -> Outcome | None:
         """Return the outcome, or None if the job has not finished. Raises JobNotFound."""

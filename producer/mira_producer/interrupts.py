@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 
 @contextmanager
@@ -21,11 +20,7 @@ def interrupts() -> Iterator[tuple[threading.Event, threading.Event]]:
 @contextmanager
 def interrupts_call(act: Callable[[], None], *more: signal.Signals) -> Iterator[None]:
     """Call `act` for each Ctrl-C or SIGTERM, and for each of `more`, in the middle of anything."""
-
-    def note(number: int, frame: FrameType | None) -> None:
-        act()
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *more)}
+    before = {number: signal.signal(number, lambda *_: act()) for number in (signal.SIGINT, signal.SIGTERM, *more)}
     try:
         yield
     finally:

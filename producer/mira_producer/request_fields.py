@@ -33,13 +33,11 @@ _NOT_A_FIELD = {
     **dict.fromkeys(("api_base", "api_key", "base_url"), _SETTING),
     "expires": "a job does not expire; cancel it with job.cancel(), or submit a batch with a deadline",
     "priority": "single jobs do not wait for lines of files; among themselves they run in order",
-    "queue": "a job goes to the queue of MIRA_REDIS_URL",
-    "routing_key": "a job goes to the queue of MIRA_REDIS_URL",
+    **dict.fromkeys(("queue", "routing_key"), "a job goes to the queue of MIRA_REDIS_URL"),
     "ignore_result": "the outcome is stored for MIRA_RESULT_TTL",
     "link": "wait for the job with job.result(), or poll job.status()",
     "link_error": "wait for the job with job.outcome(), or poll job.status()",
-    "headers": "the headers of a call cannot be changed",
-    "extra_headers": "the headers of a call cannot be changed",
+    **dict.fromkeys(("headers", "extra_headers"), "the headers of a call cannot be changed"),
 }
 
 

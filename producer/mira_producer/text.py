@@ -11,12 +11,6 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def tokens_text(prompt: int, completion: int, uncounted: int) -> str:
-    """Return the tokens of answers. `uncounted` of the answers do not report them, as streamed ones do."""
-    left_out = f" ({plural(uncounted, 'answer')} not counted)" if uncounted else ""
-    return f"{prompt:,} tokens in, {completion:,} out{left_out}"
-
-
 def duration(seconds: float) -> str:
     """Return a duration such as 8 s, 2 min 5 s, 3 h 20 min, or 2 d 4 h."""
     whole = max(0, round(seconds))

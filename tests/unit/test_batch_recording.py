@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from mira_producer.cost.usage import Usage
 from mira_producer.report import recorder_file as recording
 from mira_producer.report.recorder import Recorder
 
@@ -32,7 +33,7 @@ def noted(monotonic: Clock) -> Recorder:
     for number in range(3):
         monotonic.now_s += 2
         answer = Completion("Hi", "stop", {}, {}, latency_ms=100 * (number + 1))
-        recorder.ended(f"line-{number}", answer, code="", prompt_tokens=10, completion_tokens=5, cost=Decimal("0.5"))
+        recorder.ended(f"line-{number}", answer, code="", usage=Usage(1, 10, 5, Decimal("0.5")))
     recorder.waits("limit")
     monotonic.now_s += 4
     recorder.ended("line-9", Failure("unreachable", "nobody answered"), code="unreachable")

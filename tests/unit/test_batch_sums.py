@@ -63,6 +63,16 @@ def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> N
     assert (found.succeeded, found.usage.prompt_tokens) == (2, 1)
 
 
+def test_a_line_whose_fields_are_of_another_type_is_counted_all_the_same(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    for path in (files.output, files.errors):
+        path.write_bytes(b'{"custom_id":"a","response":5,"error":7}\n{"custom_id":"b","response":{"body":[]}}\n')
+
+    found = written(files, PRICES)
+
+    assert (found.succeeded, found.failed, found.usage.tokens) == (2, 2, 0)
+
+
 def test_half_a_line_is_none_yet(tmp_path: Path) -> None:
     files, outcome = files_in(tmp_path), answer("mira", prompt_tokens=1, completion_tokens=1)
     files.output.write_bytes(output_line(JOB, "a", outcome) + output_line(JOB, "b", outcome)[:-1])

@@ -270,7 +270,7 @@ def read(path: Path, *custom_ids: str) -> LineIndex:
     index.add((custom_id, number) for number, custom_id in enumerate(custom_ids, 1))
     file = ResultFile(path)
     try:
-        list(read_results(file, index, Path("input.jsonl")))
+        list(read_results(file, index))
     finally:
         file.close()
     return index
@@ -289,7 +289,7 @@ def test_the_lines_of_an_earlier_run_are_answered(tmp_path: Path) -> None:
         (b"no JSON", "not a line of an output or error file"),
         (b"[1]", "not a line of an output or error file"),
         (b'{"prompt": "an input file"}', "not a line of an output or error file"),
-        (b'{"custom_id":"z"}', "'z' is not in input.jsonl"),
+        (b'{"custom_id":"z"}', "'z' is not in the input"),
         (b'{"custom_id":"a"}', "'a' is answered twice"),
     ],
 )

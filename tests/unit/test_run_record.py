@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_producer.cost.prices import Price, Prices
+from mira_producer.cost.usage import Usage
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING
 from mira_producer.report.recorder import FIRST_WIDTH_S, MAX_BUCKETS, MAX_SLOW, Bucket, Latencies, Recorder, merged
@@ -47,13 +48,13 @@ def total(recorder: Recorder) -> Bucket:
 def test_lines_stand_in_the_time_in_which_they_ended() -> None:
     clock = Clock()
     recorder = Recorder(clock)
-    recorder.ended("a", answer(), code="", prompt_tokens=3, completion_tokens=2, cost=Decimal("0.1"))
+    recorder.ended("a", answer(), code="", usage=Usage(1, 3, 2, Decimal("0.1")))
     clock.now_s += 4 * FIRST_WIDTH_S
     recorder.ended("b", Failure("server_error", "down", 503), code="server_error (503)")
 
     buckets = recorder.timeline.buckets
     assert len(buckets) == 5
-    assert (buckets[0].answers, buckets[0].prompt_tokens, buckets[0].cost) == (1, 3, Decimal("0.1"))
+    assert (buckets[0].answers, buckets[0].usage) == (1, Usage(1, 3, 2, Decimal("0.1")))
     assert buckets[4].failed == 1
 
 
@@ -209,7 +210,7 @@ def test_the_stats_tell_the_recorder_of_every_line() -> None:
     stats.add(Failure("refused", "no", 418), custom_id="bad")
 
     everything = total(recorder)
-    assert (everything.answers, everything.failed, everything.prompt_tokens) == (2, 1, 1_000_000)
-    assert everything.cost == stats.usage.cost == 2
+    assert (everything.answers, everything.failed, everything.usage.prompt_tokens) == (2, 1, 1_000_000)
+    assert everything.usage.cost == stats.usage.cost == 2
     assert [slow.custom_id for slow in recorder.slowest] == ["slow"]
     assert recorder.samples == {"refused (418)": ("bad", "no")}

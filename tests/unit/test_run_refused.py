@@ -68,7 +68,7 @@ def test_it_is_left_and_has_its_error_until_it_runs_again(plan: Plan, files: Bat
 
 
 def test_one_that_is_final_is_as_any_other_error(plan: Plan, files: BatchFiles) -> None:
-    plan.retryable_errors.make_final()
+    plan.make_errors_final()
 
     assert (plan.left, left(plan, files)) == (1, [4])
     assert stored(files)["1"] == stored(files)["2"]
@@ -89,7 +89,7 @@ def test_without_refusals_no_file_is_written_anew(files: BatchFiles) -> None:
     place = files.errors.stat().st_ino
     plan = Plan.make(files, BatchOptions(), Prices(), check)
     plan.retry_errors()
-    plan.retryable_errors.make_final()
+    plan.make_errors_final()
     plan.close()
 
     assert files.errors.stat().st_ino == place

@@ -16,10 +16,10 @@ from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING
 from mira_producer.jsonl.errors import InputError
-from mira_producer.report.page import About, check_report, write_report
+from mira_producer.report.page import check_report, write_report
 from mira_producer.report.recorder import Recorder
 
-from mira_queue.contract.batch import Reason
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 from mira_queue.contract.errors import ContentBlocked, ServerError
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import Estimate, Limit
@@ -29,13 +29,8 @@ EVIL = """<script>alert("1")</script><img src=http://evil.example/x onerror='ale
 VIEW = PaceView("account", "", Estimate(), "", timedelta(0), in_flight=3, waiting=0, now_ms=1_000_000)
 LIMITED = replace(VIEW, in_flight=0, estimate=Estimate(rate=Limit(60, 60_000, 1), in_flight=Limit(3, 1000, 1)))
 PRICES = Prices("USD", {"mira": Price(Decimal(1), Decimal(2))})
-ABOUT = About(
-    "prompts.jsonl",
-    "answers.jsonl",
-    "errors.jsonl",
-    "https://api.vmira.ai/v1",
-    datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-)
+BATCH = Batch("batch_1", BatchStatus.COMPLETED, "prompts.jsonl", "host:/folder", 1000)
+BEGAN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
@@ -113,9 +108,17 @@ def a_run(prices: Prices = PRICES, evil: str = "", lines: int = 300) -> tuple[St
     return stats, recorder
 
 
-def page(tmp_path: Path, stats: Stats, recorder: Recorder, about: About = ABOUT) -> str:
+def page(
+    tmp_path: Path,
+    stats: Stats,
+    recorder: Recorder,
+    batch: Batch = BATCH,
+    errors: str = "errors.jsonl",
+    where: str = "https://api.vmira.ai/v1",
+) -> str:
     path = tmp_path / "out.html"
-    write_report(path, stats, recorder, about)
+    batch = replace(batch, total=stats.total, unanswered_calls=stats.unanswered_calls)
+    write_report(path, batch, errors, where, BEGAN, stats, recorder)
     assert list(tmp_path.iterdir()) == [path]
     return path.read_text(encoding="utf-8")
 
@@ -131,7 +134,7 @@ def test_the_page_holds_what_happened(tmp_path: Path) -> None:
         "https://api.vmira.ai/v1",
         f"{stats.succeeded} 99",
         f"{stats.usage.prompt_tokens:,} in",
-        stats.cost_text(),
+        stats.usage.cost_text("USD"),
         "lines per second",
         "account limit",
         "account limit, 30 s.",
@@ -152,7 +155,7 @@ def test_the_page_holds_what_happened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("evil", ["", EVIL])
 def test_the_page_loads_and_runs_nothing(tmp_path: Path, evil: str) -> None:
     stats, recorder = a_run(evil=evil)
-    html = page(tmp_path, stats, recorder, replace(ABOUT, where="a host", reason=evil, input=f"x{evil}"))
+    html = page(tmp_path, stats, recorder, replace(BATCH, paused=evil, input_name=f"x{evil}"), where="a host")
     found = Page(html)
 
     assert found.tags.isdisjoint({"script", "img", "link", "iframe", "object", "embed", "a", "form", "image"})
@@ -167,8 +170,8 @@ def test_the_page_loads_and_runs_nothing(tmp_path: Path, evil: str) -> None:
 
 def test_a_strangers_text_stands_in_the_page_as_text(tmp_path: Path) -> None:
     stats, recorder = a_run(evil=EVIL, prices=Prices("<b>$", PRICES.models))
-    about = About(EVIL, EVIL, EVIL, EVIL, ABOUT.began, EVIL)
-    found = Page(page(tmp_path, stats, recorder, about))
+    batch = replace(BATCH, input_name=EVIL, paused=EVIL)
+    found = Page(page(tmp_path, stats, recorder, batch, EVIL, EVIL))
 
     assert "script" not in found.tags
     assert "b" not in found.tags
@@ -191,10 +194,9 @@ def test_colours_are_the_pages_own_for_light_and_dark(tmp_path: Path) -> None:
 
     assert re.findall(r"#[0-9a-f]{6}\b(?!\w)", drawings) == []
     used = set(re.findall(r"var\(--(\w+)\)", html))
-    light, dark = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
+    (style,) = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
     for name in used:
-        assert f"--{name}:" in light
-        assert f"--{name}:" in dark
+        assert re.search(rf"--{name}: light-dark\(#[0-9a-f]{{6}}, #[0-9a-f]{{6}}\);", style), name
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 5])

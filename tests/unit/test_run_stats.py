@@ -63,7 +63,7 @@ def test_tokens_and_cost_add_up_for_each_model() -> None:
     assert counts.usage.cost == 22
     assert counts.models["mira"].cost == 2
     assert counts.models["mira-pro-2"].answers == 1
-    assert counts.cost_text() == "22.00 EUR"
+    assert counts.usage.cost_text("EUR") == "22.00 EUR"
 
 
 def test_the_answers_model_stands_for_the_one_asked_for_where_only_it_has_a_price() -> None:
@@ -83,15 +83,15 @@ def test_what_has_no_price_is_said_beside_the_cost() -> None:
     counts.add(answer(1, 1, None))
 
     assert (counts.usage.cost, counts.usage.unpriced, counts.usage.uncounted) == (Decimal(1), 3, 1)
-    assert counts.cost_text() == "1.00 EUR without 3 answers that have no price"
-    assert counts.tokens_text() == "1,000,002 tokens in, 2 out (1 answer not counted)"
+    assert counts.usage.cost_text("EUR") == "1.00 EUR without 3 answers that have no price"
+    assert counts.usage.tokens_text() == "1,000,002 tokens in, 2 out (1 answer not counted)"
 
 
 def test_without_prices_there_is_no_word_of_cost() -> None:
     counts = stats(prices=Prices())
     counts.add(answer())
 
-    assert counts.cost_text() == ""
+    assert counts.usage.cost_text(counts.currency) == ""
 
 
 def test_a_repeated_line_costs_nothing() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from mira_producer.batches.launch import ensure_supervisor
 from mira_producer.batches.lock import SupervisorLock, is_locked, queue_name
 from mira_producer.batches.progress import at_rest
-from mira_producer.batches.report import draw
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
 from mira_producer.engine.options import budget_of, check_options, exhausted_limits, parse_amount, with_new_limits
@@ -19,7 +18,7 @@ from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
-from mira_producer.report.page import check_report
+from mira_producer.report.page import check_report, draw
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint

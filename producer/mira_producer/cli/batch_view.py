@@ -9,9 +9,9 @@ from datetime import timedelta
 from decimal import Decimal
 
 from mira_producer.cli.problems import problem_lines
-from mira_producer.cost.prices import money
+from mira_producer.cost.usage import Usage
 from mira_producer.engine.wait_reason import ZERO
-from mira_producer.text import duration, tokens_text
+from mira_producer.text import duration
 from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
 # The supervisor of a batch writes it every second; after this time without a write, none is running.
@@ -22,7 +22,6 @@ class BatchCounts:
     """What a display shows of a run, taken from a batch."""
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
         self.total = batch.total
         self.succeeded = batch.answered
         self.failed = batch.failed
@@ -32,18 +31,15 @@ class BatchCounts:
         self.per_second_now = batch.per_second_now
         self.seconds_left = batch.seconds_left
         self.is_going = batch.status is BatchStatus.IN_PROGRESS and not batch.paused
-        self.has_tokens = bool(batch.prompt_tokens or batch.completion_tokens or batch.uncounted)
-
-    def tokens_text(self) -> str:
-        return tokens_text(self._batch.prompt_tokens, self._batch.completion_tokens, self._batch.uncounted)
-
-    def cost_text(self) -> str:
-        """Return the cost, and what it leaves out; empty without prices."""
-        batch = self._batch
-        if not batch.cost:
-            return ""
-        left_out = f" without {batch.unpriced:,} answers that have no price" if batch.unpriced else ""
-        return money(Decimal(batch.cost), batch.currency) + left_out
+        self.usage = Usage(
+            0,
+            batch.prompt_tokens,
+            batch.completion_tokens,
+            Decimal(batch.cost or 0),
+            uncounted=batch.uncounted,
+            unpriced=batch.unpriced,
+        )
+        self.currency = batch.currency
 
 
 def reason_of(batch: Batch) -> Reason:

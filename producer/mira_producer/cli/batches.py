@@ -151,7 +151,9 @@ def overview(batch: Batch, width: int) -> list[str]:
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
     left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
-    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, BatchCounts(batch).cost_text(), left]
+    counts = BatchCounts(batch)
+    cost = counts.usage.cost_text(counts.currency)
+    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, cost, left]
     return [*flow(parts, width, "  ").splitlines(), *map(console.one_line, notes_of(batch))]
 
 
@@ -177,7 +179,7 @@ def row(batch: Batch) -> tuple[str, ...]:
         f"{batch.failed:,}",
         f"{batch.total:,}",
         f"{tokens:,}" if tokens else "",
-        counts.cost_text(),
+        counts.usage.cost_text(counts.currency),
         left_text(batch),
         console.local_time(batch.created_at * 1000),
         batch.input_name,

@@ -18,7 +18,6 @@ from rich.console import Console
 
 from mira_producer.batches.lock import wait_for_lock
 from mira_producer.batches.owner import LedgerCommands
-from mira_producer.batches.report import draw
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
 from mira_producer.cli.console import say as print_text
@@ -35,7 +34,7 @@ from mira_producer.engine.stats import Stats
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
-from mira_producer.report.page import check_report
+from mira_producer.report.page import check_report, draw
 from mira_producer.text import plural
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason, run_batch_id
 from mira_queue.contract.commands import Cancel

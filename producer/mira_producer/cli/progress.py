@@ -183,5 +183,5 @@ def _numbers(counts: Counts) -> tuple[str, str, str, str]:
     if counts.is_going:
         rate = f"{per_time(counts.per_second_now)} now" if counts.per_second else "starting"
         average = f"{per_time(counts.per_second)} average" if counts.per_second else ""
-    tokens = counts.tokens_text() if counts.has_tokens else ""
-    return rate, average, tokens, counts.cost_text() if counts.succeeded else ""
+    tokens = counts.usage.tokens_text() if counts.usage.has_tokens else ""
+    return rate, average, tokens, counts.usage.cost_text(counts.currency) if counts.succeeded else ""

@@ -46,8 +46,8 @@ def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> RunR
     sent = stats.succeeded + stats.failed
     if sent:
         rate = f" in {duration(stats.elapsed_s)}, {stats.per_second:.1f} per second"
-        cost = f"; {stats.cost_text()}" if stats.cost_text() else ""
-        say(f"this run: {plural(sent, 'line')}{rate}; {stats.tokens_text()}{cost}")
+        cost = f"; {stats.usage.cost_text(stats.currency)}" if stats.prices else ""
+        say(f"this run: {plural(sent, 'line')}{rate}; {stats.usage.tokens_text()}{cost}")
     say(f"answered: {answered:,} of {stats.total:,} in {output}")
     if failed:
         new = f" (this run: {stats.errors()})" if stats.failed else ""
@@ -55,7 +55,7 @@ def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> RunR
     if stats.unanswered_calls:
         say(f"calls whose answer was lost, and which may have been billed: {stats.unanswered_calls:,}")
     code = EXIT_SOME_FAILED if failed else EXIT_ANSWERED
-    rejected = plan.retryable_errors.count
+    rejected = plan.retryable.total()
     among = f", {rejected:,} of them in {errors}" if 0 < rejected < plan.left else f", in {errors}" if rejected else ""
     left = f"{plural(plan.left, 'line')} pending{among}"
     if end is End.ACCOUNT:
@@ -89,7 +89,7 @@ def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> RunR
         completion_tokens=stats.usage.completion_tokens,
         answers_without_usage=stats.usage.uncounted,
         cost=f"{stats.usage.cost:f}" if stats.prices else None,
-        currency=stats.prices.currency or None,
+        currency=stats.currency or None,
         seconds=round(stats.elapsed_s, 3),
         output=str(output),
         errors=str(errors),

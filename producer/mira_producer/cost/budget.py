@@ -47,30 +47,26 @@ class Budget:
         self.limits = limits
         self.spent = spent
         self._promised: dict[int, Usage] = {}
-        self._sum = Usage()
+        self.promised = Usage()
 
     @property
     def is_spent(self) -> bool:
         """Return True if nothing is left of one of the limits."""
         return bool(self.limits.reached(self.spent))
 
-    @property
-    def promised(self) -> Usage:
-        return self._sum
-
     def promise(self, line: int, usage: Usage, *, alone: bool = False) -> bool:
         """Return False if there is no room now. With `alone`, a line that is too large may go if no other is open."""
         self.take_back(line)
-        fits = self.limits.allow(self.spent + self._sum + usage)
+        fits = self.limits.allow(self.spent + self.promised + usage)
         if not fits and not (alone and not self._promised and not self.is_spent):
             return False
         self._promised[line] = usage
-        self._sum += usage
+        self.promised += usage
         return True
 
     def take_back(self, line: int) -> None:
         """Release the promise of a line that was not sent."""
-        self._sum -= self._promised.pop(line, Usage())
+        self.promised -= self._promised.pop(line, Usage())
 
     def settle(self, line: int, used: Usage) -> None:
         self.take_back(line)

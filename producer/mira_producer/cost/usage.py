@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from mira_producer.cost.prices import Prices
-from mira_producer.jsonl.result_line import calls_of_line
+from mira_producer.cost.prices import Prices, money
+from mira_producer.jsonl.result_line import calls_of_line, part_of
+from mira_producer.text import plural
 from mira_queue.contract.token_estimate import count
 
 
@@ -29,6 +30,20 @@ class Usage:
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def has_tokens(self) -> bool:
+        """Return True if there is an answer, even one that reports no tokens."""
+        return bool(self.tokens or self.uncounted)
+
+    def tokens_text(self) -> str:
+        left_out = f" ({plural(self.uncounted, 'answer')} not counted)" if self.uncounted else ""
+        return f"{self.prompt_tokens:,} tokens in, {self.completion_tokens:,} out{left_out}"
+
+    def cost_text(self, currency: str) -> str:
+        """Return the cost, and which answers it does not include; empty without prices, which have the currency."""
+        left_out = f" without {self.unpriced:,} answers that have no price" if self.unpriced else ""
+        return money(self.cost, currency) + left_out if currency else ""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(mine + theirs for mine, theirs in zip(self._values(), other._values(), strict=True)))
@@ -55,8 +70,8 @@ def usage_of_answer(reported: Mapping[str, Any], requests: int = 1) -> Usage:
         requests,
         prompt,
         completion,
-        cached_tokens=_detail(reported, "prompt_tokens_details", "cached_tokens"),
-        reasoning_tokens=_detail(reported, "completion_tokens_details", "reasoning_tokens"),
+        cached_tokens=count(part_of(reported, "prompt_tokens_details").get("cached_tokens")),
+        reasoning_tokens=count(part_of(reported, "completion_tokens_details").get("reasoning_tokens")),
         answers=1,
         uncounted=int(not prompt + completion),
     )
@@ -68,17 +83,11 @@ def usage_of_line(entry: Mapping[str, Any], prices: Prices) -> Usage:
     Its price is that of the model that answered, or the highest one if that model has no price.
     """
     calls = calls_of_line(entry)
-    response = entry.get("response")
-    body = response.get("body") if isinstance(response, dict) else None
-    reported = body.get("usage") if isinstance(body, dict) else None
-    if not calls or not isinstance(body, dict) or not isinstance(reported, dict):
+    body = part_of(entry, "response", "body")
+    reported = body.get("usage")
+    if not calls or not isinstance(reported, dict):
         return Usage(calls)
     usage = usage_of_answer(reported, calls)
     model = str(body.get("model"))
     models = [model] if model in prices.models else prices.models
     return max((usage.priced(prices, each) for each in models), key=lambda each: each.cost, default=usage)
-
-
-def _detail(reported: Mapping[str, Any], group: str, name: str) -> int:
-    details = reported.get(group)
-    return count(details.get(name)) if isinstance(details, Mapping) else 0

@@ -188,7 +188,7 @@ class Engine:
                     for line in chunk
                 ]
             )
-        self._plan.retryable_errors.make_final()
+        self._plan.make_errors_final()
         self._put_in_order()
 
     def count_lost(self) -> None:

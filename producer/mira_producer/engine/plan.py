@@ -23,9 +23,9 @@ from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, inva
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.result_line import is_retryable
-from mira_producer.jsonl.retryable_errors import RetryableErrors
+from mira_producer.jsonl.result_line import is_retryable, without_retry
 from mira_producer.jsonl.sort import put_in_order
+from mira_producer.jsonl.verify import matched
 from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
@@ -64,19 +64,18 @@ class Plan:
         closing.callback(self.output.close)
         self.errors = ResultFile(files.errors)
         closing.callback(self.errors.close)
-        #: Lines that the account rejected: their error is in the file until they run again.
-        self.retryable_errors = RetryableErrors(self.errors, self.index)
-        self._retryable_codes: Counter[str] = Counter()
+        #: Lines that the account rejected, by code: their error is in the file, marked, until they run again.
+        self.retryable: Counter[str] = Counter()
         #: What the lines of earlier runs used of the budget; nothing without one.
         self.used_before = Usage()
         written = Written(prices)
-        for entry in read_results(self.output, self.index, files.input):
+        for entry in read_results(self.output, self.index):
             written.add_answer(entry)
             self._add_used(entry)
-        for entry in read_results(self.errors, self.index, files.input):
+        for entry in read_results(self.errors, self.index):
             written.add_error(entry)
             if is_retryable(entry):
-                self.add_retryable(error_code(entry))
+                self.retryable[error_code(entry)] += 1
             else:
                 self._add_used(entry)
         self.before = written.stats()
@@ -94,7 +93,7 @@ class Plan:
     @property
     def left(self) -> int:
         """Lines that have neither an answer nor a final error."""
-        return self.index.total - self.index.answered + self.retryable_errors.count
+        return self.index.total - self.index.answered + self.retryable.total()
 
     @property
     def is_new(self) -> bool:
@@ -106,16 +105,22 @@ class Plan:
         limits = budget_of(self.options)
         return Spending(Budget(limits, self.used_before), self.prices) if limits else None
 
-    def add_retryable(self, code: str) -> None:
-        """Count an error line whose input line will run again."""
-        self.retryable_errors.count += 1
-        self._retryable_codes[code] += 1
-
     def retry_errors(self) -> None:
         """Make the lines that the account rejected pending again. Raise InputError."""
-        self.stats.failed_before -= self.retryable_errors.remove()
-        self.before.codes.subtract(self._retryable_codes)
-        self._retryable_codes.clear()
+        numbers: list[int] = []
+        if self.retryable:
+            self.errors.remove(is_retryable, lambda entries: numbers.extend(map(self._number_of, entries)))
+        # Not earlier: if the storage is full, the lines are still in the file.
+        self.index.mark_pending(numbers)
+        self.stats.failed_before -= len(numbers)
+        self.before.codes.subtract(self.retryable)
+        self.retryable.clear()
+
+    def make_errors_final(self) -> None:
+        """Keep the errors of these lines as their outcomes. Raise InputError."""
+        if self.retryable:
+            self.errors.replace(without_retry(line) for _, line in self.errors)
+        self.retryable.clear()
 
     def put_in_order(self, between: Callable[[], None] = lambda: None) -> bool:
         """Once every line has ended: sort the files if the user asked for it. Return True if that changed them."""
@@ -124,6 +129,11 @@ class Plan:
         changed = put_in_order(self.output, self.index)
         between()
         return put_in_order(self.errors, self.index) or changed
+
+    def _number_of(self, entry: Mapping[str, Any]) -> int:
+        number = self.index.number_of(str(entry["custom_id"]))
+        assert number is not None, "the file's lines were compared with the input's"
+        return number
 
     def close(self) -> None:
         self._closing.close()
@@ -162,19 +172,11 @@ def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicate
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
 
 
-def read_results(file: ResultFile, index: LineIndex, input_path: Path) -> Iterator[Mapping[str, Any]]:
+def read_results(file: ResultFile, index: LineIndex) -> Iterator[Mapping[str, Any]]:
     """Yield the lines of an output or error file, and mark their input lines as answered. Raise FileDamaged."""
-    for number, content in file:
-        try:
-            entry = orjson.loads(content)
-            custom_id = entry["custom_id"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise FileDamaged(file.path, number, "not a line of an output or error file") from None
-        line = index.number_of(str(custom_id))
-        if line is None:
-            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is not in {input_path}")
-        if not index.mark_answered(line):
-            raise FileDamaged(file.path, number, f"custom_id {str(custom_id)[:80]!r} is answered twice")
+    for entry in matched(file.path, file, index):
+        if isinstance(entry, Problem):
+            raise FileDamaged(file.path, entry.line or 0, entry.reason)
         yield entry
 
 

@@ -11,7 +11,7 @@ from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.cost.usage import Usage, usage_of_answer, usage_of_line
 from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Stats, code_of
 from mira_producer.jsonl.remove_errors import complete_lines
-from mira_producer.jsonl.result_line import calls_of_line, is_retryable
+from mira_producer.jsonl.result_line import calls_of_line, is_retryable, part_of
 from mira_queue.contract.batch import BatchFiles
 from mira_queue.contract.outcome import Failure
 
@@ -36,10 +36,10 @@ class Written:
         """Count a line of an output file. A line that shares the answer of another one used nothing."""
         self._stats.succeeded += 1
         if calls := calls_of_line(entry):
-            body = (entry.get("response") or {}).get("body") or {}
+            body = part_of(entry, "response", "body")
             model = str(body.get("model") or NO_MODEL)
             model = model if model in self._usage or len(self._usage) < MAX_NAMES else OTHER_MODELS
-            self._usage[model] = self._usage.get(model, Usage()) + usage_of_answer(body.get("usage") or {}, calls)
+            self._usage[model] = self._usage.get(model, Usage()) + usage_of_answer(part_of(body, "usage"), calls)
 
     def add_error(self, entry: Mapping[str, Any]) -> None:
         """Count a line of an error file."""
@@ -55,8 +55,8 @@ class Written:
 
 def error_code(entry: Mapping[str, Any]) -> str:
     """Return the code of an error line, as the counts show it."""
-    error, response = entry.get("error") or {}, entry.get("response") or {}
-    return code_of(Failure(str(error.get("code")), "", response.get("status_code")))
+    code, status = part_of(entry, "error").get("code"), part_of(entry, "response").get("status_code")
+    return code_of(Failure(str(code), "", status))
 
 
 def written(files: BatchFiles, prices: Prices) -> Stats:

@@ -45,7 +45,7 @@ class ResultWriter:
             if self._plan.index.mark_answered(line.number):
                 buffer.add(output_line(job_id, line.custom_id, outcome, runs_again=each.is_refused))
                 if each.is_refused:
-                    self._plan.add_retryable(code_of(outcome))
+                    self._plan.retryable[code_of(outcome)] += 1
                 self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
             # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
             for number, custom_id in () if each.is_refused else self._duplicates_of(line):

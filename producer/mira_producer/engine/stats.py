@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mira_producer.cost.prices import Prices, money
+from mira_producer.cost.prices import Prices
 from mira_producer.cost.usage import Usage, usage_of_answer
 from mira_producer.engine.throughput import Throughput
 from mira_producer.jsonl.result_line import calls_of
 from mira_producer.report.recorder import Recorder
-from mira_producer.text import tokens_text
 from mira_queue.contract.outcome import Completion, Outcome
 
 # The names of models come from files and servers. Models beyond this number are counted together.
@@ -39,6 +38,7 @@ class Stats:
     codes: Counter[str] = field(default_factory=Counter)
     unanswered_calls: int = 0
     usage: Usage = field(default_factory=Usage)
+    is_going: bool = True
     models: dict[str, Usage] = field(default_factory=dict)
     began_s: float = field(init=False)
     _throughput: Throughput = field(init=False)
@@ -67,15 +67,7 @@ class Stats:
         if billed:
             self.unanswered_calls += outcome.unanswered_calls
         if self.recorder is not None:
-            self.recorder.ended(
-                custom_id,
-                outcome,
-                code=code_of(outcome),
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cost=usage.cost,
-                billed=billed,
-            )
+            self.recorder.ended(custom_id, outcome, code=code_of(outcome), usage=usage, billed=billed)
 
     def add_usage(self, usage: Usage, model: str) -> None:
         """Count the usage of answers of a model."""
@@ -88,9 +80,8 @@ class Stats:
         return self.before + self.failed_before + self.succeeded + self.failed
 
     @property
-    def is_going(self) -> bool:
-        """Return True: a run that is shown is in progress."""
-        return True
+    def currency(self) -> str:
+        return self.prices.currency
 
     @property
     def elapsed_s(self) -> float:
@@ -111,22 +102,8 @@ class Stats:
         """Return the estimated time left, or None if no line has finished yet."""
         return self._throughput.seconds_for(max(0, self.total - self.done), self.clock())
 
-    @property
-    def has_tokens(self) -> bool:
-        return bool(self.usage.tokens or self.usage.uncounted)
-
     def errors(self) -> str:
         return ", ".join(f"{count:,} {code}" for code, count in self.codes.most_common())
-
-    def tokens_text(self) -> str:
-        return tokens_text(self.usage.prompt_tokens, self.usage.completion_tokens, self.usage.uncounted)
-
-    def cost_text(self) -> str:
-        """Return the cost, and which answers it does not include; empty without prices."""
-        if not self.prices:
-            return ""
-        left_out = f" without {self.usage.unpriced:,} answers that have no price" if self.usage.unpriced else ""
-        return money(self.usage.cost, self.prices.currency) + left_out
 
 
 def code_of(outcome: Outcome) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mira_producer.jsonl.temporary_database import TemporaryDatabase
+from mira_producer.jsonl.line_index import TemporaryDatabase
 
 
 class Duplicates(TemporaryDatabase):

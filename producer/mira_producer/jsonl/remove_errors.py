@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.result_line import job_id_of
+from mira_producer.jsonl.result_line import job_id_of, part_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
 from mira_queue.contract.unicode import printable_json
@@ -38,23 +38,24 @@ def complete_lines(path: Path) -> Iterator[bytes]:
 
 def copy_lines(source: Path, target: Path) -> int:
     """Copy complete lines, and return their number. The target is replaced in one step. Raises InputError."""
-    count = 0
     if target == STANDARD_OUTPUT:
-        for line in complete_lines(source):
-            sys.stdout.buffer.write(printable_json(line.decode()).encode() if sys.stdout.isatty() else line)
-            count += 1
-        return count
+        lines = complete_lines(source)
+        if sys.stdout.isatty():
+            lines = (printable_json(line.decode()).encode() for line in lines)
+        return _copy(lines, sys.stdout.buffer)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with open(part, "wb", opener=output_opener) as file:
-            for line in complete_lines(source):
-                file.write(line)
-                count += 1
+            count = _copy(complete_lines(source), file)
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise InputError(f"{target}: cannot be written: {error.strerror}") from None
     return count
+
+
+def _copy(lines: Iterable[bytes], file: BinaryIO) -> int:
+    return sum(1 for line in lines if file.write(line))
 
 
 def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], delete: Callable[[list[str]], None]) -> int:
@@ -88,8 +89,8 @@ def has_status(statuses: Sequence[str]) -> Callable[[dict[str, Any]], bool]:
     """
 
     def wanted(line: dict[str, Any]) -> bool:
-        status = str((line.get("response") or {}).get("status_code", ""))
-        code = str((line.get("error") or {}).get("code", ""))
+        status = str(part_of(line, "response").get("status_code", ""))
+        code = str(part_of(line, "error").get("code", ""))
         return not statuses or any(
             each in (status, code) or (each.lower().endswith("xx") and status[:1] == each[:1]) for each in statuses
         )

@@ -99,24 +99,22 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
     entry = _entry(content)
     custom_id = _custom_id(entry, number)
     if "body" in entry:
-        body = _batch_body(entry)
-        return _line(number, custom_id, body, _checked_body(body, check))
-    fields = {name: value for name, value in entry.items() if name != "custom_id"}
-    if "prompt" in fields:
-        fields = _prompt_fields(fields)
-    elif "messages" not in fields:
-        reason = 'expected "messages", "prompt", or the batch format with "body"'
-        raise InvalidRequest(WHOLE_LINE, reason, MISSING_PARAMETER)
-    return _line(number, custom_id, fields, check(fields))
+        fields = _batch_body(entry)
+        request = _checked_body(fields, check)
+    else:
+        fields = {name: value for name, value in entry.items() if name != "custom_id"}
+        if "prompt" in fields:
+            fields = _prompt_fields(fields)
+        elif "messages" not in fields:
+            reason = 'expected "messages", "prompt", or the batch format with "body"'
+            raise InvalidRequest(WHOLE_LINE, reason, MISSING_PARAMETER)
+        request = check(fields)
+    return InputLine(number, custom_id, request, fields.get("model"), max_completion_tokens(fields))
 
 
 def line_id(number: int, content: bytes) -> str:
     """Return the custom_id of a line without a check of its request. Raises InvalidRequest."""
     return _custom_id(_entry(content), number)
-
-
-def _line(number: int, custom_id: str, fields: Mapping[str, Any], request: ChatRequest) -> InputLine:
-    return InputLine(number, custom_id, request, fields.get("model"), max_completion_tokens(fields))
 
 
 def _entry(content: bytes) -> dict[str, Any]:
@@ -147,7 +145,7 @@ def _custom_id(entry: Mapping[str, Any], number: int) -> str:
     return custom_id
 
 
-def _batch_body(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def _batch_body(entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("method", "POST") != "POST":
         raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}', INVALID_METHOD)
     if entry.get("url", BATCH_URL) != BATCH_URL:
@@ -157,7 +155,8 @@ def _batch_body(entry: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidRequest(unknown[0][:60], "not a field of the batch format: move it into body", UNKNOWN_PARAMETER)
     if not isinstance(entry["body"], dict):
         raise InvalidRequest("body", "expected a JSON object")
-    return entry["body"]
+    body: dict[str, Any] = entry["body"]
+    return body
 
 
 def _checked_body(body: Mapping[str, Any], check: Callable[[Mapping[str, Any]], ChatRequest]) -> ChatRequest:

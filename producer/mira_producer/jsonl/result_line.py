@@ -9,7 +9,7 @@ import orjson
 
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import JobCancelled
-from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.token_estimate import count
 
 # Marks an error that is not final: the line runs again when its run resumes.
@@ -25,32 +25,22 @@ def output_line(
 
     `copy_number` is the number of a line that gets the outcome of another line's job. No call was made for it.
     """
+    status: int | None
     if isinstance(outcome, Completion):
-        response: dict[str, Any] | None = {
-            "status_code": 200,
-            "request_id": outcome.body.get("id"),
-            "body": outcome.body,
-        }
-        error: dict[str, Any] | None = None
+        status, request_id, body, error = 200, outcome.body.get("id"), outcome.body, None
     else:
-        response = _error_response(outcome)
+        request_id = None
+        status, body = outcome.status, {"detail": outcome.detail} if outcome.body is None else outcome.body
         error = {"code": outcome.code, "message": outcome.detail, **({RUNS_AGAIN: True} if runs_again else {})}
     is_copy = copy_number is not None
     line = {
         "id": f"batch_req_{job_id}-{copy_number}" if is_copy else f"batch_req_{job_id}",
         "custom_id": custom_id,
-        "response": response,
+        "response": None if status is None else {"status_code": status, "request_id": request_id, "body": body},
         "error": error,
         "mira": {"job_id": job_id, "calls": 0 if is_copy else calls_of(outcome)},
     }
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _error_response(failure: Failure) -> dict[str, Any] | None:
-    if failure.status is None:
-        return None
-    body = failure.body if failure.body is not None else {"detail": failure.detail}
-    return {"status_code": failure.status, "request_id": None, "body": body}
 
 
 def calls_of(outcome: Outcome) -> int:
@@ -72,11 +62,26 @@ def calls_of_line(entry: Mapping[str, Any]) -> int:
 
 def job_id_of(entry: Mapping[str, Any]) -> str:
     """Return the ID of the job whose outcome a line has; empty if an earlier version wrote the line."""
-    ours = entry.get("mira")
-    return str(ours.get("job_id", "")) if isinstance(ours, dict) else ""
+    return str(part_of(entry, "mira").get("job_id", ""))
 
 
 def is_retryable(entry: Mapping[str, Any]) -> bool:
     """Return True if an error line says that its line runs again."""
-    error = entry.get("error")
-    return isinstance(error, dict) and error.get(RUNS_AGAIN) is True
+    return part_of(entry, "error").get(RUNS_AGAIN) is True
+
+
+def part_of(entry: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return an object inside a line, which may hold anything; empty if there is none."""
+    for name in path:
+        found = entry.get(name)
+        entry = found if isinstance(found, Mapping) else {}
+    return entry
+
+
+def without_retry(line: bytes) -> bytes:
+    """Return a line of an error file as a final one."""
+    entry = orjson.loads(line)
+    if is_retryable(entry):
+        del entry["error"][RUNS_AGAIN]
+        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+    return line

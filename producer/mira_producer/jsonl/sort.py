@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.line_index import LineIndex, TemporaryDatabase
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.temporary_database import TemporaryDatabase
 
 
 def put_in_order(file: ResultFile, index: LineIndex) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -26,14 +27,11 @@ class Verdict:
     lines: int = 0
     answered: int = 0
     failed: int = 0
-    missing: Problems = field(default_factory=lambda: Problems(MAX_EXAMPLES))
-    duplicated: Problems = field(default_factory=lambda: Problems(MAX_EXAMPLES))
-    unknown: Problems = field(default_factory=lambda: Problems(MAX_EXAMPLES))
-    invalid: Problems = field(default_factory=lambda: Problems(MAX_EXAMPLES))
-
-    @property
-    def problems(self) -> dict[str, Problems]:
-        return {name: getattr(self, name) for name in ("missing", "duplicated", "unknown", "invalid")}
+    problems: dict[str, Problems] = field(
+        default_factory=lambda: {
+            name: Problems(MAX_EXAMPLES) for name in ("missing", "duplicated", "unknown", "invalid")
+        }
+    )
 
     @property
     def is_complete(self) -> bool:
@@ -48,10 +46,13 @@ def verify(source: Path, output: Path, errors: Path | None) -> Verdict:
         verdict.lines = index.total
         verdict.answered = _compare(output, index, verdict)
         verdict.failed = _compare(errors, index, verdict) if errors else 0
-        if missing := index.total - index.answered:
+        missing = verdict.problems["missing"]
+        if missing_lines := index.total - index.answered:
             pending = (line for line in raw_lines(source) if not index.is_answered(line[0]))
-            _add_missing(source, islice(pending, MAX_EXAMPLES), verdict.missing)
-            verdict.missing.count = missing
+            for number, content in islice(pending, MAX_EXAMPLES):
+                reason = f"{line_id(number, content)[:80]!r} has no answer and no error"
+                missing.add(Problem(str(source), number, "custom_id", "missing", reason))
+            missing.count = missing_lines
     return verdict
 
 
@@ -66,29 +67,26 @@ def _read_ids(path: Path, index: LineIndex) -> None:
 def _compare(path: Path, index: LineIndex, verdict: Verdict) -> int:
     """Compare a file with the input. Return the number of its lines that belong to it."""
     found = 0
-    if not path.exists():
-        return found
-    for number, content in raw_lines(path):
-        try:
-            custom_id = str(orjson.loads(content)["custom_id"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            verdict.invalid.add(Problem(str(path), number, code="invalid", reason="not a line of an output file"))
-            continue
-        line = index.number_of(custom_id)
-        if line is None:
-            verdict.unknown.add(_problem(path, number, "unknown", f"{custom_id[:80]!r} is not in the input"))
-        elif not index.mark_answered(line):
-            verdict.duplicated.add(_problem(path, number, "duplicated", f"{custom_id[:80]!r} has another line"))
+    for entry in matched(path, raw_lines(path), index) if path.exists() else ():
+        if isinstance(entry, Problem):
+            verdict.problems[entry.code].add(entry)
         else:
             found += 1
     return found
 
 
-def _add_missing(path: Path, lines: Iterable[tuple[int, bytes]], missing: Problems) -> None:
+def matched(path: Path, lines: Iterable[tuple[int, bytes]], index: LineIndex) -> Iterator[Mapping[str, Any] | Problem]:
+    """Yield every line of an output or error file, after marking its input line as answered, or what is wrong."""
     for number, content in lines:
-        reason = f"{line_id(number, content)[:80]!r} has no answer and no error"
-        missing.add(_problem(path, number, "missing", reason))
-
-
-def _problem(path: Path, number: int, code: str, reason: str) -> Problem:
-    return Problem(str(path), number, "custom_id", code, reason)
+        try:
+            entry = orjson.loads(content)
+            custom_id = str(entry["custom_id"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            yield Problem(str(path), number, None, "invalid", "not a line of an output or error file")
+            continue
+        line = index.number_of(custom_id)
+        if line is not None and index.mark_answered(line):
+            yield entry
+        else:
+            code, reason = ("unknown", "is not in the input") if line is None else ("duplicated", "is answered twice")
+            yield Problem(str(path), number, "custom_id", code, f"custom_id {custom_id[:80]!r} {reason}")

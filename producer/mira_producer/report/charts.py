@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, ScalarFormatter
 
 from mira_producer.engine.wait_reason import LABELS
 from mira_producer.report.recorder import Bucket, Latencies, Recorder, lower_ms, merged
@@ -26,6 +26,7 @@ from mira_queue.contract.batch import Kind
 # More points than this cannot be told apart in the width of a page.
 MAX_POINTS = 150
 WIDTH_IN, HEIGHT_IN = 9.0, 2.6
+MIN_SECONDS = 0.001
 # One color for each kind of wait, and those of the other parts of a chart.
 WAITS: tuple[Kind, ...] = ("limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor")
 NAMES = ("page", "ink", "soft", "grid", "good", "bad", "one", "two", *WAITS)
@@ -54,133 +55,106 @@ LINE: dict[str, Any] = {"baseline": None, "linewidth": 1.6}
 DASHED: dict[str, Any] = {"linestyle": (0, (4, 3))}
 
 
-def throughput(recorder: Recorder) -> str:
-    """Draw lines per second, and the rate that the account's limit allows."""
-    times, buckets = _points(recorder)
-
-    def draw(axes: Axes) -> None:
-        answers = _rates(times, [bucket.answers for bucket in buckets])
-        tops = _rates(times, [bucket.answers + bucket.failed for bucket in buckets])
-        axes.stairs(answers, times, color=COLORS["good"], label="answered", **FILLED)
-        if tops != answers:
-            axes.stairs(tops, times, baseline=answers, color=COLORS["bad"], label="failed", **FILLED)
-        limits = _held([bucket.rate_limit for bucket in buckets])
-        # A limit far above the curve would flatten it.
-        if any(limit <= 4 * max([*answers, 1e-9]) for limit in limits):
-            label = "learned limit, averaged over its window"
-            axes.stairs(limits, times, color=COLORS["limit"], label=label, **LINE, **DASHED)
-        axes.set_ylabel("lines per second")
-
-    return _drawn("throughput", draw, time_axis=times[-1])
-
-
-def pacing(recorder: Recorder) -> str:
-    """Draw calls in flight and their limit, and behind them when and why no further call could start."""
-    times, buckets = _points(recorder)
-
-    def draw(axes: Axes) -> None:
-        for kind in WAITS:
-            _bands(axes, times, _rates(times, [bucket.waited_s.get(kind, 0.0) for bucket in buckets]), kind)
-        in_flight = _held([bucket.in_flight for bucket in buckets])
-        axes.stairs(in_flight, times, color=COLORS["one"], label="calls in flight", **LINE)
-        limits = _held([bucket.in_flight_limit for bucket in buckets])
-        if not math.isnan(limits[-1]):
-            axes.stairs(limits, times, color=COLORS["two"], label="learned limit", **LINE, **DASHED)
-        axes.set_ylabel("calls")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-    return _drawn("pacing", draw, time_axis=times[-1])
-
-
-def latency(latencies: Latencies) -> str:
-    """Draw a histogram of latencies on a logarithmic scale."""
-
-    def draw(axes: Axes) -> None:
-        first, last = min(latencies.classes), max(latencies.classes)
-        # Pairs of classes: single ones look ragged.
-        lefts = range(first - first % 2, last + 1, 2)
-        numbers = [latencies.classes[left] + latencies.classes[left + 1] for left in lefts]
-        widths = [lower_ms(left + 2) - lower_ms(left) for left in lefts]
-        axes.bar([lower_ms(left) for left in lefts], numbers, widths, align="edge", color=COLORS["one"], alpha=0.75)
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
-        # If all calls took the same time, the bar does not fill the chart.
-        room = max(1.05, (4 / (lower_ms(last + 1) / lower_ms(first))) ** 0.5)
-        least_ms, most_ms = lower_ms(lefts[0]) / room, lower_ms(lefts[-1] + 2) * room
-        axes.set_xlim(least_ms, most_ms)
-        axes.xaxis.set_major_locator(FixedLocator(_round_times(least_ms, most_ms)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_ylim(0, max(numbers) * 1.25)
-        _marks(axes, latencies)
-        axes.set_ylabel("calls")
-        axes.set_xlabel("latency")
-
-    return _drawn("latency", draw)
-
-
-def tokens(recorder: Recorder) -> str:
-    """Draw the total of tokens over time."""
-    times, buckets = _points(recorder)
-
-    def draw(axes: Axes) -> None:
-        tokens_in = list(accumulate((bucket.prompt_tokens for bucket in buckets), initial=0))
-        tokens_out = list(accumulate((bucket.completion_tokens for bucket in buckets), initial=0))
-        axes.plot(times, tokens_in, color=COLORS["one"], linewidth=1.8, label="in")
-        axes.plot(times, tokens_out, color=COLORS["two"], linewidth=1.8, label="out")
-        axes.set_ylabel("tokens so far")
-
-    return _drawn("tokens", draw, time_axis=times[-1])
-
-
-def cost(recorder: Recorder, currency: str) -> str:
-    """Draw the total cost over time."""
-    times, buckets = _points(recorder)
-
-    def draw(axes: Axes) -> None:
-        costs = list(accumulate((float(bucket.cost) for bucket in buckets), initial=0.0))
-        axes.plot(times, costs, color=COLORS["good"], linewidth=1.8)
-        axes.fill_between(times, costs, color=COLORS["good"], alpha=0.15, linewidth=0)
-        axes.set_ylabel(f"{currency} so far")
-
-    return _drawn("cost", draw, time_axis=times[-1], plain_y=True)
-
-
-def _drawn(name: str, draw: Callable[[Axes], None], *, time_axis: float | None = None, plain_y: bool = False) -> str:
+def svg(draw: Callable[[Axes, Recorder], None], recorder: Recorder, y_label: str) -> str:
+    """Return a chart that one of the functions below draws."""
     # The salt keeps the ids of one chart apart from those of the others on the page.
-    style: Any = {**STYLE, "svg.hashsalt": name}
+    style: Any = {**STYLE, "svg.hashsalt": draw.__name__}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's font lacks, such as a currency sign.
         warnings.simplefilter("ignore", UserWarning)
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
-        axes = figure.add_subplot()
-        if not plain_y:
-            axes.yaxis.set_major_locator(MaxNLocator(5))
-            axes.yaxis.set_major_formatter(FuncFormatter(_short))
-        if time_axis is not None:
-            _label_time(axes, time_axis)
-        draw(axes)
-        if time_axis is not None:
+        axes = figure.add_subplot(ylabel=y_label)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(_short))
+        draw(axes, recorder)
+        if draw is not latency:
+            _label_time(axes, max(recorder.seconds, MIN_SECONDS))
             axes.set_ylim(0, 1.06 * max(axes.dataLim.y1, 0) or 1)
         if axes.get_legend_handles_labels()[0]:
             figure.legend(loc="outside upper left", ncols=4, labelcolor=COLORS["ink"], handlelength=1.4)
         stream = io.StringIO()
-        figure.savefig(
-            stream,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        figure.savefig(stream, format="svg", transparent=True)
     return _for_a_page(stream.getvalue())
+
+
+def throughput(axes: Axes, recorder: Recorder) -> None:
+    """Draw lines per second, and the rate that the account's limit allows."""
+    times, buckets = _points(recorder)
+    answers = _rates(times, [bucket.answers for bucket in buckets])
+    tops = _rates(times, [bucket.answers + bucket.failed for bucket in buckets])
+    axes.stairs(answers, times, color=COLORS["good"], label="answered", **FILLED)
+    if tops != answers:
+        axes.stairs(tops, times, baseline=answers, color=COLORS["bad"], label="failed", **FILLED)
+    limits = _held([bucket.rate_limit for bucket in buckets])
+    # A limit far above the curve would flatten it.
+    if any(limit <= 4 * max([*answers, 1e-9]) for limit in limits):
+        label = "learned limit, averaged over its window"
+        axes.stairs(limits, times, color=COLORS["limit"], label=label, **LINE, **DASHED)
+
+
+def pacing(axes: Axes, recorder: Recorder) -> None:
+    """Draw calls in flight and their limit, and behind them the spans that were at least half a wait, by reason."""
+    times, buckets = _points(recorder)
+    full_height: Any = {"transform": axes.get_xaxis_transform(), **FILLED, "alpha": 0.2}
+    for kind in WAITS:
+        waits = [share >= 0.5 for share in _rates(times, [bucket.waited_s.get(kind, 0.0) for bucket in buckets])]
+        if any(waits):
+            axes.stairs(waits, times, color=COLORS[kind], label=LABELS[kind], **full_height)
+    in_flight = _held([bucket.in_flight for bucket in buckets])
+    axes.stairs(in_flight, times, color=COLORS["one"], label="calls in flight", **LINE)
+    limits = _held([bucket.in_flight_limit for bucket in buckets])
+    if not math.isnan(limits[-1]):
+        axes.stairs(limits, times, color=COLORS["two"], label="learned limit", **LINE, **DASHED)
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def latency(axes: Axes, recorder: Recorder) -> None:
+    """Draw a histogram of latencies on a logarithmic scale."""
+    latencies = recorder.latencies
+    first, last = min(latencies.classes), max(latencies.classes)
+    # Pairs of classes: single ones look ragged.
+    lefts = range(first - first % 2, last + 1, 2)
+    numbers = [latencies.classes[left] + latencies.classes[left + 1] for left in lefts]
+    widths = [lower_ms(left + 2) - lower_ms(left) for left in lefts]
+    axes.bar([lower_ms(left) for left in lefts], numbers, widths, align="edge", color=COLORS["one"], alpha=0.75)
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    # If all calls took the same time, the bar does not fill the chart.
+    room = max(1.05, (4 / (lower_ms(last + 1) / lower_ms(first))) ** 0.5)
+    least_ms, most_ms = lower_ms(lefts[0]) / room, lower_ms(lefts[-1] + 2) * room
+    axes.set_xlim(least_ms, most_ms)
+    axes.xaxis.set_major_locator(FixedLocator(_round_times(least_ms, most_ms)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: milliseconds(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_ylim(0, max(numbers) * 1.25)
+    axes.set_xlabel("latency")
+    _marks(axes, latencies)
+
+
+def tokens(axes: Axes, recorder: Recorder) -> None:
+    """Draw the total of tokens over time."""
+    times, buckets = _points(recorder)
+    tokens_in = list(accumulate((bucket.usage.prompt_tokens for bucket in buckets), initial=0))
+    tokens_out = list(accumulate((bucket.usage.completion_tokens for bucket in buckets), initial=0))
+    axes.plot(times, tokens_in, color=COLORS["one"], linewidth=1.8, label="in")
+    axes.plot(times, tokens_out, color=COLORS["two"], linewidth=1.8, label="out")
+
+
+def cost(axes: Axes, recorder: Recorder) -> None:
+    """Draw the total cost over time."""
+    times, buckets = _points(recorder)
+    costs = list(accumulate((float(bucket.usage.cost) for bucket in buckets), initial=0.0))
+    axes.plot(times, costs, color=COLORS["good"], linewidth=1.8)
+    axes.fill_between(times, costs, color=COLORS["good"], alpha=0.15, linewidth=0)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
 
 
 def _for_a_page(svg: str) -> str:
     """Remove what only a separate file needs, and use the colors and font of the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     # The page sets the width. The height follows.
-    svg = re.sub(r'\s(width|height)="[^"]*"', "", svg, count=2)
+    svg = re.sub(r'<svg\b[^>]*(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg, count=1)
     svg = re.sub(r"font: ([\d.]+)px[^;\"]*", r"font-size: \1px", svg)
     for name, color in COLORS.items():
         svg = svg.replace(color, f"var(--{name})")
@@ -189,7 +163,7 @@ def _for_a_page(svg: str) -> str:
 
 def _points(recorder: Recorder) -> tuple[list[float], list[Bucket]]:
     """Return the edges of time spans in seconds since the start, and a bucket for each span."""
-    timeline, seconds = recorder.timeline, max(recorder.seconds, 0.001)
+    timeline, seconds = recorder.timeline, max(recorder.seconds, MIN_SECONDS)
     number = max(1, -(-len(timeline.buckets) // MAX_POINTS))
     # Spans below a second would show the rhythm of our own writes.
     while number * timeline.width_s < min(1.0, seconds / 20):
@@ -207,18 +181,6 @@ def _points(recorder: Recorder) -> tuple[list[float], list[Bucket]]:
 def _rates(edges: list[float], numbers: Sequence[float]) -> list[float]:
     """Return numbers per second of their span."""
     return [number / (end - begin) for begin, end, number in zip(edges, edges[1:], numbers, strict=False)]
-
-
-def _bands(axes: Axes, edges: list[float], shares: list[float], kind: Kind) -> None:
-    """Draw a vertical band for each span of which at least half was a wait of this kind."""
-    begin: float | None = None
-    label: str | None = LABELS[kind]
-    for edge, share in zip(edges, [*shares, 0.0], strict=True):
-        if share >= 0.5 and begin is None:
-            begin = edge
-        elif share < 0.5 and begin is not None:
-            axes.axvspan(begin, edge, color=COLORS[kind], alpha=0.2, linewidth=0, label=label)
-            begin, label = None, None
 
 
 def _marks(axes: Axes, latencies: Latencies) -> None:
@@ -243,12 +205,9 @@ def _label_time(axes: Axes, seconds: float) -> None:
         ((unit, name) for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")) if seconds >= 3 * unit),
         (1, "seconds"),
     )
-    step = next(
-        (step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300) if seconds / unit / step <= 10), 600
-    )
+    ticks = MaxNLocator(10, steps=[1, 2, 5, 10]).tick_values(0, seconds / unit)
+    axes.set_xticks([tick * unit for tick in ticks], [f"{tick:g}" for tick in ticks])
     axes.set_xlim(0, seconds)
-    axes.xaxis.set_major_locator(MultipleLocator(step * unit))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
     axes.set_xlabel(f"{name} since the start")
 
 

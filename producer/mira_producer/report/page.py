@@ -5,32 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
+from mira_producer.engine.previous_results import prices_of, written
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.errors import InputError
+from mira_producer.report import recorder_file
 from mira_producer.report.recorder import Recorder
+from mira_queue.contract.batch import Batch, BatchFiles
 from mira_queue.runtime.private_files import output_opener
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """Subject of the page.
-
-    `where` is the API's address, or names the simulator. `began` has a time zone. `reason` is why the run ended early;
-    it is empty for a complete one.
-    """
-
-    input: str
-    output: str
-    errors: str
-    where: str
-    began: datetime
-    reason: str = ""
-    kind: Literal["run", "batch"] = "run"
 
 
 def check_report(path: Path, files: Iterable[Path] = ()) -> None:
@@ -48,10 +32,25 @@ def check_report(path: Path, files: Iterable[Path] = ()) -> None:
         raise InputError(f"{path}: cannot be written: {folder} is not a directory that you can write to")
 
 
-def write_report(path: Path, stats: Stats, recorder: Recorder, about: About) -> None:
-    """Write the page, replacing an earlier one atomically. Raises InputError."""
-    recorder.end()
-    page = _render()(stats, recorder, about)
+def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
+    """Write the page: the files tell how the lines ended, the supervisor's record when. Raises InputError."""
+    try:
+        recorder, began_s = recorder_file.saved(files.record)
+    except FileNotFoundError:
+        raise InputError(f"batch {batch.id}: there is nothing to report yet: it is {batch.status}") from None
+    began = datetime.fromtimestamp(began_s, UTC).astimezone()
+    write_report(path, batch, str(files.errors), api_base, began, written(files, prices_of(files)), recorder)
+
+
+def write_report(
+    path: Path, batch: Batch, errors: str, where: str, began: datetime, stats: Stats, recorder: Recorder
+) -> None:
+    """Write the page, replacing an earlier one atomically. Raises InputError.
+
+    `errors` is the name of the error file. `where` is the API's address, or names the simulator. `began` has a time
+    zone.
+    """
+    page = _render()(batch, errors, where, began, stats, recorder)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(part, "w", encoding="utf-8", opener=output_opener) as file:
@@ -62,10 +61,11 @@ def write_report(path: Path, stats: Stats, recorder: Recorder, about: About) -> 
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
 
 
-def _render() -> Callable[[Stats, Recorder, About], str]:
+def _render() -> Callable[[Batch, str, str, datetime, Stats, Recorder], str]:
     try:
         # Takes half a second and a large library, so only commands that write a report load it.
-        render: Callable[[Stats, Recorder, About], str] = importlib.import_module("mira_producer.report.render").render
+        module = importlib.import_module("mira_producer.report.render")
     except ImportError as error:
         raise InputError(f"--report needs two more packages ({error}): pip install matplotlib jinja2") from None
+    render: Callable[[Batch, str, str, datetime, Stats, Recorder], str] = module.render
     return render

@@ -7,9 +7,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
+from mira_producer.cost.usage import Usage
 from mira_queue.contract.batch import Kind, Reason
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.ledger.accounts import PaceView
@@ -35,9 +36,7 @@ class Bucket:
 
     answers: int = 0
     failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: Decimal = Decimal(0)
+    usage: Usage = field(default_factory=Usage)
     rate_limited: int = 0
     waited_s: dict[Kind, float] = field(default_factory=dict)
     in_flight: int | None = None
@@ -50,9 +49,7 @@ class Bucket:
         return Bucket(
             self.answers + later.answers,
             self.failed + later.failed,
-            self.prompt_tokens + later.prompt_tokens,
-            self.completion_tokens + later.completion_tokens,
-            self.cost + later.cost,
+            self.usage + later.usage,
             self.rate_limited + later.rate_limited,
             summed([self.waited_s, later.waited_s]),
             max(samples, default=None),
@@ -61,41 +58,29 @@ class Bucket:
         )
 
 
+@dataclass(slots=True)
 class Timeline:
-    """Buckets of equal width, from the start."""
+    """Buckets of equal width, from the start. Times are seconds since the start."""
 
-    def __init__(self, began_s: float) -> None:
-        self._began_s = began_s
-        self.width_s = FIRST_WIDTH_S
-        self.buckets: list[Bucket] = []
+    width_s: float = FIRST_WIDTH_S
+    buckets: list[Bucket] = field(default_factory=list)
 
-    def at(self, now_s: float) -> Bucket:
-        return self._bucket(self._index(now_s))
+    def at(self, time_s: float) -> Bucket:
+        while time_s >= self.width_s * MAX_BUCKETS:
+            self.buckets = list(merged(self.buckets, 2))
+            self.width_s *= 2
+        while len(self.buckets) <= time_s // self.width_s:
+            self.buckets.append(Bucket())
+        return self.buckets[int(time_s // self.width_s)]
 
     def spread(self, kind: Kind, from_s: float, to_s: float) -> None:
         """Record that `kind` was the reason for a wait in this time."""
-        last = self._index(to_s)
-        for index in range(self._index(from_s), last + 1):
-            begin_s = self._began_s + index * self.width_s
+        self.at(to_s)
+        for index in range(int(from_s // self.width_s), len(self.buckets)):
+            begin_s = index * self.width_s
             part_s = min(to_s, begin_s + self.width_s) - max(from_s, begin_s)
             if part_s > 0:
-                waited_s = self._bucket(index).waited_s
-                waited_s[kind] = waited_s.get(kind, 0.0) + part_s
-
-    def _index(self, now_s: float) -> int:
-        since_s = max(0.0, now_s - self._began_s)
-        while since_s >= self.width_s * MAX_BUCKETS:
-            self._double_width()
-        return int(since_s / self.width_s)
-
-    def _bucket(self, index: int) -> Bucket:
-        while len(self.buckets) <= index:
-            self.buckets.append(Bucket())
-        return self.buckets[index]
-
-    def _double_width(self) -> None:
-        self.buckets = list(merged(self.buckets, 2))
-        self.width_s *= 2
+                self.buckets[index].waited_s = summed([self.buckets[index].waited_s, {kind: part_s}])
 
 
 def merged(buckets: list[Bucket], number: int) -> Iterator[Bucket]:
@@ -116,19 +101,21 @@ def summed(parts: Iterable[dict[Kind, float]]) -> dict[Kind, float]:
     return total
 
 
+@dataclass(slots=True)
 class Latencies:
     """Histogram of latencies. The width of a class grows with the latency."""
 
-    def __init__(self) -> None:
-        self.classes: Counter[int] = Counter()
-        self.count = 0
-        self.max_ms = 0
+    classes: Counter[int] = field(default_factory=Counter)
+    max_ms: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.classes.total()
 
     def add(self, latency_ms: int) -> None:
         # A wrong clock or another version of the worker may report anything. A day is the highest class.
         latency_ms = min(max(latency_ms, 1), 86_400_000)
         self.classes[int(math.log2(latency_ms) * STEPS)] += 1
-        self.count += 1
         self.max_ms = max(self.max_ms, latency_ms)
 
     def quantile(self, share: float) -> float:
@@ -147,56 +134,53 @@ def lower_ms(index: float) -> float:
     return float(2 ** (index / STEPS))
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Slow:
+class Slow(NamedTuple):
     """A line and the latency of the call that answered it."""
 
     latency_ms: int
     custom_id: str
 
 
-class Recorder:
-    """Recorder of a run in progress. `clock` is monotonic, in seconds.
+@dataclass(slots=True)
+class Record:
+    """What is recorded of a run. `samples` has, for each code, the first line that got it, and the message."""
+
+    timeline: Timeline = field(default_factory=Timeline)
+    latencies: Latencies = field(default_factory=Latencies)
+    slowest: list[Slow] = field(default_factory=list)
+    samples: dict[str, tuple[str, str]] = field(default_factory=dict)
+    repeats: int = 0  # calls that were retried after a fault
+
+
+class Recorder(Record):
+    """Recorder of a run in progress. `clock` is monotonic, in seconds; `earlier_s` is how long ago the run began.
 
     Rate-limited calls are counted from samples of the account, so a few can be missed.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, record: Record | None = None, earlier_s: float = 0.0
+    ) -> None:
+        record = record or Record()
+        super().__init__(*(getattr(record, each.name) for each in fields(Record)))
         self._clock = clock
-        self.began_s = clock()
-        self.ended_s: float | None = None
-        self.timeline = Timeline(self.began_s)
-        self.latencies = Latencies()
-        self.slowest: list[Slow] = []
-        #: For each code, the first line that got it, and the message.
-        self.samples: dict[str, tuple[str, str]] = {}
-        #: Calls that were retried after a fault.
-        self.repeats = 0
+        self._began_s = clock() - earlier_s
+        self._ended_s: float | None = None
         self.kind: Kind = ""
-        self._checked_s = self.began_s
+        self._checked_s = self.seconds
         self._event: tuple[int, int] | None = None
 
     def ended(
-        self,
-        custom_id: str,
-        outcome: Outcome,
-        *,
-        code: str,
-        prompt_tokens: int = 0,
-        completion_tokens: int = 0,
-        cost: Decimal | None = None,
-        billed: bool = True,
+        self, custom_id: str, outcome: Outcome, *, code: str, usage: Usage | None = None, billed: bool = True
     ) -> None:
         """Record a finished line, with the numbers that the stats count."""
-        bucket = self.timeline.at(self._clock())
+        bucket = self.timeline.at(self.seconds)
         if billed:
             self.repeats += max(0, outcome.attempts - 1)
         match outcome:
             case Completion():
                 bucket.answers += 1
-                bucket.prompt_tokens += prompt_tokens
-                bucket.completion_tokens += completion_tokens
-                bucket.cost += cost or 0
+                bucket.usage += usage or Usage()
                 if billed and outcome.latency_ms > 0:
                     self._add_latency(custom_id, outcome.latency_ms)
             case Failure():
@@ -221,7 +205,7 @@ class Recorder:
 
     def waits(self, kind: Kind) -> Bucket:
         """Set the reason for waits from now on. Returns the current bucket."""
-        now_s = self._clock()
+        now_s = self.seconds
         # The last reason counts until now.
         if self.kind:
             self.timeline.spread(self.kind, self._checked_s, now_s)
@@ -230,13 +214,14 @@ class Recorder:
 
     def end(self) -> None:
         """Stop the clock."""
-        if self.ended_s is None:
+        if self._ended_s is None:
             self.waits(self.kind)
-            self.ended_s = self._checked_s
+            self._ended_s = self._checked_s
 
     @property
     def seconds(self) -> float:
-        return (self._clock() if self.ended_s is None else self.ended_s) - self.began_s
+        """The time since the start."""
+        return self._clock() - self._began_s if self._ended_s is None else self._ended_s
 
     def waited(self) -> dict[Kind, float]:
         """Return the total seconds of each kind."""
@@ -247,8 +232,5 @@ class Recorder:
 
     def _add_latency(self, custom_id: str, latency_ms: int) -> None:
         self.latencies.add(latency_ms)
-        slow = Slow(latency_ms, custom_id[:MAX_ID_CHARS])
-        if len(self.slowest) < MAX_SLOW:
-            heapq.heappush(self.slowest, slow)
-        elif slow > self.slowest[0]:
-            heapq.heapreplace(self.slowest, slow)
+        push = heapq.heappush if len(self.slowest) < MAX_SLOW else heapq.heappushpop
+        push(self.slowest, Slow(latency_ms, custom_id[:MAX_ID_CHARS]))

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
-from decimal import Decimal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from mira_producer.report.recorder import Bucket, Recorder, Slow, Timeline
+from mira_producer.report.recorder import Record, Recorder
 from mira_queue.contract.batch import Kind
 
 Clock = Callable[[], float]
 # A crash of the supervisor loses this much of the report, and nothing else.
 SAVE_EVERY_S = 10.0
-# Raised when the fields change. A file of another version is ignored.
-FORMAT = 2
+
+
+@dataclass(slots=True)
+class Saved:
+    """The file: a record, its time in seconds of Unix time, and how long the run took until then.
+
+    `format` changes with the fields. A file of another format is ignored.
+    """
+
+    record: Record
+    seconds: float
+    saved_s: float
+    ended: bool
+    format: Literal[3]
 
 
 class Recording:
@@ -48,21 +58,8 @@ class Recording:
 def save(recorder: Recorder, path: Path, *, ended: bool = False, clock: Clock = time.time) -> None:
     """Write the file atomically. `clock` returns Unix time. Raises OSError."""
     recorder.waits(recorder.kind)
-    record = {
-        "format": FORMAT,
-        "saved_s": clock(),
-        "ended": ended,
-        "seconds": recorder.seconds,
-        "width_s": recorder.timeline.width_s,
-        "buckets": [{**asdict(bucket), "cost": str(bucket.cost)} for bucket in recorder.timeline.buckets],
-        "latencies": sorted(recorder.latencies.classes.items()),
-        "max_ms": recorder.latencies.max_ms,
-        "slowest": [(slow.latency_ms, slow.custom_id) for slow in recorder.slowest],
-        "samples": recorder.samples,
-        "repeats": recorder.repeats,
-    }
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(orjson.dumps(record))
+    part.write_bytes(TypeAdapter(Saved).dump_json(Saved(recorder, recorder.seconds, clock(), ended, 3)))
     part.replace(path)
 
 
@@ -71,23 +68,13 @@ def load(path: Path, *, since: Kind = "", clock: Clock = time.time, monotonic: C
 
     `since` is why the batch waited since it was saved, unless it had finished.
     """
-    recorder = Recorder(monotonic)
     found = _read(path)
     if found is None:
-        return recorder
-    now_s, offline_s = monotonic(), max(0.0, clock() - found["saved_s"])
-    recorder.began_s = now_s - offline_s - found["seconds"]
-    recorder.timeline = Timeline(recorder.began_s)
-    recorder.timeline.width_s = found["width_s"]
-    recorder.timeline.buckets = [Bucket(**{**each, "cost": Decimal(each["cost"])}) for each in found["buckets"]]
-    recorder.latencies.classes = Counter(dict(found["latencies"]))
-    recorder.latencies.count = recorder.latencies.classes.total()
-    recorder.latencies.max_ms = found["max_ms"]
-    recorder.slowest = [Slow(*each) for each in found["slowest"]]
-    recorder.samples = {code: (custom_id, detail) for code, (custom_id, detail) in found["samples"].items()}
-    recorder.repeats = found["repeats"]
-    if since and not found["ended"]:
-        recorder.timeline.spread(since, now_s - offline_s, now_s)
+        return Recorder(monotonic)
+    offline_s = max(0.0, clock() - found.saved_s)
+    recorder = Recorder(monotonic, found.record, offline_s + found.seconds)
+    if since and not found.ended:
+        recorder.timeline.spread(since, found.seconds, found.seconds + offline_s)
     return recorder
 
 
@@ -96,16 +83,14 @@ def saved(path: Path) -> tuple[Recorder, float]:
     found = _read(path)
     if found is None:
         raise FileNotFoundError(path)
-    clock = found["saved_s"]
-    recorder = load(path, clock=lambda: clock, monotonic=lambda: 0.0)
+    recorder = Recorder(lambda: 0.0, found.record, found.seconds)
     recorder.end()
-    return recorder, clock - recorder.seconds
+    return recorder, found.saved_s - found.seconds
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Saved | None:
     try:
-        found: dict[str, Any] = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+        return TypeAdapter(Saved).validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         # The record is only for the report. The batch continues without it.
         return None
-    return found if found.get("format") == FORMAT else None
