@@ -100,7 +100,7 @@ def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
     files = BatchFiles(*(path.with_suffix(suffix) for suffix in (".jsonl", ".output", ".errors", ".record", ".prices")))
     before = stage.memory_bytes()
     with _timed(stage) as planning:
-        plan = Plan.make(files, BatchOptions(), Prices(), queue.check)
+        plan = Plan(files, BatchOptions(), Prices(), queue.check)
     account = Account("pause", queue.settings.model)
     window = Window(queue, plan, account, None, size=lines)
     with _timed(stage) as filling:

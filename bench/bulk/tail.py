@@ -91,7 +91,7 @@ def measure(variant: Variant, lines: int) -> tuple[float, float, int]:
         path = write_input(stage.folder / "input.jsonl", lines)
         suffixes = (".jsonl", ".output", ".errors", ".record", ".prices")
         files = BatchFiles(*(path.with_suffix(suffix) for suffix in suffixes))
-        plan = Plan.make(files, BatchOptions(), Prices(), queue.check)
+        plan = Plan(files, BatchOptions(), Prices(), queue.check)
         hooks = Hooks(show=lambda *_: None, say=progress, tend=lambda: None)
         engine = Engine(queue, plan, hooks, threading.Event(), window=SLOTS * WINDOW_PER_SLOT)
         began_s = time.monotonic()

@@ -138,6 +138,11 @@ class Batch:
         """Return True if `mira-queue run` executes it: its files are the record, and no other process takes it over."""
         return self.files is not None
 
+    @property
+    def done(self) -> int:
+        """Lines that have an answer or an error."""
+        return self.answered + self.failed
+
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
         """At another status, from now on. One that goes on again has not ended, nor begun to end."""
         kept = {

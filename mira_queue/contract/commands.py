@@ -36,13 +36,12 @@ class Retry:
 
 Command = Pause | Resume | Cancel | Retry
 
-_NAMES: dict[type[Command], str] = {Pause: "pause", Resume: "resume", Cancel: "cancel", Retry: "retry"}
-_KINDS: dict[str, type[Command]] = {name: kind for kind, name in _NAMES.items()}
+_KINDS: dict[str, type[Command]] = {"pause": Pause, "resume": Resume, "cancel": Cancel, "retry": Retry}
 
 
 def to_json(command: Command) -> bytes:
     """Return the same bytes for equal commands, so that a stored command can be compared with one."""
-    return orjson.dumps({"command": _NAMES[type(command)], **asdict(command)})
+    return orjson.dumps({"command": type(command).__name__.lower(), **asdict(command)})
 
 
 def from_json(text: bytes) -> Command:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mira_producer.cli.foreground import RunPaths, run
+from mira_producer.cli.foreground import run
 from mira_producer.cli.summary import EXIT_ANSWERED, EXIT_SOME_FAILED
 from rich.console import Console
 
@@ -17,9 +17,10 @@ from tests.chaos.child import end_with_driver
 def main(arguments: list[str]) -> int:
     end_with_driver()
     source, output, errors = map(Path, arguments)
-    result = run(RunPaths(source, output, errors), BatchOptions(), load_settings(), Console(stderr=True), workers=0)
+    result = run(source, output, errors, BatchOptions(), load_settings(), Console(stderr=True), workers=0)
+    code = int(result["exit_code"])
     # An exception also exits with code 1. Code 0 means that every line is finished, successfully or not.
-    return 0 if result.exit_code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else result.exit_code
+    return 0 if code in (EXIT_ANSWERED, EXIT_SOME_FAILED) else code
 
 
 if __name__ == "__main__":

@@ -57,4 +57,4 @@ def test_a_cancelled_line_that_waited_after_a_lost_call_is_not_said_to_be_not_ru
     results(batches, batch_id, tmp_path)
     [line] = read_lines(tmp_path / "errors.jsonl")
     assert "may have been billed" in line["error"]["message"]
-    assert batch.unanswered_calls == simulator.stats()["calls"]
+    assert batch.unanswered_calls == line["mira"]["calls"] == simulator.stats()["calls"]

@@ -33,7 +33,7 @@ def files(tmp_path: Path, worker: WorkerProcess) -> BatchFiles:
 
 @contextmanager
 def planned(queue: MiraQueue, files: BatchFiles, options: BatchOptions | None = None) -> Iterator[Plan]:
-    plan = Plan.make(files, options or BatchOptions(), Prices(), queue.check)
+    plan = Plan(files, options or BatchOptions(), Prices(), queue.check)
     try:
         yield plan
     finally:
@@ -132,7 +132,7 @@ def test_given_up_lines_that_were_refused_keep_the_refusal_for_good(
         assert engine.run() is End.ACCOUNT
         engine.drain(PATIENCE, threading.Event())
 
-        engine.give_up("batch_cancelled", "not run", "billed")
+        engine.give_up("batch_cancelled", "the batch was cancelled")
         assert (plan.left, plan.stats.codes) == (0, {"balance_used_up (402)": 1, "batch_cancelled": 59})
 
     errors = read_lines(files.errors)

@@ -29,7 +29,7 @@ def files(tmp_path: Path) -> BatchFiles:
 @pytest.fixture
 def window(queue: MiraQueue, files: BatchFiles) -> Iterator[Window]:
     """Full. No worker runs."""
-    plan = Plan.make(files, BatchOptions(), Prices(), queue.check)
+    plan = Plan(files, BatchOptions(), Prices(), queue.check)
     window = Window(queue, plan, Account("pause", "mira"), None, size=SIZE)
     while window.has_room():
         window.fill()

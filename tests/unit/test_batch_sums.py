@@ -87,7 +87,9 @@ def test_what_has_ended_since_comes_on_top(tmp_path: Path) -> None:
     now.add(answer("mira", prompt_tokens=1000, completion_tokens=500))
     now.add(Failure("unreachable", "nobody", unanswered_calls=2))
 
-    batch = counted(BATCH, before, now, unanswered_before=3)
+    before.unanswered_calls = 3
+
+    batch = counted(BATCH, before, now)
 
     assert (batch.total, batch.answered, batch.failed) == (10, 3, 2)
     assert (batch.prompt_tokens, batch.completion_tokens, batch.model) == (2000, 500, "mira")
@@ -105,7 +107,7 @@ def test_absurd_counts_of_tokens_do_not_keep_a_batch_from_being_stored(tmp_path:
         with files.output.open("ab") as file:
             file.write(output_line(JOB, f"line-{number}", outcome))
 
-    found = counted(BATCH, written(files, PRICES), stats, 0)
+    found = counted(BATCH, written(files, PRICES), stats)
 
     assert found.uncounted == 4
     assert orjson.loads(found.to_json())["prompt_tokens"] == 0

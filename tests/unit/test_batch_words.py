@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from mira_producer.cli.batch_view import BatchCounts, held_text, reason_of, silence_text, took_text, wrong_lines
+from mira_producer.cli.batch_view import held_text, reason_of, silence_text, took_text, wrong_lines
 from mira_producer.cli.progress import plain_line
 from mira_producer.engine.options import budget_of, with_new_limits
 from mira_producer.engine.wait_reason import NOTHING, reason_text
@@ -59,7 +59,7 @@ def test_a_going_batch_reads_as_a_run_does() -> None:
         seconds_left=100,
     )
 
-    assert plain_line(BatchCounts(batch), NOTHING) == (
+    assert plain_line(batch, NOTHING) == (
         "100 of 200 (50%); 10 failed: 7 content_blocked (422), 3 unreachable; 1 min 40 s left; 2.0/s now; "
         "1.0/s average; 1,000 tokens in, 500 out; 1.25 USD"
     )
@@ -68,7 +68,7 @@ def test_a_going_batch_reads_as_a_run_does() -> None:
 def test_a_batch_at_rest_has_no_rate() -> None:
     batch = replace(BATCH, answered=90, paused="by a command", paused_by="owner")
 
-    assert plain_line(BatchCounts(batch), NOTHING) == "90 of 200 (45%)"
+    assert plain_line(batch, NOTHING) == "90 of 200 (45%)"
 
 
 def test_silence_of_a_supervisor_is_said_with_its_machine() -> None:

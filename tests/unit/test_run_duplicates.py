@@ -52,7 +52,7 @@ def planned(folder: Path, prompts: list[str]) -> Plan:
     (folder / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
     files = BatchFiles(*(folder / name for name in ("in.jsonl", "out", "errors", "record", "prices")))
     options = BatchOptions(dedupe=True)
-    return Plan.make(files, options, Prices(), lambda body: ChatRequest.checked(body, model="mira", limits=MIRA_LIMITS))
+    return Plan(files, options, Prices(), lambda body: ChatRequest.checked(body, model="mira", limits=MIRA_LIMITS))
 
 
 def digest_of(prompt: str) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from mira_producer.batches.progress import counted
 from mira_producer.cli.progress import Display, LiveDisplay, live_view, make_display
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
@@ -17,7 +18,7 @@ from mira_producer.engine.wait_reason import NOTHING, reason_text
 from mira_producer.text import per_time
 from rich.console import Console
 
-from mira_queue.contract.batch import Reason
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 from mira_queue.contract.errors import BadRequest, ServerError
 from mira_queue.contract.outcome import Completion, Failure
 
@@ -50,9 +51,14 @@ def busy_stats() -> Stats:
     return stats
 
 
+def batch_of(stats: Stats, reason: Reason = NOTHING) -> Batch:
+    batch = Batch("batch_1", BatchStatus.IN_PROGRESS, "input.jsonl", "host:/state", 1000)
+    return counted(batch, Stats(0, 0, 0, PRICES), stats, reason)
+
+
 def lines_at(width: int, stats: Stats, reason: Reason = NOTHING, **options: Any) -> list[str]:
     stream = io.StringIO()
-    Console(file=stream, width=width, **options).print(live_view(stats, reason, width))
+    Console(file=stream, width=width, **options).print(live_view(batch_of(stats, reason), width))
     return stream.getvalue().splitlines()
 
 
@@ -150,7 +156,7 @@ class Screen:
 
     def show(self, stats: Stats, reason: Reason = NOTHING) -> list[str]:
         self.clock.now_s += 1
-        self.display.show(stats, reason)
+        self.display.show(batch_of(stats, reason))
         return self.seen()
 
     def seen(self) -> list[str]:
@@ -222,7 +228,7 @@ def test_a_console_without_unicode_gets_plain_signs() -> None:
         encoding = "ascii"
 
     stream = Ascii()
-    Console(file=stream, width=100).print(live_view(busy_stats(), NOTHING, 100))
+    Console(file=stream, width=100).print(live_view(batch_of(busy_stats()), 100))
 
     line = stream.getvalue().splitlines()[0]
     assert line.isascii()
@@ -296,7 +302,7 @@ def test_drawing_does_not_follow_every_step_of_a_fast_run() -> None:
     drawn = 0
     for _ in range(1000):
         screen.clock.now_s += 0.001
-        screen.display.show(stats, NOTHING)
+        screen.display.show(batch_of(stats))
         drawn += bool(screen.stream.getvalue())
         screen.seen()
 
@@ -332,7 +338,7 @@ def test_redirected_output_is_a_whole_line_every_ten_seconds() -> None:
     for _ in range(600):
         log.clock.now_s += 0.1
         stats.add(Completion("Hi", "stop", {"prompt_tokens": 10, "completion_tokens": 5}, {"model": "mira"}))
-        log.display.show(stats, NOTHING)
+        log.display.show(batch_of(stats))
 
     assert 5 <= len(log.lines()) <= 6
     assert log.lines()[0] == (
@@ -346,7 +352,8 @@ def test_a_long_wait_is_told_once_and_not_every_ten_seconds() -> None:
     stats = Stats(10, 0, 0, clock=log.clock)
     for second in range(3000):
         log.clock.now_s += 1
-        log.display.show(stats, Reason("limit", "account limit", timedelta(seconds=3000 - second)))
+        reason = Reason("limit", "account limit", timedelta(seconds=3000 - second))
+        log.display.show(batch_of(stats, reason))
 
     assert log.lines() == ["0 of 10 (0%); account limit, next call in 49 min 51 s; starting"]
 

@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> BatchFiles:
 
 @pytest.fixture
 def plan(files: BatchFiles) -> Iterator[Plan]:
-    plan = Plan.make(files, BatchOptions(), Prices(), check)
+    plan = Plan(files, BatchOptions(), Prices(), check)
     yield plan
     plan.close()
 
@@ -78,7 +78,7 @@ def test_one_that_is_final_is_as_any_other_error(plan: Plan, files: BatchFiles) 
 
 def test_a_run_that_dies_before_it_runs_again_leaves_it_to_the_next(files: BatchFiles) -> None:
     for _ in range(2):
-        plan = Plan.make(files, BatchOptions(), Prices(), check)
+        plan = Plan(files, BatchOptions(), Prices(), check)
         plan.retry_errors()
         assert left(plan, files) == [1, 4]
         plan.close()
@@ -87,7 +87,7 @@ def test_a_run_that_dies_before_it_runs_again_leaves_it_to_the_next(files: Batch
 def test_without_refusals_no_file_is_written_anew(files: BatchFiles) -> None:
     files.errors.write_bytes(error_line("2", BalanceUsedUp, 402))
     place = files.errors.stat().st_ino
-    plan = Plan.make(files, BatchOptions(), Prices(), check)
+    plan = Plan(files, BatchOptions(), Prices(), check)
     plan.retry_errors()
     plan.make_errors_final()
     plan.close()

@@ -91,7 +91,7 @@ def test_without_prices_there_is_no_word_of_cost() -> None:
     counts = stats(prices=Prices())
     counts.add(answer())
 
-    assert counts.usage.cost_text(counts.currency) == ""
+    assert counts.usage.cost_text(counts.prices.currency) == ""
 
 
 def test_a_repeated_line_costs_nothing() -> None:

@@ -35,9 +35,8 @@ from mira_producer.cli import console
 from mira_producer.cli.doctor import _print
 from mira_producer.cli.doctor.finding import warning
 from mira_producer.cli.progress import live_view
-from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.remove_errors import STANDARD_OUTPUT, copy_lines
-from mira_queue.contract.batch import Reason
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 from mira_queue.runtime.logs import configure_logs
 
 text = sys.argv[1]
@@ -48,7 +47,8 @@ console.error(text)
 console.table(["id"], [[text]])
 console.card([("name", text)])
 _print(warning("API", text, text))
-Console().print(live_view(Stats(3, 0, 0), Reason("limit", text, timedelta(0)), 70))
+waiting = Reason("limit", text, timedelta(0))
+Console().print(live_view(Batch("batch_1", BatchStatus.IN_PROGRESS, "in.jsonl", "here", 1, total=3, waiting=waiting), 70))
 copy_lines(Path(sys.argv[2]), STANDARD_OUTPUT)
 sys.stdout.flush()
 configure_logs("auto", "info")

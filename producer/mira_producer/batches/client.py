@@ -13,7 +13,7 @@ from mira_producer.batches.lock import SupervisorLock, is_locked, queue_name
 from mira_producer.batches.progress import at_rest
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
-from mira_producer.engine.options import budget_of, check_options, exhausted_limits, parse_amount, with_new_limits
+from mira_producer.engine.options import check_options, parse_amount, spending_of, with_new_limits
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
@@ -207,12 +207,13 @@ class Batches:
 
     def _refuse_small_budget(self, batch: Batch, command: Resume) -> None:
         """Raise BatchRefused if the batch would pause again immediately, as far as its files are here."""
-        limits = budget_of(with_new_limits(batch.options, command))
         files = self.spool.files_of(batch)
-        if command == Resume() or batch.status.is_final or limits is None or files is None:
+        if command == Resume() or batch.status.is_final or files is None:
             return
-        if exhausted := exhausted_limits(limits, used(files, prices_of(files)), batch.currency):
-            raise BatchRefused(f"batch {batch.id}: {exhausted}")
+        prices = prices_of(files)
+        spending = spending_of(with_new_limits(batch.options, command), used(files, prices), prices)
+        if spending is not None and spending.is_spent:
+            raise BatchRefused(f"batch {batch.id}: {spending.words()}")
 
     def _files(self, batch: Batch) -> BatchFiles:
         files = self.spool.files_of(batch)
@@ -262,8 +263,6 @@ def _check_metadata(metadata: Mapping[str, str]) -> None:
     for key, value in metadata.items():
         if not is_unicode(key + value):
             raise InputError(f"metadata, {key[:40]!a}: not valid Unicode: it has half of a surrogate pair")
-        if len(key) > MAX_METADATA_KEY or len(value) > MAX_METADATA_VALUE:
-            raise InputError(
-                f"metadata, {key[:40]!r}: over the limit of {MAX_METADATA_KEY} characters for a key, "
-                f"{MAX_METADATA_VALUE} for a value"
-            )
+    if any(len(key) > MAX_METADATA_KEY or len(text) > MAX_METADATA_VALUE for key, text in metadata.items()):
+        limits = f"{MAX_METADATA_KEY} characters for a key, {MAX_METADATA_VALUE} for a value"
+        raise InputError(f"metadata: over the limit of {limits}")

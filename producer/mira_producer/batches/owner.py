@@ -7,45 +7,29 @@ too (`cli/foreground.py`).
 from __future__ import annotations
 
 import threading
-from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_producer.engine.stats import Stats
-from mira_queue.contract.batch import BatchStatus, PausedBy, Reason
+from mira_queue.contract.batch import Batch, BatchStatus, PausedBy
 from mira_queue.contract.commands import Command
 from mira_queue.ledger.ledger import Ledger
 
 
-class Owner(Protocol):
-    """What a supervisor asks of its batch's owner, and tells it.
+class Owner:
+    """What a supervisor asks of its batch's owner, and tells it. Any process may write commands to the ledger.
 
     `stopping` is set when the process is to end: nothing more is submitted. `hurry` is set when calls in flight are not
-    waited for any longer. `waits` returns True if the process stays when the batch is paused for this reason, and
-    `keeps_files` if the files stay locked meanwhile. `tend` is called every now and then; an exception ends the
-    supervisor. `command` and `acknowledge` raise QueueUnavailable.
+    waited for any longer. `keeps_files` is True if the files stay locked while the batch is paused. `command` and
+    `acknowledge` raise QueueUnavailable.
     """
 
-    stopping: threading.Event
-    hurry: threading.Event
-    keeps_files: bool
+    keeps_files = False
 
-    def command(self) -> Command | None: ...
-    def acknowledge(self, command: Command) -> None: ...
-    def waits(self, paused_by: PausedBy) -> bool: ...
-    def tend(self) -> None: ...
-    def show(self, stats: Stats, reason: Reason) -> None: ...
-    def moved(self, status: BatchStatus) -> None: ...
-    def paused(self, by: PausedBy, reason: str) -> None: ...
-    def say(self, text: str) -> None: ...
-
-
-class LedgerCommands:
-    """The commands of a batch, which any process may write to the ledger."""
-
-    def __init__(self, ledger: Ledger, batch_id: str) -> None:
+    def __init__(self, ledger: Ledger, batch_id: str, stopping: threading.Event, hurry: threading.Event) -> None:
         self._ledger = ledger
         self._batch_id = batch_id
+        self.stopping = stopping
+        self.hurry = hurry
 
     def command(self) -> Command | None:
         return self._ledger.command_of(self._batch_id)
@@ -53,26 +37,28 @@ class LedgerCommands:
     def acknowledge(self, command: Command) -> None:
         self._ledger.ack_command(self._batch_id, command)
 
-
-class LedgerOwner(LedgerCommands):
-    """The owner of a submitted batch: its commands are in the ledger, and what it is told goes to a log."""
-
-    def __init__(self, ledger: Ledger, batch_id: str, stopping: threading.Event, log: FilteringBoundLogger) -> None:
-        super().__init__(ledger, batch_id)
-        self._log = log.bind(batch_id=batch_id)
-        self.stopping = stopping
-        # Calls that are in flight when the process ends are found by the next supervisor.
-        self.hurry = stopping
-        self.keeps_files = False
-
     def waits(self, paused_by: PausedBy) -> bool:
+        """Return True if the process stays when the batch is paused for this reason."""
         return True
 
     def tend(self) -> None:
-        return None
+        """Check workers, for example. It is called every now and then. An exception ends the supervisor."""
 
-    def show(self, stats: Stats, reason: Reason) -> None:
-        return None
+    def show(self, batch: Batch) -> None:
+        """Show the progress. It is called often."""
+
+    def moved(self, status: BatchStatus) -> None: ...
+    def paused(self, by: PausedBy, reason: str) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class LedgerOwner(Owner):
+    """The owner of a submitted batch: what it is told goes to a log."""
+
+    def __init__(self, ledger: Ledger, batch_id: str, stopping: threading.Event, log: FilteringBoundLogger) -> None:
+        # Calls that are in flight when the process ends are found by the next supervisor.
+        super().__init__(ledger, batch_id, stopping, hurry=stopping)
+        self._log = log.bind(batch_id=batch_id)
 
     def moved(self, status: BatchStatus) -> None:
         self._log.info("batch", status=status)

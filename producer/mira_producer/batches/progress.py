@@ -1,19 +1,19 @@
-"""The counts of a batch: what its files held, and what has ended since."""
+"""What a supervisor writes of its batch: the counts, and the status at the end. Pure, except for the clock."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
+from mira_producer.engine.options import is_late
 from mira_producer.engine.stats import NO_MODEL, Stats
 from mira_producer.engine.wait_reason import NOTHING
-from mira_queue.contract.batch import Batch, Reason
+from mira_queue.contract.batch import EXPIRED_CODE, Batch, BatchStatus, Kind, Reason
 
 
-def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, reason: Reason = NOTHING) -> Batch:
-    """Return the batch with its counts. `before` is what its files held when the plan was made, `now` what has ended
-    since.
-    """
+def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -> Batch:
+    """Return the batch with its counts: `before` the plan was made, and from then until `now`."""
     going = now.succeeded + now.failed > 0
     wait_s = reason.wait.total_seconds()
     models = {*before.models, *now.models} - {NO_MODEL}
@@ -34,14 +34,30 @@ def counted(batch: Batch, before: Stats, now: Stats, unanswered_before: int, rea
         currency=now.prices.currency,
         unpriced=usage.unpriced if now.prices else 0,
         uncounted=usage.uncounted,
-        unanswered_calls=unanswered_before + now.unanswered_calls,
+        unanswered_calls=before.unanswered_calls + now.unanswered_calls,
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,
         seconds_left=None if left_s is None else max(left_s, wait_s),
         waiting=reason,
+        updated_at=int(time.time()),
     )
 
 
 def at_rest(batch: Batch) -> Batch:
     """Return the batch without a rate and without a forecast, because nothing is sent."""
     return replace(batch, per_second_now=0.0, per_second=0.0, seconds_left=None, waiting=NOTHING, held_models=())
+
+
+def final_status(batch: Batch) -> BatchStatus:
+    """Return the status of a batch whose every line has ended, perhaps under a supervisor that crashed then."""
+    if batch.status is BatchStatus.CANCELLING:
+        return BatchStatus.CANCELLED
+    is_expired = is_late(batch.options) and EXPIRED_CODE in batch.codes
+    return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
+
+
+def why_idle(batch: Batch) -> Kind:
+    """Return why nothing was sent for a batch before its supervisor started."""
+    if any(BatchStatus(status).is_final for status in batch.stamps):
+        return ""
+    return "paused" if batch.paused else "supervisor"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
 
 from mira_producer.batches.owner import Owner
-from mira_producer.batches.progress import at_rest, counted
+from mira_producer.batches.progress import at_rest, counted, final_status, why_idle
 from mira_producer.client import MiraQueue
-from mira_producer.engine.engine import MAY_BE_BILLED, Engine, Hooks
+from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End, is_late, with_new_limits
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.previous_results import prices_of, used
@@ -20,25 +20,12 @@ from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
-from mira_queue.contract.batch import (
-    CANCELLED_CODE,
-    EXPIRED_CODE,
-    Batch,
-    BatchFiles,
-    BatchOptions,
-    BatchStatus,
-    Kind,
-    PausedBy,
-    Reason,
-)
+from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import ACCOUNT_TTL
 
-CANCELLED = "not run: the batch was cancelled before"
-CANCELLED_BILLED = f"the batch was cancelled before its answer arrived: {MAY_BE_BILLED}"
-INTERRUPTED = "interrupted: run the same command again"
 POLL_S = 0.5
 WRITE_EVERY_S = 1.0
 # The pause before files that could not be used are tried again without a command.
@@ -49,7 +36,7 @@ class Supervisor:
     """Supervises one batch, in the thread that calls `run`, until it has ended or its owner stops the process.
 
     `window` is the maximum number of open jobs. A `plan` that was made before is used instead of a new one; `close`
-    closes it.
+    closes it. `end` and `reason` are why the batch stopped, also as a message.
     """
 
     def __init__(
@@ -63,46 +50,26 @@ class Supervisor:
         plan: Plan | None = None,
     ) -> None:
         self._queue = queue
-        self._batch = batch
+        self.batch = batch
         self._files = files
         self._owner = owner
         self._window = window
         self._interrupted = threading.Event()
-        self._recording = Recording(files.record, _why_idle(batch), owner.say)
-        self._plan: Plan | None = None
-        self._closed_plan: Plan | None = None
-        self._engine: Engine | None = None
-        self._unanswered_before = batch.unanswered_calls
-        self._billed: set[int] = set()
+        self._recording = Recording(files.record, why_idle(batch), owner.say)
+        #: The last plan. It keeps its counts when it is closed.
+        self.plan: Plan | None = None
+        self.engine: Engine | None = None
         self._poll_s = self._write_s = 0.0
         #: A process before this one may have been killed with open jobs that were not found yet.
         self._may_have_open_jobs = True
-        #: Why the batch stopped, and the same as a message.
         self.end, self.reason = End.COMPLETE, End.COMPLETE.value
         if plan is not None:
             self._take(plan)
 
-    @property
-    def plan(self) -> Plan:
-        """The plan, which may be closed, and then still has its counts."""
-        plan = self._plan or self._closed_plan
-        assert plan is not None
-        return plan
-
-    @property
-    def batch(self) -> Batch:
-        return self._batch
-
-    @property
-    def open_jobs(self) -> int:
-        """Jobs that were left open."""
-        return self._engine.open_jobs if self._engine else 0
-
     def run(self) -> None:
         """Return when the batch has ended, or when this process is to do nothing more for it.
 
-        After a crash, the next supervisor continues. Raise InputError and OSError for files that cannot be used, unless
-        the owner waits then.
+        After a crash, the next supervisor continues.
         """
         while self._continues():
             try:
@@ -111,45 +78,37 @@ class Supervisor:
                 self._owner.say(f"{LABELS['server']}: {error}")
                 self._owner.stopping.wait(1.0)
             except (InputError, OSError) as error:
+                self.end, self.reason = End.FILES, str(error)
                 self._pause("files", error.brief if isinstance(error, InputError) else str(error))
-                if not self._owner.waits("files"):
-                    raise
-                self._owner.stopping.wait(RETRY_FILES_S)
-        if not self._batch.status.is_final:
+                if self._owner.waits("files"):
+                    self._owner.stopping.wait(RETRY_FILES_S)
+        if self.batch.status.is_final:
+            return
+        if self.batch.is_run and self._owner.stopping.is_set() and self.end in (End.COMPLETE, End.INTERRUPTED):
+            self.end, self.reason = End.INTERRUPTED, End.INTERRUPTED.value
+            self._pause("interrupt", "interrupted: run the same command again")
+        else:
             self._recording.save()
-            if self._batch.is_run and self._owner.stopping.is_set() and self.end in (End.COMPLETE, End.INTERRUPTED):
-                self.end, self.reason = End.INTERRUPTED, End.INTERRUPTED.value
-                self._pause("interrupt", INTERRUPTED)
-            else:
-                self._write(at_rest(self._batch))
-
-    def count_lost(self) -> None:
-        """Count calls that were in flight when the workers were stopped, in the plan's counts alone.
-
-        The next run finds their jobs, and counts them in the batch.
-        """
-        if self._engine is not None:
-            self._engine.count_lost()
+            self._change()
 
     def close(self) -> None:
         """Close the files."""
-        if self._plan is not None:
-            self._plan.close()
-            self._plan, self._closed_plan = None, self._plan
+        if self.plan is not None:
+            self.plan.close()
 
     def _continues(self) -> bool:
         if self._owner.stopping.is_set():
             return False
-        if self._batch.status.is_final:
+        if self.batch.status.is_final:
             return self._is_reopened()
-        return not self._batch.paused or self._owner.waits(self._batch.paused_by)
+        return not self.batch.paused or self._owner.waits(self.batch.paused_by)
 
     def _is_reopened(self) -> bool:
         """Return True if a retry was commanded while the batch was ending: the command relies on this supervisor."""
         try:
-            if self._batch.status is BatchStatus.FAILED or not isinstance(self._owner.command(), Retry):
+            if self.batch.status is BatchStatus.FAILED or not isinstance(self._owner.command(), Retry):
                 return False
-            self._write(self._moved(BatchStatus.IN_PROGRESS))
+            self._move(BatchStatus.IN_PROGRESS)
         except QueueUnavailable:
             return False
         return True
@@ -157,37 +116,35 @@ class Supervisor:
     def _step(self) -> None:
         """Carry out a command, or run, or wait."""
         command = self._owner.command()
-        if isinstance(command, Cancel) or self._batch.status is BatchStatus.CANCELLING:
+        if isinstance(command, Cancel) or self.batch.status is BatchStatus.CANCELLING:
             if not self._cancel():
                 return
         elif isinstance(command, Pause):
-            if not self._withdraw():
+            # A killed supervisor may have left open jobs.
+            has_begun = self._may_have_open_jobs and self.batch.status is not BatchStatus.VALIDATING
+            if has_begun and not self._recover_open_jobs():
                 return
             self._pause("owner", "requested by its owner")
         elif isinstance(command, Resume):
-            self._resume(with_new_limits(self._batch.options, command))
+            self._resume(with_new_limits(self.batch.options, command))
         elif isinstance(command, Retry):
             self._retry(command)
-        elif self._batch.paused and not is_late(self._batch.options):
-            self._rest()
+        elif self.batch.paused and not is_late(self.batch.options):
+            self._owner.tend()
+            self._owner.show(self.batch)
+            self._owner.stopping.wait(POLL_S)
             return
         if command is not None:
             self._owner.acknowledge(command)
         else:
             self._run()
 
-    def _rest(self) -> None:
-        self._owner.tend()
-        if self._plan is not None:
-            self._owner.show(self._plan.stats, Reason("paused", f"{LABELS['paused']}: {self._batch.paused}"))
-        self._owner.stopping.wait(POLL_S)
-
     def _resume(self, options: BatchOptions) -> None:
         # An account that rejected a line may reject the next one: one line checks.
-        careful = self._batch.careful or self._batch.paused_by == "account"
-        if self._plan is not None:
-            self._plan.used_before = used(self._files, self._plan.prices)
-        self._write(replace(self._batch, options=options, paused="", paused_by="", careful=careful))
+        careful = self.batch.careful or self.batch.paused_by == "account"
+        if self.plan is not None and self.plan.is_open:
+            self.plan.used_before = used(self._files, self.plan.prices)
+        self._change(options=options, paused="", paused_by="", careful=careful)
         self._queue.ledger.probe_now(self._queue.settings.account)
         self._owner.say("resumed")
 
@@ -198,45 +155,44 @@ class Supervisor:
         self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._owner.say(f"{count:,} failed lines run again")
         # A user who retries lines after the deadline wants them run without it.
-        options = self._batch.options
+        options = self.batch.options
         self._resume(replace(options, deadline_s=0) if is_late(options) else options)
 
     def _run(self) -> None:
         self._interrupted.clear()
-        plan = self._ready_plan(resumes=not is_late(self._batch.options))
+        plan = self._ready_plan(resumes=not is_late(self.batch.options))
         if plan is None:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
-        engine = self._new_engine(plan)
         ledger = self._queue.ledger
-        try:
+        with closing(self._new_engine(plan)) as engine:
             # A command that has arrived in the meantime holds the batch, and is carried out next.
             if self._owner.command() is None:
                 ledger.unhold(plan.group)
             # An account that was rejected may be fixed by now. A Retry-After is honored.
             ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
-            if self._batch.status is not BatchStatus.IN_PROGRESS:
-                self._batch = self._moved(BatchStatus.IN_PROGRESS)
-            self._write(self._counted(plan))
+            self.batch = self._counted(plan)
+            if self.batch.status is BatchStatus.IN_PROGRESS:
+                self._write(self.batch)
+            else:
+                self._move(BatchStatus.IN_PROGRESS)
             try:
                 end = engine.run()
             except InputError:
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:
-                end = self._drain(engine, end)
+                end = self._drain(engine, plan, end)
             # Jobs that are left when the process ends are found by the next supervisor.
             self._may_have_open_jobs = self._owner.stopping.is_set()
             if end is End.EXPIRED:
                 engine.expire()
             self._write(self._counted(plan))
-        finally:
-            engine.close()
         if plan.left == 0 and end is not End.EXPIRED:
             end = End.COMPLETE
         self.end, self.reason = end, engine.reason(end)
         if end is End.COMPLETE:
-            self._finish(self._final_status())
+            self._finish(final_status(self.batch))
         elif end is End.EXPIRED:
             self._finish(BatchStatus.EXPIRED)
         elif end is End.ACCOUNT:
@@ -244,14 +200,14 @@ class Supervisor:
         elif end is End.BUDGET:
             self._pause("budget", self.reason)
 
-    def _drain(self, engine: Engine, end: End) -> End:
+    def _drain(self, engine: Engine, plan: Plan, end: End) -> End:
         """Let calls in flight end. Return INTERRUPTED if some were not waited for."""
         if isinstance(self._owner.command(), Cancel):
-            self._write(self._moved(BatchStatus.CANCELLING))
+            self._move(BatchStatus.CANCELLING)
         settings = self._queue.settings
-        if self._batch.is_run or not self._owner.stopping.is_set():
+        if self.batch.is_run or not self._owner.stopping.is_set():
             with suppress(QueueUnavailable):
-                self._queue.ledger.hold(self.plan.group)
+                self._queue.ledger.hold(plan.group)
         if self._owner.stopping.is_set():
             self._owner.say("stopping: calls in flight may finish, other lines stay for the next run (again: stop now)")
         elif end is End.EXPIRED:
@@ -260,69 +216,60 @@ class Supervisor:
         engine.drain(settings.request_timeout if end is End.EXPIRED else settings.grace, self._owner.hurry)
         return End.INTERRUPTED if self._owner.hurry.is_set() and engine.open_jobs else end
 
-    def _final_status(self) -> BatchStatus:
-        """Return the status of a batch whose every line has ended, perhaps under a supervisor that crashed then."""
-        if self._batch.status is BatchStatus.CANCELLING:
-            return BatchStatus.CANCELLED
-        is_expired = is_late(self._batch.options) and EXPIRED_CODE in self._batch.codes
-        return BatchStatus.EXPIRED if is_expired else BatchStatus.COMPLETED
-
     def _ready_plan(self, *, resumes: bool = False) -> Plan | None:
         """Return the plan; None if the input is wrong, and the batch has failed.
 
         With `resumes`, lines that the account rejected are pending again.
         """
-        if self._plan is None:
+        plan = self.plan
+        if plan is None or not plan.is_open:
             try:
                 prices = prices_of(self._files)
-                self._take(Plan.make(self._files, self._batch.options, prices, self._queue.check))
+                plan = self._take(Plan(self._files, self.batch.options, prices, self._queue.check))
             except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
-                if self._batch.status is not BatchStatus.VALIDATING:
+                if self.batch.status is not BatchStatus.VALIDATING:
                     raise
                 # The user does not know the path of our copy.
-                problems = tuple(replace(each, path=self._batch.input_name) for each in error.problems)
-                left_out = error.count - len(problems)
-                self._write(self._moved(BatchStatus.FAILED, errors=problems, errors_left_out=left_out))
+                problems = tuple(replace(each, path=self.batch.input_name) for each in error.problems)
+                self._move(BatchStatus.FAILED, errors=problems, errors_left_out=error.count - len(problems))
                 return None
-        self.plan.options = self._batch.options
+        plan.options = self.batch.options
         if resumes:
-            self.plan.retry_errors()
+            plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._recording.recorder.waits("")
-        return self.plan
+        return plan
 
-    def _take(self, plan: Plan) -> None:
-        self._plan = plan
-        self._batch = replace(self._batch, group=plan.group)
-        self._unanswered_before = self._batch.unanswered_calls
+    def _take(self, plan: Plan) -> Plan:
+        if self.plan is not None:
+            plan.billed = self.plan.billed
+        plan.before.unanswered_calls = self.batch.unanswered_calls
+        self.batch = replace(self.batch, group=plan.group)
         plan.stats.recorder = self._recording.recorder
+        self.plan = plan
+        return plan
 
     def _new_engine(self, plan: Plan) -> Engine:
-        self._engine = Engine(
-            self._queue,
-            plan,
-            Hooks(self._show, self._owner.say, self._tend),
-            self._interrupted,
-            window=self._window,
-            careful=self._batch.careful,
-            billed=self._billed,
+        hooks = Hooks(self._show, self._owner.say, self._tend)
+        self.engine = Engine(
+            self._queue, plan, hooks, self._interrupted, window=self._window, careful=self.batch.careful
         )
-        return self._engine
+        return self.engine
 
     def _finish(self, status: BatchStatus) -> None:
-        self._write(self._moved(BatchStatus.FINALIZING))
+        self._move(BatchStatus.FINALIZING)
         self._queue.crash_points.reach(CrashPoint.AFTER_FINALIZING)
         self._recording.recorder.waits("")
         self._recording.save(ended=True)
         if not self._owner.keeps_files:
             self.close()
-        self._write(at_rest(self._moved(status, paused="", paused_by="", careful=False)))
+        self._move(status, paused="", paused_by="", careful=False)
 
     def _cancel(self) -> bool:
         """Return False if the process is to end first."""
-        if self._batch.status is not BatchStatus.CANCELLING:
-            self._write(self._moved(BatchStatus.CANCELLING))
+        if self.batch.status is not BatchStatus.CANCELLING:
+            self._move(BatchStatus.CANCELLING)
         try:
             if not self._recover_open_jobs(CANCELLED_CODE):
                 return False
@@ -333,12 +280,6 @@ class Supervisor:
         self._finish(BatchStatus.CANCELLED)
         return True
 
-    def _withdraw(self) -> bool:
-        """Withdraw what a killed supervisor left open. Return False if the process is to end first."""
-        if not self._may_have_open_jobs or self._batch.status is BatchStatus.VALIDATING:
-            return True
-        return self._recover_open_jobs()
-
     def _recover_open_jobs(self, code: str = "") -> bool:
         """Find and withdraw open jobs; with a code, every line that has no answer gets that error.
 
@@ -347,17 +288,14 @@ class Supervisor:
         """
         plan = self._ready_plan()
         assert plan is not None
-        engine = self._new_engine(plan)
-        try:
-            engine.find_open()
+        with closing(self._new_engine(plan)) as engine:
+            engine.window.find_open()
             patience = self._queue.settings.grace if self._may_have_open_jobs else timedelta(0)
             engine.drain(patience, self._owner.hurry)
             self._may_have_open_jobs = self._owner.stopping.is_set()
             if code and not self._may_have_open_jobs:
-                engine.give_up(code, CANCELLED, CANCELLED_BILLED)
+                engine.give_up(code, "the batch was cancelled")
             self._write(self._counted(plan))
-        finally:
-            engine.close()
         return not self._may_have_open_jobs
 
     def _delete_jobs(self, job_ids: list[str]) -> None:
@@ -371,7 +309,7 @@ class Supervisor:
         self._recording.save()
         if not self._owner.keeps_files:
             self.close()
-        self._write(replace(at_rest(self._batch), paused=reason, paused_by=by))
+        self._change(paused=reason, paused_by=by)
         self._owner.paused(by, reason)
 
     def _tend(self) -> None:
@@ -387,21 +325,28 @@ class Supervisor:
                 self._interrupted.set()
 
     def _show(self, stats: Stats, reason: Reason) -> None:
-        self._owner.show(stats, reason)
+        assert self.plan is not None
+        batch = self._counted(self.plan, reason)
+        self._owner.show(batch)
         now_s = time.monotonic()
         if now_s >= self._write_s:
             self._write_s = now_s + WRITE_EVERY_S
-            self._write(self._counted(self.plan, reason))
+            self._write(batch)
         self._recording.save_if_due()
 
     def _counted(self, plan: Plan, reason: Reason = NOTHING) -> Batch:
-        batch = counted(self._batch, plan.before, plan.stats, self._unanswered_before, reason)
-        held = self._engine.held_models if self._engine else ()
-        return replace(batch, careful=batch.careful and not plan.stats.succeeded, held_models=held)
+        held = tuple(self.engine.account.held) if self.engine else ()
+        careful = self.batch.careful and not plan.stats.succeeded
+        return replace(counted(self.batch, plan.before, plan.stats, reason), careful=careful, held_models=held)
 
-    def _moved(self, status: BatchStatus, **changes: object) -> Batch:
+    def _move(self, status: BatchStatus, **changes: object) -> None:
+        """Write the batch with a new status, at rest: the next count is written with its rate."""
         self._owner.moved(status)
-        return self._batch.moved(status, int(time.time()), **changes)
+        self._write(at_rest(self.batch.moved(status, int(time.time()), **changes)))
+
+    def _change(self, **changes: object) -> None:
+        """Write the batch with these changes, at rest."""
+        self._write(replace(at_rest(self.batch), **changes))  # type: ignore[arg-type]
 
     def _write(self, batch: Batch) -> None:
         batch = replace(batch, updated_at=int(time.time()))
@@ -411,11 +356,4 @@ class Supervisor:
             # The files of a run are its record: it does not wait for the ledger.
             if not batch.is_run:
                 raise
-        self._batch = batch
-
-
-def _why_idle(batch: Batch) -> Kind:
-    """Return why nothing was sent for a batch before this supervisor started."""
-    if any(BatchStatus(status).is_final for status in batch.stamps):
-        return ""
-    return "paused" if batch.paused else "supervisor"
+        self.batch = batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
+from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
@@ -24,24 +25,17 @@ IDLE_S = 30.0
 WINDOW = 4000
 
 
+@dataclass(slots=True)
 class SupervisorProcess:
     """All open batches, a thread for each. `stopping` is set by SIGTERM."""
 
-    def __init__(
-        self,
-        queue: MiraQueue,
-        spool: Spool,
-        lock: SupervisorLock,
-        stopping: threading.Event,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._queue = queue
-        self._spool = spool
-        self._lock = lock
-        self._stopping = stopping
-        self._log = log
-        self._threads: dict[str, threading.Thread] = {}
-        self._remove_at_s = 0.0
+    _queue: MiraQueue
+    _spool: Spool
+    _lock: SupervisorLock
+    _stopping: threading.Event
+    _log: FilteringBoundLogger
+    _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _remove_at_s: float = 0.0
 
     def run(self) -> None:
         """Return when nothing was open for a while, or when `stopping` is set; then another process can take over."""

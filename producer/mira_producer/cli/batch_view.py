@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 from mira_producer.cli.problems import problem_lines
 from mira_producer.cost.usage import Usage
-from mira_producer.engine.wait_reason import ZERO
+from mira_producer.engine.wait_reason import LABELS, ZERO
 from mira_producer.text import duration
 from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
@@ -18,32 +17,21 @@ from mira_queue.contract.batch import Batch, BatchStatus, Reason
 SILENT_AFTER_S = 60
 
 
-class BatchCounts:
-    """What a display shows of a run, taken from a batch."""
+def tokens_of(batch: Batch) -> str:
+    """Return the tokens of its answers; empty if there are none."""
+    usage = _usage_of(batch)
+    return usage.tokens_text() if usage.has_tokens else ""
 
-    def __init__(self, batch: Batch) -> None:
-        self.total = batch.total
-        self.succeeded = batch.answered
-        self.failed = batch.failed
-        self.done = batch.answered + batch.failed
-        self.codes: Mapping[str, int] = batch.codes
-        self.per_second = batch.per_second
-        self.per_second_now = batch.per_second_now
-        self.seconds_left = batch.seconds_left
-        self.is_going = batch.status is BatchStatus.IN_PROGRESS and not batch.paused
-        self.usage = Usage(
-            0,
-            batch.prompt_tokens,
-            batch.completion_tokens,
-            Decimal(batch.cost or 0),
-            uncounted=batch.uncounted,
-            unpriced=batch.unpriced,
-        )
-        self.currency = batch.currency
+
+def cost_text(batch: Batch) -> str:
+    """Return the cost, and what it leaves out; empty without prices."""
+    return _usage_of(batch).cost_text(batch.currency)
 
 
 def reason_of(batch: Batch) -> Reason:
-    """Return what the batch waits for, and how long from now."""
+    """Return why it is paused, or what it waits for, and how long from now."""
+    if batch.paused:
+        return Reason("paused", f"{LABELS['paused']}: {batch.paused}")
     passed = timedelta(seconds=time.time() - batch.updated_at)
     return replace(batch.waiting, wait=max(ZERO, batch.waiting.wait - passed))
 
@@ -77,3 +65,8 @@ def silence_text(batch: Batch) -> str:
     machine = batch.place.partition(":")[0]
     cure = "run the same command again there" if batch.is_run else "any mira-queue command there starts it again"
     return f"no sign of life from {machine} for {duration(silent_s)}: {cure}"
+
+
+def _usage_of(batch: Batch) -> Usage:
+    prompt, completion, cost = batch.prompt_tokens, batch.completion_tokens, Decimal(batch.cost or 0)
+    return Usage(0, prompt, completion, cost, uncounted=batch.uncounted, unpriced=batch.unpriced)

@@ -7,21 +7,13 @@ import time
 
 from rich.console import Console
 
+from mira_producer.cli import batch_view as view
 from mira_producer.cli import console
-from mira_producer.cli.batch_view import (
-    BatchCounts,
-    held_text,
-    left_text,
-    reason_of,
-    silence_text,
-    took_text,
-    wrong_lines,
-)
 from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
-from mira_producer.engine.wait_reason import LABELS, NOTHING, reason_text
+from mira_producer.engine.wait_reason import NOTHING, reason_text
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
@@ -118,31 +110,30 @@ def watch(queue: MiraQueue, batch_id: str) -> Batch:
                 display.say(f"batch {batch.id}: its lines are being checked")
             elif is_first and not console.is_terminal:
                 # In a file, the next line comes in ten seconds: the first one shows that the command works.
-                display.say(plain_line(BatchCounts(batch), reason_of(batch)))
+                display.say(plain_line(batch))
                 is_first = False
             elif not batch.paused:
-                display.show(BatchCounts(batch), reason_of(batch))
+                display.show(batch)
             time.sleep(WATCH_EVERY_S)
 
 
 def card(batch: Batch) -> list[tuple[str, str]]:
     """Return what `status` shows of a batch on a terminal: names and values."""
-    counts = BatchCounts(batch)
     began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     return [
         ("batch", f"{batch.id}, {batch.input_name}, {began}"),
         ("status", batch.status.value),
-        *([("lines", plain_line(counts, NOTHING))] if batch.total else []),
+        *([("lines", plain_line(batch, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
-        *([("now", reason_text(reason_of(batch)))] if batch.waiting.words else []),
-        *([("left out", held)] if (held := held_text(batch)) else []),
-        *(("wrong", each) for each in wrong_lines(batch, SHOWN_ERRORS)),
+        *([("now", reason_text(view.reason_of(batch)))] if batch.waiting.words else []),
+        *([("left out", held)] if (held := view.held_text(batch)) else []),
+        *(("wrong", each) for each in view.wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),
-        *([("took", took)] if (took := took_text(batch)) else []),
+        *([("took", took)] if (took := view.took_text(batch)) else []),
         *([("deadline", console.local_time(batch.options.deadline_s * 1000))] if batch.options.deadline_s else []),
         *(("note", f"{key}={value}") for key, value in batch.metadata.items()),
         ("files", batch.place),
-        *([("supervisor", silence)] if (silence := silence_text(batch)) else []),
+        *([("supervisor", silence)] if (silence := view.silence_text(batch)) else []),
     ]
 
 
@@ -150,27 +141,24 @@ def overview(batch: Batch, width: int) -> list[str]:
     """Return what a list on a terminal shows of a batch."""
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
-    left = f"{left_text(batch)} left" if batch.seconds_left is not None else ""
-    counts = BatchCounts(batch)
-    cost = counts.usage.cost_text(counts.currency)
-    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, cost, left]
+    left = f"{view.left_text(batch)} left" if batch.seconds_left is not None else ""
+    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, view.cost_text(batch), left]
     return [*flow(parts, width, "  ").splitlines(), *map(console.one_line, notes_of(batch))]
 
 
 def notes_of(batch: Batch) -> list[str]:
     """Return what a user should know about the batch, or do."""
     notes = [
-        f"{LABELS['paused']}: {batch.paused}" if batch.paused else reason_text(reason_of(batch)),
-        held_text(batch),
-        *wrong_lines(batch, 3),
-        silence_text(batch),
+        reason_text(view.reason_of(batch)),
+        view.held_text(batch),
+        *view.wrong_lines(batch, 3),
+        view.silence_text(batch),
     ]
     return [note for note in notes if note]
 
 
 def row(batch: Batch) -> tuple[str, ...]:
     """Return a batch as a table shows it."""
-    counts = BatchCounts(batch)
     tokens = batch.prompt_tokens + batch.completion_tokens
     return (
         batch.id,
@@ -179,8 +167,8 @@ def row(batch: Batch) -> tuple[str, ...]:
         f"{batch.failed:,}",
         f"{batch.total:,}",
         f"{tokens:,}" if tokens else "",
-        counts.usage.cost_text(counts.currency),
-        left_text(batch),
+        view.cost_text(batch),
+        view.left_text(batch),
         console.local_time(batch.created_at * 1000),
         batch.input_name,
         "; ".join(notes_of(batch)),

@@ -8,35 +8,35 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import astuple, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
 
 from mira_producer.batches.lock import wait_for_lock
-from mira_producer.batches.owner import LedgerCommands
+from mira_producer.batches.owner import Owner
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
 from mira_producer.cli.console import say as print_text
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.progress import Display, make_display
-from mira_producer.cli.summary import RunResult, Say, conclude
+from mira_producer.cli.summary import Say, conclude
 from mira_producer.client import MiraQueue
 from mira_producer.cost.prices import DEFAULT_TABLE
 from mira_producer.engine.options import End, is_late
-from mira_producer.engine.plan import Check, Plan, group_of
+from mira_producer.engine.plan import Plan, group_of
 from mira_producer.engine.previous_results import prices_of
-from mira_producer.engine.stats import Stats
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import check_report, draw
 from mira_producer.text import plural
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason, run_batch_id
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, run_batch_id
 from mira_queue.contract.commands import Cancel
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.request import ChatRequest
@@ -49,44 +49,27 @@ WINDOW_PER_SLOT = 8
 MIN_WINDOW = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class RunPaths:
-    """The files that the command line names. `report` and `prices` are None if it names none."""
-
-    input: Path
-    output: Path
-    errors: Path
-    prices: Path | None = None
-    report: Path | None = None
-
-
-class Terminal(LedgerCommands):
+class Terminal(Owner):
     """The owner of a run: Ctrl-C stops it, a display shows it, and it obeys the ledger's commands, too."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        batch_id: str,
-        display: Display,
-        fleet: Fleet,
-        stopping: threading.Event,
-        hurry: threading.Event,
-    ) -> None:
-        super().__init__(ledger, batch_id)
+    keeps_files = True
+
+    def __init__(self, ledger: Ledger, batch_id: str, display: Display, fleet: Fleet, *events: threading.Event) -> None:
+        super().__init__(ledger, batch_id, *events)
         self._display = display
         self._fleet = fleet
-        self.stopping = stopping
-        self.hurry = hurry
-        self.keeps_files = True
-
-    def waits(self, paused_by: PausedBy) -> bool:
-        return paused_by == "owner"
 
     def tend(self) -> None:
         self._fleet.replace_crashed()
 
-    def show(self, stats: Stats, reason: Reason) -> None:
-        self._display.show(stats, reason)
+    def show(self, batch: Batch) -> None:
+        self._display.show(batch)
+
+    def say(self, text: str) -> None:
+        self._display.say(text)
+
+    def waits(self, paused_by: PausedBy) -> bool:
+        return paused_by == "owner"
 
     def moved(self, status: BatchStatus) -> None:
         if status is BatchStatus.CANCELLING:
@@ -96,76 +79,83 @@ class Terminal(LedgerCommands):
         if by == "owner":
             self.say(f"paused by a command: mira-queue resume {self._batch_id} resumes it, Ctrl-C ends the run")
 
-    def say(self, text: str) -> None:
-        self._display.say(text)
-
 
 def run(
-    paths: RunPaths,
+    source: Path,
+    output: Path,
+    errors: Path,
     options: BatchOptions,
     settings: Settings,
     console: Console,
     *,
+    prices: Path | None = None,
+    report: Path | None = None,
     workers: int = 1,
     simulator: Sequence[str] | None = None,
-) -> RunResult:
-    """Run a file to its end. `simulator` are the options of a simulator that is started for it; None: the real API.
+) -> dict[str, Any]:
+    """Run a file to its end, and return what `--json` prints.
 
-    Raise InputError (nothing was sent) and other MiraQueueErrors, each one clear line.
+    `simulator` are the options of a simulator that is started for it; None: the real API. Raise InputError (nothing was
+    sent) and other MiraQueueErrors, each one clear line.
     """
-    check_paths(paths.input, paths.output, paths.errors)
+    check_paths(source, output, errors)
     if simulator is None and settings.api_key is None and workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
-    if paths.report is not None:
-        check_report(paths.report, (paths.input, paths.output, paths.errors))
+    if report is not None:
+        check_report(report, (source, output, errors))
 
     say = partial(print_text, console)
-    is_simulated = simulator is not None
-    batch_id = run_batch_id(group_of(paths.output), simulated=is_simulated)
-    record = Spool((simulated(settings) if is_simulated else settings).state_dir).record_of_run(batch_id)
-    files = BatchFiles(paths.input, paths.output, paths.errors, record, paths.prices or DEFAULT_TABLE)
+    where = ""
+    if simulator is not None:
+        settings = simulated(settings)
+    batch_id = run_batch_id(group_of(output), simulated=simulator is not None)
+    record = Spool(settings.state_dir).record_of_run(batch_id)
+    files = BatchFiles(source, output, errors, record, prices or DEFAULT_TABLE)
     with ExitStack() as stack:
+        check = partial(ChatRequest.checked, model=settings.model, limits=limits_named(settings.check_limits))
         # Before anything is started: what is wrong with a run is most often its files.
-        plan = Plan.make(files, options, prices_of(files), _check_of(settings))
+        plan = Plan(files, options, prices_of(files), check)
         stack.callback(plan.close)
         if options.deadline_s and is_late(options) and plan.left == plan.stats.total:
             deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
             raise InputError(f"--deadline: {deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
         spending = plan.spending()
+        supervisor = None
+        end, reason = End.COMPLETE, End.COMPLETE.value
         if not plan.left:
-            say(f"no line of {paths.input} is pending: nothing was sent")
+            say(f"no line of {source} is pending: nothing was sent")
             if plan.stats.failed_before:
-                say(f"to run the failed ones again, move {paths.errors} away and run the same command again")
+                say(f"to run the failed ones again, move {errors} away and run the same command again")
             if plan.put_in_order():
                 say("the files are now in the order of the input")
         elif spending is not None and spending.is_spent:
-            return conclude(batch_id, plan, End.BUDGET, spending.words(), say)
+            end, reason = End.BUDGET, spending.words()
         else:
-            made(settings.state_dir)
+            where = settings.api_base
             if simulator is not None:
-                settings = simulated(settings)
-                log = made(settings.state_dir) / "simulator.log"
-                url = start_own_simulator(simulator, log, stack)
+                made(settings.state_dir.parent)
+            state_dir = made(settings.state_dir)
+            if simulator is not None:
+                url = start_own_simulator(simulator, state_dir / "simulator.log", stack)
                 settings = settings.model_copy(update={"api_base": url})
-            where = f"the simulator ({settings.api_base})" if is_simulated else settings.api_base
-            target = f"{where}: no real answers" if is_simulated else where
-            supervisor, end, reason = _supervise(settings, plan, batch_id, target, workers, console)
+                where = f"the simulator ({url})"
+            target = where if simulator is None else f"{where}: no real answers"
+            supervisor = _supervise(settings, plan, batch_id, target, workers, console)
             stack.callback(supervisor.close)
-            result = conclude(batch_id, supervisor.plan, end, reason, say)
-            if paths.report is not None:
-                _report(supervisor.batch, files, where, paths.report, say)
-            return result
-        result = conclude(batch_id, plan, End.COMPLETE, End.COMPLETE.value, say)
-        if paths.report is not None:
+            plan, end, reason = supervisor.plan or plan, supervisor.end, supervisor.reason
+        result = conclude(batch_id, plan, end, reason, say)
+        if report is not None and supervisor is not None:
+            _report(supervisor.batch, files, where, report, say)
+        elif report is not None:
             # A report of an earlier run is worth more than one of nothing.
-            say(f"report: {paths.report} was not written, because nothing was sent")
+            say(f"report: {report} was not written, because nothing was sent")
         return result
 
 
 def _supervise(
     settings: Settings, plan: Plan, batch_id: str, target: str, workers: int, console: Console
-) -> tuple[Supervisor, End, str]:
-    """Supervise the run until it ends, with workers; return why it ended, too."""
+) -> Supervisor:
+    """Supervise the run until it ends, with workers."""
     display = make_display(console)
     with ExitStack() as stack:
         queue = stack.enter_context(MiraQueue(settings))
@@ -174,23 +164,24 @@ def _supervise(
         batch = _opened_batch(queue.ledger, batch_id, plan)
         _announce(batch_id, plan, target, display.say)
         warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
-        fleet = _start_fleet(settings, queue, workers, display.say, stack)
+        for_workers = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
+        fleet = Fleet(for_workers, workers, settings.state_dir / "worker.log", display.say)
+        stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
+        fleet.start()
         stopping, hurry = stack.enter_context(interrupts())
         owner = Terminal(queue.ledger, batch_id, display, fleet, stopping, hurry)
         window = max(MIN_WINDOW, max(1, workers) * settings.concurrency * WINDOW_PER_SLOT)
         supervisor = Supervisor(queue, batch, plan.files, owner, window=window, plan=plan)
         with display:
-            try:
-                supervisor.run()
-                end, reason = supervisor.end, supervisor.reason
-            except (InputError, OSError) as error:
-                end, reason = End.FILES, str(error)
+            supervisor.run()
+        open_jobs = supervisor.engine.open_jobs if supervisor.engine else 0
         # One more Ctrl-C stops the workers immediately, and leaves the summary.
         with interrupts_call(fleet.stop_now):
             # The run does not wait for jobs that are still open, so the workers need not either.
-            fleet.stop(settings.grace + STOP_MARGIN, at_once=supervisor.open_jobs > 0)
-        supervisor.count_lost()
-        return supervisor, end, reason
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=open_jobs > 0)
+        if supervisor.engine:
+            supervisor.engine.window.count_lost()
+        return supervisor
 
 
 def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
@@ -199,7 +190,7 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
     Running the command is newer than any command that an earlier run left, except for a cancel, which is final.
     """
     now_s = int(time.time())
-    files = BatchFiles(*(Path(os.path.abspath(getattr(plan.files, name))) for name in BatchFiles.__dataclass_fields__))
+    files = BatchFiles(*(Path(os.path.abspath(each)) for each in astuple(plan.files)))
     place = f"{socket.gethostname()}:{files.output.parent}"
     batch = Batch(batch_id, BatchStatus.IN_PROGRESS, files.input.name, place, now_s, plan.options, files=files)
     try:
@@ -210,7 +201,7 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
     is_cancelled = not found.status.is_final and (found.status is BatchStatus.CANCELLING or isinstance(command, Cancel))
     if command is not None and not is_cancelled:
         ledger.ack_command(batch_id, command)
-    if plan.is_new and not is_cancelled:
+    if not plan.before.done and not is_cancelled:
         files.record.unlink(missing_ok=True)
     else:
         careful = found.careful or found.paused_by == "account"
@@ -220,19 +211,6 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
         batch = batch.moved(BatchStatus.IN_PROGRESS, now_s)
     ledger.write_batch(batch)
     return batch
-
-
-def _check_of(settings: Settings) -> Check:
-    limits = limits_named(settings.check_limits)
-    return lambda body: ChatRequest.checked(body, model=settings.model, limits=limits)
-
-
-def _start_fleet(settings: Settings, queue: MiraQueue, workers: int, say: Say, stack: ExitStack) -> Fleet:
-    settings = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
-    fleet = Fleet(settings, workers, settings.state_dir / "worker.log", say)
-    stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
-    fleet.start()
-    return fleet
 
 
 def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
@@ -255,8 +233,7 @@ def warn_of_others(bases: set[str], own: str, say: Say) -> None:
 def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -> None:
     try:
         draw(batch, files, where, path)
+        say(f"report: {path}")
     except InputError as error:
         # The answers are saved, whatever happens to the page.
         say(str(error))
-    else:
-        say(f"report: {path}")

@@ -15,12 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mira_producer.cli.batch_view import BatchCounts
+from mira_producer.cli.batch_view import cost_text, reason_of, tokens_of
 from mira_producer.cli.console import plain, say
-from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
-from mira_queue.contract.batch import Reason
+from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
 MIN_BAR, MAX_BAR = 8, 60
 EXACT_BELOW_S = 600.0
@@ -31,8 +30,6 @@ WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 ERASE_LINE, ERASE_BELOW = "\x1b[K", "\x1b[J"
 
 Clock = Callable[[], float]
-# What is shown of a run, or of a batch in the ledger.
-Counts = Stats | BatchCounts
 
 
 class Display:
@@ -53,13 +50,13 @@ class Display:
     def __exit__(self, *_: object) -> None:
         """Nothing to clean up in a file."""
 
-    def show(self, counts: Counts, reason: Reason) -> None:
+    def show(self, batch: Batch) -> None:
         # A wait that only gets shorter is not a change.
-        state = (counts.done, reason.words)
+        state = (batch.done, reason_of(batch).words)
         if self._clock() >= self._next_s and state != self._last:
             self._last = state
             self._next_s = self._clock() + self.every_s
-            say(self._console, plain_line(counts, reason))
+            say(self._console, plain_line(batch))
 
     def say(self, text: str) -> None:
         """Print a message, unless it was the last one and is recent."""
@@ -92,14 +89,14 @@ class LiveDisplay(Display):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
-    def show(self, counts: Counts, reason: Reason) -> None:
+    def show(self, batch: Batch) -> None:
         if self._clock() < self._next_s:
             return
         self._next_s = self._clock() + self.every_s
         # The last column stays free: some terminals start a new row as soon as it is written.
         width, height = max(1, self._console.width - 1), self._console.height
         with self._console.capture() as drawing:
-            self._console.print(live_view(counts, reason, width), width=width)
+            self._console.print(live_view(batch, width), width=width)
         lines = ["", *drawing.get().splitlines()][: max(2, height - 1)]
         up = f"\x1b[{len(lines) - 1}A"
         self._write(WRAP_OFF + f"{ERASE_LINE}\n".join(lines) + ERASE_BELOW + WRAP_ON + up)
@@ -128,39 +125,41 @@ def make_display(console: Console) -> Display:
     return LiveDisplay(console) if console.is_terminal and not console.is_dumb_terminal else Display(console)
 
 
-def live_view(counts: Counts, reason: Reason, width: int) -> RenderableType:
+def live_view(batch: Batch, width: int) -> RenderableType:
     """Return lines of at most `width` cells: progress, the reason for a wait, failures, rate, and cost.
 
     Parts that do not fit on a line move to the next one.
     """
-    rate, average, tokens, cost = _numbers(counts)
+    reason = reason_of(batch)
+    rate, average, tokens, cost = _numbers(batch)
     numbers = flow([rate, cost, average, tokens], width)
-    texts = [(reason_text(reason), "yellow"), (flow(_failures(counts), width), "red"), (numbers, "")]
-    return Group(_bar(counts, reason, width), *(plain(text, style) for text, style in texts if text))
+    texts = [(reason_text(reason), "yellow"), (flow(_failures(batch), width), "red"), (numbers, "")]
+    return Group(_bar(batch, reason, width), *(plain(text, style) for text, style in texts if text))
 
 
-def plain_line(counts: Counts, reason: Reason) -> str:
-    """Return everything as one line."""
-    count, percent, left = _progress(counts, reason)
-    parts = [f"{count} ({percent})", reason_text(reason), ", ".join(_failures(counts)), left, *_numbers(counts)]
+def plain_line(batch: Batch, reason: Reason | None = None) -> str:
+    """Return everything as one line. `reason` replaces the one of the batch."""
+    reason = reason_of(batch) if reason is None else reason
+    count, percent, left = _progress(batch, reason)
+    parts = [f"{count} ({percent})", reason_text(reason), ", ".join(_failures(batch)), left, *_numbers(batch)]
     return "; ".join(part for part in parts if part)
 
 
-def _bar(counts: Counts, reason: Reason, width: int) -> RenderableType:
+def _bar(batch: Batch, reason: Reason, width: int) -> RenderableType:
     """Return a bar that takes the space that the texts leave."""
-    texts = [text for text in _progress(counts, reason) if text]
+    texts = [text for text in _progress(batch, reason) if text]
     room = width - sum(cell_len(text) + 2 for text in texts)
     if room < MIN_BAR:
         return Text(flow(texts, width, between="  "), "bold")
     row = Table.grid(padding=(0, 2))
-    bar = ProgressBar(max(1, counts.total), counts.done, width=min(room, MAX_BAR), complete_style="green")
+    bar = ProgressBar(max(1, batch.total), batch.done, width=min(room, MAX_BAR), complete_style="green")
     row.add_row(Text(texts[0], "bold"), Text(texts[1], "bold"), bar, *texts[2:])
     return row
 
 
-def _progress(counts: Counts, reason: Reason) -> tuple[str, str, str]:
+def _progress(batch: Batch, reason: Reason) -> tuple[str, str, str]:
     """Return the number of lines, the percentage, and the time left. Parts that are not known are empty."""
-    done, total, seconds = counts.done, counts.total, counts.seconds_left
+    done, total, seconds = batch.done, batch.total, batch.seconds_left
     left = ""
     if seconds is not None and done < total:
         seconds = max(seconds, reason.wait.total_seconds())
@@ -170,18 +169,17 @@ def _progress(counts: Counts, reason: Reason) -> tuple[str, str, str]:
     return f"{done:,} of {total:,}", f"{100 * done // total if total else 100}%", left
 
 
-def _failures(counts: Counts) -> list[str]:
-    if not counts.failed:
+def _failures(batch: Batch) -> list[str]:
+    if not batch.failed:
         return []
-    codes = [f"{count:,} {code}" for code, count in sorted(counts.codes.items(), key=lambda item: -item[1])]
-    return [f"{counts.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
+    codes = [f"{count:,} {code}" for code, count in sorted(batch.codes.items(), key=lambda item: -item[1])]
+    return [f"{batch.failed:,} failed" + (f": {codes[0]}" if codes else ""), *codes[1:]]
 
 
-def _numbers(counts: Counts) -> tuple[str, str, str, str]:
+def _numbers(batch: Batch) -> tuple[str, str, str, str]:
     """Return rate, average, tokens, and cost. Parts that are not known are empty."""
     rate = average = ""
-    if counts.is_going:
-        rate = f"{per_time(counts.per_second_now)} now" if counts.per_second else "starting"
-        average = f"{per_time(counts.per_second)} average" if counts.per_second else ""
-    tokens = counts.usage.tokens_text() if counts.usage.has_tokens else ""
-    return rate, average, tokens, counts.usage.cost_text(counts.currency) if counts.succeeded else ""
+    if batch.status is BatchStatus.IN_PROGRESS and not batch.paused:
+        rate = f"{per_time(batch.per_second_now)} now" if batch.per_second else "starting"
+        average = f"{per_time(batch.per_second)} average" if batch.per_second else ""
+    return rate, average, tokens_of(batch), cost_text(batch) if batch.answered else ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from mira_producer.batches.spool import Spool
 from mira_producer.cli.own_simulator import simulated
@@ -13,28 +11,20 @@ from mira_queue.contract.batch import SIMULATED_PREFIX, Batch, is_simulated
 from mira_queue.runtime.settings_loader import load_settings
 
 
-class Queues:
+class Queues(ExitStack):
     """Queues by the ids of their jobs and batches, opened when they are needed, and closed together."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._settings = load_settings()
         self._open: dict[bool, MiraQueue] = {}
-        self._closing = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closing.close()
 
     def of(self, an_id: str) -> MiraQueue:
         """Return the queue of a job or a batch."""
         is_of_simulator = is_simulated(an_id)
         if is_of_simulator not in self._open:
             settings = simulated(self._settings) if is_of_simulator else self._settings
-            self._open[is_of_simulator] = self._closing.enter_context(MiraQueue(settings))
+            self._open[is_of_simulator] = self.enter_context(MiraQueue(settings))
         return self._open[is_of_simulator]
 
     def all_batches(self) -> list[Batch]:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from mira_producer.cli import console
-from mira_producer.cli.foreground import RunPaths
+from mira_producer.cli import console, options
 from mira_producer.cli.foreground import run as run_file
-from mira_producer.cli.options import (
-    AccountErrors,
-    Deadline,
-    Dedupe,
-    Json,
-    MaxCost,
-    MaxRequests,
-    MaxTokens,
-    Ordered,
-    PriceTable,
-    batch_options,
-)
 from mira_producer.cli.paths import default_output
 from mira_producer.cost.prices import load_prices
 from mira_producer.engine.options import check_options
@@ -63,14 +49,14 @@ def run(
         int | None,
         typer.Option(min=1, max=1000, metavar="N", help="Calls at a time, per worker; else MIRA_CONCURRENCY."),
     ] = None,
-    on_account_error: AccountErrors = "pause",
-    deadline: Deadline = None,
-    dedupe: Dedupe = False,
-    ordered: Ordered = False,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices_path: PriceTable = None,
+    on_account_error: options.AccountErrors = "pause",
+    deadline: options.Deadline = None,
+    dedupe: options.Dedupe = False,
+    ordered: options.Ordered = False,
+    max_requests: options.MaxRequests = None,
+    max_tokens: options.MaxTokens = None,
+    max_cost: options.MaxCost = None,
+    prices_path: options.PriceTable = None,
     report_path: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.html", help="At the end, write a page about the run.")
     ] = None,
@@ -83,7 +69,7 @@ def run(
     simulator_options: Annotated[
         str, typer.Option(metavar="OPTIONS", help="For the simulator; see mira-queue simulate --help.")
     ] = "",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Answer every request of a file.
 
@@ -109,15 +95,23 @@ def run(
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     words = _words(simulator_options)
     output_default, errors_default = default_output(input_path, simulate)
-    paths = RunPaths(input_path, output_path or output_default, errors_path or errors_default, prices_path, report_path)
-    options = batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
-    check_options(options, load_prices(prices_path))
+    wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
+    check_options(wanted, load_prices(prices_path))
     result = run_file(
-        paths, options, settings, Console(stderr=True), workers=workers, simulator=words if simulate else None
+        input_path,
+        output_path or output_default,
+        errors_path or errors_default,
+        wanted,
+        settings,
+        Console(stderr=True),
+        prices=prices_path,
+        report=report_path,
+        workers=workers,
+        simulator=words if simulate else None,
     )
     if as_json:
-        console.json_data(asdict(result))
-    raise typer.Exit(result.exit_code)
+        console.json_data(result)
+    raise typer.Exit(result["exit_code"])
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -7,20 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mira_producer.cli import console
+from mira_producer.cli import console, options
 from mira_producer.cli.foreground import warn_of_others
-from mira_producer.cli.options import (
-    AccountErrors,
-    Deadline,
-    Dedupe,
-    Json,
-    MaxCost,
-    MaxRequests,
-    MaxTokens,
-    Ordered,
-    PriceTable,
-    batch_options,
-)
 from mira_producer.client import MiraQueue
 
 HELP_END = console.help_end(
@@ -35,18 +23,18 @@ HELP_END = console.help_end(
 
 def submit(
     input_path: Annotated[Path, typer.Argument(metavar="FILE", help="One JSON request per line; see run --help.")],
-    on_account_error: AccountErrors = "pause",
-    deadline: Deadline = None,
-    dedupe: Dedupe = False,
-    ordered: Ordered = False,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices_path: PriceTable = None,
+    on_account_error: options.AccountErrors = "pause",
+    deadline: options.Deadline = None,
+    dedupe: options.Dedupe = False,
+    ordered: options.Ordered = False,
+    max_requests: options.MaxRequests = None,
+    max_tokens: options.MaxTokens = None,
+    max_cost: options.MaxCost = None,
+    prices_path: options.PriceTable = None,
     metadata: Annotated[
         list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Submit a file of requests as a batch, and return immediately.
 
@@ -56,9 +44,9 @@ def submit(
     that names them.
     """
     notes = dict(_note(each) for each in metadata or [])
-    options = batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
+    wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     with MiraQueue() as queue:
-        batch = queue.batches.submit(input_path, options=options, metadata=notes, prices=prices_path)
+        batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path)
         if not queue.ledger.live_workers():
             console.error("no worker is running: start one with mira-queue worker; the batch waits for it")
         if queue.settings.api_key is not None:

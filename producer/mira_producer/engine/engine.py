@@ -5,29 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from mira_producer.client import MiraQueue
 from mira_producer.engine.account_errors import Account
-from mira_producer.engine.options import End, deadline_of, is_late
+from mira_producer.engine.options import End, is_late
 from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
-from mira_producer.engine.result_writer import Finished, ResultWriter
+from mira_producer.engine.result_writer import Finished
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import LABELS, Watch
-from mira_producer.engine.window import Window
+from mira_producer.engine.window import Window, not_answered
 from mira_producer.jsonl.request_line import OpenLine
 from mira_queue.contract.batch import EXPIRED_CODE, Reason
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.accounts import PaceView
 from mira_queue.ledger.records import new_job_id
 
-# The message of a line that has no answer, although it was sent.
-MAY_BE_BILLED = "a call was in flight, and may have been billed"
 # Lines that were never run, written and synced together.
 MAX_NEVER_RUN = 1000
 COLLECT_S = 0.2
@@ -54,8 +51,7 @@ class Engine:
     """Executes a plan: `run`, after an early end `drain`, then `close`. The plan stays open, for another engine.
 
     Setting `interrupted` ends the run. `window` is the maximum number of open jobs. A `careful` engine submits one
-    line, and the others when the account has not rejected that. `billed` holds numbers of lines that were withdrawn
-    after a call that may have been billed; the next engine of the same lines gets the same set.
+    line, and the others when the account has not rejected that.
     """
 
     def __init__(
@@ -67,44 +63,35 @@ class Engine:
         *,
         window: int,
         careful: bool = False,
-        billed: set[int] | None = None,
     ) -> None:
         settings = queue.settings
         self._queue = queue
         self._plan = plan
         self._hooks = hooks
         self._interrupted = interrupted
-        self._billed = set() if billed is None else billed
-        self._account = Account(plan.options.on_account_error, settings.model)
+        self.account = Account(plan.options.on_account_error, settings.model)
         self._spending = plan.spending()
-        self._window = Window(
-            queue, plan, self._account, self._spending, size=window, careful=careful, billed=self._billed
-        )
+        self.window = Window(queue, plan, self.account, self._spending, size=window, careful=careful)
         self._watch = Watch(
             lambda: queue.ledger.pace_view(settings.account),
             lambda: self.open_jobs,
-            resting=lambda: self._window.resting,
+            resting=lambda: self.window.resting,
             configured=settings.configured_limits,
             seen=self._record,
         )
-        self._held: list[str] = []
+        self._held: set[str] = set()
         self._collected_s = time.monotonic()
         self._next_check_s = time.monotonic() + CHECK_OPEN_S
 
     @property
     def open_jobs(self) -> int:
         """Jobs that were submitted and have not finished."""
-        return len(self._window.open)
-
-    @property
-    def held_models(self) -> tuple[str, ...]:
-        """Models that the account's plan lacks: their lines are kept, all others are run."""
-        return tuple(self._account.held)
+        return len(self.window.open)
 
     def reason(self, end: End) -> str:
         """Return why the run ended, as a message."""
-        if end is End.ACCOUNT and self._account.error:
-            return self._account.text()
+        if end is End.ACCOUNT and self.account.error:
+            return self.account.text()
         if end is End.BUDGET and self._spending:
             return self._spending.words()
         return end.value
@@ -123,15 +110,12 @@ class Engine:
                 self._hooks.say(f"{LABELS['server']}: {error}")
                 self._interrupted.wait(1.0)
         if end is End.EXPIRED:
-            self.find_open()
+            # Submitting finds them otherwise.
+            self.window.find_open()
         if self._plan.left:
             return end
         self._put_in_order()
         return End.COMPLETE
-
-    def find_open(self) -> None:
-        """Find jobs that a killed run left open. `run` finds them by submitting, unless it may not submit any more."""
-        self._window.find_open()
 
     def drain(self, patience: timedelta, hurry: threading.Event) -> None:
         """After an early end: withdraw jobs that have not started, and write those that finish.
@@ -144,8 +128,8 @@ class Engine:
                 # First: workers return the jobs that wait for a permit, and start no more of them.
                 self._queue.ledger.hold(self._plan.group)
                 # Every time: a running job that was rate-limited or met a fault waits now, and can be withdrawn.
-                self._window.withdraw()
-                if not self._window.open or time.monotonic() >= end_s:
+                self.window.withdraw()
+                if not self.window.open or time.monotonic() >= end_s:
                     break
                 self._collect(COLLECT_S)
             except QueueUnavailable as error:
@@ -158,62 +142,49 @@ class Engine:
     def withdraw(self) -> None:
         """Withdraw jobs that have not started when the files cannot be written; the next run finds those that run."""
         self._queue.ledger.hold(self._plan.group)
-        self._window.withdraw()
+        self.window.withdraw()
 
     def expire(self) -> None:
         """After EXPIRED and `drain`: write an error for every line that has not ended."""
-        deadline = deadline_of(self._plan.options)
-        assert deadline is not None, "only a run with a deadline expires"
-        text = f"{deadline:%Y-%m-%d %H:%M:%S UTC}"
-        self.give_up(
-            EXPIRED_CODE,
-            f"not run: the deadline, {text}, had passed",
-            f"the deadline, {text}, passed before its answer arrived: {MAY_BE_BILLED}",
-        )
+        deadline = datetime.fromtimestamp(self._plan.options.deadline_s, UTC)
+        self.give_up(EXPIRED_CODE, f"the deadline, {deadline:%Y-%m-%d %H:%M:%S UTC}, passed")
 
-    def give_up(self, code: str, message: str, billed_message: str) -> None:
+    def give_up(self, code: str, why: str) -> None:
         """Write this error for every line that has neither answer nor error, and cancel what still runs.
 
-        `billed_message` is for lines whose call has no answer. Lines that the account rejected keep that error.
+        Lines that the account rejected keep that error.
         """
-        self._window.abandon(code, message, billed_message)
-        writer = ResultWriter(self._plan, self._queue.crash_points)
-        # A call that was lost with a withdrawn job is counted already, but not by the line.
-        failures = {False: Failure(code, message), True: Failure(code, billed_message, attempts=1)}
+        self.window.abandon(code, why)
         lines = pending_lines(self._plan.files.input, self._plan.check, self._plan.index)
         while chunk := list(islice(lines, MAX_NEVER_RUN)):
-            writer.write(
-                [
-                    Finished(new_job_id(), OpenLine(line.number, line.custom_id), failures[line.number in self._billed])
-                    for line in chunk
-                ]
-            )
+            finished = []
+            for line in chunk:
+                # A call that was lost with a withdrawn job is counted already, but not by the line.
+                failure = replace(not_answered(code, why, self._plan.billed[line.number]), unanswered_calls=0)
+                finished.append(Finished(new_job_id(), OpenLine(line.number, line.custom_id), failure))
+            self.window.writer.write(finished)
         self._plan.make_errors_final()
         self._put_in_order()
 
-    def count_lost(self) -> None:
-        """Count calls that were in flight when workers were stopped: they may have been billed."""
-        self._window.count_lost()
-
     def close(self) -> None:
         """Delete what the ledger keeps of the run, unless a job is open."""
-        self._window.close()
+        self.window.close()
 
     def _end(self) -> End | None:
         """Return the reason to end now; None if there is none."""
-        if self._account.stop:
+        if self.account.stop:
             return End.ACCOUNT
-        if self._window.is_submitted and not self._window.open:
-            return End.ACCOUNT if self._account.held else End.COMPLETE
+        if self.window.is_submitted and not self.window.open:
+            return End.ACCOUNT if self.account.held else End.COMPLETE
         if self._interrupted.is_set():
             return End.INTERRUPTED
         if is_late(self._plan.options):
             return End.EXPIRED
-        return End.BUDGET if self._window.is_out_of_budget else None
+        return End.BUDGET if self.window.is_out_of_budget else None
 
     def _advance(self) -> None:
         if self._can_submit():
-            self._window.fill()
+            self.window.fill()
             # First a full window, then answers: an idle wait only if there is nothing else to do.
             self._collect(0.01 if self._can_submit() else COLLECT_S)
         else:
@@ -222,24 +193,24 @@ class Engine:
         self._hold_models()
 
     def _can_submit(self) -> bool:
-        return not self._window.is_submitted and self._window.has_room()
+        return not self.window.is_submitted and self.window.has_room()
 
     def _collect(self, timeout_s: float) -> None:
-        self._window.collect(timeout_s)
+        self.window.collect(timeout_s)
         self._collected_s = time.monotonic()
         if time.monotonic() >= self._next_check_s:
             self._next_check_s = time.monotonic() + CHECK_OPEN_S
-            self._window.check_open()
+            self.window.check_open()
         self._hooks.show(self._plan.stats, self._watch.reason())
 
     def _hold_models(self) -> None:
         """Withdraw lines of a model that the plan lacks, before each of them is rejected as well."""
-        new = [model for model in self._account.held if model not in self._held]
+        new = self.account.held.keys() - self._held
         if not new:
             return
-        self._window.withdraw(lambda line: line.model in new)
-        self._held += new
-        for model in new:
+        self.window.withdraw(lambda line: line.model in new)
+        self._held |= new
+        for model in sorted(new):
             self._hooks.say(f"the account's plan lacks the model {model!r}: its lines are kept, all others are run")
 
     def _put_in_order(self) -> None:

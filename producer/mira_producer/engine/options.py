@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import get_args
 
-from mira_producer.cost.budget import BudgetLimits
-from mira_producer.cost.prices import Prices, money
+from mira_producer.cost.budget import Budget, BudgetLimits
+from mira_producer.cost.prices import Prices
+from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage
 from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import BatchOptions, OnAccountError
@@ -61,8 +61,10 @@ def budget_of(options: BatchOptions) -> BudgetLimits | None:
     return BudgetLimits(options.max_requests or None, options.max_tokens or None, cost)
 
 
-def deadline_of(options: BatchOptions) -> datetime | None:
-    return datetime.fromtimestamp(options.deadline_s, UTC) if options.deadline_s else None
+def spending_of(options: BatchOptions, used: Usage, prices: Prices) -> Spending | None:
+    """Return the budget, with what was used of it; None if no limit is set."""
+    limits = budget_of(options)
+    return Spending(Budget(limits, used), prices) if limits else None
 
 
 def is_late(options: BatchOptions) -> bool:
@@ -72,20 +74,4 @@ def is_late(options: BatchOptions) -> bool:
 
 def with_new_limits(options: BatchOptions, command: Resume) -> BatchOptions:
     """Return the options with the limits that a resume names."""
-    return replace(
-        options,
-        max_requests=options.max_requests if command.max_requests is None else command.max_requests,
-        max_tokens=options.max_tokens if command.max_tokens is None else command.max_tokens,
-        max_cost=options.max_cost if command.max_cost is None else command.max_cost,
-    )
-
-
-def exhausted_limits(limits: BudgetLimits, use: Usage, currency: str) -> str:
-    """Describe the limits of which nothing is left; empty if there is room."""
-    texts = {
-        "requests": f"--max-requests: {use.requests:,} used, {limits.max_requests or 0:,} is not more",
-        "tokens": f"--max-tokens: {use.tokens:,} used, {limits.max_tokens or 0:,} is not more",
-        "cost": f"--max-cost: {money(use.cost, currency)} used, {money(limits.max_cost or use.cost, currency)} "
-        "is not more",
-    }
-    return "; ".join(texts[name] for name in limits.reached(use))
+    return replace(options, **{name: limit for name, limit in asdict(command).items() if limit is not None})

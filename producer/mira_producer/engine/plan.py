@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
-from mira_producer.cost.budget import Budget
 from mira_producer.cost.prices import Prices
 from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage, usage_of_line
-from mira_producer.engine.options import budget_of
+from mira_producer.engine.options import budget_of, spending_of
 from mira_producer.engine.previous_results import Written, error_code
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.duplicates import Duplicates
@@ -46,26 +45,33 @@ class Plan:
     when the plan was made, `stats` what has ended since.
     """
 
-    def __init__(
-        self, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check, closing: ExitStack
-    ) -> None:
-        """Raise InputError. Whatever was opened is closed by `closing`."""
-        self._closing = closing
+    def __init__(self, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check) -> None:
+        """Read the input, and what earlier runs wrote. Raise InputError, or ResultFileError for the other two files."""
         self.files = files
         self.options = options
         self.prices = prices
         self.check = check
         self.group = group_of(files.output)
+        with ExitStack() as closing:
+            self._read(closing)
+            # Everything is in order: from now on `close` closes what is open.
+            self._closing = closing.pop_all()
+
+    def _read(self, closing: ExitStack) -> None:
+        files, options, prices = self.files, self.options, self.prices
         self.index = closing.enter_context(LineIndex())
         #: With `dedupe`: lines by their request.
         self.duplicates = closing.enter_context(Duplicates()) if options.dedupe else None
-        read_input(files.input, _with_price(options, prices, check), self.index, self.duplicates)
+        read_input(files.input, _with_price(options, prices, self.check), self.index, self.duplicates)
         self.output = ResultFile(files.output)
         closing.callback(self.output.close)
         self.errors = ResultFile(files.errors)
         closing.callback(self.errors.close)
         #: Lines that the account rejected, by code: their error is in the file, marked, until they run again.
         self.retryable: Counter[str] = Counter()
+        #: Calls that may have been billed, by the number of their line, of jobs that were deleted without an answer.
+        self.billed: Counter[int] = Counter()
+        self.is_open = True
         #: What the lines of earlier runs used of the budget; nothing without one.
         self.used_before = Usage()
         written = Written(prices)
@@ -81,29 +87,14 @@ class Plan:
         self.before = written.stats()
         self.stats = Stats(self.index.total, self.before.succeeded, self.before.failed, prices)
 
-    @classmethod
-    def make(cls, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check) -> Self:
-        """Read the input, and what earlier runs wrote. Raise InputError, or ResultFileError for the other two files."""
-        with ExitStack() as stack:
-            plan = cls(files, options, prices, check, stack)
-            # Everything is in order: from now on `close` closes what is open.
-            plan._closing = stack.pop_all()
-            return plan
-
     @property
     def left(self) -> int:
         """Lines that have neither an answer nor a final error."""
         return self.index.total - self.index.answered + self.retryable.total()
 
-    @property
-    def is_new(self) -> bool:
-        """Return True if no line had an answer or an error when the plan was made."""
-        return not self.before.succeeded and not self.before.failed
-
     def spending(self) -> Spending | None:
         """Return the budget, with what earlier runs used; None if no limit is set."""
-        limits = budget_of(self.options)
-        return Spending(Budget(limits, self.used_before), self.prices) if limits else None
+        return spending_of(self.options, self.used_before, self.prices)
 
     def retry_errors(self) -> None:
         """Make the lines that the account rejected pending again. Raise InputError."""
@@ -136,6 +127,7 @@ class Plan:
         return number
 
     def close(self) -> None:
+        self.is_open = False
         self._closing.close()
 
     def _add_used(self, entry: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import code_of
@@ -28,12 +28,12 @@ class Finished:
     is_refused: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class ResultWriter:
     """Writes outcomes into the files of a plan. When a method returns, the disk has the lines."""
 
-    def __init__(self, plan: Plan, crash_points: CrashPoints) -> None:
-        self._plan = plan
-        self._crash_points = crash_points
+    _plan: Plan
+    _crash_points: CrashPoints
 
     def write(self, finished: Sequence[Finished]) -> None:
         """Write the lines that are not written yet."""
@@ -61,13 +61,13 @@ class ResultWriter:
         return self._plan.duplicates.of(line.digest) if self._plan.duplicates and line.digest else iter(())
 
 
+@dataclass(slots=True)
 class _Buffer:
     """Lines that are written together."""
 
-    def __init__(self, file: ResultFile) -> None:
-        self._file = file
-        self._lines: list[bytes] = []
-        self._size = 0
+    _file: ResultFile
+    _lines: list[bytes] = field(default_factory=list)
+    _size: int = 0
 
     def add(self, line: bytes) -> None:
         self._lines.append(line)

@@ -38,7 +38,6 @@ class Stats:
     codes: Counter[str] = field(default_factory=Counter)
     unanswered_calls: int = 0
     usage: Usage = field(default_factory=Usage)
-    is_going: bool = True
     models: dict[str, Usage] = field(default_factory=dict)
     began_s: float = field(init=False)
     _throughput: Throughput = field(init=False)
@@ -78,10 +77,6 @@ class Stats:
     @property
     def done(self) -> int:
         return self.before + self.failed_before + self.succeeded + self.failed
-
-    @property
-    def currency(self) -> str:
-        return self.prices.currency
 
     @property
     def elapsed_s(self) -> float:

@@ -30,10 +30,7 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
 
 class Window:
-    """Open jobs of one run, at most `size`. A `careful` one submits one line, and the rest when that was not rejected.
-
-    `billed` collects numbers of lines that were withdrawn after a call that may have been billed.
-    """
+    """Open jobs of one run, at most `size`. A `careful` one submits one line, and the rest if that is accepted."""
 
     def __init__(
         self,
@@ -44,44 +41,41 @@ class Window:
         *,
         size: int,
         careful: bool = False,
-        billed: set[int] | None = None,
     ) -> None:
         self._queue = queue
-        self._size = size
+        # Until the account has accepted one line, a second one would only be rejected as well.
+        self._size, self._full_size = 1 if careful else size, size
         self._plan = plan
         self._index = plan.index
         self._stats = plan.stats
-        self._writer = ResultWriter(plan, queue.crash_points)
+        self.writer = ResultWriter(plan, queue.crash_points)
         self._pending_lines = PendingLines(plan, account, spending)
         self._spending = spending
         self._account = account
-        self._billed = set() if billed is None else billed
         self.group = plan.group
         self._deadline_ms = plan.options.deadline_s * 1000
         self._pauses = plan.options.on_account_error == "pause"
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
-        # Until the account has accepted one line, a second one would only be rejected as well.
-        self._unproved = careful
         self._checked: set[str] = set()
         #: Open jobs that waited for a retry when they were last checked.
         self.resting = 0
 
     def has_room(self) -> bool:
         """Return True if several lines fit. Submitted one by one, each line would need a message of its own."""
-        return self._room() >= min(CHUNK, max(1, self._max // 4)) and self._bytes < MAX_WINDOW_BYTES
+        return self._room >= min(CHUNK, max(1, self._size // 4)) and self._bytes < MAX_WINDOW_BYTES
 
     @property
-    def _max(self) -> int:
-        return 1 if self._unproved else self._size
-
     def _room(self) -> int:
-        return self._max - len(self.open)
+        return self._size - len(self.open)
 
     def fill(self) -> None:
-        """Submit one chunk of lines."""
-        chunk = self._next_chunk()
+        """Submit one chunk of lines. Those that were not accepted the last time come first."""
+        self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
+        if not self._pending:
+            self._pending = self._pending_lines.take(min(CHUNK, self._room), MAX_WINDOW_BYTES - self._bytes)
+        chunk = self._pending
         if not chunk:
             return
         jobs = [
@@ -124,13 +118,6 @@ class Window:
         """Return True if every line that may be submitted has been."""
         return self._pending_lines.is_empty and not self._pending
 
-    def _next_chunk(self) -> list[InputLine]:
-        """Return the next lines; those that were not accepted the last time come first."""
-        self._pending = [line for line in self._pending if not self._index.is_answered(line.number)]
-        if not self._pending:
-            self._pending = self._pending_lines.take(min(CHUNK, self._room()), MAX_WINDOW_BYTES - self._bytes)
-        return self._pending
-
     def collect(self, timeout_s: float) -> int:
         """Write the jobs that finished; wait up to `timeout_s` for the first. Return how many lines that were."""
         finished = [job_id for job_id in self._queue.ledger.finished(self.group, timeout_s) if job_id in self.open]
@@ -152,8 +139,7 @@ class Window:
         lost = self._queue.ledger.remove_unstarted([(job_id, line.key) for job_id, line in jobs])
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Calls of a worker that crashed: with the job, the ledger forgets them.
-        self._stats.unanswered_calls += sum(calls or 0 for calls in lost)
-        self._billed.update(line.number for (_, line), calls in zip(jobs, lost, strict=True) if calls)
+        self._count_billed((line.number, calls) for (_, line), calls in zip(jobs, lost, strict=True) if calls)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)
@@ -161,30 +147,25 @@ class Window:
         if withdrawn:
             self._queue.crash_points.reach(CrashPoint.AFTER_REMOVE_UNSTARTED)
 
-    def abandon(self, code: str, message: str, billed_message: str) -> None:
-        """Cancel all open jobs. Each line gets this error, or the answer that arrived in the meantime.
-
-        `billed_message` is the message of lines whose call was made and has no answer.
-        """
+    def abandon(self, code: str, why: str) -> None:
+        """Cancel all open jobs. Each line gets this error, or the answer that arrived in the meantime."""
         finished = [job_id for job_id in list(self.open) if not self._cancel(job_id)]
         self._queue.crash_points.reach(CrashPoint.AFTER_CANCEL)
         self._write(finished)
         rest = list(self.open.items())
-        lost = [status.unanswered_calls for status in self._queue.ledger.statuses([job_id for job_id, _ in rest])]
-        self._writer.write(
-            [
-                Finished(job_id, line, Failure(code, billed_message if calls else message, unanswered_calls=calls))
-                for (job_id, line), calls in zip(rest, lost, strict=True)
-            ]
-        )
+        statuses = self._queue.ledger.statuses([job_id for job_id, _ in rest])
+        failures = [not_answered(code, why, status.unanswered_calls) for status in statuses]
+        self.writer.write([Finished(*entry, failure) for entry, failure in zip(rest, failures, strict=True)])
         self._drop(rest)
 
     def count_lost(self) -> None:
-        """Count lost calls of jobs that are still open, as far as workers reported them. The next run does, too."""
+        """Count lost calls of jobs that are still open, as far as workers reported them, in the plan's counts alone.
+
+        The next run finds their jobs, and counts them in the batch.
+        """
         with suppress(QueueUnavailable):
-            self._stats.unanswered_calls += sum(
-                status.unanswered_calls for status in self._queue.ledger.statuses(list(self.open))
-            )
+            statuses = self._queue.ledger.statuses(list(self.open))
+            self._stats.unanswered_calls += sum(status.unanswered_calls for status in statuses)
 
     def _cancel(self, job_id: str) -> bool:
         """Return False if the job had finished. If the server has lost its data, there is no job."""
@@ -228,8 +209,7 @@ class Window:
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it counted them, and with the job they would be lost.
-        self._stats.unanswered_calls += sum(ended[job_id].unanswered_calls for job_id in stale)
-        self._billed.update(self.open[job_id].number for job_id in stale if ended[job_id].unanswered_calls)
+        self._count_billed((self.open[job_id].number, ended[job_id].unanswered_calls) for job_id in stale)
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale
@@ -244,12 +224,19 @@ class Window:
             if self._spending is not None:
                 self._spending.settle(line, outcome)
             is_refused = self._account.add(line.model, outcome, line.custom_id)
-            self._unproved &= is_refused
+            if not is_refused:
+                self._size = self._full_size
             finished.append(Finished(job_id, line, outcome, is_refused))
         # First the files, then the ledger: after a crash in between, the next run finds the line in the file.
-        self._writer.write(finished)
+        self.writer.write(finished)
         self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
         return len(finished)
+
+    def _count_billed(self, lost_calls: Iterable[tuple[int, int]]) -> None:
+        """Count lost calls of jobs that are deleted, by the number of their line."""
+        for number, calls in lost_calls:
+            self._stats.unanswered_calls += calls
+            self._plan.billed[number] += calls
 
     def _add_open(self, job_id: str, line: InputLine) -> None:
         if job_id not in self.open:
@@ -265,6 +252,14 @@ class Window:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
+
+
+def not_answered(code: str, why: str, calls: int) -> Failure:
+    """Return the error of a line that gets no answer. `calls` were made and have no answer."""
+    if not calls:
+        return Failure(code, f"not run: {why} before")
+    billed = f"{why} before its answer arrived: a call was in flight, and may have been billed"
+    return Failure(code, billed, attempts=calls, unanswered_calls=calls)
 
 
 def _is_to_run_again(outcome: Outcome) -> bool:
