@@ -121,7 +121,7 @@ def test_no_call_of_a_run_starts_after_ctrl_c(run: Any, simulator: SimulatorProc
 
 
 def test_no_call_of_a_run_starts_after_its_deadline(run: Any, simulator: SimulatorProcess, tmp_path: Path) -> None:
-    deadline_s = int(time.time()) + 5
+    deadline_s = int(time.time()) + 10
     process = run("--deadline", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(deadline_s)))
     since_s = simulator.stats()["uptime_s"] + deadline_s - time.time()
 
