@@ -50,7 +50,10 @@ MIN_WINDOW = 2000
 
 
 class Terminal(Owner):
-    """The owner of a run: Ctrl-C stops it, a display shows it, and it obeys the ledger's commands, too."""
+    """The owner of a run: Ctrl-C stops it, a display shows it, and it obeys the ledger's commands, too.
+
+    `events` are `stopping` and `hurry`.
+    """
 
     keeps_files = True
 
