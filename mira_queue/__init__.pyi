@@ -12,11 +12,11 @@ from mira_queue.contract.errors import (
     BatchNotFound as BatchNotFound, ContentBlocked as ContentBlocked, Gone as Gone,
     IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
     InvalidRequest as InvalidRequest, InvalidResponse as InvalidResponse, JobCancelled as JobCancelled,
-    JobError as JobError, JobFault as JobFault, JobNotFound as JobNotFound, MiraQueueError as MiraQueueError,
-    ModelNotInPlan as ModelNotInPlan, NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable,
-    Redirected as Redirected, RequestRejected as RequestRejected, ResultTimeout as ResultTimeout,
-    ServerError as ServerError, ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
-    Unprocessable as Unprocessable, Unreachable as Unreachable,
+    JobError as JobError, JobExpired as JobExpired, JobFault as JobFault, JobNotFound as JobNotFound,
+    MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan, NotFound as NotFound, Poison as Poison,
+    QueueUnavailable as QueueUnavailable, Redirected as Redirected, RequestRejected as RequestRejected,
+    ResultTimeout as ResultTimeout, ServerError as ServerError, ServerTimeout as ServerTimeout,
+    ServiceFault as ServiceFault, TooLarge as TooLarge, Unprocessable as Unprocessable, Unreachable as Unreachable,
 )
 from mira_queue.contract.outcome import Completion as Completion, Failure as Failure, Outcome as Outcome
 from mira_queue.contract.settings import Settings as Settings, SettingsError as SettingsError

@@ -31,6 +31,7 @@
         │   ├── Unreachable         no response: refused, reset, timed out
         │   └── InvalidResponse     200 without a chat completion
         ├── RateLimited             429: never stored, the job waits                  account  yes
+        ├── JobExpired              its deadline passed before its call started       job      yes
         └── JobCancelled            cancelled by its user                             job      yes
 
 The arguments of a JobError are JSON values. Any Celery result backend can store it and return it with its type.
@@ -230,6 +231,12 @@ class RateLimited(JobError, code="rate_limited", status=429):
     """The account has reached a limit. The job waits; this error is never its outcome."""
 
     cause = Cause.ACCOUNT
+    retryable = True
+
+
+class JobExpired(JobError, code="expired"):
+    """The job's deadline passed before its call could start."""
+
     retryable = True
 
 

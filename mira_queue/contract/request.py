@@ -24,10 +24,11 @@ class ChatRequest:
     Fields that are not checked (`top_p`, `tools`, `response_format`, ...) stay unchanged, in their order.
     """
 
-    __slots__ = ("body", "digest")
+    __slots__ = ("body", "digest", "model")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, model: str = "") -> None:
         self.body = body
+        self.model = model
         self.digest = hashlib.sha256(body).hexdigest()[:32]
 
     @classmethod
@@ -50,7 +51,7 @@ class ChatRequest:
             _check_tree(whole, "", 1, limits)
         if limits.max_body_bytes is not None and len(body) > limits.max_body_bytes:
             _reject("body", f"{len(body):,} bytes, over the limit of {limits.max_body_bytes:,}")
-        return cls(body)
+        return cls(body, whole["model"])
 
 
 def _reject(field: str, reason: str, code: str = INVALID_REQUEST) -> NoReturn:

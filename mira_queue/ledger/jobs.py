@@ -84,6 +84,11 @@ class Jobs(ScriptRunner):
             raise JobNotFound(job_id)
         return bool(done)
 
+    def set_deadline(self, job_ids: Sequence[str], deadline_ms: int) -> None:
+        """Give open jobs another deadline; zero means none."""
+        if job_ids:
+            self._run("jobs/set_deadline", [names.job_key(job_id) for job_id in job_ids], [deadline_ms or ""])
+
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
         # The first four keys of a job are its own. The others hold entries of all jobs.
@@ -134,7 +139,9 @@ class Jobs(ScriptRunner):
         return list(found)
 
     def drop_group(self, group: str) -> None:
+        """Delete what belongs to a group without open jobs."""
         self._client.delete(names.finished_key(group))
+        self._client.zrem(names.HOLDS, group)
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
@@ -172,7 +179,8 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     args: list[Any] = []
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
-        args += (job.id, job.request.body, job.request.digest, job.key, job.group)
+        args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
+        args += (job.deadline_ms or "", "1" if job.pauses else "")
     return keys, args
 
 

@@ -31,7 +31,14 @@ class Leases(ScriptRunner):
             "jobs/claim",
             [
                 (
-                    [names.job_key(job_id), names.request_key(job_id), names.LEASED, names.WAITING, *queued],
+                    [
+                        names.job_key(job_id),
+                        names.request_key(job_id),
+                        names.LEASED,
+                        names.WAITING,
+                        names.HOLDS,
+                        *queued,
+                    ],
                     [job_id, in_ms(lease), uuid.uuid4().hex],
                 )
                 for job_id in job_ids
@@ -87,6 +94,6 @@ def _claimed(job_id: str, answer: Any) -> Claimed:
             return DecidedLease(Lease(job_id, epoch, b"", key=decode(key), group=decode(group)), outcome)
         case ["early", wait_ms]:
             return NothingToDo("early", wait_ms)
-        case [("leased" | "final" | "missing") as why]:
+        case [("held" | "leased" | "final" | "missing") as why]:
             return NothingToDo(why)
     raise AssertionError(f"claim answered {answer!r}")

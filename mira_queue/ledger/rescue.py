@@ -77,6 +77,7 @@ class Rescue(ScriptRunner):
                     names.queued_key(found_in),
                     names.WAITING,
                     names.queued_key(Lane.FIRST),
+                    names.HOLDS,
                 ],
                 [job_id, lost_before_ms],
             )

@@ -85,6 +85,7 @@ class Job:
         """Run a failed job again. Return False if the job has not failed."""
         done = self._queue.ledger.retry(self.id)
         if done:
+            self._queue.ledger.probe_now(self._queue.settings.account)
             self._queue.send([self.id])
         return done
 

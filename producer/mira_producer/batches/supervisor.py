@@ -34,6 +34,7 @@ from mira_queue.contract.batch import (
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.names import ACCOUNT_TTL
 
 CANCELLED = "not run: the batch was cancelled before"
 CANCELLED_BILLED = f"the batch was cancelled before its answer arrived: {MAY_BE_BILLED}"
@@ -187,6 +188,7 @@ class Supervisor:
         if self._plan is not None:
             self._plan.used_before = used(self._files, self._plan.prices)
         self._write(replace(self._batch, options=options, paused="", paused_by="", careful=careful))
+        self._queue.ledger.probe_now(self._queue.settings.account)
         self._owner.say("resumed")
 
     def _retry(self, command: Retry) -> None:
@@ -206,7 +208,13 @@ class Supervisor:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
         engine = self._new_engine(plan)
+        ledger = self._queue.ledger
         try:
+            # A command that has arrived in the meantime holds the batch, and is carried out next.
+            if self._owner.command() is None:
+                ledger.unhold(plan.group)
+            # An account that was rejected may be fixed by now. A Retry-After is honored.
+            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             if self._batch.status is not BatchStatus.IN_PROGRESS:
                 self._batch = self._moved(BatchStatus.IN_PROGRESS)
             self._write(self._counted(plan))
@@ -241,6 +249,9 @@ class Supervisor:
         if isinstance(self._owner.command(), Cancel):
             self._write(self._moved(BatchStatus.CANCELLING))
         settings = self._queue.settings
+        if self._batch.is_run or not self._owner.stopping.is_set():
+            with suppress(QueueUnavailable):
+                self._queue.ledger.hold(self.plan.group)
         if self._owner.stopping.is_set():
             self._owner.say("stopping: calls in flight may finish, other lines stay for the next run (again: stop now)")
         elif end is End.EXPIRED:
@@ -283,6 +294,7 @@ class Supervisor:
 
     def _take(self, plan: Plan) -> None:
         self._plan = plan
+        self._batch = replace(self._batch, group=plan.group)
         self._unanswered_before = self._batch.unanswered_calls
         plan.stats.recorder = self._recording.recorder
 

@@ -1,13 +1,13 @@
 -- Claim a job for one worker. Return the request and a lease with an epoch, or the reason why there is nothing to do.
 -- Why atomic: of two messages for one job, or two workers with one message, exactly one gets the job.
--- Uses  clock
--- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5.. queued zsets of all lanes
+-- Uses  clock, holds
+-- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5 holds zset   6.. queued zsets of all lanes
 -- ARGV  1 job id   2 lease in ms   3 token of this claim (a repeated call with the same token gets the same response)
 -- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group} | {'store', epoch, outcome, key, group}
---         | {'early', ms until due} | {'leased'} | {'final'} | {'missing'}
+--         | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
 local id, lease_ms, token = unpack(ARGV)
-local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome = unpack(redis.call('HMGET',
-  KEYS[1], 'state', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered', 'key', 'group', 'outcome'))
+local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms = unpack(redis.call('HMGET',
+  KEYS[1], 'state', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered', 'key', 'group', 'outcome', 'deadline_ms'))
 if not state then
   return { 'missing' }
 end
@@ -16,11 +16,16 @@ if state == 'queued' or state == 'waiting' then
   if state == 'waiting' and tonumber(due_ms) > now then
     return { 'early', due_ms - now }
   end
+  -- Its supervisor removes it from the queue, or resumes it. An outcome that is decided already can be stored.
+  local is_late = deadline_ms and tonumber(deadline_ms) <= now
+  if group ~= '' and not outcome and (is_late or is_held(KEYS[5], group, now)) then
+    return { 'held' }
+  end
   epoch = epoch + 1
   redis.call('HSET', KEYS[1], 'state', 'running', 'epoch', epoch, 'token', token)
   redis.call('HDEL', KEYS[1], 'due_ms', 'reason', 'calling')
   redis.call('ZREM', KEYS[4], id)
-  for lane = 5, #KEYS do
+  for lane = 6, #KEYS do
     redis.call('ZREM', KEYS[lane], id)
   end
   redis.call('ZADD', KEYS[3], now + lease_ms, id)
