@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import datetime
 
 import mira_worker.worker_runtime
 from mira_worker.__main__ import main
-from mira_worker.pacing.pacer import Pacer, Pass
+from mira_worker.pacing.pacer import HeldPermit, Pacer
+from mira_worker.response import Meaning
+from mira_worker.transport import HttpResponse, NoResponse
 
 from mira_queue.contract.pace import Permit
 from mira_queue.ledger.records import Lease
 
 
 class Unpaced(Pacer):
-    """Admits every call immediately and records nothing."""
+    """Grants every call, and counts nothing."""
 
-    def wait_for_pass(self, lease: Lease) -> Pass | None:
-        return Pass(lease, Permit("go"))
+    def acquire(self, lease: Lease) -> HeldPermit:
+        return HeldPermit(lease, Permit("go"))
 
-    def answered(self, leave: Pass, used_tokens: int, room: tuple[int, timedelta] | None) -> None:
-        pass
+    def report(self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime) -> bool:
+        return True
 
 
 if __name__ == "__main__":

@@ -131,6 +131,7 @@ class Batch:
     waiting: Reason = field(default_factory=Reason)  # as of `updated_at`
     updated_at: int = 0  # when its supervisor last wrote this
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
+    group: str = ""  # of its jobs; empty: it never had any
 
     @property
     def is_run(self) -> bool:

@@ -31,6 +31,7 @@
         │   ├── Unreachable         no response: refused, reset, timed out
         │   └── InvalidResponse     200 without a chat completion
         ├── RateLimited             429: never stored, the job waits                  account  yes
+        ├── JobExpired              its deadline passed before its call started       job      yes
         └── JobCancelled            cancelled by its user                             job      yes
 
 The arguments of a JobError are JSON values. Any Celery result backend can store it and return it with its type.
@@ -233,6 +234,12 @@ class RateLimited(JobError, code="rate_limited", status=429):
     retryable = True
 
 
+class JobExpired(JobError, code="expired"):
+    """The job's deadline passed before its call could start."""
+
+    retryable = True
+
+
 class JobCancelled(JobError, code="cancelled"):
     """The job was cancelled before it had an outcome."""
 
@@ -245,13 +252,8 @@ _BY_NAME = {kind.__name__: kind for kind in _BY_CODE.values()}
 
 def error_for_status(status: int) -> type[JobError]:
     """Return the class for an HTTP status other than 2xx."""
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if 300 <= status < 400:
-        return Redirected
-    if 400 <= status < 500:
-        return RequestRejected
-    return ServerError
+    others: dict[int, type[JobError]] = {3: Redirected, 4: RequestRejected}
+    return _BY_STATUS.get(status) or others.get(status // 100, ServerError)
 
 
 def error_for_code(code: str) -> type[JobError]:

@@ -19,6 +19,7 @@ ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
+HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
@@ -51,6 +52,12 @@ ACCOUNTS = "mira:accounts"
 WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
+# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with a model) lives until
+# the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells all workers of a new one.
+HOLDS = "mira:holds"
+HOLDS_CHANNEL = "mira:held"
+# Set, owned by submit. An entry lives while a supervisor has to run its batch.
+OPEN_BATCHES = "mira:batches:open"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
 WRITE_CHECK = "mira:write-check"
 
@@ -82,6 +89,8 @@ in_flight_key = _Key("mira:in-flight:", "Zset, owned by the account: calls in fl
 turns_key = _Key("mira:turns:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
 # The score is when the process loses its turn.
 turn_ends_key = _Key("mira:turn-ends:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
+# Errors that all its calls, or all of a model, would get.
+rejections_key = _Key("mira:rejections:", "Hash, owned by the account. It lives for ACCOUNT_TTL.")
 # Jobs that had a fault since the last response.
 faults_key = _Key("mira:faults:", "Set, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
 
@@ -117,7 +126,7 @@ def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
     A script that neither finishes nor removes the job needs no `key` and no `group`.
     """
     own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
-    return [*own, LEASED, WAITING, *QUEUED]
+    return [*own, LEASED, HOLDS, WAITING, *QUEUED]
 
 
 def wake_channel(account: str, process: str = "") -> str:

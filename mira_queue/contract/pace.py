@@ -10,10 +10,17 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-Verdict = Literal["go", "probe", "wait", "lost"]
+from mira_queue.contract.outcome import Failure
+
+# "lost": another worker has the job. "held": its batch must not start. "expired": its deadline has passed. "rejected":
+# the account would reject the call.
+Verdict = Literal["go", "probe", "wait", "lost", "held", "expired", "rejected"]
 # Why a call waits: an open circuit breaker, another call's probe, a learned limit ("in_flight", "rate"), a configured
-# one ("configured", "tokens"), a response header, the gap between an account's first calls, another process's turn.
-Reason = Literal["", "breaker", "probe", "in_flight", "rate", "configured", "tokens", "header", "spacing", "turn"]
+# one ("configured", "tokens"), a response header, the gap between an account's first calls, another process's turn, a
+# call that checks whether the account is still rejected.
+Reason = Literal[
+    "", "breaker", "probe", "in_flight", "rate", "configured", "tokens", "header", "spacing", "turn", "rejected"
+]
 
 
 class ConfiguredLimits(NamedTuple):
@@ -77,12 +84,20 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Verdict on one call. If the call may start, the numbers say what it started alongside (see pace/acquire.lua)."""
+    """Verdict on one call. If the call may start, the numbers say what it started alongside (see pace/acquire.lua).
+
+    `error` is the error of a rejected account.
+    """
 
     verdict: Verdict
     in_window: int = 0
     in_flight: int = 0
     at_ms: int = 0
+    error: Failure | None = None
+
+    @property
+    def may_start(self) -> bool:
+        return self.verdict in ("go", "probe")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,11 @@ class ChatRequest:
     Fields that are not checked (`top_p`, `tools`, `response_format`, ...) stay unchanged, in their order.
     """
 
-    __slots__ = ("body", "digest")
+    __slots__ = ("body", "digest", "model")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, model: str = "") -> None:
         self.body = body
+        self.model = model
         self.digest = hashlib.sha256(body).hexdigest()[:32]
 
     @classmethod
@@ -50,7 +51,7 @@ class ChatRequest:
             _check_tree(whole, "", 1, limits)
         if limits.max_body_bytes is not None and len(body) > limits.max_body_bytes:
             _reject("body", f"{len(body):,} bytes, over the limit of {limits.max_body_bytes:,}")
-        return cls(body)
+        return cls(body, whole["model"])
 
 
 def _reject(field: str, reason: str, code: str = INVALID_REQUEST) -> NoReturn:
@@ -152,8 +153,9 @@ def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> No
         return
     if isinstance(value, float) and not math.isfinite(value):
         _reject(field, f"{value} is not a number in JSON")
+    if depth > limits.max_nesting and isinstance(value, (*_MAPPING, list, tuple)):
+        _reject(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {limits.max_nesting} levels")
     if isinstance(value, _MAPPING):
-        _check_depth(field, depth, limits)
         for key, item in value.items():
             if not isinstance(key, str):
                 _reject(field or "body", f"expected names that are strings, got {_kind(key)}")
@@ -161,11 +163,5 @@ def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> No
                 _reject(field or "body", "a name contains a null byte")
             _check_tree(item, f"{field}.{key}" if field else key, depth + 1, limits)
     elif isinstance(value, list | tuple):
-        _check_depth(field, depth, limits)
         for number, item in enumerate(value):
             _check_tree(item, f"{field}[{number}]", depth + 1, limits)
-
-
-def _check_depth(field: str, depth: int, limits: RequestLimits) -> None:
-    if depth > limits.max_nesting:
-        _reject(field.split(".", 1)[0].split("[", 1)[0], f"nested deeper than {limits.max_nesting} levels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
 from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.contract.unicode import is_unicode
 
 ENV_PREFIX = "MIRA_"
 REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -97,8 +100,11 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _without_same(value: SecretStr | None) -> SecretStr | None:
-    return None if value is None or value.get_secret_value() == "same" else value
+def _state_dir(value: Path) -> Path:
+    path = value.expanduser().absolute()
+    if not is_unicode(str(path)):
+        raise ValueError("expected a path in UTF-8")
+    return path
 
 
 def _crash_at(value: str) -> str:
@@ -139,10 +145,10 @@ class Settings(BaseSettings):
         description="Server for the queue and the ledger: redis://, rediss:// or redis+socket://. "
         "Not set: the embedded server.",
     )
-    result_backend: Annotated[SecretStr | None, AfterValidator(_without_same)] = Field(
-        None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
-    )
-    state_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
+    result_backend: Annotated[
+        SecretStr | None, AfterValidator(lambda url: None if url and url.get_secret_value() == "same" else url)
+    ] = Field(None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server.")
+    state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
     )
     result_ttl: Seconds = Field(DAY * 7, gt=ZERO, le=DAY * 365, description="Time after which an outcome expires.")
@@ -251,6 +257,7 @@ class Settings(BaseSettings):
             for name, value in dotenv_settings.env_vars.items()
             if name.lower().startswith(ENV_PREFIX.lower())
         }
+        _reject_redirected_key({**env_settings(), **init_settings()}, dotenv_settings(), cls.model_fields["api_base"])
         return init_settings, env_settings, dotenv_settings
 
     @model_validator(mode="after")
@@ -260,6 +267,16 @@ class Settings(BaseSettings):
         if self.backoff_cap < self.backoff_base:
             raise ValueError("MIRA_BACKOFF_CAP must be at least MIRA_BACKOFF_BASE")
         return self
+
+
+def _reject_redirected_key(given: Mapping[str, Any], env_file: Mapping[str, Any], api_base: FieldInfo) -> None:
+    """Raise SettingsError if the `.env` of a directory would send a key from elsewhere to a base of its own."""
+    base = env_file.get("api_base")
+    if given.get("api_key") and "api_base" not in given and base and base.rstrip("/") != api_base.default:
+        raise SettingsError(
+            f"MIRA_API_BASE: .env would send the MIRA_API_KEY of the environment to {base}: "
+            "set both in the environment, or both in .env"
+        )
 
 
 def variable(field: str) -> str:

@@ -116,7 +116,7 @@ class Accounts(ScriptRunner):
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
 
     def forget_account(self, account: str) -> None:
-        """Delete the estimate of the account's limits. An open circuit breaker stays open: the server asked for it."""
+        """Delete the estimate of the account's limits. A circuit breaker stays open: see `probe_now`."""
         self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")
         self._client.hincrby(names.pace_key(account), "version", 1)
         self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
-from mira_queue.contract.commands import Command, from_json, to_json
+from mira_queue.contract.commands import Cancel, Command, Pause, from_json, to_json
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
@@ -26,8 +26,10 @@ class Batches(ScriptRunner):
         pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
         if batch.status.is_final or batch.is_run:
             pipeline.pexpire(key, self._result_ttl_ms)
+            pipeline.srem(names.OPEN_BATCHES, batch.id)
         else:
             pipeline.persist(key)
+            pipeline.sadd(names.OPEN_BATCHES, batch.id)
         pipeline.execute()
 
     def batch(self, batch_id: str) -> Batch:
@@ -49,13 +51,20 @@ class Batches(ScriptRunner):
             self._client.zrem(names.BATCHES, *gone)
         return [Batch.from_json(each) for each in found if each is not None]
 
+    def open_batches(self) -> list[str]:
+        """Return the IDs of the batches that a supervisor has to run. It costs the same however many have finished."""
+        return [decode(each) for each in cast("set[bytes]", self._client.smembers(names.OPEN_BATCHES))]
+
     def send_command(self, batch_id: str, command: Command) -> None:
         """Store a command for the batch's supervisor; it replaces one that was not carried out yet.
 
-        Raises BatchNotFound.
+        After a pause or a cancel, no call of the batch starts, whatever its supervisor does. Raises BatchNotFound.
         """
-        self.batch(batch_id)
+        batch = self.batch(batch_id)
         self._client.hset(names.batch_key(batch_id), "command", to_json(command))
+        # Last: if this process crashes in between, the supervisor carries out the command, and no hold is left.
+        if isinstance(command, Pause | Cancel) and batch.group:
+            self.hold(batch.group)
 
     def command_of(self, batch_id: str) -> Command | None:
         """Return the command that has not been carried out yet."""
@@ -66,6 +75,19 @@ class Batches(ScriptRunner):
         """Remove a command that was carried out, unless a newer one has replaced it."""
         self._run("batches/ack_command", [names.batch_key(batch_id)], [to_json(command)])
 
+    def hold(self, group: str) -> None:
+        """Keep the jobs of a batch from starting. Those that wait for a permit return to the queue, without a message.
+
+        The first to know the reason sets the hold: the command, the supervisor, or the script that records a rejection
+        of the account. Only the supervisor removes it. Calls in flight continue.
+        """
+        self._run("batches/hold", [names.HOLDS], [group, names.HOLDS_CHANNEL])
+
+    def unhold(self, group: str) -> None:
+        """Let the jobs of a batch start again."""
+        self._client.zrem(names.HOLDS, group)
+
     def forget_batch(self, batch_id: str) -> None:
         self._client.delete(names.batch_key(batch_id))
         self._client.zrem(names.BATCHES, batch_id)
+        self._client.srem(names.OPEN_BATCHES, batch_id)

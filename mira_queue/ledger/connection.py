@@ -14,7 +14,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthorizationError, InvalidResponse
 from redis.retry import Retry
 
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
 
 # How long an operation is retried while the server does not respond, or rejects writes. A web request must not hang. A
 # worker must survive every fault of the server, or it would lose the response of a call that was billed.
@@ -106,6 +106,9 @@ class Patience(Retry):
         while True:
             try:
                 return do()
+            except UnicodeEncodeError as error:
+                # Text that is stored was checked before, so this is an ID that is looked up.
+                raise InvalidRequest("id", f"not valid Unicode: {ascii(error.object)[:80]}") from error
             except _ERRORS as error:
                 fault: Exception = error
                 failures += 1

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
+
+import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.memory import Headroom
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
@@ -27,11 +30,17 @@ _NUMBERS["unanswered"] = "unanswered_calls"
 class Jobs(ScriptRunner):
     """Operations of producers."""
 
+    def __init__(self, client: redis.Redis, *, result_ttl: timedelta, keeps_results: bool = True) -> None:
+        super().__init__(client, result_ttl=result_ttl, keeps_results=keeps_results)
+        self._headroom = Headroom(client)
+
     def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
         """Accept jobs of one lane in one round trip. When this returns, they are durable.
 
         Raises IdempotencyConflict for the first key that belongs to a different request. The other jobs are accepted.
+        Raises QueueUnavailable if the server's memory is almost full.
         """
+        self._headroom.check(sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
         answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
         accepted = []
@@ -84,6 +93,11 @@ class Jobs(ScriptRunner):
             raise JobNotFound(job_id)
         return bool(done)
 
+    def set_deadline(self, job_ids: Sequence[str], deadline_ms: int) -> None:
+        """Give open jobs another deadline; zero means none."""
+        if job_ids:
+            self._run("jobs/set_deadline", [names.job_key(job_id) for job_id in job_ids], [deadline_ms or ""])
+
     def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
         # The first four keys of a job are its own. The others hold entries of all jobs.
@@ -134,7 +148,9 @@ class Jobs(ScriptRunner):
         return list(found)
 
     def drop_group(self, group: str) -> None:
+        """Delete what belongs to a group without open jobs."""
         self._client.delete(names.finished_key(group))
+        self._client.zrem(names.HOLDS, group)
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
@@ -172,7 +188,8 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     args: list[Any] = []
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
-        args += (job.id, job.request.body, job.request.digest, job.key, job.group)
+        args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
+        args += (job.deadline_ms or "", "1" if job.pauses else "")
     return keys, args
 
 

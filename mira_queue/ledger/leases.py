@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
-from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
+from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo, Why
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 Claimed = Lease | DecidedLease | NothingToDo
@@ -26,17 +26,8 @@ class Leases(ScriptRunner):
 
     def claim_many(self, job_ids: Sequence[str], lease: timedelta) -> list[Claimed]:
         """Claim several jobs in one round trip."""
-        queued = [names.queued_key(lane) for lane in Lane]
-        answers = self._run_many(
-            "jobs/claim",
-            [
-                (
-                    [names.job_key(job_id), names.request_key(job_id), names.LEASED, names.WAITING, *queued],
-                    [job_id, in_ms(lease), uuid.uuid4().hex],
-                )
-                for job_id in job_ids
-            ],
-        )
+        calls = [(names.job_keys(job_id), [job_id, in_ms(lease), uuid.uuid4().hex]) for job_id in job_ids]
+        answers = self._run_many("jobs/claim", calls)
         return [_claimed(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
     def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
@@ -80,13 +71,10 @@ class Leases(ScriptRunner):
 
 
 def _claimed(job_id: str, answer: Any) -> Claimed:
-    match [decode(answer[0]), *answer[1:]]:
-        case ["run", epoch, body, attempts, crashes, unanswered, key, group]:
+    match answer:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group]:
             return Lease(job_id, epoch, body, attempts, crashes, unanswered, decode(key), decode(group))
-        case ["store", epoch, outcome, key, group]:
+        case [b"store", epoch, outcome, key, group]:
             return DecidedLease(Lease(job_id, epoch, b"", key=decode(key), group=decode(group)), outcome)
-        case ["early", wait_ms]:
-            return NothingToDo("early", wait_ms)
-        case [("leased" | "final" | "missing") as why]:
-            return NothingToDo(why)
-    raise AssertionError(f"claim answered {answer!r}")
+    why, *wait_ms = answer
+    return NothingToDo(cast(Why, decode(why)), *wait_ms)

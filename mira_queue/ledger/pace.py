@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Literal, cast
 
+import orjson
 import redis
 from redis.client import PubSub
 
 from mira_queue.contract import names
+from mira_queue.contract.outcome import Failure
 from mira_queue.contract.pace import (
     ConfiguredLimits,
     Estimate,
@@ -27,6 +29,9 @@ from mira_queue.contract.pace import (
 from mira_queue.ledger.records import Lease
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
+# Jobs of a rejected account get its error without a call for this time. Then one call checks.
+REJECTED_FOR = timedelta(seconds=10)
+
 
 def call_name(lease: Lease) -> str:
     """Return the name of the call that runs under this lease in the account's records."""
@@ -34,16 +39,16 @@ def call_name(lease: Lease) -> str:
 
 
 class WakeUps:
-    """Subscription to a process's wake-ups. It connects, and reconnects, automatically."""
+    """Subscription of a process to its wake-ups and to holds. It connects, and reconnects, automatically."""
 
-    def __init__(self, client: redis.Redis, channel: str) -> None:
+    def __init__(self, client: redis.Redis, channels: Sequence[str]) -> None:
         self._pubsub: PubSub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-        self._channel = channel
+        self._channels = channels
 
     def wait(self, timeout: timedelta) -> bool:
         """Return True at a wake-up, or False after the timeout."""
         if not self._pubsub.subscribed:
-            self._pubsub.subscribe(self._channel)
+            self._pubsub.subscribe(*self._channels)
         return self._pubsub.get_message(timeout=timeout.total_seconds()) is not None
 
     def close(self) -> None:
@@ -82,6 +87,8 @@ class Pacing(ScriptRunner):
             names.in_flight_key(account),
             names.turns_key(account),
             names.turn_ends_key(account),
+            names.HOLDS,
+            names.rejections_key(account),
             *(names.job_key(lease.job_id) for lease, _ in jobs),
         ]
         args = [
@@ -93,16 +100,42 @@ class Pacing(ScriptRunner):
             in_ms(ask_again),
             *configured,
             weight,
+            names.HOLDS_CHANNEL,
             *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
         ]
         state, verdicts = self._run_in_order([*calls, ("pace/acquire", keys, args)])[-1]
         now, reason, *numbers = state
-        permits = [Permit(cast(Verdict, decode(verdict[0])), *verdict[1:]) for verdict in verdicts]
-        return PaceState(now, cast(Reason, decode(reason)), *numbers), permits
+        return PaceState(now, cast(Reason, decode(reason)), *numbers), [_permit(*verdict) for verdict in verdicts]
 
     def release_permits(self, account: str, released: Sequence[ReleasedPermit]) -> bool:
-        """Release the permits of calls that were not rate-limited. Return True if this closed the circuit breaker."""
+        """Release the permits of calls that were not rate-limited. Return True if the account works again."""
         return bool(self._run(*_release_call(account, released)))
+
+    def record_rejection(
+        self, account: str, job_id: str, released: ReleasedPermit, error: Failure, *, of_model: bool
+    ) -> None:
+        """Record that the API has rejected the account, or the job's model, and release the permit of the call.
+
+        For REJECTED_FOR, other calls get the error without being sent. Then one of them is sent to check.
+        """
+        keys = [names.job_key(job_id), names.rejections_key(account), names.HOLDS, names.turns_key(account)]
+        args = [
+            int(of_model),
+            orjson.dumps(error.to_dict()),
+            in_ms(REJECTED_FOR),
+            names.HOLDS_CHANNEL,
+            names.wake_channel(account),
+        ]
+        # The permit last: the call that gets it next must find the rejection.
+        self._run_in_order([("pace/record_rejection", keys, args), _release_call(account, [released])])
+
+    def probe_now(self, account: str, *, ends_waits_over: timedelta = names.CALL_HISTORY) -> None:
+        """Let the next call of a rejected account, or of one in an outage, start immediately, to check it.
+
+        A long Retry-After (a quota) is cut short, too. A shorter one (a rate limit) is honored.
+        """
+        keys = [names.pace_key(account), names.rejections_key(account), names.turns_key(account)]
+        self._run("pace/probe_now", keys, [names.wake_channel(account), in_ms(ends_waits_over)])
 
     def record_rate_limit(
         self, account: str, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None
@@ -132,10 +165,20 @@ class Pacing(ScriptRunner):
         return FaultStreak(jobs, in_flight, openings, *map(bool, flags))
 
     def open_breaker(
-        self, account: str, wait: timedelta, reason: Literal["limit", "faults"] = "limit", now_ms: int | None = None
+        self,
+        account: str,
+        wait: timedelta,
+        reason: Literal["limit", "faults"] = "limit",
+        now_ms: int | None = None,
+        *,
+        permit: Permit | None = None,
     ) -> timedelta:
-        """Open the account's circuit breaker for at least `wait`. Return how long it stays open."""
-        open_ms = self._run("pace/open_breaker", [names.pace_key(account)], [_clock(now_ms), in_ms(wait), reason])
+        """Open the account's circuit breaker for at least `wait`. Return how long it stays open.
+
+        Pass the `permit` of a call that had a fault. Return zero if the breaker has opened since that call started.
+        """
+        args = [_clock(now_ms), in_ms(wait), reason, permit.at_ms if permit else ""]
+        open_ms = self._run("pace/open_breaker", [names.pace_key(account)], args)
         return timedelta(milliseconds=open_ms)
 
     def abandon_permit(self, account: str, job_id: str, epoch: int | None = None) -> bool:
@@ -146,10 +189,12 @@ class Pacing(ScriptRunner):
         keys = [names.job_key(job_id), names.pace_key(account), names.in_flight_key(account)]
         return bool(self._run("pace/abandon", keys, [job_id, "" if epoch is None else epoch]))
 
-    def may_still_start(self, account: str, call: str) -> bool:
-        """Return False if the circuit breaker has opened since this call acquired its permit."""
-        probe = cast("bytes | None", self._client.hget(names.pace_key(account), "probe"))
-        return probe is None or decode(probe) == call
+    def may_still_start(self, account: str, lease: Lease) -> bool:
+        """Return False if the circuit breaker has opened since this call acquired its permit, or its batch is held."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        pipeline.hget(names.pace_key(account), "probe").zscore(names.HOLDS, lease.group)
+        probe, hold = pipeline.execute()
+        return hold is None and (probe is None or decode(probe) == call_name(lease))
 
     def renew_permits(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:
         """Keep the permits of calls that are still in flight."""
@@ -176,7 +221,13 @@ class Pacing(ScriptRunner):
 
     def wake_ups(self, account: str, process: str) -> WakeUps:
         """Return the wake-ups that other processes send to this one when it may acquire a permit."""
-        return WakeUps(self._client, names.wake_channel(account, process))
+        return WakeUps(self._client, [names.wake_channel(account, process), names.HOLDS_CHANNEL])
+
+
+def _permit(verdict: bytes, *details: Any) -> Permit:
+    if verdict == b"rejected":
+        return Permit("rejected", error=Failure(**orjson.loads(details[0])))
+    return Permit(cast(Verdict, decode(verdict)), *details)
 
 
 def _clock(now_ms: int | None) -> int | str:
@@ -192,6 +243,7 @@ def _release_call(
         names.in_flight_key(account),
         names.turns_key(account),
         names.faults_key(account),
+        names.rejections_key(account),
     ]
     calls = [
         value

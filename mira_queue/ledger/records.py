@@ -22,6 +22,8 @@ class NewJob:
     key: str = ""
     group: str = ""
     lane: Lane = Lane.NORMAL
+    deadline_ms: int = 0
+    pauses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,14 @@ class DecidedLease:
     outcome: bytes
 
 
+Why = Literal["leased", "final", "missing", "early", "held"]
+
+
 @dataclass(frozen=True, slots=True)
 class NothingToDo:
     """Reason why a message needs no work. `wait_ms` is set if it came before its job was due."""
 
-    why: Literal["leased", "final", "missing", "early"]
+    why: Why
     wait_ms: int = 0
 
 

@@ -69,18 +69,8 @@ class Rescue(ScriptRunner):
 
     def resend(self, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
         """Return True if the job is queued and the caller has to send its new message, in the first lane."""
-        return bool(
-            self._run(
-                "jobs/resend",
-                [
-                    names.job_key(job_id),
-                    names.queued_key(found_in),
-                    names.WAITING,
-                    names.queued_key(Lane.FIRST),
-                ],
-                [job_id, lost_before_ms],
-            )
-        )
+        keys = [*names.job_keys(job_id), names.queued_key(found_in)]
+        return bool(self._run("jobs/resend", keys, [job_id, lost_before_ms]))
 
 
 def _message_id(raw: bytes) -> str:

@@ -36,6 +36,7 @@ CONSTANTS_MS = {
     "ACCOUNT_TTL_MS": names.ACCOUNT_TTL,
     "CALL_HISTORY_MS": names.CALL_HISTORY,
     "FAULTS_TTL_MS": names.FAULTS_TTL,
+    "HOLD_TTL_MS": names.HOLD_TTL,
     "KEY_MARGIN_MS": names.KEY_MARGIN,
     "TURN_MS": names.TURN,
 }

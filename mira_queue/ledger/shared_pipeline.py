@@ -16,6 +16,7 @@ import redis
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from mira_queue.contract.errors import InvalidRequest
 from mira_queue.ledger.connection import passes
 
 Command = tuple[Any, ...]
@@ -107,7 +108,7 @@ class SharedPipeline:
             for pending in together:
                 count = len(pending.commands)
                 pending.responses, responses = responses[:count], responses[count:]
-        except (UnicodeError, redis.DataError):
+        except (InvalidRequest, redis.DataError):
             # Some cannot be encoded, so nothing was sent. Only the thread that they belong to gets the error.
             for pending in together:
                 self._run_alone(pending)

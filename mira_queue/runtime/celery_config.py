@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -19,21 +17,9 @@ VISIBILITY_TIMEOUT = timedelta(hours=12)
 
 def build_celery(settings: Settings, redis_url: str) -> Celery:
     """Return an application. `redis_url` is the queue's server: the configured one, or the embedded one."""
-    app = Celery("mira-queue", set_as_current=False)
-    app.conf.update(celery_options(settings, redis_url))
-    return app
-
-
-def stores_results_itself(settings: Settings) -> bool:
-    """Return True if outcomes are on the same server as the ledger, so that one script stores both."""
-    return settings.result_backend is None
-
-
-def celery_options(settings: Settings, redis_url: str) -> dict[str, Any]:
-    """Return the configuration of Celery for these settings."""
     url = with_checked_certificate(redis_url)
     backend = settings.result_backend.get_secret_value() if settings.result_backend else url
-    return {
+    options = {
         "broker_url": url,
         "broker_transport_options": {
             "visibility_timeout": int(VISIBILITY_TIMEOUT.total_seconds()),
@@ -65,7 +51,8 @@ def celery_options(settings: Settings, redis_url: str) -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": ["json"],
         "task_default_queue": QUEUE,
-        "task_queues": [_queue(name) for name in (QUEUE, BULK_QUEUE)],
+        # As Celery declares them by default. Without exchanges of their own, the queues would share one.
+        "task_queues": [Queue(name, Exchange(name), name) for name in (QUEUE, BULK_QUEUE)],  # type: ignore[no-untyped-call]
         "task_acks_late": True,
         # The ledger stores the outcome once, for the holder of the lease. Celery would store it for any worker.
         "task_ignore_result": True,
@@ -79,17 +66,18 @@ def celery_options(settings: Settings, redis_url: str) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "enable_utc": True,
     }
+    app = Celery("mira-queue", set_as_current=False)
+    app.conf.update(options)
+    return app
+
+
+def stores_results_itself(settings: Settings) -> bool:
+    """Return True if outcomes are on the same server as the ledger, so that one script stores both."""
+    return settings.result_backend is None
 
 
 def with_checked_certificate(url: str) -> str:
     """Add that certificates are checked: Celery rejects a rediss:// URL that does not say whether they are."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    if parts.scheme != "rediss" or "ssl_cert_reqs" in query:
+    if not url.lower().startswith("rediss:") or "ssl_cert_reqs=" in url:
         return url
-    return urlunsplit(parts._replace(query=urlencode({**query, "ssl_cert_reqs": "required"})))
-
-
-def _queue(name: str) -> Queue:
-    """Declare a queue as Celery does by default. Without an exchange of its own, it would share one with the other."""
-    return Queue(name, Exchange(name), name)  # type: ignore[no-untyped-call]
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"

@@ -21,10 +21,7 @@ class CrashPoints:
     def reach(self, point: CrashPoint) -> None:
         """Crash here, as by SIGKILL, if this is the configured pass of the configured point."""
         if point is self.armed:
-            self._count_down()
-
-    def _count_down(self) -> None:
-        with self._lock:
-            self._passes -= 1
-            if self._passes == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            with self._lock:
+                self._passes -= 1
+                if self._passes == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)

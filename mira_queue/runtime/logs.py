@@ -12,6 +12,8 @@ from typing import Any, Literal
 import orjson
 import structlog
 
+from mira_queue.contract.unicode import printable
+
 # Loggers of Celery and its libraries that log too much at level info.
 _NOISY = ("kombu", "amqp", "redis", "urllib3", "celery.app.trace", "celery.worker.strategy")
 
@@ -26,9 +28,10 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
         structlog.processors.format_exc_info,
     ]
     pretty = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    final: list[structlog.typing.Processor] = [_without_controls, pretty] if readable else []
     # Our events bypass the standard library, where a line costs four times as much. Every call logs one.
     structlog.configure(
-        processors=[*shared, pretty if readable else structlog.processors.JSONRenderer(serializer=_json)],
+        processors=[*shared, *(final or [structlog.processors.JSONRenderer(serializer=_json)])],
         logger_factory=_Lines(sys.stderr.fileno()),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=True,
@@ -39,7 +42,7 @@ def configure_logs(form: Literal["auto", "json", "text"], level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                pretty if readable else structlog.processors.JSONRenderer(),
+                *(final or [structlog.processors.JSONRenderer()]),
             ],
         )
     )
@@ -70,6 +73,11 @@ class _Lines:
                 rest = rest[os.write(self._fd, rest) :]
 
     debug = info = warning = error = critical = write
+
+
+def _without_controls(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace control characters in text from outside, such as the detail of a response."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _json(event: Any, **options: Any) -> bytes:

@@ -20,7 +20,7 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raise SettingsError with one line for each wrong or misspelled variable. No line contains a secret's value.
     """
-    wrong = [_unknown(name) for name in sorted(os.environ) if _is_misspelled(name.upper())]
+    wrong = [_unknown(name) for name in _unknown_variables() if _similar(name)]
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
@@ -32,12 +32,11 @@ def load_settings(**overrides: Any) -> Settings:
 
 def ignored_variables() -> list[str]:
     """Return the MIRA_ variables of the environment that are neither settings nor misspelled settings."""
-    ours = [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX)]
-    return [name for name in ours if name.upper() not in _KNOWN and not name.startswith(f"{ENV_PREFIX}TEST_")]
+    return [name for name in _unknown_variables() if not name.startswith(f"{ENV_PREFIX}TEST_")]
 
 
-def _is_misspelled(name: str) -> bool:
-    return name.startswith(ENV_PREFIX) and name not in _KNOWN and bool(_similar(name))
+def _unknown_variables() -> list[str]:
+    return [name for name in sorted(os.environ) if name.upper().startswith(ENV_PREFIX) and name.upper() not in _KNOWN]
 
 
 def _similar(name: str) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 import threading
 from argparse import Namespace
 from contextlib import suppress
-from typing import Any
+from functools import partial
 
 from aiohttp import web
 
@@ -58,7 +58,8 @@ async def serve(options: Namespace, config: SimulatorConfig) -> None:
 
     server = web.Server(
         handle,
-        request_factory=_request,
+        # Mira's limit of a body, 12 MiB. The default of aiohttp is 1 MiB.
+        request_factory=partial(web.BaseRequest, loop=loop, client_max_size=MAX_BODY_BYTES),
         handler_cancellation=True,
         access_log=None,
         keepalive_timeout=KEEPALIVE_S,
@@ -73,12 +74,6 @@ async def serve(options: Namespace, config: SimulatorConfig) -> None:
         await stopped.wait()
     finally:
         port.close()
-
-
-def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    """Build a request as aiohttp does, but with Mira's limit of a body, 12 MiB. The default of aiohttp is 1 MiB."""
-    loop = protocol._loop
-    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
 
 def main() -> int:

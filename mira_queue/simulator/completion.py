@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -29,26 +30,14 @@ class Completion:
     completion_tokens: int
 
     def to_json(self) -> bytes:
-        return orjson.dumps(
-            {
-                "id": self.id,
-                "object": "chat.completion",
-                "created": self.created,
-                "model": self.model,
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": self.content},
-                        "finish_reason": self.finish_reason,
-                    }
-                ],
-                "usage": {
-                    "prompt_tokens": self.prompt_tokens,
-                    "completion_tokens": self.completion_tokens,
-                    "total_tokens": self.prompt_tokens + self.completion_tokens,
-                },
-            }
-        )
+        message = {"role": "assistant", "content": self.content}
+        whole = self._object("chat.completion", {"index": 0, "message": message, "finish_reason": self.finish_reason})
+        whole["usage"] = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+        return orjson.dumps(whole)
 
     def to_events(self) -> Iterator[bytes]:
         """Yield server-sent events: role, words, finish reason. There is no usage, and no final [DONE]."""
@@ -58,14 +47,11 @@ class Completion:
         yield self._event({}, self.finish_reason)
 
     def _event(self, delta: dict[str, str], finish_reason: str | None) -> bytes:
-        chunk = {
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
-        }
+        chunk = self._object("chat.completion.chunk", {"index": 0, "delta": delta, "finish_reason": finish_reason})
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+    def _object(self, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": [choice]}
 
 
 def complete(call: Call, number: int, created: int) -> Completion:

@@ -44,9 +44,7 @@ class Counters:
         if not keep:
             return RequestCount(call.last_user_content)
         digest = digest_of(call)
-        count = self.requests.get(digest)
-        if count is None:
-            count = self.requests[digest] = RequestCount(call.last_user_content)
+        count = self.requests.get(digest) or self.requests.setdefault(digest, RequestCount(call.last_user_content))
         count.calls += 1
         return count
 

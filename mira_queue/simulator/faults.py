@@ -154,4 +154,4 @@ class RandomFaults:
         self._source = source
 
     def draw(self) -> Fault | None:
-        return self._source.choices(self._faults, cum_weights=self._weights)[0]
+        return self._source.choices(self._faults, cum_weights=self._weights)[0] if len(self._faults) > 1 else None

@@ -18,8 +18,6 @@ Limit = Literal["balance", "rate", "quota", "concurrency", "busy"]
 class AccountLimits:
     """What one account has used. It stays used when the configuration changes."""
 
-    __slots__ = ("_day", "_used_today", "_window", "in_flight", "max_in_flight", "spent_calls", "spent_tokens")
-
     def __init__(self, in_flight: int = 0) -> None:
         self._window: deque[float] = deque()
         self._day = 0
@@ -77,8 +75,6 @@ class RetryAfterLog:
     A call that arrives within `grace_s` after a Retry-After was already on its way: it has `crossed` it. It is
     not early unless it is early for an older one too.
     """
-
-    __slots__ = ("_known_until", "_recent", "until")
 
     def __init__(self) -> None:
         self._known_until = float("-inf")

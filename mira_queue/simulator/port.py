@@ -84,7 +84,7 @@ class Port:
     def _reset_connections(self) -> None:
         for connection in self._server.connections:
             if connection not in self._protected:
-                wire.reset_connection(connection.transport)
+                wire.reset(connection.transport)
 
     def _bind(self, address: tuple[object, ...]) -> socket.socket:
         bound = socket.socket(self._family, socket.SOCK_STREAM)

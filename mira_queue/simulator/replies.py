@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http import HTTPStatus
+from http.client import responses
 
 import orjson
 
@@ -63,10 +63,7 @@ class Reply:
 
 
 def message_of(status: int) -> str:
-    try:
-        return DETAILS.get(status) or HTTPStatus(status).phrase
-    except ValueError:
-        return f"Error {status}"
+    return DETAILS.get(status) or responses.get(status, f"Error {status}")
 
 
 def detail(status: int, text: str | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:

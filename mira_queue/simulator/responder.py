@@ -27,7 +27,12 @@ async def respond(state: State, request: web.BaseRequest, account: Account, call
         script = parse_script(call.contents) if _MARK in raw else _NO_SCRIPT
     except FaultError as error:
         return send(replies.detail(400, f"Simulator directive: {error}"))
-    fault = _next_step(state, script, call) or state.faults.draw()
+    fault = None
+    if script.steps:
+        digest = digest_of(call)
+        fault = script.step(state.steps[digest])
+        state.steps[digest] += 1
+    fault = fault or state.faults.draw()
     if fault is not None and fault.special == "ok":
         fault = None
     delay_s = script.slow_s + (state.random_latency_s() if fault is None else 0.0)
@@ -50,14 +55,6 @@ async def respond(state: State, request: web.BaseRequest, account: Account, call
     return send(Reply(200, completion.to_json(), headers=headers), "answered")
 
 
-def _next_step(state: State, script: Script, call: Call) -> Fault | None:
-    if not script.steps:
-        return None
-    digest = digest_of(call)
-    state.steps[digest] += 1
-    return script.step(state.steps[digest] - 1)
-
-
 async def _apply(state: State, fault: Fault, request: web.BaseRequest, account: Account, call: Call) -> Response:
     config, parameters = state.config, fault.parameters
     forced = parameters.get("retry-after")
@@ -74,7 +71,7 @@ async def _apply(state: State, fault: Fault, request: web.BaseRequest, account: 
             target = parameters.get("to", config.redirect_to)
             return send(Reply(307, b"", replies.TEXT, {"Location": f"http://{target}{request.raw_path}"}))
         case "reset":
-            return "reset", wire.reset(request)
+            return "reset", wire.reset(request.transport)
         case "close":
             return "close", wire.close(request)
         case "truncate":

@@ -45,7 +45,7 @@ async def _serve(state: State, request: web.BaseRequest, path: str) -> Response:
     if state.outage == "503":
         return send(replies.detail(503))
     if state.outage is not None:
-        return state.outage, wire.reset(request)
+        return state.outage, wire.reset(request.transport)
     if request.method != "POST" or not path.endswith(PATH):
         return send(replies.detail(404))
     if config.api_version == "retired":
@@ -103,7 +103,5 @@ async def _admit(
 
 
 def _bearer(authorization: str | None) -> str:
-    if not authorization:
-        return ""
-    scheme, _, key = authorization.partition(" ")
+    scheme, _, key = (authorization or "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from mira_queue.simulator import replies
@@ -30,7 +30,7 @@ class State:
     def __init__(self, config: SimulatorConfig) -> None:
         self.config = config
         self.counters = Counters()
-        self.accounts: dict[str, Account] = {}
+        self.accounts: defaultdict[str, Account] = defaultdict(Account)
         self.steps: Counter[str] = Counter()  # of the scripts of directives, by digest of the request
         self.outage: OutageKind | None = None
         self.capacity = Capacity()
@@ -52,9 +52,10 @@ class State:
         """Reset counts, logs, balances, steps of scripts, and seeds. Calls in flight continue."""
         self.counters = Counters(self.counters.in_flight)
         self.steps.clear()
-        self.accounts = {key: account for key, account in self.accounts.items() if account.limits.in_flight}
-        for account in self.accounts.values():
+        for key, account in list(self.accounts.items()):
             account.limits, account.retry_afters = AccountLimits(account.limits.in_flight), RetryAfterLog()
+            if not account.limits.in_flight:
+                del self.accounts[key]
         self._seed()
 
     def _seed(self) -> None:
@@ -64,9 +65,7 @@ class State:
 
     def account(self, key: str) -> Account:
         """Return the account of a key, and count a call that has not honored its Retry-After."""
-        account = self.accounts.get(key)
-        if account is None:
-            account = self.accounts[key] = Account()
+        account = self.accounts[key]
         now, counters = self.now(), self.counters
         match account.retry_afters.check(now, self.config.early_grace_s):
             case "early":
@@ -83,12 +82,8 @@ class State:
         if limit == "balance":
             return replies.detail(402)
         if forced is None:
-            seconds = {
-                "rate": config.rate_window_s if config.rate_retry_after_s is None else config.rate_retry_after_s,
-                "quota": config.quota_retry_after_s,
-                "concurrency": config.concurrency_retry_after_s,
-                "busy": config.busy_retry_after_s,
-            }[limit]
+            seconds = getattr(config, f"{limit}_retry_after_s")  # each limit has such a field
+            seconds = config.rate_window_s if seconds is None else seconds
             header, wait_s = replies.retry_after(seconds, config.retry_after_form, time.time())
         else:
             header, wait_s = replies.forced_retry_after(forced, time.time())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -15,6 +17,7 @@ from mira_queue.simulator.config import SimulatorConfig
 MAX_BODY_BYTES = 12 * 1024 * 1024
 MAX_NESTING = 20
 DEFAULT_MAX_TOKENS = 4096
+_NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped null byte, not the text of a backslash and u0000
 
 
 class Message(TypedDict):
@@ -61,13 +64,13 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise _bad("The body is not valid JSON") from None
-    # Walk through the body only if it can be deep or contain a null byte. Most bodies have few brackets and no \u0000.
+    # Walk through the body only if it can be deep. Most bodies have few brackets.
     if raw.count(b"{") + raw.count(b"[") > MAX_NESTING and nesting(body) > MAX_NESTING:
         raise _bad(f"JSON nested deeper than {MAX_NESTING}")
-    if b"\\u0000" in raw and _has_null(body):
+    if b"\\u0000" in raw and _NULL.search(raw):
         raise _bad("Null bytes are not allowed")
     try:
-        fields = _BODY.validate_python(_with_joined_parts(body) if config.content_parts else body, strict=True)
+        fields = _BODY.validate_python(_join_parts(body) if config.content_parts else body, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "body"
@@ -86,18 +89,15 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
     )
 
 
-def _with_joined_parts(body: Any) -> Any:
+def _join_parts(value: Any) -> Any:
     """Return the body with the text of each content that is a list of OpenAI parts. Wrong parts stay, and fail."""
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        return body
-    return body | {"messages": [_with_text(message) for message in body["messages"]]}
-
-
-def _with_text(message: Any) -> Any:
-    try:
-        return message | {"content": "\n".join(part["text"] for part in message["content"] if part["type"] == "text")}
-    except (TypeError, KeyError):
-        return message
+    with suppress(TypeError, KeyError):
+        match value:
+            case {"messages": [*messages]}:
+                return value | {"messages": [_join_parts(message) for message in messages]}
+            case {"content": [*parts]}:
+                return value | {"content": "\n".join(part["text"] for part in parts if part["type"] == "text")}
+    return value
 
 
 def nesting(value: Any) -> int:
@@ -108,14 +108,6 @@ def nesting(value: Any) -> int:
         depth += 1
         level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
     return depth
-
-
-def _has_null(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any("\x00" in name or _has_null(inner) for name, inner in value.items())
-    return isinstance(value, list) and any(_has_null(inner) for inner in value)
 
 
 def _bad(text: str) -> Rejected:

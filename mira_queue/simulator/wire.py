@@ -28,8 +28,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 def send(reply: Reply, outcome: Outcome | None = None) -> Response:
     """Send a reply. Its outcome is its status, if no other is given."""
-    headers = {"Content-Type": reply.content_type, **reply.headers}
-    return outcome or reply.status, web.Response(body=reply.body, status=reply.status, headers=headers)
+    return outcome or reply.status, web.Response(
+        body=reply.body, status=reply.status, headers=reply.headers, content_type=reply.content_type
+    )
 
 
 async def stream(request: web.BaseRequest, completion: Completion, headers: Mapping[str, str]) -> web.StreamResponse:
@@ -49,16 +50,12 @@ async def early_hints(request: web.BaseRequest, late_s: float) -> None:
     await asyncio.sleep(late_s)
 
 
-def reset(request: web.BaseRequest) -> web.StreamResponse:
-    """Reset the connection: the client reads ECONNRESET."""
-    reset_connection(request.transport)
-    return web.Response()
-
-
-def reset_connection(transport: asyncio.BaseTransport | None) -> None:
+def reset(transport: asyncio.BaseTransport | None) -> web.StreamResponse:
+    """Reset a connection: the client reads ECONNRESET."""
     if isinstance(transport, asyncio.Transport) and not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
+    return web.Response()
 
 
 def close(request: web.BaseRequest) -> web.StreamResponse:
@@ -107,5 +104,5 @@ async def drip(request: web.BaseRequest, interval_s: float) -> web.StreamRespons
 
 async def hang() -> web.StreamResponse:
     """Send nothing until the client disconnects."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError("unreachable: the future is never set")
+    await asyncio.Event().wait()
+    return web.Response()

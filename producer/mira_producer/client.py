@@ -18,6 +18,7 @@ from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.contract.unicode import is_unicode
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.jobs import cancelled
@@ -91,6 +92,7 @@ class Job:
         """Run a failed job again. Return False if the job has not failed."""
         done = self._queue.ledger.retry(self.id)
         if done:
+            self._queue.ledger.probe_now(self._queue.settings.account)
             self._queue.send([self.id])
         return done
 
@@ -164,7 +166,7 @@ class MiraQueue:
         check_field_names(fields)
         named = {} if model is None else {"model": model}
         body = {"messages": messages, **named, **fields, **(extra_body or {})}
-        return self.accept([NewJob(self.check(body), new_job_id(), _checked_key("key", key))])[0]
+        return self.accept([NewJob(self.check(body), new_job_id(), checked_key("key", key))])[0]
 
     def enqueue_many(
         self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None, group: str = ""
@@ -178,13 +180,14 @@ class MiraQueue:
         """
         checked = [self._check(number, body) for number, body in enumerate(requests)]
         names = [
-            _checked_key(f"keys[{number}]", key)
+            checked_key(f"keys[{number}]", key)
             for number, key in enumerate([""] * len(checked) if keys is None else keys)
         ]
+        in_group = checked_key("group", group)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         return self.accept(
-            [NewJob(request, new_job_id(), key, group) for request, key in zip(checked, names, strict=True)]
+            [NewJob(request, new_job_id(), key, in_group) for request, key in zip(checked, names, strict=True)]
         )
 
     def job(self, job_id: str) -> Job:
@@ -256,8 +259,10 @@ def unfinished(job_id: str, timeout: float | None) -> ResultTimeout:
     return ResultTimeout(f"job {job_id} has not finished within {timeout:g} s; it continues")
 
 
-def _checked_key(field: str, key: str | None) -> str:
+def checked_key(field: str, key: str | None) -> str:
     """Return the idempotency key, or an empty one for None. Forms and databases may also hold a number."""
     if key is not None and not isinstance(key, str):
         raise InvalidRequest(field, f"expected a string, got {type(key).__name__}")
+    if not is_unicode(key or ""):
+        raise InvalidRequest(field, "not valid Unicode: it has half of a surrogate pair")
     return key or ""

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -20,6 +19,7 @@ from pydantic import SecretStr
 from mira_queue.contract.durations import in_seconds
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings, variable
+from mira_queue.runtime.private_files import private_opener
 
 # -P: a module in the working directory (the `celery.py` of a web app) must not replace one of ours.
 PYTHON = (sys.executable, "-P")
@@ -33,8 +33,6 @@ _OF_KIND: Mapping[WorkerKind, Sequence[str]] = {
 }
 PARENT_PIPE = "--parent-pipe"
 SIMULATOR_START_S = 30.0
-# The directory of a log file may be readable by other users.
-LOG_MODE = 0o600
 
 
 class StartError(RuntimeError):
@@ -166,4 +164,4 @@ def written(value: Any) -> str:
 
 def output_of_child(log: Path | None) -> AbstractContextManager[IO[Any]]:
     """Open the file that a child appends to. None is our standard error: our standard output is for data."""
-    return nullcontext(sys.stderr) if log is None else open(log, "ab", opener=partial(os.open, mode=LOG_MODE))
+    return nullcontext(sys.stderr) if log is None else open(log, "ab", opener=private_opener)

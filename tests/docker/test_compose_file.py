@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from mira_queue.contract.settings import Settings, variable
 from tests.docker.stack import ROOT
 
 COMPOSE_FILE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SERVICES = yaml.safe_load(COMPOSE_FILE)["services"]
 # The directory of the embedded server, which the stack does not use; a file that the Dockerfile names; a tool of tests.
 NOT_OF_THE_STACK = {"MIRA_STATE_DIR", "MIRA_HEALTH_FILE", "MIRA_CRASH_AT"}
 # What a worker gets after its grace to hand the other jobs back and end.
@@ -18,10 +20,16 @@ HANDING_BACK_S = 10
 
 
 def test_every_setting_reaches_the_containers() -> None:
-    passed_on = set(re.findall(r"^  (MIRA_[A-Z_]+):", COMPOSE_FILE, re.MULTILINE))
+    worker = {name for name in SERVICES["worker"]["environment"] if name.startswith("MIRA_")}
     settings = {variable(field) for field in Settings.model_fields}
 
-    assert passed_on == settings - NOT_OF_THE_STACK
+    assert worker == settings - NOT_OF_THE_STACK
+
+
+def test_only_the_workers_have_the_key() -> None:
+    with_key = [name for name, service in SERVICES.items() if "MIRA_API_KEY" in service.get("environment", {})]
+
+    assert with_key == ["worker"]
 
 
 def test_a_stopped_worker_gets_its_grace_and_time_to_hand_jobs_back() -> None:

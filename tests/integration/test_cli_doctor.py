@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from mira_queue.runtime.settings_loader import load_settings
 from tests.support.cli_process import Cli
 from tests.support.queue_process import API_KEY, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 LONG_AGO = "Sun, 06 Nov 1994 08:49:37 GMT"
 NOT_MIRA = "http://api.example/v1"
@@ -102,6 +105,44 @@ def test_a_server_that_does_not_keep_its_data_is_a_problem(short_folder: Path) -
     assert "appendonly" in str(keeps.fix)
     assert "noeviction" in str(memory.fix)
     assert full["server's memory"].verdict is Verdict.WARNING
+
+
+@pytest.mark.parametrize(
+    ("fsync", "verdict"), [("always", Verdict.OK), ("everysec", Verdict.WARNING), ("no", Verdict.WARNING)]
+)
+def test_a_server_that_can_lose_acknowledged_writes_is_a_warning(
+    short_folder: Path, fsync: str, verdict: Verdict
+) -> None:
+    with EmbeddedServer(short_folder / fsync) as url, connect(url) as client:
+        client.config_set("appendfsync", fsync)
+        found = {finding.check: finding for finding in check_server(load_settings(redis_url=url), url)}
+
+    keeps = found["server keeps its data"]
+    assert keeps.verdict is verdict
+    assert verdict is Verdict.OK or "appendfsync always" in str(keeps.fix)
+
+
+OTHER_APP = """
+from celery import Celery
+app = Celery("other", broker="{url}", backend="{url}")
+"""
+
+
+def test_workers_of_another_celery_app_on_the_same_server_do_not_count(short_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(OTHER_APP.format(url=EmbeddedServer(short_folder / "shared").url))
+    with EmbeddedServer(short_folder / "shared") as url:
+        command = [sys.executable, "-m", "celery", "-A", "other", "worker", "--pool", "solo", "--loglevel", "info"]
+        with (tmp_path / "other.log").open("wb") as log:
+            other = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        try:
+            wait_until("it is ready", lambda: b"ready" in (tmp_path / "other.log").read_bytes())
+            done = Cli(tmp_path, redis_url=url, api_base=NOT_MIRA)("doctor", "--json")
+        finally:
+            other.kill()
+            other.wait()
+
+    (workers,) = [check for check in done.json["checks"] if check["check"] == "workers"]
+    assert workers["verdict"] == "warning"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_script_gets_the_whole_estimate(cli: Cli, ledger: Ledger) -> None:
     }
 
 
-def test_what_is_forgotten_is_learned_anew_and_an_open_breaker_stays_open(cli: Cli, ledger: Ledger) -> None:
+def test_what_is_forgotten_is_learned_anew_and_an_open_breaker_lets_a_probe_start(cli: Cli, ledger: Ledger) -> None:
     for account in ("first", "second"):
         ledger.report_alive(account, BASE, timedelta(minutes=1))
     version = ledger.store_estimate("first", 0, KNOWN)
@@ -156,7 +156,7 @@ def test_what_is_forgotten_is_learned_anew_and_an_open_breaker_stays_open(cli: C
     assert ledger.estimate("first") == (version + 1, Estimate())
     first, second = rows(cli("limits").out)
     assert (first["rate_limit"], first["concurrency_limit"], second["rate_limit"]) == ("?", "up to 2", "?")
-    assert first["breaker"].startswith("open (limit) until ")
+    assert first["breaker"] == "half-open (limit)"
 
 
 def test_wrong_usage_is_two(cli: Cli) -> None:

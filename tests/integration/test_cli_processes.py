@@ -206,7 +206,7 @@ def test_a_signal_to_the_command_and_to_its_workers_counts_once(
 
     assert process.wait(PATIENCE_S) == 0
     assert job.result(PATIENCE_S).unanswered_calls == 0
-    assert log.read_text().count("gave_back") == 0
+    assert log.read_text().count("jobs_released") == 0
     assert "has crashed" not in log.read_text()
 
 

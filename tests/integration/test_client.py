@@ -100,7 +100,8 @@ def test_a_wrong_request_among_many_names_its_place_and_nothing_is_sent(
         queue.enqueue_many(requests)
 
     assert refused.value.field == "[1].messages"
-    assert list(redis_client.scan_iter("mira:*")) == []
+    # A worker of an earlier test may report that it is alive.
+    assert list(redis_client.scan_iter("mira:job:*")) == []
     assert simulator.stats()["calls"] == 0
 
 

@@ -103,6 +103,32 @@ def test_a_write_cut_in_half_by_a_crash_costs_only_itself(state_dir: Path) -> No
         assert client.get("job") == "accepted"
 
 
+@pytest.mark.parametrize("half", [b"", b"*3\r\n$3\r\nSET\r\n$3\r\njob\r\n$100\r\nhal"])
+def test_zeros_that_a_power_cut_left_at_the_end_are_cut_off_and_reported(
+    state_dir: Path, half: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EmbeddedServer(state_dir) as url, connect(url) as client:
+        client.set("job", "accepted")
+    append_to_log_of_writes(state_dir, half + bytes(4096))
+    with EmbeddedServer(state_dir) as url, connect(url) as client:
+        assert client.get("job") == "accepted"
+        client.set("job", "after")
+    assert "4,096" in caplog.text
+    assert ".incr.aof" in caplog.text
+    caplog.clear()
+    with EmbeddedServer(state_dir) as url, connect(url) as client:
+        assert client.get("job") == "after"
+    assert not caplog.text
+
+
+def test_an_append_only_file_of_zeros_alone_is_an_empty_one(state_dir: Path) -> None:
+    with EmbeddedServer(state_dir):
+        pass
+    append_to_log_of_writes(state_dir, bytes(200_000))
+    with EmbeddedServer(state_dir) as url, connect(url) as client:
+        assert client.dbsize() == 0
+
+
 def test_a_record_that_cannot_be_read_is_told_with_the_log_and_nothing_is_left_running(state_dir: Path) -> None:
     with EmbeddedServer(state_dir) as url, connect(url) as client:
         client.set("job", "accepted")
@@ -142,7 +168,7 @@ def test_a_full_disk_is_one_clear_line_for_a_newcomer_and_costs_nothing_acknowle
     with server as url, connect(url) as client:
         acknowledged = fill(client)
         server.ensure_running()  # It answers: its users see the error of each write.
-        with pytest.raises(EmbeddedServerError, match="refuses writes") as caught:
+        with pytest.raises(EmbeddedServerError, match="MIRA_STATE_DIR") as caught:
             EmbeddedServer(state_dir).acquire()
         assert "\n" not in str(caught.value)
         pid = int(client.info()["process_id"])

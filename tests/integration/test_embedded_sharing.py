@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +14,13 @@ import pytest
 from mira_queue.ledger.embedded import (
     EmbeddedServer,
     EmbeddedServerError,
+    locks,
 )
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.settings_loader import load_settings
 from tests.support.embedded_process import User, connect, end_server, is_stopped
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -69,6 +73,34 @@ def test_a_killed_user_leaves_the_server_to_the_next_who_stops_it(
     assert heir.server_pid() == pid
     heir.finish()
     assert is_stopped(state_dir)
+
+
+def test_a_server_whose_last_user_was_killed_stops_with_its_data(
+    state_dir: Path, start_user: Callable[[], User]
+) -> None:
+    user = start_user()
+    user.server_pid()
+    with connect(EmbeddedServer(state_dir).url) as client:
+        client.set("job", "accepted")
+    user.kill()
+    wait_until("the server has stopped", lambda: is_stopped(state_dir))
+    assert not locate_files(state_dir).socket.exists()
+    with EmbeddedServer(state_dir) as url, connect(url) as client:
+        assert client.get("job") == "accepted"
+
+
+def test_a_server_without_users_ends_after_its_directory_was_deleted_and_leaves_its_successor_alone(
+    state_dir: Path, start_user: Callable[[], User]
+) -> None:
+    user = start_user()
+    pid = user.server_pid()
+    with locate_files(state_dir).server_lock.open("rb") as held:
+        user.kill()
+        shutil.rmtree(state_dir)
+        with EmbeddedServer(state_dir) as url, connect(url) as client:
+            wait_until("the old server has ended", lambda: locks.try_lock(held.fileno(), fcntl.LOCK_SH))
+            assert client.info()["process_id"] != pid
+            assert locate_files(state_dir).socket.exists()
 
 
 def test_ten_processes_that_start_at_once_get_one_server(state_dir: Path, start_user: Callable[[], User]) -> None:

@@ -29,7 +29,7 @@ def read_both_ways(job: Job, redis_url: str) -> tuple[Failure, JobError]:
 @pytest.mark.parametrize(
     ("kind", "fault", "detail"),
     [
-        ("hang", errors.Unreachable, "no answer in time (MIRA_REQUEST_TIMEOUT)"),
+        ("hang", errors.Unreachable, "no response in time (MIRA_REQUEST_TIMEOUT)"),
         ("drip", errors.InvalidResponse, "MIRA_REQUEST_TIMEOUT"),
     ],
 )

@@ -15,7 +15,7 @@ from itertools import count
 import orjson
 import pytest
 from mira_worker.exchange import MAX_HEAD_BYTES, _CheckedConnection, received
-from mira_worker.transport import HttpAnswer, MiraClient, NoAnswer
+from mira_worker.transport import HttpResponse, MiraClient, NoResponse
 
 from mira_queue.contract.errors import InvalidResponse, Unreachable
 from tests.support.calls import client, fault, post
@@ -35,7 +35,7 @@ def echo(request: Request) -> bytes:
 def bodies(client: MiraClient, calls: int = 8) -> list[bytes]:
     """Answers of so many calls, one after the other, on as few connections as the client likes."""
     answers = [client.post(b"call %d" % number) for number in range(calls)]
-    return [answer.body if isinstance(answer, HttpAnswer) else b"" for answer in answers]
+    return [answer.body if isinstance(answer, HttpResponse) else b"" for answer in answers]
 
 
 def own(calls: int = 8) -> list[bytes]:
@@ -85,7 +85,7 @@ def test_a_server_that_switches_protocols_is_broken_and_its_connection_is_not_re
         answers = [found.post(b"{}") for _ in range(2)]
 
     assert [type(fault(answer)) for answer in answers] == [InvalidResponse] * 2
-    assert all(isinstance(answer, NoAnswer) and answer.may_be_billed for answer in answers)
+    assert all(isinstance(answer, NoResponse) and answer.may_be_billed for answer in answers)
     assert server.connections == 2
 
 
@@ -151,7 +151,7 @@ def test_a_connection_whose_response_has_no_certain_end_is_not_reused(answer: by
         for number in range(4):
             found.post(b"first %d" % number)
             answered = found.post(b"second %d" % number)
-            assert isinstance(answered, HttpAnswer)
+            assert isinstance(answered, HttpResponse)
             assert answered.body == b"to second %d" % number
 
     assert server.connections >= 5
@@ -214,7 +214,7 @@ def test_a_response_before_its_request_is_not_read_and_nothing_is_sent(monkeypat
         answers = [found.post(b"call") for _ in range(3)]
 
     assert [type(fault(answer)) for answer in answers] == [InvalidResponse] * 3
-    assert not any(isinstance(answer, NoAnswer) and answer.may_be_billed for answer in answers)
+    assert not any(isinstance(answer, NoResponse) and answer.may_be_billed for answer in answers)
     assert server.requests == []
 
 
@@ -234,7 +234,7 @@ def test_a_second_response_on_a_connection_that_was_used_makes_its_call_one_that
         assert bodies(found) == own()
 
     assert isinstance(fault(doubtful), InvalidResponse)
-    assert isinstance(doubtful, NoAnswer)
+    assert isinstance(doubtful, NoResponse)
     assert doubtful.may_be_billed
     assert server.connections == 9
 
@@ -256,7 +256,7 @@ def test_the_rest_of_a_response_that_came_too_late_reaches_no_other_call() -> No
         given_up.set()
         assert bodies(found) == own()
 
-    assert isinstance(late, NoAnswer)
+    assert isinstance(late, NoResponse)
     assert late.may_be_billed
 
 
@@ -280,7 +280,7 @@ def test_an_early_rejection_of_a_large_request_is_read_and_its_connection_is_not
     with Early(respond) as server, client(server.url) as found:
         rejected, answered = found.post(large), found.post(large)
 
-    assert isinstance(rejected, HttpAnswer)
+    assert isinstance(rejected, HttpResponse)
     assert rejected.status == 413
     # An answer to a request that was not sent completely is an answer to another one.
     assert isinstance(fault(answered), InvalidResponse)
@@ -353,7 +353,7 @@ def test_the_request_timeout_bounds_the_whole_response(what: str) -> None:
         answer = post(server.url, total=BOUND)
 
     assert "MIRA_REQUEST_TIMEOUT" in fault(answer).detail
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.may_be_billed
     assert 500 <= answer.latency_ms < BOUND_MS
 
@@ -388,7 +388,7 @@ def test_a_compressed_answer_is_read_to_its_end_and_keeps_its_connection() -> No
     with RawServer(always(packed)) as server, client(server.url) as found:
         answers = [found.post(b"{}") for _ in range(3)]
 
-    assert [answer.body for answer in answers if isinstance(answer, HttpAnswer)] == [text] * 3
+    assert [answer.body for answer in answers if isinstance(answer, HttpResponse)] == [text] * 3
     assert server.connections == 1
 
 

@@ -1,4 +1,4 @@
-"""What is left of a job that has ended: nothing that lives for ever, and one announcement for its group."""
+"""What is left of a job that has ended: nothing that never expires, and one announcement for its group."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def test_outcomes_that_are_kept_elsewhere_are_not_kept_here(redis_client: redis.
     ("leave", "line"),
     [
         (lambda c: c.set("mira:stray", 1), "mira:stray: no owner in mira_queue/contract/names.py"),
-        (lambda c: c.set("celery-task-meta-x", 1), "celery-task-meta-x: lives for ever"),
-        (lambda c: c.hset("mira:pace:x", "sent", 1), "mira:pace:x: lives for ever"),
-        (lambda c: c.set("mira:request:x", 1), "mira:request:x: lives for ever, and its job is not there"),
-        (lambda c: c.hset("mira:job:x", "state", "failed"), "mira:job:x: lives for ever, and its job is failed"),
-        (lambda c: c.set("mira:key:h", "digest:x"), "mira:key:h: lives for ever, and its job is not there"),
-        (lambda c: c.rpush("mira:finished:g", "x"), "mira:finished:g: lives for ever"),
+        (lambda c: c.set("celery-task-meta-x", 1), "celery-task-meta-x: never expires"),
+        (lambda c: c.hset("mira:pace:x", "sent", 1), "mira:pace:x: never expires"),
+        (lambda c: c.set("mira:request:x", 1), "mira:request:x: never expires, and its job is not there"),
+        (lambda c: c.hset("mira:job:x", "state", "failed"), "mira:job:x: never expires, and its job is failed"),
+        (lambda c: c.set("mira:key:h", "digest:x"), "mira:key:h: never expires, and its job is not there"),
+        (lambda c: c.rpush("mira:finished:g", "x"), "mira:finished:g: never expires"),
         (lambda c: c.zadd("mira:leased", {"x": 1}), "mira:leased: entries of jobs that are not running: x is"),
         (lambda c: c.zadd("mira:queued:normal", {"x": 1}), "mira:queued:normal: entries of jobs that are not queued"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from mira_queue.contract.errors import InvalidRequest
 from mira_queue.ledger.shared_pipeline import Command, SharedPipeline
 from tests.support.waiting import wait_until
 
@@ -109,7 +110,7 @@ def test_a_command_that_cannot_be_written_down_is_its_own_threads_affair(
         wait_until("they go together", lambda: len(trips._waiting) == 3)
         pool.go_on.set()
         assert isinstance(leader.exception(60), KeyboardInterrupt)
-        assert isinstance(wrong.exception(60), UnicodeEncodeError)
+        assert isinstance(wrong.exception(60), InvalidRequest)
         assert [other.result(60) for other in others] == [[b"one"], [b"two"]]
 
 

@@ -71,6 +71,6 @@ def test_a_short_wait_is_a_countdown_of_celerys(
 def _let_pass(client: redis.Redis, passed_ms: int, job_id: str, due_ms: int) -> None:
     """Move what the server knows of this wait into the past."""
     for key in client.keys("mira:pace:*"):
-        client.hdel(key, "closed_until")
+        client.hdel(key, "open_until")
     client.hset(names.job_key(job_id), "due_ms", due_ms - passed_ms)
     client.zadd(names.WAITING, {job_id: due_ms - passed_ms})

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mira_worker.response import Terminal, read_answer
-from mira_worker.transport import HttpAnswer, NoAnswer
+from mira_worker.response import Failed, read_response
+from mira_worker.transport import HttpResponse, NoResponse
 
 from mira_queue.contract.errors import InvalidResponse, Redirected, Unreachable
 from tests.support.calls import MAX_BYTES, OK, client, fault, post
@@ -25,7 +25,7 @@ def test_the_request_is_sent_as_the_api_wants_it() -> None:
     with RawServer(always(OK)) as server:
         answer = post(server.url, b'{"model": "mira"}')
 
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
     assert (answer.status, answer.body) == (200, COMPLETION)
     assert answer.headers["content-type"] == "application/json"
     (request,) = server.requests
@@ -38,7 +38,7 @@ def test_the_request_is_sent_as_the_api_wants_it() -> None:
 def test_calls_after_one_another_share_a_connection() -> None:
     with RawServer(always(OK)) as server, client(server.url) as found:
         for _ in range(5):
-            assert isinstance(found.post(b"{}"), HttpAnswer)
+            assert isinstance(found.post(b"{}"), HttpResponse)
 
     assert (len(server.requests), server.connections) == (5, 1)
 
@@ -57,9 +57,9 @@ def test_a_redirect_is_not_followed_and_says_where_it_led() -> None:
             answer = post(server.url)
         assert elsewhere.connections == 0
 
-    assert isinstance(answer, HttpAnswer)
-    meaning = read_answer(answer, datetime.now(UTC))
-    assert isinstance(meaning, Terminal)
+    assert isinstance(answer, HttpResponse)
+    meaning = read_response(answer, datetime.now(UTC))
+    assert isinstance(meaning, Failed)
     assert isinstance(meaning.error, Redirected)
     assert elsewhere.url in meaning.error.detail
 
@@ -110,7 +110,7 @@ def test_an_answer_as_large_as_the_bound_is_taken() -> None:
     with RawServer(always(response(200, b"x" * MAX_BYTES))) as server:
         answer = post(server.url)
 
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
     assert len(answer.body) == MAX_BYTES
 
 
@@ -145,7 +145,7 @@ def test_an_answer_may_take_longer_than_a_connection() -> None:
     with RawServer(answer_late) as server:
         answer = post(server.url, connect=timedelta(seconds=0.1))
 
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
 
 
 def test_silence_is_a_time_out_that_may_be_billed() -> None:
@@ -158,7 +158,7 @@ def test_silence_is_a_time_out_that_may_be_billed() -> None:
 
     assert isinstance(fault(answer), Unreachable)
     assert "MIRA_REQUEST_TIMEOUT" in fault(answer).detail
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.may_be_billed
 
 
@@ -171,7 +171,7 @@ def test_an_answer_that_stops_half_way_may_be_billed() -> None:
         answer = post(server.url, total=timedelta(seconds=0.3))
 
     assert isinstance(fault(answer), InvalidResponse)
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert answer.may_be_billed
 
 
@@ -182,7 +182,7 @@ def test_a_refused_connection_cannot_have_been_billed() -> None:
 
     assert isinstance(fault(answer), Unreachable)
     assert "no connection" in fault(answer).detail
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.may_be_billed
 
 
@@ -215,8 +215,8 @@ def test_whatever_bytes_come_they_become_a_value(sent: bytes) -> None:
     with RawServer(closing(sent)) as server:
         answer = post(server.url)
 
-    assert isinstance(answer, HttpAnswer | NoAnswer)
-    assert read_answer(answer, datetime.now(UTC))
+    assert isinstance(answer, HttpResponse | NoResponse)
+    assert read_response(answer, datetime.now(UTC))
 
 
 # --- the key ---
@@ -226,7 +226,7 @@ def test_a_header_that_quotes_the_key_is_redacted() -> None:
     with RawServer(always(response(302, b"", f"Location: https://x.example/?key={API_KEY}"))) as server:
         answer = post(server.url)
 
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
     assert answer.headers["location"] == "https://x.example/?key=***"
 
 
@@ -235,7 +235,7 @@ def test_a_body_arrives_as_it_was_sent_even_if_it_contains_the_key() -> None:
     with RawServer(always(response(401, body))) as server:
         answer = post(server.url)
 
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
     assert answer.body == body
 
 

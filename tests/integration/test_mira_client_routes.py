@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from mira_worker.transport import HttpAnswer, NoAnswer
+from mira_worker.transport import HttpResponse, NoResponse
 from requests.adapters import HTTPAdapter
 
 from tests.support.calls import OK, client, fault, post
@@ -30,7 +30,7 @@ def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
         answer = post("http://api.example.invalid/v1")
 
-    assert isinstance(answer, HttpAnswer)
+    assert isinstance(answer, HttpResponse)
     assert proxy.requests[0].line == "POST http://api.example.invalid/v1/chat/completions HTTP/1.1"
 
 
@@ -49,7 +49,7 @@ def test_a_proxy_never_sees_the_key_of_a_tls_call(monkeypatch: pytest.MonkeyPatc
         answer = post("https://api.example.invalid/v1")
 
     assert "proxy" in fault(answer).detail
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.may_be_billed
     (request,) = proxy.requests
     assert request.line.startswith("CONNECT api.example.invalid:443")
@@ -67,7 +67,7 @@ def test_first_calls_that_leave_together_find_one_way(monkeypatch: pytest.Monkey
     monkeypatch.setattr(HTTPAdapter, "cert_verify", look_at_the_certificate)
     with RawServer(always(OK)) as server, client(server.url) as mira, ThreadPoolExecutor(2) as threads:
         answers = [threads.submit(mira.post, b"{}") for _ in range(2)]
-        assert [type(answer.result()) for answer in answers] == [HttpAnswer, HttpAnswer]
+        assert [type(answer.result()) for answer in answers] == [HttpResponse, HttpResponse]
 
 
 # --- TLS ---
@@ -97,7 +97,7 @@ def test_a_certificate_that_nobody_vouches_for_gets_no_key(tls_server: RawServer
     answer = post(tls_server.url)
 
     assert "TLS" in fault(answer).detail
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.may_be_billed
     assert tls_server.requests == []
 
@@ -107,7 +107,7 @@ def test_a_certificate_that_the_environment_trusts_is_accepted(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
 
-    assert isinstance(post(tls_server.url), HttpAnswer)
+    assert isinstance(post(tls_server.url), HttpResponse)
 
 
 def test_calls_over_tls_share_a_connection(
@@ -118,7 +118,7 @@ def test_calls_over_tls_share_a_connection(
     with client(tls_server.url) as found:
         answers = [found.post(b"{}") for _ in range(5)]
 
-    assert [type(answer) for answer in answers] == [HttpAnswer] * 5
+    assert [type(answer) for answer in answers] == [HttpResponse] * 5
     assert tls_server.connections == 1
 
 
@@ -130,7 +130,7 @@ def test_bytes_after_a_response_over_tls_end_its_connection(
     with client(tls_server.url) as found:
         answers = [found.post(b"{}") for _ in range(5)]
 
-    assert [type(answer) for answer in answers] == [HttpAnswer] * 5
+    assert [type(answer) for answer in answers] == [HttpResponse] * 5
     assert tls_server.connections == 5
 
 
@@ -164,7 +164,7 @@ def test_calls_through_a_tunnel_share_a_connection(
         with client(tls_server.url) as found:
             answers = [found.post(b"{}") for _ in range(5)]
 
-    assert [type(answer) for answer in answers] == [HttpAnswer] * 5
+    assert [type(answer) for answer in answers] == [HttpResponse] * 5
     assert (proxy.connections, tls_server.connections) == (1, 1)
 
 
@@ -179,6 +179,6 @@ def test_a_proxy_that_drips_its_response_is_left_at_the_deadline(monkeypatch: py
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
         answer = post("https://api.example.invalid/v1", total=timedelta(seconds=0.5))
 
-    assert isinstance(answer, NoAnswer)
+    assert isinstance(answer, NoResponse)
     assert not answer.may_be_billed
     assert answer.latency_ms < 5_000

@@ -474,14 +474,14 @@ def test_a_probe_whose_process_died_is_followed_by_another_when_its_lease_has_pa
 def test_a_call_that_was_held_up_may_go_unless_the_breaker_was_opened_meanwhile(ledger: Ledger, line: Line) -> None:
     first, second, probe = jobs(ledger, 3)
     line.fly(first, second)
-    assert ledger.may_still_start(ACCOUNT, call_name(second))
+    assert ledger.may_still_start(ACCOUNT, second)
 
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS + 20)
-    assert not ledger.may_still_start(ACCOUNT, call_name(second))
+    assert not ledger.may_still_start(ACCOUNT, second)
 
     assert line.verdicts(probe, at_ms=30) == ["probe"]
-    assert ledger.may_still_start(ACCOUNT, call_name(probe))
-    assert not ledger.may_still_start(ACCOUNT, call_name(second))
+    assert ledger.may_still_start(ACCOUNT, probe)
+    assert not ledger.may_still_start(ACCOUNT, second)
 
 
 def test_a_probe_that_is_rate_limited_opens_the_breaker_for_the_next_one(ledger: Ledger, line: Line) -> None:

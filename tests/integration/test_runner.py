@@ -12,10 +12,10 @@ import orjson
 import pytest
 import redis
 import structlog
-from mira_worker.leases import LeaseKeeper
+from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.runner import Done, JobRunner, ResultStore, SendAgain
-from mira_worker.transport import HttpAnswer, Transport
+from mira_worker.transport import HttpResponse, Transport
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import InternalError, QueueUnavailable
@@ -38,7 +38,7 @@ class Broken(Exception):
 class BrokenTransport:
     """Fails as nobody foresaw. Its message quotes what no log may contain."""
 
-    def post(self, body: bytes) -> HttpAnswer:
+    def post(self, body: bytes) -> HttpResponse:
         raise Broken(SECRET)
 
     def redact(self, text: str) -> str:
@@ -46,8 +46,8 @@ class BrokenTransport:
 
 
 class Answering(BrokenTransport):
-    def post(self, body: bytes) -> HttpAnswer:
-        return HttpAnswer(200, {}, orjson.dumps(BODY), 1)
+    def post(self, body: bytes) -> HttpResponse:
+        return HttpResponse(200, {}, orjson.dumps(BODY), 1)
 
 
 class BrokenStore:
@@ -81,7 +81,7 @@ class Parts:
     """A runner, and what it works on."""
 
     ledger: Ledger
-    leases: LeaseKeeper
+    leases: HeldLeases
     pacer: Pacer
     runner: JobRunner
 
@@ -91,7 +91,7 @@ def make(ledger: Ledger, settings: Settings) -> Callable[..., Parts]:
     def make(transport: Transport, results: ResultStore | None = None, **options: Any) -> Parts:
         log, stopping = structlog.get_logger(), threading.Event()
         pacer = Pacer(ledger, ACCOUNT, MANY, probe_lease=timedelta(seconds=5), stopping=stopping, log=log)
-        leases = LeaseKeeper(ledger, timedelta(minutes=1), log)
+        leases = HeldLeases(ledger, timedelta(minutes=1), log)
         changed = settings.model_copy(update=options)
         runner = JobRunner(changed, ledger, pacer, leases, transport, results, stopping, log, CrashPoints(""))
         return Parts(ledger, leases, pacer, runner)
@@ -161,10 +161,10 @@ def test_a_job_whose_failed_attempt_cannot_be_recorded_is_held_and_given_back_la
     # If its lease expired, that would count as a crash.
     assert [lease.job_id for lease in parts.leases.held()] == [job_id]
 
-    assert parts.runner.give_back_unfinished() == [job_id]
+    assert parts.runner.release_interrupted() == [job_id]
     assert parts.leases.held() == []
     assert [field(redis_client, job_id, name) for name in ("state", "unanswered", "crashes")] == ["queued", "1", ""]
-    assert parts.runner.give_back_unfinished() == []
+    assert parts.runner.release_interrupted() == []
 
 
 def test_an_outcome_that_is_decided_is_not_undone_when_it_cannot_be_stored(

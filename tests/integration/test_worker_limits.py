@@ -59,7 +59,7 @@ def test_a_long_wait_is_bounded_and_what_is_odd_about_it_stands_in_the_log(
     assert status.due_ms is not None
     assert 0 < status.due_ms - status.created_ms - wait_s * 1000 < 30_000
     assert (status.attempts, status.reason) == (0, "rate_limited (429): Rate limit exceeded")
-    assert (line["outcome"], line["status"], line["wait_s"]) == ("limited", 429, wait_s)
+    assert (line["outcome"], line["status"], line["wait_s"]) == ("rate_limited", 429, wait_s)
     assert (line["retry_after_remark"] or "").partition(":")[0] == (remark or "")
     assert job.cancel()
 

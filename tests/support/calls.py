@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from mira_worker.transport import HttpAnswer, MiraClient, NoAnswer
+from mira_worker.transport import HttpResponse, MiraClient, NoResponse
 from pydantic import SecretStr
 
 from mira_queue.contract.errors import ServiceFault
@@ -33,11 +33,11 @@ def client(base: str, total: timedelta = PATIENCE, connect: timedelta = PATIENCE
 
 def post(
     base: str, body: bytes = b"{}", total: timedelta = PATIENCE, connect: timedelta = PATIENCE
-) -> HttpAnswer | NoAnswer:
+) -> HttpResponse | NoResponse:
     with client(base, total, connect) as found:
         return found.post(body)
 
 
-def fault(answer: HttpAnswer | NoAnswer) -> ServiceFault:
-    assert isinstance(answer, NoAnswer), answer
-    return answer.fault
+def fault(answer: HttpResponse | NoResponse) -> ServiceFault:
+    assert isinstance(answer, NoResponse), answer
+    return answer.error

@@ -54,11 +54,15 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
-        case ["mira", "batches"]:
+        case ["mira", "batches", *_]:
             return None
-        case ["mira", "accounts" | "workers"]:
+        case ["mira", "accounts" | "workers" | "holds"]:
             return _without_end(client, key, None)
-        case ["mira", "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults", _]:
+        case [
+            "mira",
+            "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults" | "rejections",
+            _,
+        ]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

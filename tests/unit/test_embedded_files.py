@@ -48,6 +48,37 @@ def test_the_directories_are_private(tmp_path: Path) -> None:
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777, 0o702])
+def test_a_state_directory_that_other_users_can_write_to_is_rejected(tmp_path: Path, mode: int) -> None:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    state_dir.chmod(mode)
+    with pytest.raises(StateDirError, match="MIRA_STATE_DIR") as caught:
+        locate_files(state_dir).prepare()
+    assert "chmod" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_of_another_user_is_rejected(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    os.chown(state_dir, 12345, -1)
+    with pytest.raises(StateDirError, match="another user"):
+        locate_files(state_dir).prepare()
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_a_state_directory_and_its_parents_are_private_whatever_the_umask_is(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        locate_files(tmp_path / "a" / "b" / "state").prepare()
+    finally:
+        os.umask(before)
+    for directory in (tmp_path / "a").rglob("."):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
 def test_a_short_directory_left_open_to_others_is_closed(tmp_path: Path) -> None:
     files = locate_files(tmp_path / ("d" * 120), tmp_path)
     files.socket.parent.mkdir()

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_worker.retry_after import LONGEST, SHORTEST, WHEN_MISSING, parse_retry_after
+from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, WHEN_MISSING, parse_retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def test_a_date_beyond_those_that_python_knows_is_a_minute(header: str) -> None:
 def test_an_absurd_header_is_a_day_and_is_remarked(header: str) -> None:
     answer = parse_retry_after(header, NOW)
 
-    assert answer.wait == LONGEST
+    assert answer.wait == MAX_WAIT
     assert "absurd" in (answer.remark or "")
 
 
@@ -78,13 +78,13 @@ def test_an_absurd_header_is_a_day_and_is_remarked(header: str) -> None:
 def test_a_negative_or_past_header_is_a_second_and_is_remarked(header: str) -> None:
     answer = parse_retry_after(header, NOW)
 
-    assert answer.wait == SHORTEST
+    assert answer.wait == MIN_WAIT
     assert "negative" in (answer.remark or "")
 
 
 @pytest.mark.parametrize("header", ["0", "0.0", "-0", "Thu, 01 Jan 2026 12:00:00 GMT"])
 def test_now_is_a_second_so_that_a_crowd_does_not_knock_at_once(header: str) -> None:
-    assert parse_retry_after(header, NOW).wait == SHORTEST
+    assert parse_retry_after(header, NOW).wait == MIN_WAIT
 
 
 @given(
@@ -95,7 +95,7 @@ def test_now_is_a_second_so_that_a_crowd_does_not_knock_at_once(header: str) -> 
     | st.datetimes(timezones=st.just(UTC)).map(lambda moment: format_datetime(moment, usegmt=True))
 )
 def test_whatever_the_header_the_wait_is_positive_and_at_most_a_day(header: str | None) -> None:
-    assert timedelta(0) < parse_retry_after(header, NOW).wait <= LONGEST
+    assert timedelta(0) < parse_retry_after(header, NOW).wait <= MAX_WAIT
 
 
 @given(st.floats(0.000001, 86_400))
@@ -105,4 +105,4 @@ def test_the_wait_is_never_shorter_than_what_was_asked(seconds: float) -> None:
 
 @given(st.from_regex(r"\A(Mon, )?[0-9]{1,20} (Jan|Feb|Dec) [0-9]{1,20} [0-9:]{1,12}( GMT| [+-][0-9]{1,40})?\Z"))
 def test_no_date_raises(header: str) -> None:
-    assert parse_retry_after(header, NOW).wait >= SHORTEST
+    assert parse_retry_after(header, NOW).wait >= MIN_WAIT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from mira_producer.cli.problems import MAX_SHOWN, error_lines
 from mira_producer.engine.plan import read_input
 from mira_producer.jsonl.errors import MAX_PROBLEMS, InvalidInput
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.request_line import MAX_LINE_BYTES, InputLine, parse_line, raw_lines
+from mira_producer.jsonl.request_line import MAX_BLANK_BYTES, MAX_LINE_BYTES, InputLine, parse_line, raw_lines
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.request import ChatRequest
@@ -143,6 +144,27 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(tmp_path
         file.truncate(MAX_LINE_BYTES * 2)  # sparse: it takes no space
 
     assert problems(path) == [(2, None, "line_too_long")]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \r\n", b"\t" * 1000 + b"\n"])
+def test_many_blank_lines_in_a_row_are_an_error_however_small_they_are_compressed(tmp_path: Path, blank: bytes) -> None:
+    path = tmp_path / "input.jsonl.gz"
+    many = blank * (3 * MAX_BLANK_BYTES // (2 * len(blank)))
+    with gzip.open(path, "wb") as file:
+        file.write(b'{"prompt": "fine"}\n' + many)
+
+    ((number, field, code),) = problems(path)
+
+    assert (field, code) == (None, "invalid_file")
+    assert number is not None
+    assert number * len(blank) <= MAX_BLANK_BYTES + 2 * len(blank)
+
+
+def test_blank_lines_between_requests_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_bytes((b'{"prompt": "fine"}' + b"\n" * (MAX_BLANK_BYTES // 2)) * 3)
+
+    assert len(list(raw_lines(path))) == 3
 
 
 # --- what is wrong with a line ---

@@ -178,3 +178,39 @@ def test_an_account_is_a_base_and_a_key_and_its_name_reveals_neither() -> None:
 def test_every_setting_has_a_meaning() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
     assert variable("api_key") == "MIRA_API_KEY"
+
+
+@pytest.mark.parametrize(
+    "env_file", ["MIRA_API_BASE=http://elsewhere/v1\n", "MIRA_API_BASE=http://elsewhere/v1\nMIRA_API_KEY=x\n"]
+)
+def test_a_base_in_the_env_file_does_not_redirect_a_key_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_file: str
+) -> None:
+    (tmp_path / ".env").write_text(env_file)
+    monkeypatch.setenv("MIRA_API_KEY", KEY)
+
+    for load in (load_settings, Settings):
+        with pytest.raises(SettingsError, match="http://elsewhere/v1") as caught:
+            load()
+        assert KEY not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env_file", "environment", "base"),
+    [
+        ("MIRA_API_BASE=http://a/v1\nMIRA_API_KEY=x\n", {}, "http://a/v1"),
+        ("MIRA_API_BASE=http://a/v1\n", {}, "http://a/v1"),
+        ("MIRA_API_KEY=x\n", {"MIRA_API_BASE": "http://b/v1"}, "http://b/v1"),
+        ("MIRA_API_BASE=http://a/v1\n", {"MIRA_API_KEY": KEY, "MIRA_API_BASE": "http://b/v1"}, "http://b/v1"),
+        ("MIRA_API_BASE=https://api.vmira.ai/v1/\n", {"MIRA_API_KEY": KEY}, "https://api.vmira.ai/v1"),
+    ],
+)
+def test_a_key_and_a_base_that_belong_together_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_file: str, environment: dict[str, str], base: str
+) -> None:
+    (tmp_path / ".env").write_text(env_file)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings().api_base == base

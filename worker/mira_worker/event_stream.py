@@ -1,4 +1,4 @@
-"""A streamed answer (`stream: true`) put together into the completion that it is."""
+"""Assemble a streamed response (`stream: true`) into a completion."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 
 # Some servers repeat these in every fragment.
-_SAID_ONCE = frozenset({"role", "id", "type", "name"})
+_NOT_JOINED = frozenset({"role", "id", "type", "name"})
 
 
 class BrokenStream(ValueError):
-    """The stream ended without its end, or holds what is no chunk of a completion."""
+    """The stream has no end marker, or contains something that is not a chunk of a completion."""
 
 
 def is_event_stream(content_type: str) -> bool:
@@ -19,10 +19,10 @@ def is_event_stream(content_type: str) -> bool:
 
 
 def assemble(body: bytes) -> dict[str, Any]:
-    """One chat.completion from the `data:` lines of server-sent events.
+    """Return the chat.completion in the `data:` lines of server-sent events.
 
-    Deltas of each choice are joined in order; fields that are not ours are taken from the first chunk that has them.
-    Raises BrokenStream when `[DONE]` is missing: half an answer is none.
+    Deltas of each choice are joined in order. Other fields are taken from the first chunk that has them.
+    Raises BrokenStream if `[DONE]` is missing: the answer is then incomplete.
     """
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
@@ -32,7 +32,7 @@ def assemble(body: bytes) -> dict[str, Any]:
         data = line[5:].strip()
         if data == b"[DONE]":
             if not choices:
-                raise BrokenStream("the stream held no choices")
+                raise BrokenStream("the stream contains no choices")
             whole["object"] = "chat.completion"
             whole["choices"] = [choices[index] for index in sorted(choices)]
             return whole
@@ -44,25 +44,25 @@ def _add_chunk(whole: dict[str, Any], choices: dict[int, dict[str, Any]], data: 
     try:
         chunk = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise BrokenStream("the stream holds a line that is no JSON") from error
+        raise BrokenStream("the stream contains a line that is not JSON") from error
     if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
-        raise BrokenStream("the stream holds what is no chunk of a completion")
+        raise BrokenStream("the stream contains something that is not a chunk of a completion")
     for name, value in chunk.items():
         if name == "usage" and value is not None:
-            # Servers that repeat it count on: the last one is that of the whole answer.
+            # Servers that repeat it add to it: the last one is that of the whole response.
             whole[name] = value
         elif name != "choices" and value is not None:
             whole.setdefault(name, value)
     for part in chunk.get("choices", []):
         if not isinstance(part, dict):
-            raise BrokenStream("the stream holds a choice that is no object")
+            raise BrokenStream("the stream contains a choice that is not an object")
         _add_delta(choices, part)
 
 
 def _add_delta(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None:
     index = part.get("index") or 0
     if not isinstance(index, int):
-        raise BrokenStream("the stream holds a choice whose index is no number")
+        raise BrokenStream("the stream contains a choice whose index is not a number")
     empty = {"index": index, "message": {"role": "assistant", "content": ""}, "finish_reason": None}
     choice = choices.setdefault(index, empty)
     if isinstance(part.get("delta"), dict):
@@ -72,11 +72,11 @@ def _add_delta(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None
 
 
 def _join(whole: dict[str, Any], fragment: dict[str, Any]) -> None:
-    """Add a fragment to what is there: text goes on, objects are joined name by name, lists item by item."""
+    """Add a fragment: append text, join objects name by name, and lists item by item."""
     for name, value in fragment.items():
         before = whole.get(name)
         if isinstance(before, str) and isinstance(value, str):
-            whole[name] = before if name in _SAID_ONCE and before else before + value
+            whole[name] = before if name in _NOT_JOINED and before else before + value
         elif isinstance(before, dict) and isinstance(value, dict):
             _join(before, value)
         elif isinstance(value, list) and all(isinstance(item, dict) and "index" in item for item in value):
@@ -88,7 +88,7 @@ def _join(whole: dict[str, Any], fragment: dict[str, Any]) -> None:
 
 
 def _joined_items(before: list[Any], fragments: list[dict[str, Any]]) -> list[Any]:
-    """Parts of tool calls belong to the call with the same index."""
+    """Join parts of tool calls, which belong to the call with the same index."""
     items = list(before)
     for fragment in fragments:
         known = next(

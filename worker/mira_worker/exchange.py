@@ -1,15 +1,15 @@
 """One request and its response on a pooled connection of urllib3: in step, in time, and bounded.
 
-An answer belongs to its call only while both sides agree where a response ends. http.client takes an interim response
-(102, 103) for the final one, and silently drops bytes that follow a response: the next call on that connection would
-read an answer that is not its own. Here, a connection is kept only if its exchange ended cleanly:
+A response belongs to its call only while both sides agree where each response ends. http.client takes an interim
+response (102, 103) for the final one, and silently drops bytes that follow a response: the next call on that connection
+would read a response that is not its own. Here, a connection is reused only if its exchange ended cleanly:
 
 - Interim responses are skipped until the final one.
 - Nothing may be readable before a request is sent, or after its response was read.
 - The whole request was sent before its response began.
 - The headers leave no doubt where the response ends.
 
-One deadline bounds the exchange, whatever the server drips.
+One deadline bounds the exchange, however slowly the server sends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class OutOfStep(urllib3.exceptions.HTTPError):
-    """The server does not keep to the order of request and response."""
+    """The server does not follow the order of request and response."""
 
 
 class Exchange:

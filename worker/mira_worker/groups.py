@@ -1,8 +1,8 @@
-"""Groups: many jobs of a file that one message brought, run one after the other.
+"""Groups: jobs of a file that one message carries, run one after the other.
 
-When others have nothing to do, or wait for a slot, what is not begun goes back before long: slow answers spread over
-every slot of every worker, a single job gets in between, and the end of a file has no tail. A job that must wait, or be
-tried again, leaves its group and goes its own way.
+If other workers are idle, or a single job waits for a slot, the jobs that have not started return to the queue: slow
+calls spread over all slots of all workers, single jobs run in between, and a file does not end with one slow group. A
+job that has to wait leaves its group.
 """
 
 from __future__ import annotations
@@ -24,66 +24,66 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from mira_worker.runner import JobRunner, Next, SendAgain, SendNow
 
-# A job that takes so long is a slow one: the others of its group are better off elsewhere.
+# A job that takes longer than this is slow: the other jobs of its group should run elsewhere.
 SLOW_S = 0.1
-# However quick its jobs are, at the end of a file a group must not be what everybody waits for.
-LONGEST_S = 1.0
-# While other messages wait, nobody is idle who could take what is handed back; but rescue takes a job for lost that has
-# been in no message for MIRA_RESEND_AFTER (10 s), those of messages that wait here for this one included.
+# However quick its jobs are, a group must not delay the end of its file for longer than this.
+MAX_GROUP_S = 1.0
+# While other messages wait, no idle worker could take the requeued jobs. But rescue considers a job lost that has been
+# in no message for MIRA_RESEND_AFTER (10 s). This includes the jobs of messages that wait here for this group.
 STUCK_S = 2.0
-LOOK_EVERY_S = 0.025
-# While each job takes less than this, the next ones are claimed together: a round trip saved for each.
+CHECK_EVERY_S = 0.025
+# While each job takes less than this, the next ones are claimed together, which saves a round trip for each.
 QUICK_S = 0.02
-MOST_AHEAD = 8
+MAX_AHEAD = 8
 
 Item = TypeVar("Item")
 
-# Jobs, and the size of the messages in which they go.
+# Sends jobs in messages of this size.
 SendGroups = Callable[[list[str], int], None]
 SendLater = Callable[[str, timedelta], None]
 
 
 class _Group:
-    """The jobs of one message that are not begun: claimed already, a few ahead while answers are quick, or not yet."""
+    """Jobs of one message that have not started. While calls are quick, a few of them are claimed ahead."""
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.jobs = deque(job_ids)
         self.claimed: deque[tuple[str, Claimed]] = deque()
         self.ahead = 1
-        self.begun = 0
-        self.began_s = self.last_s = time.monotonic()
+        self.started = 0
+        self.started_s = self.last_s = time.monotonic()
 
     def next(self) -> tuple[str, Claimed] | None:
-        """The next claimed job, if there is one."""
+        """Return the next claimed job, or None."""
         now_s = time.monotonic()
-        if self.begun:
-            self.ahead = min(MOST_AHEAD, self.ahead * 2) if now_s - self.last_s < QUICK_S else 1
+        if self.started:
+            self.ahead = min(MAX_AHEAD, self.ahead * 2) if now_s - self.last_s < QUICK_S else 1
         self.last_s = now_s
         with suppress(IndexError):
             job = self.claimed.popleft()
-            self.begun += 1
+            self.started += 1
             return job
         return None
 
     def to_claim(self) -> list[str]:
-        return _emptied(self.jobs, self.ahead)
+        return _taken(self.jobs, self.ahead)
 
     def is_slow(self, now_s: float) -> bool:
-        return self.waits and (now_s - self.last_s > SLOW_S or now_s - self.began_s > LONGEST_S)
+        return self.has_waiting and (now_s - self.last_s > SLOW_S or now_s - self.started_s > MAX_GROUP_S)
 
     def is_stuck(self, now_s: float) -> bool:
-        return self.waits and now_s - self.began_s > STUCK_S
+        return self.has_waiting and now_s - self.started_s > STUCK_S
 
     @property
-    def waits(self) -> bool:
-        """Is there something that is not begun?"""
+    def has_waiting(self) -> bool:
+        """Return True if jobs have not started."""
         return bool(self.jobs or self.claimed)
 
 
 class GroupRunner:
-    """Runs groups, each in its caller's thread; one thread of its own hands back what they do not get to.
+    """Runs each group in its caller's thread. A thread of its own requeues the jobs of slow groups.
 
-    `single_waits`: has this process a message of one job that waits for a slot?
+    `single_waits` returns True if a message with a single job waits for a slot of this process.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class GroupRunner:
         threading.Thread(target=self._watch, name="groups", daemon=True).start()
 
     def run(self, job_ids: Sequence[str]) -> None:
-        """Until every job of the group is brought a step further, or handed back."""
+        """Run the jobs of a group. Return when all have run or returned to the queue."""
         group = _Group(job_ids)
         with self._lock:
             self._groups.add(group)
@@ -130,24 +130,24 @@ class GroupRunner:
         finally:
             with self._lock:
                 self._groups.discard(group)
-            self._hand_back(group)
+            self._requeue(group)
 
     def _watch(self) -> None:
         while True:
             self._some.wait()
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(CHECK_EVERY_S)
             now_s = time.monotonic()
             with self._lock:
                 slow = [group for group in self._groups if group.is_slow(now_s)]
-                if not any(group.waits for group in self._groups):
+                if not any(group.has_waiting for group in self._groups):
                     self._some.clear()
-            if slow and self._others_have_groups_only():
+            if slow and self._only_groups_wait():
                 slow = [group for group in slow if group.is_stuck(now_s)]
             for group in slow:
-                self._hand_back(group)
+                self._requeue(group)
 
-    def _others_have_groups_only(self) -> bool:
-        """There is work for whoever is idle, and none of it is a single job, which may need a slot of ours."""
+    def _only_groups_wait(self) -> bool:
+        """Return True if groups wait in the queue, which idle workers can take, and no single job waits for a slot."""
         if self._single_waits():
             return False
         try:
@@ -156,33 +156,33 @@ class GroupRunner:
             return True
         return bulk is not None and not any(singles)
 
-    def _hand_back(self, group: _Group) -> None:
-        """Send on what was not begun, in messages of what was done in the time."""
-        begun = max(1, group.begun)
-        for job_id, claimed in _emptied(group.claimed):
+    def _requeue(self, group: _Group) -> None:
+        """Requeue the jobs that have not started, in messages as large as the number of jobs that have started."""
+        size = max(1, group.started)
+        for job_id, claimed in _taken(group.claimed):
             if isinstance(claimed, Lease):
-                self._send(job_id, self._runner.give_back(claimed))
-        rest = _emptied(group.jobs)
+                self._send(job_id, self._runner.release(claimed))
+        rest = _taken(group.jobs)
         if not rest:
             return
         try:
-            self._send_groups(self._ledger.requeue(rest, Lane.BULK), begun)
+            self._send_groups(self._ledger.requeue(rest, Lane.BULK), size)
         except QueueUnavailable as error:
             # They are queued in the ledger, without a message: rescue finds them.
-            self._log.warning("hand_back_failed", jobs=len(rest), error=str(error))
+            self._log.warning("requeue_failed", jobs=len(rest), error=str(error))
 
-    def _send(self, job_id: str, what: Next) -> None:
-        match what:
+    def _send(self, job_id: str, next_: Next) -> None:
+        match next_:
             case SendAgain(countdown=countdown):
                 self._send_later(job_id, countdown)
             case SendNow():
                 self._send_now([job_id])
 
 
-def _emptied(jobs: deque[Item], most: int | None = None) -> list[Item]:
-    """Take jobs out; somebody else may be taking them at the same time."""
+def _taken(jobs: deque[Item], limit: int | None = None) -> list[Item]:
+    """Take up to `limit` jobs. Another thread may take jobs at the same time."""
     taken: list[Item] = []
     with suppress(IndexError):
-        while most is None or len(taken) < most:
+        while limit is None or len(taken) < limit:
             taken.append(jobs.popleft())
     return taken

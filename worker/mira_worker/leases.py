@@ -1,8 +1,9 @@
-"""The leases that this process holds, and the heartbeat that extends them."""
+"""Leases that this process holds, and the heartbeat that extends them."""
 
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
@@ -11,14 +12,14 @@ from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 
-# Two heartbeats may be late or lost before the lease is.
+# Two heartbeats may be late or lost before a lease expires.
 BEATS_PER_LEASE = 3
 
 
-class LeaseKeeper:
-    """Extends every held lease from one background thread, all in one round trip.
+class HeldLeases:
+    """Extends all held leases from one background thread, in one round trip.
 
-    A process that is killed or paused stops extending: its jobs go to somebody else, which is the point.
+    A process that is killed or suspended stops extending them. Other workers then rescue its jobs, as intended.
     """
 
     def __init__(self, ledger: Ledger, lease: timedelta, log: FilteringBoundLogger) -> None:
@@ -26,23 +27,19 @@ class LeaseKeeper:
         self._lease = lease
         self._log = log
         self._held: dict[str, Lease] = {}
-        self._refused: list[Lease] = []
+        self._rejected: list[Lease] = []
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stopped.set()
+        threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     def hold(self, lease: Lease) -> None:
         with self._lock:
             self._held[lease.job_id] = lease
 
-    def release(self, lease: Lease) -> None:
+    def drop(self, lease: Lease) -> None:
         with self._lock:
-            # This process may have claimed the job anew, when the lease had passed: that one is kept.
+            # If the lease had expired, this process may have claimed the job again: the new lease stays.
             if self._held.get(lease.job_id) == lease:
                 del self._held[lease.job_id]
 
@@ -51,20 +48,21 @@ class LeaseKeeper:
             return list(self._held.values())
 
     def beat(self) -> None:
-        """One heartbeat."""
+        """Extend all leases once."""
         leases = self.held()
-        answers = zip(leases, self._ledger.extend(leases, self._lease), strict=True)
-        refused = [lease for lease, kept in answers if not kept]
-        for lease in refused:
-            # Refused once, it may just have ended: that is stored, and the answer is on its way to its thread.
-            if lease in self._refused and lease in self.held():
-                # Its call goes on, since it cannot be recalled; its outcome will not be stored.
+        extended = zip(leases, self._ledger.extend(leases, self._lease), strict=True)
+        rejected = [lease for lease, is_extended in extended if not is_extended]
+        for lease in rejected:
+            # Rejected once, the job may have just finished: the response is on its way to the job's thread.
+            if lease in self._rejected and lease in self.held():
+                # The call continues, because it cannot be recalled. Its outcome will not be stored.
                 self._log.warning("lease_lost", job_id=lease.job_id)
-                self.release(lease)
-        self._refused = refused
+                self.drop(lease)
+        self._rejected = rejected
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._lease.total_seconds() / BEATS_PER_LEASE):
+        while True:
+            time.sleep(self._lease.total_seconds() / BEATS_PER_LEASE)
             try:
                 self.beat()
             except QueueUnavailable as error:

@@ -1,12 +1,12 @@
-"""The API key in texts of errors and logs: servers quote it when they reject it."""
+"""Replace the API key in texts of errors and logs. Servers quote it when they reject it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-# 22 characters of base64 hold 128 bits, and issued keys are longer. No word in common use is as long. A shorter "key"
-# (`test`, `ollama`, `sk-no-key-required`) is a placeholder of a local server: to replace it would garble the message.
+# 22 characters of base64 are 128 bits, and issued keys are longer. No common word is as long. A shorter "key" (`test`,
+# `ollama`, `sk-no-key-required`) is a placeholder of a local server: replacing it would garble the message.
 MIN_KEY_CHARS = 22
 
 

@@ -1,4 +1,4 @@
-"""What an answer means: every row of the API's error table. Pure: an answer in, a value out."""
+"""Meaning of a response: every row of the API's error table. Pure: a response in, a value out."""
 
 from __future__ import annotations
 
@@ -10,158 +10,141 @@ from typing import Any
 
 import orjson
 
-from mira_queue.contract.errors import (
-    ContentBlocked,
-    InvalidResponse,
-    JobError,
-    RateLimited,
-    Redirected,
-    ServerTimeout,
-    ServiceFault,
-    Unprocessable,
-    error_for_status,
-)
+from mira_queue.contract import errors
+from mira_queue.contract.errors import InvalidResponse, JobError, ServerTimeout, ServiceFault
+from mira_queue.contract.outcome import Completion
 from mira_worker.event_stream import BrokenStream, assemble, is_event_stream
 from mira_worker.redaction import Redact, redacted
 from mira_worker.retry_after import RetryAfter, parse_retry_after
-from mira_worker.transport import HttpAnswer, NoAnswer
+from mira_worker.transport import HttpResponse, NoResponse
 
-# Long enough for every message a server writes on purpose; a page of HTML is none.
+# Longer than every message that a server writes on purpose. A page of HTML is longer.
 MAX_DETAIL_CHARS = 2_000
-# Kept beside the detail for the caller's own reading, unless it is larger than a person would look at.
+# The body of an error is stored next to its detail, unless it is larger than a person would read.
 MAX_BODY_CHARS = 64 * 1024
-# Levels of an answer's JSON. Real ones have a handful; what is nested deeper than orjson writes could not be stored,
-# and the job that got it would die again and again.
+# Levels of a response's JSON. Real ones have a handful. JSON that is nested deeper than orjson writes could not be
+# stored.
 MAX_NESTING = 100
-# Objects and lists of an answer's JSON. Once parsed, each takes up to 100 bytes of memory, and `[]` is two on the wire.
-# The largest real answers (log probabilities, 20 for each of 16,000 tokens) have some 700,000.
+# Objects and lists of a response's JSON. Once parsed, each takes up to 100 bytes of memory, but only two bytes (`[]`)
+# of the response. The largest real responses (log probabilities, 20 for each of 16,000 tokens) have some 700,000.
 MAX_BRACKETS = 1_000_000
 # Statuses after which the server may have done, and billed, the work.
-_BEGUN = frozenset({408, 504})
+_MAY_BE_BILLED = frozenset({408, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A chat completion."""
-
-    body: dict[str, Any]
-    text: str
-    finish_reason: str | None
-    usage: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """The job has failed for good."""
+class Failed:
+    """The job has failed permanently."""
 
     error: JobError
 
 
 @dataclass(frozen=True, slots=True)
-class Limited:
-    """A limit of the account: nothing may leave before the wait has passed."""
+class RateLimited:
+    """A limit of the account: no call may start before the wait has passed."""
 
-    error: RateLimited
+    error: errors.RateLimited
     retry_after: RetryAfter
 
 
 @dataclass(frozen=True, slots=True)
-class Faulty:
-    """A fault of the service: later again, a bounded number of times."""
+class Fault:
+    """A fault of the service, or a bug in the worker: the job is retried, with a limited number of attempts."""
 
-    fault: ServiceFault
+    error: JobError
     may_be_billed: bool
 
 
-Meaning = Answered | Terminal | Limited | Faulty
+Meaning = Completion | Failed | RateLimited | Fault
 
 
-def read_answer(answer: HttpAnswer | NoAnswer, now: datetime, redact: Redact = str) -> Meaning:
-    """The one place where status and body become policy.
+def read_response(response: HttpResponse | NoResponse, now: datetime, redact: Redact = str) -> Meaning:
+    """Return the meaning of a response's status and body. A completion has the counts of a first attempt.
 
-    `now` is for Retry-After in the form of a date. `redact` is applied to everything but a completion.
+    `now` is for a Retry-After in the form of a date. `redact` is applied to everything but a completion.
     """
-    if isinstance(answer, NoAnswer):
-        return Faulty(answer.fault, answer.may_be_billed)
-    if 200 <= answer.status < 300:
-        return _completion(answer, redact)
-    parsed = redacted(_json(answer.body), redact)
-    kind = error_for_status(answer.status)
-    detail = readable(answer, parsed, redact)
-    if kind is Unprocessable and _is_moderation(parsed):
-        kind = ContentBlocked
-    if kind is Redirected:
-        target = answer.headers.get("location", "nowhere")
+    if isinstance(response, NoResponse):
+        return Fault(response.error, response.may_be_billed)
+    if 200 <= response.status < 300:
+        return _completion(response, redact)
+    parsed = redacted(_json(response.body), redact)
+    kind = errors.error_for_status(response.status)
+    detail = readable(response, parsed, redact)
+    if kind is errors.Unprocessable and _is_moderation(parsed):
+        kind = errors.ContentBlocked
+    if kind is errors.Redirected:
+        target = response.headers.get("location", "nowhere")
         detail = (
             f"the server redirects to {target[:200]}; redirects are not followed: set MIRA_API_BASE to the final URL"
         )
-    error = kind(detail, answer.status, body=_kept(parsed))
-    if isinstance(error, RateLimited):
-        return Limited(error, parse_retry_after(answer.headers.get("retry-after"), now))
+    error = kind(detail, response.status, body=_small(parsed))
+    if isinstance(error, errors.RateLimited):
+        return RateLimited(error, parse_retry_after(response.headers.get("retry-after"), now))
     if isinstance(error, ServiceFault):
-        return Faulty(error, answer.status in _BEGUN or isinstance(error, ServerTimeout))
-    return Terminal(error)
+        return Fault(error, response.status in _MAY_BE_BILLED or isinstance(error, ServerTimeout))
+    return Failed(error)
 
 
-def _completion(answer: HttpAnswer, redact: Redact) -> Answered | Faulty:
-    if is_event_stream(answer.headers.get("content-type", "")):
-        if _brackets(answer.body) > MAX_BRACKETS:
-            return _broken(answer, "the stream holds too many objects and lists", redact)
+def _completion(response: HttpResponse, redact: Redact) -> Completion | Fault:
+    if is_event_stream(response.headers.get("content-type", "")):
+        if _brackets(response.body) > MAX_BRACKETS:
+            return _broken(response, "the stream contains too many objects and lists", redact)
         try:
-            body: Any = assemble(answer.body)
+            body: Any = assemble(response.body)
         except BrokenStream as error:
-            return _broken(answer, str(error), redact)
+            return _broken(response, str(error), redact)
         except RecursionError:
-            return _broken(answer, "the stream holds JSON that is nested too deeply", redact)
+            return _broken(response, "the stream contains JSON that is nested too deeply", redact)
         if _is_deeper(body, MAX_NESTING):
-            return _broken(answer, "the stream holds JSON that is nested too deeply", redact)
+            return _broken(response, "the stream contains JSON that is nested too deeply", redact)
     else:
-        body = _json(answer.body)
+        body = _json(response.body)
     try:
         choice = body["choices"][0]
         message = choice["message"]
         content = message.get("content")
         finish_reason = choice.get("finish_reason")
     except (TypeError, KeyError, IndexError, AttributeError):
-        return _broken(answer, "the answer holds no chat completion", redact)
+        return _broken(response, "the response contains no chat completion", redact)
     usage = body.get("usage")
-    return Answered(
-        body,
-        content if isinstance(content, str) else "",
-        finish_reason if isinstance(finish_reason, str) else None,
-        usage if isinstance(usage, dict) else {},
+    return Completion(
+        text=content if isinstance(content, str) else "",
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        usage=usage if isinstance(usage, dict) else {},
+        body=body,
+        latency_ms=response.latency_ms,
     )
 
 
-def _broken(answer: HttpAnswer, why: str, redact: Redact) -> Faulty:
-    shown = redact(_plain_text(answer.body))[:200]
-    return Faulty(
-        InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", answer.status), True
+def _broken(response: HttpResponse, why: str, redact: Redact) -> Fault:
+    shown = redact(_plain_text(response.body))[:200]
+    return Fault(
+        InvalidResponse(f"{why}; it begins: {shown}" if shown else f"{why}; it is empty", response.status), True
     )
 
 
-def readable(answer: HttpAnswer, parsed: Any, redact: Redact = str) -> str:
-    """Something a person can read, from JSON, JSON in a string, text, HTML or nothing."""
+def readable(response: HttpResponse, parsed: Any, redact: Redact = str) -> str:
+    """Return a readable message from JSON, JSON in a string, text, HTML, or nothing."""
     try:
-        words = _words(parsed) if parsed is not None else redact(_plain_text(answer.body))
+        text = _message(parsed) if parsed is not None else redact(_plain_text(response.body))
     except RecursionError:  # JSON in a string in JSON in a string ...
-        words = redact(_plain_text(answer.body))
-    if not words:
-        words = f"HTTP {answer.status} with an empty body"
-    return words if len(words) <= MAX_DETAIL_CHARS else words[: MAX_DETAIL_CHARS - 1] + "…"
+        text = redact(_plain_text(response.body))
+    if not text:
+        text = f"HTTP {response.status} with an empty body"
+    return text if len(text) <= MAX_DETAIL_CHARS else text[: MAX_DETAIL_CHARS - 1] + "…"
 
 
-def _words(value: Any) -> str:
-    """The message inside an error's JSON, whichever dialect it speaks."""
+def _message(value: Any) -> str:
+    """Return the message in the JSON of an error. Servers use different fields."""
     if isinstance(value, str):
         inner = _json(value.encode()) if value.lstrip()[:1] in ("{", "[") else None
-        return _words(inner) if inner is not None else value.strip()
+        return _message(inner) if inner is not None else value.strip()
     if isinstance(value, list):
-        return "; ".join(filter(None, (_words(item) for item in value[:20])))
+        return "; ".join(filter(None, (_message(item) for item in value[:20])))
     if isinstance(value, dict):
         for name in ("detail", "message", "error"):
             if value.get(name):
-                return _with_extras(_words(value[name]), value)
+                return _with_extras(_message(value[name]), value)
         if "msg" in value:
             loc = value.get("loc")
             place = ".".join(map(str, loc)) if isinstance(loc, list) else ""
@@ -170,9 +153,9 @@ def _words(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _with_extras(words: str, value: dict[str, Any]) -> str:
+def _with_extras(text: str, value: dict[str, Any]) -> str:
     extras = [str(value[name]) for name in ("category", "type", "code") if isinstance(value.get(name), str | int)]
-    return f"{words} ({', '.join(extras)})" if extras else words
+    return f"{text} ({', '.join(extras)})" if extras else text
 
 
 def _is_moderation(parsed: Any) -> bool:
@@ -182,7 +165,7 @@ def _is_moderation(parsed: Any) -> bool:
 
 
 def _json(body: bytes) -> Any:
-    """None: no JSON, or none that can be kept."""
+    """Return None if the body is not JSON, or JSON that cannot be stored."""
     brackets = _brackets(body)
     if brackets > MAX_BRACKETS:
         return None
@@ -190,7 +173,7 @@ def _json(body: bytes) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    # Few brackets cannot be nested deeply: most answers need no walk.
+    # Few brackets cannot be nested deeply: most responses need no check.
     if brackets > MAX_NESTING and _is_deeper(value, MAX_NESTING):
         return None
     return value
@@ -208,7 +191,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return bool(level)
 
 
-def _kept(parsed: Any) -> Any:
+def _small(parsed: Any) -> Any:
     return parsed if parsed is not None and len(orjson.dumps(parsed)) <= MAX_BODY_CHARS else None
 
 

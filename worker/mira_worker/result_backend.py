@@ -1,4 +1,4 @@
-"""Outcomes in a result backend that is not the ledger's server (database, memcached, another Redis, ...)."""
+"""Outcomes in a result backend on another server (a database, memcached, another Redis, ...)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from mira_queue.contract.outcome import Completion, Failure, Outcome, celery_sta
 
 
 class BackendResults:
-    """Stores through Celery's own backend object, so that plain Celery reads what it expects.
-
-    `backend` is `app.backend`, whichever it is.
-    """
+    """Stores through Celery's backend object (`app.backend`), so that plain Celery can read the outcomes."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend

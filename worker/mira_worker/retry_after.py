@@ -1,4 +1,4 @@
-"""What a Retry-After header means. Pure: a header and a time in, a wait out."""
+"""Wait that a Retry-After header asks for. Pure: a header and a time in, a wait out."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-# The API's longest documented window is a minute; without a header we wait that out.
+# The API's longest documented window is a minute.
 WHEN_MISSING = timedelta(seconds=60)
-# A daily quota may honestly say "until tomorrow"; nothing says more.
-LONGEST = timedelta(days=1)
-# "0" and dates that have just passed mean "now"; a crowd that takes it at its word would knock again at once.
-SHORTEST = timedelta(seconds=1)
+# A daily quota may say "until tomorrow". No limit says more.
+MAX_WAIT = timedelta(days=1)
+# "0" and dates that have just passed mean "now". If all workers took that literally, they would all retry immediately.
+MIN_WAIT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAfter:
-    """How long to wait; `remark` says what was odd about the header, for the log (None: nothing)."""
+    """A wait, and a remark for the log if the header was unusual."""
 
     wait: timedelta
     remark: str | None = None
 
 
 def parse_retry_after(header: str | None, now: datetime) -> RetryAfter:
-    """Seconds, fractions of seconds or an HTTP date (RFC 9110, 10.2.3); never raises.
+    """Parse seconds, fractions of seconds, or an HTTP date (RFC 9110, 10.2.3). Never raises.
 
-    Missing or unreadable: a minute. More than a day: a day. Negative or in the past: a second. A fraction is kept,
-    even a small one; only what is not positive is lifted.
+    A missing or unreadable header means a minute, more than a day means a day, and a time that is not in the future
+    means a second. Fractions are kept, even small ones.
     """
     if header is None or not header.strip():
         return RetryAfter(WHEN_MISSING, "missing")
@@ -35,13 +35,13 @@ def parse_retry_after(header: str | None, now: datetime) -> RetryAfter:
     seconds = _seconds(text, now)
     if seconds is None or math.isnan(seconds):
         return RetryAfter(WHEN_MISSING, f"unreadable: {text[:40]!r}")
-    if seconds > LONGEST.total_seconds():
-        return RetryAfter(LONGEST, f"absurd: {text[:40]!r}")
+    if seconds > MAX_WAIT.total_seconds():
+        return RetryAfter(MAX_WAIT, f"absurd: {text[:40]!r}")
     if seconds < 0:
-        return RetryAfter(SHORTEST, f"negative or in the past: {text[:40]!r}")
+        return RetryAfter(MIN_WAIT, f"negative or in the past: {text[:40]!r}")
     if seconds == 0:
-        return RetryAfter(SHORTEST)
-    # Up to the next millisecond, the grain of the ledger's clock: rounded down, a call would leave before its time.
+        return RetryAfter(MIN_WAIT)
+    # Rounded up to a millisecond, the resolution of the ledger's clock: rounded down, a call would start too early.
     return RetryAfter(timedelta(milliseconds=math.ceil(seconds * 1000)))
 
 

@@ -1,4 +1,4 @@
-"""One job, from its message to what happens next. Decides nothing about HTTP and knows no Celery."""
+"""Run one job: claim, acquire a permit, post, read the response, decide, apply. Knows neither HTTP nor Celery."""
 
 from __future__ import annotations
 
@@ -7,34 +7,29 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import InternalError, InvalidKey, JobError, QueueUnavailable
-from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.contract.errors import InternalError, InvalidKey, JobError, Poison, QueueUnavailable
+from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
-from mira_worker.backoff import backoff
-from mira_worker.leases import LeaseKeeper
-from mira_worker.pacing import tokens
-from mira_worker.pacing.headers import room_left
-from mira_worker.pacing.pacer import Pacer, Pass
-from mira_worker.response import Answered, Faulty, Limited, Meaning, Terminal, read_answer
-from mira_worker.transport import HttpAnswer, NoAnswer, Transport
-
-# A message that waits longer than this in a worker's memory is better kept in the ledger, which sends it when due.
-LONGEST_COUNTDOWN = timedelta(minutes=5)
+from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
+from mira_worker.leases import HeldLeases
+from mira_worker.pacing.pacer import HeldPermit, Pacer
+from mira_worker.response import Failed, Fault, Meaning, RateLimited, read_response
+from mira_worker.transport import HttpResponse, NoResponse, Transport
 
 
 class ResultStore(Protocol):
-    """A result backend elsewhere. `store` may be called twice with the same outcome."""
+    """A result backend on another server. `store` may be called twice with the same outcome."""
 
     def store(self, job_id: str, outcome: Outcome) -> None: ...
 
@@ -44,13 +39,20 @@ class ResultStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """The job has its outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing more to send for this message."""
+    """Nothing is left to do for the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class SendAgain:
-    """The job waits; send its message with this countdown. `error` says why."""
+    """The job waits because of `error`, and needs a message with this countdown."""
 
     countdown: timedelta
     error: JobError
@@ -58,21 +60,21 @@ class SendAgain:
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
-    """The job went back to the queue unharmed; send its message at once."""
+    """The job is in the queue again, and needs a message immediately."""
 
 
-Next = Done | SendAgain | SendNow
+Next = Finished | Done | SendAgain | SendNow
 
 
 class JobRunner:
-    """Runs one job at a time for each calling thread; everything it needs is handed in."""
+    """Runs one job at a time for each calling thread. Without a `transport`, there is no API key."""
 
     def __init__(
         self,
         settings: Settings,
         ledger: Ledger,
         pacer: Pacer,
-        leases: LeaseKeeper,
+        leases: HeldLeases,
         transport: Transport | None,
         results: ResultStore | None,
         stopping: threading.Event,
@@ -88,15 +90,15 @@ class JobRunner:
         self._stopping = stopping
         self._log = log
         self._crash_points = crash_points
-        # Leases of jobs whose end an exception prevented, and that the ledger could not be told about.
-        self._unfinished: deque[Lease] = deque()
+        # Leases of jobs that an exception has interrupted, and whose failed attempt could not be recorded.
+        self._interrupted: deque[Lease] = deque()
 
     def run(self, job_id: str) -> Next:
-        """Claim the job and bring it one step further. A message that asks for nothing is Done."""
+        """Claim the job and run it. If there is nothing to do, the message is Done."""
         return self.run_claimed(job_id, self.claim([job_id])[0])
 
     def claim(self, job_ids: Sequence[str]) -> list[Claimed]:
-        """Leases of these jobs are kept from now on: each is to be given to `run_claimed` or to `give_back`."""
+        """Claim jobs. The leases are extended until the job is passed to `run_claimed` or `release`."""
         self._crash_points.reach(CrashPoint.AFTER_MESSAGE)
         claimed = self._ledger.claim_many(job_ids, self._settings.lease)
         for each in claimed:
@@ -104,195 +106,189 @@ class JobRunner:
                 self._leases.hold(each)
         return claimed
 
-    def give_back(self, lease: Lease) -> Next:
-        """Return a claimed job that was not begun."""
-        self._leases.release(lease)
-        return self._give_back(lease)
+    def release(self, lease: Lease) -> Next:
+        """Return a claimed job that has not started to the queue."""
+        self._leases.drop(lease)
+        return self._apply(lease, Requeue())
 
     def run_claimed(self, job_id: str, claimed: Claimed) -> Next:
-        """Bring a claimed job one step further."""
+        """Run a claimed job until it has an outcome or has to wait."""
         match claimed:
             case NothingToDo(why="early", wait_ms=wait_ms):
                 early = timedelta(milliseconds=wait_ms)
-                # A stray message for a job that the ledger keeps: it gets another one when it is due.
-                return SendAgain(early, JobError("not due yet")) if early <= LONGEST_COUNTDOWN else Done()
+                # The ledger sends a message for a longer wait when it is over: this one is superfluous.
+                return SendAgain(early, JobError("not due yet")) if early <= MAX_COUNTDOWN else Done()
             case NothingToDo(why=why):
                 self._log.debug("nothing_to_do", job_id=job_id, why=why)
                 return Done()
             case DecidedLease(lease=lease, outcome=packed):
                 assert self._results is not None
-                return self._store_elsewhere(lease, self._results.unpack(packed))
+                return self._store(lease, self._results.unpack(packed))
         try:
             self._crash_points.reach(CrashPoint.AFTER_CLAIM)
             next_ = self._attempt(claimed)
         except Exception as error:  # noqa: BLE001
-            # An expired lease would count as a crash of the worker: this one is held until it is given back.
+            # An expired lease would count as a crash of the worker. This one is extended until it is released.
             self._log_exception("internal_error", claimed, error)
-            self._unfinished.append(claimed)
+            self._interrupted.append(claimed)
             return Done()
         except BaseException:
-            self._leases.release(claimed)
+            self._leases.drop(claimed)
             raise
-        self._leases.release(claimed)
+        self._leases.drop(claimed)
         return next_
 
-    def give_back_unfinished(self) -> list[str]:
-        """Return to the queue what an exception kept from its end. Returns the jobs that need a message."""
-        given: list[str] = []
-        while self._unfinished:
-            lease = self._unfinished[0]
+    def release_interrupted(self) -> list[str]:
+        """Release the jobs that an exception has interrupted. Return those that need a message."""
+        released: list[str] = []
+        while self._interrupted:
+            lease = self._interrupted[0]
             if self._ledger.release(lease):
-                given.append(lease.job_id)
-            self._leases.release(self._unfinished.popleft())
-        return given
+                released.append(lease.job_id)
+            self._leases.drop(self._interrupted.popleft())
+        return released
 
-    def finish_as(self, lease: Lease, error: JobError) -> Next:
-        """Store an error that no call brought (poison)."""
-        return self._finish(lease, Failure.from_error(error))
+    def finish_poison(self, lease: Lease) -> None:
+        """Store the outcome of a job that has crashed its workers."""
+        detail = (
+            f"its worker crashed {lease.crashes} times during its call (MIRA_MAX_CRASHES); "
+            "check the workers' logs and memory before you retry it"
+        )
+        self._apply(lease, self._decide(Failed(Poison(detail)), lease, is_charged=False))
 
     def _attempt(self, lease: Lease) -> Next:
-        if self._transport is None:
-            error = InvalidKey(
-                "no key: set MIRA_API_KEY where the worker runs", None, lease.attempts, lease.unanswered_calls
-            )
-            return self._finish(lease, Failure.from_error(error))
-        leave: Pass | None = None
+        was_called = False
         try:
-            leave = self._pacer.wait_for_pass(lease)
-            return self._give_back(lease) if leave is None else self._call(lease, leave)
+            if self._transport is None:
+                no_key = Failed(InvalidKey("no key: set MIRA_API_KEY where the worker runs"))
+                return self._apply(lease, self._decide(no_key, lease, is_charged=False))
+            held = self._pacer.acquire(lease)
+            was_called = held.permit.may_start
+            decision = self._call(self._transport, held) if was_called else decide_denied(held.permit, lease)
+            return self._apply(lease, decision)
         except Exception as error:  # noqa: BLE001
-            return self._fail_attempt(lease, error, was_called=leave is not None)
+            # A bug of ours or of a library. It is charged to the job as an attempt, and never as a crash.
+            self._log_exception("internal_error", lease, error)
+            internal = InternalError(
+                f"{type(error).__name__} in the worker: its log has the traceback (internal_error)"
+            )
+            fault = Fault(internal, may_be_billed=was_called)
+            try:
+                return self._apply(lease, self._decide(fault, lease, is_charged=True))
+            finally:
+                self._pacer.abandon(lease)
         except BaseException:
-            self._pacer.gave_up(lease)
+            self._pacer.abandon(lease)
             raise
 
-    def _call(self, lease: Lease, leave: Pass) -> Next:
-        assert self._transport is not None
-        answer = self._transport.post(lease.body)
+    def _call(self, transport: Transport, held: HeldPermit) -> Decision:
+        response = transport.post(held.lease.body)
         self._crash_points.reach(CrashPoint.AFTER_ANSWER)
         now = datetime.now(UTC)
-        meaning = read_answer(answer, now, self._transport.redact)
-        self._log_attempt(lease, answer, meaning)
-        if isinstance(meaning, Answered | Terminal) and isinstance(answer, HttpAnswer):
-            usage = meaning.usage if isinstance(meaning, Answered) else {}
-            self._pacer.answered(leave, tokens.used(usage, leave.tokens), room_left(answer.headers, now))
-        return self._act(lease, answer, meaning, leave)
+        meaning = read_response(response, now, transport.redact)
+        is_charged = self._pacer.report(held, response, meaning, now)
+        if isinstance(meaning, RateLimited):
+            self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
+        decision = self._decide(meaning, held.lease, is_charged=is_charged)
+        self._log_attempt(held.lease, response, meaning, decision)
+        return decision
 
-    def _fail_attempt(self, lease: Lease, error: Exception, *, was_called: bool) -> Next:
-        """An exception in our code, or in a library: the job is charged with an attempt, and never with a crash."""
-        self._log_exception("internal_error", lease, error)
-        charged = replace(lease, attempts=lease.attempts + 1, unanswered_calls=lease.unanswered_calls + was_called)
-        fault = InternalError(f"{type(error).__name__} in the worker: its log has the traceback (internal_error)")
-        try:
-            return self._wait_or_fail(charged, fault, is_last=charged.attempts >= self._settings.max_attempts)
-        finally:
-            self._pacer.gave_up(lease)
+    def _decide(self, meaning: Meaning, lease: Lease, *, is_charged: bool) -> Decision:
+        return decide(meaning, lease, is_charged=is_charged, settings=self._settings, uniform=random.uniform)
 
-    def _act(self, lease: Lease, answer: HttpAnswer | NoAnswer, meaning: Meaning, leave: Pass) -> Next:
-        match meaning:
-            case Answered(body=body, text=text, finish_reason=finish_reason, usage=usage):
-                completion = Completion(
-                    text, finish_reason, usage, body, lease.attempts + 1, lease.unanswered_calls, answer.latency_ms
-                )
-                return self._finish(lease, completion)
-            case Terminal(error=error):
-                return self._finish(lease, _charged(error, lease.attempts + 1, lease.unanswered_calls))
-            case Limited(error=error, retry_after=retry_after):
-                self._pacer.refused(leave, retry_after.wait)
-                self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
-                return self._defer(lease, retry_after.wait, error)
-            case Faulty(fault=fault, may_be_billed=may_be_billed):
-                is_charged = self._pacer.faulted(leave, fault)
-                charged = replace(
-                    lease,
-                    attempts=lease.attempts + is_charged,
-                    unanswered_calls=lease.unanswered_calls + may_be_billed,
-                )
-                is_last = is_charged and charged.attempts >= self._settings.max_attempts
-                return self._wait_or_fail(charged, fault, is_last=is_last)
-
-    def _wait_or_fail(self, lease: Lease, error: JobError, *, is_last: bool) -> Next:
-        """After a failed attempt: backoff, or the end of the job."""
-        if is_last:
-            return self._finish(lease, _charged(error, lease.attempts, lease.unanswered_calls))
-        wait = backoff(max(1, lease.attempts), self._settings.backoff_base, self._settings.backoff_cap, random.uniform)
-        return self._defer(lease, wait, error)
+    def _apply(self, lease: Lease, decision: Decision) -> Next:
+        match decision:
+            case Finish(outcome=outcome):
+                return self._finish(lease, outcome)
+            case Defer():
+                return self._defer(lease, decision)
+            case Requeue(sends_message=sends_message):
+                return self._requeue(lease, sends_message=sends_message)
 
     def _finish(self, lease: Lease, outcome: Outcome) -> Next:
-        if self._results is not None:
-            if not self._ledger.record_outcome(lease, self._results.pack(outcome)):
-                self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease was lost")
-                return Done()
+        if self._results is None:
+            is_stored = self._ledger.finish(lease, outcome)
+            self._crash_points.reach(CrashPoint.AFTER_FINISH)
+        elif is_stored := self._ledger.record_outcome(lease, self._results.pack(outcome)):
             self._crash_points.reach(CrashPoint.AFTER_RECORD_OUTCOME)
-            return self._store_elsewhere(lease, outcome)
-        if not self._ledger.finish(lease, outcome):
-            self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease was lost")
-        self._crash_points.reach(CrashPoint.AFTER_FINISH)
+            return self._store(lease, outcome)
+        if is_stored:
+            return Finished(outcome)
+        self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease is lost")
         return Done()
 
-    def _store_elsewhere(self, lease: Lease, outcome: Outcome) -> Next:
-        """Store a settled outcome; when this is cut short, the lease passes and the next holder stores it."""
+    def _store(self, lease: Lease, outcome: Outcome) -> Next:
+        """Store a decided outcome. If this is interrupted, the next holder of the lease stores it."""
         assert self._results is not None
         try:
             self._results.store(lease.job_id, outcome)
             self._crash_points.reach(CrashPoint.AFTER_STORE)
             self._ledger.finish(lease, outcome)
         except Exception as error:  # noqa: BLE001
-            # The outcome is decided and paid for: this is no failed attempt.
+            # The outcome is decided and paid for: the attempt has not failed.
             self._log_exception("store_failed", lease, error)
-        return Done()
+            return Done()
+        return Finished(outcome)
 
-    def _defer(self, lease: Lease, wait: timedelta, error: JobError) -> Next:
-        by_message = wait <= LONGEST_COUNTDOWN
-        kept = self._ledger.defer(
+    def _defer(self, lease: Lease, decision: Defer) -> Next:
+        is_deferred = self._ledger.defer(
             lease,
-            wait,
-            self._settings.resend_after if by_message else timedelta(0),
-            attempts=lease.attempts,
-            unanswered_calls=lease.unanswered_calls,
-            reason=str(error)[:200],
+            decision.wait,
+            self._settings.resend_after if decision.sends_message else timedelta(0),
+            attempts=decision.attempts,
+            unanswered_calls=decision.unanswered_calls,
+            reason=str(decision.error)[:200],
         )
         self._crash_points.reach(CrashPoint.AFTER_DEFER)
-        return SendAgain(wait, error) if kept and by_message else Done()
+        return SendAgain(decision.wait, decision.error) if is_deferred and decision.sends_message else Done()
 
-    def _give_back(self, lease: Lease) -> Next:
+    def _requeue(self, lease: Lease, *, sends_message: bool) -> Next:
         try:
-            kept = self._ledger.release(lease)
+            is_queued = self._ledger.release(lease)
         except QueueUnavailable:
-            # Its lease passes, and it is rescued.
+            # The lease expires, and the job is rescued.
             return Done()
         self._crash_points.reach(CrashPoint.AFTER_RELEASE)
-        return SendNow() if kept else Done()
+        return SendNow() if is_queued and sends_message else Done()
 
-    def _log_attempt(self, lease: Lease, answer: HttpAnswer | NoAnswer, meaning: Meaning) -> None:
-        status = answer.status if isinstance(answer, HttpAnswer) else None
-        entry = self._log.bind(
+    def _log_attempt(
+        self, lease: Lease, response: HttpResponse | NoResponse, meaning: Meaning, decision: Decision
+    ) -> None:
+        log = self._log.bind(
             job_id=lease.job_id,
             group=lease.group or None,
             attempt=lease.attempts + 1,
-            status=status,
-            latency_ms=answer.latency_ms,
+            status=response.status if isinstance(response, HttpResponse) else None,
+            latency_ms=response.latency_ms,
         )
+        wait_s = decision.wait.total_seconds() if isinstance(decision, Defer) else None
         match meaning:
-            case Answered():
-                entry.info("attempt", outcome="succeeded")
-            case Terminal(error=error):
-                entry.warning("attempt", outcome="failed", code=error.code)
-            case Limited(error=error, retry_after=retry_after):
-                entry.warning(
+            case Completion():
+                log.info("attempt", outcome="succeeded")
+            case Failed(error=error):
+                log.warning("attempt", outcome="failed", code=error.code)
+            case RateLimited(error=error, retry_after=retry_after):
+                log.warning(
                     "attempt",
-                    outcome="limited",
+                    outcome="rate_limited",
                     code=error.code,
-                    wait_s=retry_after.wait.total_seconds(),
+                    wait_s=wait_s,
                     retry_after_remark=retry_after.remark,
                 )
-            case Faulty(fault=fault, may_be_billed=may_be_billed):
-                # A server's words may quote the prompt, which no log may hold; the outcome has them.
-                words = fault.detail[:200] if isinstance(answer, NoAnswer) else None
-                entry.warning("attempt", outcome="fault", code=fault.code, detail=words, may_be_billed=may_be_billed)
+            case Fault(error=error, may_be_billed=may_be_billed):
+                # A server's message may quote the prompt, which no log may contain. The outcome contains it.
+                detail = error.detail[:200] if isinstance(response, NoResponse) else None
+                log.warning(
+                    "attempt",
+                    outcome="fault",
+                    code=error.code,
+                    wait_s=wait_s,
+                    detail=detail,
+                    may_be_billed=may_be_billed,
+                )
 
     def _log_exception(self, event: str, lease: Lease, error: Exception) -> None:
-        """Log where it happened. The message of an exception may quote the prompt or the key: it is left out."""
+        """Log where it was raised. Its message is left out, because it may quote the prompt or the key."""
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__))
         self._log.error(
             event,
@@ -302,7 +298,3 @@ class JobRunner:
             error=type(error).__name__,
             traceback="".join(frames),
         )
-
-
-def _charged(error: JobError, attempts: int, unanswered_calls: int) -> Failure:
-    return replace(Failure.from_error(error), attempts=attempts, unanswered_calls=unanswered_calls)

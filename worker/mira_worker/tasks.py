@@ -1,69 +1,75 @@
-"""The one Celery task, and the worker's life. With the Celery configuration, the only code that knows Celery."""
+"""Celery tasks, and start and stop of a worker. Apart from configuration and messages, only this file uses Celery."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from celery import Celery, Task, bootsteps, signals
+from celery.bin.celery import celery
+from celery.exceptions import Ignore
 from celery.worker import state
 from celery.worker.consumer import Consumer
+from celery.worker.control import control_command
 from celery.worker.request import Request
 
-from mira_queue.contract.errors import JobError, ServiceFault
+from mira_queue.contract.errors import JobError, JobNotFound, ServiceFault
 from mira_queue.contract.names import BULK_QUEUE, GROUP_TASK, TASK, Lane
+from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.settings import Settings
+from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.runtime.celery_config import stores_results_itself
 from mira_queue.runtime.logs import configure_logs
 from mira_worker.result_backend import BackendResults
-from mira_worker.runner import SendAgain, SendNow
+from mira_worker.runner import Finished, SendAgain, SendNow
 from mira_worker.worker_runtime import Runtime
 
-# Celery's loop looks for the next message when something happens, else once a second. A call that ends in another
-# thread is nothing that it sees: without this tick a worker that was full takes its next jobs up to a second late.
+# Celery's loop polls for messages when something happens, otherwise once per second. It does not notice the end of a
+# call in another thread: without this tick, a worker that was full takes its next jobs up to a second late.
 TICK_S = 0.02
 
 
-class Again(Exception):
-    """Raised for autoretry_for: the job waits. Carries the countdown that its outcome asks for."""
+class AfterFault(Exception):
+    """Raised for autoretry_for: the job waits after a server fault, for an exponential backoff with jitter."""
 
     def __init__(self, countdown: timedelta, error: JobError) -> None:
-        # Celery logs it: the code, and not the server's words, which may quote the prompt.
+        # Celery logs it. Therefore it has the code, not the server's message, which may quote the prompt.
         super().__init__(error.code)
         self.countdown_s = countdown.total_seconds()
-        self.error = error
 
 
-class AfterFault(Again):
-    """A server fault or a broken connection: exponential backoff with jitter."""
+class Failed(Exception):
+    """Raised for Celery's events when the outcome, which is stored already, is an error. Its argument is the code."""
 
 
 class JobMessage(Request):  # type: ignore[misc]
-    """A message that a worker holds.
+    """Message that a worker has received.
 
-    Celery logs an acknowledgement that failed, and the transport goes on counting its message as held: after some
-    broken connections so many are "held" that the worker takes no more. Not swallowed, they make it connect anew.
+    Celery logs an acknowledgment that failed, and the transport continues to count its message as unacknowledged. After
+    some broken connections, the worker receives no more messages. Here, such an error makes the worker reconnect.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        # What kombu stumbles over when the message's connection is gone altogether: nothing is held there any more.
+        # Kombu raises this if the message's connection does not exist any more: then there is nothing to acknowledge.
         super().__init__(*args, **{**options, "connection_errors": (AttributeError,)})
 
 
 class JobConsumer(Consumer):  # type: ignore[misc]
-    """Listens to the queue."""
+    """Receives messages."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let a broken connection go; whatever goes wrong with that, go on to the next one.
+        """Close a broken connection. If that fails, continue with a new one.
 
-        Celery 5.7 closes a connection that it has emptied before. With messages held, and the server away, kombu then
-        stumbles over what is not there (AttributeError), and the worker would end.
+        Celery 5.7 closes a connection that it has reset before. With unacknowledged messages and without a server,
+        kombu then raises AttributeError, which would end the worker.
         """
         try:
             super().on_connection_error_after_connected(exc)
@@ -71,31 +77,67 @@ class JobConsumer(Consumer):  # type: ignore[misc]
             self.connection = None
             structlog.get_logger("mira_queue.worker").warning("connection_dropped", error=repr(error))
 
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """Drop a message that is not one of a task. Celery would stop the worker, and the message would return."""
+        handle: Callable[[Any], None] = super().create_task_handler(*args, **options)
+
+        def handle_or_drop(message: Any) -> None:
+            if is_well_formed(message):
+                handle(message)
+                return
+            log = structlog.get_logger("mira_queue.worker")
+            log.error("malformed_message", bytes=len(message.body or b""))
+            message.ack_log_error(logging.getLogger(__name__), self.connection_errors)
+
+        return handle_or_drop
+
+
+def is_well_formed(message: Any) -> bool:
+    """Return True if the message is for one of our tasks and has arguments. Its payload is decoded only once."""
+    try:
+        args, options, embed = message.payload
+        eta = message.headers.get("eta")
+        if eta is not None:
+            datetime.fromisoformat(eta)
+    # A message from another program can make any library fail.
+    except Exception:  # noqa: BLE001
+        return False
+    is_ours = message.headers.get("task") in (TASK, GROUP_TASK)
+    return is_ours and isinstance(args, list) and isinstance(options, dict) and isinstance(embed, dict | None)
+
+
+def run_worker(app: Celery, arguments: list[str]) -> int:
+    """Run `celery ARGUMENTS`. Return its exit code, which Celery.worker_main would drop."""
+    celery.params[0].default = app
+    code = celery.main(args=arguments, standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
 
 class JobTask(Task):  # type: ignore[misc]
-    """A job's task. The ledger counts attempts and the backoff policy says when; Celery carries the message."""
+    """Task of a job. The ledger counts attempts, the backoff policy decides when, and Celery carries the message."""
 
     autoretry_for = (AfterFault,)
-    # Endless for Celery: waiting is not failing, and what may fail is counted in the ledger, where a crash keeps it.
+    throws = (Failed,)
+    # Unlimited for Celery: waiting is not failing, and the ledger counts attempts, which survive a crash there.
     max_retries = None
     ignore_result = True
     Request = "mira_worker.tasks:JobMessage"
 
     def retry(self, *args: Any, exc: Exception | None = None, countdown: float | None = None, **options: Any) -> Any:
-        """Celery's retry, with our countdown: its own backoff knows whole seconds only, and forgets in a crash."""
-        if isinstance(exc, Again):
+        """Retry with our countdown: Celery's own backoff has whole seconds only, and is lost in a crash."""
+        if isinstance(exc, AfterFault):
             countdown = exc.countdown_s
-        # First in line, since a message is only looked at, and its countdown begun, when it has been taken out.
+        # Sent with the highest priority, because the countdown starts when a worker receives the message.
         return super().retry(*args, exc=exc, countdown=countdown, **{"priority": Lane.FIRST.priority, **options})
 
 
 def is_stopping() -> bool:
-    """Somebody has told this worker to end."""
+    """Return True if this worker is stopping."""
     return state.should_stop is not None
 
 
 def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
-    """Give the application its task and its worker the runtime; `on_exit` is called last, when the grace has passed."""
+    """Register the tasks and the worker's runtime. `on_exit` is called last, when the grace period is over."""
     life = WorkerLife(app, settings, redis_url, on_exit)
     app.conf.worker_consumer = JobConsumer
 
@@ -106,21 +148,44 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
                 raise AfterFault(countdown, error)
             case SendAgain(countdown=countdown):
                 raise self.retry(countdown=countdown.total_seconds())
+            case Finished(outcome=Completion()):
+                return
+            case Finished(outcome=Failure(code=code)):
+                raise Failed(code)
             case SendNow():
                 life.send([job_id])
+        # The job has not finished. Celery's events must not show a success.
+        raise Ignore
 
     @app.task(acks_late=True, ignore_result=True, name=GROUP_TASK)  # type: ignore[untyped-decorator]
     def run_jobs(job_ids: list[str]) -> None:
         life.runtime().groups.run(job_ids)
 
-    # Celery's own class for requests would swallow a failed acknowledgement; see JobMessage.
+    # Celery's own class would ignore a failed acknowledgment; see JobMessage.
     run_jobs.Request = JobTask.Request
+
+    # Replaces Celery's own command, which drops the job's messages, while the job stays open.
+    @control_command(name="revoke", variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+    def revoke(state: Any, task_id: str | list[str], **_: Any) -> dict[str, str]:
+        for each in cancelled_jobs(life.runtime().ledger, [task_id] if isinstance(task_id, str) else task_id):
+            state.consumer.event_dispatcher.send(
+                "task-revoked", uuid=each, terminated=False, signum=None, expired=False
+            )
+        return {"ok": "the jobs are cancelled, except for those that had finished"}
 
     life.connect_signals()
 
 
+def cancelled_jobs(ledger: Ledger, job_ids: list[str]) -> Iterator[str]:
+    """Cancel jobs, and yield those that are cancelled now. Unknown jobs are skipped."""
+    for job_id in job_ids:
+        with suppress(JobNotFound):
+            if ledger.cancel(job_id):
+                yield job_id
+
+
 class WorkerLife:
-    """Start and end of a worker. The runtime is built in the process that runs jobs, when it is first needed."""
+    """Start and stop of a worker. The runtime is built in the process that runs jobs, when it is first needed."""
 
     def __init__(self, app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
         self._app = app
@@ -131,7 +196,7 @@ class WorkerLife:
         self._runtime: tuple[int, Runtime] | None = None
 
     def runtime(self) -> Runtime:
-        """This process's runtime (a forked child of Celery's prefork pool gets its own)."""
+        """Return the runtime of this process. A forked child of Celery's prefork pool gets its own."""
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
             single_jobs = BULK_QUEUE not in self._app.amqp.queues.consume_from
@@ -141,23 +206,23 @@ class WorkerLife:
         return self._runtime[1]
 
     def send(self, job_ids: list[str]) -> None:
-        """A message for each job, first in line. One that cannot be sent is not lost: rescue sees a queued job."""
+        """Send a message for each job, with the highest priority. If that fails, rescue finds the queued jobs."""
         self._send(job_ids, Lane.FIRST)
 
     def send_later(self, job_id: str, countdown: timedelta) -> None:
-        """A message for a job that waits."""
+        """Send a message for a job that waits."""
         self._send([job_id], Lane.FIRST, countdown=countdown)
 
     def send_groups(self, job_ids: list[str], size: int) -> None:
-        """Messages for jobs of a file, `size` in each."""
+        """Send messages with `size` jobs of a file in each."""
         self._send(job_ids, Lane.BULK, group_size=size)
 
     def single_waits(self) -> bool:
-        """Is there a message of one job that this process has taken, and has no thread for?"""
+        """Return True if this process has received a message with one job, and has no free thread for it."""
         try:
             return any(request.name == TASK for request in state.reserved_requests - state.active_requests)
         except RuntimeError:
-            # Others come and go while we look: too busy to tell.
+            # The sets changed during the iteration: the process is busy.
             return True
 
     def _send(self, job_ids: list[str], lane: Lane, **options: Any) -> None:
@@ -182,11 +247,11 @@ class WorkerLife:
         self.runtime().log.info("ready", concurrency=self._app.conf.worker_concurrency, queues=queues)
 
     def _on_stop(self, **_: Any) -> None:
-        # Celery's own answer to a second Ctrl-C cannot stop threads: it ends in an error, and the worker goes on.
+        # Celery's own handling of a second Ctrl-C cannot stop threads: it raises an error, and the worker continues.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._on_second_interrupt)
         if self._runtime is None:
-            # The server was never reached, and nothing begun. A runtime would wait for the server, as Celery does.
+            # The server was never reached, and no job has started. A runtime would wait for the server, as Celery does.
             threading.Thread(target=self._exit_now, daemon=True).start()
             return
         self.runtime().stop(self._exit_now)
@@ -195,18 +260,18 @@ class WorkerLife:
         self.runtime().stop(self._exit_now)
 
     def _on_quit(self, *_: Any) -> None:
-        """Cold shutdown: a warm one whose grace is over. Celery's own would kill threads, which cannot be done."""
+        """Shut down without a grace period. Celery's own cold shutdown would kill threads, which is impossible."""
         os.kill(os.getpid(), signal.SIGTERM)
         self.runtime().stop(self._exit_now)
 
     def _exit_now(self) -> None:
-        """Threads that wait for an answer would keep Python from ending; their jobs are in the queue again."""
+        """End the process. Threads that wait for a response would prevent that; their jobs are in the queue again."""
         self._on_exit()
         os._exit(0)
 
 
 class Tick(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Keeps Celery's loop looking for messages; see TICK_S."""
+    """Makes Celery's loop poll for messages; see TICK_S."""
 
     requires = ("celery.worker.components:Hub",)
 
@@ -216,4 +281,4 @@ class Tick(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def _nothing() -> None:
-    """The loop needs no more than to wake up."""
+    """Do nothing: the loop only has to wake up."""

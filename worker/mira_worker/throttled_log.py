@@ -1,4 +1,4 @@
-"""Says that the queue's server is away: once in a while, however many threads wait for it."""
+"""Log that the queue's server is unavailable, at most once per interval, however many threads wait for it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import time
 
 from structlog.typing import FilteringBoundLogger
 
-SAY_EVERY_S = 5.0
+INTERVAL_S = 5.0
 
 
-class OutageLog:
-    """`tell` is called for every failed try of every thread."""
+class ThrottledLog:
+    """`warn` is called for every failed attempt of every thread to reach the server."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._quiet_until_s = 0.0
+        self._silent_until_s = 0.0
 
-    def tell(self, error: Exception) -> None:
+    def warn(self, error: Exception) -> None:
         now_s = time.monotonic()
         with self._lock:
-            if now_s < self._quiet_until_s:
+            if now_s < self._silent_until_s:
                 return
-            self._quiet_until_s = now_s + SAY_EVERY_S
+            self._silent_until_s = now_s + INTERVAL_S
         self._log.warning("server_unavailable", error=str(error)[:200])

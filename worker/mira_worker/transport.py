@@ -1,4 +1,4 @@
-"""One POST to the API and its response, as values. The only file that knows `requests`."""
+"""One POST to the API and its response, as values. Only this file uses `requests`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """What came back, whole: status, headers (names in lower case), body, and the time it took."""
+class HttpResponse:
+    """A complete response: status, headers (names in lower case), body, and the time that it took."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,21 +33,18 @@ class HttpAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """Nothing usable came back. `may_be_billed`: the request had left when it broke."""
+class NoResponse:
+    """No usable response. `may_be_billed` is True if the request had been sent."""
 
-    fault: ServiceFault
+    error: ServiceFault
     may_be_billed: bool
     latency_ms: int = field(default=0)
 
 
 class Transport(Protocol):
-    """Where a call goes: the client below, or a function of a test's.
+    """Sends calls: the client below, or a test's. `redact` replaces the key in texts of errors and logs."""
 
-    `redact` replaces the key in a text that goes into an error or a log.
-    """
-
-    def post(self, body: bytes) -> HttpAnswer | NoAnswer: ...
+    def post(self, body: bytes) -> HttpResponse | NoResponse: ...
 
     def redact(self, text: str) -> str: ...
 
@@ -55,9 +52,9 @@ class Transport(Protocol):
 class MiraClient:
     """Pooled keep-alive connections to `{api_base}/chat/completions`, safe to share between threads.
 
-    Certificates are verified, and the environment's proxies honored (both looked up once). Redirects are never followed
-    (they would carry the key elsewhere). Cookies are never kept. Responses are bounded in size and in total time, and
-    belong to their request (`mira_worker.exchange`).
+    Certificates are verified, and the environment's proxies are honored (both are looked up once). Redirects are never
+    followed, because they would send the key elsewhere. Cookies are never stored. Responses are bounded in size and in
+    total time, and belong to their request (`mira_worker.exchange`).
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class MiraClient:
         self.redact = Redaction(api_key.get_secret_value())
         self._exchanges = Exchanges()
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
-        # Prepared without a session, which would put a password of ~/.netrc in the key's place.
+        # Prepared without a session, which would replace the key by a password from ~/.netrc.
         self._template = requests.Request(
             "POST",
             f"{api_base}/chat/completions",
@@ -89,13 +86,13 @@ class MiraClient:
         ).prepare()
         with requests.Session() as session:
             self._environment: Any = session.merge_environment_settings(self._template.url, {}, None, None, None)
-        # The template's own is that of no body; urllib3 writes each body's.
+        # The template's Content-Length is that of an empty body. urllib3 adds each body's own.
         self._headers = {name: text for name, text in self._template.headers.items() if name != "Content-Length"}
         self._route: tuple[Any, str] | None = None
-        self._finding = threading.Lock()
+        self._route_lock = threading.Lock()
 
-    def post(self, body: bytes) -> HttpAnswer | NoAnswer:
-        """Send one request body. Never raises for what the network or the server does."""
+    def post(self, body: bytes) -> HttpResponse | NoResponse:
+        """Send one request body. Never raises because of the network or the server."""
         began_s = time.monotonic()
         exchange = self._exchanges.begin(self._total_s)
         response: urllib3.BaseHTTPResponse | None = None
@@ -115,15 +112,15 @@ class MiraClient:
             )
             content = self._read(response)
             if doubt := exchange.doubt(response.status):
-                return NoAnswer(InvalidResponse(doubt), True, _since_ms(began_s))
+                return NoResponse(InvalidResponse(doubt), True, _since_ms(began_s))
             headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
-            return HttpAnswer(response.status, headers, content, _since_ms(began_s))
+            return HttpResponse(response.status, headers, content, _since_ms(began_s))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             fault = translate(error, has_begun=response is not None)
-            return NoAnswer(fault, exchange.has_sent, _since_ms(began_s))
+            return NoResponse(fault, exchange.has_sent, _since_ms(began_s))
         finally:
             if response is not None:
-                # A response that was not read to its end closes its connection. Else that is in the pool already.
+                # Closes the connection if the response was not read to its end. Otherwise, it is in the pool already.
                 response.close()
                 response.release_conn()
 
@@ -131,13 +128,12 @@ class MiraClient:
         self._adapter.close()
 
     def _find_route(self) -> tuple[Any, str]:
-        """The pool that requests chooses, and makes safe, for this URL; and what it asks there.
+        """Return the connection pool that requests chooses for this URL, and the URL in the form that the pool expects.
 
-        Once: asked for with every call, and with an answer of requests' own around it (cookies, redirects, hooks, which
-        we do not want), a call costs half as much again.
+        This is done once. With a lookup and a response object of requests for every call, a call costs 50% more.
         """
-        # Of the first calls, which start together, only one does this: a checked class cannot be checked again.
-        with self._finding:
+        # The first calls start together, and only one may do this: a checked class cannot be checked again.
+        with self._route_lock:
             if self._route is None:
                 verify, cert, proxies = (self._environment[name] for name in ("verify", "cert", "proxies"))
                 pool: Any = self._adapter.get_connection_with_tls_context(self._template, verify, proxies, cert)
@@ -159,12 +155,12 @@ class MiraClient:
 
 
 class _TooLarge(urllib3.exceptions.HTTPError):
-    """The response exceeds a bound of ours."""
+    """The response exceeds MIRA_MAX_RESPONSE_BYTES."""
 
 
 _Row = tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceFault], str]
 
-# The first row that fits applies: what happened, the fault that it is, and its message (empty: the error's own).
+# The first row that matches applies: exceptions, fault, and message (empty for the exception's own message).
 _ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), InvalidResponse, ""),)
 _TABLE: tuple[_Row, ...] = (
     *_ALWAYS,
@@ -172,12 +168,12 @@ _TABLE: tuple[_Row, ...] = (
     (urllib3.exceptions.SSLError, Unreachable, "no trusted TLS connection"),
     (urllib3.exceptions.NewConnectionError, Unreachable, "no connection: refused, or the host is unknown"),
     (urllib3.exceptions.ConnectTimeoutError, Unreachable, "no connection in time (MIRA_CONNECT_TIMEOUT)"),
-    (urllib3.exceptions.ReadTimeoutError, Unreachable, "no answer in time (MIRA_REQUEST_TIMEOUT)"),
+    (urllib3.exceptions.ReadTimeoutError, Unreachable, "no response in time (MIRA_REQUEST_TIMEOUT)"),
     (urllib3.exceptions.ProtocolError, Unreachable, "the connection broke"),
     ((urllib3.exceptions.HTTPError, OSError, ValueError), Unreachable, "the call failed"),
 )
-# The same, when a response had begun.
-_TABLE_OF_THE_BEGUN: tuple[_Row, ...] = (
+# The table for a response that had begun.
+_TABLE_AFTER_HEADERS: tuple[_Row, ...] = (
     *_ALWAYS,
     (
         urllib3.exceptions.ReadTimeoutError,
@@ -193,11 +189,11 @@ _TABLE_OF_THE_BEGUN: tuple[_Row, ...] = (
 
 
 def translate(error: Exception, *, has_begun: bool = False) -> ServiceFault:
-    """Return the fault that an exception of the transport is, with the exception as its cause.
+    """Return the fault for an exception of the transport, which is its cause.
 
-    `has_begun`: the status and headers of a response had arrived.
+    `has_begun` is True if the status and the headers of a response had arrived.
     """
-    for kinds, fault, message in _TABLE_OF_THE_BEGUN if has_begun else _TABLE:
+    for kinds, fault, message in _TABLE_AFTER_HEADERS if has_begun else _TABLE:
         if isinstance(error, kinds):
             found = fault(message or str(error))
             found.__cause__ = error

@@ -1,4 +1,4 @@
-"""Everything one worker process needs, built once from the settings and handed on."""
+"""Parts of one worker process, built once from the settings."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
-from mira_worker.cpu_affinity import OneCore
+from mira_worker.cpu_affinity import CpuAffinity
 from mira_worker.groups import GroupRunner
-from mira_worker.leases import LeaseKeeper
+from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.pacing.pacer_thread import PacerThread
 from mira_worker.rescue import Rescuer
 from mira_worker.runner import JobRunner, ResultStore
-from mira_worker.throttled_log import OutageLog
+from mira_worker.throttled_log import ThrottledLog
 from mira_worker.transport import MiraClient
 
 
 class Messages(Protocol):
-    """Puts messages into the queue; what cannot be sent is left to rescue. Knows those that wait in this process."""
+    """Sends messages, and leaves those that cannot be sent to rescue. Knows the messages that wait in this process."""
 
     def send(self, job_ids: list[str]) -> None: ...
 
@@ -39,15 +39,15 @@ class Messages(Protocol):
     def single_waits(self) -> bool: ...
 
 
-# A worker that stops listening is still waited for by the server until its last look into the queue (the transport's
-# BRPOP, a second) is over. A message sent sooner may be handed to this very process, and would end with it.
-LAST_LOOK_S = 1.5
-# How long giving back may take when the grace is over.
-LAST_WORDS_S = 3.0
+# The server may still deliver messages to a stopping worker until the last poll of the transport (BRPOP, one second) is
+# over. A message that is sent sooner may be delivered to this process, and would be lost with it.
+LAST_POLL_S = 1.5
+# Time to release jobs when the grace period is over.
+RELEASE_S = 3.0
 
 
 class Runtime:
-    """The parts of a worker, wired. Nothing connects before the first job."""
+    """Parts of a worker. Nothing connects before the first job."""
 
     def __init__(
         self,
@@ -62,23 +62,23 @@ class Runtime:
         self.log = structlog.get_logger("mira_queue.worker").bind(pid=os.getpid())
         self.stopping = threading.Event()
         self._send = messages.send
-        self._deaf_at_s = 0.0
+        self._last_poll_ends_s = 0.0
         crash_points = CrashPoints(settings.crash_at)
         if crash_points.armed:
             self.log.warning("crash_armed", crash_at=settings.crash_at)
         ledger = Ledger(
-            connect(redis_url, FOREVER, OutageLog(self.log).tell),
+            connect(redis_url, FOREVER, ThrottledLog(self.log).warn),
             result_ttl=settings.result_ttl,
             keeps_results=results is None,
         )
         self.ledger = ledger
-        self.leases = LeaseKeeper(ledger, settings.lease, self.log)
+        self.leases = HeldLeases(ledger, settings.lease, self.log)
         key = settings.api_key
         self.pacer = Pacer(
             ledger,
             settings.account,
             settings.configured_limits,
-            # A probe's worker may die: the next one probes when its call must have ended.
+            # If the probe's worker crashes, another call probes when the first one must have ended.
             probe_lease=settings.request_timeout + timedelta(seconds=5),
             stopping=self.stopping,
             log=self.log,
@@ -105,7 +105,7 @@ class Runtime:
             self.stopping,
             self.log,
         )
-        self.courier = PacerThread(
+        self.pacer_thread = PacerThread(
             self.pacer, ledger.wake_ups(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
         self.rescuer = Rescuer(
@@ -121,44 +121,44 @@ class Runtime:
         )
 
     def start(self) -> None:
-        """Heartbeat, pacer and rescue; from now on, all on one core."""
+        """Start the heartbeat, the pacer, and rescue, all on one core."""
         self.ledger.report_alive(self.pacer.account, self.settings.api_base, self.settings.rescue_interval)
         self.leases.start()
-        self.courier.start()
+        self.pacer_thread.start()
         self.groups.start()
         self.rescuer.start()
-        OneCore().start()
+        CpuAffinity().start()
 
     def stop(self, exit_now: Callable[[], None]) -> None:
-        """SIGTERM: jobs that wait go back at once; calls in flight get the grace period, then `exit_now` is called.
+        """Stop after SIGTERM: requeue waiting jobs immediately, and call `exit_now` when the grace period is over.
 
-        Said again, the grace is over. Called in a signal's handler: whatever may need a lock is left to a thread.
+        A second call ends the grace period. This runs in a signal handler, so a thread does what may need a lock.
         """
         if self.stopping.is_set():
-            threading.Thread(target=self._give_all_back, args=(exit_now,), daemon=True).start()
+            threading.Thread(target=self._release_all, args=(exit_now,), daemon=True).start()
             return
-        self._deaf_at_s = time.monotonic() + LAST_LOOK_S
+        self._last_poll_ends_s = time.monotonic() + LAST_POLL_S
         self.stopping.set()
         threading.Thread(target=self.pacer.stop, daemon=True).start()
         self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
-        timer = threading.Timer(self.settings.grace.total_seconds(), self._give_all_back, (exit_now,))
+        timer = threading.Timer(self.settings.grace.total_seconds(), self._release_all, (exit_now,))
         timer.daemon = True
         timer.start()
 
-    def _give_all_back(self, exit_now: Callable[[], None]) -> None:
-        """What could not finish goes back unharmed: no attempt charged, its call counted as perhaps billed."""
-        time.sleep(max(0.0, self._deaf_at_s - time.monotonic()))
+    def _release_all(self, exit_now: Callable[[], None]) -> None:
+        """Requeue unfinished jobs without charging an attempt. Their calls are counted as perhaps billed."""
+        time.sleep(max(0.0, self._last_poll_ends_s - time.monotonic()))
         held = self.leases.held()
-        # Without a server nothing can be given back; its leases pass, and the end of the grace is still the end.
-        exit_at_last = threading.Timer(LAST_WORDS_S, exit_now)
-        exit_at_last.daemon = True
-        exit_at_last.start()
+        # Without a server, nothing can be released, and the leases expire. The process ends nevertheless.
+        last_exit = threading.Timer(RELEASE_S, exit_now)
+        last_exit.daemon = True
+        last_exit.start()
         try:
-            given = [lease for lease in held if self.ledger.release(lease)]
-            for lease in given:
-                self.pacer.caller_gone(lease.job_id, lease.epoch)
-            self._send([lease.job_id for lease in given])
-            self.log.warning("gave_back", jobs=len(held))
+            released = [lease for lease in held if self.ledger.release(lease)]
+            for lease in released:
+                self.pacer.abandon_call(lease.job_id, lease.epoch)
+            self._send([lease.job_id for lease in released])
+            self.log.warning("jobs_released", jobs=len(held))
         except QueueUnavailable as error:
-            self.log.warning("give_back_failed", jobs=len(held), error=str(error))
+            self.log.warning("release_failed", jobs=len(held), error=str(error))
         exit_now()

@@ -8,8 +8,10 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mira_queue.ledger.embedded.errors import StateDirError
+from mira_queue.runtime.private_files import PRIVATE_DIR_MODE, make_private_dir
 
 # sun_path holds 104 bytes on macOS and 108 on Linux, with a closing zero byte.
 SOCKET_PATH_MAX_BYTES = 100
@@ -20,8 +22,7 @@ PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
 # Not tempfile.gettempdir(): TMPDIR differs between a shell, cron and a service, and all have to find one socket.
 SHORT_SOCKET_ROOT = Path("/tmp")
 
-PRIVATE_DIR_MODE = 0o700
-PRIVATE_FILE_MODE = 0o600
+_BLOCK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class ServerFiles:
     def prepare(self) -> None:
         """Create the directories. Raises StateDirError, one line that names the setting."""
         try:
-            self.state_dir.mkdir(mode=PRIVATE_DIR_MODE, parents=True, exist_ok=True)
+            make_private_dir(self.state_dir)
         except OSError as error:
             raise state_dir_error(self.state_dir, error) from None
         if self.socket.parent != self.state_dir:
@@ -74,6 +75,23 @@ class ServerFiles:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def cut_zeros(self) -> list[tuple[Path, int]]:
+        """Remove zeros at the end of append-only files. Return the files and the number of removed bytes.
+
+        After a power cut, a file system may have made a file longer before it has stored the content. No complete
+        command ends with a zero. What precedes the zeros may be half a command, which the server removes itself.
+        """
+        cut = []
+        for path in self.data_dir.glob("*.incr.aof"):
+            with path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                end = _end_without_zeros(file, size)
+                if end < size:
+                    file.truncate(end)
+                    os.fsync(file.fileno())
+                    cut.append((path, size - end))
+        return cut
 
     def data_bytes(self) -> int:
         """Return the size of the append-only files. A file that a rewrite removes in the meantime counts as zero."""
@@ -100,6 +118,17 @@ def locate_files(state_dir: Path, short_socket_root: Path = SHORT_SOCKET_ROOT) -
 def state_dir_error(state_dir: Path, error: OSError) -> StateDirError:
     reason = error.strerror or str(error)
     return StateDirError(f"{state_dir} cannot hold the embedded server ({reason}): free it or set MIRA_STATE_DIR")
+
+
+def _end_without_zeros(file: BinaryIO, end: int) -> int:
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        file.seek(start)
+        kept = len(file.read(end - start).rstrip(b"\0"))
+        if kept:
+            return start + kept
+        end = start
+    return 0
 
 
 def _own_private_dir(path: Path) -> None:

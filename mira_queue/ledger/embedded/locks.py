@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mira_queue.ledger.embedded.errors import ServerSilentError
-from mira_queue.ledger.embedded.files import PRIVATE_FILE_MODE
+from mira_queue.runtime.private_files import PRIVATE_FILE_MODE
 
 POLL_S = 0.02
 

@@ -15,8 +15,14 @@ from pathlib import Path
 
 from mira_queue.ledger.embedded.errors import EmbeddedServerUnavailable, ServerStartError
 from mira_queue.ledger.embedded.files import ServerFiles
+from mira_queue.ledger.embedded.locks import open_lock
+from mira_queue.runtime.private_files import PRIVATE_FILE_MODE
 
 BinaryLocator = Callable[[], Path]
+
+WATCHER = os.fspath(Path(__file__).with_name("watcher.py"))
+# They must not see the keys in our environment.
+CHILD_ENVIRONMENT = {"LC_ALL": "C"}
 
 LOG_ROTATE_BYTES = 1024 * 1024
 LOG_TAIL_BYTES = 8192
@@ -97,9 +103,10 @@ def probe(path: Path, timeout_s: float) -> Answer:
 
 
 def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.Popen[bytes]:
-    """Start the server on its data. It inherits the locked descriptor, so that the lock lives exactly as long as it.
+    """Start the server on its data, and its watcher.
 
-    The caller holds the server lock: no other server has these files open.
+    The server inherits the locked descriptor, so that the lock lives exactly as long as it. The caller holds the
+    server lock: no other server has these files open.
     """
     files.socket.unlink(missing_ok=True)
     for leftover in files.state_dir.glob("temp-*"):
@@ -109,33 +116,60 @@ def spawn(binary: Path, files: ServerFiles, server_lock_fd: int) -> subprocess.P
     options = [word for name, value in CONFIG.items() for word in (f"--{name}", value)]
     # Blank first, so that the pid is never that of an earlier server. A full disk fails here, before anything starts.
     os.pwrite(server_lock_fd, b" " * PID_WIDTH, 0)
-    log_fd = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    log_fd = os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+    # The watcher starts first: a server that was started by a process that is then killed has one.
+    watched_fd, alive_fd = os.pipe()
     try:
+        watcher = _spawn_watcher(files, watched_fd, log_fd)
         process = subprocess.Popen(
             [os.fspath(binary), *options, "--unixsocket", os.fspath(files.socket)],
             cwd=files.state_dir,
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=subprocess.STDOUT,
-            pass_fds=(server_lock_fd,),
+            pass_fds=(server_lock_fd, alive_fd),
             start_new_session=True,  # Ctrl-C at the terminal must stop the command, not the server.
             umask=0o077,  # Prompts are in the append-only file.
-            env={"LC_ALL": "C"},  # The server must not see the keys in our environment.
+            env=CHILD_ENVIRONMENT,
         )
+        os.write(alive_fd, str(process.pid).encode())
     except OSError as error:
         raise ServerStartError(
             f"The embedded server {binary} cannot be executed ({error.strerror}): set MIRA_REDIS_URL to another server"
         ) from None
     finally:
-        os.close(log_fd)
+        for fd in (log_fd, watched_fd, alive_fd):
+            os.close(fd)
     if sys.platform == "linux":
         # A worker uses one core, and its children inherit that. The server serves all processes.
         with suppress(OSError):
             os.sched_setaffinity(process.pid, range(os.cpu_count() or 1))
     os.pwrite(server_lock_fd, str(process.pid).encode(), 0)
-    # The server may be killed long before this process exits: reaped immediately, it is never a zombie.
-    threading.Thread(target=process.wait, name="embedded-server-reaper", daemon=True).start()
+    # They may be killed long before this process exits: reaped immediately, they are never zombies.
+    for child in (process, watcher):
+        threading.Thread(target=child.wait, name="embedded-server-reaper", daemon=True).start()
     return process
+
+
+def _spawn_watcher(files: ServerFiles, watched_fd: int, log_fd: int) -> subprocess.Popen[bytes]:
+    """Start the watcher, which ends when no process holds the other end of the pipe `watched_fd`."""
+    # Files of its own: a lock belongs to an open file, which programs that inherit it share.
+    lock_fds = [open_lock(path) for path in (files.start_lock, files.users_lock)]
+    try:
+        return subprocess.Popen(
+            # -I -S: it loads nothing but the standard library.
+            [sys.executable, "-I", "-S", WATCHER, *map(str, lock_fds), os.fspath(files.users_lock), files.socket],
+            cwd="/",
+            stdin=watched_fd,
+            stdout=log_fd,
+            stderr=subprocess.STDOUT,
+            pass_fds=lock_fds,
+            start_new_session=True,
+            env=CHILD_ENVIRONMENT,
+        )
+    finally:
+        for fd in lock_fds:
+            os.close(fd)
 
 
 def read_pid(server_lock: Path) -> int | None:

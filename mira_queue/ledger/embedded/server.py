@@ -202,6 +202,8 @@ class EmbeddedServer:
             if not locks.try_lock(fd, fcntl.LOCK_EX):
                 self._end_leftovers()
                 return False
+            for path, count in self._files.cut_zeros():
+                log.warning("%s: cut off %s bytes of zeros, which a power cut had left at its end", path, f"{count:,}")
             server = process.spawn(self._find_binary(), self._files, fd)
         finally:
             os.close(fd)

@@ -16,10 +16,12 @@ from mira_producer.interrupts import interrupts
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import SettingsError
 from mira_queue.runtime.logs import configure_logs
+from mira_queue.runtime.private_files import restrict_umask
 from mira_queue.runtime.settings_loader import load_settings
 
 
 def main() -> int:
+    restrict_umask()
     lock_fd = int(sys.argv[1]) if len(sys.argv) > 1 else -1
     if lock_fd >= 0:
         # A server that this process starts must not hold the lock longer than this process lives.

@@ -24,6 +24,7 @@ from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
 from mira_queue.contract.settings import Settings
+from mira_queue.contract.unicode import is_unicode
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
 
@@ -259,6 +260,9 @@ def _check_metadata(metadata: Mapping[str, str]) -> None:
     """Raise InputError."""
     if len(metadata) > MAX_METADATA:
         raise InputError(f"metadata: {len(metadata)} entries, over the limit of {MAX_METADATA}")
+    for key, value in metadata.items():
+        if not is_unicode(key + value):
+            raise InputError(f"metadata, {key[:40]!a}: not valid Unicode: it has half of a surrogate pair")
     if any(len(key) > MAX_METADATA_KEY or len(text) > MAX_METADATA_VALUE for key, text in metadata.items()):
         limits = f"{MAX_METADATA_KEY} characters for a key, {MAX_METADATA_VALUE} for a value"
         raise InputError(f"metadata: over the limit of {limits}")

@@ -8,6 +8,7 @@ import threading
 
 from mira_producer.processes import PYTHON, environment_of, output_of_child
 from mira_queue.contract.settings import Settings
+from mira_queue.runtime.private_files import make_private_dir
 
 
 def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
@@ -16,7 +17,7 @@ def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
     It takes over the lock that is open as `lock_fd`, so that a command that runs meanwhile does not start another.
     """
     state_dir = settings.state_dir.expanduser()
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_dir(state_dir)
     with output_of_child(state_dir / "supervisor.log") as log:
         process = subprocess.Popen(
             [*PYTHON, "-m", "mira_producer.batches", str(lock_fd)],

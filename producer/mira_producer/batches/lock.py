@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from mira_producer.batches.spool import Spool
+from mira_queue.runtime.private_files import PRIVATE_FILE_MODE, make_private_dir
 
 
 def queue_name(redis_url: str) -> str:
@@ -41,8 +42,8 @@ class SupervisorLock:
 
 def try_lock(path: Path, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int:
     """Lock a file, and return it open; -1 if another process holds the lock. Without LOCK_NB, wait for it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    make_private_dir(path.parent)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
     try:
         fcntl.flock(fd, how)
     except OSError:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import Batch, BatchFiles
+from mira_queue.runtime.private_files import make_private_dir, private_opener
 
-_MODE = 0o700
 # Names the queue that a batch was submitted to: only that queue's supervisor knows whether the batch still exists.
 _QUEUE = "queue"
 
@@ -69,11 +69,14 @@ class Spool:
         folder, files = self.folder(batch_id), self.files(batch_id)
         part = folder / "input.part"
         try:
-            folder.mkdir(mode=_MODE, parents=True)
-            (folder / _QUEUE).write_text(queue_name)
+            make_private_dir(self.root.parent)
+            make_private_dir(folder)
+            with open(folder / _QUEUE, "w", opener=private_opener) as queue_file:
+                queue_file.write(queue_name)
             if prices is not None:
-                shutil.copyfile(prices, files.prices)
-            with source.open("rb") as read, part.open("xb") as write:
+                with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
+                    shutil.copyfileobj(read, write)
+            with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
                 shutil.copyfileobj(read, write, 1024 * 1024)
                 write.flush()
                 os.fsync(write.fileno())

@@ -24,6 +24,7 @@ from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOp
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.names import ACCOUNT_TTL
 
 POLL_S = 0.5
 WRITE_EVERY_S = 1.0
@@ -144,6 +145,7 @@ class Supervisor:
         if self.plan is not None and self.plan.is_open:
             self.plan.used_before = used(self._files, self.plan.prices)
         self._change(options=options, paused="", paused_by="", careful=careful)
+        self._queue.ledger.probe_now(self._queue.settings.account)
         self._owner.say("resumed")
 
     def _retry(self, command: Retry) -> None:
@@ -162,7 +164,13 @@ class Supervisor:
         if plan is None:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
+        ledger = self._queue.ledger
         with closing(self._new_engine(plan)) as engine:
+            # A command that has arrived in the meantime holds the batch, and is carried out next.
+            if self._owner.command() is None:
+                ledger.unhold(plan.group)
+            # An account that was rejected may be fixed by now. A Retry-After is honored.
+            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
                 self._write(self.batch)
@@ -174,7 +182,7 @@ class Supervisor:
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:
-                end = self._drain(engine, end)
+                end = self._drain(engine, plan, end)
             # Jobs that are left when the process ends are found by the next supervisor.
             self._may_have_open_jobs = self._owner.stopping.is_set()
             if end is End.EXPIRED:
@@ -192,11 +200,14 @@ class Supervisor:
         elif end is End.BUDGET:
             self._pause("budget", self.reason)
 
-    def _drain(self, engine: Engine, end: End) -> End:
+    def _drain(self, engine: Engine, plan: Plan, end: End) -> End:
         """Let calls in flight end. Return INTERRUPTED if some were not waited for."""
         if isinstance(self._owner.command(), Cancel):
             self._move(BatchStatus.CANCELLING)
         settings = self._queue.settings
+        if self.batch.is_run or not self._owner.stopping.is_set():
+            with suppress(QueueUnavailable):
+                self._queue.ledger.hold(plan.group)
         if self._owner.stopping.is_set():
             self._owner.say("stopping: calls in flight may finish, other lines stay for the next run (again: stop now)")
         elif end is End.EXPIRED:
@@ -234,6 +245,7 @@ class Supervisor:
         if self.plan is not None:
             plan.billed = self.plan.billed
         plan.before.unanswered_calls = self.batch.unanswered_calls
+        self.batch = replace(self.batch, group=plan.group)
         plan.stats.recorder = self._recording.recorder
         self.plan = plan
         return plan

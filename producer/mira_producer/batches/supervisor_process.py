@@ -17,6 +17,8 @@ from mira_producer.client import MiraQueue
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
 
 POLL_S = 0.5
+# The check reads a file of every batch on this machine.
+REMOVE_EXPIRED_EVERY_S = 10.0
 # After this time without an open batch the process ends, and the next submission starts another.
 IDLE_S = 30.0
 # Open jobs of a batch: enough that no fleet of a usual size waits for lines; a few megabytes of the server's memory.
@@ -33,6 +35,7 @@ class SupervisorProcess:
     _stopping: threading.Event
     _log: FilteringBoundLogger
     _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _remove_at_s: float = 0.0
 
     def run(self) -> None:
         """Return when nothing was open for a while, or when `stopping` is set; then another process can take over."""
@@ -66,15 +69,13 @@ class SupervisorProcess:
                     target=self._supervise, args=(batch_id,), name=batch_id
                 )
                 thread.start()
-        self._remove_expired()
+        if time.monotonic() >= self._remove_at_s:
+            self._remove_at_s = time.monotonic() + REMOVE_EXPIRED_EVERY_S
+            self._remove_expired()
         return bool(open_ids)
 
     def _open(self) -> list[str]:
-        return [
-            batch.id
-            for batch in self._queue.ledger.batches()
-            if not batch.status.is_final and self._spool.holds(batch.id)
-        ]
+        return [batch_id for batch_id in self._queue.ledger.open_batches() if self._spool.holds(batch_id)]
 
     def _supervise(self, batch_id: str) -> None:
         try:

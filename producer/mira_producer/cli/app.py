@@ -35,6 +35,7 @@ from mira_queue import __version__
 from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
+from mira_queue.runtime.private_files import restrict_umask
 
 DEBUG = "--debug"
 
@@ -106,6 +107,7 @@ def mira_queue(
 
 def main() -> None:
     """Run the command. Errors become a line and an exit code; --debug adds the traceback."""
+    restrict_umask()
     sys.exit(_exit_code())
 
 

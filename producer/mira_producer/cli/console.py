@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mira_queue.contract.unicode import printable, printable_json
+
 PROGRAM = "mira-queue"
 
 EXIT_OK = 0
@@ -22,15 +24,10 @@ EXIT_INTERRUPTED = 130
 
 JSON_OPTIONS = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
-# An answer comes from outside. On a terminal, its control characters could overwrite other text.
-_CONTROLS = {
-    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
-}
-
 
 def data(text: str) -> None:
     """Print text to standard output, unchanged in a pipe. A newline is added if there is none."""
-    shown = text.translate(_CONTROLS) if sys.stdout.isatty() else text
+    shown = printable(text) if sys.stdout.isatty() else text
     sys.stdout.write(shown if shown.endswith("\n") else shown + "\n")
     sys.stdout.flush()
 
@@ -38,13 +35,14 @@ def data(text: str) -> None:
 def json_data(value: Any) -> None:
     """Print one JSON document to standard output, in UTF-8 whatever the locale is."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(orjson.dumps(value, option=JSON_OPTIONS))
+    text = orjson.dumps(value, option=JSON_OPTIONS)
+    sys.stdout.buffer.write(printable_json(text.decode()).encode() if sys.stdout.isatty() else text)
     sys.stdout.buffer.flush()
 
 
 def say(console: Console, text: str) -> None:
     """Print text for people. On a terminal it wraps between words; in a file, a line stays a line."""
-    console.print(Text(text.translate(_CONTROLS)), soft_wrap=not console.is_terminal)
+    console.print(plain(text), soft_wrap=not console.is_terminal)
 
 
 def message(text: str) -> None:
@@ -74,7 +72,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         # The first column is what users copy from a table: an ID, or the name of a variable.
         drawn.add_column(columns[place], no_wrap=place == 0, overflow="fold")
     for row in rows:
-        drawn.add_row(*(_cell(row[place]) for place in wanted))
+        drawn.add_row(*(plain(row[place]) for place in wanted))
     Console().print(drawn)
 
 
@@ -84,7 +82,7 @@ def card(rows: Iterable[tuple[str, str]]) -> None:
     drawn.add_column(min_width=10, no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, text in rows:
-        drawn.add_row(name, _cell(one_line(text)))
+        drawn.add_row(name, plain(one_line(text)))
     Console().print(drawn, "")
 
 
@@ -102,6 +100,6 @@ def help_end(examples: Sequence[tuple[str, str]], exit_codes: Mapping[int, str])
     return f"\b\nExamples:\n{shown}\n\n\b\nExit codes:\n{codes}"
 
 
-def _cell(text: str) -> Text:
-    """Return text that is not markup: it may contain brackets."""
-    return Text(text.translate(_CONTROLS))
+def plain(text: str, style: str = "") -> Text:
+    """Return text from outside for a terminal: without control characters, and brackets are not markup."""
+    return Text(printable(text), style)

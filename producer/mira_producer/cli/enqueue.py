@@ -12,7 +12,7 @@ import typer
 from mira_producer.cli import console
 from mira_producer.cli.options import Json
 from mira_producer.cli.result import OUTCOME_CODES, Timeout, Wait, show, wait_for
-from mira_producer.client import MiraQueue
+from mira_producer.client import MiraQueue, checked_key
 from mira_producer.request_fields import check_field_names
 from mira_queue.ledger.records import NewJob, new_job_id
 
@@ -61,7 +61,7 @@ def enqueue(
     named = {} if model is None else {"model": model}
     body = {**_body(prompt, system, request), **_fields(field or []), **named}
     with MiraQueue() as queue:
-        job = queue.accept([NewJob(queue.check(body), new_job_id(), key or "")])[0]
+        job = queue.accept([NewJob(queue.check(body), new_job_id(), checked_key("--key", key))])[0]
         if not wait and timeout is None:
             if as_json:
                 console.json_data({"id": job.id})

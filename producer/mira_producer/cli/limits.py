@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,7 @@ HELP_END = console.help_end(
 
 def limits(
     forget: Annotated[
-        bool, typer.Option("--forget", help="Forget the learned limits. Calls in flight and waits are not affected.")
+        bool, typer.Option("--forget", help="Forget the learned limits. If the account waits, send a call immediately.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -52,6 +53,7 @@ def limits(
         if forget:
             for view in views:
                 queue.ledger.forget_account(view.account)
+                queue.ledger.probe_now(view.account, ends_waits_over=timedelta(0))
             console.message(f"forgot the limits of {plural(len(views), 'account')}")
             return
     if as_json:

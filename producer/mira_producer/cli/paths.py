@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
+from mira_queue.contract.unicode import is_unicode
+from mira_queue.runtime.private_files import make_private_dir
 
 
 def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
@@ -24,6 +26,8 @@ def check_paths(source: Path, output: Path, errors: Path) -> None:
             raise InputError(f"{name} is the input file itself: name another one")
         if not path.parent.exists():
             raise InputError(f"{name}: {path.parent}: no such directory: make it, or name another")
+        if not is_unicode(str(path.absolute())):
+            raise InputError(f"{name}: {path}: its path is not UTF-8: name another file")
     if output.resolve() == errors.resolve():
         raise InputError("--output and --errors are the same file: name two")
 
@@ -31,10 +35,9 @@ def check_paths(source: Path, output: Path, errors: Path) -> None:
 def made(state_dir: Path) -> Path:
     """Create the state directory, and return it. Raise InputError, because a setting is wrong."""
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_dir(state_dir)
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise InputError(f"MIRA_STATE_DIR: {state_dir}: {reason}: name a directory that can be written") from None
+        raise InputError(f"MIRA_STATE_DIR: {state_dir}: {error.strerror}, or name another directory") from None
     if not os.access(state_dir, os.W_OK | os.X_OK):
         raise InputError(f"MIRA_STATE_DIR: {state_dir}: cannot be written: name another directory")
     return state_dir

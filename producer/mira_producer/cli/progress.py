@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mira_producer.cli.batch_view import cost_text, reason_of, tokens_of
-from mira_producer.cli.console import say
+from mira_producer.cli.console import plain, say
 from mira_producer.engine.wait_reason import reason_text
 from mira_producer.text import duration, flow, per_time
 from mira_queue.contract.batch import Batch, BatchStatus, Reason
@@ -134,7 +134,7 @@ def live_view(batch: Batch, width: int) -> RenderableType:
     rate, average, tokens, cost = _numbers(batch)
     numbers = flow([rate, cost, average, tokens], width)
     texts = [(reason_text(reason), "yellow"), (flow(_failures(batch), width), "red"), (numbers, "")]
-    return Group(_bar(batch, reason, width), *(Text(text, style) for text, style in texts if text))
+    return Group(_bar(batch, reason, width), *(plain(text, style) for text, style in texts if text))
 
 
 def plain_line(batch: Batch, reason: Reason | None = None) -> str:

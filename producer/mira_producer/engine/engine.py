@@ -125,6 +125,8 @@ class Engine:
         end_s = time.monotonic() + patience.total_seconds()
         while not hurry.is_set():
             try:
+                # First: workers return the jobs that wait for a permit, and start no more of them.
+                self._queue.ledger.hold(self._plan.group)
                 # Every time: a running job that was rate-limited or met a fault waits now, and can be withdrawn.
                 self.window.withdraw()
                 if not self.window.open or time.monotonic() >= end_s:
@@ -139,6 +141,7 @@ class Engine:
 
     def withdraw(self) -> None:
         """Withdraw jobs that have not started when the files cannot be written; the next run finds those that run."""
+        self._queue.ledger.hold(self._plan.group)
         self.window.withdraw()
 
     def expire(self) -> None:

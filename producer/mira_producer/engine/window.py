@@ -53,6 +53,8 @@ class Window:
         self._spending = spending
         self._account = account
         self.group = plan.group
+        self._deadline_ms = plan.options.deadline_s * 1000
+        self._pauses = plan.options.on_account_error == "pause"
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
         self._bytes = 0
@@ -76,7 +78,10 @@ class Window:
         chunk = self._pending
         if not chunk:
             return
-        jobs = [NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK) for line in chunk]
+        jobs = [
+            NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK, self._deadline_ms, self._pauses)
+            for line in chunk
+        ]
         handles = self._queue.accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
@@ -192,6 +197,7 @@ class Window:
         """
         if not known:
             return []
+        self._queue.ledger.set_deadline(list(known), self._deadline_ms)
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may be lost with the run that was to send them; a second message is harmless.
         self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)

@@ -13,6 +13,7 @@ from typing import cast
 
 from mira_producer.jsonl.errors import invalid_file
 from mira_queue.contract.problem import UNREADABLE_FILE
+from mira_queue.contract.unicode import is_unicode
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -43,6 +44,8 @@ def check_file(path: Path) -> None:
         raise invalid_file(path, "is a directory: give a file with one JSON request per line")
     if not path.is_file():
         raise invalid_file(path, "no such file: give a file with one JSON request per line", UNREADABLE_FILE)
+    if not is_unicode(str(path.absolute())):
+        raise invalid_file(path, "its path is not UTF-8: rename it")
 
 
 def _check_seekable(path: Path) -> None:

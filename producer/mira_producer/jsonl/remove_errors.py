@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,8 @@ from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import job_id_of, part_of
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE
 from mira_queue.contract.errors import ERROR_CODES
+from mira_queue.contract.unicode import printable_json
+from mira_queue.runtime.private_files import output_opener
 
 STANDARD_OUTPUT = Path("-")
 _STATUS = re.compile(r"[1-5](\d\d|[xX][xX])")
@@ -37,11 +39,14 @@ def complete_lines(path: Path) -> Iterator[bytes]:
 def copy_lines(source: Path, target: Path) -> int:
     """Copy complete lines, and return their number. The target is replaced in one step. Raises InputError."""
     if target == STANDARD_OUTPUT:
-        return _copy(source, sys.stdout.buffer)
+        lines = complete_lines(source)
+        if sys.stdout.isatty():
+            lines = (printable_json(line.decode()).encode() for line in lines)
+        return _copy(lines, sys.stdout.buffer)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
-            count = _copy(source, file)
+        with open(part, "wb", opener=output_opener) as file:
+            count = _copy(complete_lines(source), file)
         part.replace(target)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -49,8 +54,8 @@ def copy_lines(source: Path, target: Path) -> int:
     return count
 
 
-def _copy(source: Path, file: BinaryIO) -> int:
-    return sum(1 for line in complete_lines(source) if file.write(line))
+def _copy(lines: Iterable[bytes], file: BinaryIO) -> int:
+    return sum(1 for line in lines if file.write(line))
 
 
 def remove_errors(path: Path, wanted: Callable[[dict[str, Any]], bool], delete: Callable[[list[str]], None]) -> int:

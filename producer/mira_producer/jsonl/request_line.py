@@ -13,6 +13,7 @@ from mira_producer.jsonl.errors import invalid_file
 from mira_producer.jsonl.reader import opened
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import (
+    INVALID_FILE,
     INVALID_JSON_LINE,
     INVALID_METHOD,
     INVALID_URL,
@@ -27,6 +28,8 @@ from mira_queue.contract.token_estimate import max_completion_tokens
 BATCH_URL = "/v1/chat/completions"
 # No request is larger. A file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
+# Between two requests. A small compressed file could otherwise hold a reader for minutes with blank lines.
+MAX_BLANK_BYTES = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 # The field of an InvalidRequest that concerns the line as a whole.
 WHOLE_LINE = "line"
@@ -71,9 +74,10 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises InvalidInput for a file that cannot be read, is not text, or has a line that is too long.
     """
     with opened(path) as file:
-        number = 0
+        number = blank_bytes = 0
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
+            size = len(line)
             if len(line) > MAX_LINE_BYTES:
                 reason = f"longer than {MAX_LINE_BYTES:,} bytes: give one request per line"
                 raise invalid_file(path, reason, LINE_TOO_LONG, number)
@@ -81,7 +85,13 @@ def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 line = line.removeprefix(_BOM)
             line = line.strip()
             if line:
+                blank_bytes = 0
                 yield number, line
+                continue
+            blank_bytes += size
+            if blank_bytes > MAX_BLANK_BYTES:
+                reason = f"more than {MAX_BLANK_BYTES:,} bytes of blank lines in a row: remove them"
+                raise invalid_file(path, reason, INVALID_FILE, number)
 
 
 def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]], ChatRequest]) -> InputLine:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from mira_producer.jsonl.errors import ResultFileError, StorageFull
+from mira_queue.runtime.private_files import OUTPUT_FILE_MODE
 
 # Lines that `remove` reports together.
 REMOVED_AT_ONCE = 1000
@@ -126,7 +127,7 @@ def _write(path: Path, fd: int, lines: Iterable[bytes]) -> None:
 def _open_locked(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OUTPUT_FILE_MODE)
     except OSError as error:
         raise ResultFileError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
     if not stat.S_ISREG(os.fstat(fd).st_mode):

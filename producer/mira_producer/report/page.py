@@ -14,6 +14,7 @@ from mira_producer.jsonl.errors import InputError
 from mira_producer.report import recorder_file
 from mira_producer.report.recorder import Recorder
 from mira_queue.contract.batch import Batch, BatchFiles
+from mira_queue.runtime.private_files import output_opener
 
 
 def check_report(path: Path, files: Iterable[Path] = ()) -> None:
@@ -52,7 +53,8 @@ def write_report(
     page = _render()(batch, errors, where, began, stats, recorder)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(page, encoding="utf-8")
+        with open(part, "w", encoding="utf-8", opener=output_opener) as file:
+            file.write(page)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)

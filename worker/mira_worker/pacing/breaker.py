@@ -15,7 +15,7 @@ MIN_STREAK, MAX_STREAK = 3, 10
 # Pauses between probes are short and grow slowly: the end of an outage is noticed within a fifth of its length.
 FIRST_PAUSE, GROWTH, MAX_PAUSE = timedelta(milliseconds=250), 1.25, timedelta(minutes=1)
 # Statuses that say something about the request, not about the service: always charged to the job.
-OF_THE_REQUEST = frozenset({200, 408, 500})
+OF_THE_REQUEST = frozenset({200, 408})
 # A job that was charged this often had faults while other jobs were answered: its faults say nothing about the service.
 SICK_AFTER = 2
 

@@ -8,18 +8,24 @@ import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from mira_queue.contract.errors import JobError
+from mira_queue.contract.errors import AccountFault, JobError, ModelNotInPlan
+from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
 from mira_worker.pacing import breaker, policy, tokens
+from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
+from mira_worker.response import Failed, Fault, Meaning, RateLimited
+from mira_worker.transport import HttpResponse, NoResponse
 
 # The permits of a process that was killed expire after this. A live process renews them three times as often.
 CALL_LEASE = timedelta(seconds=4)
@@ -43,7 +49,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class HeldPermit:
     """Permission to make one call of a job."""
 
     lease: Lease
@@ -101,21 +107,20 @@ class Pacer:
         self._in_flight: dict[str, Lease] = {}
         self._learner = Learner(ledger, account, self._configured, self._log)
 
-    def wait_for_pass(self, lease: Lease) -> Pass | None:
-        """Block until a call may start. Return None if it must not: the worker stops, or the lease is lost."""
+    def acquire(self, lease: Lease) -> HeldPermit:
+        """Block until a call may start, or must not start. If the worker stops, the verdict stays "wait"."""
         while True:
             place = self._wait_in_line(lease)
-            if place.permit is None or place.permit.verdict == "lost":
-                return None
-            if self._may_still_go(place):
-                return Pass(lease, place.permit, place.tokens)
-            self.gave_up(lease)
+            permit = place.permit or Permit("wait")
+            if not permit.may_start or self._may_still_start(place):
+                return HeldPermit(lease, permit, place.tokens)
+            self.abandon(lease)
 
-    def _may_still_go(self, place: _Place) -> bool:
+    def _may_still_start(self, place: _Place) -> bool:
         since_s, fresh_s, quickest_s = place.permit_s, STALE_S, math.inf
         while time.monotonic() - since_s > fresh_s:
             since_s = time.monotonic()
-            if not self._ledger.may_still_start(self.account, call_name(place.lease)):
+            if not self._ledger.may_still_start(self.account, place.lease):
                 return False
             # A distant server never responds sooner: without this, no call would ever start.
             if quickest_s < math.inf:
@@ -147,58 +152,72 @@ class Pacer:
                     pass
         return place
 
-    def answered(self, leave: Pass, used_tokens: int, room: tuple[int, timedelta] | None) -> None:
-        """Release the permit of a call that was not rate-limited, with the next request or the next tick."""
-        call = call_name(leave.lease)
-        left, reset = room or (None, timedelta(0))
-        released = ReleasedPermit(
-            call, leave.permit, used_tokens - leave.tokens if leave.tokens else 0, left, round(reset / MILLISECOND)
-        )
-        if leave.permit.verdict == "probe":
-            self._forget_call(call)
-            if self._ledger.release_permits(self.account, [released]):
-                self._log.info("breaker_closed")
-            self.stir()
-            return
-        with self._lock:
-            self._released.append(released)
-            self._in_flight.pop(call, None)
+    def report(self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime) -> bool:
+        """Release a call's permit, and learn from its response. Return True if the call is charged to the job."""
+        self._forget_call(held.lease)
+        match meaning:
+            case RateLimited(retry_after=retry_after):
+                self._report_rate_limit(held, retry_after.wait)
+                is_charged = False
+            case Fault(error=error):
+                is_charged = self._report_fault(held, error)
+            case Failed(error=AccountFault() as error):
+                of_model = isinstance(error, ModelNotInPlan)
+                failure = Failure.from_error(error)
+                released = self._released_permit(held, {}, None)
+                self._ledger.record_rejection(self.account, held.lease.job_id, released, failure, of_model=of_model)
+                self._log.warning("account_rejected", code=error.code, job_id=held.lease.job_id)
+                is_charged = True
+            case _:
+                usage = meaning.usage if isinstance(meaning, Completion) else {}
+                headers = response.headers if isinstance(response, HttpResponse) else {}
+                self._release(held, self._released_permit(held, usage, room_left(headers, now)))
+                is_charged = True
         self.stir()
+        return is_charged
 
-    def refused(self, leave: Pass, wait: timedelta) -> None:
+    def _released_permit(
+        self, held: HeldPermit, usage: Mapping[str, Any], room: tuple[int, timedelta] | None
+    ) -> ReleasedPermit:
+        left, reset = room or (None, timedelta(0))
+        extra_tokens = tokens.used(usage, held.tokens) - held.tokens if held.tokens else 0
+        return ReleasedPermit(call_name(held.lease), held.permit, extra_tokens, left, round(reset / MILLISECOND))
+
+    def _release(self, held: HeldPermit, released: ReleasedPermit) -> None:
+        """Release the permit of a call that was not rate-limited, with the next request or the next tick."""
+        if held.permit.verdict != "probe":
+            with self._lock:
+                self._released.append(released)
+        elif self._ledger.release_permits(self.account, [released]):
+            self._log.info("breaker_closed")
+
+    def _report_rate_limit(self, held: HeldPermit, wait: timedelta) -> None:
         """Open the circuit breaker for a Retry-After, which all processes of the account honor, and learn from it."""
         open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait))
         self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3))
-        call = call_name(leave.lease)
-        self._forget_call(call)
-        self._learner.learn(call, leave.permit, wait)
-        self.stir()
+        self._learner.learn(call_name(held.lease), held.permit, wait)
 
-    def faulted(self, leave: Pass, fault: JobError) -> bool:
+    def _report_fault(self, held: HeldPermit, fault: JobError) -> bool:
         """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service."""
-        self._forget_call(call_name(leave.lease))
-        if breaker.is_sick(leave.lease.attempts):
-            self.caller_gone(leave.lease.job_id, leave.lease.epoch)
-            self.stir()
+        if breaker.is_sick(held.lease.attempts):
+            self.abandon_call(held.lease.job_id, held.lease.epoch)
             return True
-        streak = self._ledger.record_fault(self.account, leave.lease, leave.permit)
+        streak = self._ledger.record_fault(self.account, held.lease, held.permit)
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
-        if pause is not None:
-            open_for = self._ledger.open_breaker(self.account, pause, "faults")
+        if pause and (open_for := self._ledger.open_breaker(self.account, pause, "faults", permit=held.permit)):
             self._log.warning(
                 "breaker_opened", reason="faults", wait_s=round(open_for.total_seconds(), 3), in_a_row=streak.jobs
             )
-        self.stir()
         return breaker.is_charged(streak, fault)
 
-    def gave_up(self, lease: Lease) -> None:
-        """Release the permit of a call that did not start, or brought no result."""
-        self._forget_call(call_name(lease))
-        self.caller_gone(lease.job_id, lease.epoch)
+    def abandon(self, lease: Lease) -> None:
+        """Release the permit of a call of this process that did not start, or brought no result."""
+        self._forget_call(lease)
+        self.abandon_call(lease.job_id, lease.epoch)
 
-    def caller_gone(self, job_id: str, epoch: int | None = None) -> None:
+    def abandon_call(self, job_id: str, epoch: int | None = None) -> None:
         """Release the permit of a call that will bring no response. If it was the probe, the next call is."""
         if self._ledger.abandon_permit(self.account, job_id, epoch):
             self._log.info("probe_lost", job_id=job_id)
@@ -251,7 +270,7 @@ class Pacer:
                 for place, permit in zip(asking, permits, strict=True):
                     if permit.verdict == "wait":
                         continue
-                    if permit.verdict != "lost":
+                    if permit.may_start:
                         self._in_flight[call_name(place.lease)] = place.lease
                     place.permit, place.permit_s = permit, now_s
                     place.stir.set()
@@ -265,6 +284,6 @@ class Pacer:
             if self._line:
                 self._line[0].stir.set()
 
-    def _forget_call(self, call: str) -> None:
+    def _forget_call(self, lease: Lease) -> None:
         with self._lock:
-            self._in_flight.pop(call, None)
+            self._in_flight.pop(call_name(lease), None)

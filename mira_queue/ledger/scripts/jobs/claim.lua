@@ -1,13 +1,14 @@
 -- Claim a job for one worker. Return the request and a lease with an epoch, or the reason why there is nothing to do.
 -- Why atomic: of two messages for one job, or two workers with one message, exactly one gets the job.
--- Uses  clock
--- KEYS  1 job hash   2 request   3 leased zset   4 waiting zset   5.. queued zsets of all lanes
+-- Uses  clock, holds, job
+-- KEYS  of the job (lib/job.lua)
 -- ARGV  1 job id   2 lease in ms   3 token of this claim (a repeated call with the same token gets the same response)
 -- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group} | {'store', epoch, outcome, key, group}
---         | {'early', ms until due} | {'leased'} | {'final'} | {'missing'}
+--         | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
 local id, lease_ms, token = unpack(ARGV)
-local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome = unpack(redis.call('HMGET',
-  KEYS[1], 'state', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered', 'key', 'group', 'outcome'))
+local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms
+  = unpack(redis.call('HMGET', JOB, 'state', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered', 'key',
+    'group', 'outcome', 'deadline_ms'))
 if not state then
   return { 'missing' }
 end
@@ -16,14 +17,16 @@ if state == 'queued' or state == 'waiting' then
   if state == 'waiting' and tonumber(due_ms) > now then
     return { 'early', due_ms - now }
   end
-  epoch = epoch + 1
-  redis.call('HSET', KEYS[1], 'state', 'running', 'epoch', epoch, 'token', token)
-  redis.call('HDEL', KEYS[1], 'due_ms', 'reason', 'calling')
-  redis.call('ZREM', KEYS[4], id)
-  for lane = 5, #KEYS do
-    redis.call('ZREM', KEYS[lane], id)
+  -- Its supervisor removes it from the queue, or resumes it. An outcome that is decided already can be stored.
+  local is_late = deadline_ms and tonumber(deadline_ms) <= now
+  if group ~= '' and not outcome and (is_late or is_held(HOLDS, group, now)) then
+    return { 'held' }
   end
-  redis.call('ZADD', KEYS[3], now + lease_ms, id)
+  epoch = epoch + 1
+  redis.call('HSET', JOB, 'state', 'running', 'epoch', epoch, 'token', token)
+  redis.call('HDEL', JOB, 'due_ms', 'reason', 'calling')
+  leave_queue(id)
+  redis.call('ZADD', LEASED, now + lease_ms, id)
 elseif state ~= 'running' then
   return { 'final' }
 elseif held_token ~= token then
@@ -32,5 +35,5 @@ end
 if outcome then
   return { 'store', tonumber(epoch), outcome, key, group }
 end
-return { 'run', tonumber(epoch), redis.call('GET', KEYS[2]), tonumber(attempts or 0), tonumber(crashes or 0),
+return { 'run', tonumber(epoch), redis.call('GET', REQUEST), tonumber(attempts or 0), tonumber(crashes or 0),
   tonumber(unanswered or 0), key, group }

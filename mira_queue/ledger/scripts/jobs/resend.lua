@@ -1,25 +1,25 @@
 -- Record that a job gets a new message: its wait is over, or the queue has lost the message that it had.
 -- Why atomic: of any number of rescuers one sends the message.
--- Uses  clock
--- KEYS  1 job hash   2 queued zset where it was found   3 waiting zset   4 queued zset of the first lane
+-- Uses  clock, holds, job
+-- KEYS  of the job (lib/job.lua), and the queued zset where it was found
 -- ARGV  1 job id   2 a queued job's message is lost if it was sent before this time (ms)
--- Returns 1 (send it) | 0
-local id, lost_before_ms = unpack(ARGV)
-local now, state = server_ms(), redis.call('HGET', KEYS[1], 'state')
-local sent_ms, overdue_ms = redis.call('ZSCORE', KEYS[2], id), redis.call('ZSCORE', KEYS[3], id)
+-- Returns 1 (send it) | 0 (not lost, or held: it is queued without a message, and counts from now)
+local id, lost_before_ms, found_in = ARGV[1], ARGV[2], KEYS[#KEYS]
+local now, state, group = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'group'))
+local sent_ms, overdue_ms = redis.call('ZSCORE', found_in, id), redis.call('ZSCORE', WAITING, id)
 if state == 'waiting' and overdue_ms and tonumber(overdue_ms) <= now then
-  redis.call('HSET', KEYS[1], 'state', 'queued')
-  redis.call('HDEL', KEYS[1], 'due_ms')
-  redis.call('ZREM', KEYS[3], id)
+  redis.call('HSET', JOB, 'state', 'queued')
+  redis.call('HDEL', JOB, 'due_ms')
+  redis.call('ZREM', WAITING, id)
 elseif state ~= 'queued' or not sent_ms or tonumber(sent_ms) >= tonumber(lost_before_ms) then
   if state ~= 'waiting' then
-    redis.call('ZREM', KEYS[3], id)
+    redis.call('ZREM', WAITING, id)
   end
   if state ~= 'queued' then
-    redis.call('ZREM', KEYS[2], id)
+    redis.call('ZREM', found_in, id)
   end
   return 0
 end
-redis.call('ZREM', KEYS[2], id)
-redis.call('ZADD', KEYS[4], now, id)
-return 1
+redis.call('ZREM', found_in, id)
+redis.call('ZADD', FIRST, now, id)
+return is_held(HOLDS, group, now) and 0 or 1

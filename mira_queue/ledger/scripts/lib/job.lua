@@ -1,9 +1,9 @@
 -- Keys of a job, in the order of `names.job_keys`, and the steps that several scripts take with it.
-local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, WAITING, FIRST, NORMAL = unpack(KEYS)
+local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, HOLDS, WAITING, FIRST, NORMAL = unpack(KEYS)
 
 -- Remove the job from the waiting zset and from the queued zsets of all lanes.
 local function leave_queue(id)
-  for place = 7, #KEYS do
+  for place = 8, #KEYS do
     redis.call('ZREM', KEYS[place], id)
   end
 end

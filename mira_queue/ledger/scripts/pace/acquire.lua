@@ -1,22 +1,24 @@
 -- Acquire permits. Each one lets a call of the account start, which from then on may be billed.
 -- Why atomic: all workers of the account count against the same limits, and after a wait exactly one call goes first.
--- Uses  clock, window, turns
--- KEYS  1 pace hash   2 sent zset   3 tokens zset   4 in-flight zset   5 turns zset   6 turn-ends zset   7.. job hashes
+-- After a command, or a rejection of the account, no call starts: nothing is decided before this step.
+-- Uses  clock, holds, rejections, window, turns
+-- KEYS  1 pace hash   2 sent zset   3 tokens zset   4 in-flight zset   5 turns zset   6 turn-ends zset   7 holds zset
+--       8 rejections hash   9.. job hashes
 -- ARGV  1 now in ms ('' for the server's clock)   2 process   3 channel of wake-ups, without the process
 --       4 lease of a call in ms   5 lease of a probe in ms   6 ms to wait if only a response frees a slot
 --       7, 8 configured calls and their window in ms   9 configured calls in flight
 --       10, 11 configured tokens and their window in ms   12 weight of a call in the turns
---       13.. for each job: id, epoch, estimated tokens
+--       13 channel of holds   14.. for each job: id, epoch, estimated tokens
 --       A configured limit of 0 is none. Without jobs, the script only wakes the processes that may go.
 -- Returns {state of the account, verdict on each job}
 --         state: now, reason to wait ('' for none), ms to wait, accepted calls that took the last slot, peak in
 --         flight, peak sent, ms since the last call, ms since a call last waited for the rate, version of the estimate
 --         verdict: {'go' | 'probe', calls in the rate limit's window before it, calls in flight with it, now}
---         | {'wait'} | {'lost'}
+--         | {'wait'} | {'lost'} | {'held'} (its batch) | {'expired'} (its deadline has passed) | {'rejected', error}
 local now, process, channel, call_lease_ms, probe_lease_ms = server_ms(ARGV[1]), unpack(ARGV, 2, 5)
 local again_ms, max_calls, calls_ms = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local max_configured, max_tokens, tokens_ms = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local weight, JOBS = tonumber(ARGV[12]), 13
+local weight, holds_channel, JOBS, FIRST_JOB_KEY = tonumber(ARGV[12]), ARGV[13], 14, 9
 -- While no limit is known, calls start one by one: then few are in flight at the first 429.
 local START, SLOW_CALLS, SLOW_MS = 2, 200, 5
 
@@ -76,6 +78,43 @@ local function blocked(tokens)
   end
 end
 
+local rejections, held = read_rejections(KEYS[8]), {}
+
+-- Return a verdict that does not depend on limits, or nothing; and the rejection that the call would probe.
+local function denied(group, model, deadline_ms, pauses)
+  if deadline_ms and tonumber(deadline_ms) <= now then
+    return { 'expired' }
+  end
+  if group and group ~= '' then
+    if held[group] == nil then
+      held[group] = is_held(KEYS[7], group, now) or false
+    end
+    if held[group] then
+      return { 'held' }
+    end
+  end
+  local rejection = rejections and (rejections.account or rejections['model:' .. (model or '')])
+  if not rejection then
+    return
+  end
+  if rejection.probe ~= '' and redis.call('ZSCORE', KEYS[4], rejection.probe) then
+    return { 'wait' }
+  end
+  if rejection.ends <= now then
+    return nil, rejection
+  end
+  if pauses then
+    local name = hold_name(group, rejection.field)
+    if is_held(KEYS[7], name, now) then
+      return { 'held' }
+    end
+    -- This one tells its supervisor about the error.
+    hold(KEYS[7], name, now, rejection.ends - now, holds_channel)
+    held[name] = true
+  end
+  return { 'rejected', rejection.error }
+end
+
 local function grant(job, member, tokens)
   redis.call('HSET', job, 'calling', 1)
   redis.call('ZADD', KEYS[4], now + call_lease_ms, member)
@@ -99,30 +138,40 @@ local function grant(job, member, tokens)
 end
 
 local reason, wait_ms
-local verdicts, granted = {}, false
+local verdicts, granted, waits_for_probe = {}, false, false
 for at = JOBS, #ARGV, 3 do
   local id, epoch, tokens = unpack(ARGV, at, at + 2)
-  local job, member = KEYS[7 + #verdicts], id .. ':' .. epoch
-  local state, held_epoch = unpack(redis.call('HMGET', job, 'state', 'epoch'))
-  local verdict
+  local job, member = KEYS[FIRST_JOB_KEY + #verdicts], id .. ':' .. epoch
+  local state, held_epoch, group, model, deadline_ms, pauses = unpack(redis.call('HMGET', job, 'state', 'epoch', 'group',
+    'model', 'deadline_ms', 'pauses'))
+  local verdict, rejection
   if state ~= 'running' or held_epoch ~= epoch then
     verdict = { 'lost' }
   elseif redis.call('ZSCORE', KEYS[4], member) then
     -- Granted before; the response was lost.
     verdict = { probe == member and 'probe' or 'go', 0, in_flight, now }
   else
-    if not reason then
+    verdict, rejection = denied(group, model, deadline_ms, pauses)
+    waits_for_probe = waits_for_probe or verdict and verdict[1] == 'wait'
+    if not verdict and not reason then
       reason, wait_ms = blocked(tokens)
     end
-    if reason then
+    if not verdict and reason then
       verdict = { 'wait' }
-    else
+    elseif not verdict then
       verdict, granted = grant(job, member, tokens), true
+      if rejection then
+        rejection.probe = member
+        write_rejection(KEYS[8], rejection)
+      end
     end
   end
   verdicts[#verdicts + 1] = verdict
 end
 
+if waits_for_probe and not reason then
+  reason, wait_ms = 'rejected', again_ms
+end
 if granted then
   redis.call('HSET', KEYS[1], 'sent', sent.total, 'sent_bucket', sent.bucket, 'sent_at', now, 'served', score)
   if max_tokens > 0 then

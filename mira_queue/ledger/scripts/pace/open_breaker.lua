@@ -3,9 +3,15 @@
 -- Uses  clock
 -- KEYS  1 pace hash
 -- ARGV  1 now in ms ('' for the server's clock)   2 ms to stay open   3 reason: 'limit' or 'faults'
--- Returns ms that the breaker stays open
-local now, wait_ms, reason = server_ms(ARGV[1]), unpack(ARGV, 2, 3)
-local open_before = tonumber(redis.call('HGET', KEYS[1], 'open_until') or 0)
+--       4 when the call that had a fault started in ms ('' for none)
+-- Returns ms that the breaker stays open | 0 (an earlier fault of the same event has opened it)
+local now, wait_ms, reason, started = server_ms(ARGV[1]), unpack(ARGV, 2, 4)
+local open_before, opened_at = unpack(redis.call('HMGET', KEYS[1], 'open_until', 'opened_at'))
+open_before = tonumber(open_before or 0)
+if started ~= '' and tonumber(started) <= tonumber(opened_at or 0) then
+  -- Of many calls that fail together, one opens the breaker, and the pause grows by one step.
+  return 0
+end
 local open_until = math.max(open_before, now + wait_ms)
 if open_before <= now then
   redis.call('HINCRBY', KEYS[1], 'openings_' .. reason, 1)

@@ -1,11 +1,11 @@
 -- Release permits of calls that were not rate-limited, and record what these calls show.
 -- Why atomic: a response ends a streak of faults, and the probe's response closes the circuit breaker for all.
--- Uses  clock, turns
--- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 faults set
+-- Uses  clock, rejections, turns
+-- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 faults set   6 rejections hash
 -- ARGV  1 now in ms ('' for the server's clock)   2 channel of wake-ups, without the process
 --       3.. for each call: job:epoch, when it started in ms, calls in flight with it, calls in the rate limit's window
 --       before it, tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds
--- Returns 1 if this closed the circuit breaker, else 0
+-- Returns 1 if this closed the circuit breaker or ended a rejection, else 0
 local now, channel = server_ms(ARGV[1]), ARGV[2]
 -- A call that has been in flight for this long was accepted: 429s come quickly.
 local SETTLED_MS = 100
@@ -22,7 +22,7 @@ max_in_flight = tonumber(max_in_flight or 2)
 local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
 local unsettled = young and (sent or 0) - young or 0
 local in_flight = redis.call('ZCARD', KEYS[3])
-local released, is_closed = 0, false
+local released, is_closed, rejections = 0, false, read_rejections(KEYS[6])
 for at = 3, #ARGV, 7 do
   local member, started, alongside, before, tokens, remaining, remaining_ms = unpack(ARGV, at, at + 6)
   if redis.call('ZREM', KEYS[3], member) == 1 then
@@ -41,6 +41,12 @@ for at = 3, #ARGV, 7 do
   if probe == member then
     redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason', 'fault_openings')
     is_closed = true
+  end
+  for field, rejection in pairs(rejections or {}) do
+    if rejection.probe == member then
+      redis.call('HDEL', KEYS[6], field)
+      is_closed = true
+    end
   end
 end
 if released > 0 then

@@ -76,6 +76,7 @@ def examine() -> Iterator[Finding]:
 
 def _print(finding: Finding) -> None:
     verdict = (f"{finding.verdict:<8}", STYLES[finding.verdict])
-    Console().print(Text.assemble(verdict, f" {finding.check}: {finding.found}"), soft_wrap=True)
+    line = Text.assemble(verdict, console.plain(f" {finding.check}: {finding.found}"))
+    Console().print(line, soft_wrap=True)
     if finding.fix:
         console.data(f"{'':<8} -> {finding.fix}")

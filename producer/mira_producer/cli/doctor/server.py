@@ -17,20 +17,20 @@ from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.memory import KEPT_FREE
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.celery_config import build_celery
 
 # The scripts use ZRANGE BYSCORE and LPOP with a count, and write after they have read the time.
 MIN_SERVER = (6, 2)
 MAX_CLOCK_DIFFERENCE_S = 2.0
-MAX_MEMORY_USED = 0.9
+SET_ALWAYS = "set `appendfsync always` in its configuration (immediately: CONFIG SET appendfsync always)"
 MIB = 2**20
 BACKEND_TIMEOUT_S = 10.0
 # What a crash can lose, by how often the append-only file is synced. None: the server does not show it.
 SYNCED = {
     None: "the server does not show how often it is synced",
     "always": "synced before each reply",
-    "everysec": "synced every second: a crash of its machine can lose that second",
 }
 
 Info = dict[str, Any]
@@ -97,8 +97,11 @@ def _persistence(info: Info, fsync: str | None, *, embedded: bool) -> Finding:
         return ok(check, f"append-only file, {SYNCED[fsync]}")
     if embedded:
         return ok(check, "append-only file, written before each reply: only a crash of the machine can lose jobs")
-    found = f"append-only file, but appendfsync is {fsync}: a crash of its machine can lose minutes"
-    return warning(check, found, "set `appendfsync everysec`, or `always`")
+    if fsync == "everysec":
+        found = "append-only file, synced every second: while the disk is slow, a killed server loses accepted jobs"
+    else:
+        found = f"append-only file, but appendfsync is {fsync}: a crash of its machine can lose minutes"
+    return warning(check, found, SET_ALWAYS)
 
 
 def _memory(info: Info) -> Finding:
@@ -110,11 +113,12 @@ def _memory(info: Info) -> Finding:
         return (problem if limit else warning)(
             check, f"maxmemory-policy is {policy}: {found}", "set `maxmemory-policy noeviction`"
         )
-    if limit and used > MAX_MEMORY_USED * limit:
-        fix = "raise maxmemory: a full memory accepts no jobs"
-        return warning(check, f"{used / limit:.0%} of its maxmemory is used", fix)
+    if limit and used > (1 - KEPT_FREE) * limit:
+        found = f"{used / limit:.0%} of its maxmemory is used; {KEPT_FREE:.0%} are kept free for jobs to finish"
+        return warning(check, found, "raise maxmemory: no new jobs are accepted")
     of_limit = f" of {limit / MIB:,.0f} MiB" if limit else ""
-    return ok(check, f"noeviction, {used / MIB:,.1f} MiB{of_limit} used")
+    kept = f"; {KEPT_FREE:.0%} are kept free for accepted jobs to finish" if limit else ""
+    return ok(check, f"noeviction, {used / MIB:,.1f} MiB{of_limit} used{kept}")
 
 
 def _fsync(client: redis.Redis) -> str | None:

@@ -1,4 +1,4 @@
-"""What an answer means: whatever a server sends becomes one of four values, with words that a person can read."""
+"""Meaning of a response: whatever a server sends becomes one of four values, with a readable message."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from mira_worker.response import (
     MAX_BODY_CHARS,
     MAX_BRACKETS,
     MAX_DETAIL_CHARS,
-    Answered,
-    Faulty,
-    Limited,
+    Failed,
+    Fault,
     Meaning,
-    Terminal,
-    read_answer,
+    RateLimited,
+    read_response,
 )
-from mira_worker.transport import HttpAnswer, NoAnswer
+from mira_worker.transport import HttpResponse, NoResponse
 
 from mira_queue.contract import errors
 from mira_queue.contract.outcome import Completion, Failure, celery_record
@@ -63,14 +62,14 @@ headers = st.fixed_dictionaries(
 )
 
 
-def answer(status: int, body: Any = b"", **more: str) -> HttpAnswer:
+def answer(status: int, body: Any = b"", **more: str) -> HttpResponse:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return HttpAnswer(status, {name.replace("_", "-"): value for name, value in more.items()}, raw, 5)
+    return HttpResponse(status, {name.replace("_", "-"): value for name, value in more.items()}, raw, 5)
 
 
 def failure(status: int, body: Any = b"", **more: str) -> errors.JobError:
-    match read_answer(answer(status, body, **more), NOW):
-        case Terminal(error=error) | Limited(error=error) | Faulty(fault=error):
+    match read_response(answer(status, body, **more), NOW):
+        case Failed(error=error) | RateLimited(error=error) | Fault(error=error):
             return error
     raise AssertionError("an answer was not expected")
 
@@ -79,20 +78,19 @@ def failure(status: int, body: Any = b"", **more: str) -> errors.JobError:
 def test_whatever_a_server_sends_has_a_meaning_that_can_be_stored(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    meaning = read_answer(HttpAnswer(status, headers, body, 5), NOW)
+    meaning = read_response(HttpResponse(status, headers, body, 5), NOW)
 
     match meaning:
-        case Answered():
+        case Completion():
             assert status < 300
-            completion = Completion(meaning.text, meaning.finish_reason, meaning.usage, meaning.body)
-            assert celery_record("id", completion, NOW)
+            assert celery_record("id", meaning, NOW)
             return
-        case Limited(error=error, retry_after=retry_after):
+        case RateLimited(error=error, retry_after=retry_after):
             assert status == 429
             assert timedelta(0) < retry_after.wait <= timedelta(days=1)
-        case Terminal(error=error):
+        case Failed(error=error):
             assert 300 <= status < 500
-        case Faulty(fault=error):
+        case Fault(error=error):
             assert status in (408, *range(200, 300), *range(500, 600))
     assert 0 < len(error.detail) <= MAX_DETAIL_CHARS
     assert error.status == status
@@ -159,34 +157,36 @@ def test_a_redirect_says_where_to_and_which_setting() -> None:
     ("status", "may_be_billed"), [(408, True), (504, True), (500, False), (502, False), (503, False)]
 )
 def test_what_the_server_may_have_done_may_be_billed(status: int, may_be_billed: bool) -> None:
-    meaning = read_answer(answer(status), NOW)
+    meaning = read_response(answer(status), NOW)
 
-    assert isinstance(meaning, Faulty)
+    assert isinstance(meaning, Fault)
     assert meaning.may_be_billed is may_be_billed
 
 
 def test_a_limit_carries_its_wait() -> None:
-    meaning = read_answer(answer(429, {"detail": "slow down"}, retry_after="7"), NOW)
+    meaning = read_response(answer(429, {"detail": "slow down"}, retry_after="7"), NOW)
 
-    assert isinstance(meaning, Limited)
+    assert isinstance(meaning, RateLimited)
     assert (meaning.retry_after.wait, meaning.error.detail) == (timedelta(seconds=7), "slow down")
 
 
 def test_no_answer_is_the_fault_that_the_client_says() -> None:
     fault = errors.Unreachable("refused")
 
-    assert read_answer(NoAnswer(fault, True), NOW) == Faulty(fault, True)
+    assert read_response(NoResponse(fault, True), NOW) == Fault(fault, True)
 
 
 def test_a_completion_is_read_and_kept_whole() -> None:
-    assert read_answer(answer(200, COMPLETION), NOW) == Answered(COMPLETION, "Hi", "stop", {"total_tokens": 3})
+    assert read_response(answer(200, COMPLETION), NOW) == Completion(
+        "Hi", "stop", {"total_tokens": 3}, COMPLETION, latency_ms=5
+    )
 
 
 def test_a_completion_without_text_is_one() -> None:
     """A tool call has no content."""
     body = {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}}]}
 
-    assert read_answer(answer(200, body), NOW) == Answered(body, "", None, {})
+    assert read_response(answer(200, body), NOW) == Completion("", None, {}, body, latency_ms=5)
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_a_completion_without_text_is_one() -> None:
     ids=str,
 )
 def test_a_200_without_a_completion_is_a_fault_of_the_server(body: Any) -> None:
-    meaning: Meaning = read_answer(answer(200, body), NOW)
+    meaning: Meaning = read_response(answer(200, body), NOW)
 
-    assert isinstance(meaning, Faulty)
-    assert type(meaning.fault) is errors.InvalidResponse
+    assert isinstance(meaning, Fault)
+    assert type(meaning.error) is errors.InvalidResponse
     assert meaning.may_be_billed
 
 
@@ -221,9 +221,9 @@ KEY = "sk-mira-" + "c0ffee" * 6 + "beef"
 def test_a_completion_is_what_was_received_whatever_the_key_is(key: str) -> None:
     body = {**COMPLETION, "note": f"the latest {key}", key: 1}
 
-    meaning = read_answer(answer(200, body), NOW, Redaction(key))
+    meaning = read_response(answer(200, body), NOW, Redaction(key))
 
-    assert isinstance(meaning, Answered)
+    assert isinstance(meaning, Completion)
     assert meaning.body == body
 
 
@@ -242,7 +242,7 @@ def test_a_completion_is_what_was_received_whatever_the_key_is(key: str) -> None
     ],
 )
 def test_no_error_contains_the_key(status: int, body: Any) -> None:
-    found = repr(read_answer(answer(status, body), NOW, Redaction(KEY)))
+    found = repr(read_response(answer(status, body), NOW, Redaction(KEY)))
 
     assert KEY not in found
     assert KEY[:10] not in found
@@ -256,12 +256,12 @@ def test_a_body_of_many_brackets_is_not_parsed() -> None:
 
     tracemalloc.start()
     try:
-        meaning = read_answer(answer(200, body), NOW)
+        meaning = read_response(answer(200, body), NOW)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert isinstance(meaning, Faulty)
+    assert isinstance(meaning, Fault)
     # Parsed, it would take twenty times its size.
     assert peak < 2 * len(body)
 
@@ -271,7 +271,7 @@ def test_a_stream_that_is_nested_deeper_than_can_be_stored_is_broken(levels: int
     deep = b'{"a":' * levels + b"1" + b"}" * levels
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"Hi","x":%s},"finish_reason":"stop"}]}\n\n' % deep
 
-    meaning = read_answer(answer(200, chunk + chunk + b"data: [DONE]\n\n", content_type="text/event-stream"), NOW)
+    meaning = read_response(answer(200, chunk + chunk + b"data: [DONE]\n\n", content_type="text/event-stream"), NOW)
 
-    assert isinstance(meaning, Faulty)
-    assert meaning.fault.code == "broken_answer"
+    assert isinstance(meaning, Fault)
+    assert meaning.error.code == "broken_answer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import structlog
-from mira_worker.leases import LeaseKeeper
+from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.rescue import Rescuer
 from mira_worker.runner import JobRunner
@@ -19,14 +19,14 @@ from tests.support.ledger_steps import COMPLETION, LONG, MANY, PASSED, begun, cl
 
 
 def test_a_job_that_ends_while_the_heart_beats_has_not_lost_its_lease(ledger: Ledger) -> None:
-    keeper = LeaseKeeper(ledger, LONG, structlog.get_logger("test"))
+    keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     held = begun(ledger)
     keeper.hold(held)
     with capture_logs() as said:
         # Its end is stored, and its thread does not know it yet.
         assert ledger.finish(held, COMPLETION)
         keeper.beat()
-        keeper.release(held)
+        keeper.drop(held)
         keeper.beat()
         keeper.beat()
 
@@ -34,7 +34,7 @@ def test_a_job_that_ends_while_the_heart_beats_has_not_lost_its_lease(ledger: Le
 
 
 def test_a_lease_that_somebody_else_has_now_is_said_to_be_lost_once(ledger: Ledger) -> None:
-    keeper = LeaseKeeper(ledger, LONG, structlog.get_logger("test"))
+    keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     held = begun(ledger, PASSED)
     keeper.hold(held)
     assert ledger.rescue(held.job_id, 3, LONG) is True
@@ -47,14 +47,14 @@ def test_a_lease_that_somebody_else_has_now_is_said_to_be_lost_once(ledger: Ledg
 
 
 def test_a_lease_that_is_let_go_takes_along_no_later_one_of_the_same_job(ledger: Ledger) -> None:
-    keeper = LeaseKeeper(ledger, LONG, structlog.get_logger("test"))
+    keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     lost = begun(ledger, PASSED)
     keeper.hold(lost)
     assert ledger.rescue(lost.job_id, 3, LONG) is True
     again = claimed(ledger, lost.job_id)
     keeper.hold(again)
 
-    keeper.release(lost)
+    keeper.drop(lost)
 
     assert keeper.held() == [again]
     assert ledger.finish(again, COMPLETION)
@@ -64,7 +64,7 @@ def test_a_worker_whose_heart_is_late_rescues_what_others_held_and_leaves_its_ow
     ledger: Ledger, settings: Settings
 ) -> None:
     log, stopping, no_crash = structlog.get_logger("test"), threading.Event(), CrashPoints("")
-    keeper = LeaseKeeper(ledger, LONG, log)
+    keeper = HeldLeases(ledger, LONG, log)
     pacer = Pacer(ledger, "an-account", MANY, probe_lease=LONG, stopping=stopping, log=log)
     runner = JobRunner(settings, ledger, pacer, keeper, None, None, stopping, log, no_crash)
     sent: list[str] = []

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 
 import pytest
-from mira_worker.cpu_affinity import OneCore
+from mira_worker.cpu_affinity import CpuAffinity
 
 from mira_queue import MiraQueue
 from tests.conftest import StartWorker
@@ -37,7 +37,7 @@ def test_all_threads_of_a_worker_are_on_one_core_and_the_job_is_done(
 def test_the_core_is_one_of_those_that_the_process_was_given() -> None:
     given = os.sched_getaffinity(0)
     try:
-        assert OneCore().choose() in given
+        assert CpuAffinity().choose() in given
         assert len(os.sched_getaffinity(0)) == 1
     finally:
         for thread in os.listdir("/proc/self/task"):

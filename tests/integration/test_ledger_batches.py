@@ -1,0 +1,30 @@
+"""Which batches a supervisor has to run, as the ledger lists them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mira_queue.contract.batch import Batch, BatchFiles, BatchStatus
+from mira_queue.ledger.ledger import Ledger
+
+
+def batch(batch_id: str, status: BatchStatus = BatchStatus.IN_PROGRESS) -> Batch:
+    return Batch(batch_id, status, "in.jsonl", "here:/", 1)
+
+
+def test_only_batches_that_a_supervisor_has_to_run_are_open(ledger: Ledger) -> None:
+    files = BatchFiles(*(Path(f"/{number}") for number in range(5)))
+    ledger.write_batch(batch("open"))
+    ledger.write_batch(batch("finished", BatchStatus.COMPLETED))
+    ledger.write_batch(replace(batch("run"), files=files))
+    ledger.write_batch(batch("forgotten"))
+    ledger.forget_batch("forgotten")
+    assert ledger.open_batches() == ["open"]
+
+    ledger.write_batch(batch("open", BatchStatus.FAILED))
+    ledger.write_batch(batch("finished", BatchStatus.IN_PROGRESS))
+    assert ledger.open_batches() == ["finished"]
+
+    for each in ledger.batches():
+        ledger.forget_batch(each.id)

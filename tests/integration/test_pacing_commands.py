@@ -1,0 +1,273 @@
+"""Whether a call may start, decided in one step on a real server: holds, deadlines, and rejected accounts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+
+from mira_queue.contract import names
+from mira_queue.contract.errors import BalanceUsedUp, ModelNotInPlan
+from mira_queue.contract.names import Lane
+from mira_queue.contract.outcome import Failure
+from mira_queue.contract.pace import Permit, ReleasedPermit
+from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.states import JobState
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.pace import REJECTED_FOR, call_name
+from mira_queue.ledger.records import Lease, NewJob, NothingToDo, new_job_id
+from tests.support.ledger_steps import LIFE, LONG, ask, claimed
+
+ACCOUNT, GROUP = "an-account", "a-group"
+BALANCE = Failure.from_error(BalanceUsedUp("top up", 402, body={"detail": "top up"}))
+NO_MODEL = Failure.from_error(ModelNotInPlan("no", 403))
+
+
+@pytest.fixture
+def ledger(redis_client: redis.Redis) -> Iterator[Ledger]:
+    yield Ledger(redis_client, result_ttl=LIFE)
+    redis_client.delete(names.HOLDS, *redis_client.keys(f"*{ACCOUNT}*"))
+
+
+def accepted(ledger: Ledger, group: str = "", *, model: str = "mira", deadline_ms: int = 0) -> str:
+    request = ChatRequest(b"{}", model)
+    job = NewJob(request, new_job_id(), "", group, Lane.BULK, deadline_ms=deadline_ms, pauses=bool(group))
+    return ledger.accept([job])[0].id
+
+
+def running(ledger: Ledger, group: str = "", model: str = "mira") -> Lease:
+    return claimed(ledger, accepted(ledger, group, model=model))
+
+
+def verdicts(ledger: Ledger, *leases: Lease) -> list[str]:
+    return [permit.verdict for permit in permits(ledger, *leases)]
+
+
+def permits(ledger: Ledger, *leases: Lease) -> list[Permit]:
+    """Return the permit of each job. The first calls of an account are spaced by some milliseconds."""
+    found = []
+    for lease in leases:
+        state, (permit,) = ask(ledger, lease)
+        while state.reason == "spacing":
+            state, (permit,) = ask(ledger, lease)
+        found.append(permit)
+    return found
+
+
+def rejected(ledger: Ledger, lease: Lease, error: Failure = BALANCE) -> None:
+    (permit,) = permits(ledger, lease)
+    assert permit.may_start
+    released = ReleasedPermit(call_name(lease), permit)
+    ledger.record_rejection(ACCOUNT, lease.job_id, released, error, of_model=error.status == 403)
+    assert ledger.finish(lease, error)
+
+
+def rejection_ends(client: redis.Redis, field: str = "account") -> None:
+    """Let the time of a rejection pass."""
+    text = client.hget(names.rejections_key(ACCOUNT), field)
+    assert isinstance(text, bytes)
+    client.hset(names.rejections_key(ACCOUNT), field, b"1 " + text.split(b" ", 1)[1])
+
+
+def test_a_held_job_that_a_worker_has_claimed_does_not_start(ledger: Ledger) -> None:
+    ours, others, single = running(ledger, GROUP), running(ledger, "another"), running(ledger)
+    ledger.hold(GROUP)
+
+    assert verdicts(ledger, ours, others, single) == ["held", "go", "go"]
+
+    ledger.unhold(GROUP)
+    assert verdicts(ledger, ours) == ["go"]
+
+
+def test_a_held_job_stays_in_the_queue_where_its_supervisor_finds_it(ledger: Ledger) -> None:
+    lease, waiting = running(ledger, GROUP), accepted(ledger, GROUP)
+    ledger.hold(GROUP)
+
+    assert ledger.claim(waiting, LONG) == NothingToDo("held")
+    assert ledger.release(lease)
+    assert ledger.remove_unstarted([(lease.job_id, ""), (waiting, "")]) == [0, 0]
+
+
+def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any_other(ledger: Ledger) -> None:
+    job_id = accepted(ledger, GROUP)
+    ledger.hold(GROUP)
+    late_ms = round(time.time() * 1000) + 60_000
+
+    assert ledger.queued_before(Lane.BULK, late_ms, 9) == [job_id]
+    assert not ledger.resend(job_id, Lane.BULK, late_ms)
+    assert ledger.status(job_id).state is JobState.QUEUED
+    assert ledger.queued_before(Lane.BULK, late_ms, 9) == []
+
+    ledger.unhold(GROUP)
+    assert ledger.resend(job_id, Lane.FIRST, late_ms)
+
+
+def test_a_waiting_job_of_a_held_batch_is_queued_when_it_is_due_and_not_sent(ledger: Ledger) -> None:
+    lease = running(ledger, GROUP)
+    assert ledger.defer(lease, timedelta(0), timedelta(0), attempts=1, unanswered_calls=0, reason="busy")
+    ledger.hold(GROUP)
+
+    assert not ledger.resend(lease.job_id)
+    assert ledger.status(lease.job_id).state is JobState.QUEUED
+
+
+def test_a_call_that_was_held_up_after_its_permit_does_not_start_after_a_hold(ledger: Ledger) -> None:
+    lease = running(ledger, GROUP)
+    assert verdicts(ledger, lease) == ["go"]
+    assert ledger.may_still_start(ACCOUNT, lease)
+
+    ledger.hold(GROUP)
+    assert not ledger.may_still_start(ACCOUNT, lease)
+
+
+def test_no_call_starts_after_its_deadline(ledger: Ledger) -> None:
+    now_ms = round(time.time() * 1000)
+    late, in_time = (claimed(ledger, accepted(ledger, deadline_ms=now_ms + each)) for each in (-1, 600_000))
+
+    assert verdicts(ledger, late, in_time) == ["expired", "go"]
+    assert ledger.claim(accepted(ledger, GROUP, deadline_ms=now_ms - 1), LONG) == NothingToDo("held")
+
+
+def test_jobs_of_a_rejected_account_get_its_error_without_a_call(ledger: Ledger) -> None:
+    waiting = running(ledger)
+    rejected(ledger, running(ledger))
+
+    (permit,) = permits(ledger, waiting)
+
+    assert (permit.verdict, permit.error) == ("rejected", BALANCE)
+    assert ledger.pace_view(ACCOUNT).in_flight == 0
+
+
+def test_a_batch_is_held_when_one_of_its_calls_is_rejected(ledger: Ledger) -> None:
+    waiting, other = running(ledger, GROUP), running(ledger, "another")
+    rejected(ledger, running(ledger, GROUP))
+
+    # Another batch learns of the rejection from its first job.
+    assert verdicts(ledger, waiting, other, running(ledger, "another")) == ["held", "rejected", "held"]
+
+
+def test_only_jobs_of_the_rejected_model_get_its_error(ledger: Ledger) -> None:
+    same, other = running(ledger, model="large"), running(ledger, model="small")
+    rejected(ledger, running(ledger, model="large"), NO_MODEL)
+
+    assert verdicts(ledger, same, other) == ["rejected", "go"]
+
+
+def test_after_its_time_one_job_checks_and_its_answer_ends_the_rejection(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    rejected(ledger, running(ledger))
+    rejection_ends(redis_client)
+    probe, other = running(ledger), running(ledger)
+
+    (permit,) = permits(ledger, probe)
+    assert permit.verdict == "go"
+    state, (waits,) = ask(ledger, other)
+    assert (waits.verdict, state.reason) == ("wait", "rejected")
+    assert state.wait_ms > 0
+
+    assert ledger.release_permits(ACCOUNT, [ReleasedPermit(call_name(probe), permit)])
+    assert verdicts(ledger, other) == ["go"]
+
+
+def test_a_probe_that_brings_no_response_leaves_the_probing_to_the_next_job(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    rejected(ledger, running(ledger))
+    rejection_ends(redis_client)
+    probe, other = running(ledger), running(ledger)
+    assert verdicts(ledger, probe) == ["go"]
+
+    ledger.abandon_permit(ACCOUNT, probe.job_id)
+
+    assert verdicts(ledger, other) == ["go"]
+
+
+def test_an_owner_who_has_fixed_the_account_gets_a_probe_immediately(ledger: Ledger) -> None:
+    rejected(ledger, running(ledger))
+    first, second = running(ledger), running(ledger)
+
+    ledger.probe_now(ACCOUNT)
+
+    assert verdicts(ledger, first) == ["go"]
+    assert ask(ledger, second)[1][0].verdict == "wait"
+
+
+@pytest.mark.parametrize(
+    ("wait", "reason", "over", "verdict"),
+    [
+        (timedelta(hours=1), "limit", names.CALL_HISTORY, "probe"),
+        (timedelta(minutes=1), "faults", names.CALL_HISTORY, "probe"),
+        (timedelta(minutes=1), "limit", names.CALL_HISTORY, "wait"),
+        (timedelta(minutes=1), "limit", timedelta(0), "probe"),
+        (timedelta(hours=1), "limit", names.ACCOUNT_TTL, "wait"),
+    ],
+)
+def test_a_command_ends_a_long_wait_and_cuts_short_a_rate_limit_only_if_it_says_so(
+    wait: timedelta, reason: str, over: timedelta, verdict: str, ledger: Ledger
+) -> None:
+    lease = running(ledger)
+    ledger.open_breaker(ACCOUNT, wait, reason)  # type: ignore[arg-type]
+
+    ledger.probe_now(ACCOUNT, ends_waits_over=over)
+
+    assert ask(ledger, lease)[1][0].verdict == verdict
+
+
+def test_a_batch_is_not_held_for_long_by_a_worker_that_crashed_before_it_stored_the_rejection(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    """Its supervisor, which holds it as long as it is paused, would not learn of the rejection."""
+    lease = running(ledger, GROUP)
+    (permit,) = permits(ledger, lease)
+    ledger.record_rejection(ACCOUNT, lease.job_id, ReleasedPermit(call_name(lease), permit), BALANCE, of_model=False)
+
+    expires_ms = redis_client.zscore(names.HOLDS, GROUP)
+    assert isinstance(expires_ms, float)
+    assert expires_ms / 1000 - time.time() <= REJECTED_FOR.total_seconds()
+
+
+def test_nothing_of_it_lives_forever(ledger: Ledger, redis_client: redis.Redis) -> None:
+    rejected(ledger, running(ledger, GROUP))
+
+    assert redis_client.ttl(names.HOLDS) > 0
+    assert redis_client.ttl(names.rejections_key(ACCOUNT)) > 0
+
+
+def test_calls_that_fail_together_open_the_breaker_once_and_lengthen_its_pause_by_one_step(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    leases = [running(ledger) for _ in range(32)]
+    together = list(zip(leases, permits(ledger, *leases), strict=True))
+    # All faults are recorded before the first of them opens the breaker.
+    streaks = [ledger.record_fault(ACCOUNT, lease, permit) for lease, permit in together]
+    assert not any(streak.is_old for streak in streaks)
+
+    opened = [ledger.open_breaker(ACCOUNT, timedelta(seconds=1), "faults", permit=permit) for _, permit in together]
+
+    assert [bool(each) for each in opened] == [True] + [False] * 31
+    assert redis_client.hget(names.pace_key(ACCOUNT), "fault_openings") == b"1"
+
+
+def test_a_resumed_run_gives_the_jobs_that_it_finds_its_own_deadline(ledger: Ledger, redis_client: redis.Redis) -> None:
+    job_id, deleted = accepted(ledger, GROUP, deadline_ms=1), new_job_id()
+    assert ledger.claim(job_id, LONG) == NothingToDo("held")
+
+    ledger.set_deadline([job_id, deleted], 0)
+    assert verdicts(ledger, claimed(ledger, job_id)) == ["go"]
+
+    ledger.set_deadline([job_id, deleted], 1)
+    assert redis_client.hget(names.job_key(job_id), "deadline_ms") == b"1"
+    assert not redis_client.exists(names.job_key(deleted))
+
+
+def test_a_batch_goes_on_without_the_lines_of_a_rejected_model(ledger: Ledger) -> None:
+    same, other = running(ledger, GROUP, model="large"), running(ledger, GROUP, model="small")
+    rejected(ledger, running(ledger, GROUP, model="large"), NO_MODEL)
+
+    assert verdicts(ledger, same, other) == ["held", "go"]
+    another = [running(ledger, "another", model="large") for _ in range(2)]
+    assert verdicts(ledger, *another) == ["rejected", "held"]
