@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from mira_producer.cli.deadline import parse_deadline
+from mira_producer.cli.options import parse_deadline
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from mira_producer.cli.app import app
-from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import MAX_MODELS, OTHER_MODELS
-from mira_producer.engine.survey import Survey, survey
+from mira_producer.engine.survey import Survey, seconds_of, survey
 from mira_producer.jsonl.errors import InvalidInput
 from typer.testing import CliRunner
 

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -80,34 +81,24 @@ class _Group:
         return bool(self.jobs or self.claimed)
 
 
+@dataclass(slots=True, eq=False)
 class GroupRunner:
     """Runs each group in its caller's thread. A thread of its own requeues the jobs of slow groups.
 
     `single_waits` returns True if a message with a single job waits for a slot of this process.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        runner: JobRunner,
-        send_now: Callable[[list[str]], None],
-        send_later: SendLater,
-        send_groups: SendGroups,
-        single_waits: Callable[[], bool],
-        stopping: threading.Event,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._ledger = ledger
-        self._runner = runner
-        self._send_now = send_now
-        self._send_later = send_later
-        self._send_groups = send_groups
-        self._single_waits = single_waits
-        self._stopping = stopping
-        self._log = log
-        self._groups: set[_Group] = set()
-        self._lock = threading.Lock()
-        self._some = threading.Event()
+    _ledger: Ledger
+    _runner: JobRunner
+    _send_now: Callable[[list[str]], None]
+    _send_later: SendLater
+    _send_groups: SendGroups
+    _single_waits: Callable[[], bool]
+    _stopping: threading.Event
+    _log: FilteringBoundLogger
+    _groups: set[_Group] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _some: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         threading.Thread(target=self._watch, name="groups", daemon=True).start()

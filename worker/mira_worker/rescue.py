@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
@@ -32,32 +33,23 @@ from mira_worker.runner import JobRunner
 MAX_JOBS = 500
 
 
+@dataclass(eq=False)
 class Rescuer:
     """`send` puts a message for each job into the queue."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        leases: HeldLeases,
-        pacer: Pacer,
-        runner: JobRunner,
-        send: Callable[[list[str]], None],
-        stopping: threading.Event,
-        log: FilteringBoundLogger,
-        crash_points: CrashPoints,
-    ) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._leases = leases
-        self._pacer = pacer
-        self._runner = runner
-        self._send = send
-        self._stopping = stopping
-        self._log = log
-        self._crash_points = crash_points
-        self._waits_until_s = 0.0
-        self._progress = {lane: LaneProgress(settings.resend_after) for lane in Lane}
+    _settings: Settings
+    _ledger: Ledger
+    _leases: HeldLeases
+    _pacer: Pacer
+    _runner: JobRunner
+    _send: Callable[[list[str]], None]
+    _stopping: threading.Event
+    _log: FilteringBoundLogger
+    _crash_points: CrashPoints
+    _waits_until_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._progress = {lane: LaneProgress(self._settings.resend_after) for lane in Lane}
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="rescue", daemon=True).start()

@@ -7,7 +7,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -66,32 +66,21 @@ class SendNow:
 Next = Finished | Done | SendAgain | SendNow
 
 
+@dataclass(slots=True, eq=False)
 class JobRunner:
     """Runs one job at a time for each calling thread. Without a `transport`, there is no API key."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ledger: Ledger,
-        pacer: Pacer,
-        leases: HeldLeases,
-        transport: Transport | None,
-        results: ResultStore | None,
-        stopping: threading.Event,
-        log: FilteringBoundLogger,
-        crash_points: CrashPoints,
-    ) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._pacer = pacer
-        self._leases = leases
-        self._transport = transport
-        self._results = results
-        self._stopping = stopping
-        self._log = log
-        self._crash_points = crash_points
-        # Leases of jobs that an exception has interrupted, and whose failed attempt could not be recorded.
-        self._interrupted: deque[Lease] = deque()
+    _settings: Settings
+    _ledger: Ledger
+    _pacer: Pacer
+    _leases: HeldLeases
+    _transport: Transport | None
+    _results: ResultStore | None
+    _stopping: threading.Event
+    _log: FilteringBoundLogger
+    _crash_points: CrashPoints
+    # Leases of jobs that an exception has interrupted, and whose failed attempt could not be recorded.
+    _interrupted: deque[Lease] = field(default_factory=deque)
 
     def run(self, job_id: str) -> Next:
         """Claim the job and run it. If there is nothing to do, the message is Done."""

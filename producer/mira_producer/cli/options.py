@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mira_producer.cli.deadline import parse_deadline
 from mira_queue.contract.batch import BatchOptions, OnAccountError
+from mira_queue.contract.durations import duration
+
+_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)", re.IGNORECASE)
+MAX_DEADLINE = timedelta(days=366)
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit and run print it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
@@ -55,3 +59,20 @@ def batch_options(
     return BatchOptions(
         on_account_error, deadline_s, dedupe, ordered, max_requests or 0, max_tokens or 0, max_cost or ""
     )
+
+
+def parse_deadline(text: str, now: datetime) -> datetime:
+    """Return the time of `24h`, `90m`, or `2d` from now, or of an ISO time, which is local if it names no zone.
+
+    `now` has a zone, and so has the result. Raises ValueError with a message for the user.
+    """
+    span = _SPAN.fullmatch(text.strip())
+    if span:
+        wait = duration(span[1], span[2])
+        if not timedelta(0) < wait <= MAX_DEADLINE:
+            raise ValueError(f"expected more than 0 and at most {MAX_DEADLINE.days} days, got {text!r}")
+        return now + wait
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"expected 24h, 90m, 2d, or a time such as 2030-01-31T18:00, got {text[:40]!r}") from None

@@ -11,9 +11,8 @@ from rich.filesize import decimal
 from mira_producer.cli import console
 from mira_producer.cli.options import Json
 from mira_producer.cli.problems import invalid_lines, problem_lines
-from mira_producer.cost.estimate import seconds_of
 from mira_producer.cost.prices import Prices, load_prices, money
-from mira_producer.engine.survey import Survey, as_json, survey
+from mira_producer.engine.survey import Survey, as_json, seconds_of, survey
 from mira_producer.text import duration, plural
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Estimate

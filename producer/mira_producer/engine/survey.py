@@ -1,4 +1,4 @@
-"""Survey of a file of requests that is not sent: its problems, size, tokens, and cost."""
+"""Survey of a file of requests that is not sent: its problems, size, tokens, cost, and time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine
+from mira_queue.contract.pace import ConfiguredLimits, Estimate
 from mira_queue.contract.problem import EMPTY_FILE, Problem
 from mira_queue.contract.token_estimate import tokens_of_bytes
 
@@ -84,3 +85,19 @@ def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str,
         "errors": [each.to_object() for each in found.problems.first],
         "errors_left_out": found.problems.count - len(found.problems.first),
     }
+
+
+def seconds_of(lines: int, configured: ConfiguredLimits, estimate: Estimate) -> tuple[float, str] | None:
+    """Return the seconds that the calls take at the slowest known limit, and that limit. None if no limit is known."""
+    rate, in_flight = estimate.rate, estimate.in_flight
+    known = []
+    if configured.rate:
+        known.append((lines / configured.rate * configured.window_ms / 1000, "MIRA_RATE"))
+    if rate:
+        window_s = rate.retry_after_ms / 1000
+        known.append((lines / rate.max_calls * window_s, f"the account's limit: {rate.max_calls:,} in {window_s:g} s"))
+    if in_flight and estimate.call_ms:
+        call_s = estimate.call_ms / 1000
+        words = f"the account's limit: {in_flight.max_calls:,} at a time, {call_s:.1f} s each"
+        known.append((lines / in_flight.max_calls * call_s, words))
+    return max(known, default=None)

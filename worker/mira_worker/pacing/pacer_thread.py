@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
@@ -18,14 +19,14 @@ RENEWALS_PER_LEASE = 3
 PAUSE_AFTER_FAILURE_S = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class PacerThread:
     """Background thread of a pacer."""
 
-    def __init__(self, pacer: Pacer, wake_ups: WakeUps, stopping: threading.Event, log: FilteringBoundLogger) -> None:
-        self._pacer = pacer
-        self._wakes = wake_ups
-        self._stopping = stopping
-        self._log = log
+    _pacer: Pacer
+    _wake_ups: WakeUps
+    _stopping: threading.Event
+    _log: FilteringBoundLogger
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="pacer", daemon=True).start()
@@ -35,7 +36,7 @@ class PacerThread:
         renew_s = 0.0
         while True:
             try:
-                if self._wakes.wait(TICK):
+                if self._wake_ups.wait(TICK):
                     self._pacer.stir()
                 self._pacer.tick()
                 if time.monotonic() >= renew_s:
