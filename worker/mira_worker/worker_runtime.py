@@ -109,15 +109,7 @@ class Runtime:
             self.pacer, ledger.wake_ups(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
         self.rescuer = Rescuer(
-            settings,
-            ledger,
-            self.leases,
-            self.pacer,
-            self.runner,
-            messages.send,
-            self.stopping,
-            self.log,
-            crash_points,
+            settings, ledger, self.leases, self.pacer, self.runner, messages.send, self.stopping, self.log, crash_points
         )
 
     def start(self) -> None:
