@@ -19,14 +19,14 @@ from mira_queue.runtime.settings_loader import load_settings
 HELP_END = console.help_end(
     [
         ("mira-queue run prompts.jsonl", "answers in prompts.answers.jsonl, errors in prompts.errors.jsonl"),
-        ("mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl", "the same, in files you name"),
-        ("mira-queue run prompts.jsonl --report report.html", "... and a page about the run"),
+        ("mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl", "answers and errors in files that you name"),
+        ("mira-queue run prompts.jsonl --report report.html", "also write a page about the run"),
         ("mira-queue run prompts.jsonl --simulate", "a dry run: no key, no bill, no real answers"),
-        ("mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'", "... with limits"),
+        ("mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'", "a dry run with the limits of Mira, ten times as fast"),
     ],
     {
         0: "every line is answered",
-        1: "every line has ended, and some are in the error file",
+        1: "every line has finished, and some are in the error file",
         2: "wrong usage, input or setting: nothing was sent",
         3: "stopped by the account (401, 402, 403), the budget or a file: fix it, and run again",
         130: "interrupted: run again",
@@ -47,7 +47,7 @@ def run(
     ] = 1,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, metavar="N", help="Calls at a time, per worker; else MIRA_CONCURRENCY."),
+        typer.Option(min=1, max=1000, metavar="N", help="Maximum concurrent calls per worker. [MIRA_CONCURRENCY]"),
     ] = None,
     on_account_error: options.AccountErrors = "pause",
     deadline: options.Deadline = None,
@@ -61,20 +61,20 @@ def run(
         Path | None, typer.Option("--report", metavar="FILE.html", help="At the end, write a page about the run.")
     ] = None,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
+        bool, typer.Option("--simulate", help="Call a simulator that starts and stops with the run.")
     ] = False,
     simulate_without_key: Annotated[
-        bool, typer.Option("--simulate-without-key", help="The same, but only when MIRA_API_KEY is not set.")
+        bool, typer.Option("--simulate-without-key", help="Use --simulate if MIRA_API_KEY is not set.")
     ] = False,
     simulator_options: Annotated[
-        str, typer.Option(metavar="OPTIONS", help="For the simulator; see mira-queue simulate --help.")
+        str, typer.Option(metavar="OPTIONS", help="Options of the simulator; see mira-queue simulate --help.")
     ] = "",
     as_json: options.Json = False,
 ) -> None:
     """Answer every request of a file.
 
-    A line is a request body ({"messages": [...]}), a prompt ({"prompt": "..."}), or one of the batch format
-    ({"custom_id": ..., "body": {...}}). "custom_id" names the line in the output; without one, its number does. All
+    A line is a request body ({"messages": [...]}), a prompt ({"prompt": "..."}), or a line of the batch format
+    ({"custom_id": ..., "body": {...}}). "custom_id" names the line in the output. Without it, the line number does. All
     lines are checked before the first is sent.
 
     The output file is the record of the run: after any stop, run the same command again to resume. A line that has an
