@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
+from mira_producer.jsonl.remove_errors import STANDARD_OUTPUT
 from mira_queue.contract.unicode import is_unicode
 from mira_queue.runtime.private_files import make_private_dir
 
@@ -22,6 +23,9 @@ def check_paths(source: Path, output: Path, errors: Path) -> None:
     """Raise InputError if a file would be overwritten, or if there is nothing to read."""
     check_file(source)
     for name, path in (("--output", output), ("--errors", errors)):
+        if path == STANDARD_OUTPUT:
+            fix = "name a file, or print current answers with mira-queue results ID -o -"
+            raise InputError(f"{name}: a run needs a file, because it reads its answers again when it resumes: {fix}")
         if path.resolve() == source.resolve():
             raise InputError(f"{name} is the input file itself: name another one")
         if not path.parent.exists():
