@@ -94,7 +94,7 @@ def _errors_in_no_folder(folder: Path) -> list[str]:
         (_output_is_standard_output, "mira-queue results ID -o -"),
         (_output_in_no_folder, "--output: none: no such directory: make it, or name another"),
         (_errors_in_no_folder, "--errors: none: no such directory: make it, or name another"),
-        (_output_of_another_input, "'another-1' is not in input.jsonl"),
+        (_output_of_another_input, "'another-1' is not in the input"),
         (_input_is_output, "--output is the input file itself: name another one"),
         (_input_is_errors, "--errors is the input file itself: name another one"),
         (_one_file_for_both, "--output and --errors are the same file: name two"),
