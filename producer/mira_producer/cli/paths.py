@@ -12,11 +12,15 @@ from mira_queue.contract.unicode import is_unicode
 from mira_queue.runtime.private_files import make_private_dir
 
 
-def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
-    """Return files next to the input. Simulated answers never share a file with real ones."""
+def output_paths(input_path: Path, output: Path | None, errors: Path | None, simulate: bool) -> tuple[Path, Path]:
+    """Return the files for answers and errors. The defaults have the name of the input.
+
+    Answers are next to the input, and errors next to the answers. Simulated answers never share a file with real ones.
+    """
     plain = input_path.name.removesuffix(".gz").removesuffix(".zst")
     stem = plain.removesuffix(".jsonl") + (".simulated" if simulate else "")
-    return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
+    output = output or input_path.parent / f"{stem}.answers.jsonl"
+    return output, errors or output.parent / f"{stem}.errors.jsonl"
 
 
 def check_paths(source: Path, output: Path, errors: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mira_producer.cli import console, options
 from mira_producer.cli.foreground import run as run_file
-from mira_producer.cli.paths import default_output
+from mira_producer.cli.paths import output_paths
 from mira_producer.cost.prices import load_prices
 from mira_producer.engine.options import check_options
 from mira_queue.runtime.settings_loader import load_settings
@@ -19,10 +19,16 @@ from mira_queue.runtime.settings_loader import load_settings
 HELP_END = console.help_end(
     [
         ("mira-queue run prompts.jsonl", "answers in prompts.answers.jsonl, errors in prompts.errors.jsonl"),
-        ("mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl", "answers and errors in files that you name"),
+        (
+            "mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl",
+            "answers and errors in files that you name",
+        ),
         ("mira-queue run prompts.jsonl --report report.html", "also write a page about the run"),
         ("mira-queue run prompts.jsonl --simulate", "a dry run: no key, no bill, no real answers"),
-        ("mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'", "a dry run with the limits of Mira, ten times as fast"),
+        (
+            "mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'",
+            "a dry run with the limits of Mira, ten times as fast",
+        ),
     ],
     {
         0: "every line is answered",
@@ -40,7 +46,10 @@ def run(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Answers. [default: INPUT.answers.jsonl]")
     ] = None,
     errors_path: Annotated[
-        Path | None, typer.Option("--errors", metavar="FILE", help="Failed lines. [default: INPUT.errors.jsonl]")
+        Path | None,
+        typer.Option(
+            "--errors", metavar="FILE", help="Failed lines. [default: INPUT.errors.jsonl, next to the answers]"
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option(min=0, max=64, metavar="N", help="Worker processes to start; 0: other workers run the jobs.")
@@ -94,13 +103,13 @@ def run(
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     words = _words(simulator_options)
-    output_default, errors_default = default_output(input_path, simulate)
+    output_path, errors_path = output_paths(input_path, output_path, errors_path, simulate)
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     check_options(wanted, load_prices(prices_path))
     result = run_file(
         input_path,
-        output_path or output_default,
-        errors_path or errors_default,
+        output_path,
+        errors_path,
         wanted,
         settings,
         Console(stderr=True),

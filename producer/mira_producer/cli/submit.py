@@ -32,7 +32,8 @@ def submit(
     max_cost: options.MaxCost = None,
     prices_path: options.PriceTable = None,
     metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note stored with the batch. Can be repeated.")
+        list[str] | None,
+        typer.Option("--metadata", metavar="KEY=VALUE", help="A note stored with the batch. Can be repeated."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

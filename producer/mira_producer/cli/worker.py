@@ -28,7 +28,10 @@ POLL_INTERVAL_S = 0.2
 HELP_END = console.help_end(
     [
         ("mira-queue worker", "32 jobs at a time (MIRA_CONCURRENCY), and one more process for single jobs"),
-        ("mira-queue worker --processes 4 --concurrency 100", "4 processes with 100 jobs each, and one more process for single jobs"),
+        (
+            "mira-queue worker --processes 4 --concurrency 100",
+            "4 processes with 100 jobs each, and one more process for single jobs",
+        ),
         ("mira-queue worker --single-processes 0", "one process for everything"),
         ("mira-queue worker --log-format json 2> worker.log", "one JSON object for each attempt"),
     ],
