@@ -179,6 +179,7 @@ class Supervisor:
             try:
                 end = engine.run()
             except InputError:
+                self.batch = self._counted(plan)
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:
