@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mira_producer.cli.conclusion import EXIT_ANSWERED, EXIT_SOME_FAILED
 from mira_producer.cli.foreground import run
-from mira_producer.cli.summary import EXIT_ANSWERED, EXIT_SOME_FAILED
 from rich.console import Console
 
 from mira_queue import load_settings

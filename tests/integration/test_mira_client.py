@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mira_worker.response import Failed, read_response
+from mira_worker.response_meaning import Failed, read_response
 from mira_worker.transport import HttpResponse, NoResponse
 
 from mira_queue.contract.errors import InvalidResponse, Redirected, Unreachable

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
-from mira_worker.response import Failed, Fault, Meaning, RateLimited
+from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
 from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, RetryAfter
 
 from mira_queue.contract import errors

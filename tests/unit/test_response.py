@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.redaction import Redaction
-from mira_worker.response import (
+from mira_worker.response_meaning import (
     MAX_BODY_CHARS,
     MAX_BRACKETS,
     MAX_DETAIL_CHARS,

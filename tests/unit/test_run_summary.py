@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from mira_producer.cli.summary import conclude
+from mira_producer.cli.conclusion import conclude
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan

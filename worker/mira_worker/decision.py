@@ -12,7 +12,7 @@ from mira_queue.contract.pace import Permit
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.records import Lease
 from mira_worker.backoff import backoff
-from mira_worker.response import Failed, Fault, Meaning, RateLimited
+from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
 
 # A message that waits for longer than this in a worker's memory is better kept in the ledger, which sends it when due.
 MAX_COUNTDOWN = timedelta(minutes=5)

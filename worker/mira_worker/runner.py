@@ -24,7 +24,7 @@ from mira_queue.runtime.crash_points import CrashPoints
 from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import HeldPermit, Pacer
-from mira_worker.response import Failed, Fault, Meaning, RateLimited, read_response
+from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited, read_response
 from mira_worker.transport import HttpResponse, NoResponse, Transport
 
 

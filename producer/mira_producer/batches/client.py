@@ -213,7 +213,7 @@ class Batches:
         prices = prices_of(files)
         spending = spending_of(with_new_limits(batch.options, command), used(files, prices), prices)
         if spending is not None and spending.is_spent:
-            raise BatchRefused(f"batch {batch.id}: {spending.words()}")
+            raise BatchRefused(f"batch {batch.id}: {spending.words()}: resume it with a larger one")
 
     def _files(self, batch: Batch) -> BatchFiles:
         files = self.spool.files_of(batch)

@@ -21,11 +21,11 @@ from mira_producer.batches.lock import wait_for_lock
 from mira_producer.batches.owner import Owner
 from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
+from mira_producer.cli.conclusion import Say, conclude
 from mira_producer.cli.console import say as print_text
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.progress import Display, make_display
-from mira_producer.cli.summary import Say, conclude
 from mira_producer.client import MiraQueue
 from mira_producer.cost.prices import DEFAULT_TABLE
 from mira_producer.engine.options import End, is_late

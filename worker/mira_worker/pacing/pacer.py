@@ -24,7 +24,7 @@ from mira_queue.ledger.records import Lease
 from mira_worker.pacing import breaker, policy, tokens
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
-from mira_worker.response import Failed, Fault, Meaning, RateLimited
+from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
 from mira_worker.transport import HttpResponse, NoResponse
 
 # The permits of a process that was killed expire after this. A live process renews them three times as often.
