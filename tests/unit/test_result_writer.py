@@ -23,7 +23,8 @@ writer = ResultWriter(plan, CrashPoints(None))
 
 def answer(number, size):
     body = {"text": "x" * size}
-    return Finished(f"job-{number}", OpenLine(number, f"id-{number}"), Completion("", "stop", {"prompt_tokens": 1}, body))
+    completion = Completion("", "stop", {"prompt_tokens": 1}, body)
+    return Finished(f"job-{number}", OpenLine(number, f"id-{number}"), completion)
 
 def error(number):
     return Finished(f"job-{number}", OpenLine(number, f"id-{number}"), Failure("bad_request", "no", 400))
