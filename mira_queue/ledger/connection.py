@@ -53,6 +53,13 @@ _MESSAGES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((redis.ResponseError,), "the queue's server rejected a command: {}"),
 )
 
+# An error of the server's disk has no class of its own.
+_DISK_CODE = "MISCONF "
+_DISK_MESSAGE = (
+    "the queue's server cannot write to its disk: free some space there; "
+    "the embedded server's disk is that of MIRA_STATE_DIR ({})"
+)
+
 T = TypeVar("T")
 OnFailure = Callable[[Exception], None]
 
@@ -128,7 +135,8 @@ def queue_error(error: Exception) -> Exception:
     """Return the Redis client's error as QueueUnavailable, whose message says what to do in one line."""
     for kinds, message in _MESSAGES:
         if isinstance(error, kinds):
-            unavailable = QueueUnavailable(message.format(error))
+            text = _DISK_MESSAGE if _DISK_CODE in str(error) else message
+            unavailable = QueueUnavailable(text.format(error))
             unavailable.__cause__ = error
             return unavailable
     return error

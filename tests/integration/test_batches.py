@@ -92,7 +92,7 @@ def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
 
     batches.batches.pause(batch_id)
 
-    assert "owner" in paused(batches, batch_id)
+    assert "command" in paused(batches, batch_id)
     seen = simulator.stats()["calls"]
     simulator.configure(latency_s=0)
     assert simulator.stats()["calls"] == seen

@@ -280,7 +280,7 @@ def test_what_a_dead_supervisor_had_open_is_taken_back_when_the_batch_pauses(
     die_at(CrashPoint.AFTER_ACCEPT)
     commands(batches, batch_id, Pause())
 
-    assert "owner" in paused(batches, batch_id)
+    assert "command" in paused(batches, batch_id)
     start_worker(resend_after=1)
     batches.enqueue([{"role": "user", "content": "beside it"}]).result(60)
     assert simulator.stats()["calls"] == 1
@@ -438,7 +438,7 @@ def test_refusals_that_a_dead_supervisor_had_not_written_are_errors_of_a_batch_t
     wait_until("a call was rejected, and none is in flight", lambda: _rejected(simulator))
     commands(batches, batch_id, Pause())
 
-    assert "owner" in paused(batches, batch_id)
+    assert "command" in paused(batches, batch_id)
     assert refused(batches, batch_id) == batches.batches.get(batch_id).failed > 0
     rejected = _rejected(simulator)
     simulator.configure(balance_calls=None)

@@ -151,6 +151,19 @@ def test_answers_and_errors_stand_beside_the_input_when_no_files_are_named(
     assert ids(read_lines(tmp_path / "my questions.errors.jsonl")) == ["2"]
 
 
+def test_errors_are_next_to_the_answers_when_only_those_are_named(tmp_path: Path, target: dict[str, Any]) -> None:
+    write_lines(tmp_path / "questions.jsonl", [{"prompt": "One"}, {"prompt": "[[sim:400]]"}])
+    (tmp_path / "out").mkdir()
+
+    arguments = ("questions.jsonl", "--output", "out/mine.jsonl", "--workers", "0")
+    run = run_to_the_end(tmp_path, *arguments, files=False, **target)
+
+    assert run.wait() == 1
+    assert ids(read_lines(tmp_path / "out/mine.jsonl")) == ["1"]
+    assert ids(read_lines(tmp_path / "out/questions.errors.jsonl")) == ["2"]
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["questions.jsonl"]
+
+
 def test_a_packed_input_is_answered_as_a_plain_one_beside_it(tmp_path: Path, target: dict[str, Any]) -> None:
     lines = write_lines(tmp_path / "plain.jsonl", prompts(120)).read_bytes()
     (tmp_path / "questions.jsonl.gz").write_bytes(gzip.compress(lines))

@@ -18,6 +18,7 @@ from mira_producer.jsonl.errors import InvalidInput
 
 from mira_queue import MiraQueue
 from mira_queue.contract.batch import BatchFiles, BatchOptions, Reason
+from mira_queue.contract.names import ACCOUNT_TTL
 from tests.support.queue_process import WorkerProcess
 from tests.support.run_process import files_in, ids, read_lines, write_lines
 from tests.support.simulator_process import SimulatorProcess
@@ -117,6 +118,8 @@ def test_a_careful_engine_risks_one_line_when_the_account_refuses(
         assert (plan.left, plan.stats.failed_before) == (60, 1)
         plan.retry_errors()
         assert (plan.left, plan.stats.failed_before) == (60, 0)
+        # Workers reject jobs of this account without a call, for as long as they remember the error.
+        queue.ledger.probe_now(queue.settings.account, ends_waits_over=ACCOUNT_TTL)
         assert engine.run() is End.COMPLETE
     assert ids(read_lines(files.output)) == ids(entries)
     assert not files.errors.exists()

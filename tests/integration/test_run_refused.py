@@ -79,6 +79,10 @@ def _output_in_no_folder(folder: Path) -> list[str]:
     return [INPUT, "--output", "none/answers.jsonl"]
 
 
+def _output_is_standard_output(folder: Path) -> list[str]:
+    return [INPUT, "--output", "-"]
+
+
 def _errors_in_no_folder(folder: Path) -> list[str]:
     return [INPUT, "--errors", "none/errors.jsonl"]
 
@@ -86,7 +90,8 @@ def _errors_in_no_folder(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("arrange", "said"),
     [
-        (_standard_input, "-: can be read only once"),
+        (_standard_input, "standard input: can be read only once"),
+        (_output_is_standard_output, "mira-queue results ID -o -"),
         (_output_in_no_folder, "--output: none: no such directory: make it, or name another"),
         (_errors_in_no_folder, "--errors: none: no such directory: make it, or name another"),
         (_output_of_another_input, "'another-1' is not in the input"),
@@ -110,6 +115,7 @@ def test_wrong_files_are_refused_and_left_alone(
     assert said in err
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")} == before
     assert not (tmp_path / "none").exists()
+    assert not (tmp_path / "-").exists()
     assert simulator.stats()["calls"] == 0
 
 

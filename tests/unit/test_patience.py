@@ -9,7 +9,7 @@ import redis
 from redis.exceptions import AuthorizationError, InvalidResponse, NoPermissionError, NoScriptError
 
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.connection import Patience, passes
+from mira_queue.ledger.connection import Patience, passes, queue_error
 
 PASSING = [
     redis.ConnectionError("reset"),
@@ -51,6 +51,15 @@ def test_a_fault_that_passes_is_waited_for(error: Exception) -> None:
 
     assert Patience(timedelta(minutes=1), told.append).call_with_retry(command, lambda error: None) == "done"
     assert told == [error]
+
+
+@pytest.mark.parametrize("error", [error for error in PASSING if "MISCONF" in str(error)], ids=str)
+def test_a_server_with_a_full_disk_names_the_setting_of_the_embedded_servers_disk(error: Exception) -> None:
+    told = queue_error(error)
+
+    assert isinstance(told, QueueUnavailable)
+    assert "MIRA_STATE_DIR" in str(told)
+    assert str(error) in str(told)
 
 
 @pytest.mark.parametrize("error", LASTING, ids=str)

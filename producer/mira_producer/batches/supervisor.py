@@ -124,7 +124,7 @@ class Supervisor:
             has_begun = self._may_have_open_jobs and self.batch.status is not BatchStatus.VALIDATING
             if has_begun and not self._recover_open_jobs():
                 return
-            self._pause("owner", "requested by its owner")
+            self._pause("owner", "by a command")
         elif isinstance(command, Resume):
             self._resume(with_new_limits(self.batch.options, command))
         elif isinstance(command, Retry):
@@ -179,6 +179,7 @@ class Supervisor:
             try:
                 end = engine.run()
             except InputError:
+                self.batch = self._counted(plan)
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:

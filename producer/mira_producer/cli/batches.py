@@ -24,20 +24,20 @@ WATCH_EVERY_S = 1.0
 LIST_HELP_END = console.help_end(
     [
         ("mira-queue batches", "all batches, the newest first"),
-        ("mira-queue batches --json | jq -r '.[] | select(.status == \"in_progress\") | .id'", "which are running?"),
+        ("mira-queue batches --json | jq -r '.[] | select(.status == \"in_progress\") | .id'", "running batches"),
     ],
     {0: "shown", 2: "wrong usage or setting"},
 )
 PAUSE_HELP_END = console.help_end(
-    [("mira-queue pause BATCH", "calls in flight finish; nothing more is sent")],
-    {0: "it will pause", 1: "there is no such batch, or it has ended", 2: "wrong usage or setting"},
+    [("mira-queue pause BATCH", "calls in flight finish; no more lines are sent")],
+    {0: "pause requested", 1: "there is no such batch, or it has ended", 2: "wrong usage or setting"},
 )
 RESUME_HELP_END = console.help_end(
     [
         ("mira-queue resume BATCH", "for example, after the account was topped up: one line is sent first, as a check"),
         ("mira-queue resume BATCH --max-cost 20", "with a larger budget, which includes what was used before"),
     ],
-    {0: "it will resume", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
+    {0: "resume requested", 1: "there is no such batch, or it is not paused", 2: "wrong usage or setting"},
 )
 
 
@@ -45,12 +45,13 @@ def batches(as_json: Json = False) -> None:
     """List the batches.
 
     \b
-    status  validating, in_progress, finalizing, completed, failed, expired, cancelling, cancelled
+    status  validating, in_progress, finalizing, completed, failed, expired,
+            cancelling, cancelled
     done    lines that have an answer
     failed  lines that are in the error file
-    tokens  in and out, of its answers
-    cost    by its price table
-    left    time, at the present rate
+    tokens  input and output tokens of its answers
+    cost    cost of its answers, by its price table
+    left    time left at the current rate
     note    why it is paused, or what it waits for
 
     Runs (mira-queue run) are batches, too. A batch that has ended expires after MIRA_RESULT_TTL.
@@ -70,7 +71,7 @@ def batches(as_json: Json = False) -> None:
 
 
 def pause(batch_id: BatchId) -> None:
-    """Pause a batch: send nothing more of it.
+    """Pause a batch: send no more of its lines.
 
     Calls in flight finish, and the other lines stay pending. A paused mira-queue run waits for a resume.
     """
@@ -88,7 +89,7 @@ def resume(
     """Resume a paused batch.
 
     If the account was rejected, one line is sent first; the others follow when it is not rejected, or the batch pauses
-    again. A batch whose budget is used up needs a larger one.
+    again. A batch whose budget is used up needs a larger budget.
     """
     with Queues() as queues:
         queues.of(batch_id).batches.resume(

@@ -19,7 +19,7 @@ from mira_queue.contract.errors import BatchNotFound, JobNotFound
 from mira_queue.contract.states import FINAL, JobState
 
 CANCEL_HELP_END = console.help_end(
-    [("mira-queue cancel ID ID", "prints a line for each")],
+    [("mira-queue cancel ID ID", "print a line for each")],
     {0: "all are cancelled", 1: "some had finished before, or were not found", 2: "wrong usage or setting"},
 )
 RETRY_HELP_END = console.help_end(
@@ -50,7 +50,7 @@ def retry(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="For a batch: only lines with this status (402, 5xx) or code. Repeatable.",
+            help="For a batch: only lines with this status (402, 5xx) or code. Can be repeated.",
         ),
     ] = None,
     as_json: Json = False,

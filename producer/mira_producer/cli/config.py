@@ -29,7 +29,7 @@ HELP_END = console.help_end(
         ("mira-queue config", "all settings and their sources"),
         ("mira-queue config --json | jq '.[] | select(.source != \"default\")'", "changed settings"),
     ],
-    {0: "all settings are valid", 2: "some are not: one line for each, with its variable"},
+    {0: "all settings are valid", 2: "some settings are invalid: one line for each, with its variable"},
 )
 
 

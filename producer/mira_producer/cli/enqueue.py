@@ -25,7 +25,7 @@ HELP_END = console.help_end(
         ("mira-queue enqueue --model mira-pro --field temperature=0.2 --field 'stop=[\"END\"]' 'Hello'", "more fields"),
         ("mira-queue enqueue --request body.json --key order-17", "the same key twice is one job"),
     ],
-    {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: answered, and the text is"},
+    {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: the answer is on standard output"},
 )
 
 

@@ -218,7 +218,11 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
 
 def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
     total, left = plan.stats.total, plan.left
-    before = f", after {total - left:,} that have an answer or an error" if total > left else ""
+    before = (
+        f"; {plural(total - left, 'line')} {'is' if total - left == 1 else 'are'} already finished"
+        if total > left
+        else ""
+    )
     go = "goes" if left == 1 else "go"
     say(f"{left:,} of {plural(total, 'request')} of {plan.files.input} {go} to {target}{before}")
     say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")

@@ -33,7 +33,7 @@ def limits(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the learned limits of each account, and its circuit breaker.
+    """Show each account's learned limits and circuit breaker.
 
     Limits are learned from the API's 429 responses.
 

@@ -21,8 +21,8 @@ from mira_queue.ledger.queue_stats import QueueStats
 
 HELP_END = console.help_end(
     [
-        ("mira-queue metrics", "serve them at http://127.0.0.1:9464/metrics"),
-        ("mira-queue metrics --once | grep breaker", "print the current ones, without a server"),
+        ("mira-queue metrics", "serve the metrics at http://127.0.0.1:9464/metrics"),
+        ("mira-queue metrics --once | grep breaker", "print the current metrics, and exit"),
         ("mira-queue metrics --host 0.0.0.0 --port 9100", "for a Prometheus on another machine; there is no password"),
     ],
     {

@@ -23,21 +23,23 @@ AccountErrors = Annotated[
     typer.Option(help="On 401, 402 and 403: pause, and keep the lines for later; or write one error per line."),
 ]
 Deadline = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Lines not ended by then are not run: 24h, 90m, an ISO time.")
+    str | None,
+    typer.Option(metavar="TIME", help="Lines that have not finished by then become errors: 24h, 90m, an ISO time."),
 ]
 Dedupe = Annotated[bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")]
 Ordered = Annotated[bool, typer.Option("--ordered", help="At the end, sort the files in the order of the input.")]
 MaxRequests = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Pause before more calls than that are made; 0: no limit.")
+    int | None, typer.Option(min=0, metavar="N", help="Maximum number of calls; the batch pauses there. 0: no limit.")
 ]
 MaxTokens = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Pause before more tokens than that are used; 0: no limit.")
+    int | None, typer.Option(min=0, metavar="N", help="Maximum number of tokens; the batch pauses there. 0: no limit.")
 ]
 MaxCost = Annotated[
-    str | None, typer.Option(metavar="AMOUNT", help="Pause at this cost, in the currency of the price table.")
+    str | None,
+    typer.Option(metavar="AMOUNT", help="Maximum cost, in the currency of the price table; the batch pauses there."),
 ]
 PriceTable = Annotated[
-    Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if there]")
+    Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if it exists]")
 ]
 
 

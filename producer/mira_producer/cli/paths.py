@@ -7,21 +7,29 @@ from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
+from mira_producer.jsonl.remove_errors import STANDARD_OUTPUT
 from mira_queue.contract.unicode import is_unicode
 from mira_queue.runtime.private_files import make_private_dir
 
 
-def default_output(input_path: Path, simulate: bool) -> tuple[Path, Path]:
-    """Return files next to the input. Simulated answers never share a file with real ones."""
+def output_paths(input_path: Path, output: Path | None, errors: Path | None, simulate: bool) -> tuple[Path, Path]:
+    """Return the files for answers and errors. The defaults have the name of the input.
+
+    Answers are next to the input, and errors next to the answers. Simulated answers never share a file with real ones.
+    """
     plain = input_path.name.removesuffix(".gz").removesuffix(".zst")
     stem = plain.removesuffix(".jsonl") + (".simulated" if simulate else "")
-    return input_path.parent / f"{stem}.answers.jsonl", input_path.parent / f"{stem}.errors.jsonl"
+    output = output or input_path.parent / f"{stem}.answers.jsonl"
+    return output, errors or output.parent / f"{stem}.errors.jsonl"
 
 
 def check_paths(source: Path, output: Path, errors: Path) -> None:
     """Raise InputError if a file would be overwritten, or if there is nothing to read."""
     check_file(source)
     for name, path in (("--output", output), ("--errors", errors)):
+        if path == STANDARD_OUTPUT:
+            fix = "name a file, or print current answers with mira-queue results ID -o -"
+            raise InputError(f"{name}: a run needs a file, because it reads its answers again when it resumes: {fix}")
         if path.resolve() == source.resolve():
             raise InputError(f"{name} is the input file itself: name another one")
         if not path.parent.exists():

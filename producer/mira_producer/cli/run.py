@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mira_producer.cli import console, options
 from mira_producer.cli.foreground import run as run_file
-from mira_producer.cli.paths import default_output
+from mira_producer.cli.paths import output_paths
 from mira_producer.cost.prices import load_prices
 from mira_producer.engine.options import check_options
 from mira_queue.runtime.settings_loader import load_settings
@@ -19,14 +19,20 @@ from mira_queue.runtime.settings_loader import load_settings
 HELP_END = console.help_end(
     [
         ("mira-queue run prompts.jsonl", "answers in prompts.answers.jsonl, errors in prompts.errors.jsonl"),
-        ("mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl", "the same, in files you name"),
-        ("mira-queue run prompts.jsonl --report report.html", "... and a page about the run"),
+        (
+            "mira-queue run prompts.jsonl -o answers.jsonl --errors errors.jsonl",
+            "answers and errors in files that you name",
+        ),
+        ("mira-queue run prompts.jsonl --report report.html", "also write a page about the run"),
         ("mira-queue run prompts.jsonl --simulate", "a dry run: no key, no bill, no real answers"),
-        ("mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'", "... with limits"),
+        (
+            "mira-queue run prompts.jsonl --simulate --simulator-options '--limits mira --scale 0.1'",
+            "a dry run with the limits of Mira, ten times as fast",
+        ),
     ],
     {
         0: "every line is answered",
-        1: "every line has ended, and some are in the error file",
+        1: "every line has finished, and some are in the error file",
         2: "wrong usage, input or setting: nothing was sent",
         3: "stopped by the account (401, 402, 403), the budget or a file: fix it, and run again",
         130: "interrupted: run again",
@@ -40,14 +46,17 @@ def run(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Answers. [default: INPUT.answers.jsonl]")
     ] = None,
     errors_path: Annotated[
-        Path | None, typer.Option("--errors", metavar="FILE", help="Failed lines. [default: INPUT.errors.jsonl]")
+        Path | None,
+        typer.Option(
+            "--errors", metavar="FILE", help="Failed lines. [default: INPUT.errors.jsonl, next to the answers]"
+        ),
     ] = None,
     workers: Annotated[
         int, typer.Option(min=0, max=64, metavar="N", help="Worker processes to start; 0: other workers run the jobs.")
     ] = 1,
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, metavar="N", help="Calls at a time, per worker; else MIRA_CONCURRENCY."),
+        typer.Option(min=1, max=1000, metavar="N", help="Maximum concurrent calls per worker. [MIRA_CONCURRENCY]"),
     ] = None,
     on_account_error: options.AccountErrors = "pause",
     deadline: options.Deadline = None,
@@ -61,20 +70,20 @@ def run(
         Path | None, typer.Option("--report", metavar="FILE.html", help="At the end, write a page about the run.")
     ] = None,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Against a simulator, which is started and stopped with the run.")
+        bool, typer.Option("--simulate", help="Call a simulator that starts and stops with the run.")
     ] = False,
     simulate_without_key: Annotated[
-        bool, typer.Option("--simulate-without-key", help="The same, but only when MIRA_API_KEY is not set.")
+        bool, typer.Option("--simulate-without-key", help="Use --simulate if MIRA_API_KEY is not set.")
     ] = False,
     simulator_options: Annotated[
-        str, typer.Option(metavar="OPTIONS", help="For the simulator; see mira-queue simulate --help.")
+        str, typer.Option(metavar="OPTIONS", help="Options of the simulator; see mira-queue simulate --help.")
     ] = "",
     as_json: options.Json = False,
 ) -> None:
     """Answer every request of a file.
 
-    A line is a request body ({"messages": [...]}), a prompt ({"prompt": "..."}), or one of the batch format
-    ({"custom_id": ..., "body": {...}}). "custom_id" names the line in the output; without one, its number does. All
+    A line is a request body ({"messages": [...]}), a prompt ({"prompt": "..."}), or a line of the batch format
+    ({"custom_id": ..., "body": {...}}). "custom_id" names the line in the output. Without it, the line number does. All
     lines are checked before the first is sent.
 
     The output file is the record of the run: after any stop, run the same command again to resume. A line that has an
@@ -94,13 +103,13 @@ def run(
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     words = _words(simulator_options)
-    output_default, errors_default = default_output(input_path, simulate)
+    output_path, errors_path = output_paths(input_path, output_path, errors_path, simulate)
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     check_options(wanted, load_prices(prices_path))
     result = run_file(
         input_path,
-        output_path or output_default,
-        errors_path or errors_default,
+        output_path,
+        errors_path,
         wanted,
         settings,
         Console(stderr=True),

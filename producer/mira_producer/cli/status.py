@@ -24,7 +24,7 @@ COLUMNS = ("id", "state", "attempts", "crashes", "unanswered", "created", "due",
 HELP_END = console.help_end(
     [
         ("mira-queue status 6e0956e5-e24f-4a9a-b9d9-907ba2571472", "one job"),
-        ("mira-queue status --json ID ID | jq -r '.[] | select(.state == \"failed\") | .id'", "those that failed"),
+        ("mira-queue status --json ID ID | jq -r '.[] | select(.state == \"failed\") | .id'", "failed jobs"),
         ("mira-queue status BATCH --watch", "the progress of a batch, until it has finished"),
     ],
     {0: "all were found", 1: "some were not found; the others are printed", 2: "wrong usage or setting"},

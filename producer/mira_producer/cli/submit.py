@@ -13,9 +13,9 @@ from mira_producer.client import MiraQueue
 
 HELP_END = console.help_end(
     [
-        ("mira-queue submit requests.jsonl", "prints the batch's id, and exits"),
-        ("mira-queue status BATCH --watch", "how far it is"),
-        ("mira-queue results BATCH -o answers.jsonl --errors errors.jsonl", "what it has, also while it runs"),
+        ("mira-queue submit requests.jsonl", "print the batch's id, and exit"),
+        ("mira-queue status BATCH --watch", "show its progress"),
+        ("mira-queue results BATCH -o answers.jsonl --errors errors.jsonl", "write its current answers"),
     ],
     {0: "submitted: the id is on standard output", 1: "the queue could not be reached", 2: "wrong usage or file"},
 )
@@ -32,7 +32,8 @@ def submit(
     max_cost: options.MaxCost = None,
     prices_path: options.PriceTable = None,
     metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="A note of yours; repeat for more.")
+        list[str] | None,
+        typer.Option("--metadata", metavar="KEY=VALUE", help="A note stored with the batch. Can be repeated."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -40,8 +41,8 @@ def submit(
 
     The file is copied to the state directory. A background process of this machine, the supervisor, checks it, submits
     its lines to the workers, and writes their answers. It does not need this terminal, and it ends automatically.
-    Workers may be anywhere: they get their jobs from the queue's server. A file with wrong lines becomes a failed batch
-    that names them.
+    Workers may be anywhere: they get their jobs from the queue's server. A file with invalid lines becomes a failed
+    batch that names them.
     """
     notes = dict(_note(each) for each in metadata or [])
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)

@@ -31,7 +31,7 @@ HELP_END = console.help_end(
         ("mira-queue validate prompts.jsonl", "every invalid line; otherwise sizes, models, tokens, cost, time"),
         ("mira-queue validate prompts.jsonl.gz --json | jq .errors", "for a script"),
     ],
-    {0: "every line is valid", 1: "some lines are not", 2: "wrong usage or setting, or no such file"},
+    {0: "every line is valid", 1: "some lines are invalid", 2: "wrong usage or setting, or no such file"},
 )
 
 

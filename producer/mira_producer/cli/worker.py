@@ -28,7 +28,10 @@ POLL_INTERVAL_S = 0.2
 HELP_END = console.help_end(
     [
         ("mira-queue worker", "32 jobs at a time (MIRA_CONCURRENCY), and one more process for single jobs"),
-        ("mira-queue worker --processes 4 --concurrency 100", "400 jobs at a time, and that process"),
+        (
+            "mira-queue worker --processes 4 --concurrency 100",
+            "4 processes with 100 jobs each, and one more process for single jobs",
+        ),
         ("mira-queue worker --single-processes 0", "one process for everything"),
         ("mira-queue worker --log-format json 2> worker.log", "one JSON object for each attempt"),
     ],
@@ -60,7 +63,7 @@ def worker(
         str | None, typer.Option(metavar="FORMAT", help="auto, json or text. [MIRA_LOG_FORMAT]")
     ] = None,
 ) -> None:
-    """Run the jobs of the queue until a signal stops it.
+    """Run the jobs of the queue until a signal stops the worker.
 
     Start any number of workers on any number of machines, with the same MIRA_REDIS_URL. They share the account's
     limits, and if one crashes, the others run its jobs. After Ctrl-C or SIGTERM, calls in flight have MIRA_GRACE

@@ -25,7 +25,7 @@ class End(Enum):
     INTERRUPTED = "interrupted"
     EXPIRED = "the deadline has passed"
     BUDGET = "the budget is used up"
-    CANCELLED = "cancelled by its owner"
+    CANCELLED = "cancelled by a command"
     FILES = "a file cannot be used"
 
 

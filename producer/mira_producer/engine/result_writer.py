@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.stats import code_of
@@ -36,26 +37,35 @@ class ResultWriter:
     _crash_points: CrashPoints
 
     def write(self, finished: Sequence[Finished]) -> None:
-        """Write the lines that are not written yet."""
+        """Write the lines that are not written yet. If that fails, lines that are not in a file stay pending."""
         answers, failures = _Buffer(self._plan.output), _Buffer(self._plan.errors)
-        for each in finished:
-            job_id, line, outcome = each.job_id, each.line, each.outcome
-            buffer = answers if isinstance(outcome, Completion) else failures
-            # A line is marked already if it was written and the server failed before it could delete the job.
-            if self._plan.index.mark_answered(line.number):
-                buffer.add(output_line(job_id, line.custom_id, outcome, runs_again=each.is_refused))
-                if each.is_refused:
-                    self._plan.retryable[code_of(outcome)] += 1
-                self._plan.stats.add(outcome, line.model, custom_id=line.custom_id)
-            # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
-            for number, custom_id in () if each.is_refused else self._duplicates_of(line):
-                if self._plan.index.mark_answered(number):
-                    buffer.add(output_line(job_id, custom_id, outcome, copy_number=number))
-                    self._plan.stats.add(outcome, line.model, custom_id=custom_id, billed=False)
-        self._crash_points.reach(CrashPoint.BEFORE_LINES)
-        answers.flush()
-        failures.flush()
+        try:
+            for each in finished:
+                self._add(each, answers if isinstance(each.outcome, Completion) else failures)
+            self._crash_points.reach(CrashPoint.BEFORE_LINES)
+            answers.flush()
+            failures.flush()
+        except BaseException:
+            self._plan.index.mark_pending(answers.numbers + failures.numbers)
+            raise
         self._crash_points.reach(CrashPoint.AFTER_LINES)
+
+    def _add(self, each: Finished, buffer: _Buffer) -> None:
+        job_id, line, outcome = each.job_id, each.line, each.outcome
+        # A line is marked already if it was written and the server failed before it could delete the job.
+        if self._plan.index.mark_answered(line.number):
+            text = output_line(job_id, line.custom_id, outcome, runs_again=each.is_refused)
+            buffer.add(line.number, text, partial(self._count, each, line.custom_id))
+        # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
+        for number, custom_id in () if each.is_refused else self._duplicates_of(line):
+            if self._plan.index.mark_answered(number):
+                text = output_line(job_id, custom_id, outcome, copy_number=number)
+                buffer.add(number, text, partial(self._count, each, custom_id, billed=False))
+
+    def _count(self, each: Finished, custom_id: str, *, billed: bool = True) -> None:
+        if each.is_refused:
+            self._plan.retryable[code_of(each.outcome)] += 1
+        self._plan.stats.add(each.outcome, each.line.model, custom_id=custom_id, billed=billed)
 
     def _duplicates_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
         return self._plan.duplicates.of(line.digest) if self._plan.duplicates and line.digest else iter(())
@@ -63,14 +73,18 @@ class ResultWriter:
 
 @dataclass(slots=True)
 class _Buffer:
-    """Lines that are written together."""
+    """Lines that are written together, and counted when they are in the file. `numbers` are those of the input."""
 
     _file: ResultFile
+    numbers: list[int] = field(default_factory=list)
     _lines: list[bytes] = field(default_factory=list)
+    _counts: list[Callable[[], None]] = field(default_factory=list)
     _size: int = 0
 
-    def add(self, line: bytes) -> None:
+    def add(self, number: int, line: bytes, count: Callable[[], None]) -> None:
+        self.numbers.append(number)
         self._lines.append(line)
+        self._counts.append(count)
         self._size += len(line)
         if self._size >= MAX_BYTES:
             self.flush()
@@ -78,4 +92,7 @@ class _Buffer:
     def flush(self) -> None:
         if self._lines:
             self._file.append(self._lines)
-        self._lines, self._size = [], 0
+        counts = self._counts
+        self.numbers, self._lines, self._counts, self._size = [], [], [], 0
+        for count in counts:
+            count()

@@ -50,8 +50,10 @@ def check_file(path: Path) -> None:
 
 def _check_seekable(path: Path) -> None:
     # A run reads its input for the check, for the lines, and again when it resumes.
-    if str(path) == "-" or path.is_fifo() or path.is_char_device():
-        raise invalid_file(path, "can be read only once: write it to a file, and give that file")
+    is_standard_input = str(path) == "-"
+    if is_standard_input or path.is_fifo() or path.is_char_device():
+        named = Path("standard input") if is_standard_input else path
+        raise invalid_file(named, "can be read only once: write it to a file, and give that file")
 
 
 @contextmanager
