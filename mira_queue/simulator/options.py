@@ -33,9 +33,7 @@ OPTIONS = (
     ("--no-request-counts", "count_requests", ""),
 )
 REPEATED = ("keys", "models", "faults", "outages", "moderation_words")
-DESCRIPTION = (
-    "A local Mira API. Without options, it has no limits and no faults. It prints `ready URL` when it is ready."
-)
+DESCRIPTION = "A local Mira API. Without options, it has no limits and no faults. It prints its URL when it is ready."
 EPILOG = f"""\
 faults on request. {(faults.__doc__ or "").partition("Pure.")[2].strip()}
 

@@ -87,7 +87,8 @@ def run(
     lines are checked before the first is sent.
 
     The output file is the record of the run: after any stop, run the same command again to resume. A line that has an
-    answer or an error is never sent again. To retry failed lines, move the error file away.
+    answer or a permanent error is never sent again. A line that the account rejected (401, 402, 403) is sent again. To
+    retry the other failed lines, move the error file away.
 
     A run is a batch: from another terminal, status, pause, resume, cancel, results and report work on it, by the id
     that it prints.

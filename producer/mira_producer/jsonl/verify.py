@@ -89,4 +89,4 @@ def matched(path: Path, lines: Iterable[tuple[int, bytes]], index: LineIndex) ->
             yield entry
         else:
             code, reason = ("unknown", "is not in the input") if line is None else ("duplicated", "is answered twice")
-            yield Problem(str(path), number, "custom_id", code, f"custom_id {custom_id[:80]!r} {reason}")
+            yield Problem(str(path), number, "custom_id", code, f"{custom_id[:80]!r} {reason}")

@@ -37,7 +37,7 @@ def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
     try:
         recorder, began_s = recorder_file.saved(files.record)
     except FileNotFoundError:
-        raise InputError(f"batch {batch.id}: there is nothing to report yet: it is {batch.status}") from None
+        raise InputError(f"batch {batch.id}: there is nothing to report: its status is {batch.status}") from None
     began = datetime.fromtimestamp(began_s, UTC).astimezone()
     write_report(path, batch, str(files.errors), api_base, began, written(files, prices_of(files)), recorder)
 
