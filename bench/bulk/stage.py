@@ -39,9 +39,9 @@ class Stage:
         self.api = self._closing.enter_context(SimulatorProcess.start("--no-request-counts", **api))
         self.server = EmbeddedServer(self.folder / "state")
         self.redis_url = self._closing.enter_context(self.server)
-        status = self.server.status()
-        assert status is not None
-        self.server_pid, self.socket = status.pid, status.socket
+        pid = self.server.running_pid()
+        assert pid is not None
+        self.server_pid, self.socket = pid, Path(self.redis_url.removeprefix("redis+socket://"))
         self.redis = redis.Redis(unix_socket_path=str(self.socket))
         self._closing.callback(self.redis.close)
 

@@ -30,7 +30,7 @@ class QueueServer:
         """Return the URL, or None if the embedded server is not running. A configured server may be down."""
         if self.embedded is None:
             return self._configured
-        return self.embedded.url if self.embedded.status() else None
+        return self.embedded.url if self.embedded.running_pid() else None
 
     def keep_running(self) -> None:
         """From now on, restart an embedded server that was killed, and sync its file once per second."""

@@ -138,9 +138,9 @@ class FaultInjector:
         self.hit.update(in_flight.union(self._simulator.recent()))
 
     def _kill_server(self) -> bool:
-        status = self._server.status() if self._server else None
-        if status is None:
+        pid = self._server.running_pid() if self._server else None
+        if pid is None:
             return False
         self.in_flight[Fault.KILL_SERVER] += self._simulator.stats()["in_flight"]
-        os.kill(status.pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         return True

@@ -137,7 +137,7 @@ def test_a_record_that_cannot_be_read_is_told_with_the_log_and_nothing_is_left_r
     with pytest.raises(EmbeddedServerError, match="did not start") as caught:
         server.acquire()
     assert "Bad file format" in str(caught.value)
-    assert str(server.log_path) in str(caught.value)
+    assert str(locate_files(state_dir).log) in str(caught.value)
     assert is_stopped(state_dir)
 
 

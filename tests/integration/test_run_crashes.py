@@ -46,11 +46,7 @@ def folder(short_folder: Path) -> Iterator[Path]:
 
 
 def server_pid(folder: Path) -> int:
-    def look() -> int:
-        status = EmbeddedServer(folder / "state").status()
-        return status.pid if status else 0
-
-    return wait_until("the embedded server runs", look)
+    return wait_until("the embedded server runs", EmbeddedServer(folder / "state").running_pid)
 
 
 def jobs_left(folder: Path) -> list[bytes]:

@@ -12,7 +12,7 @@ import pytest
 
 from mira_queue import Job, MiraQueue
 from mira_queue.contract.errors import QueueUnavailable
-from mira_queue.ledger.embedded import EmbeddedServer, ServerStatus
+from mira_queue.ledger.embedded import EmbeddedServer
 from tests.support import redis_keys
 from tests.support.crash_matrix import row
 from tests.support.embedded_process import kill_server
@@ -177,15 +177,15 @@ def test_a_server_that_a_worker_has_started_again_is_not_kept_to_the_workers_cor
 ) -> None:
     server = EmbeddedServer(short_folder / "cores")
     with WorkerProcess.start(tmp_path, state_dir=short_folder / "cores", api_base=simulator.url) as worker:
-        killed = server.status()
+        killed = server.running_pid()
         assert killed is not None
         kill_server(server)
 
-        def another() -> ServerStatus | None:
-            now = server.status()
-            return now if now is not None and now.pid != killed.pid else None
+        def another() -> int | None:
+            now = server.running_pid()
+            return now if now != killed else None
 
         started = wait_until("there is another", another)
-        assert os.sched_getaffinity(started.pid) == os.sched_getaffinity(0)
+        assert os.sched_getaffinity(started) == os.sched_getaffinity(0)
         # The last one takes it along.
         assert worker.stop() == 0

@@ -29,11 +29,11 @@ from mira_queue.ledger.embedded import EmbeddedServer
 
 server = EmbeddedServer(Path(sys.argv[1]))
 with server:
-    print(server.status().pid, flush=True)
+    print(server.running_pid(), flush=True)
     for line in sys.stdin:
         if line.strip() == "ensure":
             server.ensure_running()
-            print(server.status().pid, flush=True)
+            print(server.running_pid(), flush=True)
 """
 
 
@@ -80,7 +80,7 @@ def end_server(state_dir: Path) -> None:
 
 
 def is_stopped(state_dir: Path) -> bool:
-    return not locks.is_held(locate_files(state_dir).server_lock) and EmbeddedServer(state_dir).status() is None
+    return not locks.is_held(locate_files(state_dir).server_lock) and EmbeddedServer(state_dir).running_pid() is None
 
 
 @contextmanager
@@ -91,10 +91,10 @@ def connect(url: str) -> Iterator[redis.Redis]:
 
 
 def kill_server(server: EmbeddedServer) -> int:
-    status = server.status()
-    assert status is not None
-    os.kill(status.pid, signal.SIGKILL)
-    return status.pid
+    pid = server.running_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    return pid
 
 
 def wrapped_server(directory: Path, shell: str) -> Callable[[], Path]:

@@ -8,7 +8,7 @@ from mira_queue.ledger.embedded.errors import (
     StateDirError,
 )
 from mira_queue.ledger.embedded.process import find_binary
-from mira_queue.ledger.embedded.server import EmbeddedServer, ServerStatus, is_supported
+from mira_queue.ledger.embedded.server import EmbeddedServer, is_supported
 
 __all__ = [
     "EmbeddedServer",
@@ -16,7 +16,6 @@ __all__ = [
     "EmbeddedServerUnavailable",
     "ServerSilentError",
     "ServerStartError",
-    "ServerStatus",
     "StateDirError",
     "find_binary",
     "is_supported",

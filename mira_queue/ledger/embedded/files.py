@@ -93,16 +93,6 @@ class ServerFiles:
                     cut.append((path, size - end))
         return cut
 
-    def data_bytes(self) -> int:
-        """Return the size of the append-only files. A file that a rewrite removes in the meantime counts as zero."""
-        total = 0
-        for path in self.data_dir.glob("*"):
-            try:
-                total += path.stat().st_size
-            except FileNotFoundError:
-                continue
-        return total
-
 
 def locate_files(state_dir: Path, short_socket_root: Path = SHORT_SOCKET_ROOT) -> ServerFiles:
     """Return the files of a state directory. A socket path that does not fit into an address or URL is replaced."""

@@ -16,7 +16,6 @@ import subprocess
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -45,18 +44,6 @@ POLL_S = 0.02
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ServerStatus:
-    """Status of a running server, for `doctor`."""
-
-    pid: int
-    version: str
-    uptime_s: int
-    memory_bytes: int
-    socket: Path
-    data_bytes: int
-
-
 class EmbeddedServer:
     """A share in the embedded server of a state directory.
 
@@ -77,10 +64,6 @@ class EmbeddedServer:
     def url(self) -> str:
         """URL for Celery, kombu and our own client. The server need not run."""
         return f"redis+socket://{self._files.socket}"
-
-    @property
-    def log_path(self) -> Path:
-        return self._files.log
 
     def acquire(self) -> str:
         """Acquire a share, start the server if it does not run, and return its URL when it responds.
@@ -146,23 +129,15 @@ class EmbeddedServer:
         """Sync acknowledged writes to the disk, against a power loss. The server does not do it (see 0002)."""
         self._files.sync()
 
-    def status(self) -> ServerStatus | None:
-        """Return the status of the running server, acquired or not, or None if no server responds."""
+    def running_pid(self) -> int | None:
+        """Return the process of the running server, acquired or not, or None if no server responds."""
         if not self._probe().alive:
             return None
         try:
             with self._client() as client:
-                info = client.info()
+                return int(client.info("server")["process_id"])
         except redis.RedisError:
             return None
-        return ServerStatus(
-            pid=int(info["process_id"]),
-            version=str(info.get("valkey_version", info["redis_version"])),
-            uptime_s=int(info["uptime_in_seconds"]),
-            memory_bytes=int(info["used_memory"]),
-            socket=self._files.socket,
-            data_bytes=self._files.data_bytes(),
-        )
 
     def __enter__(self) -> str:
         return self.acquire()
