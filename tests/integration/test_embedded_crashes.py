@@ -15,11 +15,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from mira_queue.ledger.embedded import (
-    EmbeddedServer,
-    EmbeddedServerError,
-    EmbeddedServerUnavailable,
-)
+from mira_queue.ledger.embedded import EmbeddedServer, EmbeddedServerError
+from mira_queue.ledger.embedded.errors import EmbeddedServerUnavailable
 from mira_queue.ledger.embedded.files import locate_files
 from mira_queue.ledger.embedded.process import unavailable
 from tests.support.embedded_process import connect, is_stopped, kill_server, wrapped_server

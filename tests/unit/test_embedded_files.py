@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mira_queue.ledger.embedded import EmbeddedServerUnavailable, ServerSilentError, StateDirError, is_supported, locks
+from mira_queue.ledger.embedded import is_supported, locks
+from mira_queue.ledger.embedded.errors import EmbeddedServerUnavailable, ServerSilentError, StateDirError
 from mira_queue.ledger.embedded.files import SOCKET_PATH_MAX_BYTES, locate_files
 from mira_queue.ledger.embedded.process import Answer, find_binary, log_tail, probe, unavailable
 

@@ -1,22 +1,7 @@
 """Embedded server: a real Valkey on a unix socket, which is used if MIRA_REDIS_URL is not set."""
 
-from mira_queue.ledger.embedded.errors import (
-    EmbeddedServerError,
-    EmbeddedServerUnavailable,
-    ServerSilentError,
-    ServerStartError,
-    StateDirError,
-)
+from mira_queue.ledger.embedded.errors import EmbeddedServerError
 from mira_queue.ledger.embedded.process import find_binary
 from mira_queue.ledger.embedded.server import EmbeddedServer, is_supported
 
-__all__ = [
-    "EmbeddedServer",
-    "EmbeddedServerError",
-    "EmbeddedServerUnavailable",
-    "ServerSilentError",
-    "ServerStartError",
-    "StateDirError",
-    "find_binary",
-    "is_supported",
-]
+__all__ = ["EmbeddedServer", "EmbeddedServerError", "find_binary", "is_supported"]
