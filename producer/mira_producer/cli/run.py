@@ -32,7 +32,7 @@ HELP_END = console.help_end(
     ],
     {
         0: "every line is answered",
-        1: "every line has finished, and some are in the error file",
+        1: "every line has finished, and some are in the error file; or the queue could not be reached",
         2: "wrong usage, input or setting: nothing was sent",
         3: "stopped by the account (401, 402, 403), the budget or a file: fix it, and run again",
         130: "interrupted: run again",
