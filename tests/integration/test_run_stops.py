@@ -66,7 +66,7 @@ def test_a_refusal_of_the_account_stops_the_run_which_goes_on_once_it_is_mended(
     again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
 
     assert again.wait() == 0, again.said()
-    assert f"after {len(done)} that have an answer" in again.said()
+    assert f"{300 - len(done)} of 300 requests" in again.said()
     assert read_lines(tmp_path / ANSWERS)[: len(done)] == done
     assert ids(read_lines(tmp_path / ANSWERS)) == ids(prompts(300))
     assert not (tmp_path / ERRORS).exists()
