@@ -20,6 +20,7 @@ CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
 HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
+MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)

@@ -148,9 +148,8 @@ class Jobs(ScriptRunner):
         return list(found)
 
     def drop_group(self, group: str) -> None:
-        """Delete what belongs to a group without open jobs."""
+        """Delete what belongs to a group without open jobs. A hold stays: jobs of a killed process may be left."""
         self._client.delete(names.finished_key(group))
-        self._client.zrem(names.HOLDS, group)
 
     def wait_for_end(self, job_id: str, timeout_s: float) -> None:
         """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""

@@ -192,9 +192,10 @@ class Pacing(ScriptRunner):
     def may_still_start(self, account: str, lease: Lease) -> bool:
         """Return False if the circuit breaker has opened since this call acquired its permit, or its batch is held."""
         pipeline: Any = self._client.pipeline(transaction=False)
-        pipeline.hget(names.pace_key(account), "probe").zscore(names.HOLDS, lease.group)
-        probe, hold = pipeline.execute()
-        return hold is None and (probe is None or decode(probe) == call_name(lease))
+        pipeline.hget(names.pace_key(account), "probe").zscore(names.HOLDS, lease.group).time()
+        probe, hold_ms, (now_s, _) = pipeline.execute()
+        is_held = hold_ms is not None and hold_ms > now_s * 1000
+        return not is_held and (probe is None or decode(probe) == call_name(lease))
 
     def renew_permits(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:
         """Keep the permits of calls that are still in flight."""

@@ -38,6 +38,7 @@ CONSTANTS_MS = {
     "FAULTS_TTL_MS": names.FAULTS_TTL,
     "HOLD_TTL_MS": names.HOLD_TTL,
     "KEY_MARGIN_MS": names.KEY_MARGIN,
+    "MAX_SLEEP_MS": names.MAX_SLEEP,
     "TURN_MS": names.TURN,
 }
 

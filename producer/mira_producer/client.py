@@ -238,6 +238,10 @@ class MiraQueue:
         try:
             return outcome_of(meta["result"])
         except TypeError:
+            # A cancelled job has no record there.
+            status = self.ledger.status(job_id)
+            if status.state is JobState.CANCELLED:
+                return cancelled(status)
             raise JobNotFound(job_id) from None
 
     def _check(self, number: int, body: Mapping[str, Any]) -> ChatRequest:

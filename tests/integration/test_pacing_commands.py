@@ -271,3 +271,34 @@ def test_a_batch_goes_on_without_the_lines_of_a_rejected_model(ledger: Ledger) -
     assert verdicts(ledger, same, other) == ["held", "go"]
     another = [running(ledger, "another", model="large") for _ in range(2)]
     assert verdicts(ledger, *another) == ["rejected", "held"]
+
+
+def test_a_hold_outlives_the_run_that_set_it_because_jobs_of_a_killed_one_may_be_left(ledger: Ledger) -> None:
+    left = running(ledger, GROUP)
+    ledger.hold(GROUP)
+
+    ledger.drop_group(GROUP)
+
+    assert verdicts(ledger, left) == ["held"]
+
+
+def test_an_expired_hold_does_not_stop_a_call_that_has_its_permit(ledger: Ledger, redis_client: redis.Redis) -> None:
+    lease = running(ledger, GROUP)
+    assert permits(ledger, lease)[0].may_start
+    ledger.hold(GROUP)
+    assert not ledger.may_still_start(ACCOUNT, lease)
+
+    redis_client.zadd(names.HOLDS, {GROUP: 1})
+
+    assert ledger.may_still_start(ACCOUNT, lease)
+
+
+def test_a_process_that_stops_during_a_long_wait_loses_its_turn(ledger: Ledger, redis_client: redis.Redis) -> None:
+    ledger.open_breaker(ACCOUNT, timedelta(hours=1))
+
+    state, _ = ask(ledger, running(ledger))
+
+    assert state.reason == "breaker"
+    ends_ms = redis_client.zscore(names.turn_ends_key(ACCOUNT), "a process")
+    assert isinstance(ends_ms, float)
+    assert ends_ms - state.now_ms <= (names.MAX_SLEEP + names.TURN) / timedelta(milliseconds=1)

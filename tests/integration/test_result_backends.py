@@ -115,3 +115,13 @@ def test_a_cancelled_job_needs_no_backend(queue: MiraQueue) -> None:
     assert isinstance(outcome, Failure)
     assert outcome.code == "cancelled"
     assert job.status().state is JobState.CANCELLED
+
+
+def test_the_outcome_of_a_cancelled_job_is_found_with_those_of_other_jobs(queue: MiraQueue) -> None:
+    job = queue.enqueue([{"role": "user", "content": "Hello"}])
+    assert job.cancel()
+
+    (outcome,) = queue.outcomes([job.id])
+
+    assert isinstance(outcome, Failure)
+    assert outcome.code == "cancelled"

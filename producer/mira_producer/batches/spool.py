@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from mira_producer.jsonl.errors import InputError
@@ -91,8 +92,10 @@ class Spool:
         """Yield the id of every submitted batch, or of those of one queue, and the Unix time of its last change."""
         if self.root.is_dir():
             for folder in self.root.iterdir():
-                if folder.is_dir() and (not queue_name or _text(folder / _QUEUE) == queue_name):
-                    yield folder.name, folder.stat().st_mtime
+                # Another process may remove it meanwhile.
+                with suppress(OSError):
+                    if folder.is_dir() and (not queue_name or _text(folder / _QUEUE) == queue_name):
+                        yield folder.name, folder.stat().st_mtime
 
     def remove(self, batch_id: str) -> None:
         shutil.rmtree(self.folder(batch_id), ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from mira_queue.contract import names
 from mira_queue.contract.errors import AccountFault, JobError, ModelNotInPlan
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit
@@ -32,7 +33,7 @@ CALL_LEASE = timedelta(seconds=4)
 # The wait if only a response can free a slot. Other processes announce their responses, but one may be missed.
 ASK_AGAIN = timedelta(milliseconds=250)
 # No sleep is longer than this, so that a circuit breaker that was closed by hand is noticed.
-MAX_SLEEP_S = 30.0
+MAX_SLEEP_S = names.MAX_SLEEP.total_seconds()
 # A call that has not started this long after it acquired its permit (a stopped process, a busy machine) checks whether
 # the circuit breaker has opened since.
 STALE_S = 0.05

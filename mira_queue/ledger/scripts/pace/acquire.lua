@@ -190,7 +190,9 @@ if reason then
     redis.call('HSET', KEYS[1], 'rate_bound', now)
   end
   redis.call('ZADD', KEYS[5], score, process)
-  redis.call('ZADD', KEYS[6], now + wait_ms + TURN_MS, process)
+  -- A process asks again within MAX_SLEEP_MS. One that has stopped must not keep its turn for a Retry-After of an hour.
+  local turn_ms = reason == 'breaker' and math.min(wait_ms, MAX_SLEEP_MS) or wait_ms
+  redis.call('ZADD', KEYS[6], now + turn_ms + TURN_MS, process)
   redis.call('PEXPIRE', KEYS[5], wait_ms + ACCOUNT_TTL_MS)
   redis.call('PEXPIRE', KEYS[6], wait_ms + ACCOUNT_TTL_MS)
 else
