@@ -1,1 +1,1 @@
-"""What producer and worker agree on. Imports nothing of ours, does no I/O."""
+"""Values that producer and worker agree on. The package imports nothing of ours and does no I/O."""

@@ -26,7 +26,7 @@ EXPIRED_CODE, CANCELLED_CODE = "batch_expired", "batch_cancelled"
 
 
 class BatchStatus(StrEnum):
-    """Where a batch is. A paused one stays `in_progress`: `paused` says why."""
+    """Status of a batch. A paused one stays `in_progress`, and `paused` says why."""
 
     VALIDATING = "validating"
     IN_PROGRESS = "in_progress"
@@ -58,7 +58,7 @@ Kind = Literal["", "limit", "learning", "faults", "server", "worker", "retry", "
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What a user asked of `run` or `submit`.
+    """Options that a user gave to `run` or `submit`.
 
     `deadline_s` is a Unix time. The limits of the budget include what earlier runs of the files used. `max_cost` is
     text, because that is exact, in the currency of the price table. 0 and "" mean that there is no deadline, no limit.
@@ -121,7 +121,7 @@ class Batch:
     cost: str = ""  # exact; empty: without prices
     currency: str = ""
     unpriced: int = 0  # answers that are not in the cost: their model has no price
-    per_second_now: float = 0.0  # lines; 0 when nothing goes on
+    per_second_now: float = 0.0  # lines; 0 when nothing is in progress
     per_second: float = 0.0  # on average, since it was last taken up
     seconds_left: float | None = None
     paused: str = ""  # why nothing is sent; empty: it is not paused
@@ -144,7 +144,7 @@ class Batch:
         return self.answered + self.failed
 
     def moved(self, status: BatchStatus, now_s: int, **changes: Any) -> Self:
-        """At another status, from now on. One that goes on again has not ended, nor begun to end."""
+        """Return the batch with another status from now on. If it resumes, its end is forgotten."""
         kept = {
             name: when
             for name, when in self.stamps.items()

@@ -47,7 +47,7 @@ from mira_queue.contract.problem import INVALID_REQUEST
 
 
 class Cause(StrEnum):
-    """What has to change before the job can succeed."""
+    """The part that has to change before the job can succeed."""
 
     JOB = "job"
     ACCOUNT = "account"

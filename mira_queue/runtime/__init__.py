@@ -1,1 +1,1 @@
-"""What processes share that is not a value: Celery configuration, logs, crash points, loading of settings."""
+"""Code that all processes share: Celery configuration, logs, crash points, loading of settings."""

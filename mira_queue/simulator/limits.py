@@ -16,7 +16,7 @@ Limit = Literal["balance", "rate", "quota", "concurrency", "busy"]
 
 
 class AccountLimits:
-    """What one account has used. It stays used when the configuration changes."""
+    """Usage of one account. It stays used when the configuration changes."""
 
     def __init__(self, in_flight: int = 0) -> None:
         self._window: deque[float] = deque()

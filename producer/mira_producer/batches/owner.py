@@ -16,7 +16,7 @@ from mira_queue.ledger.ledger import Ledger
 
 
 class Owner:
-    """What a supervisor asks of its batch's owner, and tells it. Any process may write commands to the ledger.
+    """Owner of a batch, as its supervisor sees it. Any process may write commands to the ledger.
 
     `stopping` is set when the process is to end: nothing more is submitted. `hurry` is set when calls in flight are not
     waited for any longer. `keeps_files` is True if the files stay locked while the batch is paused. `command` and
@@ -53,7 +53,7 @@ class Owner:
 
 
 class LedgerOwner(Owner):
-    """The owner of a submitted batch: what it is told goes to a log."""
+    """Owner of a submitted batch. Its messages go to a log."""
 
     def __init__(self, ledger: Ledger, batch_id: str, stopping: threading.Event, log: FilteringBoundLogger) -> None:
         # Calls that are in flight when the process ends are found by the next supervisor.

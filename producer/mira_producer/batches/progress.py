@@ -1,4 +1,4 @@
-"""What a supervisor writes of its batch: the counts, and the status at the end. Pure, except for the clock."""
+"""Counts and final status of a batch, as its supervisor writes them. Pure, except for the clock."""
 
 from __future__ import annotations
 

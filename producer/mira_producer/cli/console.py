@@ -1,4 +1,4 @@
-"""What commands print: data to standard output, and messages to standard error."""
+"""Output of the commands: data to standard output, and messages to standard error."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class BudgetLimits:
 
 
 class Budget:
-    """What is used and what is promised. A line that is sent gets a promise, which its usage replaces when it finishes.
+    """Used and promised parts. A line that is sent gets a promise, which its usage replaces when it finishes.
 
     The sum of both stays within the limits. Only a promise that was too small can lead to an excess. Then no line is
     sent any more, and the excess is at most that of the calls in flight.

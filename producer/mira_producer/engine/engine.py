@@ -36,7 +36,7 @@ CHECK_OPEN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What an engine calls between its steps, from the thread of `run`. Each is called often, and must be quick.
+    """Functions called between an engine's steps, from the thread of `run`. Each is called often, and must be quick.
 
     `show` gets the counts and the reason for waiting, `say` a message, `tend` checks workers and commands (an exception
     of it ends the run).

@@ -1,4 +1,4 @@
-"""What a user's options mean to an engine: the limits of its budget, its deadline, and why it stopped."""
+"""Meaning of a user's options to an engine: the limits of its budget, its deadline, and why it stopped."""
 
 from __future__ import annotations
 

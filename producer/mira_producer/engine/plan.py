@@ -34,7 +34,7 @@ Check = Callable[[Mapping[str, Any]], ChatRequest]
 
 
 def group_of(output: Path) -> str:
-    """Return the name by which the ledger knows the run that writes this file, whoever resumes it."""
+    """Return the name by which the ledger knows the run that writes this file. A resumed run has the same name."""
     return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
 
 

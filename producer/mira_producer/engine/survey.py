@@ -22,7 +22,7 @@ from mira_queue.contract.token_estimate import tokens_of_bytes
 
 @dataclass(slots=True)
 class Survey:
-    """What a file holds. Prompt tokens are estimated. Completion tokens are the most that the requests allow.
+    """Contents of a file. Prompt tokens are estimated. Completion tokens are the most that the requests allow.
 
     `max_cost` is None if one of the models has no price.
     """

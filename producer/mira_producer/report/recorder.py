@@ -143,7 +143,7 @@ class Slow(NamedTuple):
 
 @dataclass(slots=True)
 class Record:
-    """What is recorded of a run. `samples` has, for each code, the first line that got it, and the message."""
+    """Record of a run. `samples` has, for each code, the first line that got it, and the message."""
 
     timeline: Timeline = field(default_factory=Timeline)
     latencies: Latencies = field(default_factory=Latencies)
