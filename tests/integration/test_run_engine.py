@@ -56,6 +56,8 @@ def engine_of(
             shown.append(stats.done)
 
     hooks = Hooks(show=show, say=lambda text: None, tend=lambda: None)
+    # As the supervisor does: the hold of an engine that was drained stays.
+    queue.ledger.unhold(plan.group)
     return Engine(queue, plan, hooks, interrupted or threading.Event(), window=50, careful=careful)
 
 
