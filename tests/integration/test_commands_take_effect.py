@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from mira_queue import BalanceUsedUp, JobError, JobState, MiraQueue
+from mira_queue import BalanceUsedUp, Job, JobError, JobState, MiraQueue
 from mira_queue.contract.batch import BatchStatus
 from tests.conftest import StartWorker
 from tests.support.batch_steps import end_supervisors
@@ -235,10 +235,17 @@ def test_celerys_events_show_failures_and_no_success_of_a_job_that_waits(
         wait_until("events of the worker arrive", lambda: seen.get(""), PATIENCE_S)
         # The threads pool loses events: one of many arrives.
         failed = [queue.enqueue([{"role": "user", "content": f"[[sim:400]] {number}"}]) for number in range(40)]
-        waits = queue.enqueue([{"role": "user", "content": "[[sim:429x1 retry-after=2]] Hello"}])
-        wait_until("one has failed", lambda: any("task-failed" in seen.get(each.id, []) for each in failed), PATIENCE_S)
-        waits.result(PATIENCE_S)
+        waits = [queue.enqueue([{"role": "user", "content": f"[[sim:429x1 retry-after=1]] {n}"}]) for n in range(10)]
+
+        def any_of(jobs: list[Job], event: str) -> bool:
+            return any(event in seen.get(each.id, []) for each in jobs)
+
+        wait_until("one has failed", lambda: any_of(failed, "task-failed"), PATIENCE_S)
+        wait_until("one has been retried", lambda: any_of(waits, "task-retried"), PATIENCE_S)
+        wait_until("one has succeeded", lambda: any_of(waits, "task-succeeded"), PATIENCE_S)
+        for each in waits:
+            each.result(PATIENCE_S)
         receiver.should_stop = True
         thread.join(PATIENCE_S)
-    assert not any("task-succeeded" in seen.get(each.id, []) for each in failed)
-    assert seen.get(waits.id, []).count("task-succeeded") <= 1
+    assert not any_of(failed, "task-succeeded")
+    assert all(seen.get(each.id, []).count("task-succeeded") <= 1 for each in waits)
