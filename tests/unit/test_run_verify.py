@@ -97,7 +97,7 @@ def test_only_some_of_many_are_named_and_all_are_counted(tmp_path: Path) -> None
     verdict = verify(source, write(tmp_path / "out.jsonl", answers(*(f"x{number}" for number in range(300)))), None)
 
     assert counts(verdict) == {"missing": 500, "unknown": 300}
-    assert [len(problems.first) for problems in verdict.problems.values()] == [MAX_EXAMPLES, 0, MAX_EXAMPLES, 0]
+    assert [len(problems.first) for problems in verdict.problems.values()] == [MAX_EXAMPLES, 0, MAX_EXAMPLES, 0, 0]
 
 
 @pytest.mark.parametrize(
