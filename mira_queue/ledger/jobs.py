@@ -121,22 +121,22 @@ class Jobs(ScriptRunner):
             answers += self._run_many("jobs/remove_unstarted", calls)
         return [None if answer < 0 else int(answer) for answer in answers]
 
-    def unstarted_of(self, group: str) -> list[tuple[str, str]]:
-        """Return (id, idempotency key) of the group's jobs that have not started.
+    def unstarted_of(self, group: str, *, only_uncalled: bool = False) -> list[tuple[str, str]]:
+        """Return (id, idempotency key) of the group's jobs that have not started, or of those that were never called.
 
-        It reads all jobs of the queue: it is for the rare case that no file names the jobs of a group.
+        It reads all jobs that are queued or wait: it is for the jobs of a group that no line of a file names any more.
         """
-        found = []
+        found = {}
         for key in (*names.QUEUED, names.WAITING):
             entries: Iterator[tuple[bytes, float]] = self._client.zscan_iter(key, count=MAX_LISTED)
             while piece := [decode(job_id) for job_id, _ in islice(entries, MAX_LISTED)]:
                 pipeline = self._client.pipeline(transaction=False)
                 for job_id in piece:
-                    pipeline.hmget(names.job_key(job_id), "group", "key")
-                for job_id, (held_group, key_name) in zip(piece, pipeline.execute(), strict=True):
-                    if decode(held_group or b"") == group:
-                        found.append((job_id, decode(key_name or b"")))
-        return list(dict.fromkeys(found))
+                    pipeline.hmget(names.job_key(job_id), "group", "key", "attempts", "crashes", "unanswered")
+                for job_id, (of, name, *calls) in zip(piece, pipeline.execute(), strict=True):
+                    if of == group.encode() and not (only_uncalled and any(int(each or 0) for each in calls)):
+                        found[job_id] = decode(name)
+        return list(found.items())
 
     def holders(self, keys: Sequence[str]) -> list[str]:
         """Return the ids of the jobs with these idempotency keys, in one round trip. An empty id means no job."""

@@ -174,6 +174,10 @@ class Supervisor:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
         ledger = self._queue.ledger
+        if self.batch.is_run and self._may_have_open_jobs:
+            # Lines may have changed since a process was killed: the jobs of their old requests would be billed for
+            # nothing. Lines that have not changed are submitted again.
+            ledger.remove_unstarted(ledger.unstarted_of(plan.group, only_uncalled=True))
         with closing(self._new_engine(plan)) as engine:
             # A command that has arrived in the meantime holds the batch, and is carried out next.
             if self._owner.command() is None:
@@ -292,8 +296,9 @@ class Supervisor:
         except (InvalidInput, InputChanged) as error:
             # The input is wrong, and was not checked before: there is no line to name.
             self._owner.say(str(error))
-        # A killed process may have left jobs of lines that have changed since. After the hold, they would run.
-        self._queue.ledger.remove_unstarted(self._queue.ledger.unstarted_of(group_of(self._files.output)))
+        # A killed process may have left jobs of lines that have changed since. When the hold expires, they would run.
+        lost = self._queue.ledger.remove_unstarted(self._queue.ledger.unstarted_of(group_of(self._files.output)))
+        self.batch = replace(self.batch, unanswered_calls=self.batch.unanswered_calls + sum(filter(None, lost)))
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
         return True

@@ -62,16 +62,14 @@ class LinesChanged(InputError):
     """
 
     def __init__(self, path: Path, numbers: Sequence[int], count: int, moved: int) -> None:
+        what = "1 answered line has" if count == 1 else f"{count:,} answered lines have"
         more = f" and {count - len(numbers):,} more" if count > len(numbers) else ""
-        which = f"line {numbers[0]} has" if count == 1 else f"lines {', '.join(map(str, numbers))}{more} have"
-        shifted = (
-            f" ({moved:,} of them moved: give each line a custom_id, or add new lines at the end)" if moved else ""
-        )
-        choice = "--changed rerun sends such lines again and replaces their answers, --changed keep keeps the answers"
-        super().__init__(
-            f"{path}: {which} another request than the one that was answered{shifted}: {choice}",
-            "or name another output file; nothing was sent",
-        )
+        shifted = f"; {moved:,} moved: give each line a custom_id, or add new lines at the end" if moved else ""
+        brief = f"{path}: {what} changed (line {', '.join(map(str, numbers))}{more}{shifted})"
+        choice = "--changed rerun (send them again, and replace their answers) or --changed keep (keep their answers)"
+        super().__init__(brief, f"nothing was sent: add {choice}, or name another output file")
+        # A batch has no other output file.
+        self.brief = f"{brief}: resume it with {choice}"
         self.path = path
         self.numbers = tuple(numbers)
         self.count = count
