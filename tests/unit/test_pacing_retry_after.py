@@ -36,11 +36,11 @@ class FarLedger:
     ) -> tuple[PaceState, list[Permit]]:
         return PaceState(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
 
-    def may_still_start(self, account: str, lease: Lease) -> bool:
+    def confirm_permit(self, account: str, lease: Lease, permit: Permit) -> Permit:
         self.looks += 1
         assert self.looks < 100, "it would look for ever"
         threading.Event().wait(0.002)
-        return True
+        return permit
 
 
 def test_a_call_leaves_though_its_server_is_so_far_away_that_every_check_of_the_breaker_is_old(
