@@ -78,7 +78,7 @@ def test_a_held_job_that_a_worker_has_claimed_does_not_start(ledger: Ledger) -> 
 
     assert verdicts(ledger, ours, others, single) == ["held", "go", "go"]
 
-    ledger.unhold(GROUP)
+    ledger.unhold("a batch", GROUP)
     assert verdicts(ledger, ours) == ["go"]
 
 
@@ -101,7 +101,7 @@ def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any
     assert ledger.status(job_id).state is JobState.QUEUED
     assert ledger.queued_before(Lane.BULK, late_ms, 9) == []
 
-    ledger.unhold(GROUP)
+    ledger.unhold("a batch", GROUP)
     assert ledger.resend(job_id, Lane.FIRST, late_ms)
 
 

@@ -101,8 +101,11 @@ class Engine:
 
         Raise InputError if a file cannot be used any more.
         """
-        while (end := self._end()) is None:
+        while True:
             self._hooks.tend()
+            # After that: a command that has just been seen submits nothing more.
+            if (end := self._end()) is not None:
+                break
             try:
                 self._advance()
             except QueueUnavailable as error:

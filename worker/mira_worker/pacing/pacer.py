@@ -119,7 +119,7 @@ class Pacer:
                 return HeldPermit(lease, permit, place.tokens)
 
     def _confirmed(self, lease: Lease, permit: Permit, since_s: float) -> Permit:
-        """Return the permit, which is from `since_s`, or the verdict that has replaced it while its call was held up."""
+        """Return the permit, which is from `since_s`; or, if its call was held up, the verdict that has replaced it."""
         fresh_s, quickest_s = STALE_S, math.inf
         while permit.may_start and time.monotonic() - since_s > fresh_s:
             since_s = time.monotonic()
@@ -217,7 +217,7 @@ class Pacer:
         return breaker.is_charged(streak, fault)
 
     def abandon(self, lease: Lease) -> None:
-        """Release the permit of a call of this process that brought no result. If it was the probe, the next call is."""
+        """Release the permit of a call of this process that brought no result."""
         self._forget_call(lease)
         self.abandon_call(lease.job_id, lease.epoch)
 
