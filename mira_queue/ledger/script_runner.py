@@ -1,7 +1,7 @@
 """Load and run the ledger's scripts: one Lua file for each atomic operation, named by folder and file (`jobs/accept`).
 
-A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. Libraries
-can use others in the same way. Every script is loaded with the constants below.
+A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. A
+library can use others. Every script is loaded with the constants below.
 """
 
 from __future__ import annotations
