@@ -150,9 +150,9 @@ class Pacing(ScriptRunner):
         hit = RateLimitHit(now, permit.at_ms, retry_after_ms, *numbers)
         return int(version), Estimate.from_json(estimate), hit
 
-    def record_fault(self, account: str, lease: Lease, permit: Permit) -> FaultStreak:
+    def record_fault(self, account: str, lease: Lease, permit: Permit, now_ms: int | None = None) -> FaultStreak:
         """Release the permit of a call that ended in a server fault or a broken connection."""
-        jobs, in_flight, openings, *flags = self._run(
+        jobs, in_flight, lasted_ms, *flags = self._run(
             "pace/record_fault",
             [
                 names.pace_key(account),
@@ -160,9 +160,9 @@ class Pacing(ScriptRunner):
                 names.turns_key(account),
                 names.faults_key(account),
             ],
-            [call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account)],
+            [_clock(now_ms), call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account)],
         )
-        return FaultStreak(jobs, in_flight, openings, *map(bool, flags))
+        return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
 
     def open_breaker(
         self,

@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import BalanceUsedUp, ModelNotInPlan
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure
-from mira_queue.contract.pace import Permit, ReleasedPermit
+from mira_queue.contract.pace import FaultStreak, Permit, ReleasedPermit
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
@@ -23,6 +25,7 @@ from tests.support.ledger_steps import LIFE, LONG, PASSED, ask, claimed, confirm
 
 ACCOUNT, GROUP = "an-account", "a-group"
 BALANCE = Failure.from_error(BalanceUsedUp("top up", 402, body={"detail": "top up"}))
+SHORTEST = timedelta(milliseconds=1)
 NO_MODEL = Failure.from_error(ModelNotInPlan("no", 403))
 
 
@@ -249,7 +252,32 @@ def test_calls_that_fail_together_open_the_breaker_once_and_lengthen_its_pause_b
     opened = [ledger.open_breaker(ACCOUNT, timedelta(seconds=1), "faults", permit=permit) for _, permit in together]
 
     assert [bool(each) for each in opened] == [True] + [False] * 31
-    assert redis_client.hget(names.pace_key(ACCOUNT), "fault_openings") == b"1"
+    assert redis_client.hget(names.pace_key(ACCOUNT), "openings_faults") == b"1"
+
+
+@given(st.lists(st.integers(0, 5), min_size=12, max_size=12))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_whatever_order_the_faults_of_one_event_are_recorded_they_open_the_breaker_once(
+    ledger: Ledger, redis_client: redis.Redis, order: list[int]
+) -> None:
+    """Each worker takes two steps. Other workers' steps come in between, and some come when a probe is in flight."""
+    redis_client.delete(*(key(ACCOUNT) for key in (names.pace_key, names.in_flight_key, names.faults_key)))
+    leases = [running(ledger) for _ in range(6)]
+    calls = list(zip(leases, permits(ledger, *leases), strict=True))
+    streaks: dict[int, FaultStreak] = {}
+    opened = 0
+    for number in [*order, *range(6), *range(6)]:
+        lease, permit = calls[number]
+        if number not in streaks:
+            streaks[number] = ledger.record_fault(ACCOUNT, lease, permit)
+        elif not streaks[number].is_old:
+            opened += bool(ledger.open_breaker(ACCOUNT, SHORTEST, "faults", permit=permit))
+        if opened:
+            # The breaker is due for a probe, which may be in flight when the other faults arrive.
+            ask(ledger, running(ledger))
+
+    assert opened == 1
+    assert redis_client.hget(names.pace_key(ACCOUNT), "openings_faults") == b"1"
 
 
 def test_a_resumed_run_gives_the_jobs_that_it_finds_its_own_deadline(ledger: Ledger, redis_client: redis.Redis) -> None:

@@ -720,8 +720,8 @@ def test_no_call_left_means_none_until_the_reset(ledger: Ledger, line: Line) -> 
 # --- faults ---
 
 
-def faulted(ledger: Ledger, lease: Lease, permit: Permit) -> FaultStreak:
-    return ledger.record_fault(ACCOUNT, lease, permit)
+def faulted(ledger: Ledger, lease: Lease, permit: Permit, at_ms: int = 0) -> FaultStreak:
+    return ledger.record_fault(ACCOUNT, lease, permit, START_MS + at_ms)
 
 
 def test_many_jobs_in_a_row_that_meet_a_fault_are_counted_with_what_is_out(ledger: Ledger, line: Line) -> None:
@@ -752,15 +752,17 @@ def test_an_answer_ends_the_row(ledger: Ledger, line: Line) -> None:
     assert faulted(ledger, leases[3], permits[3]).jobs == 1
 
 
-def test_openings_for_faults_are_counted_until_a_probe_is_answered(ledger: Ledger, line: Line) -> None:
+def test_an_outage_lasts_from_the_first_opening_for_faults_until_a_probe_is_answered(
+    ledger: Ledger, line: Line
+) -> None:
     first, second, third, last = jobs(ledger, 4)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS)
     _, (permit,) = line.ask(first, at_ms=10)
     assert permit.verdict == "probe"
-    assert faulted(ledger, first, permit) == FaultStreak(1, 1, 1, True, False)
+    assert faulted(ledger, first, permit, at_ms=15) == FaultStreak(1, 1, 15, True, False)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 20)
     _, (permit,) = line.ask(second, at_ms=30)
-    assert faulted(ledger, second, permit) == FaultStreak(2, 1, 2, True, False)
+    assert faulted(ledger, second, permit, at_ms=35) == FaultStreak(2, 1, 35, True, False)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 40)
 
     _, (permit,) = line.ask(third, at_ms=50)
