@@ -72,6 +72,7 @@ class World:
     simulator: SimulatorProcess
     queue: MiraQueue
     stack: ExitStack
+    call_s: float
     settings: dict[str, Any]
     answered: list[tuple[float, int]] = field(default_factory=list)  # at each poll: time, answers of the simulator
     rejected: list[tuple[float, int]] = field(default_factory=list)  # the same for 403s
@@ -191,7 +192,7 @@ def model_rejected(world: World) -> tuple[str, float, int]:
 
     batch_id = process.batch_id()
     end_s = time.monotonic() + PATIENCE_S
-    while not has_rejected_for(2 * CALL_S):
+    while not has_rejected_for(2 * world.call_s):
         assert time.monotonic() < end_s, "no call was rejected"
         world.poll(batch_id)
         time.sleep(POLL_S)
@@ -215,8 +216,8 @@ COMMANDS = {
 }
 
 
-def measure(folder: Path, command: str, in_flight: int, stack: ExitStack) -> Row:
-    world = build(folder, in_flight, stack)
+def measure(folder: Path, command: str, in_flight: int, stack: ExitStack, call_s: float = CALL_S) -> Row:
+    world = build(folder, in_flight, stack, call_s)
     lines = [line | ({"model": OTHER_MODEL} if command == "403" and at % 2 else {}) for at, line in enumerate(_lines())]
     write_lines(folder / INPUT, lines)
     _, since_s, most = COMMANDS[command](world)
@@ -228,7 +229,7 @@ def measure(folder: Path, command: str, in_flight: int, stack: ExitStack) -> Row
 
 def interrupted_at_rest(folder: Path, in_flight: int, stack: ExitStack) -> tuple[float, int, int]:
     """Interrupt a run in an outage. Return the seconds until it ended, jobs that it left, and lines that were sent."""
-    world = build(folder, in_flight, stack, call_s=0.2)
+    world = build(folder, in_flight, stack, 0.2)
     write_lines(folder / INPUT, _lines())
     world.simulator.configure(faults={"503": 1.0})
     process = world.run()
@@ -252,14 +253,14 @@ def _lines() -> list[dict[str, Any]]:
     return prompts(LINES)
 
 
-def build(folder: Path, in_flight: int, stack: ExitStack, call_s: float = CALL_S) -> World:
+def build(folder: Path, in_flight: int, stack: ExitStack, call_s: float) -> World:
     simulator = stack.enter_context(SimulatorProcess.start(latency_s=call_s, log_calls=True))
     common: dict[str, Any] = {"api_key": API_KEY, "api_base": simulator.url, "state_dir": folder / "state"}
     settings: dict[str, Any] = {**DEFAULTS, **common}
     queue = stack.enter_context(MiraQueue(**common))
     worker = {**settings, "log_format": "json", "max_in_flight": in_flight, "concurrency": in_flight + AHEAD}
     stack.enter_context(WorkerProcess.start(folder, **worker))
-    return World(folder, in_flight, simulator, queue, stack, settings)
+    return World(folder, in_flight, simulator, queue, stack, call_s, settings)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -276,6 +277,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.commands", description=__doc__.partition("\n")[0])
     parser.add_argument("--command", choices=[*COMMANDS, "at-rest"], action="append", help="(default: all)")
     parser.add_argument("--in-flight", type=int, action="append", metavar="CALLS", help="(default: 3 and 32)")
+    parser.add_argument("--call", type=float, default=CALL_S, metavar="SECONDS", help="duration of a call (default: 5)")
     options = parser.parse_args()
     rows, at_rest = [], []
     for command, in_flight in product(options.command or [*COMMANDS, "at-rest"], options.in_flight or IN_FLIGHT):
@@ -284,7 +286,7 @@ def main() -> int:
                 at_rest.append((in_flight, *interrupted_at_rest(Path(folder), in_flight, stack)))
                 print(f"{time.strftime('%H:%M:%S')} {at_rest[-1]}", file=sys.stderr, flush=True)
             else:
-                rows.append(measure(Path(folder), command, in_flight, stack))
+                rows.append(measure(Path(folder), command, in_flight, stack, options.call))
                 print(f"{time.strftime('%H:%M:%S')} {rows[-1]}", file=sys.stderr, flush=True)
     print(table(rows))
     for in_flight, took_s, left, sent in at_rest:
