@@ -25,8 +25,9 @@ from tests.support.waiting import wait_until
 KINDS = ("503", "500", "refuse")
 IN_FLIGHT = (3, 32, 200)
 SECONDS = (1.0, 5.0, 60.0)
-# Calls of different duration: some end, and others start, in each moment of an outage.
-CALL_S = (0.2, 1.0)
+# Calls of different duration: some end, and others start, in each moment of an outage. With more than this in flight, they
+# take longer, so that one worker process can keep all slots in use.
+CALL_S, FULL_SPEED = (0.2, 1.0), 32
 TARGET_S = 2.0
 PATIENCE_S = 120.0
 # The test workers' quick settings are removed, so that the defaults apply.
@@ -51,12 +52,13 @@ class Row:
 
 
 def measure(folder: Path, kind: str, in_flight: int, seconds: float) -> Row:
+    call_s = [each * max(1.0, in_flight / FULL_SPEED) for each in CALL_S]
     settings: dict[str, Any] = {
         "api_key": API_KEY, "log_format": "json", "state_dir": folder / "state",
         "concurrency": in_flight, "max_in_flight": in_flight,
     }  # fmt: skip
     with (
-        SimulatorProcess.start(latency_s=CALL_S, log_calls=True) as simulator,
+        SimulatorProcess.start(latency_s=call_s, log_calls=True) as simulator,
         MiraQueue(**settings, api_base=simulator.url) as queue,
         WorkerProcess.start(folder, **{**DEFAULTS, **settings, "api_base": simulator.url}) as worker,
     ):
