@@ -25,8 +25,8 @@ from tests.support.waiting import wait_until
 KINDS = ("503", "500", "refuse")
 IN_FLIGHT = (3, 32, 200)
 SECONDS = (1.0, 5.0, 60.0)
-# Calls of different duration: some end, and others start, in each moment of an outage. With more than this in flight, they
-# take longer, so that one worker process can keep all slots in use.
+# Calls of different duration: some end, and others start, in each moment of an outage. If more than FULL_SPEED are in
+# flight, calls take longer, so that one worker process can keep all slots in use.
 CALL_S, FULL_SPEED = (0.2, 1.0), 32
 TARGET_S = 2.0
 PATIENCE_S = 120.0
