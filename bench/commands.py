@@ -36,7 +36,7 @@ IN_FLIGHT = (3, 32)
 LATE_S = 1.0
 # A supervisor writes its batch once per second, and reads announcements before that.
 STATUS_LAG_S = 2.5
-DEADLINE_S = 8
+DEADLINE_S = 20
 POLL_S = 0.2
 PATIENCE_S = 120.0
 # The worker claims this many jobs more than may be in flight.
