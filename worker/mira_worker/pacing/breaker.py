@@ -12,7 +12,7 @@ from mira_queue.contract.pace import FaultStreak
 # The breaker opens after this many consecutive jobs with a fault, at least and at most. A single faulty job never opens
 # it, and if many calls are in flight, a few consecutive faults are chance.
 MIN_STREAK, MAX_STREAK = 3, 10
-# Pauses between probes grow by this share of the outage's length, and not with the number of faults. In the first minute
+# Pauses between probes grow by this share of the outage's length, not with the number of faults. In the first minute,
 # they stay short: the end of an outage is noticed within two seconds.
 FIRST_PAUSE, SHORT_PAUSE, MAX_PAUSE = timedelta(milliseconds=250), timedelta(milliseconds=1500), timedelta(minutes=1)
 SHARE, SHORT_OUTAGE = 1 / 4, timedelta(minutes=1)
