@@ -83,6 +83,10 @@ class Processes:
         return next((child for child in self.batches[: self._begun] if child not in self._done), None)
 
     @property
+    def current_batch(self) -> list[Child]:
+        return [self.batch] if self.batch else []
+
+    @property
     def producers_are_done(self) -> bool:
         return self._done.issuperset(self.producers)
 
@@ -126,8 +130,7 @@ class Processes:
                 # A worker that was stopped just before a call sends it now.
                 with self.waking():
                     child.signal(signal.SIGCONT)
-        batch = self.batch
-        for child in [*self.workers, *self.producers, *([batch] if batch else [])]:
+        for child in [*self.workers, *self.producers, *self.current_batch]:
             if child not in self._done:
                 self._maintain(child, now_s)
 
