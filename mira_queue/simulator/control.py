@@ -48,7 +48,9 @@ async def respond(state: State, port: Port, request: web.BaseRequest, path: str)
                 return _json(outage.model_dump(mode="json"))
     except ValidationError as error:
         return _json({"detail": describe(error)}, 422)
-    return _json({"detail": "expected GET stats, requests, arrivals, recent, calls, config or POST config, reset, outage"}, 404)
+    return _json(
+        {"detail": "expected GET stats, requests, arrivals, recent, calls, config or POST config, reset, outage"}, 404
+    )
 
 
 def _stats(state: State) -> dict[str, Any]:

@@ -75,9 +75,7 @@ class _Run:
         is_ours = isinstance(system, MiraQueueSystem)
         self._server_faults = ServerFaults(server) if server is not None else None
         self._pauses = Pauses(env, folder, self._record) if is_ours and options.batch_lines else None
-        self._injector = FaultInjector(
-            options, processes, simulators, self._server_faults, self._pauses, self._record
-        )
+        self._injector = FaultInjector(options, processes, simulators, self._server_faults, self._pauses, self._record)
         self._monitor = ResultMonitor(url)
         self._journals = [JournalReader(processes.journal(number)) for number in range(options.producers)]
         self._accepted: dict[int, set[str]] = defaultdict(set)
@@ -203,7 +201,8 @@ class _Run:
         return (
             f"{self._system.name} {seconds:5.0f} s: accepted {len(self._accepted):,}, "
             f"answers {self._stats['answered']:,} of {self._all_answers:,}, "
-            f"without outcome {self._monitor.pending:,}, faults {self._injector.counts.total()} of {self._options.faults}"
+            f"without outcome {self._monitor.pending:,}, "
+            f"faults {self._injector.counts.total()} of {self._options.faults}"
         )
 
 

@@ -101,7 +101,7 @@ class ServerFaults:
             return False
         try:
             for command in commands:
-                self._client.execute_command(*command.split())
+                self._client.execute_command(*command.split())  # type: ignore[no-untyped-call]
         except redis.RedisError:
             return False
         return True
