@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.chaos import workload
-from tests.chaos.child import Child
+from tests.chaos.child import Child, clean_environment
 from tests.chaos.options import ChaosOptions
 from tests.chaos.processes import Processes
 from tests.chaos.simulators import Simulators
@@ -40,6 +41,16 @@ def count_working_slots(
     words = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
     producer = Child("liveness producer", system.producer(*words), env, folder)
     simulators.configure(concurrency=None, rate=None, quota=None)
+    if forget := system.forget_limits():
+        # A limit that was learned from the last 429 would keep slots free.
+        subprocess.run(
+            forget,
+            cwd=folder,
+            env={**clean_environment(), **env},
+            stdout=subprocess.DEVNULL,
+            timeout=PATIENCE_S,
+            check=True,
+        )
     producer.start()
     try:
         working = 0

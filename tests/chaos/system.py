@@ -46,6 +46,10 @@ class System(Protocol):
 
     def submitted(self, *arguments: str) -> list[str]: ...
 
+    def forget_limits(self) -> list[str] | None:
+        """Return the command that forgets the limits that the workers have learned, if they learn any."""
+        ...
+
     def ended(self, record: Mapping[str, Any]) -> Stored: ...
 
     def line_ended(self, entry: Mapping[str, Any]) -> Stored: ...
@@ -90,6 +94,9 @@ class MiraQueueSystem:
 
     def submitted(self, *arguments: str) -> list[str]:
         return module("tests.chaos.submitted", *arguments)
+
+    def forget_limits(self) -> list[str] | None:
+        return module("mira_producer.cli", "limits", "--forget")
 
     def ended(self, record: Mapping[str, Any]) -> Stored:
         result = record["result"]
@@ -147,6 +154,9 @@ class StockSystem:
 
     def submitted(self, *arguments: str) -> list[str]:
         return self.batch(*arguments)
+
+    def forget_limits(self) -> list[str] | None:
+        return None
 
     def ended(self, record: Mapping[str, Any]) -> Stored:
         result = record["result"]
