@@ -70,8 +70,6 @@ class MiraQueueSystem:
             "api_base": api_base,
             "request_timeout": REQUEST_TIMEOUT_S,
             "result_ttl": RESULT_TTL_S,
-            "backoff_base": 0.1,
-            "backoff_cap": 1.0,
             "concurrency": options.concurrency,
             "lease": options.lease_s,
             "rescue_interval": options.rescue_s,
