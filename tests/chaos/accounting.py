@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,13 +188,17 @@ def _entry(line: bytes) -> dict[str, Any]:
 
 
 def add_calls(
-    options: ChaosOptions, seen_calls: Mapping[str, Mapping[str, int]], hits: Hits, remarks: Remarks
+    options: ChaosOptions,
+    seen_calls: Mapping[str, Mapping[str, int]],
+    hits: Hits,
+    remarks: Remarks,
+    times: Callable[[str], object] = lambda _: "unknown",
 ) -> Calls:
     """Count repeated calls: admitted calls beyond those that the job needs.
 
     Rate-limited calls (429) are not counted, because they cost nothing. `hits` maps a request to the faults during
     which it was in flight. Each of these faults explains one repetition, and nothing else does. The simulator does not
-    count calls during an outage.
+    count calls during an outage. `times` returns when a request came, for the remarks.
     """
     found = Calls()
     for number in range(options.jobs):
@@ -212,5 +216,7 @@ def add_calls(
         if repeated > sum(faults.values()):
             found.unexplained += repeated - sum(faults.values())
             named = {str(fault): count for fault, count in faults.items()}
-            remarks.add("repeated without a reason", f"job {number}: {dict(seen)}, in flight at {named}")
+            remarks.add(
+                "repeated without a reason", f"job {number}: {dict(seen)} at {times(job.content)}, faults {named}"
+            )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from tests.chaos.child import Child
@@ -66,7 +66,7 @@ class FaultInjector:
         self.hit: defaultdict[str, Counter[Fault]] = defaultdict(Counter)
         #: SIGKILLs of a worker after which the simulator saw interrupted calls.
         self.mid_call_kills = 0
-        processes.waking = lambda: self.watch(Fault.STOP_WORKER)
+        processes.waking = self._waking
 
     def tend(self) -> None:
         """End the faults whose time has passed."""
@@ -77,6 +77,7 @@ class FaultInjector:
         if self._server is not None:
             if self._server.wakes:
                 # Leases have expired meanwhile, and calls have ended.
+                self._record("SIGCONT: server")
                 with self.watch(Fault.STOP_SERVER):
                     self._server.wake()
             self._server.tend()
@@ -190,6 +191,10 @@ class FaultInjector:
     def _change_for_a_while(self, changes: dict[str, Any], back: dict[str, Any]) -> None:
         self._simulators.configure(**changes)
         self._restores.append((time.monotonic() + TROUBLE_S, back))
+
+    def _waking(self, child: Child) -> AbstractContextManager[None]:
+        self._record(f"SIGCONT: {child.name}")
+        return self.watch(Fault.STOP_WORKER)
 
     @contextmanager
     def watch(self, fault: Fault) -> Iterator[None]:

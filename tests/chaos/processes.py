@@ -46,7 +46,7 @@ class Processes:
         self._start_at_s: dict[Child, float] = {}
         self._wake_at_s: dict[Child, float] = {}
         #: Around every SIGCONT.
-        self.waking: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.waking: Callable[[Child], AbstractContextManager[None]] = nullcontext
         #: Exits that the driver did not cause, as "name: exit code".
         self.unexpected_exits: list[str] = []
         self.late_exits: list[str] = []
@@ -128,7 +128,7 @@ class Processes:
             if now_s >= wake_s:
                 del self._wake_at_s[child]
                 # A worker that was stopped just before a call sends it now.
-                with self.waking():
+                with self.waking(child):
                     child.signal(signal.SIGCONT)
         for child in [*self.workers, *self.producers, *self.current_batch]:
             if child not in self._done:

@@ -40,7 +40,7 @@ def report(
     lines = Lines()
     for number, numbers in enumerate(workload.batch_numbers(options)):
         add_lines(options, system, numbers, processes.batch_outputs(number), seen_calls, hits, lines, remarks)
-    calls = add_calls(options, seen_calls, hits, remarks)
+    calls = add_calls(options, seen_calls, hits, remarks, lambda content: simulators.times(arrivals, content))
     elsewhere = sent_elsewhere(options, arrivals, senders, remarks)
     paused = pauses.done if pauses else []
     after_pause = sent_while_paused(options, paused, arrivals, simulators.clock_offsets_s, remarks)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.simulator_process import SimulatorProcess
@@ -46,6 +47,16 @@ class Simulators:
     def arrivals(self) -> list[dict[str, Any]]:
         """Return for each simulator: when each content came, in seconds of its clock, and from which accounts."""
         return [simulator.arrivals() for simulator in self.all]
+
+    def times(self, arrivals: list[dict[str, Any]], content: str) -> list[str]:
+        """Return when a content came, by the wall clock of the workers' logs."""
+        behind_s = time.time() - time.monotonic()
+        found = [
+            came_s - offset_s + behind_s
+            for offset_s, contents in zip(self.clock_offsets_s, arrivals, strict=True)
+            for came_s in contents.get(content, {}).get("came_s", ())
+        ]
+        return [datetime.fromtimestamp(came_s, UTC).strftime("%H:%M:%S.%f")[:-3] for came_s in sorted(found)]
 
     def configure(self, **changes: Any) -> None:
         for simulator in self.all:
