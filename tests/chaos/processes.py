@@ -46,7 +46,7 @@ class Processes:
         self._start_at_s: dict[Child, float] = {}
         self._wake_at_s: dict[Child, float] = {}
         #: Around every SIGCONT.
-        self.waking: Callable[[Child], AbstractContextManager[None]] = nullcontext
+        self.waking: Callable[[Child], AbstractContextManager[object]] = nullcontext
         #: Exits that the driver did not cause, as "name: exit code".
         self.unexpected_exits: list[str] = []
         self.late_exits: list[str] = []
