@@ -179,16 +179,16 @@ class Supervisor:
             # nothing. Lines that have not changed are submitted again.
             ledger.remove_unstarted(ledger.unstarted_of(plan.group, only_uncalled=True))
         with closing(self._new_engine(plan)) as engine:
-            # A command that has arrived in the meantime holds the batch, and is carried out next.
-            if self._owner.command() is None:
-                ledger.unhold(plan.group)
-            # An account that was rejected may be fixed by now. A Retry-After is honored.
-            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
                 self._write(self.batch)
             else:
                 self._move(BatchStatus.IN_PROGRESS)
+            # After the batch is written, which names its group: a command holds the group, or is found here.
+            if not ledger.unhold(self.batch.id, plan.group):
+                return
+            # An account that was rejected may be fixed by now. A Retry-After is honored.
+            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             try:
                 end = engine.run()
             except InputError:
