@@ -69,6 +69,15 @@ def complete(call: Call, number: int, created: int) -> Completion:
     )
 
 
+def needed_tokens(call: Call) -> int:
+    """Return the tokens that a token limit counts for a call when it arrives: its prompt and its max_tokens.
+
+    A call without max_tokens counts with the tokens of its answer.
+    """
+    answer = complete(call, 0, 0)
+    return answer.prompt_tokens + (call.body.get("max_tokens") or answer.completion_tokens)
+
+
 def tokens(text: str) -> int:
     """Return an estimate: four characters per token."""
     return max(1, (len(text) + CHARS_PER_TOKEN - 1) // CHARS_PER_TOKEN)

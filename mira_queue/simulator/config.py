@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mira_queue.simulator.faults import parse_kind
+from mira_queue.simulator.limiters import Kind
+from mira_queue.simulator.wait_headers import RateHeaders, RetryAfterForm
 
 MIRA_MODELS = ("mira", "mira-thinking", "mira-pro", "mira-max")
 
-RetryAfterForm = Literal["auto", "integer", "fraction", "date", "missing", "absurd", "negative"]
 OutageKind = Literal["503", "drop", "refuse"]
 
 
@@ -23,6 +24,14 @@ def _parse_range(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (value, value)
     return value
+
+
+def _parse_pace(value: Any) -> Any:
+    """Accept calls per second as 3, "3/1" or "3/s"."""
+    if not isinstance(value, str):
+        return value
+    calls, _, window = value.partition("/")
+    return float(calls) / float(window.removesuffix("s") or 1)
 
 
 def _check_kind(name: str) -> str:
@@ -79,11 +88,30 @@ class SimulatorConfig(BaseModel):
     plan: str = Field("max", description="plan of the accounts that key_plans does not name")
     key_plans: dict[str, str] = Field({}, description="plan of single keys")
 
-    rate: int | None = Field(
-        None, ge=1, description="requests per account in any window, such as 60/60; rejected requests count"
-    )
+    rate: int | None = Field(None, ge=1, description="calls per account in a window, such as 60/60")
     rate_window_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="length of the window")
-    rate_retry_after_s: Seconds | None = Field(None, description="its Retry-After (default: the window)")
+    limiter: Kind = Field(
+        "sliding-log",
+        description="how calls are counted: sliding-log (rejected calls count too, default), sliding-window (they do "
+        "not), fixed-window, token-bucket or leaky-bucket",
+    )
+    burst: int | None = Field(
+        None, ge=0, description="size of the token bucket (default: N of the rate), or calls that wait in the leaky one"
+    )
+    token_rate: int | None = Field(
+        None, ge=1, description="tokens per account in a window, such as 30000/60: prompt and max_tokens"
+    )
+    token_window_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="length of the window of tokens")
+    token_limiter: Kind = Field("token-bucket", description="how tokens are counted (default: token-bucket)")
+    limited_models: tuple[str, ...] = Field(
+        (), description="a model with limits of its own; other models then have none (default: one limit for all)"
+    )
+    other_calls: Annotated[float, BeforeValidator(_parse_pace), Field(ge=0, le=10_000)] = Field(
+        0.0, description="calls of other clients on each account, such as 3/s: they count toward its rate"
+    )
+    rate_retry_after_s: Seconds | None = Field(
+        None, description="wait stated for the rate (default: the window of a sliding log, else the true time)"
+    )
     concurrency: int | None = Field(None, ge=0, description="requests per account in flight")
     concurrency_retry_after_s: Seconds = Field(5.0, description="its Retry-After (default: 5)")
     quota: int | None = Field(None, ge=0, description="requests per account and day")
@@ -92,7 +120,17 @@ class SimulatorConfig(BaseModel):
     balance_calls: int | None = Field(None, ge=0, description="answers per account, then 402")
     balance_tokens: int | None = Field(None, ge=0, description="tokens per account, then 402")
     retry_after_form: RetryAfterForm = Field(
-        "auto", description="auto, integer, fraction, date, missing, absurd or negative (default: auto)"
+        "auto",
+        description="how a 429 states the wait: Retry-After as auto, integer (rounded up), fraction, date, unix, "
+        "absurd or negative; ms (retry-after-ms), x-ms (x-ms-retry-after-ms), or missing (default: auto)",
+    )
+    rate_headers: RateHeaders = Field(
+        "none",
+        description="headers on every response: openai (x-ratelimit-remaining-requests, ...-reset-requests: 1s), "
+        "X-RateLimit-Reset in seconds, as unix or unix-ms, draft (RateLimit: r=0;t=30), or none (default: none)",
+    )
+    rate_headers_on: Literal["every", "429"] = Field(
+        "every", description="responses that have them: every one, or each 429 (default: every)"
     )
     early_grace_s: Seconds = Field(
         0.1, description="a request this soon after a 429 was already on its way: it counts as crossed, not as early"
@@ -136,14 +174,17 @@ class SimulatorConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _parse_rate(cls, values: Any) -> Any:
-        """Accept the rate as "60/60" too: requests and seconds."""
-        if not isinstance(values, dict) or not isinstance(values.get("rate"), str):
+    def _parse_rates(cls, values: Any) -> Any:
+        """Accept rates as "60/60" or "60/60s" too: amount and seconds."""
+        if not isinstance(values, dict):
             return values
-        rate, slash, window_s = values["rate"].partition("/")
-        if not slash:
-            raise ValueError("rate: expected N/SECONDS, such as 60/60")
-        return values | {"rate": rate, "rate_window_s": window_s}
+        for name, window in (("rate", "rate_window_s"), ("token_rate", "token_window_s")):
+            if isinstance(text := values.get(name), str):
+                amount, slash, window_s = text.partition("/")
+                if not slash:
+                    raise ValueError(f"{name}: expected N/SECONDS, such as 60/60")
+                values = values | {name: amount, window: window_s.removesuffix("s")}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -15,6 +15,12 @@ from mira_queue.simulator.config import SimulatorConfig, describe, mira_limits
 # Option, field, value (none: a switch).
 OPTIONS = (
     ("--rate", "rate", "N/SECONDS"),
+    ("--limiter", "limiter", "KIND"),
+    ("--burst", "burst", "N"),
+    ("--tokens", "token_rate", "N/SECONDS"),
+    ("--token-limiter", "token_limiter", "KIND"),
+    ("--limit-model", "limited_models", "MODEL"),
+    ("--other-calls", "other_calls", "N/s"),
     ("--concurrency", "concurrency", "N"),
     ("--concurrency-retry-after", "concurrency_retry_after_s", "SECONDS"),
     ("--quota", "quota", "N"),
@@ -22,6 +28,8 @@ OPTIONS = (
     ("--balance-calls", "balance_calls", "N"),
     ("--balance-tokens", "balance_tokens", "N"),
     ("--retry-after-form", "retry_after_form", "FORM"),
+    ("--rate-headers", "rate_headers", "FORM"),
+    ("--rate-headers-on", "rate_headers_on", "RESPONSES"),
     ("--key", "keys", "KEY"),
     ("--model", "models", "MODEL"),
     ("--latency", "latency_s", "SECONDS"),
@@ -32,7 +40,7 @@ OPTIONS = (
     ("--seed", "seed", "N"),
     ("--no-request-counts", "count_requests", ""),
 )
-REPEATED = ("keys", "models", "faults", "outages", "moderation_words")
+REPEATED = ("keys", "models", "limited_models", "faults", "outages", "moderation_words")
 DESCRIPTION = "A local Mira API. Without options, it has no limits and no faults. It prints its URL when it is ready."
 EPILOG = f"""\
 faults on request. {(faults.__doc__ or "").partition("Pure.")[2].strip()}

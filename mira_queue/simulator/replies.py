@@ -1,26 +1,21 @@
-"""Responses without a completion: status, headers and body, in every form that was observed. Pure.
-
-The wall clock is passed in, in seconds.
-"""
+"""Responses without a completion: status, headers and body, in every form that was observed. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from email.utils import formatdate
+from dataclasses import dataclass, field, replace
 from http.client import responses
+from typing import Self
 
 import orjson
 
-from mira_queue.simulator.config import RetryAfterForm
 from mira_queue.simulator.faults import Shape
+from mira_queue.simulator.wait_headers import NO_HEADERS
 
 JSON = "application/json"
 HTML = "text/html"
 TEXT = "text/plain"
-NO_HEADERS: Mapping[str, str] = {}
-ABSURD = "99999999999"  # a Retry-After of about 3,000 years
 
 DETAILS: Mapping[int, str] = {
     400: "Bad request",
@@ -37,6 +32,7 @@ DETAILS: Mapping[int, str] = {
 }
 LIMIT_DETAILS: Mapping[str, str] = {
     "rate": "Rate limit exceeded",
+    "tokens": "Token limit exceeded",
     "quota": "Daily request limit reached",
     "concurrency": "Too many concurrent requests",
     "busy": "Server is busy, try again later",
@@ -61,9 +57,17 @@ class Reply:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        return replace(self, headers={**self.headers, **headers})
+
 
 def message_of(status: int) -> str:
     return DETAILS.get(status) or responses.get(status, f"Error {status}")
+
+
+def limit_detail(limit: str, wait_s: float) -> str:
+    """Return the message of a 429. A call that its limit can never admit is too large."""
+    return LIMIT_DETAILS[limit] if math.isfinite(wait_s) else "Request too large: it exceeds the limit by itself"
 
 
 def detail(status: int, text: str | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
@@ -102,40 +106,3 @@ def shaped(status: int, shape: Shape) -> Reply:
         case "openai":
             kind, code = OPENAI_CODES.get(status, ("server_error" if status >= 500 else "invalid_request_error", None))
             return Reply(status, orjson.dumps({"error": {"message": text, "type": kind, "code": code}}))
-
-
-def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[str | None, float | None]:
-    """Return the header (None: no header) and the wait that it asks for (None: none that a client could honor)."""
-    match form:
-        case "auto" if seconds == int(seconds):
-            return str(int(seconds)), seconds
-        case "auto" | "fraction":
-            return f"{seconds:.3f}", round(seconds, 3)
-        case "integer":
-            return str(math.ceil(seconds)), float(math.ceil(seconds))
-        case "date":
-            until = math.ceil(wall_s + seconds)  # an HTTP date has whole seconds
-            return formatdate(until, usegmt=True), until - wall_s
-        case "missing":
-            return None, None
-        case "absurd":
-            return ABSURD, None
-        case "negative":
-            return f"-{math.ceil(seconds) or 1}", None
-
-
-def forced_retry_after(text: str, wall_s: float) -> tuple[str | None, float | None]:
-    """Do the same for the `retry-after=` of a directive: any text unchanged, `missing`, or `date:SECONDS`."""
-    if text == "missing":
-        return None, None
-    if text.startswith("date:"):
-        return retry_after(float(text.removeprefix("date:")), "date", wall_s)
-    try:
-        seconds = float(text)
-    except ValueError:
-        return text, None
-    return text, seconds if 0 <= seconds < float(ABSURD) else None
-
-
-def retry_after_header(value: str | None) -> Mapping[str, str]:
-    return NO_HEADERS if value is None else {"Retry-After": value}

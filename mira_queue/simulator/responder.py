@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Mapping
 
 from aiohttp import web
 
@@ -12,16 +12,30 @@ from mira_queue.simulator import replies, wire
 from mira_queue.simulator.completion import Completion, complete
 from mira_queue.simulator.counters import digest_of
 from mira_queue.simulator.faults import MARK, Fault, FaultError, Script, parse_script
+from mira_queue.simulator.limits import stated_wait_s
 from mira_queue.simulator.replies import Reply
 from mira_queue.simulator.state import Account, State
 from mira_queue.simulator.validation import Call
+from mira_queue.simulator.wait_headers import forced_retry_after
 from mira_queue.simulator.wire import Response, send
 
 _MARK = MARK.encode()
 _NO_SCRIPT = Script()
 
 
-async def respond(state: State, request: web.BaseRequest, account: Account, call: Call, raw: bytes) -> Response:
+async def respond(
+    state: State, request: web.BaseRequest, account: Account, call: Call, raw: bytes, headers: Mapping[str, str]
+) -> Response:
+    """Respond to an admitted call. `headers` are on every complete response."""
+    outcome, response = await _respond(state, request, account, call, raw, headers)
+    if not response.prepared:
+        response.headers.update(headers)
+    return outcome, response
+
+
+async def _respond(
+    state: State, request: web.BaseRequest, account: Account, call: Call, raw: bytes, headers: Mapping[str, str]
+) -> Response:
     config = state.config
     try:
         script = parse_script(call.contents) if _MARK in raw else _NO_SCRIPT
@@ -49,7 +63,8 @@ async def respond(state: State, request: web.BaseRequest, account: Account, call
             return await _apply(state, fault, request, account, call)
         await wire.early_hints(request, float(fault.parameters.get("late", config.hints_late_s)))
     completion = _complete(state, account, call)
-    headers = replies.VERSION_HEADERS if config.api_version == "deprecated" else replies.NO_HEADERS
+    if config.api_version == "deprecated":
+        headers = {**headers, **replies.VERSION_HEADERS}
     if call.stream:
         return "answered", await wire.stream(request, completion, headers)
     return send(Reply(200, completion.to_json(), headers=headers), "answered")
@@ -60,13 +75,12 @@ async def _apply(state: State, fault: Fault, request: web.BaseRequest, account: 
     forced = parameters.get("retry-after")
     if fault.status is not None:
         reply = replies.shaped(fault.status, fault.shape)
-        header = None if forced is None else replies.forced_retry_after(forced, time.time())[0]
-        return send(replace(reply, headers={**reply.headers, **replies.retry_after_header(header)}))
+        return send(reply if forced is None else reply.with_headers(forced_retry_after(forced, time.time())[0]))
     if fault.special in replies.SPECIAL:
         return send(replies.SPECIAL[fault.special])
     match fault.special:
         case "rate" | "quota" | "concurrency" | "busy" as limit:
-            return send(state.reject(account, limit, forced))
+            return send(state.reject(account, limit, stated_wait_s(config, limit), forced))
         case "redirect":
             target = parameters.get("to", config.redirect_to)
             return send(Reply(307, b"", replies.TEXT, {"Location": f"http://{target}{request.raw_path}"}))

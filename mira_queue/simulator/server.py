@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from mira_queue.simulator import replies, responder, wire
+from mira_queue.simulator import completion, replies, responder, wire
 from mira_queue.simulator.state import Account, State
 from mira_queue.simulator.validation import MAX_BODY_BYTES, Call, Rejected, read_call
 from mira_queue.simulator.wire import Outcome, Response, send
@@ -83,19 +83,23 @@ async def _admit(
     if not config.may_use(key, call.model):
         return send(replies.detail(403))
     came_s = state.now()
-    limit = account.limits.admit(config, came_s)
-    entry = state.counters.log_call(came_s, limit or "admitted", keep=config.log_calls)
-    if limit is not None:
-        return send(state.reject(account, limit))
+    tokens = completion.needed_tokens(call) if config.token_rate else 0
+    verdict = account.limits.admit(config, came_s, tokens, call.model)
+    entry = state.counters.log_call(came_s, verdict.limit or "admitted", keep=config.log_calls)
+    headers = state.rate_headers(account, call.model, is_rejected=verdict.limit is not None)
+    if verdict.limit is not None:
+        return send(state.reject(account, verdict.limit, verdict.wait_s).with_headers(headers))
     try:
+        if verdict.delay_s:
+            await asyncio.sleep(verdict.delay_s)
         if not await state.capacity.acquire(config):
-            return send(state.reject(account, "busy"))
+            return send(state.reject(account, "busy", config.busy_retry_after_s))
         try:
-            outcome, response = await responder.respond(state, request, account, call, raw)
+            outcome, response = await responder.respond(state, request, account, call, raw, headers)
         finally:
             state.capacity.release()
     finally:
-        account.limits.release()
+        account.limits.release(call.model)
         entry.left_s = state.now()
     if outcome == "answered":
         state.counters.answered += 1
