@@ -145,7 +145,8 @@ def test_tokens_are_a_limit_of_their_own_and_state_the_true_wait() -> None:
     assert [account.admit(config, 0.0, 200).limit for _ in range(3)] == [None] * 3
     verdict = account.admit(config, 0.0, 100)
 
-    assert (verdict.limit, verdict.wait_s) == ("tokens", pytest.approx(10))
+    assert verdict.limit == "tokens"
+    assert verdict.wait_s == pytest.approx(10)
     assert account.admit(config, 10.001, 100).limit is None
     assert account.admit(config, 11.0, 601).wait_s == math.inf
 
