@@ -13,7 +13,8 @@ from mira_queue.simulator.wait_headers import RateHeaders, RetryAfterForm
 
 MIRA_MODELS = ("mira", "mira-thinking", "mira-pro", "mira-max")
 
-OutageKind = Literal["503", "drop", "refuse"]
+Backend = Literal["documented", "mira"]
+OutageKind = Literal["500", "500late", "503", "drop", "refuse"]
 
 
 def _parse_range(value: Any) -> Any:
@@ -75,11 +76,33 @@ class Outage(BaseModel):
         return dict(zip(("after_s", "seconds", "kind"), parts, strict=True))
 
 
-class SimulatorConfig(BaseModel):
-    """Settings of one simulated API. By default it has no limits; see `mira_limits`."""
+class Change(BaseModel):
+    """Change of some settings, `after_s` from the start, from a reset, or from a change of the changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    after_s: Seconds
+    settings: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        """Accept "20:concurrency=2" too."""
+        if not isinstance(value, str):
+            return value
+        after_s, colon, setting = value.partition(":")
+        name, equals, text = setting.partition("=")
+        if not (colon and equals):
+            raise ValueError("expected AFTER:SETTING=VALUE, such as 20:concurrency=2")
+        return {"after_s": after_s, "settings": {name: text}}
+
+
+class SimulatorConfig(BaseModel):
+    """Settings of one simulated API. By default it has no limits; see PRESETS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Backend = Field("documented", description="mira: check and respond as Mira's real backend does")
     models: tuple[str, ...] = Field(MIRA_MODELS, description="a model to serve; others get a 400 (default: Mira's)")
     keys: tuple[str, ...] | None = Field(None, description="a key to accept; others get a 401 (default: any key)")
     plans: dict[str, tuple[str, ...]] | None = Field(
@@ -116,6 +139,13 @@ class SimulatorConfig(BaseModel):
     concurrency_retry_after_s: Seconds = Field(5.0, description="its Retry-After (default: 5)")
     quota: int | None = Field(None, ge=0, description="requests per account and day")
     quota_retry_after_s: Seconds = Field(3600.0, description="its Retry-After (default: 3600)")
+    month_tokens: int | None = Field(None, ge=0, description="tokens per account, then 429 until the month ends")
+    month_retry_after_s: Seconds = Field(86_400.0, description="its Retry-After (default: 86400)")
+    leak_s: Seconds | None = Field(
+        None,
+        description="slots leak: those of calls that were moderated, timed out, busy, or left by their client are in "
+        "use until no call was admitted for this long (default: no slot leaks)",
+    )
     day_s: float = Field(86_400.0, gt=0, description="length of a day; days begin at multiples of it")
     balance_calls: int | None = Field(None, ge=0, description="answers per account, then 402")
     balance_tokens: int | None = Field(None, ge=0, description="tokens per account, then 402")
@@ -152,7 +182,12 @@ class SimulatorConfig(BaseModel):
     faults: Annotated[dict[FaultKind, Probability], BeforeValidator(_parse_faults)] = Field(
         {}, description="probability of a fault, such as 503=0.01"
     )
-    outages: tuple[Outage, ...] = Field((), description="an outage, such as 10:5:drop; kinds: 503, drop, refuse")
+    outages: tuple[Outage, ...] = Field(
+        (), description="an outage, such as 10:5:drop; kinds: 500, 500late (after 10 s), 503, drop, refuse"
+    )
+    changes: tuple[Change, ...] = Field(
+        (), description="a setting to change after some seconds, such as 20:concurrency=2"
+    )
     moderation_words: tuple[str, ...] = Field((), description="a word to block: content with it gets a 422")
     content_parts: bool = Field(False, description="accept content as OpenAI parts, which Mira does not document")
     api_version: Literal["current", "deprecated", "retired"] = Field(
@@ -190,6 +225,8 @@ class SimulatorConfig(BaseModel):
     def _check(self) -> Self:
         if self.latency_s[0] > self.latency_s[1]:
             raise ValueError("latency_s: the minimum is greater than the maximum")
+        for change in self.changes:
+            type(self).model_validate(vars(self) | {"changes": ()} | change.settings)
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("faults: the probabilities add up to more than 1")
         for plan in (self.plan, *self.key_plans.values()):
@@ -201,13 +238,24 @@ class SimulatorConfig(BaseModel):
         """Return a copy with `changes`. Raise pydantic's ValidationError if the result is not valid."""
         return type(self).model_validate(vars(self) | changes)
 
+    def has_key(self, key: str) -> bool:
+        return key != "" and (self.keys is None or key in self.keys)
+
     def may_use(self, key: str, model: str) -> bool:
         return self.plans is None or model in self.plans[self.key_plans.get(key, self.plan)]
 
 
-def mira_limits(scale: float = 1.0) -> dict[str, Any]:
+def documented_limits(scale: float = 1.0) -> dict[str, Any]:
     """Return the limits of Mira, as observed for each account: 60 requests in any 60 s, and 3 in flight."""
     return {"rate": 60, "rate_window_s": 60 * scale, "concurrency": 3, "concurrency_retry_after_s": 5 * scale}
+
+
+def mira_limits(scale: float = 1.0) -> dict[str, Any]:
+    """Return the same limits with everything else that Mira's real backend does."""
+    return {**documented_limits(scale), "backend": "mira", "leak_s": 300 * scale}
+
+
+PRESETS = {"documented": documented_limits, "mira": mira_limits}
 
 
 def describe(error: ValidationError, names: Mapping[str, str] | None = None) -> str:

@@ -1,8 +1,8 @@
 """Limits of one account, as they were observed at Mira, and of the server. The clock is passed in, in seconds.
 
-Order of the checks: balance (402), rate, tokens, daily quota, concurrency (429). `limiters.py` counts the rate. In
-Mira's sliding log, **a rejected call counts too**: a client that retries all the time stays locked out. A call
-without balance is not counted.
+Order of the checks: balance (402), tokens of the month, rate, tokens, daily quota, concurrency (429). `limiters.py`
+counts the rate. In Mira's sliding log, **a rejected call counts too**: a client that retries all the time stays locked
+out. A call without balance is not counted. In the real backend, a call that concurrency rejects uses up the quota.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.limiters import Kind, Limiter, Rate, limiter
 from mira_queue.simulator.wait_headers import Standing, Unit
 
-Limit = Literal["balance", "rate", "tokens", "quota", "concurrency", "busy"]
+Limit = Literal["balance", "month", "rate", "tokens", "quota", "concurrency", "busy"]
 
 
 class Verdict(NamedTuple):
@@ -117,6 +117,8 @@ class AccountLimits:
         self._day = 0
         self._used_today = 0
         self.max_in_flight = self.in_flight
+        self.leaked = 0
+        self._admitted_s = -math.inf
         self.spent_calls = 0
         self.spent_tokens = 0
 
@@ -128,6 +130,8 @@ class AccountLimits:
         """Return whether the call is admitted. If it is, it is in flight until `release()`."""
         if _used_up(config.balance_calls, self.spent_calls) or _used_up(config.balance_tokens, self.spent_tokens):
             return Verdict("balance")
+        if _used_up(config.month_tokens, self.spent_tokens):
+            return Verdict("month", config.month_retry_after_s)
         is_limited = not config.limited_models or model in config.limited_models
         verdict = self._rates_of(config, model).admit(config, now, tokens) if is_limited else Verdict(None)
         if verdict.limit:
@@ -138,11 +142,17 @@ class AccountLimits:
                 self._day, self._used_today = day, 0
             if self._used_today >= config.quota:
                 return Verdict("quota", config.quota_retry_after_s)
+        if config.backend == "mira":
+            self._used_today += 1
         if is_limited and config.concurrency is not None:
             in_flight = self.calls_in_flight[model] if config.limited_models else self.in_flight
-            if in_flight >= config.concurrency:
+            if config.leak_s is not None and now - self._admitted_s >= config.leak_s:
+                self.leaked = 0
+            if in_flight + self.leaked >= config.concurrency:
                 return Verdict("concurrency", config.concurrency_retry_after_s)
-        self._used_today += 1
+        if config.backend != "mira":
+            self._used_today += 1
+        self._admitted_s = now
         self.calls_in_flight[model] += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         return verdict
@@ -150,6 +160,10 @@ class AccountLimits:
     def release(self, model: str = "") -> None:
         """End an admitted call: it is answered, or its client has disconnected."""
         self.calls_in_flight[model] -= 1
+
+    def leak(self, config: SimulatorConfig) -> None:
+        """Leave the slot of an admitted call in use, if slots leak."""
+        self.leaked += config.leak_s is not None
 
     def charge(self, tokens: int) -> None:
         """Bill an answer, whether it arrives or not."""
@@ -221,7 +235,7 @@ class Capacity:
         self._busy = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def acquire(self, config: SimulatorConfig) -> bool:
+    async def acquire(self, config: SimulatorConfig, max_wait_s: float) -> bool:
         """Return True with a slot that is held until `release()`. Return False if the queue or the wait is too long."""
         if config.capacity is None or self._busy < config.capacity:
             self._busy += 1
@@ -231,7 +245,7 @@ class Capacity:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
-            await asyncio.wait([turn], timeout=config.queue_wait_s)
+            await asyncio.wait([turn], timeout=max_wait_s)
         except asyncio.CancelledError:
             if turn.done():
                 self.release()  # released to this call while its client disconnected: pass it on

@@ -10,6 +10,7 @@ from typing import Self
 
 import orjson
 
+from mira_queue.simulator.config import Backend
 from mira_queue.simulator.faults import Shape
 from mira_queue.simulator.wait_headers import NO_HEADERS
 
@@ -33,6 +34,7 @@ DETAILS: Mapping[int, str] = {
 LIMIT_DETAILS: Mapping[str, str] = {
     "rate": "Rate limit exceeded",
     "tokens": "Token limit exceeded",
+    "month": "Monthly token limit reached",
     "quota": "Daily request limit reached",
     "concurrency": "Too many concurrent requests",
     "busy": "Server is busy, try again later",
@@ -54,20 +56,35 @@ class Reply:
 
     status: int
     body: bytes
-    content_type: str = JSON
+    content_type: str | None = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def with_headers(self, headers: Mapping[str, str]) -> Self:
         return replace(self, headers={**self.headers, **headers})
+
+    def with_content_type(self, content_type: str | None) -> Self:
+        return replace(self, content_type=content_type)
+
+
+class Rejected(Exception):
+    """The request is not valid. `reply` is the response. Responses from a handler have an ID in Mira's backend."""
+
+    def __init__(self, reply: Reply, *, is_from_handler: bool = False) -> None:
+        super().__init__(reply.body)
+        self.reply = reply
+        self.is_from_handler = is_from_handler
 
 
 def message_of(status: int) -> str:
     return DETAILS.get(status) or responses.get(status, f"Error {status}")
 
 
-def limit_detail(limit: str, wait_s: float) -> str:
+def limit_detail(limit: str, wait_s: float, backend: Backend) -> str:
     """Return the message of a 429. A call that its limit can never admit is too large."""
-    return LIMIT_DETAILS[limit] if math.isfinite(wait_s) else "Request too large: it exceeds the limit by itself"
+    if math.isinf(wait_s):
+        return "Request too large: it exceeds the limit by itself"
+    # Mira's backend has one message for all its limits.
+    return f"Rate limit exceeded, retry after {wait_s:g} seconds" if backend == "mira" else LIMIT_DETAILS[limit]
 
 
 def detail(status: int, text: str | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
@@ -83,6 +100,7 @@ def detail_in_string(status: int, **fields: str) -> Reply:
 TIMED_OUT = Reply(408, b"", TEXT)  # when an answer takes too long and does not stream: it has no body
 RETIRED = detail(410, headers=VERSION_HEADERS)
 OBSERVED = {408: TIMED_OUT, 410: RETIRED, 422: detail_in_string(422, error="validation_error", message=DETAILS[422])}
+MODERATED = detail_in_string(422, error="content_blocked", category="blocked_word")
 SPECIAL = {
     "moderation": detail_in_string(422, error="content_blocked", category="violence"),
     "emptyobject": Reply(200, b"{}"),

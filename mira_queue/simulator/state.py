@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ class State:
         self.outage: OutageKind | None = None
         self.capacity = Capacity()
         self.answer_numbers = itertools.count(1)
+        self._request_numbers = itertools.count(1)
         self._started_s = time.monotonic()
         self._seed()
 
@@ -88,7 +90,7 @@ class State:
             headers, promised_s = wait_headers.forced_retry_after(forced, time.time())
         if promised_s is not None:
             account.retry_afters.add(self.now(), promised_s)
-        return replies.detail(429, replies.limit_detail(limit, wait_s), headers)
+        return replies.detail(429, replies.limit_detail(limit, wait_s, config.backend), headers)
 
     def rate_headers(self, account: Account, model: str, *, is_rejected: bool) -> Mapping[str, str]:
         """Return the headers that tell where the account stands at its rates."""
@@ -97,6 +99,9 @@ class State:
             return wait_headers.NO_HEADERS
         standings = account.limits.standings(config, self.now(), model)
         return wait_headers.rate_headers(standings, config.rate_headers, time.time())
+
+    def next_request_id(self) -> str:
+        return str(uuid.UUID(int=next(self._request_numbers)))
 
     def random_latency_s(self) -> float:
         return self._latency_source.uniform(*self.config.latency_s) if self.config.latency_s[1] > 0 else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mira_queue.simulator.completion import complete
-from mira_queue.simulator.config import SimulatorConfig, mira_limits
-from mira_queue.simulator.validation import Rejected, nesting, read_call
+from mira_queue.simulator.config import SimulatorConfig, documented_limits, mira_limits
+from mira_queue.simulator.replies import Rejected
+from mira_queue.simulator.validation import nesting, read_call
 from mira_queue.simulator.wait_headers import RetryAfterForm, forced_retry_after, retry_after
 
 CONFIG = SimulatorConfig()
@@ -203,8 +205,9 @@ def test_a_forced_retry_after_is_sent_as_it_is(text: str, expected: Any) -> None
     assert forced_retry_after(text, WALL) == expected
 
 
-def test_the_limits_of_mira_shrink_with_the_scale() -> None:
-    config = SimulatorConfig.model_validate(mira_limits(0.1) | {"latency_s": "1-3"})
+@pytest.mark.parametrize("limits", [documented_limits, mira_limits])
+def test_the_limits_of_mira_shrink_with_the_scale(limits: Callable[[float], dict[str, Any]]) -> None:
+    config = SimulatorConfig.model_validate(limits(0.1) | {"latency_s": "1-3"})
     assert (config.rate, config.rate_window_s) == (60, 6.0)
     assert (config.concurrency, config.concurrency_retry_after_s) == (3, 0.5)
     assert config.latency_s == (1.0, 3.0)
