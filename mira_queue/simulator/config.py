@@ -32,7 +32,10 @@ def _parse_pace(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     calls, _, window = value.partition("/")
-    return float(calls) / float(window.removesuffix("s") or 1)
+    try:
+        return float(calls) / float(window.removesuffix("s") or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected N/SECONDS, such as 3/s") from None
 
 
 def _check_kind(name: str) -> str:

@@ -50,7 +50,8 @@ faults on request. {(faults.__doc__ or "").partition("Pure.")[2].strip()}
 control endpoints, on the same port:
     GET  /sim/stats      counts: calls, answered, by_status, by_refusal, by_fault, in_flight, client_gone, accounts, and
                          early (calls that were sent before a Retry-After had passed)
-    GET  /sim/requests   calls and answers of each request, by sha256 of its body and by its last user message
+    GET  /sim/requests   calls and answers of each request, by sha256 of its body without `stream` and by
+                         its last user message
     GET  /sim/recent     last user messages of the requests that are in flight, or were within the last second
     GET  /sim/calls      with the setting log_calls: when each call arrived and ended, and its outcome
     GET  /sim/config     the configuration; POST a JSON object to change some of it

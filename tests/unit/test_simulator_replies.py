@@ -226,6 +226,9 @@ def test_the_limits_of_mira_shrink_with_the_scale(limits: Callable[[float], dict
         {"plans": {"free": []}, "plan": "max"},
         {"unknown": 1},
         {"retry_after_form": "roman"},
+        {"limiter": "roman"},
+        {"other_calls": "3/0"},
+        {"changes": ["5:concurrency=-1"]},
     ],
 )
 def test_a_wrong_configuration_is_refused(wrong: dict[str, Any]) -> None:
