@@ -30,6 +30,11 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
+# What Mira sends as an answer when its model fails: nothing, an error text, or the beginning of an answer and an error
+# text.
+FAILED_ANSWER = r"\A\s*\Z|\AОшибка: Stream request failed|Ошибка: Stream read error[^\n]*\s*\Z"
+
+
 class SettingsError(ValueError):
     """A setting is wrong. The message has one line for each variable: its name and what is expected."""
 
@@ -107,6 +112,14 @@ def _state_dir(value: Path) -> Path:
     return path
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a regular expression: {error}") from None
+    return value
+
+
 def _crash_at(value: str) -> str:
     parse_crash_at(value)
     return value
@@ -161,6 +174,11 @@ class Settings(BaseSettings):
     )
     max_response_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Maximum size of a response in bytes. A larger one is a server fault."
+    )
+    failed_answer: Annotated[str, AfterValidator(_pattern)] = Field(
+        FAILED_ANSWER,
+        description="Regular expression for texts that a server sends when its model fails; they count as server "
+        "faults. (?!) matches none.",
     )
     max_attempts: int = Field(
         5, ge=1, le=1000, description="Calls of one job that may end in a server fault before the job fails."

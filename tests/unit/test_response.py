@@ -11,11 +11,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.error_body import MAX_DETAIL_CHARS
+from mira_worker.json_body import MAX_BRACKETS
 from mira_worker.redaction import Redaction
 from mira_worker.response_meaning import (
     MAX_BODY_CHARS,
-    MAX_BRACKETS,
-    MAX_DETAIL_CHARS,
     Failed,
     Fault,
     Meaning,
