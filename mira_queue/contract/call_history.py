@@ -13,10 +13,10 @@ import orjson
 class CallHistory:
     """History of a job's calls.
 
-    `is_streamed` is True if the server closed a call without streaming (408): the next call is streamed. The tokens are
-    those of responses that were paid for and could not be used. `rejections` counts consecutive 429s of the job, each of
-    which followed an accepted call of another job. The last three fields are counts of the account: calls that were sent
-    and rate-limited when the streak of rejections began, and calls that were accepted when it last grew.
+    `is_streamed` is True if the server timed out without streaming (408): the next call is streamed. The tokens are
+    those of responses that were paid for and could not be used. `rejections` counts consecutive 429s of the job. Before
+    each of them, another job was accepted. The last three fields are counts of the account: calls that were sent and
+    rate-limited when these rejections began, and calls that were accepted at the last of them.
     """
 
     is_streamed: bool = False
@@ -36,10 +36,13 @@ class CallHistory:
 
     def to_json(self) -> bytes:
         """Return an empty text for a history that says nothing."""
-        return b"" if self == CallHistory() else orjson.dumps(asdict(self))
+        return b"" if self == NO_HISTORY else orjson.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: bytes | None) -> Self:
         """Return the history in `text`. Fields that a newer version added are ignored."""
         found = orjson.loads(text) if text else {}
         return cls(**{name: value for name, value in found.items() if name in cls.__dataclass_fields__})
+
+
+NO_HISTORY = CallHistory()

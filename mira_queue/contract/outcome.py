@@ -46,8 +46,8 @@ class Failure(_Outcome):
 
     `code` is stable and listed in the error tree. `status` is the HTTP status, or None without a response. `detail` is
     the server's message in readable form, and `body` is its JSON, if it sent any. `retryable` is True if the same
-    request could succeed later. `request_id` is the server's name for the call. `lost_usage` has the tokens of responses
-    that were paid for and could not be used.
+    request could succeed later. `request_id` is the server's name for the call. `lost_usage` has the tokens of
+    responses that were paid for and could not be used.
     """
 
     code: str

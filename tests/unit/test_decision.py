@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
-from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, RetryAfter
+from mira_worker.retry_after import MAX_WAIT, MIN_WAIT
 
 from mira_queue.contract import errors
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import Permit
+from mira_queue.contract.pace import Permit, StatedWait
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.records import Lease
 
@@ -26,7 +26,7 @@ details, statuses = st.text(max_size=20), st.none() | st.integers(200, 599)
 
 completions = st.builds(Completion, details, st.none(), st.just({}), st.just({}))
 failures = st.builds(lambda kind, *args: Failed(kind(*args)), permanent, details, statuses)
-rate_limits = st.builds(RateLimited, st.builds(errors.RateLimited, details), st.builds(RetryAfter, waits))
+rate_limits = st.builds(RateLimited, st.builds(errors.RateLimited, details), st.builds(StatedWait, waits))
 service_faults = st.builds(
     lambda kind, detail, status, may_be_billed: Fault(kind(detail, status), may_be_billed),
     faults, details, statuses, st.booleans(),

@@ -38,6 +38,11 @@ def is_event_stream(content_type: str, body: bytes = b"") -> bool:
     return content_type.partition(";")[0].strip().lower() == "text/event-stream" or start.startswith(_STARTS)
 
 
+def as_stream(request: bytes) -> bytes:
+    """Return a request body that asks for a stream."""
+    return orjson.dumps({**orjson.loads(request), "stream": True})
+
+
 def has_end(body: bytes) -> bool:
     """Return True if the stream's end marker has arrived, after which nothing that matters follows."""
     return b"[DONE]" in body and DONE.search(body) is not None

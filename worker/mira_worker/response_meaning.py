@@ -16,6 +16,7 @@ import orjson
 from mira_queue.contract import errors
 from mira_queue.contract.errors import InvalidResponse, JobError, ServerTimeout, ServiceFault
 from mira_queue.contract.outcome import Completion
+from mira_queue.contract.pace import StatedWait
 from mira_queue.contract.settings import FAILED_ANSWER
 from mira_queue.contract.token_estimate import count
 from mira_queue.contract.unicode import printable
@@ -24,7 +25,7 @@ from mira_worker.error_body import ErrorFacts, facts_of, plain_text, readable
 from mira_worker.event_stream import BrokenStream, assemble, is_event_stream
 from mira_worker.json_body import MAX_BRACKETS, MAX_NESTING, brackets, is_deeper, parse_json
 from mira_worker.redaction import Redact, redacted
-from mira_worker.retry_after import RetryAfter, stated_wait, wait_after_limit
+from mira_worker.retry_after import stated_wait, wait_after_limit
 from mira_worker.status_table import error_kind
 from mira_worker.transport import HttpResponse, NoResponse
 
@@ -54,7 +55,7 @@ class RateLimited:
     """A limit of the account: no call may start before the wait has passed."""
 
     error: errors.RateLimited
-    retry_after: RetryAfter
+    retry_after: StatedWait
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,12 @@ def _error_in_success(response: HttpResponse, parsed: Any, usage: Any, now: date
 
 
 def _error(
-    response: HttpResponse, status: int, parsed: Any, now: datetime, redact: Redact, usage: Mapping[str, int] | None = None
+    response: HttpResponse,
+    status: int,
+    parsed: Any,
+    now: datetime,
+    redact: Redact,
+    usage: Mapping[str, int] | None = None,
 ) -> Meaning:
     """Return the meaning of an error response."""
     parsed = redacted(parsed, redact)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from mira_queue.contract.pace import StatedWait
 from mira_worker.pacing.headers import Quota, quotas, server_time
 from mira_worker.pacing.moments import seconds_until
 
@@ -29,15 +29,7 @@ MAX_WAIT = timedelta(days=1)
 MIN_WAIT = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAfter:
-    """A wait, and a remark for the log if the header was unusual."""
-
-    wait: timedelta
-    remark: str | None = None
-
-
-def parse_retry_after(header: str | None, now: datetime) -> RetryAfter:
+def parse_retry_after(header: str | None, now: datetime) -> StatedWait:
     """Parse one Retry-After header (RFC 9110, 10.2.3). Never raises.
 
     A missing or unreadable header means a minute, more than a day means a day, and a time that is not in the future
@@ -46,16 +38,16 @@ def parse_retry_after(header: str | None, now: datetime) -> RetryAfter:
     return wait_after_limit({} if header is None else {"retry-after": header}, (), now)
 
 
-def wait_after_limit(headers: Mapping[str, str], parts: tuple[Mapping[str, Any], ...], now: datetime) -> RetryAfter:
+def wait_after_limit(headers: Mapping[str, str], parts: tuple[Mapping[str, Any], ...], now: datetime) -> StatedWait:
     """Return the wait after a 429. If none is stated, it is a minute."""
     stated = stated_wait(headers, parts, now)
     if stated is not None:
         return stated
     text = headers.get("retry-after", "").strip()
-    return RetryAfter(WHEN_MISSING, f"unreadable: {text[:40]!r}" if text else "missing")
+    return StatedWait(WHEN_MISSING, False, f"unreadable: {text[:40]!r}" if text else "missing")
 
 
-def stated_wait(headers: Mapping[str, str], parts: tuple[Mapping[str, Any], ...], now: datetime) -> RetryAfter | None:
+def stated_wait(headers: Mapping[str, str], parts: tuple[Mapping[str, Any], ...], now: datetime) -> StatedWait | None:
     """Return the wait that the headers or the objects of an error body state, or None."""
     now = server_time(headers, now)
     found = [(seconds, text) for seconds, text in (*_in_headers(headers, now), *_in_body(parts, now))]
@@ -107,12 +99,12 @@ def _resets(found: list[Quota]) -> list[float]:
     return [max(resets)] if resets else []
 
 
-def _bounded(seconds: float, text: str) -> RetryAfter:
+def _bounded(seconds: float, text: str) -> StatedWait:
     if seconds > MAX_WAIT.total_seconds():
-        return RetryAfter(MAX_WAIT, f"absurd: {text[:40]!r}")
+        return StatedWait(MAX_WAIT, remark=f"absurd: {text[:40]!r}")
     if seconds < 0:
-        return RetryAfter(MIN_WAIT, f"negative or in the past: {text[:40]!r}")
+        return StatedWait(MIN_WAIT, remark=f"negative or in the past: {text[:40]!r}")
     if seconds == 0:
-        return RetryAfter(MIN_WAIT)
+        return StatedWait(MIN_WAIT)
     # Rounded up to a millisecond, the resolution of the ledger's clock: rounded down, a call would start too early.
-    return RetryAfter(timedelta(milliseconds=math.ceil(seconds * 1000)))
+    return StatedWait(timedelta(milliseconds=math.ceil(seconds * 1000)))

@@ -55,9 +55,7 @@ TOO_LARGE = frozenset(
         "tokens_limit_reached",
     }
 )
-RATE = frozenset(
-    {"ratelimitexceeded", "resource_exhausted", "throttling", "throttlingexception", "too_many_requests"}
-)
+RATE = frozenset({"ratelimitexceeded", "resource_exhausted", "throttling", "throttlingexception", "too_many_requests"})
 RATE_PREFIX = "rate_limit"
 NOT_HERE = frozenset({"unsupported_country_region_territory"})
 BAD_REQUEST = frozenset({"bad_request", "badrequesterror", "invalid_argument", "invalid_request_error"})
