@@ -16,7 +16,8 @@ MAX_CHARS = 300
 QUOTATION = 16
 # A shorter prompt says nothing that a server's own words would not.
 MIN_PROMPT = 5
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+# Escapes of JSON, perhaps of JSON in JSON.
+_ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|[nrtbf])")
 # Strings of a message that are no part of a prompt.
 _FRAME = frozenset({"role", "type"})
 
@@ -39,7 +40,7 @@ def quotes_prompt(text: str, request: bytes) -> bool:
         fields = orjson.loads(request)
     except orjson.JSONDecodeError:
         return True
-    shown = _letters(_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text))
+    shown = _letters(text)
     prompts = [_letters(each) for each in _strings(fields.get("messages") if isinstance(fields, dict) else fields)]
     if any(MIN_PROMPT <= len(prompt) < 2 * QUOTATION and prompt in shown for prompt in prompts):
         return True
@@ -61,4 +62,5 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _letters(text: str) -> str:
+    text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", text)
     return "".join(filter(str.isalnum, text)).casefold()
