@@ -9,9 +9,9 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_worker.server_message import MAX_CHARS, QUOTES_THE_REQUEST, quotes_prompt, server_message
+from mira_worker.server_message import BEGINS, MAX_CHARS, QUOTES_THE_REQUEST, quotes_prompt, server_message
 
-from mira_queue.contract.errors import RateLimited, Unprocessable, Unreachable
+from mira_queue.contract.errors import InvalidResponse, RateLimited, Unprocessable, Unreachable
 
 PROMPT = "Summarize the merger of Alpha and Omega before Tuesday"
 
@@ -52,6 +52,12 @@ def test_the_server_s_own_words_are_shown(prompt: str) -> None:
     assert server_message(limit, request(prompt)) == "HTTP 429: Rate limit exceeded, retry after 60 seconds"
     assert server_message(Unreachable("no connection"), request(prompt)) == "no connection"
     assert not quotes_prompt("unknown model mira-thinking", request(prompt))
+
+
+def test_a_part_of_an_answer_is_left_out() -> None:
+    broken = InvalidResponse(f"the model failed{BEGINS}The patient", 200)
+
+    assert server_message(broken, request("Hi")) == "HTTP 200: the model failed"
 
 
 @given(st.text(max_size=2000), st.binary(max_size=50) | st.text().map(request))

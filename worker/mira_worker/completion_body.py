@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from mira_worker.error_body import message_of
+
+# Characters of an error's message.
+_MAX_SAID = 500
 # Fields of a message that are not an answer by themselves.
 _FRAME = frozenset({"role", "content", "refusal", "annotations", "name"})
 # Reasons after which an empty text is what the model meant to send, or was able to.
@@ -47,7 +51,8 @@ def _why_unusable(choice: Any, failed_answer: re.Pattern[str]) -> str:
         return "the response contains no chat completion"
     reason, message = choice.get("finish_reason"), choice.get("message")
     if choice.get("error") or reason == "error":
-        return "the server reports an error in the answer"
+        said = message_of(choice.get("error"))[:_MAX_SAID]
+        return f"the server reports an error in the answer{': ' if said else ''}{said}"
     if not isinstance(message, dict):
         return "the response contains no chat completion"
     text = joined_text(message.get("content"))

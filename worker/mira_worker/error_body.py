@@ -91,7 +91,7 @@ def _exceeds_limit(message: Any) -> bool:
 def readable(status: int, body: bytes, parsed: Any, redact: Redact = str) -> str:
     """Return a readable message from JSON, JSON in a string, text, HTML, or nothing."""
     try:
-        text = _message(parsed) if parsed is not None else redact(plain_text(body))
+        text = message_of(parsed) if parsed is not None else redact(plain_text(body))
     except RecursionError:  # JSON in a string in JSON in a string ...
         text = redact(plain_text(body))
     if not text:
@@ -99,17 +99,17 @@ def readable(status: int, body: bytes, parsed: Any, redact: Redact = str) -> str
     return text if len(text) <= MAX_DETAIL_CHARS else text[: MAX_DETAIL_CHARS - 1] + "…"
 
 
-def _message(value: Any) -> str:
+def message_of(value: Any) -> str:
     """Return the message in the JSON of an error. Servers use different fields."""
     if isinstance(value, str):
         inner = _inner_json(value)
-        return _message(inner) if inner is not None else value.strip()
+        return message_of(inner) if inner is not None else value.strip()
     if isinstance(value, list):
-        return "; ".join(filter(None, (_message(item) for item in value[:20])))
+        return "; ".join(filter(None, (message_of(item) for item in value[:20])))
     if isinstance(value, dict):
         for name in ("detail", "message", "error"):
             if value.get(name):
-                return _with_extras(_message(value[name]), value)
+                return _with_extras(message_of(value[name]), value)
         if "msg" in value:
             loc = value.get("loc")
             place = ".".join(map(str, loc)) if isinstance(loc, list) else ""

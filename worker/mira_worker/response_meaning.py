@@ -26,6 +26,7 @@ from mira_worker.event_stream import BrokenStream, assemble, is_event_stream
 from mira_worker.json_body import MAX_BRACKETS, MAX_NESTING, brackets, is_deeper, parse_json
 from mira_worker.redaction import Redact, redacted
 from mira_worker.retry_after import stated_wait, wait_after_limit
+from mira_worker.server_message import BEGINS
 from mira_worker.status_table import error_kind
 from mira_worker.transport import HttpResponse, NoResponse
 
@@ -102,7 +103,7 @@ def _cut_off(cut: NoResponse, now: datetime, redact: Redact, failed_answer: re.P
         if not isinstance(meaning, Fault):
             return meaning
     shown = redact(plain_text(begun.body))[:MAX_SHOWN_CHARS] if begun is not None else ""
-    error = type(cut.error)(f"{cut.error.detail}; it begins: {shown}") if shown else cut.error
+    error = type(cut.error)(f"{cut.error.detail}{BEGINS}{shown}") if shown else cut.error
     return Fault(error, cut.may_be_billed)
 
 
@@ -117,7 +118,7 @@ def _success(response: HttpResponse, now: datetime, redact: Redact, failed_answe
     if (error := error_in(body)) is not None:
         return _error_in_success(response, error, usage, now, redact)
     if why := why_unusable(body, failed_answer):
-        return _broken(response, why, usage, redact, body)
+        return _broken(response, redact(why), usage, redact, body)
     choice = body["choices"][0]
     reason = choice.get("finish_reason")
     return Completion(
@@ -151,7 +152,8 @@ def _error_in_success(response: HttpResponse, parsed: Any, usage: Any, now: date
     meaning = _error(response, response.status, parsed, now, redact, _paid(usage))
     if isinstance(meaning, Fault) and isinstance(meaning.error, InvalidResponse):
         has_error = isinstance(parsed, dict) and parsed.get("error")
-        why = "the response reports an error" if has_error else "the response contains no chat completion"
+        said = readable(response.status, b"", redacted(parsed, redact))[:MAX_SHOWN_CHARS]
+        why = f"the response reports an error: {said}" if has_error else "the response contains no chat completion"
         return _broken(response, why, usage, redact, parsed)
     return meaning
 
@@ -202,7 +204,7 @@ def _broken(response: HttpResponse, why: str, usage: Any, redact: Redact, body: 
     shown = redact(plain_text(response.body))[:MAX_SHOWN_CHARS]
     paid = _paid(usage)
     error = InvalidResponse(
-        f"{why}; it begins: {shown}" if shown else f"{why}; it is empty",
+        f"{why}{BEGINS}{shown}" if shown else f"{why}; it is empty",
         response.status,
         body=_small(redacted(body, redact)),
         request_id=request_id(response, ErrorFacts()),

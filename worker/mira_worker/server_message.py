@@ -12,6 +12,8 @@ from mira_queue.contract.errors import JobError
 from mira_queue.contract.unicode import printable
 
 MAX_CHARS = 300
+# Separates the reason of an error from the beginning of the response, which may be a part of an answer.
+BEGINS = "; it begins: "
 # Letters and digits of a prompt that make a quotation. A server's own words rarely have as many in common with it.
 QUOTATION = 16
 # A shorter prompt says nothing that a server's own words would not.
@@ -26,7 +28,7 @@ QUOTES_THE_REQUEST = "the message quotes the request: the error of the job conta
 
 def server_message(error: JobError, request: bytes) -> str:
     """Return the message of an error after a call with this request. A message that quotes the prompt is replaced."""
-    text = " ".join(printable(error.detail).split())
+    text = " ".join(printable(error.detail.partition(BEGINS)[0]).split())
     if quotes_prompt(text, request):
         text = QUOTES_THE_REQUEST
     status = f"HTTP {error.status}: " if error.status else ""
