@@ -34,12 +34,7 @@ def test_every_line_is_answered_once_and_nothing_stays_in_the_queue(
     tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess, redis_client: redis.Redis
 ) -> None:
     entries: list[dict[str, Any]] = [
-        {
-            "custom_id": "a",
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {"messages": "none", "model": "mira"},
-        },
+        {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [], "model": "mira"}},
         {"custom_id": "b", "messages": [{"role": "user", "content": "Two"}], "temperature": 0},
         {"prompt": "Three"},
         {"custom_id": "d", "prompt": "Four", "model": "mira-max"},

@@ -216,12 +216,12 @@ class Pacer:
 
         A wait that the server states holds back the whole account.
         """
-        is_charged = self._record_fault(held, fault, message)
+        is_charged = self._record_fault(held, fault, stated, message)
         if stated:
             self._open_for_faults(with_wait_margin(stated), message)
         return is_charged
 
-    def _record_fault(self, held: HeldPermit, fault: JobError, message: str) -> bool:
+    def _record_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
         if breaker.is_sick(held.lease.attempts):
             self.abandon_call(held.lease.job_id, held.lease.epoch)
             return True
@@ -229,7 +229,7 @@ class Pacer:
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
-        if pause:
+        if pause and pause > stated:
             self._open_for_faults(pause, message, held.permit, in_a_row=streak.jobs)
         return breaker.is_charged(streak, fault)
 
