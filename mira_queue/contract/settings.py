@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
+from mira_queue.contract.failed_answer import FAILED_ANSWER, checked_pattern
 from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.contract.unicode import is_unicode
 
@@ -28,11 +29,6 @@ ZERO = timedelta(0)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-
-# What Mira sends as an answer when its model fails: nothing, an error text, or the beginning of an answer and an error
-# text.
-FAILED_ANSWER = r"\A\s*\Z|\AОшибка: Stream request failed|Ошибка: Stream read error[^\n]*\s*\Z"
 
 
 class SettingsError(ValueError):
@@ -112,14 +108,6 @@ def _state_dir(value: Path) -> Path:
     return path
 
 
-def _pattern(value: str) -> str:
-    try:
-        re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"expected a regular expression: {error}") from None
-    return value
-
-
 def _crash_at(value: str) -> str:
     parse_crash_at(value)
     return value
@@ -175,7 +163,7 @@ class Settings(BaseSettings):
     max_response_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Maximum size of a response in bytes. A larger one is a server fault."
     )
-    failed_answer: Annotated[str, AfterValidator(_pattern)] = Field(
+    failed_answer: Annotated[str, AfterValidator(checked_pattern)] = Field(
         FAILED_ANSWER,
         description="Regular expression for texts that a server sends when its model fails; they count as server "
         "faults. (?!) matches none.",

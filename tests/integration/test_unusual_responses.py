@@ -92,6 +92,28 @@ def test_a_request_that_is_larger_than_the_limit_fails_alone(queue: MiraQueue, s
     assert worker.events("breaker_opened") == worker.events("limit") == []
 
 
+def test_a_job_that_is_rejected_while_its_neighbors_succeed_fails(queue: MiraQueue, start_worker: StartWorker) -> None:
+    def respond(request: Request, connection: socket.socket) -> None:
+        rejected = response(429, b'{"detail": "too many tokens"}', "Retry-After: 0.05")
+        connection.sendall(rejected if b"never" in request.body else OK)
+
+    with RawServer(respond) as server:
+        start_worker(api_base=server.url)
+        job = queue.enqueue(user("never"))
+
+        def neighbors_succeed_until_it_fails() -> bool:
+            for each in queue.enqueue_many([{"messages": user("fine")}] * 10):
+                each.outcome(TIMEOUT_S)
+            return job.status().finished_ms is not None
+
+        wait_until("the job to fail", neighbors_succeed_until_it_fails, timeout_s=TIMEOUT_S)
+        outcome = job.outcome(TIMEOUT_S)
+
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.status, outcome.retryable) == ("never_admitted", 429, True)
+    assert "too many tokens" in outcome.detail
+
+
 def test_the_wait_of_a_503_holds_back_the_whole_account(queue: MiraQueue, start_worker: StartWorker) -> None:
     times: list[float] = []
 
@@ -119,7 +141,7 @@ def test_the_message_of_the_server_is_in_the_log_and_in_the_reason_of_the_wait(
     with RawServer(in_turn(then=response(status, said, "Retry-After: 30"))) as server:
         worker = start_worker(api_base=server.url)
         queue.enqueue(user("Why is the sky blue?"))
-        wait_until("the call", lambda: bool(worker.events("breaker_opened")))
+        wait_until("the call", lambda: bool(worker.events("attempt")))
         account = queue.settings.model_copy(update={"api_base": server.url}).account
         view = queue.ledger.pace_view(account)
 

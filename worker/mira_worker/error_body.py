@@ -122,7 +122,7 @@ def _with_extras(text: str, value: dict[str, Any]) -> str:
     extras = [str(value[name]) for name in ("category", "type", "code") if isinstance(value.get(name), str | int)]
     reasons = value["metadata"].get("reasons") if isinstance(value.get("metadata"), dict) else None
     extras += [str(reason) for reason in reasons[:5]] if isinstance(reasons, list) else []
-    return f"{text} ({', '.join(extras)})" if extras else text
+    return f"{text} ({', '.join(dict.fromkeys(extras))})" if extras else text
 
 
 def plain_text(body: bytes) -> str:

@@ -15,9 +15,9 @@ import orjson
 
 from mira_queue.contract import errors
 from mira_queue.contract.errors import InvalidResponse, JobError, ServerTimeout, ServiceFault
+from mira_queue.contract.failed_answer import FAILED_ANSWER
 from mira_queue.contract.outcome import Completion
 from mira_queue.contract.pace import StatedWait
-from mira_queue.contract.settings import FAILED_ANSWER
 from mira_queue.contract.token_estimate import count
 from mira_queue.contract.unicode import printable
 from mira_worker.completion_body import error_in, joined_text, why_unusable

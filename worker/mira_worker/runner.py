@@ -23,13 +23,14 @@ from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
+from mira_worker.attempt_log import log_attempt
 from mira_worker.decision import MAX_COUNTDOWN, NO_COUNTS, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.event_stream import as_stream
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import HeldPermit, Pacer
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited, read_response
 from mira_worker.server_message import server_message
-from mira_worker.transport import HttpResponse, NoResponse, Transport
+from mira_worker.transport import Transport
 
 
 class ResultStore(Protocol):
@@ -187,7 +188,7 @@ class JobRunner:
         else:
             self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
             decision = self._decide(meaning, lease, is_charged=is_charged, account=self._pacer.counts())
-        self._log_attempt(lease, response, meaning, decision, message)
+        log_attempt(self._log, lease, response, meaning, decision, message)
         return decision
 
     def _decide(self, meaning: Meaning, lease: Lease, *, is_charged: bool, account: Counts = NO_COUNTS) -> Decision:
@@ -249,46 +250,6 @@ class JobRunner:
             return Done()
         self._crash_points.reach(CrashPoint.AFTER_RELEASE)
         return SendNow() if is_queued and sends_message else Done()
-
-    def _log_attempt(
-        self,
-        lease: Lease,
-        response: HttpResponse | NoResponse,
-        meaning: Meaning,
-        decision: Decision,
-        message: str,
-    ) -> None:
-        log = self._log.bind(
-            job_id=lease.job_id,
-            group=lease.group or None,
-            attempt=lease.attempts + 1,
-            status=response.status if isinstance(response, HttpResponse) else None,
-            latency_ms=response.latency_ms,
-        )
-        wait_s = decision.wait.total_seconds() if isinstance(decision, Defer) else None
-        match meaning:
-            case Completion():
-                log.info("attempt", outcome="succeeded")
-            case Failed(error=error):
-                log.warning("attempt", outcome="failed", code=error.code, message=message)
-            case RateLimited(error=error, retry_after=retry_after):
-                log.warning(
-                    "attempt",
-                    outcome="rate_limited",
-                    code=error.code,
-                    wait_s=wait_s,
-                    retry_after_remark=retry_after.remark,
-                    message=message,
-                )
-            case Fault(error=error, may_be_billed=may_be_billed):
-                log.warning(
-                    "attempt",
-                    outcome="fault",
-                    code=error.code,
-                    wait_s=wait_s,
-                    message=message,
-                    may_be_billed=may_be_billed,
-                )
 
     def _log_exception(self, event: str, lease: Lease, error: Exception) -> None:
         """Log where it was raised. Its message is left out, because it may quote the prompt or the key."""
