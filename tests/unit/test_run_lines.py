@@ -353,7 +353,7 @@ def test_whatever_stands_in_a_line_it_is_a_request_or_an_invalid_one(content: by
         line = parse_line(1, content, check)
     except InvalidRequest:
         return
-    assert orjson.loads(line.request.body)["messages"]
+    assert isinstance(orjson.loads(line.request.body)["messages"], list)
 
 
 @settings(max_examples=50)
