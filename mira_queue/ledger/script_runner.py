@@ -1,7 +1,7 @@
 """Load and run the ledger's scripts: one Lua file for each atomic operation, named by folder and file (`jobs/accept`).
 
 A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. Every
-script is loaded with the constants below.
+script is loaded with the constants below. All but `jobs/accept` also run when the server's memory is full.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import redis
 from mira_queue.contract import names
 from mira_queue.ledger.connection import queue_error
 from mira_queue.ledger.shared_pipeline import SharedPipeline
+from mira_queue.runtime.full_memory import FIRST_WRITE
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
 
@@ -42,6 +43,9 @@ CONSTANTS_MS = {
     "TURN_MS": names.TURN,
 }
 
+# A full server rejects this script, and runs the others: accepted jobs finish.
+_ADDS_WORK = "jobs/accept"
+
 
 @cache
 def scripts() -> dict[str, str]:
@@ -55,7 +59,9 @@ def scripts() -> dict[str, str]:
             uses = _USES.search(text)
             libraries = uses[1].split(", ") if uses else []
             parts = [(root / "lib" / f"{library}.lua").read_text(encoding="utf-8") for library in libraries]
-            loaded[f"{folder}/{file.name.removesuffix('.lua')}"] = "".join([constants, *parts, text])
+            name = f"{folder}/{file.name.removesuffix('.lua')}"
+            first = "" if name == _ADDS_WORK else FIRST_WRITE
+            loaded[name] = "".join([constants, first, *parts, text])
     return loaded
 
 
