@@ -14,8 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import orjson
 from pydantic import TypeAdapter
 
+from mira_queue.contract.known_fields import unknown_fields
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
@@ -132,6 +134,7 @@ class Batch:
     updated_at: int = 0  # when its supervisor last wrote this
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
     group: str = ""  # of its jobs; empty: it never had any
+    unknown: dict[str, Any] = field(default_factory=dict, compare=False)  # fields of a newer version, which are written again
 
     @property
     def is_run(self) -> bool:
@@ -153,12 +156,13 @@ class Batch:
         return replace(self, status=status, stamps={**kept, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
-        return _json_of_batches().dump_json(self)
+        found = orjson.loads(_json_of_batches().dump_json(self))
+        return orjson.dumps({**found, **found.pop("unknown")})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
-        """Return the batch that `to_json` wrote; fields that a newer version added are ignored."""
-        return _json_of_batches().validate_json(text)
+        """Return the batch that `to_json` wrote, by this version or another one."""
+        return replace(_json_of_batches().validate_json(text), unknown=unknown_fields(cls, orjson.loads(text)))
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""

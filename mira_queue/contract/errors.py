@@ -112,6 +112,10 @@ class QueueUnavailable(MiraQueueError):
     """The queue's server does not respond. A job for which no id was returned may not have been accepted."""
 
 
+class NewerLedger(QueueUnavailable):
+    """The data of the queue's server is in the format of a newer version, which this version must not change."""
+
+
 class ResultTimeout(MiraQueueError, TimeoutError):
     """The job has not finished in time. It continues, and its result can be requested again."""
 

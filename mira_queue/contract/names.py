@@ -59,6 +59,8 @@ HOLDS = "mira:holds"
 HOLDS_CHANNEL = "mira:held"
 # Set, owned by submit. An entry lives while a supervisor has to run its batch.
 OPEN_BATCHES = "mira:batches:open"
+# String, owned by the first process that connects: the version of the ledger's schema. It lives as long as the data.
+SCHEMA_KEY = "mira:schema"
 # No key: it never exists. A script deletes it first, so that a full server allows its other writes.
 NO_KEY = "mira:none"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.

@@ -15,6 +15,7 @@ from redis.exceptions import AuthorizationError, InvalidResponse
 from redis.retry import Retry
 
 from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
+from mira_queue.ledger.schema import connect_checked
 from mira_queue.runtime.full_memory import FullServerClient
 
 # How long an operation is retried while the server does not respond, or rejects writes. A web request must not hang. A
@@ -154,4 +155,5 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Patience(patience, on_failure),
+        redis_connect_func=connect_checked,
     )
