@@ -51,9 +51,9 @@ _ENDS = frozenset({*_FINAL, BatchStatus.FINALIZING, BatchStatus.CANCELLING})
 
 # On an error that every line would get: pause, and keep the lines for later; or write one error per line.
 OnAccountError = Literal["pause", "fail"]
-# Why a batch is paused: a command, the account, the budget, its files, or the end of a run's process (by Ctrl-C, or
-# by a crash).
-PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process"]
+# Why a batch is paused: a command, the account, the budget, its files, the end of a run's process (by Ctrl-C, or by a
+# crash), or the loss of the server's data.
+PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process", "lost"]
 # What jobs, or a batch, wait for.
 Kind = Literal["", "limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor"]
 
