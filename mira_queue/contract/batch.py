@@ -134,7 +134,9 @@ class Batch:
     updated_at: int = 0  # when its supervisor last wrote this
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
     group: str = ""  # of its jobs; empty: it never had any
-    unknown: dict[str, Any] = field(default_factory=dict, compare=False)  # fields of a newer version, which are written again
+    unknown: dict[str, Any] = field(
+        default_factory=dict, compare=False
+    )  # fields of a newer version, which are written again
 
     @property
     def is_run(self) -> bool:

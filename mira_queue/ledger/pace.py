@@ -28,7 +28,7 @@ from mira_queue.contract.pace import (
     Verdict,
 )
 from mira_queue.ledger.records import Lease
-from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms, ledger_ms
 
 # Jobs of a rejected account get its error without a call for this time. Then one call checks.
 REJECTED_FOR = timedelta(seconds=10)
@@ -193,9 +193,9 @@ class Pacing(ScriptRunner):
     def may_still_start(self, account: str, lease: Lease) -> bool:
         """Return False if the circuit breaker has opened since this call acquired its permit, or its batch is held."""
         pipeline: Any = self._client.pipeline(transaction=False)
-        pipeline.hget(names.pace_key(account), "probe").zscore(names.HOLDS, lease.group).time()
-        probe, hold_ms, (now_s, _) = pipeline.execute()
-        is_held = hold_ms is not None and hold_ms > now_s * 1000
+        pipeline.hget(names.pace_key(account), "probe").zscore(names.HOLDS, lease.group)
+        probe, hold_ms, *time = pipeline.time().hget(names.CLOCK, "offset_ms").execute()
+        is_held = hold_ms is not None and hold_ms > ledger_ms(*time)
         return not is_held and (probe is None or decode(probe) == call_name(lease))
 
     def renew_permits(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:

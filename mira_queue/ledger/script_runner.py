@@ -36,9 +36,11 @@ def decode(value: Any) -> str:
 CONSTANTS_MS = {
     "ACCOUNT_TTL_MS": names.ACCOUNT_TTL,
     "CALL_HISTORY_MS": names.CALL_HISTORY,
+    "CLOCK_TTL_MS": names.CLOCK_TTL,
     "FAULTS_TTL_MS": names.FAULTS_TTL,
     "HOLD_TTL_MS": names.HOLD_TTL,
     "KEY_MARGIN_MS": names.KEY_MARGIN,
+    "MAX_STEP_MS": names.MAX_CLOCK_STEP,
     "MAX_SLEEP_MS": names.MAX_SLEEP,
     "TURN_MS": names.TURN,
 }
@@ -53,7 +55,7 @@ def scripts() -> dict[str, str]:
     root = files("mira_queue.ledger") / "scripts"
     constants = "".join(f"local {name} = {in_ms(value)}\n" for name, value in CONSTANTS_MS.items())
     loaded = {}
-    for folder in ("jobs", "pace", "batches"):
+    for folder in ("jobs", "pace", "batches", "clock"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
             uses = _USES.search(text)
@@ -66,9 +68,26 @@ def scripts() -> dict[str, str]:
 
 
 @cache
+def uses_clock(name: str) -> bool:
+    """Return True if a script reads the ledger's clock, whose key then comes last."""
+    return "local CLOCK = " in scripts()[name]
+
+
+@cache
 def script_hash(name: str) -> str:
     """Return the hash under which Redis knows a script."""
     return hashlib.sha1(scripts()[name].encode(), usedforsecurity=False).hexdigest()
+
+
+def ledger_ms(server_time: tuple[int, int], offset_ms: bytes | None) -> int:
+    """Return the ledger's time, from the server's TIME and the offset of the ledger's clock."""
+    seconds, micros = server_time
+    return int(seconds) * 1000 + int(micros) // 1000 + int(offset_ms or 0)
+
+
+def _command(script: str, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+    keys = [*keys, names.CLOCK] if uses_clock(script) else keys
+    return ("EVALSHA", script_hash(script), len(keys), *keys, *args)
 
 
 class ScriptRunner:
@@ -81,8 +100,8 @@ class ScriptRunner:
         self._pipeline = SharedPipeline(client, scripts().values())
 
     def _now_ms(self) -> int:
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        pipeline: Any = self._client.pipeline(transaction=False)
+        return ledger_ms(*pipeline.time().hget(names.CLOCK, "offset_ms").execute())
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return self._run_in_order([(script, keys, args)])[0]
@@ -94,9 +113,7 @@ class ScriptRunner:
         """Run several scripts in one round trip, which other threads' scripts may share."""
         if not calls:
             return []
-        answers = self._pipeline.run(
-            [("EVALSHA", script_hash(script), len(keys), *keys, *args) for script, keys, args in calls]
-        )
+        answers = self._pipeline.run([_command(*call) for call in calls])
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise queue_error(answer)

@@ -25,7 +25,9 @@ _NEEDS_MEMORY = frozenset({"HINCRBY", "HSET", "LPUSH", "RPUSH", "SADD", "SET", "
 _ONE = FIRST_WRITE + "return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))"
 # A full server rejects every command of a MULTI, also one that frees memory. ARGV has for each command: the number of
 # its parts, and these without the key.
-_ALL = FIRST_WRITE + """
+_ALL = (
+    FIRST_WRITE
+    + """
 local responses, at = {}, 1
 for each, key in ipairs(KEYS) do
   responses[each] = redis.pcall(ARGV[at + 1], key, unpack(ARGV, at + 2, at + ARGV[at]))
@@ -33,6 +35,7 @@ for each, key in ipairs(KEYS) do
 end
 return responses
 """
+)
 
 Command = tuple[Any, ...]
 

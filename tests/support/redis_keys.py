@@ -56,7 +56,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "batches" | "schema", *_]:
             return None
-        case ["mira", "accounts" | "workers" | "holds"]:
+        case ["mira", "accounts" | "workers" | "holds" | "clock"]:
             return _without_end(client, key, None)
         case [
             "mira",
