@@ -18,7 +18,7 @@ BULK_QUEUE = "mira.bulk"
 ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
-CLOCK_TTL = timedelta(days=7)  # after the last check by a worker
+CLOCK_TTL = timedelta(days=7)  # after the clock was last read
 FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
 HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
@@ -63,8 +63,7 @@ HOLDS_CHANNEL = "mira:held"
 OPEN_BATCHES = "mira:batches:open"
 # String, owned by the first process that connects: the version of the ledger's schema. It lives as long as the data.
 SCHEMA_KEY = "mira:schema"
-# Hash, owned by the workers: jumps of the server's clock, which the ledger does not follow. It lives for CLOCK_TTL after
-# the last worker.
+# Hash, owned by the ledger's clock: jumps of the server's clock, which it does not follow. It lives for CLOCK_TTL.
 CLOCK = "mira:clock"
 # No key: it never exists. A script deletes it first, so that a full server allows its other writes.
 NO_KEY = "mira:none"

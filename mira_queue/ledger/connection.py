@@ -145,10 +145,10 @@ def queue_error(error: Exception) -> Exception:
 
 
 def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFailure | None = None) -> redis.Redis:
-    """Return a pooled, thread-safe client for a redis://, rediss:// or redis+socket:// URL. A full server takes its writes.
+    """Return a pooled, thread-safe client for a redis://, rediss:// or redis+socket:// URL.
 
     It connects at the first command. While the server is unavailable, a command is retried for as long as `patience`,
-    and `on_failure` is called after every failed attempt.
+    and `on_failure` is called after every failed attempt. Its writes also pass when the server's memory is full.
     """
     return FullServerClient.from_url(
         url.replace("redis+socket://", "unix://", 1),

@@ -19,40 +19,40 @@ from mira_queue.runtime.full_memory import FullServerClient
 VISIBILITY_TIMEOUT = timedelta(hours=12)
 
 
-class JobChannel(redis_transport.Channel):  # type: ignore[misc]
+class JobChannel(redis_transport.Channel):
     """Channel whose writes also pass when the server's memory is full. With Celery's own, no accepted job would end."""
 
     def _get_client(self) -> type[FullServerClient]:
-        super()._get_client()
+        super()._get_client()  # type: ignore[no-untyped-call]
         return FullServerClient
 
 
-class JobTransport(redis_transport.Transport):  # type: ignore[misc]
+class JobTransport(redis_transport.Transport):
     """Celery's transport with our channel."""
 
     Channel = JobChannel
 
 
-class JobConnection(Connection):  # type: ignore[misc]
+class JobConnection(Connection):
     """Connection with our transport. A transport in the settings would lose to the one of the URL."""
 
     def get_transport_cls(self) -> type:
-        found: type = super().get_transport_cls()
+        found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return JobTransport if found is redis_transport.Transport else found
 
-    def Pool(self, limit: int | None = None, **options: Any) -> JobConnectionPool:  # noqa: N802
-        return JobConnectionPool(self, limit, **options)
+    def Pool(self, limit: int | None = None, **options: Any) -> JobConnectionPool:
+        return JobConnectionPool(self, limit, **options)  # type: ignore[no-untyped-call]
 
 
-class PooledJobConnection(JobConnection, PooledConnection):  # type: ignore[misc]
+class PooledJobConnection(JobConnection, PooledConnection):
     """The same, as part of a pool."""
 
 
-class JobConnectionPool(ConnectionPool):  # type: ignore[misc]
+class JobConnectionPool(ConnectionPool):
     """Pool of connections. Kombu's own would build connections with its own transport."""
 
     def new(self) -> PooledJobConnection:
-        return PooledJobConnection(self, **dict(self.connection._info(resolve=False)))
+        return PooledJobConnection(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
 
 
 def build_celery(settings: Settings, redis_url: str) -> Celery:

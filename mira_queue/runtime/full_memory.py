@@ -1,8 +1,8 @@
 """Redis clients whose writes pass when the server's memory is full, so that accepted jobs can finish.
 
-At `maxmemory`, a server rejects commands that may need memory. It checks a script only until its first write, because it
-cannot undo half a script. A script that first deletes a key that does not exist is therefore allowed to write. Redis 7
-has a flag for the same purpose (`allow-oom`), which Redis 6.2 does not know.
+At `maxmemory`, a server rejects commands that may need memory. It checks a script only until its first write, because
+it cannot undo half a script. A script that first deletes a key that does not exist is therefore allowed to write. Redis
+7 has a flag for the same purpose (`allow-oom`), which Redis 6.2 does not know.
 
 Only `accept` adds work, and it is rejected long before. All other writes belong to jobs that end and free memory.
 """
@@ -61,17 +61,19 @@ class FullServerPipeline(Pipeline):
     """Pipeline of FullServerClient. Every command of a transaction has a key."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        return super().execute_command(*(args if self._is_one_script else _one(args)), **options)
+        command = args if self._is_one_script else _one(args)
+        return super().execute_command(*command, **options)  # type: ignore[no-untyped-call]
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         if self.scripts:
             # Each is atomic, and a script cannot run another one.
-            self.transaction = False
+            self.transaction = False  # type: ignore[assignment, method-assign]
         if not (self._is_one_script and self.command_stack):
             return super().execute(raise_on_error)
         commands, self.command_stack = self.command_stack, []
+        calls = [args for args, _ in commands]
         try:
-            responses: Any = self.immediate_execute_command(*_all([args for args, _ in commands]))
+            responses: Any = self.immediate_execute_command(*_all(calls))  # type: ignore[no-untyped-call]
         finally:
             self.reset()
         for place, ((name, *_), options) in enumerate(commands):
@@ -85,16 +87,17 @@ class FullServerPipeline(Pipeline):
     @property
     def _is_one_script(self) -> bool:
         """Whether this is a transaction. One that watches keys stays one: a script would not see their changes."""
-        return self.transaction and not self.watching and not self.explicit_transaction
+        is_transaction: Any = self.transaction
+        return bool(is_transaction) and not self.watching and not self.explicit_transaction
 
 
 class FullServerClient(redis.Redis):
     """Client that also writes to a server whose memory is full."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        return super().execute_command(*_one(args), **options)
+        return super().execute_command(*_one(args), **options)  # type: ignore[no-untyped-call]
 
-    def register_script(self, script: str) -> Script:
+    def register_script(self, script: Any) -> Script:
         return super().register_script(FIRST_WRITE + script)
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:

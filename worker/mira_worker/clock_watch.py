@@ -1,4 +1,4 @@
-"""Watch over the server's clock: its jumps, as virtual machines make them, neither end leases and waits nor extend them."""
+"""Watch over the server's clock, whose jumps (as on virtual machines) neither end leases and waits nor extend them."""
 
 from __future__ import annotations
 
