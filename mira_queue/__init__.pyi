@@ -15,7 +15,7 @@ from mira_queue.contract.errors import (
     InvalidRequest as InvalidRequest, InvalidResponse as InvalidResponse, JobCancelled as JobCancelled,
     JobError as JobError, JobExpired as JobExpired, JobFault as JobFault, JobNotFound as JobNotFound,
     MiraQueueError as MiraQueueError,
-    ModelNotInPlan as ModelNotInPlan, NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable,
+    ModelNotInPlan as ModelNotInPlan, NewerLedger as NewerLedger, NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable,
     Redirected as Redirected, RequestRejected as RequestRejected, ResultTimeout as ResultTimeout,
     ServerError as ServerError, ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
     Unprocessable as Unprocessable, Unreachable as Unreachable,

@@ -6,6 +6,7 @@
     ├── JobNotFound                 never accepted by this queue, or expired
     ├── BatchNotFound               never submitted to this queue, or expired
     ├── QueueUnavailable            the queue's server is down
+    │   └── NewerLedger             its data belongs to a newer version of mira-queue
     ├── ResultTimeout               the job has not finished in time; it continues
     │
     │                               HTTP status or event                              cause    can be retried
