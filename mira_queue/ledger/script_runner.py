@@ -1,7 +1,8 @@
 """Load and run the ledger's scripts: one Lua file for each atomic operation, named by folder and file (`jobs/accept`).
 
-A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. Every
-script is loaded with the constants below. All but `jobs/accept` also run when the server's memory is full.
+A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. A
+library can use others. Every script is loaded with the constants below. All but `jobs/accept` also run
+when the server's memory is full.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import redis
@@ -58,13 +60,21 @@ def scripts() -> dict[str, str]:
     for folder in ("jobs", "pace", "batches", "clock"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
-            uses = _USES.search(text)
-            libraries = uses[1].split(", ") if uses else []
-            parts = [(root / "lib" / f"{library}.lua").read_text(encoding="utf-8") for library in libraries]
+            libraries = _libraries(root / "lib", text).values()
             name = f"{folder}/{file.name.removesuffix('.lua')}"
             first = "" if name == _ADDS_WORK else FIRST_WRITE
-            loaded[name] = "".join([constants, first, *parts, text])
+            loaded[name] = "".join([constants, first, *libraries, text])
     return loaded
+
+
+def _libraries(folder: Traversable, text: str) -> dict[str, str]:
+    """Return the libraries that a text uses, by name, each after those that it uses itself."""
+    found: dict[str, str] = {}
+    uses = _USES.search(text)
+    for name in uses[1].split(", ") if uses else []:
+        library = (folder / f"{name}.lua").read_text(encoding="utf-8")
+        found |= {**_libraries(folder, library), name: library}
+    return found
 
 
 @cache
