@@ -67,11 +67,15 @@ class Accounts(ScriptRunner):
     """Operations on accounts, and reports of their workers."""
 
     def report_alive(self, account: str, base: str, interval: timedelta) -> None:
-        """Record the account's base URL, and that this process serves it. It reports again after `interval`."""
+        """Record that this process serves the account, and its base URL if none is known.
+
+        The process reports again after `interval`.
+        """
         key = names.pace_key(account)
         now_ms = self._now_ms()
         pipeline: Any = self._client.pipeline()
-        pipeline.hset(key, "base", base).ttl(key)
+        pipeline.hsetnx(key, "base", base)
+        pipeline.ttl(key)
         for entries, entry, score_ms, expired_ms, ttl in (
             (names.ACCOUNTS, account, now_ms, now_ms - in_ms(names.ACCOUNT_TTL), names.ACCOUNT_TTL),
             (names.WORKERS, _entry(account), now_ms + in_ms(2 * interval + REPORT_MARGIN), now_ms, names.WORKERS_TTL),
@@ -91,13 +95,8 @@ class Accounts(ScriptRunner):
         found: Any = self._client.zrange(names.WORKERS, self._now_ms(), "+inf", byscore=True)
         return [LiveWorker(*decode(entry).split(":", 1)) for entry in found]
 
-    def bases_at_work(self) -> set[str]:
-        """Return the base URLs that workers of this queue call."""
-        views = self.pace_views({worker.account for worker in self.live_workers()})
-        return {view.base for view in views if view.base}
-
     def accounts(self) -> list[str]:
-        """Return the accounts that have had a worker within ACCOUNT_TTL."""
+        """Return the accounts that have had a job or a worker within ACCOUNT_TTL."""
         found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(decode(account) for account in found)
 
