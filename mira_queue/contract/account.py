@@ -1,4 +1,4 @@
-"""Accounts: the key and the base URL that a job's call uses, with the account's limits. A job belongs to one account."""
+"""Accounts: the key and the base URL of a job's call, with the account's limits. A job belongs to one account."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Account:
     id: str
     base: str
     key: SecretStr | None = None
-    limits: ConfiguredLimits = ConfiguredLimits()
+    limits: ConfiguredLimits = field(default_factory=ConfiguredLimits)
     headers: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
 

@@ -78,9 +78,9 @@ finished_key = _Key("mira:finished:", "List, owned by the group's engine. It liv
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
 # The score is the end of the lease.
-leased_key = _Key("mira:leased:", "Zset, owned by the account: its jobs that run. An entry lives while its job runs.")
+leased_key = _Key("mira:leased:", "Zset, owned by the account. An entry lives while its job runs.")
 # The score is when the job is overdue.
-waiting_key = _Key("mira:waiting:", "Zset, owned by the account: its jobs that wait. An entry lives while its job waits.")
+waiting_key = _Key("mira:waiting:", "Zset, owned by the account. An entry lives while its job waits.")
 # Base URL, circuit breaker, limits, counts.
 pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
 sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")

@@ -114,6 +114,11 @@ class Accounts(ScriptRunner):
         answers = iter(pipeline.execute())
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
 
+    def set_base(self, account: str, base: str) -> None:
+        """Replace the account's base URL: from now on, its jobs are sent there."""
+        self._client.hset(names.pace_key(account), "base", base)
+        self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
+
     def forget_account(self, account: str) -> None:
         """Delete the estimate of the account's limits. A circuit breaker stays open: see `probe_now`."""
         self._client.hdel(names.pace_key(account), "estimate", "rate", "window_ms", "max_in_flight")

@@ -38,8 +38,8 @@ class Jobs(ScriptRunner):
         """Accept jobs of one account and one lane in one round trip. When this returns, they are durable.
 
         `base` is the account's base URL, if it is known. Raises AccountConflict if the queue knows another one:
-        nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request. The other jobs are accepted.
-        Raises QueueUnavailable if the server's memory is almost full.
+        nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request; the
+        other jobs are accepted. Raises QueueUnavailable if the server's memory is almost full.
         """
         self._headroom.check(sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
@@ -125,7 +125,7 @@ class Jobs(ScriptRunner):
         return [None if answer < 0 else int(answer) for answer in answers]
 
     def holders(self, account: str, keys: Sequence[str]) -> list[str]:
-        """Return the ids of the account's jobs with these idempotency keys, in one round trip. An empty id means no job."""
+        """Return the ids of the account's jobs with these idempotency keys, in one round trip. Empty means no job."""
         if not keys:
             return []
         found: Any = self._client.mget([names.idempotency_key(account, key) for key in keys])
@@ -201,5 +201,9 @@ def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[
 def _status(job_id: str, entry: dict[str, str]) -> JobStatus:
     numbers = {field: int(entry[name]) for name, field in _NUMBERS.items() if name in entry}
     return JobStatus(
-        job_id, JobState(entry["state"]), reason=entry.get("reason") or None, account=entry.get("account", ""), **numbers
+        job_id,
+        JobState(entry["state"]),
+        reason=entry.get("reason") or None,
+        account=entry.get("account", ""),
+        **numbers,
     )

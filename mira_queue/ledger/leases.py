@@ -77,7 +77,7 @@ class Leases(ScriptRunner):
         return bool(self._run("jobs/release", keys, [lease.job_id, lease.epoch]))
 
     def requeue(self, account: str, job_ids: Sequence[str], lane: Lane) -> list[str]:
-        """Requeue jobs of a message of this account's lane that have not started. Return those that need a new message."""
+        """Requeue jobs of a message of the account's lane that have not started. Return those that need a new one."""
         return [decode(job_id) for job_id in self._run("jobs/requeue", [names.queued_key(account, lane)], job_ids)]
 
 

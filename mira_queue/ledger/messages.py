@@ -34,7 +34,7 @@ class Messenger:
         group_size: int = GROUP_SIZE,
         countdown: timedelta = timedelta(0),
     ) -> None:
-        """Send a message for each job of the account, or in the bulk lane for each `group_size` jobs. Raises MessageNotSent.
+        """Send a message for each job of the account; in the bulk lane, for each `group_size`. Raises MessageNotSent.
 
         A worker keeps the message for `countdown` before it claims the job.
         """

@@ -72,10 +72,18 @@ def load_accounts(settings: Settings) -> Accounts:
         return Accounts(Account(account_id, settings.api_base, settings.api_key, settings.configured_limits), named)
     if settings.account in by_name:
         return Accounts(by_name[settings.account], named)
-    if path is not None:
-        known = ", ".join(sorted(by_name)) or "no account"
+    if named:
+        known = ", ".join(sorted(by_name))
         raise SettingsError(f"{variable('account')}: {path} defines {known}, got {settings.account!r}")
     return Accounts(Account(settings.account, settings.api_base, settings.api_key, settings.configured_limits))
+
+
+def with_account(settings: Settings, name: str | None) -> Settings:
+    """Return the settings of a command that names an account; None: as they are. Raises UnknownAccount."""
+    if name is None:
+        return settings
+    load_accounts(settings).named(name)
+    return settings.model_copy(update={"account": name})
 
 
 def served_accounts(settings: Settings, accounts: Accounts) -> list[Account]:

@@ -18,6 +18,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from tests.support import redis_keys
 from tests.support.ledger_steps import (
+    ACCOUNT,
     COMPLETION,
     FAILURE,
     LIFE,
@@ -44,7 +45,7 @@ def test_everything_of_a_job_that_has_ended_has_an_end(outcome: Any, ledger: Led
     kept = [key for key in snapshot(redis_client) if not key.startswith("_kombu")]
     expected = {
         names.job_key(job_id),
-        names.idempotency_key("order 7"),
+        names.idempotency_key(ACCOUNT, "order 7"),
         names.result_key(job_id),
         names.finished_key("a run"),
     }
@@ -109,7 +110,7 @@ def test_the_fixture_that_looks_for_leaks_finds_them(
 def test_a_forgotten_job_leaves_nothing(outcome: Any, ledger: Ledger, redis_client: redis.Redis) -> None:
     job_id = ended(ledger, outcome, key="order 7")
 
-    ledger.delete([(job_id, "order 7")])
+    ledger.delete(ACCOUNT, [(job_id, "order 7")])
 
     assert [key for key in snapshot(redis_client) if not key.startswith("_kombu")] == []
 
@@ -121,7 +122,7 @@ def test_an_open_job_is_not_forgotten(make: Callable[[Ledger], str], ledger: Led
     job_id = make(ledger)
     before = snapshot(redis_client)
 
-    ledger.delete([(job_id, "")])
+    ledger.delete(ACCOUNT, [(job_id, "")])
 
     assert snapshot(redis_client) == before
 
@@ -131,7 +132,7 @@ def test_of_many_jobs_those_that_have_ended_are_forgotten(ledger: Ledger) -> Non
     still_open = accepted(ledger)
     jobs.insert(60, (still_open, ""))
 
-    ledger.delete(jobs)
+    ledger.delete(ACCOUNT, jobs)
 
     assert ledger.status(still_open).state is JobState.QUEUED
     for job_id, _ in jobs:
@@ -180,9 +181,9 @@ def says_why(url: str, cause: type[Exception]) -> None:
     with connect(url, patience=PASSED) as client:
         ledger = Ledger(client, result_ttl=LIFE)
         for ask in (
-            lambda: ledger.accept([new_job()]),
+            lambda: ledger.accept(ACCOUNT, [new_job()]),
             lambda: ledger.status("some-id"),
-            lambda: ledger.claim("some-id", LONG),
+            lambda: ledger.claim(ACCOUNT, "some-id", LONG),
             lambda: ledger.finish(Lease("some-id", 1, b""), COMPLETION),
             lambda: ledger.finished("a run", timeout_s=0.1),
             lambda: ledger.wait_for_end("some-id", timeout_s=0.1),

@@ -20,8 +20,8 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import control_command
 from celery.worker.request import Request
 
-from mira_queue.contract.errors import JobError, JobNotFound, ServiceFault
 from mira_queue.contract.account import Account
+from mira_queue.contract.errors import JobError, JobNotFound, ServiceFault
 from mira_queue.contract.names import (
     BULK_QUEUE,
     GROUP_TASK,
@@ -226,9 +226,7 @@ class WorkerLife:
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
             single_jobs = not any(name.startswith(BULK_QUEUE) for name in self._app.amqp.queues.consume_from)
-            runtime = Runtime(
-                self._settings, self._accounts, self._redis_url, results, self, single_jobs=single_jobs
-            )
+            runtime = Runtime(self._settings, self._accounts, self._redis_url, results, self, single_jobs=single_jobs)
             self._runtime = (os.getpid(), runtime)
             runtime.start()
         return self._runtime[1]
