@@ -150,8 +150,8 @@ class Settings(BaseSettings):
     )
     account: Annotated[str, AfterValidator(checked_name)] | None = Field(
         None,
-        description="Account whose jobs commands submit, and the only one that workers serve. It is in the accounts "
-        "file; without a file, it names the account of MIRA_API_KEY. Not set: workers serve all accounts with a key.",
+        description="Named account whose jobs commands submit, and the only one that workers serve. "
+        "Not set: that of MIRA_API_KEY; workers serve all.",
     )
     accounts_file: Path | None = Field(
         None, description="File with named accounts. Not set: accounts.toml in the working directory, if it exists."

@@ -35,6 +35,9 @@ from tests.support.ledger_steps import (
 )
 from tests.support.simulator_process import SimulatorProcess
 
+# Keys that belong to no single job: bindings of queues, and the list of accounts.
+SHARED = ("_kombu", names.ACCOUNTS)
+
 # --- life spans ---
 
 
@@ -42,7 +45,7 @@ from tests.support.simulator_process import SimulatorProcess
 def test_everything_of_a_job_that_has_ended_has_an_end(outcome: Any, ledger: Ledger, redis_client: redis.Redis) -> None:
     job_id = ended(ledger, outcome, key="order 7", group="a run")
 
-    kept = [key for key in snapshot(redis_client) if not key.startswith("_kombu")]
+    kept = [key for key in snapshot(redis_client) if not key.startswith(SHARED)]
     expected = {
         names.job_key(job_id),
         names.idempotency_key(ACCOUNT, "order 7"),
@@ -59,7 +62,7 @@ def test_everything_of_a_cancelled_job_has_an_end(ledger: Ledger, redis_client: 
     job_id = accepted(ledger, key="order 7", group="a run")
     ledger.cancel(job_id)
 
-    kept = {key: has_end for key, (_, has_end) in snapshot(redis_client).items() if not key.startswith("_kombu")}
+    kept = {key: has_end for key, (_, has_end) in snapshot(redis_client).items() if not key.startswith(SHARED)}
     assert kept.pop(names.job_key(job_id))
     assert names.request_key(job_id) not in kept
     assert len(kept) == 3
@@ -87,8 +90,11 @@ def test_outcomes_that_are_kept_elsewhere_are_not_kept_here(redis_client: redis.
         (lambda c: c.hset("mira:job:x", "state", "failed"), "mira:job:x: never expires, and its job is failed"),
         (lambda c: c.set("mira:key:h", "digest:x"), "mira:key:h: never expires, and its job is not there"),
         (lambda c: c.rpush("mira:finished:g", "x"), "mira:finished:g: never expires"),
-        (lambda c: c.zadd("mira:leased", {"x": 1}), "mira:leased: entries of jobs that are not running: x is"),
-        (lambda c: c.zadd("mira:queued:normal", {"x": 1}), "mira:queued:normal: entries of jobs that are not queued"),
+        (lambda c: c.zadd("mira:leased:a", {"x": 1}), "mira:leased:a: entries of jobs that are not running: x is"),
+        (
+            lambda c: c.zadd("mira:queued:normal:a", {"x": 1}),
+            "mira:queued:normal:a: entries of jobs that are not queued",
+        ),
     ],
 )
 def test_the_fixture_that_looks_for_leaks_finds_them(
@@ -112,7 +118,7 @@ def test_a_forgotten_job_leaves_nothing(outcome: Any, ledger: Ledger, redis_clie
 
     ledger.delete(ACCOUNT, [(job_id, "order 7")])
 
-    assert [key for key in snapshot(redis_client) if not key.startswith("_kombu")] == []
+    assert [key for key in snapshot(redis_client) if not key.startswith(SHARED)] == []
 
 
 @pytest.mark.parametrize(

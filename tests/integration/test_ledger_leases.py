@@ -36,7 +36,7 @@ from tests.support.ledger_steps import (
 def test_a_claim_hands_out_the_request_and_what_was_counted(ledger: Ledger) -> None:
     job_id = accepted(ledger, key="order 7", group="a run")
 
-    assert claimed(ledger, job_id) == Lease(job_id, 1, request().body, 0, 0, 0, "order 7", "a run")
+    assert claimed(ledger, job_id) == Lease(job_id, 1, request().body, 0, 0, 0, "order 7", "a run", ACCOUNT)
     assert ledger.status(job_id).state is JobState.RUNNING
 
 
@@ -161,7 +161,9 @@ def test_a_settled_outcome_is_handed_to_the_next_holder_instead_of_the_request(l
     for epoch in range(2, 6):
         assert ledger.rescue(ACCOUNT, held.job_id, 1, LONG) is True
         answer = ledger.claim(ACCOUNT, held.job_id, PASSED)
-        assert answer == DecidedLease(Lease(held.job_id, epoch, b"", key="order 7", group="a run"), b"the outcome")
+        assert answer == DecidedLease(
+            Lease(held.job_id, epoch, b"", key="order 7", group="a run", account=ACCOUNT), b"the outcome"
+        )
     assert ledger.status(held.job_id).crashes == 0
     assert isinstance(answer, DecidedLease)
     assert ledger.finish(answer.lease, COMPLETION)

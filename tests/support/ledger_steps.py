@@ -41,8 +41,8 @@ def accepted(ledger: Ledger, key: str = "", group: str = "") -> str:
     return ledger.accept(ACCOUNT, [new_job(key, group)])[0].id
 
 
-def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG) -> Lease:
-    held = ledger.claim(ACCOUNT, job_id, lease)
+def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, *, account: str = ACCOUNT, base: str = "") -> Lease:
+    [held] = ledger.claim_many(account, base, [job_id], lease)
     assert isinstance(held, Lease), held
     return held
 

@@ -269,6 +269,7 @@ class WorkerLife:
 
     def connect_signals(self) -> None:
         signals.setup_logging.connect(self._on_logging, weak=False)
+        signals.celeryd_init.connect(self._on_init, weak=False)
         signals.celeryd_after_setup.connect(self._on_setup, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
         signals.worker_shutting_down.connect(self._on_stop, weak=False)
@@ -277,11 +278,13 @@ class WorkerLife:
     def _on_logging(self, **_: Any) -> None:
         configure_logs(self._settings.log_format, self._settings.log_level)
 
+    def _on_init(self, **_: Any) -> None:
+        if not self._accounts:
+            # Without a key, a worker can run no job.
+            raise SystemExit(NO_KEY)
+
     def _on_setup(self, **_: Any) -> None:
         """Select the queues of all accounts. `--queues` names kinds of queues, or queues of single accounts."""
-        if not self._accounts:
-            # A worker without a key cannot run any job.
-            raise SystemExit(NO_KEY)
         queues = self._app.amqp.queues
         ids = [account.id for account in self._accounts]
         selected = [

@@ -2,8 +2,9 @@
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
 -- Uses  clock
 -- KEYS  1 queued zset   2 accounts zset   3 pace hash; then for each job: job hash, request, idempotency key
--- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body, request digest, name of the idempotency key ('' for none),
---       group, model, deadline in ms, 1 if its batch pauses when the account is rejected ('' for none of them)
+-- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
+--       request digest, name of the idempotency key ('' for none), group, model, deadline in ms,
+--       1 if its batch pauses when the account is rejected ('' for none of them)
 -- Returns the base URL that the queue knows, if it is another one: nothing was accepted
 --         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
 local now = server_ms()
@@ -19,8 +20,6 @@ if base ~= '' then
     redis.call('PEXPIRE', KEYS[3], ACCOUNT_TTL_MS)
   end
 end
-redis.call('ZADD', KEYS[2], 'GT', now, account)
-redis.call('PEXPIRE', KEYS[2], ACCOUNT_TTL_MS)
 for position = 0, (#ARGV - 2) / 8 - 1 do
   local id, body, digest, name, group, model, deadline_ms, pauses = unpack(ARGV, 8 * position + 3, 8 * position + 10)
   local job, request, key = unpack(KEYS, 3 * position + 4, 3 * position + 6)
@@ -51,5 +50,7 @@ for position = 0, (#ARGV - 2) / 8 - 1 do
 end
 if #queued > 0 then
   redis.call('ZADD', KEYS[1], unpack(queued))
+  redis.call('ZADD', KEYS[2], 'GT', now, account)
+  redis.call('PEXPIRE', KEYS[2], ACCOUNT_TTL_MS)
 end
 return others
