@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,7 +41,8 @@ class PaceView:
 
     `breaker` is why the circuit breaker is open or half-open: 'limit' or 'faults'. It is empty if it is closed.
     `open_for` is how long it stays open. `next_in` is the time until the first process that waits requests a permit
-    again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits.
+    again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits. `workers` counts
+    the live worker processes that serve the account.
     """
 
     account: str
@@ -53,6 +55,7 @@ class PaceView:
     now_ms: int
     next_in: timedelta = timedelta(0)
     counts: Counts = Counts()
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ class Accounts(ScriptRunner):
     def live_workers(self) -> list[LiveWorker]:
         """Return the workers of this queue that are alive. One that was killed is listed for a few seconds more."""
         found: Any = self._client.zrange(names.WORKERS, self._now_ms(), "+inf", byscore=True)
-        return [LiveWorker(*decode(entry).split(":", 1)) for entry in found]
+        return [_live_worker(entry) for entry in found]
 
     def accounts(self) -> list[str]:
         """Return the accounts that have had a job or a worker within ACCOUNT_TTL."""
@@ -111,8 +114,14 @@ class Accounts(ScriptRunner):
             pipeline.hmget(names.pace_key(account), _FIELDS)
             pipeline.zcount(names.in_flight_key(account), now_ms, "+inf")
             pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
-        answers = iter(pipeline.execute())
-        return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
+        pipeline.zrange(names.WORKERS, now_ms, "+inf", byscore=True)
+        *found, live = pipeline.execute()
+        serving = Counter(worker.account for worker in map(_live_worker, live))
+        answers = iter(found)
+        return [
+            _view(account, now_ms, next(answers), next(answers), next(answers), serving[account])
+            for account in accounts
+        ]
 
     def set_base(self, account: str, base: str) -> None:
         """Replace the account's base URL: from now on, its jobs are sent there."""
@@ -126,8 +135,17 @@ class Accounts(ScriptRunner):
         self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
 
 
+def _live_worker(entry: bytes) -> LiveWorker:
+    return LiveWorker(*decode(entry).split(":", 1))
+
+
 def _view(
-    account: str, now_ms: int, fields: Sequence[bytes | None], in_flight: int, turn_ends: Sequence[tuple[bytes, float]]
+    account: str,
+    now_ms: int,
+    fields: Sequence[bytes | None],
+    in_flight: int,
+    turn_ends: Sequence[tuple[bytes, float]],
+    workers: int,
 ) -> PaceView:
     base, estimate, reason, open_until, probe, *counts = fields
     ends = [end_ms for _, end_ms in turn_ends]
@@ -143,6 +161,7 @@ def _view(
         now_ms,
         timedelta(milliseconds=max(0, first_ms)),
         Counts(*(int(count or 0) for count in counts)),
+        workers,
     )
 
 

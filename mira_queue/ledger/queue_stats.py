@@ -15,7 +15,7 @@ from mira_queue.ledger.batches import Batches
 
 @dataclass(frozen=True, slots=True)
 class AccountStats:
-    """Open jobs and workers of one account.
+    """Pace and open jobs of one account.
 
     `queued` counts unclaimed jobs. A message of those in `messages` may hold many jobs.
     """
@@ -25,7 +25,6 @@ class AccountStats:
     messages: Mapping[Lane, int]
     leased: int
     waiting: int
-    workers: int
 
     @property
     def open_jobs(self) -> int:
@@ -54,7 +53,6 @@ class QueueStatsReader(Accounts, Batches):
 
     def account_stats(self, accounts: Sequence[str]) -> list[AccountStats]:
         """Return the statistics of these accounts, in their order."""
-        workers = [worker.account for worker in self.live_workers()]
         pipeline: Any = self._client.pipeline(transaction=False)
         for account in accounts:
             pipeline.zcard(names.leased_key(account)).zcard(names.waiting_key(account))
@@ -65,5 +63,5 @@ class QueueStatsReader(Accounts, Batches):
         for pace in self.pace_views(accounts):
             leased, waiting, *lanes = (next(counts) for _ in range(2 + 2 * len(Lane)))
             queued, messages = (dict(zip(Lane, lanes[first::2], strict=True)) for first in (0, 1))
-            found.append(AccountStats(pace, queued, messages, leased, waiting, workers.count(pace.account)))
+            found.append(AccountStats(pace, queued, messages, leased, waiting))
         return found

@@ -97,7 +97,7 @@ def _samples(stats: QueueStats) -> Iterator[tuple[str, tuple[str, ...], float]]:
             yield "messages", (view.account, lane.name.lower()), of_account.messages[lane]
         yield "jobs_leased", (view.account,), of_account.leased
         yield "jobs_waiting", (view.account,), of_account.waiting
-        yield "workers", (view.account,), of_account.workers
+        yield "workers", (view.account,), view.workers
         account = (view.account, view.base)
         rate, in_flight = view.estimate.rate, view.estimate.in_flight
         yield "calls_in_flight", account, view.in_flight
