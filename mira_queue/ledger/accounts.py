@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from mira_queue.contract import names
+from mira_queue.contract.errors import AccountConflict
 from mira_queue.contract.pace import Estimate
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -85,7 +86,10 @@ class Accounts(ScriptRunner):
         ):
             pipeline.zadd(entries, {entry: score_ms}).zremrangebyscore(entries, "-inf", expired_ms).expire(entries, ttl)
         _, ttl_s, *_ = pipeline.execute()
-        # Never shortened: a circuit breaker that is open for longer has a longer TTL.
+        self._keep(key, ttl_s)
+
+    def _keep(self, key: str, ttl_s: float) -> None:
+        """Let the account's hash live for ACCOUNT_TTL. A circuit breaker that is open for longer has a longer TTL."""
         if ttl_s < names.ACCOUNT_TTL.total_seconds():
             self._client.expire(key, names.ACCOUNT_TTL)
 
@@ -123,10 +127,23 @@ class Accounts(ScriptRunner):
             for account in accounts
         ]
 
+    def record_account(self, account: str, base: str) -> None:
+        """Record an account that gets jobs. Raises AccountConflict if the queue knows it with another base URL."""
+        key = names.pace_key(account)
+        pipeline: Any = self._client.pipeline()
+        pipeline.hsetnx(key, "base", base)
+        pipeline.hget(key, "base").ttl(key)
+        pipeline.zadd(names.ACCOUNTS, {account: self._now_ms()}).expire(names.ACCOUNTS, names.ACCOUNT_TTL)
+        _, recorded, ttl_s, *_ = pipeline.execute()
+        self._keep(key, ttl_s)
+        if decode(recorded) != base:
+            raise AccountConflict(account, base, decode(recorded))
+
     def set_base(self, account: str, base: str) -> None:
         """Replace the account's base URL: from now on, its jobs are sent there."""
-        self._client.hset(names.pace_key(account), "base", base)
-        self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
+        key = names.pace_key(account)
+        self._client.hset(key, "base", base)
+        self._keep(key, self._client.ttl(key))
 
     def forget_account(self, account: str) -> None:
         """Delete the estimate of the account's limits. A circuit breaker stays open: see `probe_now`."""

@@ -12,6 +12,7 @@ import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, JobCancelled, JobNotFound
+from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.memory import Headroom
@@ -88,6 +89,32 @@ class Jobs(ScriptRunner):
         if done is None:
             raise JobNotFound(job_id)
         return bool(done)
+
+    def open_jobs(self, account: str) -> list[str]:
+        """Return the ids of the account's open jobs."""
+        pipeline = self._client.pipeline(transaction=False)
+        for key in (names.leased_key(account), *names.queue_keys(account)):
+            pipeline.zrange(key, 0, -1)
+        return [decode(job_id) for found in pipeline.execute() for job_id in found]
+
+    def adopt(self, old: str, new: str, job_ids: Sequence[str]) -> tuple[list[str], int]:
+        """Move open jobs from one account to another.
+
+        Return those that moved, whose messages the caller sends, and how many stay because the new account has a job
+        with the same idempotency key. Jobs with a live worker stay, too.
+        """
+        moved: list[str] = []
+        known = 0
+        for start in range(0, len(job_ids), MAX_JOBS):
+            piece = job_ids[start : start + MAX_JOBS]
+            calls = []
+            for job_id, key in zip(piece, self.keys_of(piece), strict=True):
+                of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST)]
+                calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
+            answers = self._run_many("jobs/adopt", calls)
+            moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
+            known += answers.count(-1)
+        return moved, known
 
     def _entries(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
         pipeline = self._client.pipeline(transaction=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from mira_producer.adoption import Adopted, AdoptionRefused, adopt
 
 from mira_queue import AccountConflict, MiraQueue, UnknownAccount
 from mira_queue.contract import names
@@ -290,3 +291,80 @@ def test_an_unknown_name_is_rejected_with_the_known_ones(open_queue: Open, redis
         assert (done.code, done.out) == (2, "")
         assert len(done.err.splitlines()) == 1
         assert "prod" in done.err
+
+
+# --- adopt ---
+
+
+def test_jobs_of_an_old_key_are_adopted_by_the_new_one(
+    api: EchoApi, open_queue: Open, start: Start, redis_url: str, tmp_path: Path
+) -> None:
+    before, now = (open_queue(api_base=api.url, api_key=key) for key in (OLLAMA, PAID))
+    messages = [{"role": "user", "content": "with a key"}]
+    jobs = [*enqueue(before, "one", "two"), before.enqueue(messages, key="order 7")]
+    doubled, twin = (queue.enqueue(messages, key="order 8") for queue in (before, now))
+    old = before.accounts.current.id
+    cli = Cli(tmp_path, redis_url=redis_url, api_base=api.url, api_key=PAID, state_dir=tmp_path / "state")
+
+    [listed] = [each for each in cli("accounts", "--json").json if each["account"] == old]
+    assert (listed["open_jobs"], listed["workers"], listed["has_key"]) == (4, 0, False)
+    moved = cli("accounts", "adopt", old, "--json").json
+
+    assert (moved["jobs"], moved["duplicates"], moved["running"]) == (3, 1, 0)
+    start(api_base=api.url, api_key=PAID)
+    assert [job.result(TIMEOUT_S).text for job in jobs] == ["A: one", "A: two", "A: with a key"]
+    assert now.enqueue(messages, key="order 7").id == jobs[2].id
+    assert twin.result(TIMEOUT_S).text == "A: with a key"
+    assert {key for key, _ in api.calls} == {PAID}
+    assert doubled.status().state is JobState.QUEUED
+    doubled.cancel()
+
+
+def test_a_call_of_a_live_worker_is_not_adopted_and_one_of_a_crashed_worker_is(
+    api: EchoApi, open_queue: Open, start: Start, tmp_path: Path
+) -> None:
+    before, now = (open_queue(api_base=api.url, api_key=key) for key in (OLLAMA, PAID))
+    old, new = before.accounts.current, now.accounts.current
+    [job] = enqueue(before, "one")
+    api.hold()
+    worker = start(api_base=api.url, api_key=OLLAMA)
+    wait_until("its call is in flight", lambda: len(api.requests) == 1)
+
+    assert adopt(now, old.id, new) == Adopted(running=1)
+
+    worker.kill()
+    wait_until("its lease has expired", lambda: now.ledger.expired_leases(old.id, 9) == [job.id])
+    assert adopt(now, old.id, new) == Adopted(jobs=1)
+    api.release()
+    start(api_base=api.url, api_key=PAID)
+    assert job.result(TIMEOUT_S).unanswered_calls == 1
+    assert [key for key, _ in api.calls] == [OLLAMA, PAID]
+
+
+def test_jobs_are_adopted_by_another_base_only_on_demand(api: EchoApi, other_api: EchoApi, open_queue: Open) -> None:
+    before, now = open_queue(api_base=api.url, api_key=OLLAMA), open_queue(api_base=other_api.url, api_key=OLLAMA)
+    [job] = enqueue(before, "one")
+    old, new = before.accounts.current, now.accounts.current
+
+    with pytest.raises(AdoptionRefused, match=api.url):
+        adopt(now, old.id, new)
+    with pytest.raises(AdoptionRefused, match="no account"):
+        adopt(now, "0123456789abcdef", new)
+    assert job.status().account == old.id
+
+    assert adopt(now, old.id, new, allow_other_base=True) == Adopted(jobs=1)
+    assert job.status().account == new.id
+    assert now.ledger.open_jobs(old.id) == []
+    assert job.cancel()
+
+
+def test_a_named_account_can_move_to_another_base(
+    api: EchoApi, other_api: EchoApi, open_queue: Open, start: Start
+) -> None:
+    [job] = enqueue(open_queue(api_base=api.url, api_key=PAID, account="main"), "one")
+    moved = open_queue(api_base=other_api.url, api_key=PAID, account="main")
+
+    assert adopt(moved, "main", moved.accounts.current, allow_other_base=True) == Adopted(jobs=1)
+
+    start(api_base=other_api.url, api_key=PAID, account="main")
+    assert job.result(TIMEOUT_S).text == "B: one"

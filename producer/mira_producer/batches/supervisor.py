@@ -22,7 +22,7 @@ from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_producer.request_check import check_of
 from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason
-from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
+from mira_queue.contract.commands import Adopt, Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import ACCOUNT_TTL
@@ -132,6 +132,9 @@ class Supervisor:
             self._resume(with_new_limits(self.batch.options, command))
         elif isinstance(command, Retry):
             self._retry(command)
+        elif isinstance(command, Adopt):
+            self._account = self._queue.accounts.with_id(command.account)
+            self._change(account=command.account)
         elif self.batch.paused and not is_late(self.batch.options):
             self._owner.tend()
             self._owner.show(self.batch)

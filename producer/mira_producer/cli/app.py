@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import (
+    accounts,
     batches,
     cancel_retry,
     config,
@@ -69,6 +70,7 @@ app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
 app.command("cancel", epilog=cancel_retry.CANCEL_HELP_END)(cancel_retry.cancel)
 app.command("retry", epilog=cancel_retry.RETRY_HELP_END)(cancel_retry.retry)
+app.add_typer(accounts.app, name="accounts")
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
