@@ -37,7 +37,7 @@ def ask(ledger: Ledger, account: str, process: str) -> str:
     _, (permit,) = ledger.acquire_permits(
         account,
         process,
-        [(running(ledger), 0)],
+        [(running(ledger, account=account), 0)],
         configured=ConfiguredLimits(in_flight=1),
         call_lease=LONG,
         probe_lease=LONG,

@@ -36,9 +36,9 @@ def new_job(key: str = "", group: str = "", text: str = "Hello") -> NewJob:
     return NewJob(request(text), new_job_id(), key, group)
 
 
-def accepted(ledger: Ledger, key: str = "", group: str = "") -> str:
+def accepted(ledger: Ledger, key: str = "", group: str = "", account: str = ACCOUNT) -> str:
     """A queued job."""
-    return ledger.accept(ACCOUNT, [new_job(key, group)])[0].id
+    return ledger.accept(account, [new_job(key, group)])[0].id
 
 
 def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, *, account: str = ACCOUNT, base: str = "") -> Lease:
@@ -47,9 +47,11 @@ def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, *, account: st
     return held
 
 
-def running(ledger: Ledger, key: str = "", group: str = "", lease: timedelta = LONG) -> Lease:
+def running(ledger: Ledger, key: str = "", group: str = "", lease: timedelta = LONG, account: str = ACCOUNT) -> Lease:
     """A job that is being run."""
-    return claimed(ledger, accepted(ledger, key, group), lease)
+    [held] = ledger.claim_many(account, ledger.pace_view(account).base, [accepted(ledger, key, group, account)], lease)
+    assert isinstance(held, Lease), held
+    return held
 
 
 def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "") -> Lease:
