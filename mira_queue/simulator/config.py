@@ -12,7 +12,7 @@ from mira_queue.simulator.faults import parse_kind
 MIRA_MODELS = ("mira", "mira-thinking", "mira-pro", "mira-max")
 
 RetryAfterForm = Literal["auto", "integer", "fraction", "date", "missing", "absurd", "negative"]
-OutageKind = Literal["503", "drop", "refuse"]
+OutageKind = Literal["500", "503", "drop", "refuse"]
 
 
 def _parse_range(value: Any) -> Any:
@@ -114,7 +114,7 @@ class SimulatorConfig(BaseModel):
     faults: Annotated[dict[FaultKind, Probability], BeforeValidator(_parse_faults)] = Field(
         {}, description="probability of a fault, such as 503=0.01"
     )
-    outages: tuple[Outage, ...] = Field((), description="an outage, such as 10:5:drop; kinds: 503, drop, refuse")
+    outages: tuple[Outage, ...] = Field((), description="an outage, such as 10:5:drop; kinds: 500, 503, drop, refuse")
     moderation_words: tuple[str, ...] = Field((), description="a word to block: content with it gets a 422")
     content_parts: bool = Field(False, description="accept content as OpenAI parts, which Mira does not document")
     api_version: Literal["current", "deprecated", "retired"] = Field(

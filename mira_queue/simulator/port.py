@@ -70,7 +70,7 @@ class Port:
             self._listening.close()
             self._listening = None
             self._socket = self._bind(self._address)
-        if kind != "503":
+        if kind in ("drop", "refuse"):
             self._reset_connections()
         self._end = asyncio.get_running_loop().create_task(self._end_after(seconds, kind))
 

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from mira_queue.simulator import replies, responder, wire
-from mira_queue.simulator.state import Account, State
+from mira_queue.simulator.state import Account, State, account_name
 from mira_queue.simulator.validation import MAX_BODY_BYTES, Call, Rejected, read_call
 from mira_queue.simulator.wire import Outcome, Response, send
 
@@ -24,7 +24,7 @@ async def respond(state: State, request: web.BaseRequest, path: str) -> web.Stre
             outcome = 200
         return response
     except asyncio.CancelledError:
-        if state.outage is None or state.outage == "503":
+        if state.outage not in ("drop", "refuse"):
             state.counters.client_gone += 1
         else:
             outcome = state.outage  # the outage has reset the connection, not the client
@@ -42,8 +42,8 @@ async def _serve(state: State, request: web.BaseRequest, path: str) -> Response:
     account = state.account(key) if key else None
     if state.outage is not None:
         state.counters.log_call(state.now(), state.outage, keep=config.log_calls)
-    if state.outage == "503":
-        return send(replies.detail(503))
+    if state.outage in ("500", "503"):
+        return send(replies.detail(int(state.outage)))
     if state.outage is not None:
         return state.outage, wire.reset(request.transport)
     if request.method != "POST" or not path.endswith(PATH):
@@ -66,6 +66,8 @@ async def _serve(state: State, request: web.BaseRequest, path: str) -> Response:
         return send(rejected.reply)
     count = state.counters.request(call, keep=config.count_requests)
     count.in_flight += 1
+    count.came_s.append(state.now())
+    count.accounts.add(account_name(key))
     try:
         outcome, response = await _admit(state, request, account, key, call, raw)
     finally:

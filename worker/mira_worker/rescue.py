@@ -60,13 +60,12 @@ class Rescuer:
 
     def step(self) -> int:
         """Check once. Return how many jobs got a message."""
-        takes_leases = self._takes_leases()
-        return sum(self._step(runner, takes_leases=takes_leases) for runner in self._runners)
+        expired = self._expired()
+        return sum(self._step(runner, expired.get(runner.account, [])) for runner in self._runners)
 
-    def _step(self, runner: JobRunner, *, takes_leases: bool) -> int:
+    def _step(self, runner: JobRunner, expired: list[str]) -> int:
         """Check one account once."""
         account = runner.account
-        expired = self._expired(account) if takes_leases else []
         rescued = [job_id for job_id in expired if self._take(runner, job_id)]
         due = [job_id for job_id in self._ledger.overdue(account, MAX_JOBS) if self._ledger.resend(account, job_id)]
         lost = [job_id for lane in Lane for job_id in self._lost(account, lane)]
@@ -79,25 +78,25 @@ class Rescuer:
             self._log.warning("jobs_released", jobs=len(interrupted))
         return len(rescued) + len(due) + len(lost)
 
-    def _takes_leases(self) -> bool:
-        """Return False within a lease after the server was unavailable.
+    def _expired(self) -> dict[str, list[str]]:
+        """Return other workers' jobs whose lease has expired, by account.
 
-        No worker could extend its leases in that time. Otherwise, the first worker to reach the server again would take
-        jobs from live workers, with responses that were paid for.
+        It returns none within a lease after the server was unavailable. No worker could extend its leases in that time.
+        Otherwise, the first worker to reach the server again would take jobs from live workers, with responses that
+        were paid for.
         """
         began_s = time.monotonic()
         # A server that can be read may reject writes: then leases expire, too.
         self._ledger.wait_until_writable()
+        expired = {runner.account: self._ledger.expired_leases(runner.account, MAX_JOBS) for runner in self._runners}
         now_s = time.monotonic()
         if now_s - began_s > self._settings.lease.total_seconds() / BEATS_PER_LEASE:
             self._waits_until_s = now_s + self._settings.lease.total_seconds()
-        return now_s >= self._waits_until_s
-
-    def _expired(self, account: str) -> list[str]:
-        """Return other workers' jobs whose lease has expired."""
+        if now_s < self._waits_until_s:
+            return {}
         # Our heartbeat may be late (a busy machine, a closed laptop). Our calls continue, and must not be repeated.
         ours = {lease.job_id for lease in self._leases.held()}
-        return [job_id for job_id in self._ledger.expired_leases(account, MAX_JOBS) if job_id not in ours]
+        return {account: [job_id for job_id in ids if job_id not in ours] for account, ids in expired.items()}
 
     def _lost(self, account: str, lane: Lane) -> list[str]:
         """Return jobs whose message the queue has lost. They are recorded as sent again."""
@@ -110,7 +109,10 @@ class Rescuer:
         return [job_id for job_id in queued if self._ledger.resend(account, job_id, lane, before_ms)]
 
     def _take(self, runner: JobRunner, job_id: str) -> bool:
+        """Return True if the job is queued again, and needs a message."""
         taken = self._ledger.rescue(runner.account, job_id, self._settings.max_crashes, self._settings.lease)
+        if taken is None:
+            return False
         if isinstance(taken, Lease):
             self._crash_points.reach(CrashPoint.AFTER_POISON)
             self._log.error("poison", job_id=job_id, crashes=taken.crashes)
@@ -118,9 +120,9 @@ class Rescuer:
             runner.pacer.abandon_call(job_id, taken.epoch - 1)
             runner.finish_poison(taken)
             return False
-        if taken:
-            runner.pacer.abandon_call(job_id)
-        return taken
+        # By its epoch: another worker may have the job by now, and its call must keep its permit.
+        runner.pacer.abandon_call(job_id, taken)
+        return True
 
     def _run(self) -> None:
         # Workers that were started together should not all check at the same time.
