@@ -28,7 +28,7 @@ class OneWorker:
 
     def __init__(self, queue: MiraQueue) -> None:
         self._ledger = queue.ledger
-        self._account = queue.accounts.current
+        self._account = queue.accounts.current.id
         self.engine: Engine | None = None
         self._leases: list[Lease] = []
 
@@ -39,9 +39,7 @@ class OneWorker:
                 assert self._ledger.release(self._leases.pop())
         elif not self._leases and self.engine.window.open:
             owner, job_ids = self._account, self.engine.window.open
-            first, *self._leases = (
-                claimed(self._ledger, job_id, account=owner.id, base=owner.base) for job_id in job_ids
-            )
+            first, *self._leases = (claimed(self._ledger, job_id, account=owner) for job_id in job_ids)
             self._ledger.finish(first, Failure.from_error(ModelNotInPlan("no", 403)))
 
 

@@ -40,11 +40,11 @@ def test_a_job_goes_in_and_its_completion_comes_out(
 def test_a_job_that_kills_its_workers_ends_as_poison(
     queue: MiraQueue, redis_client: redis.Redis, worker: WorkerProcess, simulator: SimulatorProcess
 ) -> None:
-    owner = queue.accounts.current
-    (accepted,) = queue.ledger.accept(owner.id, [new_job()])
+    owner = queue.accounts.current.id
+    (accepted,) = queue.ledger.accept(owner, [new_job()])
     # As two workers have left it that died, and a third that has just died.
     redis_client.hset(names.job_key(accepted.id), "crashes", 2)
-    lease = claimed(queue.ledger, accepted.id, timedelta(seconds=1), account=owner.id, base=owner.base)
+    lease = claimed(queue.ledger, accepted.id, timedelta(seconds=1), account=owner)
     assert begin(queue.ledger, lease) == "go"
 
     job = queue.job(accepted.id)

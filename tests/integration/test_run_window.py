@@ -41,10 +41,9 @@ def window(queue: MiraQueue, files: BatchFiles) -> Iterator[Window]:
 
 def end(queue: MiraQueue, window: Window, number: int) -> list[str]:
     """Answer some of the open jobs; returns the ids of their lines."""
-    account = queue.accounts.current
     jobs = list(window.open.items())[:number]
     for job_id, _ in jobs:
-        lease = claimed(queue.ledger, job_id, account=account.id, base=account.base)
+        lease = claimed(queue.ledger, job_id, account=queue.accounts.current.id)
         queue.ledger.finish(lease, COMPLETION)
     return [line.custom_id for _, line in jobs]
 

@@ -41,17 +41,16 @@ def accepted(ledger: Ledger, key: str = "", group: str = "", account: str = ACCO
     return ledger.accept(account, [new_job(key, group)])[0].id
 
 
-def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, *, account: str = ACCOUNT, base: str = "") -> Lease:
-    [held] = ledger.claim_many(account, base, [job_id], lease)
+def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, account: str = ACCOUNT) -> Lease:
+    """Claim a job as a worker of its account does."""
+    [held] = ledger.claim_many(account, ledger.pace_view(account).base, [job_id], lease)
     assert isinstance(held, Lease), held
     return held
 
 
 def running(ledger: Ledger, key: str = "", group: str = "", lease: timedelta = LONG, account: str = ACCOUNT) -> Lease:
     """A job that is being run."""
-    [held] = ledger.claim_many(account, ledger.pace_view(account).base, [accepted(ledger, key, group, account)], lease)
-    assert isinstance(held, Lease), held
-    return held
+    return claimed(ledger, accepted(ledger, key, group, account), lease, account)
 
 
 def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "") -> Lease:
