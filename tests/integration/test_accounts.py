@@ -16,6 +16,7 @@ from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.contract.states import JobState
 from mira_queue.runtime.settings_loader import load_settings
+from tests.support.batch_steps import end_supervisors
 from tests.support.cli_process import Cli
 from tests.support.echo_api import EchoApi
 from tests.support.queue_process import QUICK, WorkerProcess
@@ -368,3 +369,50 @@ def test_a_named_account_can_move_to_another_base(
 
     start(api_base=other_api.url, api_key=PAID, account="main")
     assert job.result(TIMEOUT_S).text == "B: one"
+
+
+def test_a_run_whose_key_has_changed_says_which_jobs_wait_and_an_adopted_job_is_taken_over(
+    api: EchoApi, open_queue: Open, redis_url: str, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / INPUT, [{"prompt": f"line {n}"} for n in range(3)])
+    before: dict[str, Any] = {"redis_url": redis_url, "api_base": api.url, "api_key": OLLAMA}
+    old = open_queue(**before).accounts.current.id
+    with RunProcess.start(tmp_path, INPUT, "--workers", "0", **before) as run:
+        wait_until("its lines are accepted", lambda: len(open_queue(**before).ledger.open_jobs(old)) == 3)
+        run.kill()
+
+    now: dict[str, Any] = {**before, "api_key": PAID}
+    with RunProcess.start(tmp_path, INPUT, "--workers", "0", **now) as run:
+        wait_until("it names the command", lambda: f"mira-queue accounts adopt {old}" in run.said())
+        assert "3 jobs" in run.said()
+        own = open_queue(**now).accounts.current.id
+        wait_until("its own lines are accepted", lambda: len(open_queue(**now).ledger.open_jobs(own)) == 3)
+        run.interrupt()
+        run.wait()
+
+    queue = open_queue(**now)
+    assert adopt(queue, old, queue.accounts.current) == Adopted(jobs=3)
+    again = run_to_the_end(tmp_path, INPUT, **now)
+    assert (again.wait(), len(api.requests)) == (0, 3)
+    assert {key for key, _ in api.calls} == {PAID}
+
+
+def test_a_batch_keeps_its_account_until_it_is_adopted(
+    api: EchoApi, open_queue: Open, start: Start, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    path = write_lines(tmp_path / "lines.jsonl", [{"prompt": f"line {n}"} for n in range(5)])
+    before, now = (open_queue(api_base=api.url, api_key=key) for key in (OLLAMA, PAID))
+    old, new = before.accounts.current, now.accounts.current
+    batch = before.batches.submit(path)
+    start(api_base=api.url, api_key=PAID)
+    wait_until("its lines are accepted", lambda: len(now.ledger.open_jobs(old.id)) == 5)
+    wait_for_steps(redis_client, new.id)
+    assert api.requests == []
+
+    adopted = adopt(now, old.id, new)
+
+    assert (adopted.batches, adopted.running) == (1, 0)
+    assert now.batches.wait(batch.id, TIMEOUT_S).status == "completed"
+    assert {key for key, _ in api.calls} == {PAID}
+    assert len(api.requests) == 5
+    end_supervisors(now)

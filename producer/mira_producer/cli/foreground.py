@@ -28,6 +28,7 @@ from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.progress import Display, make_display
 from mira_producer.client import MiraQueue
 from mira_producer.cost.prices import DEFAULT_TABLE
+from mira_producer.engine.earlier_account import adopt_text, open_jobs_of
 from mira_producer.engine.options import End, is_late
 from mira_producer.engine.plan import Plan, group_of
 from mira_producer.engine.previous_results import prices_of
@@ -170,7 +171,7 @@ def _supervise(
         if is_simulated(batch_id):
             # The simulator of this run has another port than that of an earlier one.
             queue.ledger.set_base(queue.accounts.current.id, queue.accounts.current.base)
-        batch = _opened_batch(queue, batch_id, plan)
+        batch = _opened_batch(queue, batch_id, plan, display.say)
         _announce(batch_id, plan, target, display.say)
         for_workers = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
         fleet = Fleet(for_workers, workers, settings.state_dir / "worker.log", display.say)
@@ -192,7 +193,7 @@ def _supervise(
         return supervisor
 
 
-def _opened_batch(queue: MiraQueue, batch_id: str, plan: Plan) -> Batch:
+def _opened_batch(queue: MiraQueue, batch_id: str, plan: Plan, say: Say) -> Batch:
     """Return the batch of these files: a new one, or the one of an earlier run, which is resumed.
 
     Running the command is newer than any command that an earlier run left, except for a cancel, which is final.
@@ -208,6 +209,9 @@ def _opened_batch(queue: MiraQueue, batch_id: str, plan: Plan) -> Batch:
         found = ledger.batch(batch_id)
     except BatchNotFound:
         found = batch
+    if found.account not in ("", account) and (count := open_jobs_of(ledger, found.account, plan)):
+        recorded = ledger.pace_view(found.account).base
+        say(adopt_text(count, "job", found.account, recorded, queue.accounts.current.base))
     command = ledger.command_of(batch_id)
     is_cancelled = not found.status.is_final and (found.status is BatchStatus.CANCELLING or isinstance(command, Cancel))
     if command is not None and not is_cancelled:

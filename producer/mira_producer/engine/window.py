@@ -85,7 +85,15 @@ class Window:
         if not chunk:
             return
         jobs = [
-            NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK, self._deadline_ms, self._pauses)
+            NewJob(
+                line.request,
+                new_job_id(),
+                key_of(self._plan, line),
+                self.group,
+                Lane.BULK,
+                self._deadline_ms,
+                self._pauses,
+            )
             for line in chunk
         ]
         handles = self._queue.accept(jobs, self._account)
@@ -105,7 +113,7 @@ class Window:
         """
         lines = pending_lines(self._plan.files.input, self._plan.check, self._index)
         while chunk := list(islice(lines, MAX_LOOKED_UP)):
-            holders = self._queue.ledger.holders(self._account.id, [self._key(line) for line in chunk])
+            holders = self._queue.ledger.holders(self._account.id, [key_of(self._plan, line) for line in chunk])
             known = {job_id: line for job_id, line in zip(holders, chunk, strict=True) if job_id}
             for job_id, line in known.items():
                 self._add_open(job_id, line)
@@ -188,13 +196,6 @@ class Window:
             with suppress(QueueUnavailable):
                 self._queue.ledger.drop_group(self.group)
 
-    def _key(self, line: InputLine) -> str:
-        # With the request's digest: a line that was changed after an interrupted run is another job, not a conflict.
-        # Duplicates share a job, so that a killed run that wrote one of them leaves the answer for the others.
-        of_line = f"{line.request.digest}:{'' if self._plan.options.dedupe else line.custom_id}"
-        # Short for long custom_ids, too: beyond 64 characters the server needs 250 bytes more per open job.
-        return f"run:{self.group}:{hashlib.sha256(of_line.encode()).hexdigest()[:32]}"
-
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
         """Write jobs of an earlier run that have finished, and send those whose message may be lost.
 
@@ -248,7 +249,9 @@ class Window:
     def _add_open(self, job_id: str, line: InputLine) -> None:
         if job_id not in self.open:
             size, model = len(line.request.body), self._account_errors.model_of(line)
-            self.open[job_id] = OpenLine(line.number, line.custom_id, self._key(line), size, model, line.request.digest)
+            self.open[job_id] = OpenLine(
+                line.number, line.custom_id, key_of(self._plan, line), size, model, line.request.digest
+            )
             self._bytes += size
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
@@ -259,6 +262,15 @@ class Window:
         for job_id, line in jobs:
             del self.open[job_id]
             self._bytes -= line.size
+
+
+def key_of(plan: Plan, line: InputLine) -> str:
+    """Return the idempotency key of a line's job."""
+    # With the request's digest: a line that was changed after an interrupted run is another job, not a conflict.
+    # Duplicates share a job, so that a killed run that wrote one of them leaves the answer for the others.
+    of_line = f"{line.request.digest}:{'' if plan.options.dedupe else line.custom_id}"
+    # Short for long custom_ids, too: beyond 64 characters the server needs 250 bytes more per open job.
+    return f"run:{plan.group}:{hashlib.sha256(of_line.encode()).hexdigest()[:32]}"
 
 
 def not_answered(code: str, why: str, calls: int) -> Failure:
