@@ -6,7 +6,7 @@
     ├── JobNotFound                 never accepted by this queue, or expired
     ├── BatchNotFound               never submitted to this queue, or expired
     ├── UnknownAccount              no account has this name
-    ├── AccountConflict             this queue knows the account with another base URL
+    ├── AccountConflict             the queue knows this account with another base URL
     ├── QueueUnavailable            the queue's server is down
     ├── ResultTimeout               the job has not finished in time; it continues
     │
@@ -24,7 +24,7 @@
         │   ├── Poison              a dead letter: its worker crashed too often       job      yes
         │   └── InternalError       an exception in the worker's code                 job      yes
         ├── AccountFault                                                              account  yes
-        │   ├── InvalidKey          401, or no key is set
+        │   ├── InvalidKey          401
         │   ├── BalanceUsedUp       402
         │   └── ModelNotInPlan      403
         ├── ServiceFault            stored when no attempt is left                    service  yes
