@@ -29,6 +29,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "outages": ("bench.outages --seconds 0.5 --in-flight 3 --kind refuse", "first answer"),
     "commands": ("bench.commands --command pause --in-flight 3 --call 1", "late"),
     "pacing with peers": ("bench.pacing --only in-flight --runs 1 --peer-runs 1 --seconds 2", "documented retry loop"),
+    "pacing servers": ("bench.pacing --only tokens --runs 1 --seconds 3", "took"),
     # The first kill with this seed is after 5.1 s.
     "pacing picture": ("bench.pacing --only both --seconds 6 --kill 31 --draw picture.svg", ""),
     "pacing overhead": ("bench.pacing.overhead --pairs 1 --jobs 100 --slots 4", "throughput"),

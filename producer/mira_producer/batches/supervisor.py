@@ -13,7 +13,7 @@ from mira_producer.batches.progress import at_rest, counted, final_status, why_i
 from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End, is_late, with_new_limits
-from mira_producer.engine.plan import Plan
+from mira_producer.engine.plan import Plan, group_of
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import LABELS, NOTHING
@@ -21,7 +21,16 @@ from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_producer.request_check import check_of
-from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason
+from mira_queue.contract.batch import (
+    CANCELLED_CODE,
+    Batch,
+    BatchFiles,
+    BatchOptions,
+    BatchStatus,
+    PausedBy,
+    Reason,
+    is_simulated,
+)
 from mira_queue.contract.commands import Adopt, Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
@@ -171,6 +180,11 @@ class Supervisor:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
         ledger = self._queue.ledger
+        if self.batch.is_run and self._may_have_open_jobs:
+            # Lines may have changed since a process was killed: the jobs of their old requests would be billed for
+            # nothing. Lines that have not changed are submitted again.
+            account = self._account.id
+            ledger.remove_unstarted(account, ledger.unstarted_of(account, plan.group, only_uncalled=True))
         with closing(self._new_engine(plan)) as engine:
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
@@ -194,6 +208,8 @@ class Supervisor:
             self._may_have_open_jobs = self._owner.stopping.is_set()
             if end is End.EXPIRED:
                 engine.expire()
+            # An editor that was open may have replaced a file after its last line was written.
+            plan.check_files()
             self._write(self._counted(plan))
         if plan.left == 0 and end is not End.EXPIRED:
             end = End.COMPLETE
@@ -226,15 +242,15 @@ class Supervisor:
     def _ready_plan(self, *, resumes: bool = False) -> Plan | None:
         """Return the plan; None if the input is wrong, and the batch has failed.
 
-        With `resumes`, lines that the account rejected are pending again.
+        With `resumes`, lines that the account rejected are pending again, and changed lines if the user wants that.
         """
         plan = self.plan
         if plan is None or not plan.is_open:
             try:
                 prices = prices_of(self._files)
-                plan = self._take(
-                    Plan(self._files, self.batch.options, prices, check_of(self._queue.settings, self._account))
-                )
+                simulated = is_simulated(self.batch.id)
+                options, check = self.batch.options, check_of(self._queue.settings, self._account)
+                plan = self._take(Plan(self._files, options, prices, check, simulated=simulated))
             except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
                 if self.batch.status is not BatchStatus.VALIDATING:
@@ -245,6 +261,8 @@ class Supervisor:
                 return None
         plan.options = self.batch.options
         if resumes:
+            if count := plan.remove_changed():
+                self._owner.say(f"{count:,} changed lines run again; old answers are in {plan.replaced_answers}")
             plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._recording.recorder.waits("")
@@ -291,6 +309,10 @@ class Supervisor:
         except (InvalidInput, InputChanged) as error:
             # The input is wrong, and was not checked before: there is no line to name.
             self._owner.say(str(error))
+        # A killed process may have left jobs of lines that have changed since. When the hold expires, they would run.
+        ledger, account = self._queue.ledger, self._account.id
+        lost = ledger.remove_unstarted(account, ledger.unstarted_of(account, group_of(self._files.output)))
+        self.batch = replace(self.batch, unanswered_calls=self.batch.unanswered_calls + sum(filter(None, lost)))
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
         return True
