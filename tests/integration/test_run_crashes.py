@@ -181,7 +181,7 @@ def test_an_interrupt_while_the_workers_are_stopped_hurries_them_and_leaves_the_
 ) -> None:
     write_lines(folder / INPUT, numbered(3))
     simulator.configure(answer_timeout_s=None)
-    with MiraQueue(redis_url=redis_url, api_key=API_KEY) as queue:
+    with MiraQueue(redis_url=redis_url, api_key=API_KEY, api_base=simulator.url) as queue:
         # Somebody else's job, which a worker of the run takes, and which outlasts the run.
         job = queue.enqueue([{"role": "user", "content": "[[sim:slow=100]]"}])
         with RunProcess.start(folder, INPUT, redis_url=redis_url, api_base=simulator.url, grace=90) as run:
