@@ -72,10 +72,15 @@ class Limit:
     step: int = 0  # extra calls that the current probe allows; 0: no probe is in progress
     contradictions: int = 0  # consecutive 429s at a slightly lower number
     seen_with: int = 0  # of a concurrency limit: calls in the window at its first 429; of a rate limit: in flight
+    measured_ms: int = 0  # window of a rate limit whose Retry-After is not its window; 0: the Retry-After is
 
     @property
     def allowed(self) -> int:
         return self.max_calls + self.step
+
+    @property
+    def window_ms(self) -> int:
+        return self.measured_ms or self.retry_after_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Estimate:
     in_flight: Limit | None = None
     start: int = 2  # calls allowed in flight while no concurrency limit is known
     max_accepted: int = 0  # most calls in flight of which the last was accepted
+    changed_ms: int = 0  # when a 429 showed that what was accepted before no longer is
     call_ms: int = 0  # how long calls took at the last 429
     margin_ms: int = 0  # added to the window for clock drift and network delay
     event_ms: int = 0  # when the last event's first 429 was processed; calls sent before belong to the same event
@@ -94,6 +100,8 @@ class Estimate:
     event_rate_limited: int = 0  # how many of them were rate-limited
     unrelated: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: honored, not learned from
     unrelated_ms: int = 0  # when the last of them was added; they expire
+    reset_ms: int = 0  # end of the Retry-After of the last event of the rate
+    reset_accepted: int = 0  # calls that had been accepted by then
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -163,7 +171,11 @@ class PaceState:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitHit:
-    """One 429 with what the account's record says about it. `in_window` and `in_flight` include the call itself."""
+    """One 429 with what the account's record says about it. `in_window` and `in_flight` include the call itself.
+
+    `peak_window` is the most calls in an earlier window as long as its Retry-After; `in_known_window` is the calls in the
+    window of the learned rate limit; `accepted` counts the account's calls that are not known to be rate-limited.
+    """
 
     now_ms: int
     sent_ms: int
@@ -172,6 +184,9 @@ class RateLimitHit:
     in_flight: int
     peak_in_flight: int
     call_ms: int = 0  # how long calls take
+    peak_window: int = 0
+    in_known_window: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,7 +215,7 @@ class Pacing(ScriptRunner):
             version,
             estimate.to_json(),
             rate.allowed if rate else "",
-            rate.retry_after_ms + estimate.margin_ms if rate else 0,
+            rate.window_ms + estimate.margin_ms if rate else 0,
             in_flight.allowed if in_flight else estimate.start,
         ]
         return int(self._run("pace/store_estimate", [names.pace_key(account)], args))

@@ -15,9 +15,9 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceStat
 
 # While no limit is known, the allowed calls double up to here, then grow by an eighth.
 DOUBLES_UP_TO = 8
-GROWTH = 8
+START_GROWTH, GROWTH = 4, 8
 # A call that has been in flight for this long was accepted: 429s come quickly.
-SETTLED_MS = 250
+SETTLED_MS = 150
 # Calls that took the last slot, per slot, that prove it if calls are too short to be seen in flight together.
 ROUNDS = 5
 # The record goes back no further. Longer waits are quotas: they are honored, but not counted.
@@ -27,18 +27,25 @@ SAME_SHARE = 0.2
 # A 429 at this share of the known limit may be a call that arrived too early. It counts when it repeats.
 NEARLY = 0.9
 # The margin grows with the window, as clock drift does, and with each such 429.
-MARGIN_SHARE, MIN_MARGIN_MS, MAX_MARGIN_MS = 0.01, 30, 250
+MARGIN_SHARE, MIN_MARGIN_MS, MAX_MARGIN_MS = 0.01, 2, 250
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
 # A probe for more costs a wait if it fails. For the rate, that is the rest of a window. For calls in flight, it is a
 # Retry-After, and the duration of the probe that goes alone after it.
 FIRST_RATE_PROBE_WINDOWS, FIRST_IN_FLIGHT_PROBE_WAITS = 7, 15
-LONGER, MAX_INTERVAL_MS = 2, 3_600_000
+LONGER, MIN_INTERVAL_MS, MAX_INTERVAL_MS = 2, 30_000, 3_600_000
 # A probe for a higher rate waits until no slot becomes free for this share of the window, but not forever.
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
 # Retry-Afters that are remembered as neither limit, and for how long.
 MAX_UNRELATED, UNRELATED_TTL_MS = 8, 600_000
 # Two counts of calls in the window are the same number up to this share: some calls arrive too early.
 REPEATS = 0.1
+
+# A wait that is not a multiple of this was computed.
+ROUND_MS = 100
+# Waits are rounded up to this.
+ROUNDED_MS = 1000
+# Two events of the rate limit that are further apart do not show what it admits: the account may have been idle.
+PERIODS, BUSY = 3, 0.8
 
 Kind = Literal["rate", "in_flight", "other", "unsure"]
 
@@ -78,7 +85,7 @@ def after_rate_limit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
             return _after_in_flight_hit(estimate, hit)
         case "unsure":
             # This many were in flight once, and may no longer be accepted: the next 429 is judged without that.
-            return replace(estimate, max_accepted=0)
+            return replace(estimate, max_accepted=0, changed_ms=hit.now_ms)
     return _after_unrelated_hit(estimate, hit)
 
 
@@ -97,7 +104,7 @@ def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
         seen = state.peak_in_flight >= estimate.start or state.at_ceiling >= max(1, estimate.start // 2)
         if not seen and not settled:
             return None
-        more = estimate.start if estimate.start < DOUBLES_UP_TO else estimate.start // GROWTH
+        more = estimate.start if estimate.start < DOUBLES_UP_TO else estimate.start // START_GROWTH
         max_accepted = max(estimate.max_accepted, state.peak_in_flight)
         return replace(estimate, start=estimate.start + more, max_accepted=max_accepted)
     if limit.step:
@@ -131,25 +138,48 @@ def _is_good_moment(limit: Limit, state: PaceState) -> bool:
 
 
 def _kind(estimate: Estimate, hit: RateLimitHit) -> Kind:
-    retry_after_ms = hit.retry_after_ms
+    retry_after_ms, rate = hit.retry_after_ms, estimate.rate
+    is_new = hit.in_flight > max(1, estimate.max_accepted)
     alone = hit.in_flight <= 1 and hit.in_window <= 1
-    if alone or retry_after_ms > MAX_WINDOW_MS or _is_any(estimate.unrelated, retry_after_ms):
+    if retry_after_ms > MAX_WINDOW_MS or _is_any(estimate.unrelated, retry_after_ms):
         return "other"
-    if _fits(estimate.rate, retry_after_ms):
+    if _is_computed(retry_after_ms) and (not rate or rate.measured_ms or rate.confirmations <= 1):
+        return "rate"
+    if alone:
+        return "other"
+    if _fits(rate, retry_after_ms):
         return "rate" if hit.in_window > 1 else "other"
     kind: Kind = "rate"
     if estimate.in_flight and _fits(estimate.in_flight, retry_after_ms):
         if hit.in_flight > 1:
             return "in_flight"
-        if estimate.in_flight.confirmations > 1:
+        if estimate.in_flight.confirmations > 1 or not _was_the_other(estimate, estimate.in_flight, hit, hit.in_window, above=1):
             return "other"
         # Rate-limited although it was alone in flight: what has this Retry-After, once, was the rate.
-    elif hit.in_window < 3 * hit.in_flight:
+    elif rate and (rate.measured_ms or rate.confirmations <= 1) and not is_new and _had_a_window(estimate, rate, hit):
+        return "rate"
+    elif hit.in_window < 3 * hit.in_flight or _was_exceeded(estimate, hit):
         # A new kind, with few calls in the window. It is concurrency only if this many were never accepted.
-        kind = "in_flight" if hit.in_flight > max(1, estimate.max_accepted) else "unsure"
+        kind = "in_flight" if is_new else "unsure"
     known = estimate.rate if kind == "rate" else estimate.in_flight
     # A confirmed limit is not given up for a new one. A busy server sends its own Retry-After, which is neither.
     return "other" if known and known.confirmations > 1 else kind
+
+
+def _is_computed(retry_after_ms: int) -> bool:
+    """Return True if a server has computed this wait: it says when its limit admits the next call."""
+    return retry_after_ms % ROUND_MS != 0
+
+
+def _had_a_window(estimate: Estimate, rate: Limit, hit: RateLimitHit) -> bool:
+    """Return True if a rate limit admitted its calls since its last event: its window is longer than it stated."""
+    return hit.retry_after_ms <= rate.window_ms and hit.accepted - estimate.reset_accepted >= rate.max_calls * NEARLY
+
+
+def _was_exceeded(estimate: Estimate, hit: RateLimitHit) -> bool:
+    """Return True if as many calls were accepted in an earlier window: this one is not full."""
+    is_recent = hit.now_ms - estimate.changed_ms <= MAX_WINDOW_MS
+    return not is_recent and hit.peak_window - estimate.event_rate_limited >= hit.in_window
 
 
 def _same(one_ms: int, other_ms: int) -> bool:
@@ -169,29 +199,40 @@ def _corrected(estimate: Estimate, kind: Kind) -> Estimate:
     rate, limit = estimate.rate, estimate.in_flight
     in_window = estimate.event_in_window - estimate.event_rate_limited
     in_flight = estimate.event_in_flight - estimate.event_rate_limited
-    if kind == "rate" and rate and rate.since_ms == estimate.event_ms and 0 < in_window < rate.max_calls:
-        return replace(estimate, rate=replace(rate, max_calls=in_window))
+    if kind == "rate" and rate and rate.since_ms == estimate.event_ms:
+        # Until now this call counted as accepted.
+        estimate = replace(estimate, reset_accepted=estimate.reset_accepted - 1)
+        max_calls = rate.max_calls - 1 if rate.measured_ms else in_window
+        if 0 < max_calls < rate.max_calls:
+            return replace(estimate, rate=replace(rate, max_calls=max_calls))
     if kind == "in_flight" and limit and limit.since_ms == estimate.event_ms and 0 < in_flight < limit.max_calls:
         return replace(estimate, in_flight=replace(limit, max_calls=in_flight))
     return estimate
 
 
 def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
-    known, window_ms, accepted = estimate.rate, hit.retry_after_ms, hit.in_window - 1
+    known, window_ms = estimate.rate, hit.retry_after_ms
+    accepted = (hit.in_known_window if known and known.measured_ms else hit.in_window) - 1
+    reset_ms, period_ms = hit.now_ms + window_ms, hit.now_ms + window_ms - estimate.reset_ms
+    calls = hit.accepted - estimate.reset_accepted
+    estimate = replace(estimate, reset_ms=reset_ms, reset_accepted=hit.accepted)
     margin_ms = max(estimate.margin_ms, _margin_ms(window_ms))
     interval_ms = _first_interval_ms(estimate, "rate", window_ms)
-    if known is None or not _fits(known, window_ms):
-        limit = Limit(accepted, window_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_flight)
+    if known and _is_measurable(known, window_ms, period_ms, calls, accepted):
+        limit = _measured(known, hit, period_ms, calls)
+        margin_ms = _margin_ms(limit.window_ms)
+    elif known is None or not (known.measured_ms or _fits(known, window_ms)):
+        limit = Limit(max(1, accepted), window_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_flight, measured_ms=window_ms if _is_computed(window_ms) else 0)
     elif accepted >= known.max_calls:
         limit = _confirmed(known, min(accepted, known.allowed), hit.now_ms)
     elif accepted >= known.max_calls * NEARLY and not known.contradictions:
         limit = replace(known, step=0, contradictions=1)
         margin_ms = round(min(margin_ms * MORE_MARGIN, max(MIN_MARGIN_MS, window_ms * MAX_MARGIN_SHARE)))
-    elif _was_the_other(known, hit.in_flight, above=max(1, estimate.max_accepted)):
+    elif _was_the_other(estimate, known, hit, hit.in_flight, above=max(1, estimate.max_accepted)):
         # Fewer in the window, as many in flight: calls are so short that concurrency looked like a rate.
         return _after_in_flight_hit(replace(estimate, rate=None), hit)
     else:
-        limit = Limit(accepted, known.retry_after_ms, hit.now_ms, interval_ms=interval_ms)
+        limit = Limit(max(1, accepted), known.retry_after_ms, hit.now_ms, interval_ms=interval_ms, measured_ms=known.measured_ms)
     limit = replace(limit, probe_at_ms=hit.now_ms + limit.interval_ms)
     # A concurrency limit with the same Retry-After was this rate limit.
     was_mistaken = _fits(estimate.in_flight, window_ms)
@@ -207,8 +248,11 @@ def _after_in_flight_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     elif accepted >= known.max_calls or known.step:
         # A response may have arrived during the probe: the number in flight is then one lower than it was.
         limit = _confirmed(known, max(known.max_calls, min(accepted, known.allowed)), hit.now_ms)
-    elif _was_the_other(known, hit.in_window, above=hit.in_flight):
+    elif _was_the_other(estimate, known, hit, hit.in_window, above=hit.in_flight):
         # The number in the window repeats, not the one in flight: it was the rate, hit while its calls were in flight.
+        return _after_rate_hit(replace(estimate, in_flight=None), hit)
+    elif known.contradictions and hit.in_window >= 3 * hit.in_flight and not _was_exceeded(estimate, hit):
+        # Ever fewer in flight, while the window is full: it was the rate.
         return _after_rate_hit(replace(estimate, in_flight=None), hit)
     elif not known.contradictions:
         # A response was on its way while its slot was taken already. If the limit really is lower, this repeats.
@@ -219,10 +263,41 @@ def _after_in_flight_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     return replace(estimate, in_flight=limit, rate=_probe_later(estimate.rate, hit.now_ms))
 
 
-def _was_the_other(known: Limit, seen_with: int, *, above: int) -> bool:
+def _is_measurable(known: Limit, wait_ms: int, period_ms: int, calls: int, accepted: int) -> bool:
+    """Return True if the calls since the last event show the rate: the limiter was used up at both times.
+
+    If the events are further apart, the account may have been idle.
+    """
+    if calls <= 0 or period_ms <= 0:
+        return False
+    if not known.measured_ms and _fits(known, wait_ms):
+        # It may be the window, or a rounded wait.
+        is_longer = calls >= NEARLY * known.max_calls and period_ms >= 1.6 * known.window_ms
+        if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms <= ROUNDED_MS):
+            return False
+    was_busy = calls * known.window_ms >= BUSY * known.max_calls * period_ms
+    return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms)
+
+
+def _measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:
+    """Return the limit that admits so many calls in such a period. Its window stays as long as it was, about."""
+    # A 429 never raises a rate.
+    period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
+    windows = max(1, round(period_ms / known.window_ms)) if known.measured_ms else 1
+    if windows == 1 and not _is_computed(hit.retry_after_ms) and period_ms >= 2 * ROUNDED_MS:
+        # Both ends are rounded up to a second. A window that is too short is noticed; one that is too long is not.
+        period_ms = max(known.window_ms, period_ms // ROUNDED_MS * ROUNDED_MS)
+    max_calls = -(-calls // windows)
+    window_ms = -(-max_calls * period_ms // calls)
+    first_ms = _first_interval_ms(None, "rate", window_ms)
+    interval_ms = min(MAX_INTERVAL_MS, known.interval_ms * LONGER) if known.step == 1 else first_ms
+    return Limit(max_calls, hit.retry_after_ms, hit.now_ms, measured_ms=window_ms, interval_ms=interval_ms, confirmations=known.confirmations)
+
+
+def _was_the_other(estimate: Estimate, known: Limit, hit: RateLimitHit, seen_with: int, *, above: int) -> bool:
     """Return True if a limit that was hit once was the other kind: what it was seen with repeats, not its number."""
     same = abs(known.seen_with - seen_with) <= max(1, REPEATS * max(known.seen_with, seen_with))
-    return known.confirmations == 1 and seen_with > above and same
+    return known.confirmations == 1 and seen_with > above and same and not _was_exceeded(estimate, hit)
 
 
 def _margin_ms(window_ms: int) -> int:
@@ -264,5 +339,5 @@ def _after_unrelated_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
 
 def _first_interval_ms(estimate: Estimate, reason: str, retry_after_ms: int) -> int:
     if reason == "rate":
-        return retry_after_ms * FIRST_RATE_PROBE_WINDOWS
+        return max(MIN_INTERVAL_MS, retry_after_ms * FIRST_RATE_PROBE_WINDOWS)
     return (retry_after_ms + estimate.call_ms) * FIRST_IN_FLIGHT_PROBE_WAITS
