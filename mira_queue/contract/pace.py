@@ -72,6 +72,7 @@ class Limit:
     step: int = 0  # extra calls that the current probe allows; 0: no probe is in progress
     contradictions: int = 0  # consecutive 429s at a slightly lower number
     seen_with: int = 0  # of a concurrency limit: calls in the window at its first 429; of a rate limit: in flight
+    base_calls: int = 0  # of a measured limit: max_calls at its last 429; probes for more have raised it since
     measured_ms: int = 0  # window of a rate limit whose Retry-After is not its window; 0: the Retry-After is
 
     @property

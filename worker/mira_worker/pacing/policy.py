@@ -202,9 +202,9 @@ def _corrected(estimate: Estimate, kind: Kind) -> Estimate:
     if kind == "rate" and rate and rate.since_ms == estimate.event_ms:
         # Until now this call counted as accepted.
         estimate = replace(estimate, reset_accepted=estimate.reset_accepted - 1)
-        max_calls = rate.max_calls - 1 if rate.measured_ms else in_window
-        if 0 < max_calls < rate.max_calls:
-            return replace(estimate, rate=replace(rate, max_calls=max_calls))
+        if 0 < in_window < rate.max_calls:
+            base_calls = in_window if rate.base_calls else 0
+            return replace(estimate, rate=replace(rate, max_calls=in_window, base_calls=base_calls))
     if kind == "in_flight" and limit and limit.since_ms == estimate.event_ms and 0 < in_flight < limit.max_calls:
         return replace(estimate, in_flight=replace(limit, max_calls=in_flight))
     return estimate
@@ -220,6 +220,8 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     interval_ms = _first_interval_ms(estimate, "rate", window_ms)
     if known and _is_measurable(known, window_ms, period_ms, calls, accepted):
         limit = _measured(known, hit, period_ms, calls)
+        # Each further 429 of the event means one fewer of these calls.
+        estimate = replace(estimate, event_in_window=calls + 1 if limit.max_calls == calls else 0)
         margin_ms = _margin_ms(limit.window_ms)
     elif known is None or not (known.measured_ms or _fits(known, window_ms)):
         limit = Limit(max(1, accepted), window_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_flight, measured_ms=window_ms if _is_computed(window_ms) else 0)
@@ -272,10 +274,11 @@ def _is_measurable(known: Limit, wait_ms: int, period_ms: int, calls: int, accep
         return False
     if not known.measured_ms and _fits(known, wait_ms):
         # It may be the window, or a rounded wait.
-        is_longer = calls >= NEARLY * known.max_calls and period_ms >= 1.6 * known.window_ms
+        share = calls * known.window_ms / (known.max_calls * period_ms)
+        is_longer = calls >= NEARLY * known.max_calls and share <= 0.75
         if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms <= ROUNDED_MS):
             return False
-    was_busy = calls * known.window_ms >= BUSY * known.max_calls * period_ms
+    was_busy = calls * known.window_ms >= BUSY * (known.base_calls or known.max_calls) * period_ms
     return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms)
 
 
@@ -290,8 +293,13 @@ def _measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Li
     max_calls = -(-calls // windows)
     window_ms = -(-max_calls * period_ms // calls)
     first_ms = _first_interval_ms(None, "rate", window_ms)
-    interval_ms = min(MAX_INTERVAL_MS, known.interval_ms * LONGER) if known.step == 1 else first_ms
-    return Limit(max_calls, hit.retry_after_ms, hit.now_ms, measured_ms=window_ms, interval_ms=interval_ms, confirmations=known.confirmations)
+    base_calls = known.base_calls or known.max_calls
+    has_failed = known.step > 0 and max_calls * known.window_ms <= (1 + REPEATS) * base_calls * window_ms
+    interval_ms = min(MAX_INTERVAL_MS, known.interval_ms * LONGER) if has_failed else first_ms
+    return Limit(
+        max_calls, hit.retry_after_ms, hit.now_ms, known.confirmations + has_failed,
+        interval_ms=interval_ms, base_calls=max_calls, measured_ms=window_ms,
+    )
 
 
 def _was_the_other(estimate: Estimate, known: Limit, hit: RateLimitHit, seen_with: int, *, above: int) -> bool:
