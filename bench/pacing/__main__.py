@@ -12,14 +12,19 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from bench.pacing import ours, peer_process
-from bench.pacing.figures import Run, figures
+from bench.pacing import first_run, ours, peer_process
+from bench.pacing.figures import figures
 from bench.pacing.scenarios import PICTURE, SCENARIOS, TRUE_SCALE, Scenario
+from bench.pacing.servers import SERVERS
+from bench.pacing.start_up import START_UP
 from bench.pacing.table import MISSED, Row, markdown
 
+GROUPS: Mapping[str, Sequence[Scenario]] = {"mira": SCENARIOS, "servers": SERVERS, "start-up": START_UP}
+ALL = [scenario for group in GROUPS.values() for scenario in group]
 LEGEND = f"""\
 Shares are of the calls that the server could have admitted: "steady" in the second half, "with warm-up" from the first
-call on. early: calls before a Retry-After had passed. In parentheses: the target; {MISSED}: missed."""
+call on. For other servers and for starts, it is the ideal time divided by the time taken. early: calls before a
+Retry-After had passed. In parentheses: the target; {MISSED}: missed."""
 
 
 def options() -> argparse.ArgumentParser:
@@ -30,7 +35,8 @@ def options() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--runs", type=int, default=3, help="runs of mira-queue; the table shows medians (default: 3)")
     add("--peer-runs", type=int, default=1, help="runs of each peer; 0 for none (default: 1)")
-    add("--only", action="append", choices=[each.name for each in (*SCENARIOS, TRUE_SCALE)], help="repeatable")
+    add("--group", action="append", choices=GROUPS, help="mira, servers or start-up; repeatable (default: all)")
+    add("--only", action="append", choices=[each.name for each in (*ALL, TRUE_SCALE)], help="repeatable")
     add("--parallel", type=int, default=1, help="concurrent runs; each needs a tenth of a core (default: 1)")
     add("--seconds", type=float, help="length of each run; ignored for scenarios with changes")
     add("--kill", type=int, metavar="SEED", help="kill workers at random; then only `early` has a target")
@@ -49,7 +55,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="mq-") as folder:
             draw(ours.run_scenario(_chosen(chosen, [PICTURE])[0], Path(folder), chosen.kill), chosen.draw)
         return 0
-    scenarios = _chosen(chosen, [TRUE_SCALE] if chosen.true_scale else list(SCENARIOS))
+    groups = [scenario for group in chosen.group or GROUPS for scenario in GROUPS[group]]
+    scenarios = _chosen(chosen, [TRUE_SCALE] if chosen.true_scale else groups)
     rows: list[Row] = []
     with ThreadPoolExecutor(chosen.parallel) as pool:
         for row in [row for scenario in scenarios for row in begun(scenario, chosen, pool)]:
@@ -64,7 +71,7 @@ def main() -> int:
 def _chosen(chosen: argparse.Namespace, scenarios: list[Scenario]) -> list[Scenario]:
     """Apply --only and --seconds."""
     if chosen.only:
-        scenarios = [each for each in (*SCENARIOS, TRUE_SCALE) if each.name in chosen.only]
+        scenarios = [each for each in (*ALL, TRUE_SCALE) if each.name in chosen.only]
     if chosen.seconds:
         scenarios = [each if each.changes else replace(each, seconds=chosen.seconds) for each in scenarios]
     return scenarios
@@ -93,23 +100,25 @@ def _row(
 
 
 def _ours(scenario: Scenario, seed: int | None) -> dict[str, float]:
+    if scenario.lines:
+        return _printed(scenario, first_run.figures(scenario), "mira-queue")
     with tempfile.TemporaryDirectory(prefix="mq-") as folder:
-        return _printed(ours.run_scenario(scenario, Path(folder), seed).run, "mira-queue")
+        run = ours.run_scenario(scenario, Path(folder), seed).run
+    return _printed(scenario, figures(run), "mira-queue", f"{len(run.calls)} calls, {run.kills} kills")
 
 
 def _theirs(scenario: Scenario, peer: peer_process.Peer) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="mq-") as folder:
-        return _printed(peer_process.run_scenario(scenario, peer, Path(folder)), peer.title)
+        run = peer_process.run_scenario(scenario, peer, Path(folder))
+    return _printed(scenario, figures(run), peer.title, f"{len(run.calls)} calls")
 
 
-def _printed(run: Run, who: str) -> dict[str, float]:
+def _printed(scenario: Scenario, found: dict[str, float], who: str, more: str = "") -> dict[str, float]:
     """Print the figures of a run on standard error, because medians hide the spread."""
-    found = figures(run)
     shown = "  ".join(f"{name} {value:.4f}" for name, value in sorted(found.items()))
     load = os.getloadavg()[0]
     print(
-        f"{run.scenario.name} {who}: {shown}  calls {len(run.calls)}  crossed {run.crossed}  kills {run.kills}  "
-        f"load {load:.1f}",
+        f"{scenario.name} {who}: {shown}  {more}  load {load:.1f}",
         file=sys.stderr,
         flush=True,
     )

@@ -12,6 +12,7 @@ from tests.support.waiting import wait_until
 
 # Additional jobs: some wait for their countdown, and the workers must never run out of jobs.
 SPARE_JOBS = 400
+POLL_EVERY_S = 0.02
 
 
 def start(scenario: Scenario) -> SimulatorProcess:
@@ -20,6 +21,8 @@ def start(scenario: Scenario) -> SimulatorProcess:
 
 def jobs(scenario: Scenario) -> int:
     """Return the number of jobs that keep the account busy until the end, at any limit of the scenario."""
+    if scenario.calls:
+        return scenario.calls
     steps = [scenario.api, *(change.config for change in scenario.changes if change.config)]
     if scenario.bound == "rate":
         most = max(step["rate"] for step in steps)
@@ -38,7 +41,7 @@ def observe(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[floa
     began_s = time.monotonic() - (api.stats()["uptime_s"] - first_s)
     changed_s: list[float] = []
     due = list(scenario.changes)
-    while (now_s := time.monotonic() - began_s) < scenario.seconds:
+    while (now_s := time.monotonic() - began_s) < scenario.seconds and not _is_finished(scenario, api):
         if due and now_s >= due[0].at_s:
             change = due.pop(0)
             changed_s.append(api.stats()["uptime_s"])
@@ -47,9 +50,13 @@ def observe(scenario: Scenario, api: SimulatorProcess, meanwhile: Callable[[floa
             else:
                 api.configure(**change.config)
         meanwhile(now_s)
-        time.sleep(0.02)
+        time.sleep(POLL_EVERY_S)
     stats = api.stats()
     calls = sorted((Call(**call) for call in api.calls()), key=lambda call: call.came_s)
     # Skip calls that arrived after the counts were read.
     calls = [call for call in calls if call.came_s <= stats["uptime_s"]]
     return Run(scenario, calls, stats["uptime_s"], changed_s, stats["early"], stats["crossed"])
+
+
+def _is_finished(scenario: Scenario, api: SimulatorProcess) -> bool:
+    return scenario.calls is not None and api.stats()["answered"] >= scenario.calls

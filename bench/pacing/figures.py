@@ -6,12 +6,15 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.pacing.ideal import ideal_s
 from bench.pacing.scenarios import OUTAGE_S, Change, Scenario
 
 # Time over which the use of slots is averaged: ten calls of 0.2 s.
 SPAN_S = 2.0
 NEAR = 0.9
 NEVER = float("inf")
+# Of a call of these benchmarks.
+PROMPT_TOKENS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,9 @@ def figures(run: Run) -> dict[str, float]:
     """Return the figures. steady, overall (with warm-up), and rate_limited are shares."""
     scenario = run.scenario
     admitted = run.admitted
-    refused = len([call for call in run.calls if call.word in ("rate", "concurrency")])
+    if scenario.calls:
+        return _of_calls(run, scenario.calls)
+    refused = _refused(run.calls)
     found: dict[str, float] = {"early": run.early, "rate_limited": refused / max(1, refused + len(admitted))}
     if not admitted:
         return found | {name: 0.0 for name in scenario.targets if name not in found}
@@ -69,6 +74,42 @@ def figures(run: Run) -> dict[str, float]:
         found["steady"] = window_share(times[len(times) // 2 :], most, scenario.window_s)
         found["overall"] = window_share(times, most, scenario.window_s)
     return found
+
+
+def _refused(calls: Sequence[Call]) -> int:
+    return len([call for call in calls if call.word in ("rate", "tokens", "concurrency")])
+
+
+def _of_calls(run: Run, wanted: int) -> dict[str, float]:
+    """Return the figures of a run of so many calls. If it was stopped before, those of the calls that were admitted."""
+    scenario, admitted = run.scenario, run.admitted[:wanted]
+    began_s = run.calls[0].came_s
+    last_s = admitted[-1].came_s if len(admitted) == wanted else run.end_s
+    refused = _refused([call for call in run.calls if call.came_s <= last_s])
+    found: dict[str, float] = {"early": run.early, "rate_limited": refused / (refused + len(admitted))}
+    if scenario.ideal_s is None:
+        best_s = ideal_s(scenario.api, len(admitted), began_s, (scenario.max_tokens or 0) + PROMPT_TOKENS)
+    else:
+        best_s = scenario.ideal_s * len(admitted) / wanted
+        last_s = max((call.left_s for call in admitted if call.left_s is not None), default=run.end_s)
+    found |= {"overall": best_s / (last_s - began_s), "took_s": last_s - began_s}
+    return found | {
+        f"slots_{slots}_s": first_in_flight(admitted, slots) - began_s
+        for slots in (200, 1000)
+        if f"slots_{slots}_s" in scenario.targets
+    }
+
+
+def first_in_flight(calls: Sequence[Call], slots: int) -> float:
+    """Return when so many calls were in flight for the first time."""
+    events = [(call.came_s, 1) for call in calls]
+    events += [(call.left_s, -1) for call in calls if call.left_s is not None]
+    in_flight = 0
+    for at_s, change in sorted(events):
+        in_flight += change
+        if in_flight >= slots:
+            return at_s
+    return NEVER
 
 
 def window_share(times: Sequence[float], most: int, window_s: float) -> float:

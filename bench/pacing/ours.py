@@ -45,7 +45,7 @@ def run_scenario(scenario: Scenario, folder: Path, kill_seed: int | None = None)
         stack.callback(_end, workers)
         for worker in workers:
             worker.wait_ready()
-        jobs = queue.enqueue_many(_bodies(api.jobs(scenario)))
+        jobs = queue.enqueue_many(_bodies(api.jobs(scenario), scenario.max_tokens))
         began_s = _wall_clock_at_zero(simulator)
         run = api.observe(scenario, simulator, kills.maybe)
         shares = [len(worker.events("attempt", outcome="succeeded")) for worker in workers]
@@ -63,8 +63,9 @@ def _end(workers: Sequence[WorkerProcess]) -> None:
         worker.kill()
 
 
-def _bodies(count: int) -> list[dict[str, Any]]:
-    return [{"messages": [{"role": "user", "content": f"Question {number}"}]} for number in range(count)]
+def _bodies(count: int, max_tokens: int | None) -> list[dict[str, Any]]:
+    fields = {} if max_tokens is None else {"max_tokens": max_tokens}
+    return [{"messages": [{"role": "user", "content": f"Question {number}"}], **fields} for number in range(count)]
 
 
 def _wall_clock_at_zero(simulator: SimulatorProcess) -> float:

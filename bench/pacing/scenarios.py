@@ -12,7 +12,7 @@ FLIGHT_RETRY_AFTER_S = 0.5
 OUTAGE_S = 5.0
 RATE = 60
 
-Measure = Literal["rate", "slots"]
+Measure = Literal["rate", "slots", "calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,9 @@ class Scenario:
     """One account. `api` is the simulator's configuration; `slots` is MIRA_CONCURRENCY of each of `processes`.
 
     `bound` is the limit that determines the best possible result. `targets` are by figure: see figures.py.
+
+    With `calls`, the run ends when that many are answered. `ideal_s` is the time that they need at the limit (None: it
+    is computed from the limiter). `lines` is the size of a file for `mira-queue run`, instead of jobs for a worker.
     """
 
     name: str
@@ -41,6 +44,10 @@ class Scenario:
     processes: int = 1
     changes: tuple[Change, ...] = ()
     configured: Mapping[str, Any] = field(default_factory=dict)
+    calls: int | None = None
+    ideal_s: float | None = None
+    max_tokens: int | None = None
+    lines: int | None = None
     # Concurrency of the peer that must be configured; None: no peers in this scenario.
     peers_concurrency: int | None = None
 
@@ -57,7 +64,7 @@ def _in_flight(most: int) -> dict[str, Any]:
     return {"concurrency": most, "concurrency_retry_after_s": FLIGHT_RETRY_AFTER_S}
 
 
-_BOTH = {**_rate(), **_in_flight(3), "latency_s": 0.1}
+BOTH = {**_rate(), **_in_flight(3), "latency_s": 0.1}
 
 SCENARIOS = (
     Scenario(
@@ -73,12 +80,12 @@ SCENARIOS = (
         peers_concurrency=3,
     ),
     Scenario(
-        "both", "60 in 6 s, 3 in flight, 0.1 s", 120, "rate", _BOTH,
+        "both", "60 in 6 s, 3 in flight, 0.1 s", 120, "rate", BOTH,
         {"steady": 0.97, "overall": 0.92, "rate_limited": 0.007, "early": 0},
         peers_concurrency=3,
     ),
     Scenario(
-        "fair", "the same, 2 processes, 20 slots each", 120, "rate", _BOTH,
+        "fair", "the same, 2 processes, 20 slots each", 120, "rate", BOTH,
         {"steady": 0.97, "overall": 0.92, "rate_limited": 0.007, "early": 0, "unfair": 0.05},
         processes=2,
     ),
@@ -110,7 +117,7 @@ SCENARIOS = (
         changes=(Change(12, outage="drop"), Change(28, outage="503")),
     ),
     Scenario(
-        "configured", "configured exactly", 120, "rate", _BOTH,
+        "configured", "configured exactly", 120, "rate", BOTH,
         {"steady": 0.98, "overall": 0.97, "rate_limited": 0, "early": 0},
         configured={"rate": "60/6s", "max_in_flight": 3},
     ),

@@ -18,6 +18,10 @@ WORDS = {
     "seconds_to_90": "{} s to 90%",
     "first_answer_s": "first answer after {} s",
     "attempts_lost": "{} attempt lost",
+    "took_s": "took {} s",
+    "times_ideal": "{} times the ideal",
+    "slots_200_s": "200 in flight after {} s",
+    "slots_1000_s": "1,000 in flight after {} s",
 }
 MISSED = "✗"
 

@@ -15,11 +15,12 @@ from aiohttp import web
 
 from mira_queue.simulator import control
 from mira_queue.simulator import server as api
+from mira_queue.simulator.checks import MAX_BODY_BYTES
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.options import parse_options
 from mira_queue.simulator.port import Port
+from mira_queue.simulator.schedule import Schedule
 from mira_queue.simulator.state import State
-from mira_queue.simulator.validation import MAX_BODY_BYTES
 
 STDIN = 0
 KEEPALIVE_S = 75.0
@@ -53,7 +54,7 @@ async def serve(options: Namespace, config: SimulatorConfig) -> None:
         path = request.raw_path.partition("?")[0]
         if path.startswith(control.PREFIX):
             port.protect(request.protocol)
-            return await control.respond(state, port, request, path)
+            return await control.respond(state, port, schedule, request, path)
         return await api.respond(state, request, path)
 
     server = web.Server(
@@ -67,9 +68,10 @@ async def serve(options: Namespace, config: SimulatorConfig) -> None:
     )
     state = State(config)
     port = Port(state, server, options.host, options.port)
+    schedule = Schedule(state, port)
     try:
         await port.open()
-        port.schedule(config.outages)
+        schedule.restart()
         print(f"ready {port.url}/v1", flush=True)
         await stopped.wait()
     finally:

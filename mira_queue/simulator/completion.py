@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,6 +14,13 @@ from mira_queue.simulator.validation import Call
 QUOTED_CHARS = 200
 CHARS_PER_TOKEN = 4
 DONE = b"data: [DONE]\n\n"
+QUEUE_FULL = b'data: {"error": {"code": "queue_full", "message": "The queue of the model is full"}}\n\n'
+# Content of a 200 when the model of Mira's real backend has failed: at once, partway, or without a word.
+MODEL_FAILURES = {
+    "modelerror": "Ошибка: Stream request failed: error sending request",
+    "modelbreak": "Ошибка: Stream read error",
+    "modelempty": "",
+}
 _WORD = re.compile(r"\s*\S+|\s+")
 
 
@@ -39,9 +46,10 @@ class Completion:
         }
         return orjson.dumps(whole)
 
-    def to_events(self) -> Iterator[bytes]:
+    def to_events(self, *, with_role: bool = True) -> Iterator[bytes]:
         """Yield server-sent events: role, words, finish reason. There is no usage, and no final [DONE]."""
-        yield self._event({"role": "assistant", "content": ""}, None)
+        if with_role:
+            yield self._event({"role": "assistant", "content": ""}, None)
         for word in _WORD.findall(self.content):
             yield self._event({"content": word}, None)
         yield self._event({}, self.finish_reason)
@@ -67,6 +75,23 @@ def complete(call: Call, number: int, created: int) -> Completion:
     return Completion(
         f"chatcmpl-{number:024x}", created, call.model, content, finish_reason, prompt_tokens, completion_tokens
     )
+
+
+def failed(completion: Completion, failure: str) -> Completion:
+    """Return the completion of a model that has failed."""
+    content = MODEL_FAILURES[failure]
+    if failure == "modelbreak":
+        content = completion.content[: len(completion.content) // 2] + content
+    return replace(completion, content=content, finish_reason="stop")
+
+
+def needed_tokens(call: Call) -> int:
+    """Return the tokens that a token limit counts for a call when it arrives: its prompt and its max_tokens.
+
+    A call without max_tokens counts with the tokens of its answer.
+    """
+    answer = complete(call, 0, 0)
+    return answer.prompt_tokens + (call.body.get("max_tokens") or answer.completion_tokens)
 
 
 def tokens(text: str) -> int:

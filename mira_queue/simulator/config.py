@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mira_queue.simulator.faults import parse_kind
+from mira_queue.simulator.limiters import Kind
+from mira_queue.simulator.wait_headers import RateHeaders, RetryAfterForm
 
 MIRA_MODELS = ("mira", "mira-thinking", "mira-pro", "mira-max")
 
-RetryAfterForm = Literal["auto", "integer", "fraction", "date", "missing", "absurd", "negative"]
-OutageKind = Literal["503", "drop", "refuse"]
+Backend = Literal["documented", "mira"]
+OutageKind = Literal["500", "500late", "503", "drop", "refuse"]
 
 
 def _parse_range(value: Any) -> Any:
@@ -23,6 +25,17 @@ def _parse_range(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (value, value)
     return value
+
+
+def _parse_pace(value: Any) -> Any:
+    """Accept calls per second as 3, "3/1" or "3/s"."""
+    if not isinstance(value, str):
+        return value
+    calls, _, window = value.partition("/")
+    try:
+        return float(calls) / float(window.removesuffix("s") or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected N/SECONDS, such as 3/s") from None
 
 
 def _check_kind(name: str) -> str:
@@ -66,11 +79,33 @@ class Outage(BaseModel):
         return dict(zip(("after_s", "seconds", "kind"), parts, strict=True))
 
 
-class SimulatorConfig(BaseModel):
-    """Settings of one simulated API. By default it has no limits; see `mira_limits`."""
+class Change(BaseModel):
+    """Change of some settings, `after_s` from the start, from a reset, or from a change of the changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    after_s: Seconds
+    settings: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        """Accept "20:concurrency=2" too."""
+        if not isinstance(value, str):
+            return value
+        after_s, colon, setting = value.partition(":")
+        name, equals, text = setting.partition("=")
+        if not (colon and equals):
+            raise ValueError("expected AFTER:SETTING=VALUE, such as 20:concurrency=2")
+        return {"after_s": after_s, "settings": {name: text}}
+
+
+class SimulatorConfig(BaseModel):
+    """Settings of one simulated API. By default it has no limits; see PRESETS."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Backend = Field("documented", description="mira: check and respond as Mira's real backend does")
     models: tuple[str, ...] = Field(MIRA_MODELS, description="a model to serve; others get a 400 (default: Mira's)")
     keys: tuple[str, ...] | None = Field(None, description="a key to accept; others get a 401 (default: any key)")
     plans: dict[str, tuple[str, ...]] | None = Field(
@@ -79,20 +114,56 @@ class SimulatorConfig(BaseModel):
     plan: str = Field("max", description="plan of the accounts that key_plans does not name")
     key_plans: dict[str, str] = Field({}, description="plan of single keys")
 
-    rate: int | None = Field(
-        None, ge=1, description="requests per account in any window, such as 60/60; rejected requests count"
-    )
+    rate: int | None = Field(None, ge=1, description="calls per account in a window, such as 60/60")
     rate_window_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="length of the window")
-    rate_retry_after_s: Seconds | None = Field(None, description="its Retry-After (default: the window)")
+    limiter: Kind = Field(
+        "sliding-log",
+        description="how calls are counted: sliding-log (rejected calls count too, default), sliding-window (they do "
+        "not), fixed-window, token-bucket or leaky-bucket",
+    )
+    burst: int | None = Field(
+        None, ge=0, description="size of the token bucket (default: N of the rate), or calls that wait in the leaky one"
+    )
+    token_rate: int | None = Field(
+        None, ge=1, description="tokens per account in a window, such as 30000/60: prompt and max_tokens"
+    )
+    token_window_s: float = Field(60.0, gt=0, allow_inf_nan=False, description="length of the window of tokens")
+    token_limiter: Kind = Field("token-bucket", description="how tokens are counted (default: token-bucket)")
+    limited_models: tuple[str, ...] = Field(
+        (), description="a model with limits of its own; other models then have none (default: one limit for all)"
+    )
+    other_calls: Annotated[float, BeforeValidator(_parse_pace), Field(ge=0, le=10_000)] = Field(
+        0.0, description="calls of other clients on each account, such as 3/s: they count toward its rate"
+    )
+    rate_retry_after_s: Seconds | None = Field(
+        None, description="wait stated for the rate (default: the window of a sliding log, else the true time)"
+    )
     concurrency: int | None = Field(None, ge=0, description="requests per account in flight")
     concurrency_retry_after_s: Seconds = Field(5.0, description="its Retry-After (default: 5)")
     quota: int | None = Field(None, ge=0, description="requests per account and day")
     quota_retry_after_s: Seconds = Field(3600.0, description="its Retry-After (default: 3600)")
+    month_tokens: int | None = Field(None, ge=0, description="tokens per account, then 429 until the month ends")
+    month_retry_after_s: Seconds = Field(86_400.0, description="its Retry-After (default: 86400)")
+    leak_s: Seconds | None = Field(
+        None,
+        description="slots leak: those of calls that were moderated, timed out, busy, or left by their client are in "
+        "use until no call was admitted for this long (default: no slot leaks)",
+    )
     day_s: float = Field(86_400.0, gt=0, description="length of a day; days begin at multiples of it")
     balance_calls: int | None = Field(None, ge=0, description="answers per account, then 402")
     balance_tokens: int | None = Field(None, ge=0, description="tokens per account, then 402")
     retry_after_form: RetryAfterForm = Field(
-        "auto", description="auto, integer, fraction, date, missing, absurd or negative (default: auto)"
+        "auto",
+        description="how a 429 states the wait: Retry-After as auto, integer (rounded up), fraction, date, unix, "
+        "absurd or negative; ms (retry-after-ms), x-ms (x-ms-retry-after-ms), or missing (default: auto)",
+    )
+    rate_headers: RateHeaders = Field(
+        "none",
+        description="headers on every response: openai (x-ratelimit-remaining-requests, ...-reset-requests: 1s), "
+        "X-RateLimit-Reset in seconds, as unix or unix-ms, draft (RateLimit: r=0;t=30), or none (default: none)",
+    )
+    rate_headers_on: Literal["every", "429"] = Field(
+        "every", description="responses that have them: every one, or each 429 (default: every)"
     )
     early_grace_s: Seconds = Field(
         0.1, description="a request this soon after a 429 was already on its way: it counts as crossed, not as early"
@@ -114,7 +185,12 @@ class SimulatorConfig(BaseModel):
     faults: Annotated[dict[FaultKind, Probability], BeforeValidator(_parse_faults)] = Field(
         {}, description="probability of a fault, such as 503=0.01"
     )
-    outages: tuple[Outage, ...] = Field((), description="an outage, such as 10:5:drop; kinds: 503, drop, refuse")
+    outages: tuple[Outage, ...] = Field(
+        (), description="an outage, such as 10:5:drop; kinds: 500, 500late (after 10 s), 503, drop, refuse"
+    )
+    changes: tuple[Change, ...] = Field(
+        (), description="a setting to change after some seconds, such as 20:concurrency=2"
+    )
     moderation_words: tuple[str, ...] = Field((), description="a word to block: content with it gets a 422")
     content_parts: bool = Field(False, description="accept content as OpenAI parts, which Mira does not document")
     api_version: Literal["current", "deprecated", "retired"] = Field(
@@ -136,19 +212,24 @@ class SimulatorConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _parse_rate(cls, values: Any) -> Any:
-        """Accept the rate as "60/60" too: requests and seconds."""
-        if not isinstance(values, dict) or not isinstance(values.get("rate"), str):
+    def _parse_rates(cls, values: Any) -> Any:
+        """Accept rates as "60/60" or "60/60s" too: amount and seconds."""
+        if not isinstance(values, dict):
             return values
-        rate, slash, window_s = values["rate"].partition("/")
-        if not slash:
-            raise ValueError("rate: expected N/SECONDS, such as 60/60")
-        return values | {"rate": rate, "rate_window_s": window_s}
+        for name, window in (("rate", "rate_window_s"), ("token_rate", "token_window_s")):
+            if isinstance(text := values.get(name), str):
+                amount, slash, window_s = text.partition("/")
+                if not slash:
+                    raise ValueError(f"{name}: expected N/SECONDS, such as 60/60")
+                values = values | {name: amount, window: window_s.removesuffix("s")}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.latency_s[0] > self.latency_s[1]:
             raise ValueError("latency_s: the minimum is greater than the maximum")
+        for change in self.changes:
+            type(self).model_validate(vars(self) | {"changes": ()} | change.settings)
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("faults: the probabilities add up to more than 1")
         for plan in (self.plan, *self.key_plans.values()):
@@ -160,13 +241,24 @@ class SimulatorConfig(BaseModel):
         """Return a copy with `changes`. Raise pydantic's ValidationError if the result is not valid."""
         return type(self).model_validate(vars(self) | changes)
 
+    def has_key(self, key: str) -> bool:
+        return key != "" and (self.keys is None or key in self.keys)
+
     def may_use(self, key: str, model: str) -> bool:
         return self.plans is None or model in self.plans[self.key_plans.get(key, self.plan)]
 
 
-def mira_limits(scale: float = 1.0) -> dict[str, Any]:
+def documented_limits(scale: float = 1.0) -> dict[str, Any]:
     """Return the limits of Mira, as observed for each account: 60 requests in any 60 s, and 3 in flight."""
     return {"rate": 60, "rate_window_s": 60 * scale, "concurrency": 3, "concurrency_retry_after_s": 5 * scale}
+
+
+def mira_limits(scale: float = 1.0) -> dict[str, Any]:
+    """Return the same limits with everything else that Mira's real backend does."""
+    return {**documented_limits(scale), "backend": "mira", "leak_s": 300 * scale}
+
+
+PRESETS = {"documented": documented_limits, "mira": mira_limits}
 
 
 def describe(error: ValidationError, names: Mapping[str, str] | None = None) -> str:

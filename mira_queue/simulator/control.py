@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mira_queue.simulator.config import Outage, describe
 from mira_queue.simulator.port import Port
+from mira_queue.simulator.schedule import Schedule
 from mira_queue.simulator.state import State
 
 PREFIX = "/sim/"
@@ -18,7 +19,9 @@ RECENT_S = 1.0
 _OBJECT = TypeAdapter(dict[str, Any])
 
 
-async def respond(state: State, port: Port, request: web.BaseRequest, path: str) -> web.StreamResponse:
+async def respond(
+    state: State, port: Port, schedule: Schedule, request: web.BaseRequest, path: str
+) -> web.StreamResponse:
     try:
         match request.method, path.removeprefix(PREFIX):
             case "GET", "stats":
@@ -35,11 +38,13 @@ async def respond(state: State, port: Port, request: web.BaseRequest, path: str)
                 changes = _OBJECT.validate_json(await request.read() or b"{}")
                 state.configure(state.config.changed(changes))
                 if "outages" in changes:
-                    port.schedule(state.config.outages)
+                    schedule.restart_outages()
+                if "changes" in changes:
+                    schedule.restart_changes()
                 return _json(state.config.model_dump(mode="json"))
             case "POST", "reset":
                 state.reset()
-                port.schedule(state.config.outages)
+                schedule.restart()
                 return _json({})
             case "POST", "outage":
                 outage = Outage.model_validate_json(await request.read())
@@ -56,6 +61,7 @@ def _stats(state: State) -> dict[str, Any]:
         hashlib.sha256(key.encode()).hexdigest()[:12]: {
             "in_flight": account.limits.in_flight,
             "max_in_flight": account.limits.max_in_flight,
+            "leaked": account.limits.leaked,
             "in_window": account.limits.in_window(state.config, now),
             "spent_calls": account.limits.spent_calls,
             "spent_tokens": account.limits.spent_tokens,

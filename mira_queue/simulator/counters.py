@@ -100,5 +100,9 @@ class RequestCount:
 
 
 def digest_of(call: Call) -> str:
-    """Return the sha256 of the body as JSON with sorted keys and no spaces, in hex."""
-    return hashlib.sha256(orjson.dumps(call.body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    """Return the sha256 of the body as JSON with sorted keys and no spaces, in hex.
+
+    A request is the same when it is repeated as a stream.
+    """
+    body = {name: value for name, value in call.body.items() if name != "stream"}
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -11,10 +11,11 @@ Several directives are a script, in the order of the text. `[[sim:503x2]] [[sim:
 one 429, then an answer. Calls that a limit rejects do not advance the script.
 
 Kinds:
-    400 ... 599               this status in Mira's own form; 429 is the rate limit
+    400 ... 599               this status in Mira's own form (late=SECONDS: after this time); 429 is the rate limit
     rate quota concurrency busy   the four kinds of 429, each with its message and its Retry-After
     htmlNNN textNNN emptyNNN openaiNNN   status NNN (or 200) with such a body: html502, text500, empty503, html200
     moderation                422, its detail JSON in a string
+    modelerror modelbreak modelempty   200 of Mira's backend when the model fails, stops partway, or says nothing
     emptyobject notjson       200 with {}, 200 with a body that is not JSON
     truncate                  200, the body cut in the middle (streaming: before [DONE])
     reset close               no response: the connection is reset, or closed
@@ -41,7 +42,8 @@ from typing import Literal, cast
 MARK = "[[sim:"
 LIMITS = ("rate", "quota", "concurrency", "busy")
 BROKEN = ("truncate", "reset", "close", "huge", "drip", "hang")
-SPECIAL = ("moderation", "emptyobject", "notjson", "redirect", *BROKEN, "earlyhints", "ok")
+MODEL = ("modelerror", "modelbreak", "modelempty")
+SPECIAL = ("moderation", *MODEL, "emptyobject", "notjson", "redirect", *BROKEN, "earlyhints", "ok")
 PARAMETERS = ("retry-after", "to", "bytes", "late")
 
 _DIRECTIVE = re.compile(r"\[\[sim:([^\]]*)\]\]")

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from mira_queue.simulator import wire
-from mira_queue.simulator.config import Outage, OutageKind
+from mira_queue.simulator.config import OutageKind
 from mira_queue.simulator.state import State
 
 BACKLOG = 2048
@@ -28,7 +28,6 @@ class Port:
         self._listening: asyncio.Server | None = None
         self._protected: set[RequestHandler] = set()
         self._end: asyncio.Task[None] | None = None
-        self._scheduled: list[asyncio.TimerHandle] = []
 
     @property
     def url(self) -> str:
@@ -53,13 +52,6 @@ class Port:
         if connection not in self._protected:
             self._protected = {known for known in self._server.connections if known in self._protected} | {connection}
 
-    def schedule(self, outages: tuple[Outage, ...]) -> None:
-        """Schedule these outages, counted from now, instead of those that have not started."""
-        for handle in self._scheduled:
-            handle.cancel()
-        loop = asyncio.get_running_loop()
-        self._scheduled = [loop.call_later(o.after_s, self.start_outage, o.kind, o.seconds) for o in outages]
-
     def start_outage(self, kind: OutageKind, seconds: float) -> None:
         """Start an outage. `drop` and `refuse` reset the open connections, except those that were used for /sim/."""
         if self._end is not None:
@@ -70,7 +62,7 @@ class Port:
             self._listening.close()
             self._listening = None
             self._socket = self._bind(self._address)
-        if kind != "503":
+        if kind in ("drop", "refuse"):
             self._reset_connections()
         self._end = asyncio.get_running_loop().create_task(self._end_after(seconds, kind))
 

@@ -1,26 +1,22 @@
-"""Responses without a completion: status, headers and body, in every form that was observed. Pure.
-
-The wall clock is passed in, in seconds.
-"""
+"""Responses without a completion: status, headers and body, in every form that was observed. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from email.utils import formatdate
+from dataclasses import dataclass, field, replace
 from http.client import responses
+from typing import Self
 
 import orjson
 
-from mira_queue.simulator.config import RetryAfterForm
+from mira_queue.simulator.config import Backend
 from mira_queue.simulator.faults import Shape
+from mira_queue.simulator.wait_headers import NO_HEADERS
 
 JSON = "application/json"
 HTML = "text/html"
 TEXT = "text/plain"
-NO_HEADERS: Mapping[str, str] = {}
-ABSURD = "99999999999"  # a Retry-After of about 3,000 years
 
 DETAILS: Mapping[int, str] = {
     400: "Bad request",
@@ -37,6 +33,8 @@ DETAILS: Mapping[int, str] = {
 }
 LIMIT_DETAILS: Mapping[str, str] = {
     "rate": "Rate limit exceeded",
+    "tokens": "Token limit exceeded",
+    "month": "Monthly token limit reached",
     "quota": "Daily request limit reached",
     "concurrency": "Too many concurrent requests",
     "busy": "Server is busy, try again later",
@@ -58,12 +56,35 @@ class Reply:
 
     status: int
     body: bytes
-    content_type: str = JSON
+    content_type: str | None = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def with_headers(self, headers: Mapping[str, str]) -> Self:
+        return replace(self, headers={**self.headers, **headers})
+
+    def with_content_type(self, content_type: str | None) -> Self:
+        return replace(self, content_type=content_type)
+
+
+class Rejected(Exception):
+    """The request is not valid. `reply` is the response. Responses from a handler have an ID in Mira's backend."""
+
+    def __init__(self, reply: Reply, *, is_from_handler: bool = False) -> None:
+        super().__init__(reply.body)
+        self.reply = reply
+        self.is_from_handler = is_from_handler
 
 
 def message_of(status: int) -> str:
     return DETAILS.get(status) or responses.get(status, f"Error {status}")
+
+
+def limit_detail(limit: str, wait_s: float, backend: Backend) -> str:
+    """Return the message of a 429. A call that its limit can never admit is too large."""
+    if math.isinf(wait_s):
+        return "Request too large: it exceeds the limit by itself"
+    # Mira's backend has one message for all its limits.
+    return f"Rate limit exceeded, retry after {wait_s:g} seconds" if backend == "mira" else LIMIT_DETAILS[limit]
 
 
 def detail(status: int, text: str | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Reply:
@@ -79,6 +100,7 @@ def detail_in_string(status: int, **fields: str) -> Reply:
 TIMED_OUT = Reply(408, b"", TEXT)  # when an answer takes too long and does not stream: it has no body
 RETIRED = detail(410, headers=VERSION_HEADERS)
 OBSERVED = {408: TIMED_OUT, 410: RETIRED, 422: detail_in_string(422, error="validation_error", message=DETAILS[422])}
+MODERATED = detail_in_string(422, error="content_blocked", category="blocked_word")
 SPECIAL = {
     "moderation": detail_in_string(422, error="content_blocked", category="violence"),
     "emptyobject": Reply(200, b"{}"),
@@ -102,40 +124,3 @@ def shaped(status: int, shape: Shape) -> Reply:
         case "openai":
             kind, code = OPENAI_CODES.get(status, ("server_error" if status >= 500 else "invalid_request_error", None))
             return Reply(status, orjson.dumps({"error": {"message": text, "type": kind, "code": code}}))
-
-
-def retry_after(seconds: float, form: RetryAfterForm, wall_s: float) -> tuple[str | None, float | None]:
-    """Return the header (None: no header) and the wait that it asks for (None: none that a client could honor)."""
-    match form:
-        case "auto" if seconds == int(seconds):
-            return str(int(seconds)), seconds
-        case "auto" | "fraction":
-            return f"{seconds:.3f}", round(seconds, 3)
-        case "integer":
-            return str(math.ceil(seconds)), float(math.ceil(seconds))
-        case "date":
-            until = math.ceil(wall_s + seconds)  # an HTTP date has whole seconds
-            return formatdate(until, usegmt=True), until - wall_s
-        case "missing":
-            return None, None
-        case "absurd":
-            return ABSURD, None
-        case "negative":
-            return f"-{math.ceil(seconds) or 1}", None
-
-
-def forced_retry_after(text: str, wall_s: float) -> tuple[str | None, float | None]:
-    """Do the same for the `retry-after=` of a directive: any text unchanged, `missing`, or `date:SECONDS`."""
-    if text == "missing":
-        return None, None
-    if text.startswith("date:"):
-        return retry_after(float(text.removeprefix("date:")), "date", wall_s)
-    try:
-        seconds = float(text)
-    except ValueError:
-        return text, None
-    return text, seconds if 0 <= seconds < float(ABSURD) else None
-
-
-def retry_after_header(value: str | None) -> Mapping[str, str]:
-    return NO_HEADERS if value is None else {"Retry-After": value}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import random
 import time
+import uuid
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mira_queue.simulator import replies
+from mira_queue.simulator import replies, wait_headers
 from mira_queue.simulator.config import OutageKind, SimulatorConfig
 from mira_queue.simulator.counters import Counters
 from mira_queue.simulator.faults import RandomFaults
@@ -35,6 +37,7 @@ class State:
         self.outage: OutageKind | None = None
         self.capacity = Capacity()
         self.answer_numbers = itertools.count(1)
+        self._request_numbers = itertools.count(1)
         self._started_s = time.monotonic()
         self._seed()
 
@@ -53,7 +56,7 @@ class State:
         self.counters = Counters(self.counters.in_flight)
         self.steps.clear()
         for key, account in list(self.accounts.items()):
-            account.limits, account.retry_afters = AccountLimits(account.limits.in_flight), RetryAfterLog()
+            account.limits, account.retry_afters = AccountLimits(account.limits.calls_in_flight), RetryAfterLog()
             if not account.limits.in_flight:
                 del self.accounts[key]
         self._seed()
@@ -75,21 +78,30 @@ class State:
                 counters.crossed += 1
         return account
 
-    def reject(self, account: Account, limit: Limit, forced: str | None = None) -> Reply:
-        """Return a 402, or a 429 whose Retry-After the account has to honor. `forced` is the text of that header."""
+    def reject(self, account: Account, limit: Limit, wait_s: float, forced: str | None = None) -> Reply:
+        """Return a 402, or a 429 whose wait the account has to honor. `forced` is the text of its Retry-After."""
         config = self.config
         self.counters.by_refusal[limit] += 1
         if limit == "balance":
             return replies.detail(402)
         if forced is None:
-            seconds = getattr(config, f"{limit}_retry_after_s")  # each limit has such a field
-            seconds = config.rate_window_s if seconds is None else seconds
-            header, wait_s = replies.retry_after(seconds, config.retry_after_form, time.time())
+            headers, promised_s = wait_headers.retry_after(wait_s, config.retry_after_form, time.time())
         else:
-            header, wait_s = replies.forced_retry_after(forced, time.time())
-        if wait_s is not None:
-            account.retry_afters.add(self.now(), wait_s)
-        return replies.detail(429, replies.LIMIT_DETAILS[limit], replies.retry_after_header(header))
+            headers, promised_s = wait_headers.forced_retry_after(forced, time.time())
+        if promised_s is not None:
+            account.retry_afters.add(self.now(), promised_s)
+        return replies.detail(429, replies.limit_detail(limit, wait_s, config.backend), headers)
+
+    def rate_headers(self, account: Account, model: str, *, is_rejected: bool) -> Mapping[str, str]:
+        """Return the headers that tell where the account stands at its rates."""
+        config = self.config
+        if config.rate_headers == "none" or not (is_rejected or config.rate_headers_on == "every"):
+            return wait_headers.NO_HEADERS
+        standings = account.limits.standings(config, self.now(), model)
+        return wait_headers.rate_headers(standings, config.rate_headers, time.time())
+
+    def next_request_id(self) -> str:
+        return str(uuid.UUID(int=next(self._request_numbers)))
 
     def random_latency_s(self) -> float:
         return self._latency_source.uniform(*self.config.latency_s) if self.config.latency_s[1] > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Validation, before the limits are checked: a body becomes a `Call`, or it is rejected with a reply. Pure."""
+"""Validation of a body as Mira documents it: it becomes a `Call`, or it is rejected with a reply. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing_extensions import TypedDict
 
 from mira_queue.simulator import replies
 from mira_queue.simulator.config import SimulatorConfig
+from mira_queue.simulator.replies import Rejected
 
-MAX_BODY_BYTES = 12 * 1024 * 1024
 MAX_NESTING = 20
 DEFAULT_MAX_TOKENS = 4096
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped null byte, not the text of a backslash and u0000
@@ -36,14 +36,6 @@ class Body(TypedDict):
 
 
 _BODY = TypeAdapter(Body)
-
-
-class Rejected(Exception):
-    """The request is not valid. `reply` is the response."""
-
-    def __init__(self, reply: replies.Reply) -> None:
-        super().__init__(reply.body)
-        self.reply = reply
 
 
 @dataclass(slots=True)
@@ -70,7 +62,7 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
     if b"\\u0000" in raw and _NULL.search(raw):
         raise _bad("Null bytes are not allowed")
     try:
-        fields = _BODY.validate_python(_join_parts(body) if config.content_parts else body, strict=True)
+        fields = _BODY.validate_python(join_parts(body) if config.content_parts else body, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"])) or "body"
@@ -89,12 +81,12 @@ def read_call(raw: bytes, config: SimulatorConfig) -> Call:
     )
 
 
-def _join_parts(value: Any) -> Any:
+def join_parts(value: Any) -> Any:
     """Return the body with the text of each content that is a list of OpenAI parts. Wrong parts stay, and fail."""
     with suppress(TypeError, KeyError):
         match value:
             case {"messages": [*messages]}:
-                return value | {"messages": [_join_parts(message) for message in messages]}
+                return value | {"messages": [join_parts(message) for message in messages]}
             case {"content": [*parts]}:
                 return value | {"content": "\n".join(part["text"] for part in parts if part["type"] == "text")}
     return value

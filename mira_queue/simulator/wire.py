@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from mira_queue.simulator.completion import DONE, Completion
+from mira_queue.simulator.completion import DONE, QUEUE_FULL, Completion
 from mira_queue.simulator.replies import JSON, Reply
 
 # How a call ended, for the counts: an HTTP status, "answered", or the name of a broken response.
@@ -18,6 +18,8 @@ Response = tuple[Outcome, web.StreamResponse]
 
 CHUNK_BYTES = 64 * 1024
 EVENT_STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+PING = b": ping\n\n"
+PING_S = 15.0
 INTERIM = (
     b"HTTP/1.1 100 Continue\r\n\r\n"
     b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -26,9 +28,18 @@ INTERIM = (
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
+class _Untyped(web.Response):
+    """Response without a content type. aiohttp would add one."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.popall("Content-Type", None)
+
+
 def send(reply: Reply, outcome: Outcome | None = None) -> Response:
     """Send a reply. Its outcome is its status, if no other is given."""
-    return outcome or reply.status, web.Response(
+    kind = web.Response if reply.content_type else _Untyped
+    return outcome or reply.status, kind(
         body=reply.body, status=reply.status, headers=reply.headers, content_type=reply.content_type
     )
 
@@ -40,6 +51,31 @@ async def stream(request: web.BaseRequest, completion: Completion, headers: Mapp
     for event in completion.to_events():
         await response.write(event)
     await response.write_eof(DONE)
+    return response
+
+
+async def mira_stream(
+    request: web.BaseRequest, completion: Completion, headers: Mapping[str, str], delay_s: float
+) -> web.StreamResponse:
+    """Send a completion as Mira's real backend does: comments while the model works, and no role chunk."""
+    response = web.StreamResponse(headers={**EVENT_STREAM, **headers})
+    await response.prepare(request)
+    await response.write(PING)
+    while delay_s > 0:
+        await asyncio.sleep(min(delay_s, PING_S))
+        delay_s -= PING_S
+        await response.write(PING)
+    for event in completion.to_events(with_role=False):
+        await response.write(event)
+    await response.write_eof(DONE)
+    return response
+
+
+async def queue_full(request: web.BaseRequest, headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send an error inside a 200, without [DONE], as Mira's real backend does when a streamed call finds it busy."""
+    response = web.StreamResponse(headers={**EVENT_STREAM, **headers})
+    await response.prepare(request)
+    await response.write_eof(PING + QUEUE_FULL)
     return response
 
 

@@ -180,7 +180,7 @@ def test_unknown_doors_are_named_in_the_answer(simulator: SimulatorProcess) -> N
 
 def test_options_are_the_configuration() -> None:
     options = (
-        "--limits mira --scale 0.1 --latency 0.1-0.2 --fault 503=0.25 --outage 100:5:drop --key one --key two "
+        "--limits documented --scale 0.1 --latency 0.1-0.2 --fault 503=0.25 --outage 100:5:drop --key one --key two "
         "--model own --quota 20 --balance-calls 3 --moderation-word bad --seed 4 --no-request-counts"
     )
     with SimulatorProcess.start(*options.split(), quota=21) as process:
@@ -206,7 +206,19 @@ def test_options_are_the_configuration() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--rate fast", "--fault 503", "--fault x=1", "--outage 5", "--latency soon", "--config []", "--concurrency -1"],
+    [
+        "--rate fast",
+        "--fault 503",
+        "--fault x=1",
+        "--outage 5",
+        "--latency soon",
+        "--config []",
+        "--concurrency -1",
+        "--change 5",
+        "--change 5:nonsense=1",
+        "--other-calls many",
+        "--limiter roman",
+    ],
 )
 def test_a_wrong_option_is_one_clear_line_and_exit_code_2(wrong: str) -> None:
     ended = subprocess.run([*COMMAND, *wrong.split()], capture_output=True, text=True, timeout=30, check=False)

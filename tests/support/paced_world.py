@@ -8,19 +8,22 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from mira_worker.pacing import policy
+from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
 from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
+from mira_worker.retry_after import parse_retry_after
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
+from mira_queue.simulator import wait_headers
 from mira_queue.simulator.config import SimulatorConfig
 from mira_queue.simulator.limits import AccountLimits, RetryAfterLog
 from tests.support.ledger_steps import running
@@ -29,8 +32,9 @@ ACCOUNT = "an-account"
 LEASE = timedelta(hours=1)
 # Simulated time begins somewhere: the scripts take 0 for "never".
 START_MS = 1_000_000_000_000
-# What an API refuses for its rate, scaled: the window. For calls in flight: this.
+# Mira's 5 s, scaled like its window of 6 s. A configuration that sets another wait keeps it.
 FLIGHT_RETRY_AFTER_S = 0.5
+MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass
@@ -47,7 +51,10 @@ class Process:
 
 @dataclass
 class World:
-    """`calls` is (ms since the start, whether it was accepted) of each call that reached the API."""
+    """`calls` is (ms since the start, whether it was accepted) of each call that reached the API.
+
+    The jobs have the models of `models` in turn, and each call has `call_tokens` for the API's token limit.
+    """
 
     ledger: Ledger
     config: SimulatorConfig
@@ -56,8 +63,12 @@ class World:
     slots: int = 20
     travel_s: tuple[float, float] = (0.001, 0.004)
     seed: int = 1
+    models: tuple[str, ...] = ("mira",)
+    call_tokens: int = 0
 
     def __post_init__(self) -> None:
+        if "concurrency_retry_after_s" not in self.config.model_fields_set:
+            self.configure(concurrency_retry_after_s=FLIGHT_RETRY_AFTER_S)
         configured = policy.with_margin(self.configured)
         self._configured = configured
         log = structlog.get_logger("test").bind()
@@ -69,6 +80,8 @@ class World:
             )
             for number in range(self.processes)
         ]
+        models = itertools.cycle(self.models)
+        self._models = {lease.job_id: next(models) for process in self.fleet for lease in process.idle}
         self.now_ms = float(START_MS)
         self.limits, self.retry_afters = AccountLimits(), RetryAfterLog()
         self.calls: list[tuple[float, bool]] = []
@@ -147,35 +160,53 @@ class World:
         now_s = self.now_ms / 1000
         if self.retry_afters.check(now_s, 2 * self.travel_s[1]) == "early":
             self.early += 1
-        hit = self.limits.admit(self.config, now_s)
-        self.calls.append((self.now_ms - START_MS, hit is None))
-        if hit is not None:
-            wait_s = {
-                "rate": self.config.rate_window_s,
-                "quota": self.config.quota_retry_after_s,
-                "concurrency": FLIGHT_RETRY_AFTER_S,
-            }[hit]
-            self.retry_afters.add(now_s, wait_s)
-            self._at(self._travel(), lambda: self._refused(process, lease, permit, timedelta(seconds=wait_s)))
+        model = self._models[lease.job_id]
+        verdict = self.limits.admit(self.config, now_s, self.call_tokens, model)
+        is_rejected = verdict.limit is not None
+        self.calls.append((self.now_ms - START_MS, not is_rejected))
+        headers = self._rate_headers(model, now_s, is_rejected=is_rejected)
+        if is_rejected:
+            stated, promised_s = wait_headers.retry_after(verdict.wait_s, self.config.retry_after_form, now_s)
+            if promised_s is not None:
+                self.retry_afters.add(now_s, promised_s)
+            self._at(self._travel(), lambda: self._refused(process, lease, permit, headers | _lower(stated)))
             return
         self.most_in_flight = max(self.most_in_flight, self.limits.in_flight)
-        self._at(self._random.uniform(*self.config.latency_s), lambda: self._answer(process, lease, permit))
+        answered_s = verdict.delay_s + self._random.uniform(*self.config.latency_s)
+        self._at(answered_s, lambda: self._answer(process, lease, permit, headers))
 
-    def _answer(self, process: Process, lease: Lease, permit: Permit) -> None:
-        self.limits.release()
-        self._at(self._travel(), lambda: self._land(process, lease, permit))
+    def _rate_headers(self, model: str, now_s: float, *, is_rejected: bool) -> dict[str, str]:
+        if self.config.rate_headers_on == "429" and not is_rejected:
+            return {}
+        standings = self.limits.standings(self.config, now_s, model)
+        return _lower(wait_headers.rate_headers(standings, self.config.rate_headers, now_s))
 
-    def _land(self, process: Process, lease: Lease, permit: Permit) -> None:
-        process.released.append(ReleasedPermit(call_name(lease), permit))
+    def _answer(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
+        self.limits.release(self._models[lease.job_id])
+        self._at(self._travel(), lambda: self._land(process, lease, permit, headers))
+
+    def _land(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
+        left, reset = room_left(headers, self._date) or (None, timedelta(0))
+        process.released.append(ReleasedPermit(call_name(lease), permit, 0, left, round(reset / MILLISECOND)))
         process.idle.append(lease)
         self._everybody_asks()
 
-    def _refused(self, process: Process, lease: Lease, permit: Permit, wait: timedelta) -> None:
+    def _refused(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
+        wait = parse_retry_after(headers.get("retry-after"), self._date).wait
         self.ledger.open_breaker(ACCOUNT, with_wait_margin(wait), now_ms=int(self.now_ms))
         process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
         self._everybody_asks()
 
+    @property
+    def _date(self) -> datetime:
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC)
+
     def _everybody_asks(self) -> None:
         for process in self.fleet:
             self._ask_soon(process, 0)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers as the transport has them."""
+    return {name.lower(): text for name, text in headers.items()}

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from bench.pacing.figures import NEVER, Call, Run, best_by_rate, figures, in_use, window_share
+from bench.pacing.ideal import ideal_s
 from bench.pacing.scenarios import SCENARIOS, Scenario
+from bench.pacing.servers import SERVERS
+from bench.pacing.start_up import START_UP
 from bench.pacing.table import MISSED, Row, markdown
 
-NAMED = {scenario.name: scenario for scenario in SCENARIOS}
+NAMED = {scenario.name: scenario for scenario in (*SCENARIOS, *SERVERS, *START_UP)}
 
 
 def bursts(most: int, window_s: float, count: int, began_s: float = 0.0) -> list[float]:
@@ -97,3 +100,52 @@ def test_the_table_marks_what_was_missed_and_judges_medians() -> None:
     assert row.missed == ["steady"]
     assert f"97.0% (98.0%) {MISSED}" in markdown([row])
     assert markdown([row]).count(MISSED) == 1
+
+
+# --- other servers and starts ---
+
+
+def calls_of(times: list[float], call_s: float = 0.1) -> list[Call]:
+    return [Call(at_s, "admitted", at_s + call_s) for at_s in times]
+
+
+def found(name: str, calls: list[Call]) -> dict[str, float]:
+    return figures(Run(NAMED[name], calls, calls[-1].came_s + 1, [], 0))
+
+
+def test_the_ideal_time_depends_on_the_limiter() -> None:
+    rate = {"rate": 60, "rate_window_s": 6.0}
+
+    assert ideal_s(rate, 600) == pytest.approx(54, abs=0.01)
+    # From the middle of a window on: it needs one full window less, because the first one costs half.
+    assert ideal_s({**rate, "limiter": "fixed-window"}, 600, began_s=3.0) == pytest.approx(51, abs=0.01)
+    assert ideal_s({**rate, "limiter": "token-bucket", "burst": 10}, 600) == pytest.approx(59, abs=0.01)
+    assert ideal_s({**rate, "limiter": "leaky-bucket"}, 600) == pytest.approx(59.9, abs=0.01)
+    assert ideal_s({**rate, "other_calls": 3.0}, 420) == pytest.approx(54, abs=0.01)
+    assert ideal_s({"token_rate": 6000, "token_window_s": 6.0}, 600, tokens=100) == pytest.approx(54, abs=0.01)
+
+
+def test_who_needs_twice_the_ideal_time_reaches_half() -> None:
+    # An ideal client sends 10 at once, and then 10 per second.
+    times = [0.0] * 10 + [number / 10 for number in range(1, 591)]
+
+    assert found("bucket-ms", calls_of(times))["overall"] == pytest.approx(1, abs=0.001)
+    assert found("bucket-ms", calls_of([2 * at_s for at_s in times]))["overall"] == pytest.approx(0.5, abs=0.001)
+
+
+def test_a_run_that_was_stopped_is_compared_with_the_ideal_of_its_calls() -> None:
+    calls = calls_of([0.0] * 10 + [number / 5 for number in range(1, 51)])
+
+    assert found("bucket-ms", calls)["overall"] == pytest.approx(5 / 11, abs=0.001)
+
+
+def test_slots_are_in_use_when_so_many_calls_are_in_flight() -> None:
+    calls = calls_of([number / 100 for number in range(8000)], 5.0)
+
+    figures_found = found("no-limit", calls)
+    assert figures_found["slots_200_s"] == pytest.approx(1.99)
+    assert figures_found["slots_1000_s"] == NEVER
+
+
+def test_every_row_has_a_name_of_its_own() -> None:
+    assert len(NAMED) == len(SCENARIOS) + len(SERVERS) + len(START_UP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mira_queue.simulator.completion import complete
-from mira_queue.simulator.config import RetryAfterForm, SimulatorConfig, mira_limits
-from mira_queue.simulator.replies import forced_retry_after, retry_after
-from mira_queue.simulator.validation import Rejected, nesting, read_call
+from mira_queue.simulator.config import SimulatorConfig, documented_limits, mira_limits
+from mira_queue.simulator.replies import Rejected
+from mira_queue.simulator.validation import nesting, read_call
+from mira_queue.simulator.wait_headers import RetryAfterForm, forced_retry_after, retry_after
 
 CONFIG = SimulatorConfig()
 WALL = 1_800_000_000.25
@@ -169,39 +172,42 @@ def test_the_events_of_a_stream_add_up_to_the_whole_answer(content: str) -> None
         ("missing", 60.0, None, None),
         ("absurd", 60.0, "99999999999", None),
         ("negative", 0.5, "-1", None),
+        ("unix", 0.5, "1800000001", 0.75),
+        ("fraction", 3.2171, "3.218", 3.218),
+        ("auto", math.inf, None, None),
     ],
 )
 def test_retry_after_is_written_in_every_form_and_promises_what_it_says(
     form: RetryAfterForm, seconds: float, header: str | None, promised: float | None
 ) -> None:
-    assert retry_after(seconds, form, WALL) == (header, promised)
+    assert retry_after(seconds, form, WALL) == ({} if header is None else {"Retry-After": header}, promised)
 
 
 @given(st.floats(0, 1e6))
 def test_a_retry_after_date_never_promises_less_than_the_seconds(seconds: float) -> None:
-    header, promised = retry_after(seconds, "date", WALL)
+    headers, promised = retry_after(seconds, "date", WALL)
     assert promised is not None
-    assert header is not None
     assert seconds - 1e-3 <= promised <= seconds + 1.001
-    assert parsedate_to_datetime(header).timestamp() == pytest.approx(WALL + promised)
+    assert parsedate_to_datetime(headers["Retry-After"]).timestamp() == pytest.approx(WALL + promised)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("0.2", ("0.2", 0.2)),
-        ("missing", (None, None)),
-        ("soon", ("soon", None)),
-        ("-5", ("-5", None)),
-        ("nan", ("nan", None)),
+        ("0.2", ({"Retry-After": "0.2"}, 0.2)),
+        ("missing", ({}, None)),
+        ("soon", ({"Retry-After": "soon"}, None)),
+        ("-5", ({"Retry-After": "-5"}, None)),
+        ("nan", ({"Retry-After": "nan"}, None)),
     ],
 )
 def test_a_forced_retry_after_is_sent_as_it_is(text: str, expected: Any) -> None:
     assert forced_retry_after(text, WALL) == expected
 
 
-def test_the_limits_of_mira_shrink_with_the_scale() -> None:
-    config = SimulatorConfig.model_validate(mira_limits(0.1) | {"latency_s": "1-3"})
+@pytest.mark.parametrize("limits", [documented_limits, mira_limits])
+def test_the_limits_of_mira_shrink_with_the_scale(limits: Callable[[float], dict[str, Any]]) -> None:
+    config = SimulatorConfig.model_validate(limits(0.1) | {"latency_s": "1-3"})
     assert (config.rate, config.rate_window_s) == (60, 6.0)
     assert (config.concurrency, config.concurrency_retry_after_s) == (3, 0.5)
     assert config.latency_s == (1.0, 3.0)
@@ -220,6 +226,9 @@ def test_the_limits_of_mira_shrink_with_the_scale() -> None:
         {"plans": {"free": []}, "plan": "max"},
         {"unknown": 1},
         {"retry_after_form": "roman"},
+        {"limiter": "roman"},
+        {"other_calls": "3/0"},
+        {"changes": ["5:concurrency=-1"]},
     ],
 )
 def test_a_wrong_configuration_is_refused(wrong: dict[str, Any]) -> None:
