@@ -25,13 +25,23 @@ Reason = Literal[
 
 
 class ConfiguredLimits(NamedTuple):
-    """Ceilings from the settings, in the order of acquire's arguments. Zero means "not configured"."""
+    """Limits from the settings: ceilings, in the order of acquire's arguments, and expected ones. Zero means "none".
+
+    The expected limits are the first estimate of an account of which nothing is known.
+    """
 
     rate: int = 0  # calls
     window_ms: int = 0
     in_flight: int = 0
     tokens: int = 0
     tokens_window_ms: int = 0
+    expected_rate: int = 0
+    expected_window_ms: int = 0
+    expected_in_flight: int = 0
+
+    @property
+    def ceilings(self) -> tuple[int, ...]:
+        return self[:5]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Limit:
     max_calls: int  # in the window, or in flight
     retry_after_ms: int  # the Retry-After of its 429s, which identifies it; for the rate limit also its window
     since_ms: int
-    confirmations: int = 1  # 429s at exactly this number
+    confirmations: int = 1  # 429s at exactly this number; 0: an expected limit, or one that a probe has found
     probe_at_ms: int = 0  # when to probe for more
     interval_ms: int = 0  # from one probe for more to the next
     step: int = 0  # extra calls that the current probe allows; 0: no probe is in progress

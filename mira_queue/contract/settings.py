@@ -49,6 +49,10 @@ class RateLimit:
         return f"{self.count}/{in_seconds(self.window)}s"
 
 
+# Limits of most Mira accounts. They differ by plan, and change.
+MIRA_RATE, MIRA_IN_FLIGHT = RateLimit(60, timedelta(seconds=60)), 3
+
+
 def _parse_seconds(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -186,6 +190,17 @@ class Settings(BaseSettings):
     tokens: RateLimitSetting | None = Field(
         None, description="Maximum tokens of the account, such as 90000/60s. Not set: no limit."
     )
+    expected_rate: RateLimitSetting | None = Field(
+        None,
+        description="First estimate of the account's rate limit, such as 500/60s. Not set: 60/60s for Mira's own API, "
+        "otherwise none.",
+    )
+    expected_in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="First estimate of the account's calls in flight. Not set: 3 for Mira's own API, otherwise none.",
+    )
     lease: Seconds = Field(
         SECOND * 15,
         ge=SECOND,
@@ -232,13 +247,19 @@ class Settings(BaseSettings):
 
     @property
     def configured_limits(self) -> ConfiguredLimits:
-        """Limits of the account from `rate`, `max_in_flight` and `tokens`."""
+        """Limits of the account: ceilings from `rate`, `max_in_flight` and `tokens`, and the expected ones."""
+        is_mira = self.api_base == type(self).model_fields["api_base"].default
+        expected_rate = self.expected_rate or (MIRA_RATE if is_mira else None)
+        expected_in_flight = self.expected_in_flight or (MIRA_IN_FLIGHT if is_mira else 0)
         return ConfiguredLimits(
             rate=self.rate.count if self.rate else 0,
             window_ms=self.rate.window_ms if self.rate else 0,
             in_flight=self.max_in_flight or 0,
             tokens=self.tokens.count if self.tokens else 0,
             tokens_window_ms=self.tokens.window_ms if self.tokens else 0,
+            expected_rate=expected_rate.count if expected_rate else 0,
+            expected_window_ms=expected_rate.window_ms if expected_rate else 0,
+            expected_in_flight=expected_in_flight,
         )
 
     @classmethod

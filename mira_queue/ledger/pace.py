@@ -98,7 +98,7 @@ class Pacing(ScriptRunner):
             in_ms(call_lease),
             in_ms(probe_lease),
             in_ms(ask_again),
-            *configured,
+            *configured.ceilings,
             weight,
             names.HOLDS_CHANNEL,
             *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
@@ -219,6 +219,13 @@ class Pacing(ScriptRunner):
             in_flight.allowed if in_flight else estimate.start,
         ]
         return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
+
+    def open_jobs(self) -> int:
+        """Return the number of jobs that wait for a worker or have one. Jobs that wait after a fault do not count."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for key in (names.LEASED, *names.QUEUED):
+            pipeline.zcard(key)
+        return sum(pipeline.execute())
 
     def wake_ups(self, account: str, process: str) -> WakeUps:
         """Return the wake-ups that other processes send to this one when it may acquire a permit."""

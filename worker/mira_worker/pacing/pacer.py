@@ -106,7 +106,7 @@ class Pacer:
         self._line: deque[_Place] = deque()
         self._released: list[ReleasedPermit] = []
         self._in_flight: dict[str, Lease] = {}
-        self._learner = Learner(ledger, account, self._configured, self._log)
+        self._learner = Learner(ledger, account, self._configured, self._log, ledger.open_jobs)
 
     def acquire(self, lease: Lease) -> HeldPermit:
         """Block until a call may start, or must not start. If the worker stops, the verdict stays "wait"."""
@@ -275,9 +275,7 @@ class Pacer:
                         self._in_flight[call_name(place.lease)] = place.lease
                     place.permit, place.permit_s = permit, now_s
                     place.stir.set()
-        if self._learner.grow(state):
-            return 0.0
-        return state.wait_ms / 1000
+        return self._learner.wait_ms(state) / 1000
 
     def _leave(self, place: _Place) -> None:
         with self._lock:

@@ -34,6 +34,10 @@ MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
 FIRST_RATE_PROBE_WINDOWS, FIRST_IN_FLIGHT_PROBE_WAITS = 7, 15
 LONGER, MIN_INTERVAL_MS, MAX_INTERVAL_MS = 2, 30_000, 3_600_000
 # A probe for a higher rate waits until no slot becomes free for this share of the window, but not forever.
+# Jobs after which more may follow.
+MANY_JOBS = 1000
+# The wait of an expected concurrency limit, until a 429 states it.
+EXPECTED_RETRY_AFTER_MS = 5000
 QUIET_SHARE, PATIENCE_INTERVALS = 0.33, 2
 # Retry-Afters that are remembered as neither limit, and for how long.
 MAX_UNRELATED, UNRELATED_TTL_MS = 8, 600_000
@@ -61,6 +65,45 @@ def with_margin(configured: ConfiguredLimits) -> ConfiguredLimits:
 def informed(estimate: Estimate, configured: ConfiguredLimits) -> Estimate:
     """Return the estimate with a start that is not below the configured calls in flight."""
     return replace(estimate, start=max(estimate.start, configured.in_flight))
+
+
+def expected(configured: ConfiguredLimits, now_ms: int) -> Estimate | None:
+    """Return the first estimate of an account of which nothing is known, or None if no limit is expected.
+
+    No 429 has confirmed these limits. A 429 that does not fit replaces them, and probes for more raise them.
+    """
+    if not configured.expected_rate and not configured.expected_in_flight:
+        return None
+    estimate = informed(Estimate(), configured)
+    rate = _expected(configured.expected_rate, configured.expected_window_ms, "rate", now_ms)
+    in_flight = _expected(configured.expected_in_flight, EXPECTED_RETRY_AFTER_MS, "in_flight", now_ms)
+    margin_ms = _margin_ms(configured.expected_window_ms) if rate else 0
+    return replace(estimate, rate=rate, in_flight=in_flight, margin_ms=margin_ms)
+
+
+def _expected(max_calls: int, retry_after_ms: int, reason: str, now_ms: int) -> Limit | None:
+    interval_ms = _first_interval_ms(Estimate(), reason, retry_after_ms)
+    limit = Limit(
+        max_calls, retry_after_ms, now_ms, confirmations=0, probe_at_ms=now_ms + interval_ms, interval_ms=interval_ms
+    )
+    return limit if max_calls else None
+
+
+def settled_in_ms(estimate: Estimate, state: PaceState) -> int:
+    """Return when to ask again: while no concurrency limit is known, as soon as the last call has settled."""
+    if state.reason != "in_flight" or estimate.in_flight or state.quiet_ms >= SETTLED_MS:
+        return state.wait_ms
+    return min(state.wait_ms, SETTLED_MS - state.quiet_ms)
+
+
+def is_worth_probing(limit: Limit, reason: str, call_ms: int, open_jobs: int) -> bool:
+    """Return True if a probe for more may gain time: what remains takes longer than the interval between two probes.
+
+    A file's engine submits its lines as it goes: from MANY_JOBS on, more may follow.
+    """
+    period_ms = limit.window_ms if reason == "rate" else max(1, call_ms)
+    first_ms = limit.window_ms * FIRST_RATE_PROBE_WINDOWS if reason == "rate" else (limit.retry_after_ms + call_ms) * FIRST_IN_FLIGHT_PROBE_WAITS
+    return open_jobs >= min(MANY_JOBS, first_ms / period_ms * limit.max_calls)
 
 
 def after_rate_limit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
