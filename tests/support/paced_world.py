@@ -65,6 +65,7 @@ class World:
     seed: int = 1
     models: tuple[str, ...] = ("mira",)
     call_tokens: int = 0
+    open_jobs: int = 1_000_000
 
     def __post_init__(self) -> None:
         if "concurrency_retry_after_s" not in self.config.model_fields_set:
@@ -75,7 +76,7 @@ class World:
         self.fleet = [
             Process(
                 f"process-{number}",
-                Learner(self.ledger, ACCOUNT, configured, log),
+                Learner(self.ledger, ACCOUNT, configured, log, lambda: self.open_jobs),
                 [running(self.ledger, lease=LEASE) for _ in range(self.slots)],
             )
             for number in range(self.processes)
@@ -148,10 +149,8 @@ class World:
                 process.idle.remove(lease)
                 process.sent += 1
                 self._leave(process, lease, permit)
-        if process.learner.grow(pace):
-            self._ask_soon(process, 0)
-        elif pace.wait_ms:
-            self._ask_soon(process, pace.wait_ms / 1000)
+        if pace.reason:
+            self._ask_soon(process, process.learner.wait_ms(pace) / 1000)
 
     def _leave(self, process: Process, lease: Lease, permit: Permit) -> None:
         self._at(self._travel(), lambda: self._arrive(process, lease, permit))
