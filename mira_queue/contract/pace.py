@@ -109,6 +109,11 @@ class Estimate:
     event_in_window: int = 0  # calls in the window at that time, rate-limited ones included
     event_in_flight: int = 0  # calls in flight at that time, rate-limited ones included
     event_rate_limited: int = 0  # how many of them were rate-limited
+    event_accepted: int = 0  # calls that had been accepted by then
+    blocked_ms: int = 0  # when the first of the events was processed since which no call was accepted
+    blocked_repeats: int = 0  # how many of them followed the first one
+    blocked_for_ms: int = 0  # how long that lasted the last time
+    wait_ms: int = 0  # from the last event to the next probe
     unrelated: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: honored, not learned from
     unrelated_ms: int = 0  # when the last of them was added; they expire
     reset_ms: int = 0  # end of the Retry-After of the last event of the rate

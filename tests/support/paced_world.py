@@ -193,7 +193,8 @@ class World:
     def _refused(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
         wait = parse_retry_after(headers.get("retry-after"), self._date).wait
         self.ledger.open_breaker(ACCOUNT, with_wait_margin(wait), now_ms=int(self.now_ms))
-        process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
+        longer = process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
+        self.ledger.open_breaker(ACCOUNT, with_wait_margin(longer), now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
         self._everybody_asks()
 

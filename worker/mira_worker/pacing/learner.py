@@ -57,14 +57,16 @@ class Learner:
             return True
         return policy.is_worth_probing(limit, state.reason, known.call_ms, self._open_jobs())
 
-    def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> None:
-        """Learn from a rate-limited call."""
+    def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> timedelta:
+        """Learn from a rate-limited call. Return the wait until the account's next probe."""
         while True:
             version, estimate, hit = self._ledger.record_rate_limit(self._account, call, permit, retry_after, now_ms)
             known = policy.informed(estimate, self._configured)
             learned = policy.after_rate_limit(known, hit)
             if learned == known or self._store(version, learned, known):
-                return
+                # The first 429 of an event decides: the others were sent before it was known.
+                is_first = learned.event_ms == hit.now_ms
+                return max(retry_after, timedelta(milliseconds=learned.wait_ms)) if is_first else retry_after
 
     def _store(self, version: int, estimate: Estimate, before: Estimate) -> bool:
         stored = self._ledger.store_estimate(self._account, version, estimate)

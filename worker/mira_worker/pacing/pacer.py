@@ -196,7 +196,9 @@ class Pacer:
         """Open the circuit breaker for a Retry-After, which all processes of the account honor, and learn from it."""
         open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait))
         self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3))
-        self._learner.learn(call_name(held.lease), held.permit, wait)
+        longer = self._learner.learn(call_name(held.lease), held.permit, wait)
+        if longer > wait:
+            self._ledger.open_breaker(self.account, with_wait_margin(longer))
 
     def _report_fault(self, held: HeldPermit, fault: JobError) -> bool:
         """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service."""

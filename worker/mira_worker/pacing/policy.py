@@ -17,7 +17,7 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceStat
 DOUBLES_UP_TO = 8
 START_GROWTH, GROWTH = 4, 8
 # A call that has been in flight for this long was accepted: 429s come quickly.
-SETTLED_MS = 150
+SETTLED_MS = 120
 # Calls that took the last slot, per slot, that prove it if calls are too short to be seen in flight together.
 ROUNDS = 5
 # The record goes back no further. Longer waits are quotas: they are honored, but not counted.
@@ -34,6 +34,10 @@ MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
 FIRST_RATE_PROBE_WINDOWS, FIRST_IN_FLIGHT_PROBE_WAITS = 7, 15
 LONGER, MIN_INTERVAL_MS, MAX_INTERVAL_MS = 2, 30_000, 3_600_000
 # A probe for a higher rate waits until no slot becomes free for this share of the window, but not forever.
+# Probes of a limit that lets nothing through are no further apart, unless it asks for more.
+MAX_PROBE_WAIT_MS = 60_000
+# What lasted longer was not leaked slots.
+MAX_BLOCKED_MS = 600_000
 # Jobs after which more may follow.
 MANY_JOBS = 1000
 # The wait of an expected concurrency limit, until a 429 states it.
@@ -113,9 +117,12 @@ def after_rate_limit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     estimate = replace(estimate, max_accepted=max_accepted, unrelated=unrelated, call_ms=hit.call_ms)
     kind = _kind(estimate, hit)
     if hit.sent_ms <= estimate.event_ms:
+        # Until now this call counted as accepted.
+        estimate = replace(estimate, event_accepted=estimate.event_accepted - 1)
         return _corrected(replace(estimate, event_rate_limited=estimate.event_rate_limited + 1), kind)
     estimate = replace(
-        estimate,
+        _blocked(estimate, hit, kind),
+        event_accepted=hit.accepted,
         event_ms=hit.now_ms,
         event_in_window=hit.in_window,
         event_in_flight=hit.in_flight,
@@ -130,6 +137,30 @@ def after_rate_limit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
             # This many were in flight once, and may no longer be accepted: the next 429 is judged without that.
             return replace(estimate, max_accepted=0, changed_ms=hit.now_ms)
     return _after_unrelated_hit(estimate, hit)
+
+
+def _blocked(estimate: Estimate, hit: RateLimitHit, kind: Kind) -> Estimate:
+    """Return the estimate with the wait until the next probe: longer if no call was accepted since the last event.
+
+    Each probe may use up quota. A limit that lets nothing through until a time of its own (slots that leaked) is
+    probed after twice the wait each time, and the next time after as long as it lasted.
+    """
+    retry_after_ms = hit.retry_after_ms
+    if not estimate.event_ms or hit.accepted != estimate.event_accepted:
+        lasted_ms = estimate.event_ms + estimate.wait_ms - estimate.blocked_ms
+        for_ms = estimate.blocked_for_ms
+        if estimate.blocked_repeats > 1:
+            for_ms = lasted_ms if lasted_ms <= MAX_BLOCKED_MS else 0
+        return replace(
+            estimate, blocked_ms=hit.now_ms, blocked_repeats=0, blocked_for_ms=for_ms, wait_ms=retry_after_ms
+        )
+    repeats = estimate.blocked_repeats + 1
+    wait_ms = retry_after_ms
+    if kind != "rate":
+        wait_ms = max(wait_ms, min(MAX_PROBE_WAIT_MS, retry_after_ms * 2 ** min(repeats, 20)))
+    if _fits(estimate.in_flight, retry_after_ms):
+        wait_ms = max(wait_ms, estimate.blocked_ms + estimate.blocked_for_ms - hit.now_ms)
+    return replace(estimate, blocked_repeats=repeats, wait_ms=wait_ms)
 
 
 def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
