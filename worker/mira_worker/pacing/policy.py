@@ -17,7 +17,7 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceStat
 DOUBLES_UP_TO = 8
 START_GROWTH, GROWTH = 4, 8
 # A call that has been in flight for this long was accepted: 429s come quickly.
-SETTLED_MS = 120
+SETTLED_MS, START_SETTLED_MS = 250, 120
 # Calls that took the last slot, per slot, that prove it if calls are too short to be seen in flight together.
 ROUNDS = 5
 # The record goes back no further. Longer waits are quotas: they are honored, but not counted.
@@ -27,7 +27,7 @@ SAME_SHARE = 0.2
 # A 429 at this share of the known limit may be a call that arrived too early. It counts when it repeats.
 NEARLY = 0.9
 # The margin grows with the window, as clock drift does, and with each such 429.
-MARGIN_SHARE, MIN_MARGIN_MS, MAX_MARGIN_MS = 0.01, 2, 250
+MARGIN_SHARE, MIN_MARGIN_MS, MAX_MARGIN_MS = 0.01, 30, 250
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
 # A probe for more costs a wait if it fails. For the rate, that is the rest of a window. For calls in flight, it is a
 # Retry-After, and the duration of the probe that goes alone after it.
@@ -95,9 +95,9 @@ def _expected(max_calls: int, retry_after_ms: int, reason: str, now_ms: int) -> 
 
 def settled_in_ms(estimate: Estimate, state: PaceState) -> int:
     """Return when to ask again: while no concurrency limit is known, as soon as the last call has settled."""
-    if state.reason != "in_flight" or estimate.in_flight or state.quiet_ms >= SETTLED_MS:
+    if state.reason != "in_flight" or estimate.in_flight or state.quiet_ms >= START_SETTLED_MS:
         return state.wait_ms
-    return min(state.wait_ms, SETTLED_MS - state.quiet_ms)
+    return min(state.wait_ms, START_SETTLED_MS - state.quiet_ms)
 
 
 def is_worth_probing(limit: Limit, reason: str, call_ms: int, open_jobs: int) -> bool:
@@ -176,7 +176,7 @@ def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
         if state.reason != "in_flight":
             return None
         seen = state.peak_in_flight >= estimate.start or state.at_ceiling >= max(1, estimate.start // 2)
-        if not seen and not settled:
+        if not seen and state.quiet_ms < START_SETTLED_MS:
             return None
         more = estimate.start if estimate.start < DOUBLES_UP_TO else estimate.start // START_GROWTH
         max_accepted = max(estimate.max_accepted, state.peak_in_flight)
@@ -296,7 +296,8 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
         limit = _measured(known, hit, period_ms, calls)
         # Each further 429 of the event means one fewer of these calls.
         estimate = replace(estimate, event_in_window=calls + 1 if limit.max_calls == calls else 0)
-        margin_ms = _margin_ms(limit.window_ms)
+        # A limiter with a short window is a bucket: it forgives a call that is a little early.
+        margin_ms = round(min(MAX_MARGIN_MS, limit.window_ms * MARGIN_SHARE))
     elif known is None or not (known.measured_ms or _fits(known, window_ms)):
         limit = Limit(max(1, accepted), window_ms, hit.now_ms, interval_ms=interval_ms, seen_with=hit.in_flight, measured_ms=window_ms if _is_computed(window_ms) else 0)
     elif accepted >= known.max_calls:
