@@ -189,8 +189,9 @@ class PaceState:
 class RateLimitHit:
     """One 429 with what the account's record says about it. `in_window` and `in_flight` include the call itself.
 
-    `peak_window` is the most calls in an earlier window as long as its Retry-After; `in_known_window` is the calls in the
-    window of the learned rate limit; `accepted` counts the account's calls that are not known to be rate-limited.
+    `peak_window` is the most calls in an earlier window as long as its Retry-After. `in_known_window` is the number of
+    calls in the window of the learned rate limit. `accepted` counts the account's calls that are not known to be
+    rate-limited.
     """
 
     now_ms: int

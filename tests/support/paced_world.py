@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from mira_worker.pacing import policy
+from mira_worker.pacing import growth
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
 from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
@@ -70,7 +70,7 @@ class World:
     def __post_init__(self) -> None:
         if "concurrency_retry_after_s" not in self.config.model_fields_set:
             self.configure(concurrency_retry_after_s=FLIGHT_RETRY_AFTER_S)
-        configured = policy.with_margin(self.configured)
+        configured = growth.with_margin(self.configured)
         self._configured = configured
         log = structlog.get_logger("test").bind()
         self.fleet = [

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from mira_worker.pacing.policy import after_rate_limit, grown, informed, with_margin
+from mira_worker.pacing.growth import grown, informed, with_margin
+from mira_worker.pacing.policy import after_rate_limit
 
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, RateLimitHit, Reason
 

@@ -22,7 +22,7 @@ from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
-from mira_worker.pacing import breaker, policy, tokens
+from mira_worker.pacing import breaker, growth, tokens
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
@@ -96,7 +96,7 @@ class Pacer:
         self.process = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ledger = ledger
         self.account = account
-        self._configured = policy.with_margin(configured)
+        self._configured = growth.with_margin(configured)
         self._probe_lease = probe_lease
         self._weight = SINGLE_JOBS_WEIGHT if single_jobs else 1.0
         self._stopping = stopping
