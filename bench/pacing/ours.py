@@ -39,13 +39,16 @@ def run_scenario(scenario: Scenario, folder: Path, kill_seed: int | None = None)
             "state_dir": folder / "state", "concurrency": scenario.slots, **scenario.configured,
         }  # fmt: skip
         queue = stack.enter_context(MiraQueue(**{name: value for name, value in settings.items() if value is not None}))
+        # The time of a run with a fixed number of calls must not include the time to enqueue them.
+        jobs = queue.enqueue_many(_bodies(scenario)) if scenario.calls else []
         workers = [_start(folder, settings) for _ in range(scenario.processes)]
         kills = Kills(workers, lambda: _start(folder, settings), kill_seed)
         # SIGKILL instead of the grace period: the state is discarded.
         stack.callback(_end, workers)
         for worker in workers:
             worker.wait_ready()
-        jobs = queue.enqueue_many(_bodies(api.jobs(scenario), scenario.max_tokens))
+        # Enqueued earlier, these jobs would give the first of several workers a lead.
+        jobs = jobs or queue.enqueue_many(_bodies(scenario))
         began_s = _wall_clock_at_zero(simulator)
         run = api.observe(scenario, simulator, kills.maybe)
         shares = [len(worker.events("attempt", outcome="succeeded")) for worker in workers]
@@ -63,9 +66,12 @@ def _end(workers: Sequence[WorkerProcess]) -> None:
         worker.kill()
 
 
-def _bodies(count: int, max_tokens: int | None) -> list[dict[str, Any]]:
-    fields = {} if max_tokens is None else {"max_tokens": max_tokens}
-    return [{"messages": [{"role": "user", "content": f"Question {number}"}], **fields} for number in range(count)]
+def _bodies(scenario: Scenario) -> list[dict[str, Any]]:
+    fields = {} if scenario.max_tokens is None else {"max_tokens": scenario.max_tokens}
+    return [
+        {"messages": [{"role": "user", "content": f"Question {number}"}], **fields}
+        for number in range(api.jobs(scenario))
+    ]
 
 
 def _wall_clock_at_zero(simulator: SimulatorProcess) -> float:

@@ -133,7 +133,8 @@ class SimulatorConfig(BaseModel):
         (), description="a model with limits of its own; other models then have none (default: one limit for all)"
     )
     other_calls: Annotated[float, BeforeValidator(_parse_pace), Field(ge=0, le=10_000)] = Field(
-        0.0, description="calls of other clients on each account, such as 3/s: they count toward its rate"
+        0.0,
+        description="calls of other clients on each account, at random times, such as 3/s: they count toward its rate",
     )
     rate_retry_after_s: Seconds | None = Field(
         None, description="wait stated for the rate (default: the window of a sliding log, else the true time)"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal["sliding-log", "sliding-window", "fixed-window", "token-bucket", "leaky-bucket"]
+TINY = 1e-9
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -191,7 +192,8 @@ class LeakyBucket(Limiter):
     def remaining(self, now: float) -> float:
         if self.wait_s(now) > 0:
             return 0.0
-        return 1 + (self.longest_s - self.reset_s(now)) // self.rate.interval_s
+        # An error of floating point must not cost a whole call.
+        return 1 + math.floor((self.longest_s - self.reset_s(now)) / self.rate.interval_s + TINY)
 
     def reset_s(self, now: float) -> float:
         return max(0.0, self._free_s - now)

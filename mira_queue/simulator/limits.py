@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -35,11 +36,12 @@ class Verdict(NamedTuple):
 class Rates:
     """Usage of the rates that some models share."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int) -> None:
         self.calls: Limiter | None = None
         self.tokens: Limiter | None = None
         self._kinds: tuple[Kind, Kind] | None = None
         self._next_other_s = -math.inf
+        self._random = random.Random(seed)
 
     def configure(self, config: SimulatorConfig) -> None:
         """Change the limits. What was used stays used, unless the kind of limiter changes."""
@@ -73,13 +75,13 @@ class Rates:
         return stated_wait_s(config, "rate")
 
     def _add_other_calls(self, calls: Limiter, per_s: float, now: float) -> None:
-        """Count the calls that other clients have made by now, evenly spaced."""
+        """Count the calls that other clients have made by now, at random times."""
         if not per_s:
             return
         at_s = max(self._next_other_s, now - 2 * calls.rate.window_s)
         while at_s <= now:
             calls.admit(at_s)
-            at_s += 1 / per_s
+            at_s += self._random.expovariate(per_s)
         self._next_other_s = at_s
 
     def standings(self, now: float) -> list[Standing]:
@@ -188,7 +190,7 @@ class AccountLimits:
                 rates.configure(config)
         scope = model if config.limited_models else ""
         if scope not in self._rates:
-            self._rates[scope] = Rates()
+            self._rates[scope] = Rates(config.seed)
             self._rates[scope].configure(config)
         return self._rates[scope]
 

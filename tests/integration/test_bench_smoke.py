@@ -27,7 +27,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "tail": ("bench.bulk --quick --runs 1 --only tail", "tail"),
     "alongside": ("bench.bulk --quick --runs 1 --only alongside", "alongside"),
     "pacing with peers": ("bench.pacing --only in-flight --runs 1 --peer-runs 1 --seconds 2", "documented retry loop"),
-    "pacing servers": ("bench.pacing --only tokens --only lowered --runs 1 --seconds 3", "took"),
+    "pacing servers": ("bench.pacing --only tokens --runs 1 --seconds 3", "took"),
     # The first kill with this seed is after 5.1 s.
     "pacing picture": ("bench.pacing --only both --seconds 6 --kill 31 --draw picture.svg", ""),
     "pacing overhead": ("bench.pacing.overhead --pairs 1 --jobs 100 --slots 4", "throughput"),
