@@ -43,7 +43,7 @@ def kind_of(estimate: Estimate, hit: RateLimitHit) -> Kind:
         if hit.in_flight > 1:
             return "in_flight"
         known = estimate.in_flight
-        if known.confirmations > 1 or not was_the_other(estimate, known, hit, hit.in_window, above=1):
+        if known.confirmations > 1 or was_exceeded(estimate, hit) or not was_the_other(known, hit.in_window, above=1):
             return "other"
         # Rate-limited although it was alone in flight: what has this Retry-After, once, was the rate.
     elif rate and (rate.measured_ms or rate.confirmations <= 1) and not is_new and _had_a_window(estimate, rate, hit):
@@ -72,10 +72,10 @@ def was_exceeded(estimate: Estimate, hit: RateLimitHit) -> bool:
     return not is_recent and hit.peak_window - estimate.event_rate_limited >= hit.in_window
 
 
-def was_the_other(estimate: Estimate, known: Limit, hit: RateLimitHit, seen_with: int, *, above: int) -> bool:
+def was_the_other(known: Limit, seen_with: int, *, above: int) -> bool:
     """Return True if a limit that was hit once was the other kind: what it was seen with repeats, not its number."""
     same = abs(known.seen_with - seen_with) <= max(1, REPEATS * max(known.seen_with, seen_with))
-    return known.confirmations == 1 and seen_with > above and same and not was_exceeded(estimate, hit)
+    return known.confirmations == 1 and seen_with > above and same
 
 
 def fits(limit: Limit | None, retry_after_ms: int) -> bool:

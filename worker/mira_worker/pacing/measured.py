@@ -29,7 +29,7 @@ def is_measurable(known: Limit, wait_ms: int, period_ms: int, calls: int, accept
         # It may be the window, or a rounded wait.
         share = calls * known.window_ms / (known.max_calls * period_ms)
         is_longer = calls >= NEARLY * known.max_calls and share <= LONGER_WINDOW
-        if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms <= ROUNDED_MS):
+        if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms == ROUNDED_MS):
             return False
     was_busy = calls * known.window_ms >= BUSY * (known.base_calls or known.max_calls) * period_ms
     return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms)
@@ -40,7 +40,7 @@ def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Lim
     # A 429 never raises a rate.
     period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
     windows = max(1, round(period_ms / known.window_ms)) if known.measured_ms else 1
-    if windows == 1 and not is_computed(hit.retry_after_ms) and period_ms >= 2 * ROUNDED_MS:
+    if not known.measured_ms and not is_computed(hit.retry_after_ms) and period_ms >= 2 * ROUNDED_MS:
         # Both ends are rounded up to a second. A window that is too short is noticed; one that is too long is not.
         period_ms = max(known.window_ms, period_ms // ROUNDED_MS * ROUNDED_MS)
     max_calls = -(-calls // windows)

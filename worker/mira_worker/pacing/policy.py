@@ -61,6 +61,9 @@ def after_rate_limit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
 
 def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     known, window_ms = estimate.rate, hit.retry_after_ms
+    if known and _looks_in_flight(estimate, known, hit):
+        # Fewer in the window, as many in flight: calls are so short that concurrency looked like a rate.
+        return _after_in_flight_hit(replace(estimate, rate=None, changed_ms=hit.now_ms), hit)
     accepted = (hit.in_known_window if known and known.measured_ms else hit.in_window) - 1
     reset_ms, period_ms = hit.now_ms + window_ms, hit.now_ms + window_ms - estimate.reset_ms
     calls = hit.accepted - estimate.reset_accepted
@@ -87,9 +90,6 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     elif accepted >= known.max_calls * NEARLY and not known.contradictions:
         limit = replace(known, step=0, contradictions=1)
         margin_ms = round(min(margin_ms * MORE_MARGIN, max(MIN_MARGIN_MS, window_ms * MAX_MARGIN_SHARE)))
-    elif was_the_other(estimate, known, hit, hit.in_flight, above=max(1, estimate.max_accepted)):
-        # Fewer in the window, as many in flight: calls are so short that concurrency looked like a rate.
-        return _after_in_flight_hit(replace(estimate, rate=None), hit)
     else:
         limit = Limit(
             max(1, accepted), known.retry_after_ms, hit.now_ms, interval_ms=interval_ms, measured_ms=known.measured_ms
@@ -101,6 +101,13 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     return replace(estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms)
 
 
+def _looks_in_flight(estimate: Estimate, known: Limit, hit: RateLimitHit) -> bool:
+    """Return True if a rate that was hit once looks like a concurrency limit now. If it is not, this is soon refuted."""
+    is_fixed = not known.measured_ms and fits(known, hit.retry_after_ms)
+    is_fewer = hit.in_window - 1 < known.max_calls * NEARLY
+    return is_fixed and is_fewer and was_the_other(known, hit.in_flight, above=max(1, estimate.max_accepted))
+
+
 def _after_in_flight_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     known, accepted = estimate.in_flight, max(1, hit.in_flight - 1)
     interval_ms = first_in_flight_interval_ms(hit.retry_after_ms, estimate.call_ms)
@@ -109,7 +116,7 @@ def _after_in_flight_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     elif accepted >= known.max_calls or known.step:
         # A response may have arrived during the probe: the number in flight is then one lower than it was.
         limit = _confirmed(known, max(known.max_calls, min(accepted, known.allowed)), hit.now_ms)
-    elif was_the_other(estimate, known, hit, hit.in_window, above=hit.in_flight):
+    elif was_the_other(known, hit.in_window, above=hit.in_flight) and not was_exceeded(estimate, hit):
         # The number in the window repeats, not the one in flight: it was the rate, hit while its calls were in flight.
         return _after_rate_hit(replace(estimate, in_flight=None), hit)
     elif known.contradictions and hit.in_window >= 3 * hit.in_flight and not was_exceeded(estimate, hit):
