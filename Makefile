@@ -60,7 +60,7 @@ bench-pacing: $(STAMP) ## Print the share of an account's limit that workers rea
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@$(BIN)/python -m bench.pacing
 
-chaos: $(STAMP) ## Kill processes at random moments, then check that nothing is lost
+chaos: $(STAMP) ## Inject faults at random moments, then check that nothing is lost, duplicated, or wrong
 	@$(BIN)/python -m tests.chaos
 
 release: check ## Build sdist and wheel of a tagged commit (uploads nothing)

@@ -49,6 +49,8 @@ _ENDS = frozenset({*_FINAL, BatchStatus.FINALIZING, BatchStatus.CANCELLING})
 
 # On an error that every line would get: pause, and keep the lines for later; or write one error per line.
 OnAccountError = Literal["pause", "fail"]
+# On lines whose request has changed since they were answered: stop (""), run them again, or keep their answers.
+OnChanged = Literal["", "rerun", "keep"]
 # Why a batch is paused: a command, the account, the budget, its files, or the end of a run's process (by Ctrl-C, or
 # by a crash).
 PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process"]
@@ -71,6 +73,7 @@ class BatchOptions:
     max_requests: int = 0
     max_tokens: int = 0
     max_cost: str = ""
+    changed: OnChanged = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from mira_queue.contract.batch import OnChanged
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -15,11 +17,15 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Send again. A limit of the budget that is given replaces the old one; 0 or "" removes it; None keeps it."""
+    """Send again. A limit of the budget that is given replaces the old one; 0 or "" removes it; None keeps it.
+
+    `changed` is the choice about lines whose request has changed; None keeps the old one.
+    """
 
     max_requests: int | None = None
     max_tokens: int | None = None
     max_cost: str | None = None
+    changed: OnChanged | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import redis
@@ -21,6 +21,9 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
 MAX_BYTES = 1024 * 1024
+
+# Jobs that are read in one round trip.
+MAX_LISTED = 1000
 
 # Fields of a job's hash that are fields of its status.
 _NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms")}
@@ -117,6 +120,23 @@ class Jobs(ScriptRunner):
             calls = [(names.job_keys(*job), job[:1]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
         return [None if answer < 0 else int(answer) for answer in answers]
+
+    def unstarted_of(self, group: str, *, only_uncalled: bool = False) -> list[tuple[str, str]]:
+        """Return (id, idempotency key) of the group's jobs that have not started, or of those that were never called.
+
+        It reads all jobs that are queued or wait: it is for the jobs of a group that no line of a file names any more.
+        """
+        found = {}
+        for key in (*names.QUEUED, names.WAITING):
+            entries: Iterator[tuple[bytes, float]] = self._client.zscan_iter(key, count=MAX_LISTED)
+            while piece := [decode(job_id) for job_id, _ in islice(entries, MAX_LISTED)]:
+                pipeline = self._client.pipeline(transaction=False)
+                for job_id in piece:
+                    pipeline.hmget(names.job_key(job_id), "group", "key", "attempts", "crashes", "unanswered")
+                for job_id, (of, name, *calls) in zip(piece, pipeline.execute(), strict=True):
+                    if of == group.encode() and not (only_uncalled and any(int(each or 0) for each in calls)):
+                        found[job_id] = decode(name)
+        return list(found.items())
 
     def holders(self, keys: Sequence[str]) -> list[str]:
         """Return the ids of the jobs with these idempotency keys, in one round trip. An empty id means no job."""

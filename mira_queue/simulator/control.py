@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import orjson
@@ -12,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mira_queue.simulator.config import Outage, describe
 from mira_queue.simulator.port import Port
 from mira_queue.simulator.schedule import Schedule
-from mira_queue.simulator.state import State
+from mira_queue.simulator.state import State, account_name
 
 PREFIX = "/sim/"
 RECENT_S = 1.0
@@ -28,6 +27,8 @@ async def respond(
                 return _json(_stats(state))
             case "GET", "requests":
                 return _json(state.counters.per_request())
+            case "GET", "arrivals":
+                return _json(state.counters.arrivals())
             case "GET", "recent":
                 return _json({"contents": state.counters.recent(state.now() - RECENT_S)})
             case "GET", "calls":
@@ -52,13 +53,15 @@ async def respond(
                 return _json(outage.model_dump(mode="json"))
     except ValidationError as error:
         return _json({"detail": describe(error)}, 422)
-    return _json({"detail": "expected GET stats, requests, recent, calls, config or POST config, reset, outage"}, 404)
+    return _json(
+        {"detail": "expected GET stats, requests, arrivals, recent, calls, config or POST config, reset, outage"}, 404
+    )
 
 
 def _stats(state: State) -> dict[str, Any]:
     now = state.now()
     accounts = {
-        hashlib.sha256(key.encode()).hexdigest()[:12]: {
+        account_name(key): {
             "in_flight": account.limits.in_flight,
             "max_in_flight": account.limits.max_in_flight,
             "leaked": account.limits.leaked,

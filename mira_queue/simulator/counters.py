@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -70,6 +70,15 @@ class Counters:
             same["refused"] += count.refused
         return {"by_body": by_body, "by_content": by_content}
 
+    def arrivals(self) -> dict[str, Any]:
+        """Return when each content came, in seconds since the start, and the names of the accounts that sent it."""
+        found: dict[str, dict[str, list[Any]]] = {}
+        for count in self.requests.values():
+            same = found.setdefault(count.content, {"came_s": [], "accounts": []})
+            same["came_s"] += count.came_s
+            same["accounts"] = sorted({*same["accounts"], *count.accounts})
+        return found
+
     def recent(self, since_s: float) -> list[str]:
         """Return the contents of the requests that are in flight, or were at that time or later."""
         return [count.content for count in self.requests.values() if count.in_flight or count.left_s >= since_s]
@@ -89,7 +98,7 @@ class LoggedCall:
 
 @dataclass(slots=True)
 class RequestCount:
-    """Calls of one request: all, rate-limited (429), answered, and in flight."""
+    """Calls of one request: all, rate-limited (429), answered, and in flight; also their times and accounts."""
 
     content: str
     calls: int = 0
@@ -97,6 +106,8 @@ class RequestCount:
     refused: int = 0
     in_flight: int = 0
     left_s: float = -1.0
+    came_s: list[float] = field(default_factory=list)
+    accounts: set[str] = field(default_factory=set)
 
 
 def digest_of(call: Call) -> str:

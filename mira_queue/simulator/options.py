@@ -52,12 +52,13 @@ control endpoints, on the same port:
                          early (calls that were sent before a Retry-After had passed)
     GET  /sim/requests   calls and answers of each request, by sha256 of its body without `stream` and by
                          its last user message
+    GET  /sim/arrivals   when each of these messages came, and from which accounts (their names in /sim/stats)
     GET  /sim/recent     last user messages of the requests that are in flight, or were within the last second
     GET  /sim/calls      with the setting log_calls: when each call arrived and ended, and its outcome
     GET  /sim/config     the configuration; POST a JSON object to change some of it
     POST /sim/reset      reset counts, logs and balances
-    POST /sim/outage     {{"seconds": 5, "kind": "503"}}; drop resets every connection, refuse accepts none
-                         (connections that were used for /sim/ stay open)
+    POST /sim/outage     {{"seconds": 5, "kind": "503"}}; also 500; drop resets every connection, refuse accepts
+                         none (connections that were used for /sim/ stay open)
 """
 
 

@@ -13,7 +13,7 @@ from mira_queue.simulator.completion import needed_tokens
 from mira_queue.simulator.config import OutageKind
 from mira_queue.simulator.exchange import Exchange
 from mira_queue.simulator.replies import Rejected
-from mira_queue.simulator.state import State
+from mira_queue.simulator.state import State, account_name
 from mira_queue.simulator.wait_headers import NO_HEADERS
 from mira_queue.simulator.wire import Outcome, Response, send
 
@@ -58,6 +58,8 @@ async def _serve(state: State, request: web.BaseRequest, path: str) -> Response:
     assert account is not None
     count = state.counters.request(call, keep=config.count_requests)
     count.in_flight += 1
+    count.came_s.append(state.now())
+    count.accounts.add(account_name(key))
     try:
         exchange = Exchange(state, request, account, call, incoming.body or b"", headers)
         outcome, response = await _admit(exchange, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 import time
@@ -24,6 +25,11 @@ class Account:
 
     limits: AccountLimits = field(default_factory=AccountLimits)
     retry_afters: RetryAfterLog = field(default_factory=RetryAfterLog)
+
+
+def account_name(key: str) -> str:
+    """Return a name of the account with this bearer key that does not tell the key."""
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 class State:

@@ -26,16 +26,16 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command(context_settings={"max_content_width": 120})
 def chaos(
     jobs: Annotated[int, typer.Option(min=10, help="Total number of jobs: single jobs and batch lines.")] = 5_000,
-    kills: Annotated[int, typer.Option(min=0, help="Signals to workers, producers, batch runs, and the server.")] = 40,
+    faults: Annotated[int, typer.Option(min=0, help="Faults of all kinds.")] = 60,
     seed: Annotated[int, typer.Option(help="Equal seeds inject the same faults at the same share of the work.")] = 1,
-    minutes: Annotated[float | None, typer.Option(help="Time limit; default: computed from jobs and kills.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit; default: computed from jobs and faults.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 3,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Concurrent calls per worker.")] = 16,
     producers: Annotated[int, typer.Option(min=1, max=64, help="Producers of single jobs.")] = 2,
     batch_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the jobs that are batch lines.")] = 0.25,
     latency: Annotated[
         str | None,
-        typer.Option(metavar="MIN-MAX", help="Seconds per call; default: long enough for all kills."),
+        typer.Option(metavar="MIN-MAX", help="Seconds per call; default: long enough for all faults."),
     ] = None,
     lease: Annotated[float, typer.Option(min=1, help="MIRA_LEASE of the workers, seconds.")] = 3.0,
     rescue: Annotated[float, typer.Option(min=0.1, help="MIRA_RESCUE_INTERVAL, seconds.")] = 1.0,
@@ -70,17 +70,16 @@ def chaos(
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="New directory that keeps logs, journals, and files.")] = None,
 ) -> None:
-    """Kill workers, producers, and the server at random moments. Then check that no job is lost or duplicated.
+    """Inject faults at random moments. Then check that no job is lost, duplicated, wrong, or sent where it must not be.
 
-    The exit code is 1 if any job is lost, duplicated, wrong, or stuck (losses of stock Celery are only reported), and 2
-    for wrong usage.
+    The exit code is 1 if any count is over its limit (losses of stock Celery are only reported), and 2 for wrong usage.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     lowest, _, highest = (latency or "").partition("-")
     try:
         options = ChaosOptions(
             jobs=jobs,
-            kills=kills,
+            faults=faults,
             seed=seed,
             workers=workers,
             concurrency=concurrency,
@@ -122,7 +121,7 @@ def _run(options: ChaosOptions, system: System, console: Console, keep: Path | N
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     folder = keep / system.name.replace(" ", "-") if keep else None
-    say(f"{system.name}: {options.jobs:,} jobs, {options.kills} kills, seed {options.seed}")
+    say(f"{system.name}: {options.jobs:,} jobs, {options.faults} faults, seed {options.seed}")
     return run_chaos(options, system, say, folder)
 
 

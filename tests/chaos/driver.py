@@ -10,22 +10,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import redis
 
 from mira_queue.ledger.embedded import EmbeddedServer
+from mira_queue.simulator.state import account_name
 from tests.chaos import schedule, workload
 from tests.chaos.faults import FaultInjector
 from tests.chaos.journal import JournalReader
 from tests.chaos.liveness import count_working_slots
 from tests.chaos.options import ChaosOptions
+from tests.chaos.pauses import Pauses
 from tests.chaos.processes import Processes
 from tests.chaos.report import report
 from tests.chaos.result_monitor import ResultMonitor, client_url
 from tests.chaos.scorecard import Measure, Score
+from tests.chaos.server_faults import ServerFaults
+from tests.chaos.simulators import Simulators, started
 from tests.chaos.system import MiraQueueSystem, System
-from tests.support.simulator_process import SimulatorProcess
+from tests.support.queue_process import API_KEY
 
 TICK_S = 0.05
 POLL_EVERY_S = 0.25
@@ -47,12 +50,11 @@ def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None
     """Run once and return the scorecard. `keep` is a directory for the files; None uses a temporary directory."""
     with _folder(keep) as folder, _server(options, folder) as (server, url):
         latency = list(options.answer_takes_s)
-        with SimulatorProcess.start(
-            **{"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
-        ) as simulator:
-            env = system.environment(options, url, folder / "state", simulator.url)
+        config = {"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
+        with started(options.accounts, **config) as simulators:
+            env = system.environment(options, url, folder / "state", simulators.urls[0])
             processes = Processes(options, system, env, folder)
-            return _Run(options, system, say, simulator, processes, server, url, env, folder).run()
+            return _Run(options, system, say, simulators, processes, server, url, env, folder).run()
 
 
 class _Run:
@@ -61,27 +63,31 @@ class _Run:
         options: ChaosOptions,
         system: System,
         say: Say,
-        simulator: SimulatorProcess,
+        simulators: Simulators,
         processes: Processes,
         server: EmbeddedServer | None,
         url: str,
         env: dict[str, str],
         folder: Path,
     ) -> None:
-        self._options, self._system, self._say, self._simulator = options, system, say, simulator
-        self._processes, self._server, self._url, self._env, self._folder = processes, server, url, env, folder
-        self._injector = FaultInjector(options, processes, simulator, server, self._record)
-        processes.waking = self._injector.watch
+        self._options, self._system, self._say, self._simulators = options, system, say, simulators
+        self._processes, self._server, self._env, self._folder = processes, server, env, folder
+        is_ours = isinstance(system, MiraQueueSystem)
+        self._server_faults = ServerFaults(server) if server is not None else None
+        self._pauses = Pauses(env, folder, self._record) if is_ours and options.batch_lines else None
+        self._injector = FaultInjector(options, processes, simulators, self._server_faults, self._pauses, self._record)
         self._monitor = ResultMonitor(url)
         self._journals = [JournalReader(processes.journal(number)) for number in range(options.producers)]
         self._accepted: dict[int, set[str]] = defaultdict(set)
-        self._events = schedule.plan(
-            options.seed, options.kills, server=server is not None, batches=bool(options.batch_lines)
-        )
+        without: frozenset[schedule.Fault] = frozenset()
+        without |= schedule.SERVER_FAULTS if server is None else frozenset()
+        without |= frozenset() if options.batch_lines else schedule.BATCH_FAULTS
+        without |= frozenset() if is_ours else {schedule.Fault.PAUSE}
+        self._events = schedule.plan(options.seed, options.faults, without=without)
         self._all_answers = sum(workload.job(options.seed, number).succeeds for number in range(options.jobs))
-        self._stats: dict[str, Any] = simulator.stats()
+        self._stats: dict[str, int] = simulators.stats()
         self._due_s: dict[str, float] = defaultdict(float)
-        more_s = 0.0 if isinstance(system, MiraQueueSystem) or options.minutes else options.stock_patience_s
+        more_s = 0.0 if is_ours or options.minutes else options.stock_patience_s
         self._limit_s = options.limit_s + more_s
 
     def run(self) -> Score:
@@ -99,6 +105,8 @@ class _Run:
             seconds = time.monotonic() - began_s
             return self._conclude(settled, seconds)
         finally:
+            if self._server_faults is not None:
+                self._server_faults.end()
             self._monitor.stop()
             self._processes.end()
 
@@ -114,7 +122,7 @@ class _Run:
         if self._is_time("server", SERVER_CHECK_S):
             self._restart_server()
         if self._is_time("look", POLL_EVERY_S):
-            self._stats = self._simulator.stats()
+            self._stats = self._simulators.stats()
             self._read_journals()
         if self._is_time("say", REPORT_EVERY_S):
             self._say(self._progress(time.monotonic() - began_s))
@@ -134,8 +142,12 @@ class _Run:
 
     def _restart_server(self) -> None:
         # Our workers restart the server, and the run tests that. Stock Celery has no part that would.
-        if self._server is not None and not isinstance(self._system, MiraQueueSystem):
+        if self._server is not None and not self._is_server_stopped and not isinstance(self._system, MiraQueueSystem):
             self._server.ensure_running()
+
+    @property
+    def _is_server_stopped(self) -> bool:
+        return self._server_faults is not None and self._server_faults.is_stopped
 
     def _read_journals(self) -> None:
         for journal in self._journals:
@@ -160,6 +172,10 @@ class _Run:
     def _conclude(self, settled: bool, seconds: float) -> Score:
         self._say(self._progress(seconds))
         self._processes.wake_all()
+        if self._server_faults is not None:
+            self._server_faults.wake()
+        if self._pauses is not None:
+            self._pauses.join()
         if self._server is not None:
             self._server.ensure_running()
         score = report(
@@ -167,26 +183,26 @@ class _Run:
             self._system,
             self._accepted,
             self._monitor,
-            self._simulator,
+            self._simulators,
             self._processes,
             self._injector,
+            self._pauses,
+            [account_name(API_KEY)],
             settled=settled,
             seconds=seconds,
         )
         working = count_working_slots(
-            self._options, self._system, self._env, self._folder, self._processes, self._simulator
+            self._options, self._system, self._env, self._folder, self._processes, self._simulators
         )
-        idle = self._options.workers * self._options.concurrency - working
-        missed = sum(event.fault.is_kill for event in self._events)
-        score = score.plus(Measure("planned kills that were not reached", missed))
-        return score.plus(Measure("slots that no longer take jobs", idle, 0))
+        score = score.plus(Measure("planned faults that were not reached", len(self._events)))
+        return score.plus(Measure("slots that no longer take jobs", self._options.slots - working, 0))
 
     def _progress(self, seconds: float) -> str:
-        kills = sum(count for fault, count in self._injector.counts.items() if fault.is_kill)
         return (
             f"{self._system.name} {seconds:5.0f} s: accepted {len(self._accepted):,}, "
             f"answers {self._stats['answered']:,} of {self._all_answers:,}, "
-            f"without outcome {self._monitor.pending:,}, kills {kills} of {self._options.kills}"
+            f"without outcome {self._monitor.pending:,}, "
+            f"faults {self._injector.counts.total()} of {self._options.faults}"
         )
 
 

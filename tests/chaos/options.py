@@ -1,17 +1,17 @@
-"""Options of a chaos run: amount of work, kills, seed, and settings."""
+"""Options of a chaos run: amount of work, faults, seed, and settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-# Base of the time limit; jobs and kills add to it.
+# Base of the time limit; jobs and faults add to it.
 BASE_LIMIT_S = 180.0
 # A slower run counts as stuck. A busy machine with two cores is three times as fast.
 MIN_JOBS_PER_S = 40.0
-KILL_ALLOWANCE_S = 2.0
-# Time per fault, including outages. The latency of the API is chosen so that all faults fit while all workers are busy.
-FAULT_S = 3.0
+FAULT_ALLOWANCE_S = 4.0
+# Work time per fault. The latency of the API is chosen so that all faults fit while all workers are busy.
+FAULT_S = 2.0
 # Lower and upper bound of the mean latency, seconds. Calls must finish within the grace period.
 MEAN_LATENCY_S = (0.15, 2.0)
 # If a worker is killed while it redelivers, stock Celery redelivers nothing for five minutes (the TTL of its lock).
@@ -24,11 +24,13 @@ class ChaosOptions:
     """Options of one run. Equal options inject the same faults in the same order, after the same share of the work."""
 
     jobs: int = 5_000
-    kills: int = 40
+    faults: int = 60
     seed: int = 1
     workers: int = 3
     concurrency: int = 16
     producers: int = 2
+    #: Accounts of the jobs, each with its own key and its own simulated API.
+    accounts: int = 1
     batch_share: float = 0.25
     batch_files: int = 4
     #: Range of the latency in seconds; None: computed from the plan.
@@ -54,6 +56,11 @@ class ChaosOptions:
         return STOCK_MUTEX_S + 3.0 * self.visibility_timeout_s
 
     @property
+    def slots(self) -> int:
+        """Calls that all workers can run at the same time."""
+        return self.workers * self.concurrency
+
+    @property
     def batch_lines(self) -> int:
         return int(self.jobs * self.batch_share) if self.batch_files else 0
 
@@ -70,8 +77,7 @@ class ChaosOptions:
         if self.latency_s is not None:
             return self.latency_s
         lowest, highest = MEAN_LATENCY_S
-        slots = self.workers * self.concurrency
-        mean = min(highest, max(lowest, self.kills * FAULT_S * slots / self.jobs))
+        mean = min(highest, max(lowest, self.faults * FAULT_S * self.slots / self.jobs))
         return mean / 3, mean * 5 / 3
 
     @property
@@ -79,4 +85,4 @@ class ChaosOptions:
         """Time limit of the run. Jobs that are not finished by then count as lost."""
         if self.minutes is not None:
             return self.minutes * 60
-        return BASE_LIMIT_S + self.jobs / MIN_JOBS_PER_S + self.kills * KILL_ALLOWANCE_S
+        return BASE_LIMIT_S + self.jobs / MIN_JOBS_PER_S + self.faults * FAULT_ALLOWANCE_S

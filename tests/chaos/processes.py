@@ -46,7 +46,7 @@ class Processes:
         self._start_at_s: dict[Child, float] = {}
         self._wake_at_s: dict[Child, float] = {}
         #: Around every SIGCONT.
-        self.waking: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.waking: Callable[[Child], AbstractContextManager[object]] = nullcontext
         #: Exits that the driver did not cause, as "name: exit code".
         self.unexpected_exits: list[str] = []
         self.late_exits: list[str] = []
@@ -81,6 +81,10 @@ class Processes:
     def batch(self) -> Child | None:
         """The current batch, or None."""
         return next((child for child in self.batches[: self._begun] if child not in self._done), None)
+
+    @property
+    def current_batch(self) -> list[Child]:
+        return [self.batch] if self.batch else []
 
     @property
     def producers_are_done(self) -> bool:
@@ -124,10 +128,9 @@ class Processes:
             if now_s >= wake_s:
                 del self._wake_at_s[child]
                 # A worker that was stopped just before a call sends it now.
-                with self.waking():
+                with self.waking(child):
                     child.signal(signal.SIGCONT)
-        batch = self.batch
-        for child in [*self.workers, *self.producers, *([batch] if batch else [])]:
+        for child in [*self.workers, *self.producers, *self.current_batch]:
             if child not in self._done:
                 self._maintain(child, now_s)
 

@@ -17,26 +17,44 @@ class Fault(StrEnum):
     KILL_BATCH = "SIGKILL batch run or supervisor"
     TERM_BATCH = "SIGTERM batch run or supervisor"
     KILL_SERVER = "SIGKILL server"
-    OUTAGE = "API outage"
+    STOP_SERVER = "SIGSTOP server past all leases, SIGCONT"
+    KILL_CLIENTS = "CLIENT KILL of all clients"
+    FLUSH_SCRIPTS = "SCRIPT FLUSH"
+    LIMIT_MEMORY = "memory limit of the server"
+    OUTAGE_500 = "API outage: 500"
+    OUTAGE_503 = "API outage: 503"
+    OUTAGE_DROP = "API outage: connections reset"
+    OUTAGE_REFUSE = "API outage: no connections"
     LIMIT = "API limit"
-
-    @property
-    def is_kill(self) -> bool:
-        return self not in (Fault.OUTAGE, Fault.LIMIT)
+    INTERIM = "interim responses of the API"
+    PAUSE = "pause and resume of a batch"
 
 
-# Shares of all kills. 300 kills include 138 SIGKILLs of workers and 30 of the server.
+# Shares of all faults. 300 faults include 96 SIGKILLs of workers and 24 of the server.
 _SHARES = {
-    Fault.KILL_WORKER: 0.45,
-    Fault.TERM_WORKER: 0.10,
-    Fault.STOP_WORKER: 0.10,
-    Fault.KILL_PRODUCER: 0.11,
-    Fault.KILL_BATCH: 0.10,
-    Fault.TERM_BATCH: 0.04,
-    Fault.KILL_SERVER: 0.10,
+    Fault.KILL_WORKER: 0.29,
+    Fault.TERM_WORKER: 0.07,
+    Fault.STOP_WORKER: 0.07,
+    Fault.KILL_PRODUCER: 0.07,
+    Fault.KILL_BATCH: 0.07,
+    Fault.TERM_BATCH: 0.03,
+    Fault.KILL_SERVER: 0.08,
+    Fault.STOP_SERVER: 0.03,
+    Fault.KILL_CLIENTS: 0.05,
+    Fault.FLUSH_SCRIPTS: 0.04,
+    Fault.LIMIT_MEMORY: 0.03,
+    Fault.OUTAGE_500: 0.02,
+    Fault.OUTAGE_503: 0.02,
+    Fault.OUTAGE_DROP: 0.02,
+    Fault.OUTAGE_REFUSE: 0.02,
+    Fault.LIMIT: 0.02,
+    Fault.INTERIM: 0.02,
+    Fault.PAUSE: 0.06,
 }
-# One outage and one limit of the API per this many kills.
-_KILLS_PER_API_FAULT = 8
+SERVER_FAULTS = frozenset(
+    {Fault.KILL_SERVER, Fault.STOP_SERVER, Fault.KILL_CLIENTS, Fault.FLUSH_SCRIPTS, Fault.LIMIT_MEMORY}
+)
+BATCH_FAULTS = frozenset({Fault.KILL_BATCH, Fault.TERM_BATCH, Fault.PAUSE})
 # No fault before the first jobs run or after the last: the system is idle then.
 _FIRST, _LAST = 0.02, 0.95
 
@@ -50,19 +68,16 @@ class Event:
     pick: float
 
 
-def plan(seed: int, kills: int, *, server: bool, batches: bool) -> list[Event]:
-    """Return the events of a run, in order. Without `server` or `batches`, workers get their share."""
+def plan(seed: int, faults: int, *, without: frozenset[Fault] = frozenset()) -> list[Event]:
+    """Return the events of a run, in order. SIGKILLs of workers replace the kinds `without`."""
     source = random.Random(f"chaos:{seed}")
     shares = dict(_SHARES)
-    spared = [] if server else [Fault.KILL_SERVER]
-    spared += [] if batches else [Fault.KILL_BATCH, Fault.TERM_BATCH]
-    for fault in spared:
+    for fault in without:
         shares[Fault.KILL_WORKER] += shares.pop(fault)
-    faults = [fault for fault, count in _counts(shares, kills).items() for _ in range(count)]
-    faults += [Fault.OUTAGE, Fault.LIMIT] * (kills // _KILLS_PER_API_FAULT)
-    source.shuffle(faults)
-    moments = sorted(source.uniform(_FIRST, _LAST) for _ in faults)
-    return [Event(at, fault, source.random()) for at, fault in zip(moments, faults, strict=True)]
+    kinds = [fault for fault, count in _counts(shares, faults).items() for _ in range(count)]
+    source.shuffle(kinds)
+    moments = sorted(source.uniform(_FIRST, _LAST) for _ in kinds)
+    return [Event(at, fault, source.random()) for at, fault in zip(moments, kinds, strict=True)]
 
 
 def _counts(shares: dict[Fault, float], total: int) -> dict[Fault, int]:
@@ -70,6 +85,6 @@ def _counts(shares: dict[Fault, float], total: int) -> dict[Fault, int]:
     counts = {fault: max(1, int(total * share)) for fault, share in shares.items()}
     counts[Fault.KILL_WORKER] = 0
     counts[Fault.KILL_WORKER] = total - sum(counts.values())
-    if counts[Fault.KILL_WORKER] < 0:
+    if counts[Fault.KILL_WORKER] <= 0:
         return {Fault.KILL_WORKER: total}
     return counts

@@ -12,14 +12,11 @@ import redis
 from mira_producer.processes import PARENT_PIPE, worker_command
 
 from mira_queue.contract import names
+from mira_queue.contract.errors import Poison
 from tests.chaos.child import module
 from tests.chaos.options import ChaosOptions
 from tests.support.queue_process import API_KEY
 
-# One job can be in flight at several kills. In this run, no job crashes its worker.
-MAX_CRASHES = 20
-# An outage of the API uses up attempts. It must not look like a loss.
-MAX_ATTEMPTS = 1_000
 RESULT_TTL_S = 86_400
 REQUEST_TIMEOUT_S = 20.0
 
@@ -31,6 +28,7 @@ class Stored:
     succeeded: bool
     text: str
     unanswered_calls: int
+    is_dead_letter: bool = False
 
 
 class System(Protocol):
@@ -48,7 +46,13 @@ class System(Protocol):
 
     def submitted(self, *arguments: str) -> list[str]: ...
 
+    def forget_limits(self) -> list[str] | None:
+        """Return the command that forgets the limits that the workers have learned, if they learn any."""
+        ...
+
     def ended(self, record: Mapping[str, Any]) -> Stored: ...
+
+    def line_ended(self, entry: Mapping[str, Any]) -> Stored: ...
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
         """Describe a job that is not finished, for diagnosis."""
@@ -66,10 +70,6 @@ class MiraQueueSystem:
             "api_base": api_base,
             "request_timeout": REQUEST_TIMEOUT_S,
             "result_ttl": RESULT_TTL_S,
-            "max_attempts": MAX_ATTEMPTS,
-            "max_crashes": MAX_CRASHES,
-            "backoff_base": 0.1,
-            "backoff_cap": 1.0,
             "concurrency": options.concurrency,
             "lease": options.lease_s,
             "rescue_interval": options.rescue_s,
@@ -93,12 +93,22 @@ class MiraQueueSystem:
     def submitted(self, *arguments: str) -> list[str]:
         return module("tests.chaos.submitted", *arguments)
 
+    def forget_limits(self) -> list[str] | None:
+        return module("mira_producer.cli", "limits", "--forget")
+
     def ended(self, record: Mapping[str, Any]) -> Stored:
         result = record["result"]
         if record["status"] == "SUCCESS":
             return Stored(True, result["text"], result["unanswered_calls"])
         # The arguments of a JobError: detail, status, attempts, unanswered calls, body.
-        return Stored(False, f"{result['exc_type']}: {result['exc_message'][0]}", result["exc_message"][3])
+        detail, _, _, unanswered_calls, _ = result["exc_message"]
+        code = result["exc_type"]
+        return Stored(False, f"{code}: {detail}", unanswered_calls, code == Poison.__name__)
+
+    def line_ended(self, entry: Mapping[str, Any]) -> Stored:
+        if error := entry["error"]:
+            return Stored(False, f"{error['code']}: {error['message']}", 0, error["code"] == Poison.code)
+        return Stored(True, entry["response"]["body"]["choices"][0]["message"]["content"], 0)
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
         entry: dict[Any, Any] = client.hgetall(names.job_key(job_id))
@@ -143,11 +153,17 @@ class StockSystem:
     def submitted(self, *arguments: str) -> list[str]:
         return self.batch(*arguments)
 
+    def forget_limits(self) -> list[str] | None:
+        return None
+
     def ended(self, record: Mapping[str, Any]) -> Stored:
         result = record["result"]
         if record["status"] == "SUCCESS":
             return Stored(True, result["choices"][0]["message"]["content"], 0)
         return Stored(False, str(result)[:200], 0)
+
+    def line_ended(self, entry: Mapping[str, Any]) -> Stored:
+        return Stored(entry["succeeded"], entry["text"], 0)
 
     def describe(self, client: redis.Redis, job_id: str) -> str:
         return f"{client.hlen('unacked')} messages unacknowledged, {client.llen('celery')} in the queue"

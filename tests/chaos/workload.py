@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,16 @@ _DIRECTIVES = (
     (5, " [[sim:notjsonx1]]", 2, True),
     (2, " [[sim:429x1 retry-after=0.3]]", 1, True),
     (10, " [[sim:slow=0.5]]", 1, True),
+    (5, " [[sim:earlyhintsx1 late=0.3]]", 1, True),
     (15, " [[sim:400]]", 1, False),
     (10, " [[sim:moderation]]", 1, False),
 )
 # Jobs from this number on are not counted. They keep every worker busy for the liveness check.
 LIVENESS_JOBS = 1_000_000_000
 LIVENESS_CALL_S = 4
+
+
+_NUMBER = re.compile(r"job (\d+)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,25 @@ def job(seed: int, number: int) -> ChaosJob:
             return ChaosJob(number, f"job {number}{directive}", calls, succeeds)
         draw -= share
     return ChaosJob(number, f"job {number}", 1, True)
+
+
+def number_of(content: str) -> int:
+    """Return the number of the job with this content; -1 if there is none."""
+    match = _NUMBER.match(content)
+    return int(match[1]) if match else -1
+
+
+def account_of(options: ChaosOptions, number: int) -> int:
+    """Return the account of a job. Every producer, both kinds of batch, and the liveness check use all accounts."""
+    for batch, numbers in enumerate(batch_numbers(options)):
+        if number in numbers:
+            return batch_account(options, batch)
+    return number // options.producers % options.accounts
+
+
+def batch_account(options: ChaosOptions, batch: int) -> int:
+    # Every second batch is submitted, and the others run in the foreground.
+    return (batch + batch // 2) % options.accounts
 
 
 def messages(content: str) -> list[dict[str, str]]:

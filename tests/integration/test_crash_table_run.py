@@ -56,6 +56,27 @@ def test_refused_lines_that_a_killed_run_had_taken_out_are_run_by_the_next(
     assert simulator.stats()["calls"] == len(LINES) + refused
 
 
+@row("`mira-queue run`", "resuming with `--changed rerun`, after the old answers are removed from the output file")
+def test_changed_lines_whose_answers_a_killed_run_had_removed_are_run_by_the_next(
+    redis_url: str, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / INPUT, LINES)
+    settings: dict[str, Any] = {"redis_url": redis_url, "api_base": simulator.url}
+    assert run_to_the_end(tmp_path, INPUT, **settings).wait() == 0
+    write_lines(tmp_path / INPUT, [*LINES[:3], *({**line, "prompt": "Changed"} for line in LINES[3:])])
+
+    with RunProcess.start(tmp_path, INPUT, "--changed", "rerun", crash_at=CrashPoint.AFTER_TAKE_OUT, **settings) as run:
+        assert run.wait() == -signal.SIGKILL, run.said()
+        assert ids(read_lines(tmp_path / ANSWERS)) == ids(LINES[:3])
+        assert ids(read_lines(tmp_path / f"{ANSWERS}.replaced")) == ids(LINES[3:])
+
+    again = run_to_the_end(tmp_path, INPUT, **settings)
+
+    assert again.wait() == 0, again.said()
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(LINES)
+    assert simulator.stats()["calls"] == len(LINES) + 2
+
+
 @row("`mira-queue run`", "before it has seen a pause from another terminal")
 def test_a_pause_that_a_killed_run_had_not_seen_is_older_than_the_next_run(
     redis_url: str, simulator: SimulatorProcess, tmp_path: Path, queue: MiraQueue

@@ -171,7 +171,7 @@ def test_the_first_interrupt_lets_calls_in_flight_finish_and_withdraws_the_rest(
     ]
     write_lines(tmp_path / INPUT, changed)
     simulator.configure(latency_s=0)
-    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
+    again = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--changed", "keep", **target)
 
     assert again.wait() == 0, again.said()
     assert read_lines(tmp_path / ANSWERS)[: len(done)] == done

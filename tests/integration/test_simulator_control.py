@@ -74,6 +74,17 @@ def test_refused_calls_are_counted_for_each_request_and_recent_ones_are_named(si
     waiting.wait_until("it is a while ago", lambda: simulator.recent() == [])
 
 
+def test_the_times_and_the_accounts_of_each_request_are_recorded(simulator: SimulatorProcess) -> None:
+    for key in ("one", "other"):
+        call(simulator, "same", key=key)
+    call(simulator, "alone", key="one")
+    arrivals, accounts = simulator.arrivals(), simulator.stats()["accounts"]
+    first_s, second_s = arrivals["same"]["came_s"]
+    assert first_s < second_s < arrivals["alone"]["came_s"][0]
+    assert set(arrivals["same"]["accounts"]) == set(accounts)
+    assert len(arrivals["alone"]["accounts"]) == 1
+
+
 def test_counting_single_requests_can_be_turned_off_and_scripts_go_on(simulator: SimulatorProcess) -> None:
     simulator.configure(count_requests=False)
     assert [call(simulator, "[[sim:503x1]]").status_code for _ in range(2)] == [503, 200]
@@ -123,9 +134,10 @@ def test_a_change_that_is_no_json_object_is_refused(simulator: SimulatorProcess)
         assert requests.post(url, data=raw, timeout=20).status_code == 422
 
 
-def test_an_outage_of_503_answers_so_and_ends(simulator: SimulatorProcess) -> None:
-    simulator.outage(0.2, "503")
-    assert call(simulator).status_code == 503
+@pytest.mark.parametrize("status", ["500", "503"])
+def test_an_outage_with_a_status_answers_so_and_ends(simulator: SimulatorProcess, status: str) -> None:
+    simulator.outage(0.2, status)
+    assert call(simulator).status_code == int(status)
     wait_until(simulator, lambda stats: stats["outage"] is None)
     assert call(simulator).status_code == 200
 

@@ -54,6 +54,10 @@ class SimulatorProcess:
         """{"by_body": {sha256: {"calls", "answered"}}, "by_content": {last user message: the same, "refused"}}"""
         return self._control("GET", "requests")
 
+    def arrivals(self) -> dict[str, Any]:
+        """{last user message: {"came_s": [seconds since the start], "accounts": [names, as in stats]}}"""
+        return self._control("GET", "arrivals")
+
     def recent(self) -> list[str]:
         """Last user messages of the requests that are under way, or were within the last second."""
         return list(self._control("GET", "recent")["contents"])
@@ -74,7 +78,7 @@ class SimulatorProcess:
         self._control("POST", "reset", {})
 
     def outage(self, seconds: float, kind: str = "503") -> None:
-        """Start an outage: `503`, `drop` (every call is reset), or `refuse` (no new connections)."""
+        """Start an outage: `500`, `503`, `drop` (every call is reset), or `refuse` (no new connections)."""
         self._control("POST", "outage", {"seconds": seconds, "kind": kind})
 
     def stop(self) -> int:

@@ -115,7 +115,7 @@ def test_answers_are_expected_to_be_as_long_as_those_that_came() -> None:
 
 
 def line(number: int, max_tokens: int = 4096, size: int = 400) -> InputLine:
-    return InputLine(number, str(number), ChatRequest(b"x" * size), None, max_tokens)
+    return InputLine(number, str(number), ChatRequest(b"x" * size), None, max_tokens, "")
 
 
 def answer(prompt: int, completion: int, **fields: Any) -> Completion:

@@ -21,7 +21,7 @@ def peak_kib():
 
 index = LineIndex()
 before = peak_kib()
-index.add((f"request-{number * 7919 % 200_000:030}", number + 1) for number in range(200_000))
+index.add((f"request-{number * 7919 % 200_000:030}", number + 1, f"{number:024x}") for number in range(200_000))
 for number in range(1, 200_001, 2):
     index.mark_answered(number)
 assert (index.total, index.answered) == (200_000, 100_000)
@@ -42,7 +42,7 @@ def test_200_000_lines_are_indexed_in_bounded_memory() -> None:
 def test_an_id_is_found_with_its_line_whatever_characters_it_has() -> None:
     ids = ["a", "A", " a", "a\0", "a\0b", "é", "e\u0301", "😀", "'; DROP TABLE line; --", "5", "05", "5.0", "\u2028"]
     with LineIndex() as index:
-        index.add(zip(ids, range(1, 100), strict=False))
+        index.add((name, number, "") for number, name in enumerate(ids, 1))
 
         assert [index.number_of(name) for name in ids] == list(range(1, len(ids) + 1))
         assert index.number_of("5.00") is None
@@ -50,9 +50,9 @@ def test_an_id_is_found_with_its_line_whatever_characters_it_has() -> None:
 
 def test_an_id_that_is_there_is_refused_with_its_number_and_changes_nothing() -> None:
     with LineIndex() as index:
-        index.add([("a", 1)])
+        index.add([("a", 1, "")])
         with pytest.raises(InvalidRequest, match="line 1") as caught:
-            index.add([("a", 2)])
+            index.add([("a", 2, "")])
 
         assert (caught.value.field, caught.value.code) == ("custom_id", "duplicate_custom_id")
         assert (index.number_of("a"), index.total) == (1, 1)
@@ -60,7 +60,7 @@ def test_an_id_that_is_there_is_refused_with_its_number_and_changes_nothing() ->
 
 def test_a_line_is_answered_once() -> None:
     with LineIndex() as index:
-        index.add([("a", 1), ("b", 9)])
+        index.add([("a", 1, ""), ("b", 9, "")])
 
         assert [index.mark_answered(9), index.mark_answered(9)] == [True, False]
         assert (index.answered, index.is_answered(9), index.is_answered(1)) == (1, True, False)

@@ -23,7 +23,7 @@ def line(number: int, text: str = "") -> bytes:
 
 def indexed(count: int) -> LineIndex:
     index = LineIndex()
-    index.add((f"id-{number}", number) for number in range(1, count + 1))
+    index.add((f"id-{number}", number, "") for number in range(1, count + 1))
     return index
 
 

@@ -267,7 +267,7 @@ def test_a_full_disk_leaves_no_half_line_and_says_what_to_do(tmp_path: Path) -> 
 
 def read(path: Path, *custom_ids: str) -> LineIndex:
     index = LineIndex()
-    index.add((custom_id, number) for number, custom_id in enumerate(custom_ids, 1))
+    index.add((custom_id, number, "") for number, custom_id in enumerate(custom_ids, 1))
     file = ResultFile(path)
     try:
         list(read_results(file, index))

@@ -66,7 +66,7 @@ def test_lines_that_were_added_since_are_for_the_next_run(path: Path, index: Lin
     assert numbers(path, index) == list(range(1, 11))
 
 
-@pytest.mark.parametrize("change", ["cut", "renamed", "shifted", "broken"])
+@pytest.mark.parametrize("change", ["cut", "renamed", "shifted", "rewritten", "broken"])
 def test_a_file_whose_lines_are_others_now_is_named(path: Path, index: LineIndex, change: str) -> None:
     if change == "cut":
         write(path, range(1, 9))
@@ -74,6 +74,8 @@ def test_a_file_whose_lines_are_others_now_is_named(path: Path, index: LineIndex
         write(path, range(1, 11), name="other")
     elif change == "shifted":
         write(path, range(2, 12))
+    elif change == "rewritten":
+        path.write_bytes(path.read_bytes().replace(b"Question 7", b"Answer 7"))
     else:
         path.write_bytes(path.read_bytes().replace(b'"prompt"', b'"prompt', 1))
 

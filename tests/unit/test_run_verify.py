@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from mira_producer.cli.app import app
 from mira_producer.jsonl.errors import InvalidInput
+from mira_producer.jsonl.request_line import identity_of
 from mira_producer.jsonl.verify import MAX_EXAMPLES, Verdict, verify
 from typer.testing import CliRunner
 
@@ -84,6 +85,20 @@ def test_half_a_line_at_the_end_is_invalid(tmp_path: Path) -> None:
     assert counts(verify(source, tmp_path / "out.jsonl", None)) == {"missing": 3, "invalid": 1}
 
 
+def test_answers_to_other_requests_are_changed_and_lines_without_a_digest_are_compared_by_id(tmp_path: Path) -> None:
+    digests = [identity_of(number, json.dumps(entry).encode())[1] for number, entry in enumerate(INPUT, 1)]
+    # Line 2 has the answer of line 3, the answer of "c" is of another input, and "a" was written by another tool.
+    output = [
+        {**entry, "mira": {"request_digest": digest}}
+        for entry, digest in zip(answers("2", "c"), [digests[2], "f" * 24], strict=True)
+    ]
+    verdict = verdict_of(tmp_path, [*answers("a"), *output])
+
+    assert counts(verdict) == {"changed": 2}
+    assert [(each.line, each.code) for each in verdict.problems["changed"].first] == [(2, "changed"), (3, "changed")]
+    assert (verdict.answered, verdict.moved, verdict.compared_by_id, verdict.is_complete) == (1, 1, 1, False)
+
+
 def test_packed_files_are_compared_as_plain_ones(tmp_path: Path) -> None:
     for name, entries in (("in", INPUT), ("out", answers("a", "2", "c"))):
         packed = gzip.compress("".join(json.dumps(entry) + "\n" for entry in entries).encode())
@@ -97,7 +112,7 @@ def test_only_some_of_many_are_named_and_all_are_counted(tmp_path: Path) -> None
     verdict = verify(source, write(tmp_path / "out.jsonl", answers(*(f"x{number}" for number in range(300)))), None)
 
     assert counts(verdict) == {"missing": 500, "unknown": 300}
-    assert [len(problems.first) for problems in verdict.problems.values()] == [MAX_EXAMPLES, 0, MAX_EXAMPLES, 0]
+    assert [len(problems.first) for problems in verdict.problems.values()] == [MAX_EXAMPLES, 0, MAX_EXAMPLES, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -128,3 +143,6 @@ def test_the_command_says_what_it_found_and_its_exit_code_is_for_scripts(
     assert as_json.exit_code == code
     assert json.loads(as_json.stdout)["complete"] is (code == 0)
     assert json.loads(as_json.stdout)["missing"]["count"] == code
+    # These answers have no digests.
+    assert json.loads(as_json.stdout)["compared_by_id"] == len(ids)
+    assert "only by id" in said.stdout

@@ -19,7 +19,7 @@ from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
 from mira_producer.report.page import check_report, draw
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, new_batch_id
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, OnChanged, new_batch_id
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
@@ -115,15 +115,17 @@ class Batches:
         max_requests: int | None = None,
         max_tokens: int | None = None,
         max_cost: str | None = None,
+        changed: OnChanged | None = None,
     ) -> None:
         """Send again. If the account was rejected: one line, and the others when that is not rejected.
 
-        A limit of the budget that is given replaces the old one; 0 and "" remove it. Raise as `pause`, InputError.
+        A limit of the budget that is given replaces the old one; 0 and "" remove it. `changed` is "rerun" or "keep",
+        for lines whose request has changed since they were answered. Raise as `pause`, InputError.
         """
         batch = self.get(batch_id)
         if not batch.status.is_final and not batch.paused:
             raise BatchRefused(f"batch {batch_id} is not paused: it is running")
-        command = Resume(max_requests, max_tokens, max_cost)
+        command = Resume(max_requests, max_tokens, max_cost, changed)
         if batch.paused_by == "budget" and command == Resume():
             larger = "--max-cost, --max-tokens, --max-requests"
             raise BatchRefused(f"batch {batch_id}: {batch.paused}: resume it with a larger one: {larger}")

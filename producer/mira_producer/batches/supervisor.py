@@ -13,14 +13,23 @@ from mira_producer.batches.progress import at_rest, counted, final_status, why_i
 from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End, is_late, with_new_limits
-from mira_producer.engine.plan import Plan
+from mira_producer.engine.plan import Plan, group_of
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
-from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason
+from mira_queue.contract.batch import (
+    CANCELLED_CODE,
+    Batch,
+    BatchFiles,
+    BatchOptions,
+    BatchStatus,
+    PausedBy,
+    Reason,
+    is_simulated,
+)
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
@@ -165,17 +174,21 @@ class Supervisor:
             return
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
         ledger = self._queue.ledger
+        if self.batch.is_run and self._may_have_open_jobs:
+            # Lines may have changed since a process was killed: the jobs of their old requests would be billed for
+            # nothing. Lines that have not changed are submitted again.
+            ledger.remove_unstarted(ledger.unstarted_of(plan.group, only_uncalled=True))
         with closing(self._new_engine(plan)) as engine:
-            # A command that has arrived in the meantime holds the batch, and is carried out next.
-            if self._owner.command() is None:
-                ledger.unhold(plan.group)
-            # An account that was rejected may be fixed by now. A Retry-After is honored.
-            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
                 self._write(self.batch)
             else:
                 self._move(BatchStatus.IN_PROGRESS)
+            # After the batch is written, which names its group: a command holds the group, or is found here.
+            if not ledger.unhold(self.batch.id, plan.group):
+                return
+            # An account that was rejected may be fixed by now. A Retry-After is honored.
+            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             try:
                 end = engine.run()
             except InputError:
@@ -188,6 +201,8 @@ class Supervisor:
             self._may_have_open_jobs = self._owner.stopping.is_set()
             if end is End.EXPIRED:
                 engine.expire()
+            # An editor that was open may have replaced a file after its last line was written.
+            plan.check_files()
             self._write(self._counted(plan))
         if plan.left == 0 and end is not End.EXPIRED:
             end = End.COMPLETE
@@ -220,13 +235,15 @@ class Supervisor:
     def _ready_plan(self, *, resumes: bool = False) -> Plan | None:
         """Return the plan; None if the input is wrong, and the batch has failed.
 
-        With `resumes`, lines that the account rejected are pending again.
+        With `resumes`, lines that the account rejected are pending again, and changed lines if the user wants that.
         """
         plan = self.plan
         if plan is None or not plan.is_open:
             try:
                 prices = prices_of(self._files)
-                plan = self._take(Plan(self._files, self.batch.options, prices, self._queue.check))
+                simulated = is_simulated(self.batch.id)
+                options, check = self.batch.options, self._queue.check
+                plan = self._take(Plan(self._files, options, prices, check, simulated=simulated))
             except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
                 if self.batch.status is not BatchStatus.VALIDATING:
@@ -237,6 +254,8 @@ class Supervisor:
                 return None
         plan.options = self.batch.options
         if resumes:
+            if count := plan.remove_changed():
+                self._owner.say(f"{count:,} changed lines run again; old answers are in {plan.replaced_answers}")
             plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._recording.recorder.waits("")
@@ -277,6 +296,9 @@ class Supervisor:
         except (InvalidInput, InputChanged) as error:
             # The input is wrong, and was not checked before: there is no line to name.
             self._owner.say(str(error))
+        # A killed process may have left jobs of lines that have changed since. When the hold expires, they would run.
+        lost = self._queue.ledger.remove_unstarted(self._queue.ledger.unstarted_of(group_of(self._files.output)))
+        self.batch = replace(self.batch, unanswered_calls=self.batch.unanswered_calls + sum(filter(None, lost)))
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
         return True

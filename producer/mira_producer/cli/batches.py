@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mira_producer.cli import batch_view as view
 from mira_producer.cli import console
-from mira_producer.cli.options import BatchId, Json, MaxCost, MaxRequests, MaxTokens
+from mira_producer.cli.options import BatchId, Changed, Json, MaxCost, MaxRequests, MaxTokens
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
@@ -85,6 +85,7 @@ def resume(
     max_requests: MaxRequests = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
+    changed: Changed = None,
 ) -> None:
     """Resume a paused batch.
 
@@ -93,7 +94,7 @@ def resume(
     """
     with Queues() as queues:
         queues.of(batch_id).batches.resume(
-            batch_id, max_requests=max_requests, max_tokens=max_tokens, max_cost=max_cost
+            batch_id, max_requests=max_requests, max_tokens=max_tokens, max_cost=max_cost, changed=changed
         )
     console.message(f"batch {batch_id}: resume requested")
 

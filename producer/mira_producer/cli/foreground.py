@@ -117,8 +117,11 @@ def run(
     with ExitStack() as stack:
         check = partial(ChatRequest.checked, model=settings.model, limits=limits_named(settings.check_limits))
         # Before anything is started: what is wrong with a run is most often its files.
-        plan = Plan(files, options, prices_of(files), check)
+        plan = Plan(files, options, prices_of(files), check, simulated=simulator is not None)
         stack.callback(plan.close)
+        plan.check_changed()
+        if options.changed == "keep" and (kept := plan.changed.count):
+            say(f"{plural(kept, 'changed line')} {'keeps its answer' if kept == 1 else 'keep their answers'}")
         if options.deadline_s and is_late(options) and plan.left == plan.stats.total:
             deadline = datetime.fromtimestamp(options.deadline_s).astimezone()
             raise InputError(f"--deadline: {deadline:%Y-%m-%d %H:%M:%S %Z} has passed already: nothing was sent")
@@ -180,8 +183,9 @@ def _supervise(
         open_jobs = supervisor.engine.open_jobs if supervisor.engine else 0
         # One more Ctrl-C stops the workers immediately, and leaves the summary.
         with interrupts_call(fleet.stop_now):
-            # The run does not wait for jobs that are still open, so the workers need not either.
-            fleet.stop(settings.grace + STOP_MARGIN, at_once=open_jobs > 0)
+            # The run does not wait for jobs that are still open, so the workers need not either. If a file cannot be
+            # used, they do wait: calls in flight are billed, and the next run finds their answers in the ledger.
+            fleet.stop(settings.grace + STOP_MARGIN, at_once=open_jobs > 0 and supervisor.end is not End.FILES)
         if supervisor.engine:
             supervisor.engine.window.count_lost()
         return supervisor

@@ -6,11 +6,11 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from mira_queue.contract.batch import BatchOptions, OnAccountError
+from mira_queue.contract.batch import BatchOptions, OnAccountError, OnChanged
 from mira_queue.contract.durations import duration
 
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)", re.IGNORECASE)
@@ -28,6 +28,13 @@ Deadline = Annotated[
 ]
 Dedupe = Annotated[bool, typer.Option("--dedupe", help="Send identical requests once; each line gets the answer.")]
 Ordered = Annotated[bool, typer.Option("--ordered", help="At the end, sort the files in the order of the input.")]
+Changed = Annotated[
+    Literal["rerun", "keep"] | None,
+    typer.Option(
+        help="Lines whose request has changed since they were answered: send them again, or keep their answers. "
+        "Without this option, nothing is sent if there are such lines."
+    ),
+]
 MaxRequests = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Maximum number of calls; the batch pauses there. 0: no limit.")
 ]
@@ -51,6 +58,7 @@ def batch_options(
     max_requests: int | None,
     max_tokens: int | None,
     max_cost: str | None,
+    changed: OnChanged | None = None,
 ) -> BatchOptions:
     """Return what a user asked, as one value."""
     try:
@@ -59,7 +67,14 @@ def batch_options(
         raise typer.BadParameter(str(error), param_hint="--deadline") from None
     deadline_s = math.ceil(end.timestamp()) if end else 0
     return BatchOptions(
-        on_account_error, deadline_s, dedupe, ordered, max_requests or 0, max_tokens or 0, max_cost or ""
+        on_account_error,
+        deadline_s,
+        dedupe,
+        ordered,
+        max_requests or 0,
+        max_tokens or 0,
+        max_cost or "",
+        changed or "",
     )
 
 

@@ -62,6 +62,7 @@ def run(
     deadline: options.Deadline = None,
     dedupe: options.Dedupe = False,
     ordered: options.Ordered = False,
+    changed: options.Changed = None,
     max_requests: options.MaxRequests = None,
     max_tokens: options.MaxTokens = None,
     max_cost: options.MaxCost = None,
@@ -88,7 +89,8 @@ def run(
 
     The output file is the record of the run: after any stop, run the same command again to resume. A line that has an
     answer or a permanent error is never sent again. A line that the account rejected (401, 402, 403) is sent again. To
-    retry the other failed lines, move the error file away.
+    retry the other failed lines, move the error file away. If the request of a finished line has changed, nothing is
+    sent until you choose --changed rerun, --changed keep, or another output file.
 
     A run is a batch: from another terminal, status, pause, resume, cancel, results and report work on it, by the id
     that it prints.
@@ -105,7 +107,9 @@ def run(
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     words = _words(simulator_options)
     output_path, errors_path = output_paths(input_path, output_path, errors_path, simulate)
-    wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
+    wanted = options.batch_options(
+        on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost, changed
+    )
     check_options(wanted, load_prices(prices_path))
     result = run_file(
         input_path,

@@ -23,7 +23,7 @@ HELP_END = console.help_end(
     ],
     {
         0: "every line of the input has exactly one line in the output or the error file",
-        1: "lines are missing, duplicated, invalid, or not in the input",
+        1: "lines are missing, duplicated, invalid, changed, or not in the input",
         2: "wrong usage, or an input that cannot be used",
     },
 )
@@ -37,8 +37,11 @@ def verify(
 ) -> None:
     """Check that every line has exactly one answer or error.
 
-    Each line of the input must be in the output file or in the error file, once. Files may be compressed with gzip or
-    zstd. A file that does not exist has no lines: a run without errors has no error file.
+    Each line of the input must be in the output file or in the error file, once, and for the request that the input has
+    now. Lines that an earlier version or another tool wrote are compared only by their ids.
+
+    Files may be compressed with gzip or zstd. A file that does not exist has no lines: a run without errors has no
+    error file.
     """
     check_file(input_path)
     if not output_path.exists() and (errors_path is None or not errors_path.exists()):
@@ -47,7 +50,8 @@ def verify(
     if json:
         finished = {"lines": verdict.lines, "answered": verdict.answered, "failed": verdict.failed}
         problems = {name: {"count": each.count, "examples": each.first} for name, each in verdict.problems.items()}
-        console.json_data({"complete": verdict.is_complete, **finished, **problems})
+        compared = {"moved": verdict.moved, "compared_by_id": verdict.compared_by_id}
+        console.json_data({"complete": verdict.is_complete, **finished, **problems, **compared})
     else:
         _show(verdict)
     if not verdict.is_complete:
@@ -60,4 +64,8 @@ def _show(verdict: Verdict) -> None:
             console.data(line)
     finished = f"{verdict.answered:,} answered, {verdict.failed:,} failed"
     wrong = ", ".join(f"{problems.count:,} {name}" for name, problems in verdict.problems.items() if problems.count)
+    if verdict.moved:
+        console.data(f"{verdict.moved:,} of the changed lines moved: another line of the input has their request")
+    if verdict.compared_by_id:
+        console.data(f"{plural(verdict.compared_by_id, 'line')} without a digest: compared only by id")
     console.data(f"{plural(verdict.lines, 'line')}, {finished}{f'; {wrong}' if wrong else ': each exactly once'}")

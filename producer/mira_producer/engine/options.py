@@ -13,7 +13,7 @@ from mira_producer.cost.prices import Prices
 from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage
 from mira_producer.jsonl.errors import InputError
-from mira_queue.contract.batch import BatchOptions, OnAccountError
+from mira_queue.contract.batch import BatchOptions, OnAccountError, OnChanged
 from mira_queue.contract.commands import Resume
 
 
@@ -33,6 +33,8 @@ def check_options(options: BatchOptions, prices: Prices) -> None:
     """Raise InputError if an option is wrong, or if a limit of the cost has no price table."""
     if options.on_account_error not in get_args(OnAccountError):
         raise InputError(f"on_account_error: expected pause or fail, got {options.on_account_error[:40]!r}")
+    if options.changed not in get_args(OnChanged):
+        raise InputError(f"changed: expected rerun or keep, got {options.changed[:40]!r}")
     for name, number in (("max_requests", options.max_requests), ("max_tokens", options.max_tokens)):
         if number < 0:
             raise InputError(f"{name}: expected 0 (no limit) or more, got {number}")
@@ -73,5 +75,5 @@ def is_late(options: BatchOptions) -> bool:
 
 
 def with_new_limits(options: BatchOptions, command: Resume) -> BatchOptions:
-    """Return the options with the limits that a resume names."""
+    """Return the options with the limits, and the choice about changed lines, that a resume names."""
     return replace(options, **{name: limit for name, limit in asdict(command).items() if limit is not None})

@@ -20,7 +20,8 @@ MAX_EXAMINED = 1000
 def pending_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputLine]:
     """Yield the lines that have no answer, in order; lines that were added after the plan belong to the next run.
 
-    A line that gets its answer before it is reached is skipped. Raise InputChanged if planned lines are missing.
+    A line that gets its answer before it is reached is skipped. Raise InputChanged if planned lines are missing or
+    have changed.
     """
     seen = 0
     for number, content in raw_lines(path):
@@ -33,7 +34,8 @@ def pending_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
             line = parse_line(number, content, check)
         except InvalidRequest:
             raise InputChanged(path) from None
-        if index.number_of(line.custom_id) != number:
+        # A changed line is one of the next run: its answer would have the digest of the planned request.
+        if index.find(line.custom_id) != (number, line.digest):
             raise InputChanged(path)
         yield line
     if seen < index.total:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ from mira_producer.engine.options import budget_of, spending_of
 from mira_producer.engine.previous_results import Written, error_code
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.duplicates import Duplicates
-from mira_producer.jsonl.errors import FileDamaged, InvalidInput, Problems, invalid_file
+from mira_producer.jsonl.errors import FileDamaged, InvalidInput, LinesChanged, Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
+from mira_producer.jsonl.matching import Match, matched
 from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, raw_lines
 from mira_producer.jsonl.result_file import ResultFile
-from mira_producer.jsonl.result_line import is_retryable, without_retry
+from mira_producer.jsonl.result_line import digest_of, is_retryable, is_simulated, json_line, without_retry
 from mira_producer.jsonl.sort import put_in_order
-from mira_producer.jsonl.verify import matched
 from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
 from mira_queue.contract.request import ChatRequest
+
+# Changed lines that a message names: enough to see the pattern.
+MAX_NAMED = 10
 
 Check = Callable[[Mapping[str, Any]], ChatRequest]
 
@@ -38,6 +42,20 @@ def group_of(output: Path) -> str:
     return hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
 
 
+@dataclass(slots=True)
+class ChangedLines:
+    """How many lines have changed, the first of them, and whether they run again."""
+
+    reruns: bool
+    count: int = 0
+    numbers: list[int] = field(default_factory=list)
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if len(self.numbers) < MAX_NAMED:
+            self.numbers.append(number)
+
+
 class Plan:
     """The lines of a run, the answers that they have, and its result files, which are locked until `close`.
 
@@ -45,40 +63,45 @@ class Plan:
     when the plan was made, `stats` what has ended since.
     """
 
-    def __init__(self, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check) -> None:
+    def __init__(
+        self, files: BatchFiles, options: BatchOptions, prices: Prices, check: Check, *, simulated: bool = False
+    ) -> None:
         """Read the input, and what earlier runs wrote. Raise InputError, or ResultFileError for the other two files."""
         self.files = files
+        self.simulated = simulated
         self.options = options
         self.prices = prices
         self.check = check
         self.group = group_of(files.output)
-        with ExitStack() as closing:
-            self._read(closing)
+        with ExitStack() as stack:
+            self._read(stack)
             # Everything is in order: from now on `close` closes what is open.
-            self._closing = closing.pop_all()
+            self._closing = stack.pop_all()
 
-    def _read(self, closing: ExitStack) -> None:
+    def _read(self, stack: ExitStack) -> None:
         files, options, prices = self.files, self.options, self.prices
-        self.index = closing.enter_context(LineIndex())
+        self.index = stack.enter_context(LineIndex())
         #: With `dedupe`: lines by their request.
-        self.duplicates = closing.enter_context(Duplicates()) if options.dedupe else None
+        self.duplicates = stack.enter_context(Duplicates()) if options.dedupe else None
         read_input(files.input, _with_price(options, prices, self.check), self.index, self.duplicates)
         self.output = ResultFile(files.output)
-        closing.callback(self.output.close)
+        stack.callback(self.output.close)
         self.errors = ResultFile(files.errors)
-        closing.callback(self.errors.close)
+        stack.callback(self.errors.close)
         #: Lines that the account rejected, by code: their error is in the file, marked, until they run again.
         self.retryable: Counter[str] = Counter()
         #: Calls that may have been billed, by the number of their line, of jobs that were deleted without an answer.
         self.billed: Counter[int] = Counter()
+        #: Lines whose request has changed since their answer or their final error was written.
+        self.changed = ChangedLines(reruns=options.changed == "rerun")
         self.is_open = True
         #: What the lines of earlier runs used of the budget; nothing without one.
         self.used_before = Usage()
         written = Written(prices)
-        for entry in read_results(self.output, self.index):
+        for entry in self._results(self.output):
             written.add_answer(entry)
             self._add_used(entry)
-        for entry in read_results(self.errors, self.index):
+        for entry in self._results(self.errors):
             written.add_error(entry)
             if is_retryable(entry):
                 self.retryable[error_code(entry)] += 1
@@ -91,6 +114,37 @@ class Plan:
     def left(self) -> int:
         """Lines that have neither an answer nor a final error."""
         return self.index.total - self.index.answered + self.retryable.total()
+
+    def check_files(self) -> None:
+        """Raise FileReplaced if another program has changed a file that has lines."""
+        for file in (self.output, self.errors):
+            if file.has_lines:
+                file.check()
+
+    def check_changed(self) -> None:
+        """Raise LinesChanged if lines have changed, and the user has not chosen what to do about them."""
+        if self.changed.count and not self.options.changed:
+            changed = self.changed
+            raise LinesChanged(self.files.input, changed.numbers, changed.count, self.index.count_moved())
+
+    def remove_changed(self) -> int:
+        """Remove the answers and errors of changed lines that run again. Return their number.
+
+        The answers are saved next to the output file, because they were paid for. Raise LinesChanged, InputError.
+        """
+        self.check_changed()
+        if not self.changed.reruns or not self.changed.count:
+            return 0
+        with closing(ResultFile(self.replaced_answers)) as replaced:
+            self.output.remove(self._is_changed, lambda entries: replaced.append(list(map(json_line, entries))))
+        self.errors.remove(self._is_changed, lambda entries: None)
+        count, self.changed = self.changed.count, ChangedLines(reruns=False)
+        return count
+
+    @property
+    def replaced_answers(self) -> Path:
+        """Path of the answers that were removed because their lines have changed."""
+        return self.files.output.with_name(f"{self.files.output.name}.replaced")
 
     def spending(self) -> Spending | None:
         """Return the budget, with what earlier runs used; None if no limit is set."""
@@ -121,6 +175,21 @@ class Plan:
         between()
         return put_in_order(self.errors, self.index) or changed
 
+    def _results(self, file: ResultFile) -> Iterator[Mapping[str, Any]]:
+        """Yield the lines of a file. A changed line that is to run again is pending instead."""
+        for line in read_results(file, self.index, simulated=self.simulated):
+            if line.is_changed and not is_retryable(line.entry):
+                self.changed.add(line.number)
+                self.index.add_changed(line.digest)
+                if self.changed.reruns:
+                    self.index.mark_pending([line.number])
+                    continue
+            yield line.entry
+
+    def _is_changed(self, entry: Mapping[str, Any]) -> bool:
+        digest = digest_of(entry)
+        return bool(digest) and digest != self.index.digest_of(str(entry["custom_id"])) and not is_retryable(entry)
+
     def _number_of(self, entry: Mapping[str, Any]) -> int:
         number = self.index.number_of(str(entry["custom_id"]))
         assert number is not None, "the file's lines were compared with the input's"
@@ -143,7 +212,7 @@ def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
     for number, content in raw_lines(path):
         try:
             line = parse_line(number, content, check)
-            index.add([(line.custom_id, number)])
+            index.add([(line.custom_id, number, line.digest)])
         except InvalidRequest as error:
             yield problem_of(path, number, error)
         else:
@@ -164,12 +233,16 @@ def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicate
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
 
 
-def read_results(file: ResultFile, index: LineIndex) -> Iterator[Mapping[str, Any]]:
+def read_results(file: ResultFile, index: LineIndex, *, simulated: bool = False) -> Iterator[Match]:
     """Yield the lines of an output or error file, and mark their input lines as answered. Raise FileDamaged."""
-    for entry in matched(file.path, file, index):
-        if isinstance(entry, Problem):
-            raise FileDamaged(file.path, entry.line or 0, entry.reason)
-        yield entry
+    for line in matched(file.path, file, index):
+        if isinstance(line, Problem):
+            raise FileDamaged(file.path, line.line or 0, line.reason)
+        # A line without a digest may be from an earlier version, which did not mark simulated lines.
+        if line.digest and is_simulated(line.entry) != simulated:
+            wrote, runs = ("simulated", "real") if simulated is False else ("real", "simulated")
+            raise FileDamaged(file.path, line.place, f"is from a {wrote} run, and this run is {runs}")
+        yield line
 
 
 def _with_price(options: BatchOptions, prices: Prices, check: Check) -> Check:

@@ -51,16 +51,29 @@ class ResultWriter:
         self._crash_points.reach(CrashPoint.AFTER_LINES)
 
     def _add(self, each: Finished, buffer: _Buffer) -> None:
-        job_id, line, outcome = each.job_id, each.line, each.outcome
+        line = each.line
         # A line is marked already if it was written and the server failed before it could delete the job.
         if self._plan.index.mark_answered(line.number):
-            text = output_line(job_id, line.custom_id, outcome, runs_again=each.is_refused)
+            text = self._line(each, line.custom_id, runs_again=each.is_refused)
             buffer.add(line.number, text, partial(self._count, each, line.custom_id))
         # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
         for number, custom_id in () if each.is_refused else self._duplicates_of(line):
             if self._plan.index.mark_answered(number):
-                text = output_line(job_id, custom_id, outcome, copy_number=number)
+                text = self._line(each, custom_id, copy_number=number)
                 buffer.add(number, text, partial(self._count, each, custom_id, billed=False))
+
+    def _line(
+        self, each: Finished, custom_id: str, *, runs_again: bool = False, copy_number: int | None = None
+    ) -> bytes:
+        return output_line(
+            each.job_id,
+            custom_id,
+            each.outcome,
+            digest=self._plan.index.digest_of(custom_id),
+            runs_again=runs_again,
+            copy_number=copy_number,
+            simulated=self._plan.simulated,
+        )
 
     def _count(self, each: Finished, custom_id: str, *, billed: bool = True) -> None:
         if each.is_refused:

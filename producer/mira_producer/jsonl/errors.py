@@ -3,8 +3,10 @@
     InputError               a file or an option cannot be used
     ├── InvalidInput         the input holds invalid requests, or is not a file of requests: lists the problems
     ├── InputChanged         the input changed after it was checked
+    ├── LinesChanged         lines have another request than the one that was answered
     └── ResultFileError      an output or error file cannot be used
         ├── FileDamaged      it holds a line that does not belong to the input
+        ├── FileReplaced     another program changed it while it was written
         └── StorageFull      its storage is full, or fails
 
 The command line prints them, and the supervisor pauses a batch or lets it fail because of them.
@@ -53,6 +55,27 @@ class InputChanged(InputError):
         self.path = path
 
 
+class LinesChanged(InputError):
+    """`count` lines of the input at `path` have another request than the one that was answered.
+
+    `numbers` are the first of them. The requests of `moved` answers belong to other lines now.
+    """
+
+    def __init__(self, path: Path, numbers: Sequence[int], count: int, moved: int) -> None:
+        what = "1 answered line has" if count == 1 else f"{count:,} answered lines have"
+        more = f" and {count - len(numbers):,} more" if count > len(numbers) else ""
+        shifted = f"; {moved:,} moved: give each line a custom_id, or add new lines at the end" if moved else ""
+        brief = f"{path}: {what} changed (line {', '.join(map(str, numbers))}{more}{shifted})"
+        choice = "--changed rerun (send them again, and replace their answers) or --changed keep (keep their answers)"
+        super().__init__(brief, f"nothing was sent: add {choice}, or name another output file")
+        # A batch has no other output file.
+        self.brief = f"{brief}: resume it with {choice}"
+        self.path = path
+        self.numbers = tuple(numbers)
+        self.count = count
+        self.moved = moved
+
+
 class ResultFileError(InputError):
     """An output or error file cannot be used."""
 
@@ -65,6 +88,25 @@ class FileDamaged(ResultFileError):
         self.path = path
         self.line = line
         self.reason = reason
+
+
+class FileReplaced(ResultFileError):
+    """Another program changed, replaced, or removed the file at `path` while it was written.
+
+    `saved` is the file that has every line that was written; None if the other program changed the file itself.
+    """
+
+    def __init__(self, path: Path, saved: Path | None) -> None:
+        if saved is None:
+            brief, advice = f"{path}: another program changed it while it was written", "check its lines, then "
+        elif saved == path:
+            brief, advice = f"{path}: it was removed or renamed while it was written; it is there again", ""
+        else:
+            brief = f"{path}: another program replaced it while it was written; {saved} has every line that was written"
+            advice = f"to use these lines, move {saved} to {path}; then "
+        super().__init__(brief, f"{advice}run the same command again")
+        self.path = path
+        self.saved = saved
 
 
 class StorageFull(ResultFileError):

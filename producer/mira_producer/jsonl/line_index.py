@@ -31,27 +31,49 @@ class TemporaryDatabase:
 
 
 class LineIndex(TemporaryDatabase):
-    """Line numbers by custom_id."""
+    """Line numbers and digests by custom_id."""
 
     def __init__(self) -> None:
-        super().__init__("CREATE TABLE line (custom_id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID")
+        super().__init__(
+            "CREATE TABLE line (custom_id TEXT PRIMARY KEY, number INTEGER, digest TEXT) WITHOUT ROWID",
+            "CREATE TABLE changed (digest TEXT)",
+        )
         self._answered = Bits()
         self.total = 0
         self.answered = 0
 
-    def add(self, lines: Iterable[tuple[str, int]]) -> None:
-        """Add (custom_id, number) of lines. Raises InvalidRequest for an ID that another line has."""
-        for custom_id, number in lines:
+    def add(self, lines: Iterable[tuple[str, int, str]]) -> None:
+        """Add (custom_id, number, digest) of lines. Raises InvalidRequest for an ID that another line has."""
+        for custom_id, number, digest in lines:
             try:
-                self.execute("INSERT INTO line VALUES (?, ?)", (custom_id, number))
+                self.execute("INSERT INTO line VALUES (?, ?, ?)", (custom_id, number, digest))
             except sqlite3.IntegrityError:
                 reason = f"{custom_id!r} is already the ID of line {self.number_of(custom_id)}"
                 raise InvalidRequest("custom_id", reason, DUPLICATE_CUSTOM_ID) from None
             self.total += 1
 
+    def find(self, custom_id: str) -> tuple[int, str] | None:
+        """Return the number and the digest of a line; None if there is no such line."""
+        row = self.execute("SELECT number, digest FROM line WHERE custom_id = ?", (custom_id,)).fetchone()
+        return None if row is None else (row[0], row[1])
+
     def number_of(self, custom_id: str) -> int | None:
-        row = self.execute("SELECT number FROM line WHERE custom_id = ?", (custom_id,)).fetchone()
-        return None if row is None else int(row[0])
+        found = self.find(custom_id)
+        return None if found is None else found[0]
+
+    def digest_of(self, custom_id: str) -> str:
+        """Return the digest of a line; empty if there is no such line."""
+        found = self.find(custom_id)
+        return "" if found is None else found[1]
+
+    def add_changed(self, digest: str) -> None:
+        """Record the digest of an answer whose line has another request now."""
+        self.execute("INSERT INTO changed VALUES (?)", (digest,))
+
+    def count_moved(self) -> int:
+        """Return how many of these answers belong to the request of another line."""
+        query = "SELECT count(*) FROM changed WHERE digest IN (SELECT digest FROM line)"
+        return int(self.execute(query).fetchone()[0])
 
     def mark_answered(self, number: int) -> bool:
         """Return False if the line is answered already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ MAX_BLANK_BYTES = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 # The field of an InvalidRequest that concerns the line as a whole.
 WHOLE_LINE = "line"
+# Of a line's request: 96 bits, too many for two requests of any file to share a digest by chance.
+DIGEST_CHARS = 24
 _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 
 
@@ -40,7 +43,8 @@ _BATCH_FIELDS = frozenset({"custom_id", "method", "url", "body"})
 class InputLine:
     """One request of the file. `number` counts from 1. `custom_id` is that of the line, or its number.
 
-    `model` is None if the line has none. `max_tokens` is the most tokens that the answer may have.
+    `model` is None if the line has none. `max_tokens` is the most tokens that the answer may have. `digest` identifies
+    the request as the line has it. `request.digest` includes the defaults that we add.
     """
 
     number: int
@@ -48,6 +52,7 @@ class InputLine:
     request: ChatRequest
     model: str | None
     max_tokens: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +103,52 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
     """Return the request of a line. `check` turns its body into a request. Raises InvalidRequest with the field."""
     entry = _entry(content)
     custom_id = _custom_id(entry, number)
-    if "body" in entry:
-        fields = _batch_body(entry)
-        request = _checked_body(fields, check)
-    else:
-        fields = {name: value for name, value in entry.items() if name != "custom_id"}
-        if "prompt" in fields:
-            fields = _prompt_fields(fields)
-        elif "messages" not in fields:
-            reason = 'expected "messages", "prompt", or the batch format with "body"'
-            raise InvalidRequest(WHOLE_LINE, reason, MISSING_PARAMETER)
-        request = check(fields)
-    return InputLine(number, custom_id, request, fields.get("model"), max_completion_tokens(fields))
+    fields = _fields(entry)
+    request = _checked_body(fields, check) if "body" in entry else check(fields)
+    return InputLine(
+        number, custom_id, request, fields.get("model"), max_completion_tokens(fields), request_digest(fields)
+    )
+
+
+def request_digest(fields: Mapping[str, Any]) -> str:
+    """Return a digest of a request's fields, whatever their order.
+
+    It has no default that we add: another `MIRA_MODEL`, or a later version, does not change it.
+    """
+    if fields.get("model", "") is None:
+        fields = {name: value for name, value in fields.items() if name != "model"}
+    return hashlib.sha256(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)).hexdigest()[:DIGEST_CHARS]
+
+
+def identity_of(number: int, content: bytes) -> tuple[str, str]:
+    """Return the custom_id and the digest of a line. The digest of a line without a request is empty.
+
+    Raises InvalidRequest for a line that is not JSON, or whose custom_id is wrong.
+    """
+    entry = _entry(content)
+    custom_id = _custom_id(entry, number)
+    try:
+        return custom_id, request_digest(_fields(entry))
+    except (InvalidRequest, orjson.JSONEncodeError):
+        return custom_id, ""
 
 
 def line_id(number: int, content: bytes) -> str:
     """Return the custom_id of a line without a check of its request. Raises InvalidRequest."""
     return _custom_id(_entry(content), number)
+
+
+def _fields(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a line's request. A prompt becomes the messages that are sent."""
+    if "body" in entry:
+        return _batch_body(entry)
+    fields = {name: value for name, value in entry.items() if name != "custom_id"}
+    if "prompt" in fields:
+        return _prompt_fields(fields)
+    if "messages" not in fields:
+        reason = 'expected "messages", "prompt", or the batch format with "body"'
+        raise InvalidRequest(WHOLE_LINE, reason, MISSING_PARAMETER)
+    return fields
 
 
 def _entry(content: bytes) -> dict[str, Any]:

@@ -14,16 +14,26 @@ from mira_queue.contract.token_estimate import count
 
 # Marks an error that is not final: the line runs again when its run resumes.
 RUNS_AGAIN = "runs_again"
+# Identifies the request of a line; marks a line of a simulated run.
+DIGEST, SIMULATED = "request_digest", "simulated"
 # Errors of lines that may never have been sent.
 _NOT_RUN = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
 
 
 def output_line(
-    job_id: str, custom_id: str, outcome: Outcome, *, runs_again: bool = False, copy_number: int | None = None
+    job_id: str,
+    custom_id: str,
+    outcome: Outcome,
+    *,
+    digest: str = "",
+    runs_again: bool = False,
+    copy_number: int | None = None,
+    simulated: bool = False,
 ) -> bytes:
     """Return a line for the outcome of a job. An error has the server's response and our code.
 
-    `copy_number` is the number of a line that gets the outcome of another line's job. No call was made for it.
+    `digest` identifies the request. `copy_number` is the number of a line that gets the outcome of another line's job.
+    No call was made for it.
     """
     status: int | None
     if isinstance(outcome, Completion):
@@ -38,9 +48,18 @@ def output_line(
         "custom_id": custom_id,
         "response": None if status is None else {"status_code": status, "request_id": request_id, "body": body},
         "error": error,
-        "mira": {"job_id": job_id, "calls": 0 if is_copy else calls_of(outcome)},
+        "mira": {
+            "job_id": job_id,
+            "calls": 0 if is_copy else calls_of(outcome),
+            **({DIGEST: digest} if digest else {}),
+            **({SIMULATED: True} if simulated else {}),
+        },
     }
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    return json_line(line)
+
+
+def json_line(entry: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def calls_of(outcome: Outcome) -> int:
@@ -65,6 +84,17 @@ def job_id_of(entry: Mapping[str, Any]) -> str:
     return str(part_of(entry, "mira").get("job_id", ""))
 
 
+def digest_of(entry: Mapping[str, Any]) -> str:
+    """Return the digest of a line's request; empty if an earlier version or another tool wrote the line."""
+    digest = part_of(entry, "mira").get(DIGEST)
+    return digest if isinstance(digest, str) else ""
+
+
+def is_simulated(entry: Mapping[str, Any]) -> bool:
+    """Return True if a simulated run wrote a line."""
+    return part_of(entry, "mira").get(SIMULATED) is True
+
+
 def is_retryable(entry: Mapping[str, Any]) -> bool:
     """Return True if an error line says that its line runs again."""
     return part_of(entry, "error").get(RUNS_AGAIN) is True
@@ -83,5 +113,5 @@ def without_retry(line: bytes) -> bytes:
     entry = orjson.loads(line)
     if is_retryable(entry):
         del entry["error"][RUNS_AGAIN]
-        line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+        line = json_line(entry)
     return line

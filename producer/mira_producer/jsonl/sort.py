@@ -14,8 +14,9 @@ from mira_producer.jsonl.result_file import ResultFile
 def put_in_order(file: ResultFile, index: LineIndex) -> bool:
     """Rewrite a file that holds only lines of the input. Return False if its lines are in order already.
 
-    The file is replaced in one step. Raises StorageFull, which leaves it as it is.
+    The file is replaced in one step. Raises StorageFull, which leaves it as it is, and FileReplaced.
     """
+    file.check()
     with TemporaryDatabase(
         "CREATE TABLE line (number INTEGER PRIMARY KEY, position INTEGER, size INTEGER)"
     ) as database:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from mira_producer.jsonl.errors import InvalidInput, Problems
 from mira_producer.jsonl.line_index import LineIndex
-from mira_producer.jsonl.request_line import line_id, problem_of, raw_lines
+from mira_producer.jsonl.matching import Match, matched
+from mira_producer.jsonl.request_line import identity_of, line_id, problem_of, raw_lines
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import Problem
 
 # Listed of each kind: enough to see the pattern.
 MAX_EXAMPLES = 20
+_KINDS = ("missing", "duplicated", "unknown", "invalid", "changed")
 
 
 @dataclass(slots=True)
 class Verdict:
-    """Result of a check. An output line is duplicated, unknown (not in the input), or invalid (such as half a line)."""
+    """Result of a check.
+
+    An output line is duplicated, unknown (not in the input), invalid (such as half a line), or changed: it is for
+    another request than its input line has. `moved` counts changed lines whose request another input line has.
+    `compared_by_id` counts output lines without a digest, of which only the IDs were compared.
+    """
 
     lines: int = 0
     answered: int = 0
     failed: int = 0
-    problems: dict[str, Problems] = field(
-        default_factory=lambda: {
-            name: Problems(MAX_EXAMPLES) for name in ("missing", "duplicated", "unknown", "invalid")
-        }
-    )
+    moved: int = 0
+    compared_by_id: int = 0
+    problems: dict[str, Problems] = field(default_factory=lambda: {kind: Problems(MAX_EXAMPLES) for kind in _KINDS})
 
     @property
     def is_complete(self) -> bool:
@@ -53,13 +54,15 @@ def verify(source: Path, output: Path, errors: Path | None) -> Verdict:
                 reason = f"{line_id(number, content)[:80]!r} has no answer and no error"
                 missing.add(Problem(str(source), number, "custom_id", "missing", reason))
             missing.count = missing_lines
+        verdict.moved = index.count_moved()
     return verdict
 
 
 def _read_ids(path: Path, index: LineIndex) -> None:
     for number, content in raw_lines(path):
         try:
-            index.add([(line_id(number, content), number)])
+            custom_id, digest = identity_of(number, content)
+            index.add([(custom_id, number, digest)])
         except InvalidRequest as error:
             raise InvalidInput([problem_of(path, number, error)], 1) from None
 
@@ -67,26 +70,18 @@ def _read_ids(path: Path, index: LineIndex) -> None:
 def _compare(path: Path, index: LineIndex, verdict: Verdict) -> int:
     """Compare a file with the input. Return the number of its lines that belong to it."""
     found = 0
-    for entry in matched(path, raw_lines(path), index) if path.exists() else ():
-        if isinstance(entry, Problem):
-            verdict.problems[entry.code].add(entry)
+    for line in matched(path, raw_lines(path), index) if path.exists() else ():
+        if isinstance(line, Problem):
+            verdict.problems[line.code].add(line)
+        elif line.is_changed:
+            index.add_changed(line.digest)
+            verdict.problems["changed"].add(_change(path, line))
         else:
             found += 1
+            verdict.compared_by_id += not line.digest
     return found
 
 
-def matched(path: Path, lines: Iterable[tuple[int, bytes]], index: LineIndex) -> Iterator[Mapping[str, Any] | Problem]:
-    """Yield every line of an output or error file, after marking its input line as answered, or what is wrong."""
-    for number, content in lines:
-        try:
-            entry = orjson.loads(content)
-            custom_id = str(entry["custom_id"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            yield Problem(str(path), number, None, "invalid", "not a line of an output or error file")
-            continue
-        line = index.number_of(custom_id)
-        if line is not None and index.mark_answered(line):
-            yield entry
-        else:
-            code, reason = ("unknown", "is not in the input") if line is None else ("duplicated", "is answered twice")
-            yield Problem(str(path), number, "custom_id", code, f"{custom_id[:80]!r} {reason}")
+def _change(path: Path, line: Match) -> Problem:
+    reason = f"{str(line.entry['custom_id'])[:80]!r} is for another request than line {line.number} of the input has"
+    return Problem(str(path), line.place, "custom_id", "changed", reason)

@@ -43,10 +43,11 @@ def main(arguments: list[str]) -> None:
                     opened.append((entry["custom_id"], sent, time.monotonic()))
             for _ in range(len(opened)):
                 custom_id, result, sent_s = opened.popleft()
-                state = _state(result)
-                if state in ("SUCCESS", "FAILURE"):
-                    line = orjson.dumps({"custom_id": custom_id}, option=orjson.OPT_APPEND_NEWLINE)
-                    (answers if state == "SUCCESS" else failures).write(line)
+                succeeded, text = _ended(result)
+                if succeeded is not None:
+                    entry = {"custom_id": custom_id, "succeeded": succeeded, "text": text}
+                    line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+                    (answers if succeeded else failures).write(line)
                 elif time.monotonic() - sent_s < GIVE_UP_S:
                     opened.append((custom_id, result, sent_s))
             time.sleep(PAUSE_S)
@@ -60,11 +61,15 @@ def _send(custom_id: str, content: str) -> AsyncResult:
             time.sleep(PAUSE_S)
 
 
-def _state(result: AsyncResult) -> str:
+def _ended(result: AsyncResult) -> tuple[bool | None, str]:
+    """Return whether the task succeeded (None: it has not ended), and its answer or its error."""
     try:
-        return str(app.backend.get_task_meta(result.id, cache=False)["status"])
+        meta = app.backend.get_task_meta(result.id, cache=False)
     except (OperationalError, RedisError, OSError):
-        return "PENDING"
+        return None, ""
+    if meta["status"] == "SUCCESS":
+        return True, str(meta["result"]["choices"][0]["message"]["content"])
+    return (False, str(meta["result"])[:200]) if meta["status"] == "FAILURE" else (None, "")
 
 
 def _entries(path: Path) -> Iterator[dict]:  # type: ignore[type-arg]
