@@ -102,7 +102,7 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
 
 
 def _looks_in_flight(estimate: Estimate, known: Limit, hit: RateLimitHit) -> bool:
-    """Return True if a rate that was hit once looks like a concurrency limit now. If it is not, this is soon refuted."""
+    """Return True if a rate that was hit once looks like a concurrency limit now. A mistake is soon refuted."""
     is_fixed = not known.measured_ms and fits(known, hit.retry_after_ms)
     is_fewer = hit.in_window - 1 < known.max_calls * NEARLY
     return is_fixed and is_fewer and was_the_other(known, hit.in_flight, above=max(1, estimate.max_accepted))
