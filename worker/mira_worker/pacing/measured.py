@@ -39,7 +39,8 @@ def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Lim
     """Return the limit that admits so many calls in such a period. Its window stays as long as it was, about."""
     # A 429 never raises a rate.
     period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
-    windows = max(1, round(period_ms / known.window_ms)) if known.measured_ms else 1
+    # Until it was measured, a window is a guess.
+    windows = max(1, round(period_ms / known.window_ms)) if known.base_calls else 1
     if not known.measured_ms and not is_computed(hit.retry_after_ms) and period_ms >= 2 * ROUNDED_MS:
         # Both ends are rounded up to a second. A window that is too short is noticed; one that is too long is not.
         period_ms = max(known.window_ms, period_ms // ROUNDED_MS * ROUNDED_MS)
