@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -50,14 +50,39 @@ class RateLimit:
         return f"{self.count}/{in_seconds(self.window)}s"
 
 
-def limits_of(rate: RateLimit | None, in_flight: int | None, tokens: RateLimit | None) -> ConfiguredLimits:
-    """Return an account's ceilings as one value."""
+# Limits of most Mira accounts. They differ by plan, and change.
+MIRA_BASE, MIRA_RATE, MIRA_IN_FLIGHT = "https://api.vmira.ai/v1", RateLimit(60, timedelta(seconds=60)), 3
+
+
+class LimitSettings(Protocol):
+    """Settings of an account's limits."""
+
+    @property
+    def rate(self) -> RateLimit | None: ...
+    @property
+    def max_in_flight(self) -> int | None: ...
+    @property
+    def tokens(self) -> RateLimit | None: ...
+    @property
+    def expected_rate(self) -> RateLimit | None: ...
+    @property
+    def expected_in_flight(self) -> int | None: ...
+
+
+def limits_of(base: str, settings: LimitSettings) -> ConfiguredLimits:
+    """Return an account's limits as one value: the ceilings, and the expected limits, which Mira's accounts have."""
+    rate, tokens = settings.rate, settings.tokens
+    expected_rate = settings.expected_rate or (MIRA_RATE if base == MIRA_BASE else None)
+    expected_in_flight = settings.expected_in_flight or (MIRA_IN_FLIGHT if base == MIRA_BASE else 0)
     return ConfiguredLimits(
         rate=rate.count if rate else 0,
         window_ms=rate.window_ms if rate else 0,
-        in_flight=in_flight or 0,
+        in_flight=settings.max_in_flight or 0,
         tokens=tokens.count if tokens else 0,
         tokens_window_ms=tokens.window_ms if tokens else 0,
+        expected_rate=expected_rate.count if expected_rate else 0,
+        expected_window_ms=expected_rate.window_ms if expected_rate else 0,
+        expected_in_flight=expected_in_flight,
     )
 
 
@@ -146,9 +171,7 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr | None, AfterValidator(parse_key)] = Field(
         None, description="Key of the Mira account (sk-mira-...). It is never printed or stored."
     )
-    api_base: ApiBase = Field(
-        "https://api.vmira.ai/v1", description="Base URL of the API. Any OpenAI-compatible server works."
-    )
+    api_base: ApiBase = Field(MIRA_BASE, description="Base URL of the API. Any OpenAI-compatible server works.")
     account: Annotated[str, AfterValidator(checked_name)] | None = Field(
         None,
         description="Named account whose jobs commands submit, and the only one that workers serve. "
@@ -213,6 +236,17 @@ class Settings(BaseSettings):
     tokens: RateLimitSetting | None = Field(
         None, description="Maximum tokens of the account, such as 90000/60s. Not set: no limit."
     )
+    expected_rate: RateLimitSetting | None = Field(
+        None,
+        description="First estimate of the account's rate limit, such as 500/60s. Not set: 60/60s for Mira's own API, "
+        "otherwise none.",
+    )
+    expected_in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="First estimate of the account's calls in flight. Not set: 3 for Mira's own API, otherwise none.",
+    )
     lease: Seconds = Field(
         SECOND * 15,
         ge=SECOND,
@@ -253,8 +287,8 @@ class Settings(BaseSettings):
 
     @property
     def configured_limits(self) -> ConfiguredLimits:
-        """Limits of the account from `rate`, `max_in_flight` and `tokens`."""
-        return limits_of(self.rate, self.max_in_flight, self.tokens)
+        """Limits of the account: its ceilings, and the expected ones."""
+        return limits_of(self.api_base, self)
 
     @classmethod
     def settings_customise_sources(

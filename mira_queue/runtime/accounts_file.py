@@ -50,6 +50,8 @@ class _Entry(BaseModel):
     rate: RateLimitSetting | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     tokens: RateLimitSetting | None = None
+    expected_rate: RateLimitSetting | None = None
+    expected_in_flight: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     models: tuple[Annotated[str, Field(min_length=1, max_length=256)], ...] = ()
 
     @model_validator(mode="after")
@@ -127,7 +129,7 @@ def _account(
     except ValueError as error:
         problems.append(f"{where}: {error}")
     else:
-        limits = limits_of(entry.rate, entry.max_in_flight, entry.tokens)
+        limits = limits_of(entry.base, entry)
         return Account(name, entry.base, key, limits, entry.headers, entry.models)
     return None
 
