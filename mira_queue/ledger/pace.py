@@ -234,7 +234,7 @@ class Pacing(ScriptRunner):
         return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
 
     def jobs_left(self, account: str) -> int:
-        """Return how many jobs of the account wait for a worker or have one. Jobs that wait after a fault are excluded."""
+        """Return how many jobs of the account wait for a worker or have one, without those that wait after a fault."""
         pipeline: Any = self._client.pipeline(transaction=False)
         for key in (names.leased_key(account), *(names.queued_key(account, lane) for lane in names.Lane)):
             pipeline.zcard(key)
