@@ -22,6 +22,7 @@ from tests.support.run_process import (
     ANSWERS,
     BATCHES,
     ERRORS,
+    OWN_KEYS,
     RunProcess,
     ids,
     read_lines,
@@ -56,7 +57,7 @@ def jobs_left(folder: Path) -> list[bytes]:
     """
     with EmbeddedServer(folder / "state") as url, connect(url) as client:
         found: list[bytes] = client.keys("mira:*")
-        return [key for key in found if client.ttl(key) == -1 and not key.startswith(BATCHES)]
+        return [key for key in found if client.ttl(key) == -1 and not key.startswith((BATCHES, *OWN_KEYS))]
 
 
 def numbered(count: int) -> list[dict[str, Any]]:
