@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
@@ -61,7 +62,15 @@ class Leases(ScriptRunner):
         return bool(self._run("jobs/finish", keys, args))
 
     def defer(
-        self, lease: Lease, wait: timedelta, lost_after: timedelta, *, attempts: int, unanswered_calls: int, reason: str
+        self,
+        lease: Lease,
+        wait: timedelta,
+        lost_after: timedelta,
+        *,
+        attempts: int,
+        unanswered_calls: int,
+        reason: str,
+        history: CallHistory | None = None,
     ) -> bool:
         """Let the job wait, without a lease. Return False if the lease is lost.
 
@@ -69,6 +78,7 @@ class Leases(ScriptRunner):
         sends no message.
         """
         args = [lease.job_id, lease.epoch, in_ms(wait), in_ms(lost_after), attempts, unanswered_calls, reason]
+        args.append((history or lease.history).to_json())
         return bool(self._run("jobs/defer", names.job_keys(lease.account, lease.job_id), args))
 
     def release(self, lease: Lease) -> bool:
@@ -83,8 +93,9 @@ class Leases(ScriptRunner):
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group]:
-            return Lease(job_id, epoch, body, attempts, crashes, unanswered, decode(key), decode(group), account)
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history]:
+            counts, past = (attempts, crashes, unanswered), CallHistory.from_json(history)
+            return Lease(job_id, epoch, body, *counts, decode(key), decode(group), account, past)
         case [b"store", epoch, outcome, key, group]:
             lease = Lease(job_id, epoch, b"", key=decode(key), group=decode(group), account=account)
             return DecidedLease(lease, outcome)

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
+from mira_queue.contract.call_history import NO_HISTORY, CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
 
@@ -47,6 +48,7 @@ class Lease:
     key: str = ""
     group: str = ""
     account: str = ""
+    history: CallHistory = NO_HISTORY
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
+from mira_worker.clock_watch import ClockWatch
 from mira_worker.cpu_affinity import CpuAffinity
 from mira_worker.groups import GroupRunner
 from mira_worker.leases import HeldLeases
@@ -91,6 +92,7 @@ class Runtime:
             self.log,
         )
         runners = list(self.runners.values())
+        self.clock = ClockWatch(ledger, self.log)
         self.rescuer = Rescuer(
             settings, ledger, self.leases, runners, messages.send, self.stopping, self.log, crash_points
         )
@@ -134,6 +136,7 @@ class Runtime:
     def start(self) -> None:
         """Start the heartbeat, the pacer, and rescue, all on one core."""
         self.rescuer.report_alive()
+        self.clock.start()
         self.leases.start()
         for runner in self.runners.values():
             wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.process)

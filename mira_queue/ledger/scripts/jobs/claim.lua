@@ -5,13 +5,14 @@
 -- KEYS  of the job (lib/job.lua), and the account's pace hash
 -- ARGV  1 job id   2 account   3 its base URL at the worker   4 lease in ms
 --       5 token of this claim (a repeated call with the same token gets the same response)
--- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group} | {'store', epoch, outcome, key, group}
---         | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
+-- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group, history}
+--         | {'store', epoch, outcome, key, group} | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
 --         | {'foreign'} (it is another account's, or the queue knows the account with another base URL)
 local id, account, base, lease_ms, token = unpack(ARGV)
-local state, owner, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms
+local state, owner, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms,
+  history
   = unpack(redis.call('HMGET', JOB, 'state', 'account', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered',
-    'key', 'group', 'outcome', 'deadline_ms'))
+    'key', 'group', 'outcome', 'deadline_ms', 'history'))
 if not state then
   return { 'missing' }
 end
@@ -43,4 +44,4 @@ if outcome then
   return { 'store', tonumber(epoch), outcome, key, group }
 end
 return { 'run', tonumber(epoch), redis.call('GET', REQUEST), tonumber(attempts or 0), tonumber(crashes or 0),
-  tonumber(unanswered or 0), key, group }
+  tonumber(unanswered or 0), key, group, history or '' }
