@@ -9,8 +9,8 @@ from mira_producer.client import Job as Job, MiraQueue as MiraQueue
 from mira_producer.jsonl.errors import InputError as InputError
 from mira_queue.contract.batch import Batch as Batch, BatchOptions as BatchOptions, BatchStatus as BatchStatus
 from mira_queue.contract.errors import (
-    AccountConflict as AccountConflict, AccountFault as AccountFault, BadRequest as BadRequest,
-    BalanceUsedUp as BalanceUsedUp,
+    AccountConflict as AccountConflict,
+    AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp,
     BatchNotFound as BatchNotFound, ContentBlocked as ContentBlocked, Forbidden as Forbidden, Gone as Gone,
     IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
     InvalidRequest as InvalidRequest, InvalidResponse as InvalidResponse, JobCancelled as JobCancelled,

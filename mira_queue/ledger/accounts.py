@@ -43,7 +43,8 @@ class PaceView:
     `breaker` is why the circuit breaker is open or half-open: 'limit' or 'faults'. It is empty if it is closed.
     `open_for` is how long it stays open. `next_in` is the time until the first process that waits requests a permit
     again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits. `message` is what
-    the server said last when it rejected a call or failed. `workers` counts the live workers that serve the account.
+    the server said last when it rejected a call or failed. `workers` counts the live worker processes that serve the
+    account.
     """
 
     account: str

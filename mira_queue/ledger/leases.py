@@ -94,8 +94,17 @@ class Leases(ScriptRunner):
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
         case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history]:
-            counts, past = (attempts, crashes, unanswered), CallHistory.from_json(history)
-            return Lease(job_id, epoch, body, *counts, decode(key), decode(group), account, past)
+            counts = attempts, crashes, unanswered
+            return Lease(
+                job_id,
+                epoch,
+                body,
+                *counts,
+                decode(key),
+                decode(group),
+                history=CallHistory.from_json(history),
+                account=account,
+            )
         case [b"store", epoch, outcome, key, group]:
             lease = Lease(job_id, epoch, b"", key=decode(key), group=decode(group), account=account)
             return DecidedLease(lease, outcome)

@@ -47,8 +47,8 @@ class Lease:
     unanswered_calls: int = 0
     key: str = ""
     group: str = ""
-    account: str = ""
     history: CallHistory = NO_HISTORY
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

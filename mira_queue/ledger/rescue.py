@@ -72,7 +72,8 @@ class Rescue(ScriptRunner):
         """
         match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
             case [b"poison", epoch, attempts, crashes, unanswered, key, group]:
-                return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group), account)
+                counts = attempts, crashes, unanswered
+                return Lease(job_id, epoch, b"", *counts, decode(key), decode(group), account=account)
             case [b"queued", int(epoch)]:
                 return epoch
         return None

@@ -36,7 +36,7 @@ from tests.support.ledger_steps import (
 def test_a_claim_hands_out_the_request_and_what_was_counted(ledger: Ledger) -> None:
     job_id = accepted(ledger, key="order 7", group="a run")
 
-    assert claimed(ledger, job_id) == Lease(job_id, 1, request().body, 0, 0, 0, "order 7", "a run", ACCOUNT)
+    assert claimed(ledger, job_id) == Lease(job_id, 1, request().body, 0, 0, 0, "order 7", "a run", account=ACCOUNT)
     assert ledger.status(job_id).state is JobState.RUNNING
 
 

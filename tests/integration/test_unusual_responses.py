@@ -11,6 +11,7 @@ import pytest
 from mira_producer.engine.wait_reason import message_text, reason_of
 
 from mira_queue import Completion, Failure, MiraQueue
+from mira_queue.contract.account import unnamed_id
 from mira_queue.contract.call_history import CallHistory
 from tests.conftest import StartWorker
 from tests.support.ledger_steps import accepted, claimed
@@ -142,8 +143,7 @@ def test_the_message_of_the_server_is_in_the_log_and_in_the_reason_of_the_wait(
         worker = start_worker(api_base=server.url)
         queue.enqueue(user("Why is the sky blue?"))
         wait_until("the call", lambda: bool(worker.events("attempt")))
-        account = queue.settings.model_copy(update={"api_base": server.url}).account
-        view = queue.ledger.pace_view(account)
+        view = queue.ledger.pace_view(unnamed_id(server.url, queue.settings.api_key))
 
     message = f"HTTP {status}: Come back\N{REPLACEMENT CHARACTER}[31m later"
     assert view.message == message

@@ -91,8 +91,8 @@ class Runtime:
             self.stopping,
             self.log,
         )
-        runners = list(self.runners.values())
         self.clock = ClockWatch(ledger, self.log)
+        runners = list(self.runners.values())
         self.rescuer = Rescuer(
             settings, ledger, self.leases, runners, messages.send, self.stopping, self.log, crash_points
         )
