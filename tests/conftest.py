@@ -36,6 +36,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 SETTLE_S = 20.0
 
 StartWorker = Callable[..., WorkerProcess]
+OpenQueue = Callable[..., MiraQueue]
 
 _shared_workers: list[WorkerProcess] = []
 
@@ -182,6 +183,13 @@ def settings(redis_url: str, simulator_process: SimulatorProcess, tmp_path: Path
 def account(settings: Settings) -> str:
     """The id of the account of these settings."""
     return load_accounts(settings).current.id
+
+
+@pytest.fixture
+def open_queue(settings: Settings) -> Iterator[OpenQueue]:
+    """Opens clients of other accounts: `open_queue(api_base=server.url)`."""
+    with ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(MiraQueue(settings.model_copy(update=changes)))
 
 
 @pytest.fixture

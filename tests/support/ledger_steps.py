@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from mira_queue.contract import names
 from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
@@ -106,7 +107,7 @@ def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: time
 
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
-    """Return every key with its value and whether it expires."""
+    """Return every key with its value and whether it expires, except for the ledger's clock and version."""
     reads: dict[Any, Callable[[Any], Any]] = {
         b"string": client.get,
         b"hash": client.hgetall,
@@ -119,7 +120,9 @@ def snapshot(client: redis.Redis) -> dict[str, Any]:
     found = {
         key.decode(): (reads[client.type(key)](key), client.pttl(key) >= 0) for key in client.scan_iter(count=1000)
     }
-    return {key: read for key, read in found.items() if read[0] is not None}
+    return {
+        key: read for key, read in found.items() if read[0] is not None and key not in (names.CLOCK, names.SCHEMA_KEY)
+    }
 
 
 def ended(ledger: Ledger, outcome: Outcome, key: str = "", group: str = "") -> str:
