@@ -19,7 +19,7 @@ ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
-FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
+FAULTS_TTL = timedelta(minutes=2)  # longer than the pause between two probes; faults further apart are unrelated
 HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
@@ -101,8 +101,8 @@ turns_key = _Key("mira:turns:", "Zset, owned by the account: processes that wait
 turn_ends_key = _Key("mira:turn-ends:", "Zset, owned by the account: processes that wait. It lives for ACCOUNT_TTL.")
 # Errors that all its calls, or all of a model, would get.
 rejections_key = _Key("mira:rejections:", "Hash, owned by the account. It lives for ACCOUNT_TTL.")
-# Jobs that had a fault since the last response.
-faults_key = _Key("mira:faults:", "Set, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
+# The score is the time of a fault that no answer has followed; negative if it does not count for other jobs.
+faults_key = _Key("mira:faults:", "Zset, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
 
 
 def idempotency_key(account: str, key: str) -> str:

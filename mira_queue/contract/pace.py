@@ -209,10 +209,11 @@ class RateLimitHit:
 
 @dataclass(frozen=True, slots=True)
 class FaultStreak:
-    """A fault together with the consecutive faults of other jobs (see pace/record_fault.lua).
+    """A fault together with the faults of other jobs (see pace/record_fault.lua).
 
-    `lasted_ms` is the time since faults first opened the circuit breaker after the last response: 0 if they have not.
-    `is_old` is True if the call started before the breaker last opened.
+    `jobs` counts jobs with a fault after which no call started that the service has answered. `lasted_ms` is the time since faults first opened the circuit breaker after the last response: 0 if they have not.
+    `is_old` is True if the call started before the breaker last opened. `is_own` is True if the service has answered a
+    call that started after the job's earlier fault.
     """
 
     jobs: int
@@ -221,3 +222,4 @@ class FaultStreak:
     was_probe: bool
     is_old: bool
     closed_breaker: bool = False
+    is_own: bool = False

@@ -152,9 +152,19 @@ class Pacing(ScriptRunner):
         return int(version), Estimate.from_json(estimate), hit
 
     def record_fault(
-        self, account: str, lease: Lease, permit: Permit, now_ms: int | None = None, *, message: str = ""
+        self,
+        account: str,
+        lease: Lease,
+        permit: Permit,
+        now_ms: int | None = None,
+        *,
+        message: str = "",
+        counts: bool = True,
     ) -> FaultStreak:
-        """Release the permit of a call that ended in a server fault or a broken connection. Store the message."""
+        """Release the permit of a call that ended in a server fault or a broken connection. Store the message.
+
+        `counts` says whether the fault may be the service's in the eyes of other jobs.
+        """
         jobs, in_flight, lasted_ms, *flags = self._run(
             "pace/record_fault",
             [
@@ -163,7 +173,15 @@ class Pacing(ScriptRunner):
                 names.turns_key(account),
                 names.faults_key(account),
             ],
-            [_clock(now_ms), call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account), message],
+            [
+                _clock(now_ms),
+                call_name(lease),
+                lease.job_id,
+                permit.at_ms,
+                names.wake_channel(account),
+                message,
+                int(counts),
+            ],
         )
         return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
 
@@ -263,7 +281,6 @@ def _release_call(
         names.sent_key(account),
         names.in_flight_key(account),
         names.turns_key(account),
-        names.faults_key(account),
         names.rejections_key(account),
     ]
     calls = [

@@ -228,10 +228,9 @@ class Pacer:
         return is_charged
 
     def _record_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
-        if breaker.is_sick(held.lease.attempts):
-            self.abandon_call(held.lease.job_id, held.lease.epoch)
-            return True
-        streak = self._ledger.record_fault(self.account, held.lease, held.permit, message=message)
+        streak = self._ledger.record_fault(
+            self.account, held.lease, held.permit, message=message, counts=not breaker.is_sick(held.lease.attempts)
+        )
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
