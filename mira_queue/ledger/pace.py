@@ -99,7 +99,7 @@ class Pacing(ScriptRunner):
             in_ms(call_lease),
             in_ms(probe_lease),
             in_ms(ask_again),
-            *configured,
+            *configured.ceilings,
             weight,
             names.HOLDS_CHANNEL,
             *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
@@ -246,10 +246,17 @@ class Pacing(ScriptRunner):
             version,
             estimate.to_json(),
             rate.allowed if rate else "",
-            rate.retry_after_ms + estimate.margin_ms if rate else 0,
+            rate.window_ms + estimate.margin_ms if rate else 0,
             in_flight.allowed if in_flight else estimate.start,
         ]
         return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
+
+    def jobs_left(self, account: str) -> int:
+        """Return how many jobs of the account wait for a worker or have one, without those that wait after a fault."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for key in (names.leased_key(account), *(names.queued_key(account, lane) for lane in names.Lane)):
+            pipeline.zcard(key)
+        return sum(pipeline.execute())
 
     def wake_ups(self, account: str, process: str) -> WakeUps:
         """Return the wake-ups that other processes send to this one when it may acquire a permit."""
