@@ -6,6 +6,7 @@
     ├── JobNotFound                 never accepted by this queue, or expired
     ├── BatchNotFound               never submitted to this queue, or expired
     ├── QueueUnavailable            the queue's server is down
+    │   └── QueueUnusable           it responds, but never as the queue needs it
     ├── ResultTimeout               the job has not finished in time; it continues
     │
     │                               HTTP status or event                              cause    can be retried
@@ -114,6 +115,10 @@ class QueueUnavailable(MiraQueueError):
 
 class ResultTimeout(MiraQueueError, TimeoutError):
     """The job has not finished in time. It continues, and its result can be requested again."""
+
+
+class QueueUnusable(QueueUnavailable):
+    """The queue's server responds, but waiting does not help: wrong password, missing permission, a cluster."""
 
 
 _BY_CODE: dict[str, type[JobError]] = {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 
+from mira_queue.contract.errors import QueueUnusable
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.server import QueueServer
+from mira_queue.ledger.server_check import check_usable
 from mira_queue.runtime.celery_config import build_celery
 from mira_queue.runtime.settings_loader import load_settings
 from mira_worker.tasks import register
@@ -15,10 +17,11 @@ try:
     _settings = load_settings()
     _server = QueueServer(_settings)
     _url = _server.open()
-except (SettingsError, EmbeddedServerError) as error:
+    atexit.register(_server.close)
+    check_usable(_url)
+except (SettingsError, EmbeddedServerError, QueueUnusable) as error:
     raise SystemExit(str(error)) from None
 
 _server.keep_running()
-atexit.register(_server.close)
 app = build_celery(_settings, _url)
 register(app, _settings, _url, _server.close)

@@ -21,6 +21,7 @@ from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.ledger.server_check import check_usable
 from mira_queue.runtime.settings_loader import load_settings
 
 POLL_INTERVAL_S = 0.2
@@ -113,6 +114,8 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
     hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     # Opened here, so that a problem with the embedded server is reported once and not by every worker.
     with MiraQueue(settings) as queue, interrupts_call(count, *hangup):
+        # Here, too, so that a problem is reported once.
+        check_usable(queue.redis_url)
         try:
             fleet.start()
             threading.Thread(target=_restart_batches, args=(queue, ended), name="batches", daemon=True).start()
