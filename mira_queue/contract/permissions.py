@@ -66,6 +66,8 @@ CELERY_KEYS = (
     "unacked",
     "unacked_index",
     "unacked_mutex",
+    "mira-check@host.celery.pidbox",
+    "mira-check@host.celery.pidbox\x06\x163",
     "check.reply.celery.pidbox",
 )
 
@@ -85,7 +87,7 @@ def acl_rules(db: int = 0) -> str:
 
     The rule of a channel with a pattern subscription must be the name itself.
     """
-    keys = "~mira* ~celery-task-meta-* ~_kombu.* ~unacked* ~*.reply.celery.pidbox"
+    keys = "~mira* ~celery-task-meta-* ~_kombu.* ~unacked* ~*.celery.pidbox*"
     pubsub = f"&mira:* &celery-task-meta-* &{celery_channel(db)} &/{db}.celeryev/*"
     return (
         f"{keys} {pubsub} +@read +@write +@pubsub +@scripting +@transaction +@connection -@dangerous +time +info +wait"

@@ -40,8 +40,8 @@ _TRANSIENT = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError,
 _TRANSIENT_CODES = re.compile(
     r"(?:^|caused error: |-)(?:OOM|MISCONF|READONLY|LOADING|BUSY|NOREPLICAS|MASTERDOWN|NOSCRIPT) "
 )
-# A script that runs a forbidden command has the code in the middle.
-_FORBIDDEN_CODE = re.compile(r"(?:^|caused error: |-)NOPERM |ACL failure in script")
+# A script that runs a forbidden command gets no code, or has it in the middle.
+_FORBIDDEN_CODE = re.compile(r"(?:^|caused error: |-)NOPERM |user executing the script|ACL failure in script")
 
 # Per thread: whether it is in an attempt.
 _attempting = threading.local()
