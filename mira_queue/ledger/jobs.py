@@ -45,7 +45,7 @@ class Jobs(ScriptRunner):
         """
         self._headroom.check(sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
-        answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
+        answers = self._run_replicated("jobs/accept", [_accept_call(piece) for piece in pieces])
         accepted = []
         conflict: IdempotencyConflict | None = None
         for piece, others in zip(pieces, answers, strict=True):
