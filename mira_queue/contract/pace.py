@@ -6,10 +6,12 @@ The worker's policy decides. All times are the queue server's, in milliseconds.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from mira_queue.contract.known_fields import known_fields
 from mira_queue.contract.outcome import Failure
 
 # "lost": another worker has the job. "held": its batch must not start. "expired": its deadline has passed. "rejected":
@@ -31,6 +33,31 @@ class ConfiguredLimits(NamedTuple):
     in_flight: int = 0
     tokens: int = 0
     tokens_window_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatedWait:
+    """Wait that a 429 or a 503 asks for.
+
+    If the response states none, `is_stated` is False, and `wait` is a default. `remark` is for the log if the
+    statement was unusual.
+    """
+
+    wait: timedelta
+    is_stated: bool = True
+    remark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Calls that remain according to the rate-limit headers of a response, for the time `reset`.
+
+    `limit` is the number of calls per window, if the response states it. It is information for the user.
+    """
+
+    remaining: int
+    reset: timedelta
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +105,8 @@ class Estimate:
         if not text:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
-        found |= {name: Limit(**found[name]) for name in ("rate", "in_flight") if found[name]}
-        return cls(**found | {"unrelated": tuple(found["unrelated"])})
+        found |= {name: Limit(**known_fields(Limit, found[name])) for name in ("rate", "in_flight") if found[name]}
+        return cls(**known_fields(cls, found) | {"unrelated": tuple(found["unrelated"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ KEY_COMMANDS = (
     "ZREVRANGEBYSCORE {key} 0 0",
     "ZSCAN {key} 0",
     "ZSCORE {key} x",
+    "EVAL x 1 {key}",
     "EVALSHA x 1 {key}",
 )
 OTHER_COMMANDS = ("PING", "TIME", "INFO", "WAIT 1 1", "SCRIPT LOAD x")
@@ -57,6 +58,9 @@ OWN_KEYS = (
     names.QUEUED[0],
     names.job_key(_ID),
     names.WRITE_CHECK,
+    names.SCHEMA_KEY,
+    names.CLOCK,
+    names.NO_KEY,
     names.result_key(_ID),
 )
 # Those of Celery's transport: queues, bindings, unacknowledged messages, and the mailbox of `celery inspect`.

@@ -18,6 +18,8 @@ from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from mira_queue.contract.errors import InvalidRequest, QueueUnavailable, QueueUnusable
 from mira_queue.contract.permissions import ACL_ADVICE
 from mira_queue.contract.server_url import ServerUrl, parse_server_url
+from mira_queue.ledger.schema import check_schema
+from mira_queue.runtime.full_memory import FullServerClient
 from mira_queue.runtime.sentinel import sentinel_options
 
 # How long an operation is retried while the server does not respond, or rejects writes. A web request must not hang. A
@@ -180,6 +182,7 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
 
     It connects at the first command. While the server is unavailable, a command is retried for as long as `patience`,
     and `on_failure` is called after every failed attempt. After a failover, the Sentinels name the new master.
+    Its writes also pass when the server's memory is full.
     """
     server = parse_server_url(url)
     options: dict[str, Any] = {
@@ -190,7 +193,7 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
         "retry": Patience(patience, on_failure),
         "redis_connect_func": _greet,
     }
-    return redis.Redis.from_pool(_pool(server, options))
+    return FullServerClient.from_pool(_pool(server, options))
 
 
 def _pool(server: ServerUrl, options: dict[str, Any]) -> redis.ConnectionPool:
@@ -206,14 +209,19 @@ def _pool(server: ServerUrl, options: dict[str, Any]) -> redis.ConnectionPool:
 
 
 def _greet(connection: Any) -> None:
-    """Log in on a new connection. Raise IsCluster for a cluster: some of its nodes would accept some commands."""
+    """Log in on a new connection. Raise IsCluster for a cluster, whose nodes accept some commands, or NewerLedger."""
     connection.on_connect()
+    if _mode(connection) == b"cluster":
+        raise IsCluster
+    check_schema(connection)
+
+
+def _mode(connection: Any) -> bytes | None:
     connection.send_command("HELLO", check_health=False)
     try:
         hello = connection.read_response(disable_decoding=True)
     except redis.ResponseError:
         # The user may not use HELLO, or the server is older. Then the first command that a cluster rejects shows it.
-        return
+        return None
     fields = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
-    if fields.get(b"mode") == b"cluster":
-        raise IsCluster
+    return fields.get(b"mode")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import redis
 
-from mira_queue.contract.errors import QueueUnavailable, QueueUnusable
+from mira_queue.contract.errors import QueueUnusable
 from mira_queue.contract.permissions import acl_rules, needed
 from mira_queue.contract.server_url import parse_server_url
 from mira_queue.contract.unicode import printable
@@ -19,15 +18,10 @@ _MAX_SHOWN = 3
 def check_usable(url: str) -> None:
     """Raise QueueUnusable for a cluster, a wrong password, or a user that lacks a permission.
 
-    A server that does not respond passes: it may still be starting, and workers wait for it.
+    Raises QueueUnavailable if the server does not respond.
     """
-    try:
-        with connect(url, timedelta(0)) as client:
-            refused = forbidden(client, parse_server_url(url).db)
-    except QueueUnusable:
-        raise
-    except QueueUnavailable:
-        return
+    with connect(url) as client:
+        refused = forbidden(client, parse_server_url(url).db)
     if refused:
         raise QueueUnusable(": ".join(permission_problem(refused, url)))
 

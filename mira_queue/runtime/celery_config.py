@@ -7,16 +7,75 @@ from typing import Any
 from urllib.parse import quote
 
 from celery import Celery
+from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.entity import Exchange, Queue
+from kombu.transport import redis as redis_transport
 
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.server_url import SCHEMES, ServerUrl, parse_server_url
 from mira_queue.contract.settings import Settings
+from mira_queue.runtime.full_memory import FullServerClient
 from mira_queue.runtime.sentinel import sentinel_options
 
 # Longer than any worker holds a message. With less, the transport would deliver it twice. Orphaned jobs do not wait
 # for it: they are rescued within seconds, when their lease expires.
 VISIBILITY_TIMEOUT = timedelta(hours=12)
+
+
+class FullServerChannel:
+    """Channel whose writes also pass when the server's memory is full. With Celery's own, no accepted job would end."""
+
+    def _get_client(self) -> type[FullServerClient]:
+        super()._get_client()  # type: ignore[misc]
+        return FullServerClient
+
+
+class JobChannel(FullServerChannel, redis_transport.Channel):
+    """Channel to one server."""
+
+
+class JobSentinelChannel(FullServerChannel, redis_transport.SentinelChannel):
+    """Channel to the master that the Sentinels name."""
+
+
+class JobTransport(redis_transport.Transport):
+    """Celery's transport with our channel."""
+
+    Channel = JobChannel
+
+
+class JobSentinelTransport(redis_transport.SentinelTransport):
+    """The same for Sentinels."""
+
+    Channel = JobSentinelChannel
+
+
+_TRANSPORTS: dict[type, type] = {
+    redis_transport.Transport: JobTransport,
+    redis_transport.SentinelTransport: JobSentinelTransport,
+}
+
+
+class JobConnection(Connection):
+    """Connection with our transport. A transport in the settings would lose to the one of the URL."""
+
+    def get_transport_cls(self) -> type:
+        found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return _TRANSPORTS.get(found, found)
+
+    def Pool(self, limit: int | None = None, **options: Any) -> JobConnectionPool:
+        return JobConnectionPool(self, limit, **options)  # type: ignore[no-untyped-call]
+
+
+class PooledJobConnection(JobConnection, PooledConnection):
+    """The same, as part of a pool."""
+
+
+class JobConnectionPool(ConnectionPool):
+    """Pool of connections. Kombu's own would build connections with its own transport."""
+
+    def new(self) -> PooledJobConnection:
+        return PooledJobConnection(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
 
 
 def build_celery(settings: Settings, redis_url: str) -> Celery:
@@ -74,6 +133,7 @@ def build_celery(settings: Settings, redis_url: str) -> Celery:
     }
     app = Celery("mira-queue", set_as_current=False)
     app.conf.update(options)
+    app.amqp.Connection = JobConnection
     return app
 
 

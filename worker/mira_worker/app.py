@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import sys
 
-from mira_queue.contract.errors import QueueUnusable
+from mira_queue.contract.errors import QueueUnavailable, QueueUnusable
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.server import QueueServer
@@ -21,6 +22,9 @@ try:
     check_usable(_url)
 except (SettingsError, EmbeddedServerError, QueueUnusable) as error:
     raise SystemExit(str(error)) from None
+except QueueUnavailable as error:
+    # The worker waits for its server, and Celery's log has no clear line for it.
+    print(f"waiting: {error}", file=sys.stderr, flush=True)
 
 _server.keep_running()
 app = build_celery(_settings, _url)
