@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mira_queue.contract.permissions import KEY_COMMANDS, OTHER_COMMANDS
+from mira_queue.contract.permissions import KEY_COMMANDS, OTHER_COMMANDS, acl_rules
 from mira_queue.contract.server_url import parse_server_url
 from mira_queue.ledger.script_runner import scripts
 
@@ -23,6 +24,7 @@ def message_of(url: str) -> str:
     return ""
 
 
+ROOT = Path(__file__).parents[2]
 PASSWORDS = st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable())
 
 
@@ -94,3 +96,7 @@ def test_every_command_of_the_scripts_is_among_those_whose_permission_is_checked
 
     assert used
     assert used <= {command.split()[0] for command in (*KEY_COMMANDS, *OTHER_COMMANDS)} | {"PUBLISH"}
+
+
+def test_the_docs_have_the_rules_of_the_user() -> None:
+    assert f"ACL SETUSER mira on >PASSWORD {acl_rules()}\n" in (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
