@@ -18,7 +18,9 @@ import certifi
 
 from mira_producer.cli.config import masked
 from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, reason, warning
+from mira_queue.contract.account import Account
 from mira_queue.contract.settings import Settings, variable
+from mira_queue.runtime.accounts_file import load_accounts
 
 MIRA_DOMAIN = ".vmira.ai"
 MIRA_KEY = re.compile(r"sk-mira-[0-9a-f]{40}", re.IGNORECASE)
@@ -29,31 +31,45 @@ MAX_CLOCK_DIFFERENCE_S = 5.0
 
 def check_key(settings: Settings) -> Iterator[Finding]:
     """Check the format of the key. Only a call could show whether it is valid."""
-    name = variable("api_key")
-    if settings.api_key is None:
-        yield problem("API key", f"{name} is not set: workers need it", f"set {name} in the environment or in .env")
-        return
-    key = settings.api_key.get_secret_value()
-    host = urlsplit(settings.api_base).hostname or ""
-    if f".{host}".endswith(MIRA_DOMAIN) and not MIRA_KEY.fullmatch(key):
-        fix = f"compare {name} with the key in your account: is it incomplete, or a key of another service?"
-        yield warning("API key", "does not look like a Mira key (sk-mira- and 40 hex digits)", fix)
-    else:
-        yield ok("API key", f"{masked(key)} (the format is right; only a call can show whether it is valid)")
+    for account in _checked(settings):
+        check = f"API key of {account.id}" if account.is_named else "API key"
+        name = "its key_env or key_file" if account.is_named else variable("api_key")
+        if account.key is None:
+            fix = f"set {name}" if account.is_named else f"set {name} in the environment or in .env"
+            yield problem(check, f"{name} is not set: workers need it", fix)
+            continue
+        key = account.key.get_secret_value()
+        host = urlsplit(account.base).hostname or ""
+        if f".{host}".endswith(MIRA_DOMAIN) and not MIRA_KEY.fullmatch(key):
+            fix = f"compare {name} with the key in your account: is it incomplete, or a key of another service?"
+            yield warning(check, "does not look like a Mira key (sk-mira- and 40 hex digits)", fix)
+        else:
+            yield ok(check, f"{masked(key)} (the format is right; only a call can show whether it is valid)")
 
 
 def check_api(settings: Settings) -> Iterator[Finding]:
     """Connect as a worker would, through the environment's proxy, and send a HEAD without the key."""
-    base = urlsplit(settings.api_base)
+    for base in dict.fromkeys(account.base for account in _checked(settings)):
+        yield from _check_base(base, settings)
+
+
+def _checked(settings: Settings) -> list[Account]:
+    """Return the accounts to check: named ones, and that of MIRA_API_KEY if it is set, or if there is no other."""
+    accounts = load_accounts(settings)
+    return [each for each in accounts if each.is_named or each.key is not None] or [accounts.current]
+
+
+def _check_base(api_base: str, settings: Settings) -> Iterator[Finding]:
+    base = urlsplit(api_base)
     name = variable("api_base")
     if base.scheme == "http" and not _is_private(base.hostname or ""):
-        found = f"{settings.api_base} is not encrypted: others can read the key and the prompts"
+        found = f"{api_base} is not encrypted: others can read the key and the prompts"
         yield warning("API", found, f"use https:// in {name}")
     proxy = _proxy(base)
     via = f" through the proxy {proxy.hostname}:{proxy.port}" if proxy else ""
     started_s = time.monotonic()
     try:
-        status, date = _head(settings.api_base)
+        status, date = _head(api_base)
     except (OSError, http.client.HTTPException) as error:
         found, fix = reason(error, settings), f"correct {name}, or check the network"
         if isinstance(error, ssl.SSLCertVerificationError):
@@ -62,11 +78,11 @@ def check_api(settings: Settings) -> Iterator[Finding]:
         yield problem("API", f"{base.hostname}{via}: {found}", fix)
         return
     if status >= 500:
-        found = f"{settings.api_base}{via} responds with {status}"
+        found = f"{api_base}{via} responds with {status}"
         yield warning("API", found, "none needed: jobs wait until the API recovers")
     else:
         took_ms = (time.monotonic() - started_s) * 1000
-        yield ok("API", f"{settings.api_base}{via} responds within {took_ms:.0f} ms")
+        yield ok("API", f"{api_base}{via} responds within {took_ms:.0f} ms")
     with suppress(TypeError, ValueError):
         apart_s = parsedate_to_datetime(date or "").timestamp() - time.time()
         fix = "use NTP on this machine: its clock decides when a Retry-After date has passed"
