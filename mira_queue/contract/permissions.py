@@ -54,8 +54,8 @@ OTHER_COMMANDS = ("PING", "TIME", "INFO", "WAIT 1 1", "SCRIPT LOAD x")
 
 _ID = "check"
 OWN_KEYS = (
-    names.LEASED,
-    names.QUEUED[0],
+    names.leased_key(_ID),
+    names.queued_key(_ID, names.Lane.NORMAL),
     names.job_key(_ID),
     names.WRITE_CHECK,
     names.SCHEMA_KEY,
@@ -65,8 +65,8 @@ OWN_KEYS = (
 )
 # Those of Celery's transport: queues, bindings, unacknowledged messages, and the mailbox of `celery inspect`.
 CELERY_KEYS = (
-    *(names.messages_key(lane) for lane in names.Lane),
-    f"_kombu.binding.{names.QUEUE}",
+    *(names.messages_key(_ID, lane) for lane in names.Lane),
+    f"_kombu.binding.{names.queue_name(_ID, names.QUEUE)}",
     "unacked",
     "unacked_index",
     "unacked_mutex",
@@ -103,7 +103,7 @@ ACL_ADVICE = f"on the server, run ACL SETUSER NAME {acl_rules()}"
 
 def needed(db: int) -> list[tuple[str, ...]]:
     """Return every command with its words, and every key and channel with some command."""
-    key = names.LEASED
+    key = names.HOLDS
     commands = [command.format(key=key) for command in KEY_COMMANDS] + list(OTHER_COMMANDS)
     commands += [
         command.format(key=each) for each in (*OWN_KEYS, *CELERY_KEYS) for command in ("GET {key}", "DEL {key}")
