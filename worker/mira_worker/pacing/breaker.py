@@ -11,8 +11,8 @@ from mira_queue.contract.pace import FaultStreak
 
 # Faults of fewer jobs are the jobs' own.
 MIN_STREAK = 3
-# The breaker opens after faults of half as many jobs as calls are in flight. Above this, a quarter is enough. If many are
-# in flight, a few faults before the next answer are chance.
+# The breaker opens after faults of half as many jobs as calls are in flight. Above this, a quarter is enough. If many
+# are in flight, a few faults before the next answer are chance.
 MANY_JOBS = 10
 # Pauses between probes grow by this share of the outage's length, not with the number of faults. In the first minute,
 # they stay short: the end of an outage is noticed within two seconds.
