@@ -11,8 +11,8 @@ from mira_queue.contract.pace import FaultStreak
 
 # Faults of fewer jobs are the jobs' own.
 MIN_STREAK = 3
-# The breaker opens after faults of half as many jobs as calls are in flight. Above this, a quarter is enough. If many
-# are in flight, a few faults before the next answer are chance.
+# The breaker opens after faults of half as many jobs as calls are in flight, or of a quarter if that is more than this.
+# If many are in flight, a few faults before the next answer are chance.
 MANY_JOBS = 10
 # Pauses between probes grow by this share of the outage's length, not with the number of faults. In the first minute,
 # they stay short: the end of an outage is noticed within two seconds.
@@ -20,7 +20,7 @@ FIRST_PAUSE, SHORT_PAUSE, MAX_PAUSE = timedelta(milliseconds=250), timedelta(mil
 SHARE, SHORT_OUTAGE = 1 / 4, timedelta(minutes=1)
 # Statuses that say something about the request, not about the service: always charged to the job.
 OF_THE_REQUEST = frozenset({200, 408})
-# The faults of a job that was charged this often say nothing about the service.
+# A job that was charged this often had faults while other jobs were answered: its faults say nothing about the service.
 SICK_AFTER = 2
 
 
@@ -42,10 +42,9 @@ def is_charged(streak: FaultStreak, fault: JobError) -> bool:
     """Return True if the fault costs the job an attempt.
 
     It does if the service has answered a call that started after the job's earlier fault. Otherwise, it does not if
-    several jobs have faults, nor if the call was a probe, which tests the service.
-
-    If probes are a minute apart, a probe's fault does: every open job may be one that the service cannot answer, and
-    they must finish at some time. In an outage of hours, one job per minute is charged.
+    other jobs have faults, too. A probe's fault does not, because it tests the service. If probes are a minute apart, it
+    does: every open job may be one that the service cannot answer, and they must
+    finish at some time. In an outage of hours, one job per minute is charged.
     """
     if streak.is_own or fault.status in OF_THE_REQUEST:
         return True
