@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run unit test test-docker check format docs bench bench-pacing chaos release clean
+.PHONY: help install run unit test test-docker check format docs errors-doc bench bench-pacing chaos release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ format: $(STAMP) ## Format the code and fix lint errors
 docs: $(STAMP) ## Build the API reference from the docstrings into build/api
 	@$(BIN)/pdoc --output-directory build/api mira_queue
 	@echo "open build/api/mira_queue.html"
+
+errors-doc: $(STAMP) ## Write docs/errors.md from the code
+	@$(BIN)/python -m tests.support.errors_doc
 
 bench: $(STAMP) ## Print the measurements that the documentation quotes
 	@$(BIN)/python -m bench

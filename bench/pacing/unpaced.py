@@ -21,7 +21,9 @@ class Unpaced(Pacer):
     def acquire(self, lease: Lease) -> HeldPermit:
         return HeldPermit(lease, Permit("go"))
 
-    def report(self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime) -> bool:
+    def report(
+        self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime, message: str = ""
+    ) -> bool:
         return True
 
 

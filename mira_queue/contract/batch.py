@@ -89,11 +89,15 @@ class BatchFiles:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Reason for a wait, and its minimum duration if that is known. If nothing waits, `kind` and `words` are empty."""
+    """Reason for a wait, and its minimum duration if that is known. If nothing waits, `kind` and `words` are empty.
+
+    `message` is what the server said, if its response is the reason.
+    """
 
     kind: Kind = ""
     words: str = ""
     wait: timedelta = timedelta(0)
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,7 @@ class Batch:
                 "paused_by": self.paused_by or None,
                 "held_models": list(self.held_models),
                 "waiting_for": self.waiting.words or None,
+                "server_message": self.waiting.message or None,
                 "waiting_until": math.ceil(self.updated_at + self.waiting.wait.total_seconds())
                 if self.waiting.wait
                 else None,

@@ -18,18 +18,20 @@
         │   ├── Unprocessable       422
         │   │   └── ContentBlocked  422, by moderation
         │   ├── RequestRejected     any other 4xx
+        │   ├── NeverAdmitted       429 repeatedly, others succeed                    job      yes
         │   ├── Redirected          3xx: MIRA_API_BASE is wrong
         │   ├── Poison              a dead letter: its worker crashed too often       job      yes
         │   └── InternalError       an exception in the worker's code                 job      yes
         ├── AccountFault                                                              account  yes
         │   ├── InvalidKey          401, or no key is set
         │   ├── BalanceUsedUp       402
-        │   └── ModelNotInPlan      403
+        │   ├── ModelNotInPlan      403
+        │   └── Forbidden           403 without a reason: a wrong path, or a firewall
         ├── ServiceFault            stored when no attempt is left                    service  yes
         │   ├── ServerTimeout       408
-        │   ├── ServerError         5xx
+        │   ├── ServerError         5xx; 409, 425, 498
         │   ├── Unreachable         no response: refused, reset, timed out
-        │   └── InvalidResponse     200 without a chat completion
+        │   └── InvalidResponse     200 without a complete chat completion
         ├── RateLimited             429: never stored, the job waits                  account  yes
         ├── JobExpired              its deadline passed before its call started       job      yes
         └── JobCancelled            cancelled by its user                             job      yes
@@ -40,6 +42,7 @@ The rows come from the API's error table. RequestRejected and ServerError stand 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -125,7 +128,8 @@ class JobError(MiraQueueError):
 
     `detail` is a message for people. `status` is the HTTP status, or None if there was no response. `attempts` counts
     the calls that were charged to the job. `unanswered_calls` counts those whose response was lost; they may have been
-    billed. `body` is the response's body if it was JSON.
+    billed. `body` is the response's body if it was JSON. `request_id` is the server's name for the call.
+    `lost_usage` has the tokens of responses that were paid for and could not be used.
     """
 
     code: ClassVar[str] = "error"
@@ -141,14 +145,24 @@ class JobError(MiraQueueError):
             _BY_STATUS[status] = cls
 
     def __init__(
-        self, detail: str, status: int | None = None, attempts: int = 0, unanswered_calls: int = 0, body: Any = None
+        self,
+        detail: str,
+        status: int | None = None,
+        attempts: int = 0,
+        unanswered_calls: int = 0,
+        body: Any = None,
+        request_id: str | None = None,
+        lost_usage: Mapping[str, int] | None = None,
+        *_: Any,  # arguments that a newer version adds
     ) -> None:
-        super().__init__(detail, status, attempts, unanswered_calls, body)
+        super().__init__(detail, status, attempts, unanswered_calls, body, request_id, dict(lost_usage or {}))
         self.detail = detail
         self.status = status
         self.attempts = attempts
         self.unanswered_calls = unanswered_calls
         self.body = body
+        self.request_id = request_id
+        self.lost_usage: Mapping[str, int] = dict(lost_usage or {})
 
     def __str__(self) -> str:
         return f"{self.code}{f' ({self.status})' if self.status else ''}: {self.detail}"
@@ -179,6 +193,12 @@ class ContentBlocked(Unprocessable, code="content_blocked"): ...
 class RequestRejected(JobFault, code="refused"): ...
 
 
+class NeverAdmitted(JobFault, code="never_admitted"):
+    """The job was rate-limited again and again while other jobs of the account were accepted."""
+
+    retryable = True
+
+
 class Redirected(JobFault, code="redirected"): ...
 
 
@@ -206,6 +226,10 @@ class BalanceUsedUp(AccountFault, code="balance_used_up", status=402): ...
 
 
 class ModelNotInPlan(AccountFault, code="model_not_in_plan", status=403): ...
+
+
+class Forbidden(AccountFault, code="forbidden"):
+    """The server gave no reason. Mira responds to a wrong path in this way."""
 
 
 class ServiceFault(JobError):
@@ -250,8 +274,14 @@ ERROR_CODES = frozenset(_BY_CODE)
 _BY_NAME = {kind.__name__: kind for kind in _BY_CODE.values()}
 
 
+# Conflict, Too Early, and Groq's "capacity exceeded": the same request succeeds later.
+RETRIED_STATUSES = frozenset({409, 425, 498})
+
+
 def error_for_status(status: int) -> type[JobError]:
     """Return the class for an HTTP status other than 2xx."""
+    if status in RETRIED_STATUSES:
+        return ServerError
     others: dict[int, type[JobError]] = {3: Redirected, 4: RequestRejected}
     return _BY_STATUS.get(status) or others.get(status // 100, ServerError)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +27,7 @@ class Completion(_Outcome):
     `body` is the whole response. `text` and `finish_reason` are those of the first choice. `usage` has the token
     counts, and is empty if the server sent none. `attempts` counts the calls that are charged to the job.
     `unanswered_calls` counts calls without an answer that may have been billed, too. `latency_ms` is the time of the
-    successful call.
+    successful call. `lost_usage` has the tokens of earlier responses that were paid for and could not be used.
     """
 
     text: str
@@ -37,6 +37,7 @@ class Completion(_Outcome):
     attempts: int = 1
     unanswered_calls: int = 0
     latency_ms: int = 0
+    lost_usage: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Failure(_Outcome):
 
     `code` is stable and listed in the error tree. `status` is the HTTP status, or None without a response. `detail` is
     the server's message in readable form, and `body` is its JSON, if it sent any. `retryable` is True if the same
-    request could succeed later.
+    request could succeed later. `request_id` is the server's name for the call. `lost_usage` has the tokens of
+    responses that were paid for and could not be used.
     """
 
     code: str
@@ -55,10 +57,20 @@ class Failure(_Outcome):
     unanswered_calls: int = 0
     retryable: bool = False
     body: Any = None
+    request_id: str | None = None
+    lost_usage: Mapping[str, int] = field(default_factory=dict)
 
     def to_error(self) -> JobError:
         """Return the typed exception of this failure."""
-        return error_for_code(self.code)(self.detail, self.status, self.attempts, self.unanswered_calls, self.body)
+        return error_for_code(self.code)(
+            self.detail,
+            self.status,
+            self.attempts,
+            self.unanswered_calls,
+            self.body,
+            self.request_id,
+            self.lost_usage,
+        )
 
     @classmethod
     def from_error(cls, error: JobError) -> Failure:

@@ -6,6 +6,7 @@ The worker's policy decides. All times are the queue server's, in milliseconds.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
@@ -31,6 +32,31 @@ class ConfiguredLimits(NamedTuple):
     in_flight: int = 0
     tokens: int = 0
     tokens_window_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StatedWait:
+    """Wait that a 429 or a 503 asks for.
+
+    If the response states none, `is_stated` is False, and `wait` is a default. `remark` is for the log if the
+    statement was unusual.
+    """
+
+    wait: timedelta
+    is_stated: bool = True
+    remark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Calls that remain according to the rate-limit headers of a response, for the time `reset`.
+
+    `limit` is the number of calls per window, if the response states it. It is information for the user.
+    """
+
+    remaining: int
+    reset: timedelta
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -16,6 +17,8 @@ from mira_queue.contract.request_limits import RequestLimits
 # The usual types come first: isinstance with an abstract class costs more than all other checks of a message.
 _MAPPING = (dict, Mapping)
 _SEQUENCE = (list, tuple, Sequence)
+_MAX_BYTES_PER_CHAR = 4
+_BRACKET = re.compile(r"[][{}]")
 
 
 class ChatRequest:
@@ -75,12 +78,32 @@ def _check_messages(messages: Any, limits: RequestLimits) -> None:
         _reject("messages", "missing: expected a list of {role, content}", MISSING_PARAMETER)
     if not isinstance(messages, _SEQUENCE) or isinstance(messages, str | bytes):
         _reject("messages", f"expected a list, got {_kind(messages)}")
-    if not messages:
+    if not messages and not limits.takes_no_messages:
         _reject("messages", "empty: expected at least one message")
     if limits.max_messages is not None and len(messages) > limits.max_messages:
         _reject("messages", f"{len(messages)} messages, over the limit of {limits.max_messages}")
     for number, message in enumerate(messages):
         _check_message(message, f"messages[{number}]", limits)
+    if limits.max_brackets_in_text is not None:
+        _check_brackets(messages, limits.max_brackets_in_text)
+
+
+def _check_brackets(messages: Sequence[Mapping[str, Any]], maximum: int) -> None:
+    """Reject texts in which more brackets are open than Mira's check of the nesting allows: it ignores quotes."""
+    is_open = 0
+    for number, message in enumerate(messages):
+        text = message["content"]
+        if not isinstance(text, str) or text.count("[") + text.count("{") + is_open <= maximum:
+            is_open = max(0, is_open + (_opened(text) if isinstance(text, str) else 0))
+            continue
+        for bracket in _BRACKET.findall(text):
+            is_open = is_open + 1 if bracket in "[{" else max(0, is_open - 1)
+            if is_open > maximum:
+                _reject(f"messages[{number}].content", f"more than {maximum} brackets ([ or {{) are not closed")
+
+
+def _opened(text: str) -> int:
+    return text.count("[") + text.count("{") - text.count("]") - text.count("}")
 
 
 def _check_message(message: Any, field: str, limits: RequestLimits) -> None:
@@ -89,68 +112,62 @@ def _check_message(message: Any, field: str, limits: RequestLimits) -> None:
     role = message.get("role")
     if not isinstance(role, str):
         _reject(f"{field}.role", f"expected a string, got {_kind(role)}")
-    if limits.roles is not None and role not in limits.roles:
-        _reject(f"{field}.role", f"unknown role {role[:40]!r}: expected one of {', '.join(sorted(limits.roles))}")
     content = message.get("content")
     if content is None:
         if limits.content_required:
             _reject(f"{field}.content", "missing: expected text or a list of content parts", MISSING_PARAMETER)
         return
-    size = _content_chars(content, f"{field}.content")
-    if limits.max_content_chars is not None and size > limits.max_content_chars:
-        _reject(f"{field}.content", f"{size:,} characters, over the limit of {limits.max_content_chars:,}")
+    if not isinstance(content, str):
+        _check_parts(content, f"{field}.content", limits)
+    elif limits.max_content_bytes is not None and len(content) > limits.max_content_bytes // _MAX_BYTES_PER_CHAR:
+        size = len(content.encode("utf-8", "surrogatepass"))
+        if size > limits.max_content_bytes:
+            _reject(f"{field}.content", f"{size:,} bytes of UTF-8, over the limit of {limits.max_content_bytes:,}")
 
 
-def _content_chars(content: Any, field: str) -> int:
-    if isinstance(content, str):
-        return len(content)
+def _check_parts(content: Any, field: str, limits: RequestLimits) -> None:
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         _reject(field, f"expected text or a list of content parts, got {_kind(content)}")
     if not content:
         _reject(field, "an empty list: expected at least one content part")
-    size = 0
+    if not limits.takes_content_parts:
+        _reject(field, "expected text: Mira rejects content parts (for another server, set MIRA_CHECK_LIMITS=none)")
     for number, part in enumerate(content):
         if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
             _reject(f"{field}[{number}]", 'expected a content part such as {"type": "text", "text": "..."}')
-        if part["type"] == "text":
-            if not isinstance(part.get("text"), str):
-                _reject(f"{field}[{number}].text", f"expected a string, got {_kind(part.get('text'))}")
-            size += len(part["text"])
-    return size
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            _reject(f"{field}[{number}].text", f"expected a string, got {_kind(part.get('text'))}")
 
 
 def _check_numbers(whole: Mapping[str, Any], limits: RequestLimits) -> None:
-    temperature = whole.get("temperature")
-    if limits.temperature is not None and temperature is not None:
-        low, high = limits.temperature
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not low <= temperature <= high:
-            _reject("temperature", f"expected a number from {low:g} to {high:g}")
-    max_tokens = whole.get("max_tokens")
-    if limits.max_tokens is not None and max_tokens is not None:
-        is_number = isinstance(max_tokens, int) and not isinstance(max_tokens, bool)
-        if not is_number or not 1 <= max_tokens <= limits.max_tokens:
-            _reject("max_tokens", f"expected a whole number from 1 to {limits.max_tokens}")
-    stream = whole.get("stream")
+    """Check the types. Mira does not check the range of a temperature, and lowers a max_tokens that is too large."""
+    for name in ("temperature", "stream"):
+        if not limits.takes_null and name in whole and whole[name] is None:
+            _reject(name, "null: leave the field out")
+    temperature, max_tokens, stream = (whole.get(name) for name in ("temperature", "max_tokens", "stream"))
+    if limits.numbers_checked and temperature is not None and not _is_finite(temperature):
+        _reject("temperature", f"expected a number, got {_kind(temperature)}")
+    if limits.numbers_checked and max_tokens is not None and not (type(max_tokens) is int and max_tokens >= 0):
+        _reject("max_tokens", "expected a whole number that is not negative")
     if stream is not None and not isinstance(stream, bool):
         _reject("stream", f"expected true or false, got {_kind(stream)}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _may_break_a_rule(body: bytes, limits: RequestLimits) -> bool:
     """Return False if a walk through the tree would find nothing. It costs more than all other checks together."""
     return (
         body.count(b"{") + body.count(b"[") > limits.max_nesting
-        or (not limits.null_bytes_allowed and rb"\u0000" in body)
         # orjson writes null for a number that JSON does not have.
         or b"null" in body
     )
 
 
 def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> None:
-    """Check for null bytes, nesting and invalid numbers anywhere in the body. The body itself is level 1."""
-    if isinstance(value, str):
-        if not limits.null_bytes_allowed and "\0" in value:
-            _reject(field, "contains a null byte")
-        return
+    """Check the nesting and the numbers anywhere in the body. The body itself is level 1."""
     if isinstance(value, float) and not math.isfinite(value):
         _reject(field, f"{value} is not a number in JSON")
     if depth > limits.max_nesting and isinstance(value, (*_MAPPING, list, tuple)):
@@ -159,8 +176,6 @@ def _check_tree(value: Any, field: str, depth: int, limits: RequestLimits) -> No
         for key, item in value.items():
             if not isinstance(key, str):
                 _reject(field or "body", f"expected names that are strings, got {_kind(key)}")
-            if not limits.null_bytes_allowed and "\0" in key:
-                _reject(field or "body", "a name contains a null byte")
             _check_tree(item, f"{field}.{key}" if field else key, depth + 1, limits)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):

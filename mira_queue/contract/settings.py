@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
+from mira_queue.contract.failed_answer import FAILED_ANSWER, checked_pattern
 from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.contract.unicode import is_unicode
 
@@ -161,6 +162,11 @@ class Settings(BaseSettings):
     )
     max_response_bytes: int = Field(
         32 * 1024 * 1024, ge=1024, description="Maximum size of a response in bytes. A larger one is a server fault."
+    )
+    failed_answer: Annotated[str, AfterValidator(checked_pattern)] = Field(
+        FAILED_ANSWER,
+        description="Regular expression for texts that a server sends when its model fails; they count as server "
+        "faults. (?!) matches none.",
     )
     max_attempts: int = Field(
         5, ge=1, le=1000, description="Calls of one job that may end in a server fault before the job fails."

@@ -31,7 +31,7 @@ class Counts:
 
 # A worker that has not reported itself for two intervals and this long has crashed.
 REPORT_MARGIN = timedelta(seconds=2)
-_FIELDS = ["base", "estimate", "reason", "open_until", "probe", *Counts.__dataclass_fields__]
+_FIELDS = ["base", "estimate", "reason", "open_until", "probe", "message", *Counts.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ class PaceView:
 
     `breaker` is why the circuit breaker is open or half-open: 'limit' or 'faults'. It is empty if it is closed.
     `open_for` is how long it stays open. `next_in` is the time until the first process that waits requests a permit
-    again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits.
+    again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits. `message` is what
+    the server said last when it rejected a call or failed.
     """
 
     account: str
@@ -53,6 +54,7 @@ class PaceView:
     now_ms: int
     next_in: timedelta = timedelta(0)
     counts: Counts = Counts()
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Accounts(ScriptRunner):
 def _view(
     account: str, now_ms: int, fields: Sequence[bytes | None], in_flight: int, turn_ends: Sequence[tuple[bytes, float]]
 ) -> PaceView:
-    base, estimate, reason, open_until, probe, *counts = fields
+    base, estimate, reason, open_until, probe, message, *counts = fields
     ends = [end_ms for _, end_ms in turn_ends]
     first_ms = int(min(ends)) - now_ms - in_ms(names.TURN) if ends else 0
     return PaceView(
@@ -139,6 +141,7 @@ def _view(
         now_ms,
         timedelta(milliseconds=max(0, first_ms)),
         Counts(*(int(count or 0) for count in counts)),
+        decode(message or b""),
     )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
@@ -51,7 +52,15 @@ class Leases(ScriptRunner):
         return bool(self._run("jobs/finish", names.job_keys(lease.job_id, lease.key, lease.group), args))
 
     def defer(
-        self, lease: Lease, wait: timedelta, lost_after: timedelta, *, attempts: int, unanswered_calls: int, reason: str
+        self,
+        lease: Lease,
+        wait: timedelta,
+        lost_after: timedelta,
+        *,
+        attempts: int,
+        unanswered_calls: int,
+        reason: str,
+        history: CallHistory | None = None,
     ) -> bool:
         """Let the job wait, without a lease. Return False if the lease is lost.
 
@@ -59,6 +68,7 @@ class Leases(ScriptRunner):
         sends no message.
         """
         args = [lease.job_id, lease.epoch, in_ms(wait), in_ms(lost_after), attempts, unanswered_calls, reason]
+        args.append((history or lease.history).to_json())
         return bool(self._run("jobs/defer", names.job_keys(lease.job_id), args))
 
     def release(self, lease: Lease) -> bool:
@@ -72,8 +82,11 @@ class Leases(ScriptRunner):
 
 def _claimed(job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group]:
-            return Lease(job_id, epoch, body, attempts, crashes, unanswered, decode(key), decode(group))
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history]:
+            counts = attempts, crashes, unanswered
+            return Lease(
+                job_id, epoch, body, *counts, decode(key), decode(group), history=CallHistory.from_json(history)
+            )
         case [b"store", epoch, outcome, key, group]:
             return DecidedLease(Lease(job_id, epoch, b"", key=decode(key), group=decode(group)), outcome)
     why, *wait_ms = answer

@@ -150,8 +150,10 @@ class Pacing(ScriptRunner):
         hit = RateLimitHit(now, permit.at_ms, retry_after_ms, *numbers)
         return int(version), Estimate.from_json(estimate), hit
 
-    def record_fault(self, account: str, lease: Lease, permit: Permit, now_ms: int | None = None) -> FaultStreak:
-        """Release the permit of a call that ended in a server fault or a broken connection."""
+    def record_fault(
+        self, account: str, lease: Lease, permit: Permit, now_ms: int | None = None, *, message: str = ""
+    ) -> FaultStreak:
+        """Release the permit of a call that ended in a server fault or a broken connection. Store the message."""
         jobs, in_flight, lasted_ms, *flags = self._run(
             "pace/record_fault",
             [
@@ -160,7 +162,7 @@ class Pacing(ScriptRunner):
                 names.turns_key(account),
                 names.faults_key(account),
             ],
-            [_clock(now_ms), call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account)],
+            [_clock(now_ms), call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account), message],
         )
         return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
 
@@ -172,12 +174,15 @@ class Pacing(ScriptRunner):
         now_ms: int | None = None,
         *,
         permit: Permit | None = None,
+        message: str = "",
     ) -> timedelta:
         """Open the account's circuit breaker for at least `wait`. Return how long it stays open.
 
+        `message` is what the server said. It is shown as long as calls wait.
+
         Pass the `permit` of a call that had a fault. Return zero if the breaker has opened since that call started.
         """
-        args = [_clock(now_ms), in_ms(wait), reason, permit.at_ms if permit else ""]
+        args = [_clock(now_ms), in_ms(wait), reason, permit.at_ms if permit else "", message]
         open_ms = self._run("pace/open_breaker", [names.pace_key(account)], args)
         return timedelta(milliseconds=open_ms)
 

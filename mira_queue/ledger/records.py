@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal
 
+from mira_queue.contract.call_history import NO_HISTORY, CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
 
@@ -46,6 +47,7 @@ class Lease:
     unanswered_calls: int = 0
     key: str = ""
     group: str = ""
+    history: CallHistory = NO_HISTORY
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def test_many_requests_come_back_in_their_order(queue: MiraQueue, simulator: Sim
 def test_a_wrong_request_among_many_names_its_place_and_nothing_is_sent(
     queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis
 ) -> None:
-    requests: list[dict[str, Any]] = [{"messages": ask("fine")}, {"messages": []}]
+    requests: list[dict[str, Any]] = [{"messages": ask("fine")}, {"messages": "none"}]
 
     with pytest.raises(InvalidRequest) as refused:
         queue.enqueue_many(requests)

@@ -52,10 +52,10 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], said: str
 
 
 def test_a_request_that_the_api_would_refuse_names_the_field(call: Call) -> None:
-    assert call("enqueue", "--field", "temperature=9", "hello") == (
+    assert call("enqueue", "--field", "temperature=true", "hello") == (
         2,
         "",
-        "mira-queue: temperature: expected a number from 0 to 2\n",
+        "mira-queue: temperature: expected a number, got a boolean\n",
     )
 
 

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
-from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, RetryAfter
+from mira_worker.retry_after import MAX_WAIT, MIN_WAIT
 
 from mira_queue.contract import errors
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import Permit
+from mira_queue.contract.pace import Permit, StatedWait
 from mira_queue.contract.settings import Settings
+from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.records import Lease
 
 waits = st.timedeltas(MIN_WAIT, MAX_WAIT)
@@ -26,7 +27,7 @@ details, statuses = st.text(max_size=20), st.none() | st.integers(200, 599)
 
 completions = st.builds(Completion, details, st.none(), st.just({}), st.just({}))
 failures = st.builds(lambda kind, *args: Failed(kind(*args)), permanent, details, statuses)
-rate_limits = st.builds(RateLimited, st.builds(errors.RateLimited, details), st.builds(RetryAfter, waits))
+rate_limits = st.builds(RateLimited, st.builds(errors.RateLimited, details), st.builds(StatedWait, waits))
 service_faults = st.builds(
     lambda kind, detail, status, may_be_billed: Fault(kind(detail, status), may_be_billed),
     faults, details, statuses, st.booleans(),
@@ -112,6 +113,54 @@ def test_a_fault_is_the_outcome_only_if_it_was_charged_as_the_last_attempt(
     if isinstance(decision, Defer):
         assert decision.error is meaning.error
         assert timedelta(0) <= decision.wait <= settings.backoff_cap
+
+
+def test_a_wait_that_the_server_states_is_the_minimum(settings: Settings) -> None:
+    fault = Fault(errors.ServerError("busy", 503), False, timedelta(minutes=3))
+
+    decision = decided(fault, Lease("a-job", 1, b"{}"), settings, is_charged=False)
+
+    assert isinstance(decision, Defer)
+    assert decision.wait == timedelta(minutes=3)
+
+
+def test_after_a_408_the_next_call_is_streamed(settings: Settings) -> None:
+    decision = decided(Fault(errors.ServerTimeout("", 408), True), Lease("a-job", 1, b"{}"), settings, is_charged=True)
+
+    assert isinstance(decision, Defer)
+    assert decision.history.is_streamed
+
+
+def test_tokens_of_responses_that_could_not_be_used_are_in_the_outcome(settings: Settings) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    broken = Fault(errors.InvalidResponse("", 200), False, usage=usage)
+    first = decided(broken, Lease("a-job", 1, b"{}"), settings, is_charged=True)
+    assert isinstance(first, Defer)
+    lease = Lease("a-job", 2, b"{}", attempts=1, history=first.history)
+
+    answered = decided(Completion("Hi", "stop", {}, {}), lease, settings, is_charged=True)
+    failed = decided(Failed(errors.BadRequest("no"), usage), lease, settings, is_charged=True)
+
+    assert isinstance(answered, Finish)
+    assert answered.outcome.lost_usage == usage
+    assert isinstance(failed, Finish)
+    assert failed.outcome.lost_usage == {"prompt_tokens": 14, "completion_tokens": 6}
+
+
+def test_a_job_that_is_rejected_alone_fails_with_the_message_of_the_server(settings: Settings) -> None:
+    lease, account, decisions = Lease("a-job", 1, b"{}"), Counts(), []
+    for _ in range(20):
+        account = Counts(sent=account.sent + 31, rate_limited=account.rate_limited + 1)
+        meaning = RateLimited(errors.RateLimited("too many tokens", 429), StatedWait(timedelta(seconds=1)))
+        decision = decide(meaning, lease, is_charged=False, settings=settings, uniform=middle, account=account)
+        decisions.append(decision)
+        if isinstance(decision, Defer):
+            lease = replace(lease, history=decision.history)
+
+    first = next(decision for decision in decisions if isinstance(decision, Finish))
+    assert isinstance(first.outcome, Failure)
+    assert first.outcome.code == "never_admitted"
+    assert "too many tokens" in first.outcome.detail
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(0, 0.5), (1, 1.0), (2, 2.0), (3, 4.0)])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mira_queue.contract import errors
-from mira_queue.contract.errors import JobError, MiraQueueError, error_for_code, error_for_status
+from mira_queue.contract.errors import RETRIED_STATUSES, JobError, MiraQueueError, error_for_code, error_for_status
 from mira_queue.contract.outcome import Failure, celery_result
 
 TREE_LINE = re.compile(r"^    (?:((?:│   |    )*)[├└]── )?([A-Z]\w+)(?:.*  (job|account|service) +(yes|no))?")
@@ -85,7 +85,7 @@ def test_every_status_that_is_no_success_has_a_class(status: int) -> None:
     kind = error_for_status(status)
 
     assert error_for_code(kind.code) is kind
-    if 400 <= status < 500 and status not in (408, 429):
+    if 400 <= status < 500 and status not in (408, 429, *RETRIED_STATUSES):
         assert not issubclass(kind, errors.ServiceFault)
     if status >= 500:
         assert kind is errors.ServerError

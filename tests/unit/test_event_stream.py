@@ -80,7 +80,7 @@ def test_lists_in_deltas_are_joined() -> None:
         (b"", "before"),
         (b"".join(words("half")), "before"),
         (DONE, "no choices"),
-        (event({"error": {"message": "overloaded"}}) + DONE, "no choices"),
+        (event({"error": {"message": "overloaded"}}) + DONE, "error"),
         (b"data: {half\n\n" + DONE, "JSON"),
         (b"data: [1]\n\n" + DONE, "chunk"),
         (event({"choices": {}}) + DONE, "chunk"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +12,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mira_worker.error_body import MAX_DETAIL_CHARS
+from mira_worker.json_body import MAX_BRACKETS
 from mira_worker.redaction import Redaction
 from mira_worker.response_meaning import (
     MAX_BODY_CHARS,
-    MAX_BRACKETS,
-    MAX_DETAIL_CHARS,
     Failed,
     Fault,
     Meaning,
@@ -74,7 +75,17 @@ def failure(status: int, body: Any = b"", **more: str) -> errors.JobError:
     raise AssertionError("an answer was not expected")
 
 
-@given(st.integers(200, 599), headers, bodies)
+events = st.lists(
+    st.sampled_from([b"data: [DONE]\n\n", b"event: error\n", b": ping\n\n", b"error: 1\n"])
+    | json_values.map(lambda value: b"data: " + json.dumps(value).encode() + b"\n\n")
+    | st.text(max_size=5).map(
+        lambda text: b"data: " + orjson.dumps({"choices": [{"delta": {"content": text}}]}) + b"\n"
+    ),
+    max_size=5,
+).map(b"".join)
+
+
+@given(st.integers(200, 599), headers, bodies | events)
 def test_whatever_a_server_sends_has_a_meaning_that_can_be_stored(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
@@ -86,15 +97,53 @@ def test_whatever_a_server_sends_has_a_meaning_that_can_be_stored(
             assert celery_record("id", meaning, NOW)
             return
         case RateLimited(error=error, retry_after=retry_after):
-            assert status == 429
             assert timedelta(0) < retry_after.wait <= timedelta(days=1)
         case Failed(error=error):
-            assert 300 <= status < 500
+            # A code in the body refines the status.
+            assert status < 500 or isinstance(error, errors.AccountFault)
         case Fault(error=error):
-            assert status in (408, *range(200, 300), *range(500, 600))
+            assert status in (408, 409, 425, 498, *range(200, 300), *range(500, 600))
     assert 0 < len(error.detail) <= MAX_DETAIL_CHARS
-    assert error.status == status
+    assert error.status == status or status < 300
     assert celery_record("id", Failure.from_error(error), NOW)
+
+
+usages = st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "x"]), json_values, max_size=3)
+messages = st.dictionaries(st.sampled_from(["role", "content", "tool_calls", "refusal"]), json_values, max_size=4)
+answers = st.fixed_dictionaries(
+    {
+        "choices": st.lists(
+            st.fixed_dictionaries({"message": messages}, optional={"finish_reason": json_values}), max_size=2
+        )
+    },
+    optional={"usage": usages | json_values, "error": json_values},
+)
+
+
+@given(answers)
+def test_a_200_is_answered_only_if_nothing_is_missing_and_nothing_reports_an_error(body: dict[str, Any]) -> None:
+    meaning = read_response(answer(200, json.dumps(body).encode()), NOW)
+
+    if isinstance(meaning, Completion):
+        assert not body.get("error")
+        assert body["choices"]
+        assert all(choice.get("finish_reason") != "error" for choice in body["choices"])
+        assert all(meaning_of_message(choice["message"]) or choice.get("finish_reason") for choice in body["choices"])
+    elif isinstance(meaning, Fault):
+        assert meaning.may_be_billed is not bool(meaning.usage)
+
+
+def meaning_of_message(message: dict[str, Any]) -> bool:
+    return any(value for name, value in message.items() if name != "role")
+
+
+@pytest.mark.parametrize(("pattern", "is_answered"), [(r"(?!)", True), (r"\A\s*\Z", False), (r"\Asorry", True)])
+def test_the_texts_of_a_failed_model_are_a_setting(pattern: str, is_answered: bool) -> None:
+    body = {"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}
+
+    meaning = read_response(answer(200, body), NOW, failed_answer=re.compile(pattern))
+
+    assert isinstance(meaning, Completion) is is_answered
 
 
 @pytest.mark.parametrize(

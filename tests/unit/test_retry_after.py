@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, WHEN_MISSING, parse_retry_after
+from mira_worker.retry_after import MAX_WAIT, MIN_WAIT, WHEN_MISSING, parse_retry_after, stated_wait, wait_after_limit
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -106,3 +106,38 @@ def test_the_wait_is_never_shorter_than_what_was_asked(seconds: float) -> None:
 @given(st.from_regex(r"\A(Mon, )?[0-9]{1,20} (Jan|Feb|Dec) [0-9]{1,20} [0-9:]{1,12}( GMT| [+-][0-9]{1,40})?\Z"))
 def test_no_date_raises(header: str) -> None:
     assert parse_retry_after(header, NOW).wait >= MIN_WAIT
+
+
+names = st.sampled_from(
+    ["retry-after", "retry-after-ms", "x-ms-retry-after-ms", "x-ratelimit-reset", "x-ratelimit-remaining",
+     "x-ratelimit-reset-tokens", "x-ratelimit-remaining-tokens", "ratelimit", "ratelimit-reset", "date"]
+)  # fmt: skip
+texts = (
+    st.text(max_size=20) | st.integers().map(str) | st.floats().map(str) | st.from_regex(r"\A[0-9rt=;, msh.]{1,20}\Z")
+)
+bodies = st.lists(
+    st.dictionaries(
+        st.sampled_from(["retry_after", "retryDelay", "headers", "retry_after_ms"]),
+        texts | st.integers() | st.floats() | st.dictionaries(names, texts, max_size=2),
+        max_size=3,
+    ),
+    max_size=2,
+).map(tuple)
+
+
+@given(st.dictionaries(names, texts, max_size=4), bodies)
+def test_whatever_a_response_states_the_wait_is_positive_and_at_most_a_day(
+    headers: dict[str, str], parts: tuple[dict[str, object], ...]
+) -> None:
+    stated = stated_wait(headers, parts, NOW)
+
+    assert stated is None or timedelta(0) < stated.wait <= MAX_WAIT
+    assert timedelta(0) < wait_after_limit(headers, parts, NOW).wait <= MAX_WAIT
+
+
+@given(st.integers(1, 86_400), st.dictionaries(names, texts, max_size=4))
+def test_a_readable_retry_after_precedes_everything_else(seconds: int, others: dict[str, str]) -> None:
+    stated = stated_wait({**others, "retry-after": str(seconds)}, (), NOW)
+
+    assert stated is not None
+    assert stated.wait == timedelta(seconds=seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +14,7 @@ from mira_producer.cost.budget import Budget, BudgetLimits, Forecast
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage, usage_of_line
+from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.request_line import InputLine, OpenLine
 from mira_producer.jsonl.result_line import calls_of, output_line
 
@@ -224,3 +226,34 @@ def test_a_line_says_how_many_calls_it_took(outcome: Completion | Failure, copy_
     written = orjson.loads(output_line("job", "a", outcome, copy_number=copy_number))
 
     assert usage_of_line(written, PRICES).requests == calls
+
+
+LOST = {"prompt_tokens": 700, "completion_tokens": 300}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "tokens"),
+    [
+        (answer(100, 50, attempts=2, lost_usage=LOST), 1150),
+        (Failure("broken_answer", "", 200, attempts=1, body={"usage": LOST}, lost_usage=LOST), 1000),
+    ],
+)
+def test_tokens_of_responses_that_could_not_be_used_count_in_budget_line_and_statistics(
+    outcome: Completion | Failure, tokens: int
+) -> None:
+    budget = Budget(BudgetLimits(max_tokens=5000), Usage())
+    Spending(budget, PRICES).settle(open_line(1), outcome)
+    stats = Stats(1, 0, 0, PRICES)
+    stats.add(outcome, "mira")
+    if isinstance(outcome, Completion):
+        outcome = replace(outcome, body={"usage": outcome.usage, "model": "mira"})
+    written = orjson.loads(output_line("job", "a", outcome))
+
+    assert budget.spent.tokens == stats.usage.tokens == usage_of_line(written, PRICES).tokens == tokens
+    assert usage_of_line(orjson.loads(output_line("job", "a", outcome, copy_number=2)), PRICES).tokens == 0
+
+
+def test_a_failed_line_carries_the_id_that_the_server_gave_the_call() -> None:
+    failure = Failure("server_error", "no", 500, request_id="req-17")
+
+    assert orjson.loads(output_line("job", "a", failure))["response"]["request_id"] == "req-17"

@@ -133,7 +133,7 @@ def test_without_a_limit_that_is_known_the_command_says_so_and_starts_no_server(
 
 
 def test_the_command_names_every_wrong_line_and_its_exit_code_is_1() -> None:
-    path = file_of({"prompt": "fine"}, {"prompt": 1}, {"messages": []})
+    path = file_of({"prompt": "fine"}, {"prompt": 1}, {"messages": "no list"})
 
     said = CliRunner().invoke(app, ["validate", str(path)])
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from mira_producer.engine.wait_reason import NOTHING, Watch, reason_of, reason_text
+from mira_producer.engine.wait_reason import NOTHING, Watch, message_text, reason_of, reason_text
 from mira_producer.text import duration
 
 from mira_queue.contract.batch import Kind, Reason
@@ -48,6 +48,14 @@ def test_the_reason_has_a_kind_and_a_text(view: PaceView, kind: Kind, keyword: s
 
     assert reason.kind == kind
     assert keyword in reason_text(reason)
+
+
+@pytest.mark.parametrize("view", [replace(CALM, breaker="limit"), replace(CALM, breaker="faults"), CALM])
+def test_the_message_of_the_server_belongs_to_the_reason(view: PaceView) -> None:
+    view = replace(view, message="HTTP 429: slow down")
+
+    assert "HTTP 429: slow down" in message_text(reason_of(view, 5, resting=1))
+    assert message_text(reason_of(replace(view, in_flight=2, breaker=""), 5)) == ""
 
 
 def test_a_wait_for_a_free_slot_has_no_known_end() -> None:

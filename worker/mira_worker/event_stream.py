@@ -2,42 +2,94 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
+
+BOM = b"\xef\xbb\xbf"
 
 # Some servers repeat these in every fragment.
 _NOT_JOINED = frozenset({"role", "id", "type", "name"})
 
 
+# The line that ends a stream.
+DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\][ \t]*(?:[\r\n]|$)")
+_STARTS = (b"data:", b"event:", b"id:", b"retry:", b"error:", b":")
+
+
 class BrokenStream(ValueError):
-    """The stream has no end marker, or contains something that is not a chunk of a completion."""
+    """The stream is incomplete, reports an error, or contains something that is not a chunk of a completion.
+
+    `error` is the error that it reports, as the body of a response would. `usage` is what was paid for.
+    """
+
+    def __init__(self, why: str, error: Any = None, usage: Any = None) -> None:
+        super().__init__(why)
+        self.error = error
+        self.usage = usage
 
 
-def is_event_stream(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == "text/event-stream"
+def is_event_stream(content_type: str, body: bytes = b"") -> bool:
+    """Return True for a stream. The beginning of its body decides, because servers confuse the types."""
+    start = body[:100].removeprefix(BOM).lstrip()
+    if start[:1] in (b"{", b"["):
+        return False
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream" or start.startswith(_STARTS)
+
+
+def as_stream(request: bytes) -> bytes:
+    """Return a request body that asks for a stream."""
+    return orjson.dumps({**orjson.loads(request), "stream": True})
+
+
+def has_end(body: bytes) -> bool:
+    """Return True if the stream's end marker has arrived, after which nothing that matters follows."""
+    return b"[DONE]" in body and DONE.search(body) is not None
 
 
 def assemble(body: bytes) -> dict[str, Any]:
     """Return the chat.completion in the `data:` lines of server-sent events.
 
-    Deltas of each choice are joined in order. Other fields are taken from the first chunk that has them.
-    Raises BrokenStream if `[DONE]` is missing: the answer is then incomplete.
+    Deltas of each choice are joined in order. Other fields are taken from the first chunk that has them. The answer is
+    complete at `[DONE]`, or if each choice has a finish_reason. Otherwise, BrokenStream is raised.
     """
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
-    for line in body.replace(b"\r\n", b"\n").split(b"\n"):
-        if not line.startswith(b"data:"):
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            if not choices:
-                raise BrokenStream("the stream contains no choices")
-            whole["object"] = "chat.completion"
-            whole["choices"] = [choices[index] for index in sorted(choices)]
-            return whole
-        _add_chunk(whole, choices, data)
-    raise BrokenStream("the stream ended before [DONE]")
+    is_error = False
+    for line in body.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+        name, _, data = line.partition(b":")
+        data = data.strip()
+        if name == b"event":
+            is_error = data == b"error"
+        elif not line:
+            is_error = False
+        elif name == b"error" or (name == b"data" and is_error):
+            raise BrokenStream("the stream reports an error", _error_of(data), whole.get("usage"))
+        elif name == b"data" and data == b"[DONE]":
+            return _finished(whole, choices)
+        elif name == b"data" and data:
+            _add_chunk(whole, choices, data)
+    if not choices or not all(choice["finish_reason"] for choice in choices.values()):
+        raise BrokenStream("the stream ended before [DONE]", usage=whole.get("usage"))
+    return _finished(whole, choices)
+
+
+def _finished(whole: dict[str, Any], choices: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    if not choices:
+        raise BrokenStream("the stream contains no choices", usage=whole.get("usage"))
+    whole["object"] = "chat.completion"
+    whole["choices"] = [choices[index] for index in sorted(choices)]
+    return whole
+
+
+def _error_of(data: bytes) -> Any:
+    """Return the error of a line in the form of a body: `{"error": ...}`."""
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = data.decode("utf-8", "replace")
+    return found if isinstance(found, dict) and found.get("error") else {"error": found or "error"}
 
 
 def _add_chunk(whole: dict[str, Any], choices: dict[int, dict[str, Any]], data: bytes) -> None:
@@ -45,15 +97,17 @@ def _add_chunk(whole: dict[str, Any], choices: dict[int, dict[str, Any]], data: 
         chunk = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise BrokenStream("the stream contains a line that is not JSON") from error
-    if not isinstance(chunk, dict) or not isinstance(chunk.get("choices", []), list):
+    if not isinstance(chunk, dict) or not isinstance(chunk.get("choices"), list | None):
         raise BrokenStream("the stream contains something that is not a chunk of a completion")
+    if chunk.get("error") or chunk.get("object") == "error":
+        raise BrokenStream("the stream reports an error", chunk, chunk.get("usage") or whole.get("usage"))
     for name, value in chunk.items():
         if name == "usage" and value is not None:
             # Servers that repeat it add to it: the last one is that of the whole response.
             whole[name] = value
         elif name != "choices" and value is not None:
             whole.setdefault(name, value)
-    for part in chunk.get("choices", []):
+    for part in chunk.get("choices") or []:
         if not isinstance(part, dict):
             raise BrokenStream("the stream contains a choice that is not an object")
         _add_delta(choices, part)
@@ -67,8 +121,9 @@ def _add_delta(choices: dict[int, dict[str, Any]], part: dict[str, Any]) -> None
     choice = choices.setdefault(index, empty)
     if isinstance(part.get("delta"), dict):
         _join(choice["message"], part["delta"])
-    if part.get("finish_reason"):
-        choice["finish_reason"] = part["finish_reason"]
+    for name in ("finish_reason", "error"):
+        if part.get(name):
+            choice[name] = part[name]
 
 
 def _join(whole: dict[str, Any], fragment: dict[str, Any]) -> None:

@@ -56,6 +56,10 @@ class Exchange:
             raise TimeoutError("the deadline of the exchange has passed")
         return left_s
 
+    def end_within(self, seconds: float) -> None:
+        """Move the deadline closer."""
+        self._ends_s = min(self._ends_s, time.monotonic() + seconds)
+
     def doubt(self, status: int) -> str:
         """Return why the response may belong to another request, or an empty string."""
         if self.has_extra and self.is_reused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import traceback
 from collections import deque
@@ -17,15 +18,19 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InternalError, InvalidKey, JobError, Poison, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
+from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
-from mira_worker.decision import MAX_COUNTDOWN, Decision, Defer, Finish, Requeue, decide, decide_denied
+from mira_worker.attempt_log import log_attempt
+from mira_worker.decision import MAX_COUNTDOWN, NO_COUNTS, Decision, Defer, Finish, Requeue, decide, decide_denied
+from mira_worker.event_stream import as_stream
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import HeldPermit, Pacer
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited, read_response
-from mira_worker.transport import HttpResponse, NoResponse, Transport
+from mira_worker.server_message import server_message
+from mira_worker.transport import Transport
 
 
 class ResultStore(Protocol):
@@ -171,19 +176,24 @@ class JobRunner:
             raise
 
     def _call(self, transport: Transport, held: HeldPermit) -> Decision:
-        response = transport.post(held.lease.body)
+        lease = held.lease
+        response = transport.post(as_stream(lease.body) if lease.history.is_streamed else lease.body)
         self._crash_points.reach(CrashPoint.AFTER_ANSWER)
         now = datetime.now(UTC)
-        meaning = read_response(response, now, transport.redact)
-        is_charged = self._pacer.report(held, response, meaning, now)
-        if isinstance(meaning, RateLimited):
+        meaning = read_response(response, now, transport.redact, re.compile(self._settings.failed_answer))
+        message = "" if isinstance(meaning, Completion) else server_message(meaning.error, lease.body)
+        is_charged = self._pacer.report(held, response, meaning, now, message)
+        if not isinstance(meaning, RateLimited):
+            decision = self._decide(meaning, lease, is_charged=is_charged)
+        else:
             self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
-        decision = self._decide(meaning, held.lease, is_charged=is_charged)
-        self._log_attempt(held.lease, response, meaning, decision)
+            decision = self._decide(meaning, lease, is_charged=is_charged, account=self._pacer.counts())
+        log_attempt(self._log, lease, response, meaning, decision, message)
         return decision
 
-    def _decide(self, meaning: Meaning, lease: Lease, *, is_charged: bool) -> Decision:
-        return decide(meaning, lease, is_charged=is_charged, settings=self._settings, uniform=random.uniform)
+    def _decide(self, meaning: Meaning, lease: Lease, *, is_charged: bool, account: Counts = NO_COUNTS) -> Decision:
+        settings, uniform = self._settings, random.uniform
+        return decide(meaning, lease, is_charged=is_charged, settings=settings, uniform=uniform, account=account)
 
     def _apply(self, lease: Lease, decision: Decision) -> Next:
         match decision:
@@ -227,6 +237,7 @@ class JobRunner:
             attempts=decision.attempts,
             unanswered_calls=decision.unanswered_calls,
             reason=str(decision.error)[:200],
+            history=decision.history,
         )
         self._crash_points.reach(CrashPoint.AFTER_DEFER)
         return SendAgain(decision.wait, decision.error) if is_deferred and decision.sends_message else Done()
@@ -239,42 +250,6 @@ class JobRunner:
             return Done()
         self._crash_points.reach(CrashPoint.AFTER_RELEASE)
         return SendNow() if is_queued and sends_message else Done()
-
-    def _log_attempt(
-        self, lease: Lease, response: HttpResponse | NoResponse, meaning: Meaning, decision: Decision
-    ) -> None:
-        log = self._log.bind(
-            job_id=lease.job_id,
-            group=lease.group or None,
-            attempt=lease.attempts + 1,
-            status=response.status if isinstance(response, HttpResponse) else None,
-            latency_ms=response.latency_ms,
-        )
-        wait_s = decision.wait.total_seconds() if isinstance(decision, Defer) else None
-        match meaning:
-            case Completion():
-                log.info("attempt", outcome="succeeded")
-            case Failed(error=error):
-                log.warning("attempt", outcome="failed", code=error.code)
-            case RateLimited(error=error, retry_after=retry_after):
-                log.warning(
-                    "attempt",
-                    outcome="rate_limited",
-                    code=error.code,
-                    wait_s=wait_s,
-                    retry_after_remark=retry_after.remark,
-                )
-            case Fault(error=error, may_be_billed=may_be_billed):
-                # A server's message may quote the prompt, which no log may contain. The outcome contains it.
-                detail = error.detail[:200] if isinstance(response, NoResponse) else None
-                log.warning(
-                    "attempt",
-                    outcome="fault",
-                    code=error.code,
-                    wait_s=wait_s,
-                    detail=detail,
-                    may_be_billed=may_be_billed,
-                )
 
     def _log_exception(self, event: str, lease: Lease, error: Exception) -> None:
         """Log where it was raised. Its message is left out, because it may quote the prompt or the key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
@@ -15,11 +16,16 @@ from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
 from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
-from mira_worker.exchange import Exchanges, OutOfStep, checked
+from mira_worker.event_stream import has_end, is_event_stream
+from mira_worker.exchange import Exchange, Exchanges, OutOfStep, checked
 from mira_worker.redaction import Redaction
 
 USER_AGENT = "mira-queue/0.1"
 _CHUNK = 64 * 1024
+# A line break, the end marker of a stream with spaces, and a line break.
+_MARKER_BYTES = 64
+# The wait for the end of a response after the end marker of its stream, and the chunks that may follow.
+_REST_S, _MAX_REST_CHUNKS = 0.1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +40,15 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """No usable response. `may_be_billed` is True if the request had been sent."""
+    """No complete response. `may_be_billed` is True if the request had been sent.
+
+    `begun` is the part that has arrived: the status and the headers, and the beginning of the body.
+    """
 
     error: ServiceFault
     may_be_billed: bool
     latency_ms: int = field(default=0)
+    begun: HttpResponse | None = None
 
 
 class Transport(Protocol):
@@ -96,6 +106,7 @@ class MiraClient:
         began_s = time.monotonic()
         exchange = self._exchanges.begin(self._total_s)
         response: urllib3.BaseHTTPResponse | None = None
+        content = bytearray()
         try:
             pool, url = self._route or self._find_route()
             response = pool.urlopen(
@@ -110,14 +121,14 @@ class MiraClient:
                 preload_content=False,
                 decode_content=False,
             )
-            content = self._read(response)
+            self._read(response, content, exchange)
             if doubt := exchange.doubt(response.status):
                 return NoResponse(InvalidResponse(doubt), True, _since_ms(began_s))
-            headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
-            return HttpResponse(response.status, headers, content, _since_ms(began_s))
+            return self._arrived(response, content, began_s)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             fault = translate(error, has_begun=response is not None)
-            return NoResponse(fault, exchange.has_sent, _since_ms(began_s))
+            begun = None if response is None else self._arrived(response, content, began_s)
+            return NoResponse(fault, exchange.has_sent, _since_ms(began_s), begun)
         finally:
             if response is not None:
                 # Closes the connection if the response was not read to its end. Otherwise, it is in the pool already.
@@ -142,16 +153,37 @@ class MiraClient:
                 self._route = pool, self._adapter.request_url(self._template, proxies)
             return self._route
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        """Return the body. It is read as it arrives, so that an endless response takes no memory."""
-        chunks: list[bytes] = []
-        size = 0
+    def _arrived(self, response: urllib3.BaseHTTPResponse, content: bytearray, began_s: float) -> HttpResponse:
+        headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
+        return HttpResponse(response.status, headers, bytes(content), _since_ms(began_s))
+
+    def _read(self, response: urllib3.BaseHTTPResponse, content: bytearray, exchange: Exchange) -> None:
+        """Add the body to `content` as it arrives, so that an endless response takes no memory.
+
+        A stream ends at its end marker. Some servers keep the connection open after it.
+        """
+        is_stream = None
         while chunk := response.read1(_CHUNK, decode_content=True):
-            size += len(chunk)
-            if size > self._max_bytes:
+            if len(content) + len(chunk) > self._max_bytes:
                 raise _TooLarge(f"the response is larger than {self._max_bytes:,} bytes (MIRA_MAX_RESPONSE_BYTES)")
-            chunks.append(chunk)
-        return b"".join(chunks)
+            content += chunk
+            if is_stream is None:
+                is_stream = is_event_stream(response.headers.get("content-type", ""), bytes(content[:100]))
+            # The marker may be split between two chunks.
+            if is_stream and has_end(bytes(content[-len(chunk) - _MARKER_BYTES :])):
+                self._finish(response, exchange)
+                return
+
+    def _finish(self, response: urllib3.BaseHTTPResponse, exchange: Exchange) -> None:
+        """Read the rest of a stream whose end marker has arrived, so that its connection can be reused.
+
+        If the rest does not come soon, the connection is closed.
+        """
+        exchange.end_within(_REST_S)
+        with suppress(urllib3.exceptions.HTTPError, OSError, ValueError):
+            for _ in range(_MAX_REST_CHUNKS):
+                if not response.read1(_CHUNK, decode_content=True):
+                    return
 
 
 class _TooLarge(urllib3.exceptions.HTTPError):

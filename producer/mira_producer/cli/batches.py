@@ -128,6 +128,7 @@ def card(batch: Batch) -> list[tuple[str, str]]:
         *([("lines", plain_line(batch, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
         *([("now", reason_text(view.reason_of(batch)))] if batch.waiting.words else []),
+        *([("server", said)] if (said := view.reason_of(batch).message) else []),
         *([("left out", held)] if (held := view.held_text(batch)) else []),
         *(("wrong", each) for each in view.wrong_lines(batch, SHOWN_ERRORS)),
         *([("lost calls", f"{batch.unanswered_calls:,} may have been billed")] if batch.unanswered_calls else []),

@@ -97,6 +97,7 @@ def _data(view: PaceView) -> dict[str, Any]:
         "breaker": _breaker(view),
         "breaker_reason": view.breaker or None,
         "breaker_remaining_ms": in_ms(view.open_for),
+        "server_message": view.message or None,
         "calls_in_flight": view.in_flight,
         "processes_waiting": view.waiting,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from mira_producer.cli.batch_view import cost_text, reason_of, tokens_of
 from mira_producer.cli.console import plain, say
-from mira_producer.engine.wait_reason import reason_text
+from mira_producer.engine.wait_reason import message_text, reason_text
 from mira_producer.text import duration, flow, per_time
 from mira_queue.contract.batch import Batch, BatchStatus, Reason
 
@@ -133,7 +134,13 @@ def live_view(batch: Batch, width: int) -> RenderableType:
     reason = reason_of(batch)
     rate, average, tokens, cost = _numbers(batch)
     numbers = flow([rate, cost, average, tokens], width)
-    texts = [(reason_text(reason), "yellow"), (flow(_failures(batch), width), "red"), (numbers, "")]
+    message = "\n".join(textwrap.wrap(message_text(reason), width))
+    texts = [
+        (reason_text(reason), "yellow"),
+        (message, "yellow"),
+        (flow(_failures(batch), width), "red"),
+        (numbers, ""),
+    ]
     return Group(_bar(batch, reason, width), *(plain(text, style) for text, style in texts if text))
 
 
@@ -141,7 +148,14 @@ def plain_line(batch: Batch, reason: Reason | None = None) -> str:
     """Return everything as one line. `reason` replaces the one of the batch."""
     reason = reason_of(batch) if reason is None else reason
     count, percent, left = _progress(batch, reason)
-    parts = [f"{count} ({percent})", reason_text(reason), ", ".join(_failures(batch)), left, *_numbers(batch)]
+    parts = [
+        f"{count} ({percent})",
+        reason_text(reason),
+        message_text(reason),
+        ", ".join(_failures(batch)),
+        left,
+        *_numbers(batch),
+    ]
     return "; ".join(part for part in parts if part)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mira_producer.cost.budget import Budget, Forecast
 from mira_producer.cost.prices import Prices, money
-from mira_producer.cost.usage import Usage, usage_of_answer
+from mira_producer.cost.usage import Usage, lost_usage, usage_of_answer
 from mira_producer.jsonl.request_line import InputLine, OpenLine
 from mira_producer.jsonl.result_line import calls_of
 from mira_queue.contract.outcome import Completion, Outcome
@@ -41,6 +41,7 @@ class Spending:
                 answer = Usage(0, estimated, tokens_of_bytes(len(outcome.text.encode())))
             self._forecast.learn(estimated, answer.prompt_tokens, answer.completion_tokens)
             used += answer.priced(self._prices, line.model)
+        used += lost_usage(outcome.lost_usage).priced(self._prices, line.model)
         for _ in range(outcome.unanswered_calls):
             used += self._estimate(line.size, DEFAULT_MAX_TOKENS, line.model, requests=0)
         self._budget.settle(line.number, used)

@@ -77,6 +77,11 @@ def usage_of_answer(reported: Mapping[str, Any], requests: int = 1) -> Usage:
     )
 
 
+def lost_usage(reported: Mapping[str, Any]) -> Usage:
+    """Return the usage of responses that were paid for and could not be used."""
+    return Usage(0, count(reported.get("prompt_tokens")), count(reported.get("completion_tokens")))
+
+
 def usage_of_line(entry: Mapping[str, Any], prices: Prices) -> Usage:
     """Return what a line of an output or error file used of a budget.
 
@@ -84,10 +89,13 @@ def usage_of_line(entry: Mapping[str, Any], prices: Prices) -> Usage:
     """
     calls = calls_of_line(entry)
     body = part_of(entry, "response", "body")
-    reported = body.get("usage")
-    if not calls or not isinstance(reported, dict):
-        return Usage(calls)
-    usage = usage_of_answer(reported, calls)
+    reported, lost = body.get("usage"), lost_usage(part_of(entry, "mira", "lost_usage"))
+    usage = Usage(calls) + lost
+    # The usage in the response of an error is a part of what was lost.
+    if calls and isinstance(reported, dict) and not entry.get("error"):
+        usage = usage_of_answer(reported, calls) + lost
+    if not usage.answers and not usage.tokens:
+        return usage
     model = str(body.get("model"))
     models = [model] if model in prices.models else prices.models
     return max((usage.priced(prices, each) for each in models), key=lambda each: each.cost, default=usage)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from mira_producer.cost.prices import Prices, load_prices
-from mira_producer.cost.usage import Usage, usage_of_answer, usage_of_line
+from mira_producer.cost.usage import Usage, lost_usage, usage_of_answer, usage_of_line
 from mira_producer.engine.stats import NO_MODEL, OTHER_MODELS, Stats, code_of
 from mira_producer.jsonl.remove_errors import complete_lines
 from mira_producer.jsonl.result_line import calls_of_line, is_retryable, part_of
@@ -39,12 +39,17 @@ class Written:
             body = part_of(entry, "response", "body")
             model = str(body.get("model") or NO_MODEL)
             model = model if model in self._usage or len(self._usage) < MAX_NAMES else OTHER_MODELS
-            self._usage[model] = self._usage.get(model, Usage()) + usage_of_answer(part_of(body, "usage"), calls)
+            lost = lost_usage(part_of(entry, "mira", "lost_usage"))
+            answer = usage_of_answer(part_of(body, "usage"), calls)
+            self._usage[model] = self._usage.get(model, Usage()) + answer + lost
 
     def add_error(self, entry: Mapping[str, Any]) -> None:
         """Count a line of an error file."""
         self._stats.failed += 1
         self._stats.codes[error_code(entry)] += 1
+        lost = lost_usage(part_of(entry, "mira", "lost_usage"))
+        if lost.tokens:
+            self._usage[NO_MODEL] = self._usage.get(NO_MODEL, Usage()) + lost
 
     def stats(self) -> Stats:
         """Return the statistics. Call it once, at the end."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mira_producer.cost.prices import Prices
-from mira_producer.cost.usage import Usage, usage_of_answer
+from mira_producer.cost.usage import Usage, lost_usage, usage_of_answer
 from mira_producer.engine.throughput import Throughput
 from mira_producer.jsonl.result_line import calls_of
 from mira_producer.report.recorder import Recorder
@@ -59,10 +59,14 @@ class Stats:
                 answered_by = outcome.body.get("model")
                 names = [name for name in (model, answered_by) if isinstance(name, str) and name] or [NO_MODEL]
                 usage = usage_of_answer(outcome.usage, calls_of(outcome)).priced(self.prices, *names)
+                usage += lost_usage(outcome.lost_usage).priced(self.prices, *names)
                 self.add_usage(usage, names[0])
         else:
             self.failed += 1
             self.codes[code_of(outcome)] += 1
+            if billed and outcome.lost_usage:
+                usage = lost_usage(outcome.lost_usage).priced(self.prices, model)
+                self.add_usage(usage, model or NO_MODEL)
         if billed:
             self.unanswered_calls += outcome.unanswered_calls
         if self.recorder is not None:

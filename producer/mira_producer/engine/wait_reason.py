@@ -47,6 +47,11 @@ def reason_text(reason: Reason) -> str:
     return f"{reason.words}, next {'probe' if reason.kind == 'faults' else 'call'} in {duration(seconds)}"
 
 
+def message_text(reason: Reason) -> str:
+    """Return what the server said, or an empty string."""
+    return f"the server's message: {reason.message}" if reason.message else ""
+
+
 def reason_of(view: PaceView, open_jobs: int, resting: int = 0, configured: ConfiguredLimits = NO_LIMITS) -> Reason:
     """Return why jobs wait. `resting` counts the open jobs that wait for a retry."""
     if open_jobs <= 0:
@@ -54,13 +59,13 @@ def reason_of(view: PaceView, open_jobs: int, resting: int = 0, configured: Conf
     if view.breaker or view.open_for:
         kind: Kind = "faults" if view.breaker == "faults" else "limit"
         words = LABELS[kind] if kind == "faults" else _limit_reached(view)
-        return Reason(kind, words + ("" if view.open_for else ", probing"), view.open_for)
+        return Reason(kind, words + ("" if view.open_for else ", probing"), view.open_for, view.message)
     if view.waiting:
         return _pacing(view, configured)
     if view.in_flight:
         return NOTHING
     if resting:
-        return Reason("retry", f"{plural(resting, 'job')} {LABELS['retry']}")
+        return Reason("retry", f"{plural(resting, 'job')} {LABELS['retry']}", message=view.message)
     return Reason("worker", LABELS["worker"])
 
 

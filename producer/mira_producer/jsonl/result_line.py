@@ -39,10 +39,12 @@ def output_line(
     if isinstance(outcome, Completion):
         status, request_id, body, error = 200, outcome.body.get("id"), outcome.body, None
     else:
-        request_id = None
+        request_id = outcome.request_id
         status, body = outcome.status, {"detail": outcome.detail} if outcome.body is None else outcome.body
         error = {"code": outcome.code, "message": outcome.detail, **({RUNS_AGAIN: True} if runs_again else {})}
     is_copy = copy_number is not None
+    # Tokens of responses that were paid for and could not be used.
+    lost = {"lost_usage": outcome.lost_usage} if outcome.lost_usage and not is_copy else {}
     line = {
         "id": f"batch_req_{job_id}-{copy_number}" if is_copy else f"batch_req_{job_id}",
         "custom_id": custom_id,
@@ -51,6 +53,7 @@ def output_line(
         "mira": {
             "job_id": job_id,
             "calls": 0 if is_copy else calls_of(outcome),
+            **lost,
             **({DIGEST: digest} if digest else {}),
             **({SIMULATED: True} if simulated else {}),
         },

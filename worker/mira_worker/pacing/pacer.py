@@ -11,14 +11,16 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract import names
-from mira_queue.contract.errors import AccountFault, JobError, ModelNotInPlan
+from mira_queue.contract.errors import AccountFault, JobError, JobFault, ModelNotInPlan
 from mira_queue.contract.outcome import Completion, Failure
-from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit
+from mira_queue.contract.pace import ConfiguredLimits, Permit, ReleasedPermit, Room
+from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
@@ -156,21 +158,30 @@ class Pacer:
                     pass
         return place
 
-    def report(self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime) -> bool:
-        """Release a call's permit, and learn from its response. Return True if the call is charged to the job."""
+    def report(
+        self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime, message: str = ""
+    ) -> bool:
+        """Release a call's permit, and learn from its response. Return True if the call is charged to the job.
+
+        `message` is the server's, for everything that waits because of it.
+        """
         self._forget_call(held.lease)
         match meaning:
             case RateLimited(retry_after=retry_after):
-                self._report_rate_limit(held, retry_after.wait)
+                self._report_rate_limit(held, retry_after.wait, message)
                 is_charged = False
-            case Fault(error=error):
-                is_charged = self._report_fault(held, error)
+            case Fault(error=error, retry_after=stated):
+                is_charged = self._report_fault(held, error, stated, message)
+            case Failed(error=JobFault(status=HTTPStatus.TOO_MANY_REQUESTS)):
+                # The request is larger than the limit, which says nothing about the calls that fit.
+                self.abandon(held.lease)
+                is_charged = True
             case Failed(error=AccountFault() as error):
                 of_model = isinstance(error, ModelNotInPlan)
                 failure = Failure.from_error(error)
                 released = self._released_permit(held, {}, None)
                 self._ledger.record_rejection(self.account, held.lease.job_id, released, failure, of_model=of_model)
-                self._log.warning("account_rejected", code=error.code, job_id=held.lease.job_id)
+                self._log.warning("account_rejected", code=error.code, job_id=held.lease.job_id, message=message)
                 is_charged = True
             case _:
                 usage = meaning.usage if isinstance(meaning, Completion) else {}
@@ -180,10 +191,8 @@ class Pacer:
         self.stir()
         return is_charged
 
-    def _released_permit(
-        self, held: HeldPermit, usage: Mapping[str, Any], room: tuple[int, timedelta] | None
-    ) -> ReleasedPermit:
-        left, reset = room or (None, timedelta(0))
+    def _released_permit(self, held: HeldPermit, usage: Mapping[str, Any], room: Room | None) -> ReleasedPermit:
+        left, reset = (room.remaining, room.reset) if room else (None, timedelta(0))
         extra_tokens = tokens.used(usage, held.tokens) - held.tokens if held.tokens else 0
         return ReleasedPermit(call_name(held.lease), held.permit, extra_tokens, left, round(reset / MILLISECOND))
 
@@ -195,26 +204,43 @@ class Pacer:
         elif self._ledger.release_permits(self.account, [released]):
             self._log.info("breaker_closed")
 
-    def _report_rate_limit(self, held: HeldPermit, wait: timedelta) -> None:
+    def counts(self) -> Counts:
+        """Return the counts of the account's calls."""
+        return self._ledger.pace_view(self.account).counts
+
+    def _report_rate_limit(self, held: HeldPermit, wait: timedelta, message: str) -> None:
         """Open the circuit breaker for a Retry-After, which all processes of the account honor, and learn from it."""
-        open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait))
-        self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3))
+        open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait), message=message)
+        self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3), message=message)
         self._learner.learn(call_name(held.lease), held.permit, wait)
 
-    def _report_fault(self, held: HeldPermit, fault: JobError) -> bool:
-        """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service."""
+    def _report_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
+        """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service.
+
+        A wait that the server states holds back the whole account.
+        """
+        is_charged = self._record_fault(held, fault, stated, message)
+        if stated:
+            self._open_for_faults(with_wait_margin(stated), message)
+        return is_charged
+
+    def _record_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
         if breaker.is_sick(held.lease.attempts):
             self.abandon_call(held.lease.job_id, held.lease.epoch)
             return True
-        streak = self._ledger.record_fault(self.account, held.lease, held.permit)
+        streak = self._ledger.record_fault(self.account, held.lease, held.permit, message=message)
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
-        if pause and (open_for := self._ledger.open_breaker(self.account, pause, "faults", permit=held.permit)):
-            self._log.warning(
-                "breaker_opened", reason="faults", wait_s=round(open_for.total_seconds(), 3), in_a_row=streak.jobs
-            )
+        if pause and pause > stated:
+            self._open_for_faults(pause, message, held.permit, in_a_row=streak.jobs)
         return breaker.is_charged(streak, fault)
+
+    def _open_for_faults(self, pause: timedelta, message: str, permit: Permit | None = None, **more: int) -> None:
+        open_for = self._ledger.open_breaker(self.account, pause, "faults", permit=permit, message=message)
+        if open_for:
+            wait_s = round(open_for.total_seconds(), 3)
+            self._log.warning("breaker_opened", reason="faults", wait_s=wait_s, **more, message=message)
 
     def abandon(self, lease: Lease) -> None:
         """Release the permit of a call of this process that brought no result."""

@@ -3,12 +3,13 @@
 -- Uses  clock, holds, job
 -- KEYS  of the job (lib/job.lua)
 -- ARGV  1 job id   2 lease in ms   3 token of this claim (a repeated call with the same token gets the same response)
--- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group} | {'store', epoch, outcome, key, group}
---         | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
+-- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group, history}
+--         | {'store', epoch, outcome, key, group} | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
 local id, lease_ms, token = unpack(ARGV)
-local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms
+local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms,
+  history
   = unpack(redis.call('HMGET', JOB, 'state', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered', 'key',
-    'group', 'outcome', 'deadline_ms'))
+    'group', 'outcome', 'deadline_ms', 'history'))
 if not state then
   return { 'missing' }
 end
@@ -36,4 +37,4 @@ if outcome then
   return { 'store', tonumber(epoch), outcome, key, group }
 end
 return { 'run', tonumber(epoch), redis.call('GET', REQUEST), tonumber(attempts or 0), tonumber(crashes or 0),
-  tonumber(unanswered or 0), key, group }
+  tonumber(unanswered or 0), key, group, history or '' }

@@ -3,9 +3,9 @@
 -- Uses  clock, job
 -- KEYS  of the job (lib/job.lua)
 -- ARGV  1 job id   2 epoch   3 ms to wait   4 ms after which its message counts as lost (0: no message will be sent)
---       5 attempts   6 unanswered calls   7 reason
+--       5 attempts   6 unanswered calls   7 reason   8 history of its calls
 -- Returns 1 | 0 (the lease is lost)
-local id, epoch, wait_ms, lost_after_ms, attempts, unanswered, reason = unpack(ARGV)
+local id, epoch, wait_ms, lost_after_ms, attempts, unanswered, reason, history = unpack(ARGV)
 local state, held_epoch = unpack(redis.call('HMGET', JOB, 'state', 'epoch'))
 if held_epoch ~= epoch then
   return 0
@@ -15,7 +15,7 @@ if state ~= 'running' then
 end
 local due_ms = server_ms() + wait_ms
 redis.call('HSET', JOB, 'state', 'waiting', 'due_ms', due_ms, 'attempts', attempts, 'unanswered', unanswered,
-  'reason', reason)
+  'reason', reason, 'history', history)
 redis.call('HDEL', JOB, 'token', 'calling')
 redis.call('ZREM', LEASED, id)
 redis.call('ZADD', WAITING, due_ms + lost_after_ms, id)

@@ -13,7 +13,7 @@ if state ~= 'failed' then
   return state == 'queued' and held_token == token and 1 or 0
 end
 redis.call('HSET', JOB, 'state', 'queued', 'token', token)
-redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason')
+redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason', 'history')
 redis.call('PERSIST', JOB)
 redis.call('PERSIST', REQUEST)
 if key ~= '' then

@@ -3,17 +3,21 @@
 -- Uses  clock, turns
 -- KEYS  1 pace hash   2 in-flight zset   3 turns zset   4 faults set
 -- ARGV  1 now in ms ('' for the server's clock)   2 job:epoch   3 job id   4 when the call started in ms
---       5 channel of wake-ups, without the process
+--       5 channel of wake-ups, without the process   6 message of the server
 -- Returns {jobs with a fault since the last response, calls in flight with it, ms since faults first opened the breaker
 --         (0 if they have not since the last response), 1 if it was the probe of a breaker that faults had opened, 1 if
 --         it started before the breaker last opened, 1 if it has closed the breaker}
-local now, member, job_id, started, channel = unpack(ARGV)
+local now, member, job_id, started, channel, message = unpack(ARGV)
 local reason, probe, faults_since, opened_at = unpack(redis.call('HMGET', KEYS[1],
   'reason', 'probe', 'faults_since', 'opened_at'))
 local in_flight = redis.call('ZCARD', KEYS[2])
 redis.call('ZREM', KEYS[2], member)
 redis.call('SADD', KEYS[4], job_id)
 redis.call('PEXPIRE', KEYS[4], FAULTS_TTL_MS)
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  -- Otherwise, it has expired, and would live forever.
+  redis.call('HSET', KEYS[1], 'message', message)
+end
 local was_probe, by_faults = probe == member, reason == 'faults'
 local closes = was_probe and not by_faults
 if closes then

@@ -1,0 +1,48 @@
+"""What earlier calls of a job have shown, and its next call has to know. It is stored with the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class CallHistory:
+    """History of a job's calls.
+
+    `is_streamed` is True if the server timed out without streaming (408): the next call is streamed. The tokens are
+    those of responses that were paid for and could not be used. `rejections` counts consecutive 429s of the job. Before
+    each of them, another job was accepted. The last three fields are counts of the account: calls that were sent and
+    rate-limited when these rejections began, and calls that were accepted at the last of them.
+    """
+
+    is_streamed: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    rejections: int = 0
+    sent: int = 0
+    rate_limited: int = 0
+    accepted: int = 0
+
+    @property
+    def lost_usage(self) -> Mapping[str, int]:
+        """Tokens in the form of a response's usage; empty if there are none."""
+        if not self.prompt_tokens + self.completion_tokens:
+            return {}
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+
+    def to_json(self) -> bytes:
+        """Return an empty text for a history that says nothing."""
+        return b"" if self == NO_HISTORY else orjson.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: bytes | None) -> Self:
+        """Return the history in `text`. Fields that a newer version added are ignored."""
+        found = orjson.loads(text) if text else {}
+        return cls(**{name: value for name, value in found.items() if name in cls.__dataclass_fields__})
+
+
+NO_HISTORY = CallHistory()
