@@ -8,11 +8,14 @@ from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.celery_config import build_celery
+from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
 from mira_worker.tasks import register
 
 try:
     _settings = load_settings()
+    # A worker whose calls cannot reach any server exits with the reason.
+    network_path(_settings.api_base)
     _server = QueueServer(_settings)
     _url = _server.open()
 except (SettingsError, EmbeddedServerError) as error:

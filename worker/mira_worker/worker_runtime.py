@@ -87,6 +87,8 @@ class Runtime:
         client = key and MiraClient(
             settings.api_base,
             key,
+            settings.headers,
+            key_header=settings.key_header,
             connect_timeout=settings.connect_timeout,
             total_timeout=settings.request_timeout,
             max_response_bytes=settings.max_response_bytes,

@@ -43,6 +43,7 @@ from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.network_path import network_path
 
 # Open jobs for each call that can be in flight: enough that no worker waits for the next line.
 WINDOW_PER_SLOT = 8
@@ -104,6 +105,8 @@ def run(
     check_paths(source, output, errors)
     if simulator is None and settings.api_key is None and workers:
         raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
+    if simulator is None and workers:
+        network_path(settings.api_base)
     if report is not None:
         check_report(report, (source, output, errors))
 

@@ -21,6 +21,7 @@ from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
 
 POLL_INTERVAL_S = 0.2
@@ -80,6 +81,7 @@ def worker(
         # A worker without a key would fail every job of the queue permanently.
         fix = "set it in the environment or in .env (to any text, for a server without keys)"
         raise SettingsError(f"{variable('api_key')} is not set: {fix}")
+    network_path(settings.api_base)
     if any(Spool(settings.state_dir).ids()):
         # After a restart of the machine, these batches have no supervisor.
         ensure_supervisor(settings)

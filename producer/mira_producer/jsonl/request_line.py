@@ -26,7 +26,8 @@ from mira_queue.contract.problem import (
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.token_estimate import max_completion_tokens
 
-BATCH_URL = "/v1/chat/completions"
+# The forms of OpenAI and of Azure.
+BATCH_URLS = ("/v1/chat/completions", "/chat/completions")
 # No request is larger. A file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 # Between two requests. A small compressed file could otherwise hold a reader for minutes with blank lines.
@@ -182,8 +183,8 @@ def _custom_id(entry: Mapping[str, Any], number: int) -> str:
 def _batch_body(entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("method", "POST") != "POST":
         raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}', INVALID_METHOD)
-    if entry.get("url", BATCH_URL) != BATCH_URL:
-        raise InvalidRequest("url", f"expected {BATCH_URL!r}, got {str(entry['url'])[:60]!r}", INVALID_URL)
+    if entry.get("url", BATCH_URLS[0]) not in BATCH_URLS:
+        raise InvalidRequest("url", f"expected {BATCH_URLS[0]!r}, got {str(entry['url'])[:60]!r}", INVALID_URL)
     unknown = sorted(set(entry) - _BATCH_FIELDS)
     if unknown:
         raise InvalidRequest(unknown[0][:60], "not a field of the batch format: move it into body", UNKNOWN_PARAMETER)
