@@ -22,7 +22,7 @@ _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 @dataclass(frozen=True, slots=True)
 class NetworkPath:
-    """`proxy` is a URL, which can have a password; empty: none. `ca` is a file or a directory; empty: certifi's file."""
+    """`proxy` is a URL, perhaps with a password; empty: none. `ca` is a file or a directory; empty: that of certifi."""
 
     proxy: str = ""
     ca: str = ""
