@@ -9,13 +9,14 @@ from mira_producer.client import Job as Job, MiraQueue as MiraQueue
 from mira_producer.jsonl.errors import InputError as InputError
 from mira_queue.contract.batch import Batch as Batch, BatchOptions as BatchOptions, BatchStatus as BatchStatus
 from mira_queue.contract.errors import (
-    AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp, ContentBlocked as
-    ContentBlocked, BatchNotFound as BatchNotFound, Forbidden as Forbidden, Gone as Gone, IdempotencyConflict as
-    IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey, InvalidRequest as InvalidRequest,
-    InvalidResponse as InvalidResponse, JobCancelled as JobCancelled, JobError as JobError, JobExpired as
-    JobExpired, JobFault as JobFault, JobNotFound as JobNotFound, MiraQueueError as MiraQueueError, ModelNotInPlan
-    as ModelNotInPlan, NeverAdmitted as NeverAdmitted, NotFound as NotFound, Poison as Poison, QueueUnavailable as
-    QueueUnavailable, Redirected as Redirected, RequestRejected as RequestRejected, ResultTimeout as ResultTimeout,
+    AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp,
+    BatchNotFound as BatchNotFound, ContentBlocked as ContentBlocked, Forbidden as Forbidden, Gone as Gone,
+    IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
+    InvalidRequest as InvalidRequest, InvalidResponse as InvalidResponse, JobCancelled as JobCancelled,
+    JobError as JobError, JobExpired as JobExpired, JobFault as JobFault, JobNotFound as JobNotFound,
+    MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan, NeverAdmitted as NeverAdmitted,
+    NewerLedger as NewerLedger, NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable,
+    Redirected as Redirected, RequestRejected as RequestRejected, ResultTimeout as ResultTimeout,
     ServerError as ServerError, ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
     Unprocessable as Unprocessable, Unreachable as Unreachable,
 )

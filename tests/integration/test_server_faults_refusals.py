@@ -25,14 +25,6 @@ TIMEOUT_S = 60.0
 Meddle = Callable[[PortServer, Path], None]
 
 
-def _no_memory(server: PortServer, _: Path) -> None:
-    server.client.config_set("maxmemory", "1mb")
-
-
-def _memory_again(server: PortServer, _: Path) -> None:
-    server.client.config_set("maxmemory", "0")
-
-
 def _no_disk(server: PortServer, folder: Path) -> None:
     shutil.rmtree(folder)
     server.client.config_set("save", "3600 1")
@@ -53,7 +45,6 @@ def _no_replica_needed(server: PortServer, _: Path) -> None:
 
 
 REFUSALS = {
-    "OOM": (_no_memory, _memory_again, "out of memory: raise its maxmemory"),
     "MISCONF": (_no_disk, _disk_again, "MISCONF"),
     "NOREPLICAS": (_no_replica, _no_replica_needed, "NOREPLICAS"),
 }
@@ -119,6 +110,25 @@ def test_refused_writes_lose_no_answer_and_no_job(
     relent(server, folder)
 
     all_succeed(jobs + enqueue(queue, "after"))
+    assert simulator.stats()["calls"] == len(jobs) + 1
+    wait_until("no key is left behind", lambda: not redis_keys.leaked(server.client))
+
+
+def test_a_server_without_memory_rejects_new_jobs_and_takes_the_outcomes_of_accepted_ones(
+    server: PortServer, queue: MiraQueue, worker: WorkerProcess, simulator: SimulatorProcess
+) -> None:
+    jobs = enqueue(queue, *["[[sim:slow=0.5]]"] * 6)
+    wait_until("calls are in flight", lambda: simulator.stats()["in_flight"] == 2)
+
+    server.client.config_set("maxmemory", "1mb")
+    with pytest.raises(QueueUnavailable, match="maxmemory") as raised:
+        enqueue(queue, "too much")
+    assert "\n" not in str(raised.value)
+    all_succeed(jobs)
+    assert not worker.events("server_unavailable")
+    server.client.config_set("maxmemory", "0")
+
+    all_succeed(enqueue(queue, "after"))
     assert simulator.stats()["calls"] == len(jobs) + 1
     wait_until("no key is left behind", lambda: not redis_keys.leaked(server.client))
 

@@ -17,7 +17,7 @@ from mira_worker.pacing import policy
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
 from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
-from mira_worker.retry_after import parse_retry_after
+from mira_worker.retry_after import wait_after_limit
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
@@ -186,13 +186,14 @@ class World:
         self._at(self._travel(), lambda: self._land(process, lease, permit, headers))
 
     def _land(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
-        left, reset = room_left(headers, self._date) or (None, timedelta(0))
-        process.released.append(ReleasedPermit(call_name(lease), permit, 0, left, round(reset / MILLISECOND)))
+        room = room_left(headers, self._date)
+        left, reset_ms = (room.remaining, round(room.reset / MILLISECOND)) if room else (None, 0)
+        process.released.append(ReleasedPermit(call_name(lease), permit, 0, left, reset_ms))
         process.idle.append(lease)
         self._everybody_asks()
 
     def _refused(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
-        wait = parse_retry_after(headers.get("retry-after"), self._date).wait
+        wait = wait_after_limit(headers, (), self._date).wait
         self.ledger.open_breaker(ACCOUNT, with_wait_margin(wait), now_ms=int(self.now_ms))
         process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
