@@ -12,6 +12,7 @@ import orjson
 
 from mira_producer.jsonl.errors import invalid_file
 from mira_producer.jsonl.reader import opened
+from mira_producer.request_fields import KNOWN_FIELDS
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import (
     INVALID_FILE,
@@ -45,7 +46,8 @@ class InputLine:
     """One request of the file. `number` counts from 1. `custom_id` is that of the line, or its number.
 
     `model` is None if the line has none. `max_tokens` is the most tokens that the answer may have. `digest` identifies
-    the request as the line has it. `request.digest` includes the defaults that we add.
+    the request as the line has it. `request.digest` includes the defaults that we add. `unknown_fields` are
+    fields that OpenAI's API does not have.
     """
 
     number: int
@@ -54,6 +56,7 @@ class InputLine:
     model: str | None
     max_tokens: int
     digest: str
+    unknown_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,13 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
     fields = _fields(entry)
     request = _checked_body(fields, check) if "body" in entry else check(fields)
     return InputLine(
-        number, custom_id, request, fields.get("model"), max_completion_tokens(fields), request_digest(fields)
+        number,
+        custom_id,
+        request,
+        fields.get("model"),
+        max_completion_tokens(fields),
+        request_digest(fields),
+        frozenset(fields.keys() - KNOWN_FIELDS),
     )
 
 
