@@ -24,6 +24,7 @@ from mira_queue import MiraQueue
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.network_path import CA_VARIABLES
 from tests.support import redis_keys
 from tests.support.queue_process import QUICK, WorkerProcess
@@ -36,6 +37,7 @@ NETWORK_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", *(nam
 SETTLE_S = 20.0
 
 StartWorker = Callable[..., WorkerProcess]
+OpenQueue = Callable[..., MiraQueue]
 
 _shared_workers: list[WorkerProcess] = []
 
@@ -176,6 +178,19 @@ def settings(redis_url: str, simulator_process: SimulatorProcess, tmp_path: Path
     """Settings of a producer, or of parts of a worker, on the session's server and simulator; files are the test's."""
     places = {"redis_url": redis_url, "api_base": simulator_process.url, "state_dir": tmp_path / "state"}
     return Settings(_env_file=None, **{**QUICK, **places})
+
+
+@pytest.fixture
+def account(settings: Settings) -> str:
+    """The id of the account of these settings."""
+    return load_accounts(settings).current.id
+
+
+@pytest.fixture
+def open_queue(settings: Settings) -> Iterator[OpenQueue]:
+    """Opens clients of other accounts: `open_queue(api_base=server.url)`."""
+    with ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(MiraQueue(settings.model_copy(update=changes)))
 
 
 @pytest.fixture

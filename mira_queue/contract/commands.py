@@ -42,9 +42,18 @@ class Retry:
     statuses: tuple[str, ...] = ()
 
 
-Command = Pause | Resume | Cancel | Retry
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Submit pending lines to another account, given by its id. A paused batch stays paused."""
 
-_KINDS: dict[str, type[Command]] = {"pause": Pause, "resume": Resume, "cancel": Cancel, "retry": Retry}
+    account: str
+
+
+Command = Pause | Resume | Cancel | Retry | Adopt
+
+_KINDS: dict[str, type[Command]] = {
+    "pause": Pause, "resume": Resume, "cancel": Cancel, "retry": Retry, "adopt": Adopt,
+}  # fmt: skip
 
 
 def to_json(command: Command) -> bytes:

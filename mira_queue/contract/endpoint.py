@@ -38,7 +38,9 @@ def checked_base(value: str) -> str:
     secret = next((name for name, _ in parse_qsl(parts.query, True) if _SECRET_PARAMETER.search(name)), "")
     if secret:
         raise ValueError(f"expected no secret in the query ({secret[:40]}); send it as a header (MIRA_HEADERS)")
-    path = parts.path.rstrip("/").removesuffix(COMPLETIONS_PATH).rstrip("/")
+    path = parts.path.rstrip("/")
+    while path.endswith(COMPLETIONS_PATH):
+        path = path.removesuffix(COMPLETIONS_PATH).rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 

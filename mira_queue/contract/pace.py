@@ -26,13 +26,23 @@ Reason = Literal[
 
 
 class ConfiguredLimits(NamedTuple):
-    """Ceilings from the settings, in the order of acquire's arguments. Zero means "not configured"."""
+    """Limits from the settings: ceilings, in the order of acquire's arguments, and expected ones. Zero means "none".
+
+    The expected limits are the first estimate of an account of which nothing is known.
+    """
 
     rate: int = 0  # calls
     window_ms: int = 0
     in_flight: int = 0
     tokens: int = 0
     tokens_window_ms: int = 0
+    expected_rate: int = 0
+    expected_window_ms: int = 0
+    expected_in_flight: int = 0
+
+    @property
+    def ceilings(self) -> tuple[int, ...]:
+        return self[:5]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +77,22 @@ class Limit:
     max_calls: int  # in the window, or in flight
     retry_after_ms: int  # the Retry-After of its 429s, which identifies it; for the rate limit also its window
     since_ms: int
-    confirmations: int = 1  # 429s at exactly this number
+    confirmations: int = 1  # 429s at exactly this number; 0: an expected limit, or one that a probe has found
     probe_at_ms: int = 0  # when to probe for more
     interval_ms: int = 0  # from one probe for more to the next
     step: int = 0  # extra calls that the current probe allows; 0: no probe is in progress
     contradictions: int = 0  # consecutive 429s at a slightly lower number
     seen_with: int = 0  # of a concurrency limit: calls in the window at its first 429; of a rate limit: in flight
+    base_calls: int = 0  # of a measured limit: max_calls at its last 429; probes for more have raised it since
+    measured_ms: int = 0  # window of a rate limit whose Retry-After is not its window; 0: the Retry-After is
 
     @property
     def allowed(self) -> int:
         return self.max_calls + self.step
+
+    @property
+    def window_ms(self) -> int:
+        return self.measured_ms or self.retry_after_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +103,22 @@ class Estimate:
     in_flight: Limit | None = None
     start: int = 2  # calls allowed in flight while no concurrency limit is known
     max_accepted: int = 0  # most calls in flight of which the last was accepted
+    changed_ms: int = 0  # when a 429 showed that what was accepted before no longer is
     call_ms: int = 0  # how long calls took at the last 429
     margin_ms: int = 0  # added to the window for clock drift and network delay
     event_ms: int = 0  # when the last event's first 429 was processed; calls sent before belong to the same event
     event_in_window: int = 0  # calls in the window at that time, rate-limited ones included
     event_in_flight: int = 0  # calls in flight at that time, rate-limited ones included
     event_rate_limited: int = 0  # how many of them were rate-limited
+    event_accepted: int = 0  # calls that had been accepted by then
+    blocked_ms: int = 0  # when the first of the events was processed since which no call was accepted
+    blocked_repeats: int = 0  # how many of them followed the first one
+    blocked_for_ms: int = 0  # how long that lasted the last time
+    wait_ms: int = 0  # from the last event to the next probe
     unrelated: tuple[int, ...] = ()  # Retry-Afters that belong to neither limit: honored, not learned from
     unrelated_ms: int = 0  # when the last of them was added; they expire
+    reset_ms: int = 0  # end of the Retry-After of the last event of the rate
+    reset_accepted: int = 0  # calls that had been accepted by then
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -164,7 +188,12 @@ class PaceState:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitHit:
-    """One 429 with what the account's record says about it. `in_window` and `in_flight` include the call itself."""
+    """One 429 with what the account's record says about it. `in_window` and `in_flight` include the call itself.
+
+    `peak_window` is the most calls in an earlier window as long as its Retry-After. `in_known_window` is the number of
+    calls in the window of the learned rate limit. `accepted` counts the account's calls that are not known to be
+    rate-limited.
+    """
 
     now_ms: int
     sent_ms: int
@@ -173,14 +202,18 @@ class RateLimitHit:
     in_flight: int
     peak_in_flight: int
     call_ms: int = 0  # how long calls take
+    peak_window: int = 0
+    in_known_window: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FaultStreak:
-    """A fault together with the consecutive faults of other jobs (see pace/record_fault.lua).
+    """A fault together with the faults of other jobs (see pace/record_fault.lua).
 
-    `lasted_ms` is the time since faults first opened the circuit breaker after the last response: 0 if they have not.
-    `is_old` is True if the call started before the breaker last opened.
+    `jobs` counts jobs with a fault after which no call started that the service has answered. `lasted_ms` is the time since faults first opened the circuit breaker after the last response: 0 if they have not.
+    `is_old` is True if the call started before the breaker last opened. `is_own` is True if the service has answered a
+    call that started after the job's earlier fault.
     """
 
     jobs: int
@@ -189,3 +222,4 @@ class FaultStreak:
     was_probe: bool
     is_old: bool
     closed_breaker: bool = False
+    is_own: bool = False

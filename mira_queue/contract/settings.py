@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -21,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from mira_queue.contract.account import checked_name
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
 from mira_queue.contract.endpoint import (
@@ -63,6 +63,42 @@ class RateLimit:
         return f"{self.count}/{in_seconds(self.window)}s"
 
 
+# Limits of most Mira accounts. They differ by plan, and change.
+MIRA_BASE, MIRA_RATE, MIRA_IN_FLIGHT = "https://api.vmira.ai/v1", RateLimit(60, timedelta(seconds=60)), 3
+
+
+class LimitSettings(Protocol):
+    """Settings of an account's limits."""
+
+    @property
+    def rate(self) -> RateLimit | None: ...
+    @property
+    def max_in_flight(self) -> int | None: ...
+    @property
+    def tokens(self) -> RateLimit | None: ...
+    @property
+    def expected_rate(self) -> RateLimit | None: ...
+    @property
+    def expected_in_flight(self) -> int | None: ...
+
+
+def limits_of(base: str, settings: LimitSettings) -> ConfiguredLimits:
+    """Return an account's limits as one value: the ceilings, and the expected limits, which Mira's accounts have."""
+    rate, tokens = settings.rate, settings.tokens
+    expected_rate = settings.expected_rate or (MIRA_RATE if base == MIRA_BASE else None)
+    expected_in_flight = settings.expected_in_flight or (MIRA_IN_FLIGHT if base == MIRA_BASE else 0)
+    return ConfiguredLimits(
+        rate=rate.count if rate else 0,
+        window_ms=rate.window_ms if rate else 0,
+        in_flight=settings.max_in_flight or 0,
+        tokens=tokens.count if tokens else 0,
+        tokens_window_ms=tokens.window_ms if tokens else 0,
+        expected_rate=expected_rate.count if expected_rate else 0,
+        expected_window_ms=expected_rate.window_ms if expected_rate else 0,
+        expected_in_flight=expected_in_flight,
+    )
+
+
 def _parse_seconds(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -89,7 +125,8 @@ def _parse_rate_limit(value: Any) -> RateLimit:
     return RateLimit(int(match[1]), window)
 
 
-def _api_key(value: SecretStr | None) -> SecretStr | None:
+def parse_key(value: SecretStr | None) -> SecretStr | None:
+    """Return the key without surrounding spaces, or None if it is empty. Raises ValueError."""
     text = value.get_secret_value().strip() if value else ""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("expected printable ASCII without spaces (the value is not shown)")
@@ -138,11 +175,11 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = Field(
+    api_key: Annotated[SecretStr | None, AfterValidator(parse_key)] = Field(
         None, description="Key of the Mira account (sk-mira-...). It is never printed or stored."
     )
     api_base: ApiBase = Field(
-        "https://api.vmira.ai/v1",
+        MIRA_BASE,
         description="Base URL of the API. Any OpenAI-compatible server works. It may have a query (?api-version=...).",
     )
     key_header: KeyHeader = Field(
@@ -150,6 +187,14 @@ class Settings(BaseSettings):
     )
     headers: Headers = Field(
         {}, description='Additional headers of each call, as JSON: {"X-Team": "search"}. The values are never printed.'
+    )
+    account: Annotated[str, AfterValidator(checked_name)] | None = Field(
+        None,
+        description="Named account whose jobs commands submit, and the only one that workers serve. "
+        "Not set: that of MIRA_API_KEY; workers serve all.",
+    )
+    accounts_file: Path | None = Field(
+        None, description="File with named accounts. Not set: accounts.toml in the working directory, if it exists."
     )
     model: str = Field("mira", min_length=1, max_length=256, description="Model for requests that name none.")
     check_limits: Literal["mira", "none"] = Field(
@@ -207,6 +252,17 @@ class Settings(BaseSettings):
     tokens: RateLimitSetting | None = Field(
         None, description="Maximum tokens of the account, such as 90000/60s. Not set: no limit."
     )
+    expected_rate: RateLimitSetting | None = Field(
+        None,
+        description="First estimate of the account's rate limit, such as 500/60s. Not set: 60/60s for Mira's own API, "
+        "otherwise none.",
+    )
+    expected_in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=100_000,
+        description="First estimate of the account's calls in flight. Not set: 3 for Mira's own API, otherwise none.",
+    )
     lease: Seconds = Field(
         SECOND * 15,
         ge=SECOND,
@@ -246,21 +302,9 @@ class Settings(BaseSettings):
     )
 
     @property
-    def account(self) -> str:
-        """Name of the account: a hash of base URL and key. It does not reveal the key, which has 160 random bits."""
-        key = self.api_key.get_secret_value() if self.api_key else ""
-        return hashlib.sha256(f"{self.api_base}\0{key}".encode()).hexdigest()[:16]
-
-    @property
     def configured_limits(self) -> ConfiguredLimits:
-        """Limits of the account from `rate`, `max_in_flight` and `tokens`."""
-        return ConfiguredLimits(
-            rate=self.rate.count if self.rate else 0,
-            window_ms=self.rate.window_ms if self.rate else 0,
-            in_flight=self.max_in_flight or 0,
-            tokens=self.tokens.count if self.tokens else 0,
-            tokens_window_ms=self.tokens.window_ms if self.tokens else 0,
-        )
+        """Limits of the account: its ceilings, and the expected ones."""
+        return limits_of(self.api_base, self)
 
     @classmethod
     def settings_customise_sources(

@@ -99,7 +99,7 @@ class Pacing(ScriptRunner):
             in_ms(call_lease),
             in_ms(probe_lease),
             in_ms(ask_again),
-            *configured,
+            *configured.ceilings,
             weight,
             names.HOLDS_CHANNEL,
             *(value for lease, tokens in jobs for value in (lease.job_id, lease.epoch, tokens)),
@@ -152,9 +152,19 @@ class Pacing(ScriptRunner):
         return int(version), Estimate.from_json(estimate), hit
 
     def record_fault(
-        self, account: str, lease: Lease, permit: Permit, now_ms: int | None = None, *, message: str = ""
+        self,
+        account: str,
+        lease: Lease,
+        permit: Permit,
+        now_ms: int | None = None,
+        *,
+        message: str = "",
+        counts: bool = True,
     ) -> FaultStreak:
-        """Release the permit of a call that ended in a server fault or a broken connection. Store the message."""
+        """Release the permit of a call that ended in a server fault or a broken connection. Store the message.
+
+        `counts` says whether the fault may be the service's in the eyes of other jobs.
+        """
         jobs, in_flight, lasted_ms, *flags = self._run(
             "pace/record_fault",
             [
@@ -163,7 +173,15 @@ class Pacing(ScriptRunner):
                 names.turns_key(account),
                 names.faults_key(account),
             ],
-            [_clock(now_ms), call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account), message],
+            [
+                _clock(now_ms),
+                call_name(lease),
+                lease.job_id,
+                permit.at_ms,
+                names.wake_channel(account),
+                message,
+                int(counts),
+            ],
         )
         return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
 
@@ -228,10 +246,17 @@ class Pacing(ScriptRunner):
             version,
             estimate.to_json(),
             rate.allowed if rate else "",
-            rate.retry_after_ms + estimate.margin_ms if rate else 0,
+            rate.window_ms + estimate.margin_ms if rate else 0,
             in_flight.allowed if in_flight else estimate.start,
         ]
         return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
+
+    def jobs_left(self, account: str) -> int:
+        """Return how many jobs of the account wait for a worker or have one, without those that wait after a fault."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for key in (names.leased_key(account), *(names.queued_key(account, lane) for lane in names.Lane)):
+            pipeline.zcard(key)
+        return sum(pipeline.execute())
 
     def wake_ups(self, account: str, process: str) -> WakeUps:
         """Return the wake-ups that other processes send to this one when it may acquire a permit."""
@@ -256,7 +281,6 @@ def _release_call(
         names.sent_key(account),
         names.in_flight_key(account),
         names.turns_key(account),
-        names.faults_key(account),
         names.rejections_key(account),
     ]
     calls = [

@@ -48,6 +48,7 @@ class Lease:
     key: str = ""
     group: str = ""
     history: CallHistory = NO_HISTORY
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class DecidedLease:
     outcome: bytes
 
 
-Why = Literal["leased", "final", "missing", "early", "held"]
+Why = Literal["leased", "final", "missing", "early", "held", "foreign"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ COMPOSE_FILE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SERVICES = yaml.safe_load(COMPOSE_FILE)["services"]
 # The directory of the embedded server, which the stack does not use; a file that the Dockerfile names; a tool of tests.
-NOT_OF_THE_STACK = {"MIRA_STATE_DIR", "MIRA_HEALTH_FILE", "MIRA_CRASH_AT"}
+NOT_OF_THE_STACK = {"MIRA_STATE_DIR", "MIRA_HEALTH_FILE", "MIRA_CRASH_AT", "MIRA_ACCOUNTS_FILE"}
 # What a worker gets after its grace to hand the other jobs back and end.
 HANDING_BACK_S = 10
 

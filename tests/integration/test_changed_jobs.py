@@ -51,14 +51,14 @@ def test_a_cancel_removes_jobs_of_lines_that_are_not_in_the_input_any_more(
 ) -> None:
     batch_id = submitted(batches, tmp_path, entries(30))
     wait_until("its group is known", lambda: batches.ledger.batch(batch_id).group)
-    group = batches.ledger.batch(batch_id).group
-    wait_until("its lines are submitted", lambda: len(batches.ledger.unstarted_of(group)) == 30)
+    group, account = batches.ledger.batch(batch_id).group, batches.accounts.current.id
+    wait_until("its lines are submitted", lambda: len(batches.ledger.unstarted_of(account, group)) == 30)
     other = batches.enqueue([{"role": "user", "content": "of a web app"}])
     write_lines(batches.batches.spool.files(batch_id).input, entries(30, mark="now"))
 
     batches.batches.cancel(batch_id)
 
     at(batches, batch_id, BatchStatus.CANCELLED)
-    assert batches.ledger.unstarted_of(group) == []
+    assert batches.ledger.unstarted_of(account, group) == []
     assert other.status().state is JobState.QUEUED
     assert other.cancel()

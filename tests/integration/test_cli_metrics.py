@@ -17,6 +17,7 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from mira_queue import MiraQueue
+from mira_queue.contract.account import Account
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.contract.pace import Estimate, Limit
@@ -24,7 +25,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import NewJob
 from tests.support.cli_process import Call, Cli, call_in_process
-from tests.support.ledger_steps import LONG, ask, new_job, request, running, waiting
+from tests.support.ledger_steps import ACCOUNT, LONG, ask, new_job, request, running, waiting
 from tests.support.waiting import wait_until
 
 BASE = "https://api.example/v1"
@@ -154,8 +155,9 @@ def test_a_learned_limit_shows_and_one_that_is_not_known_is_no_zero(ledger: Ledg
 def test_the_queues_counts_are_told(queue: MiraQueue, ledger: Ledger, now: Callable[[], Numbers]) -> None:
     running(ledger)
     waiting(ledger)
-    queue.accept([new_job(), new_job()])
-    queue.accept([NewJob(request(), f"line-{number}", lane=Lane.BULK) for number in range(60)])
+    account = Account(ACCOUNT, BASE)
+    queue.accept([new_job(), new_job()], account)
+    queue.accept([NewJob(request(), f"line-{number}", lane=Lane.BULK) for number in range(60)], account)
     for number, status in enumerate((BatchStatus.IN_PROGRESS, BatchStatus.IN_PROGRESS, BatchStatus.COMPLETED)):
         ledger.write_batch(Batch(f"batch_{number}", status, "x.jsonl", "here", 1, total=50, answered=30, failed=2))
 
@@ -165,7 +167,7 @@ def test_the_queues_counts_are_told(queue: MiraQueue, ledger: Ledger, now: Calla
     assert [found["jobs_queued", lane] for lane in ("first", "normal", "bulk")] == [0, 2, 60]
     # Fifty lines go to a message.
     assert [found["messages", lane] for lane in ("first", "normal", "bulk")] == [0, 2, 2]
-    assert (found["jobs_leased",], found["jobs_waiting",]) == (1, 1)
+    assert (found["jobs_leased",], found["jobs_waiting",], found["workers",]) == (1, 1, 1)
     assert (found["batches", "in_progress"], found["batches", "validating"]) == (2, 0)
     assert ("batches", "completed") not in found
     assert [found["batch_lines", state] for state in ("total", "answered", "failed")] == [100, 60, 4]
@@ -182,7 +184,7 @@ def test_a_scrape_asks_as_often_of_a_long_queue_as_of_an_empty_one(
 
     ledger.queue_stats()
     when_empty = asked()
-    ledger.accept([new_job() for _ in range(500)])
+    ledger.accept(ACCOUNT, [new_job() for _ in range(500)])
 
     assert asked() == when_empty
 

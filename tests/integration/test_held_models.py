@@ -16,7 +16,7 @@ from mira_queue.contract.batch import BatchOptions
 from mira_queue.contract.errors import ModelNotInPlan
 from mira_queue.contract.outcome import Failure
 from mira_queue.ledger.records import Lease
-from tests.support.ledger_steps import LONG, claimed
+from tests.support.ledger_steps import claimed
 from tests.support.run_process import files_in, prompts, write_lines
 
 # Otherwise, a failure would never end.
@@ -28,16 +28,18 @@ class OneWorker:
 
     def __init__(self, queue: MiraQueue) -> None:
         self._ledger = queue.ledger
+        self._account = queue.accounts.current.id
         self.engine: Engine | None = None
         self._leases: list[Lease] = []
 
     def tend(self) -> None:
         assert self.engine is not None
-        if self.engine.account.held:
+        if self.engine.account_errors.held:
             while self._leases:
                 assert self._ledger.release(self._leases.pop())
         elif not self._leases and self.engine.window.open:
-            first, *self._leases = (claimed(self._ledger, job_id, LONG) for job_id in self.engine.window.open)
+            owner, job_ids = self._account, self.engine.window.open
+            first, *self._leases = (claimed(self._ledger, job_id, account=owner) for job_id in job_ids)
             self._ledger.finish(first, Failure.from_error(ModelNotInPlan("no", 403)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mira_queue import MiraQueue
+from mira_queue.contract.errors import ServerError
 from tests.conftest import StartWorker
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -37,3 +38,34 @@ def test_the_first_answer_comes_within_two_seconds_of_the_end_of_an_outage(
     assert worker.events("breaker_opened", reason="faults")
     first_s = min(call["left_s"] for call in simulator.calls() if call["came_s"] > ended_s)
     assert first_s - ended_s < 2 + CALL_S
+
+
+def test_few_jobs_survive_an_outage_while_older_calls_are_answered(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    simulator.configure(latency_s=[4.0, 5.0])
+    start_worker(concurrency=32, max_in_flight=32, max_attempts=3)
+    old = [queue.enqueue([{"role": "user", "content": f"Old {number}"}]) for number in range(12)]
+    wait_until("calls are in flight", lambda: simulator.stats()["in_flight"] == len(old), PATIENCE_S)
+
+    simulator.outage(6, "503")
+    new = [queue.enqueue([{"role": "user", "content": f"New {number}"}]) for number in range(4)]
+    assert [job.result(PATIENCE_S).finish_reason for job in old] == ["stop"] * len(old)
+    simulator.configure(latency_s=0.0)
+
+    assert [job.result(PATIENCE_S).finish_reason for job in new] == ["stop"] * len(new)
+
+
+@pytest.mark.parametrize("kind", ["500", "503"])
+def test_a_job_that_always_has_a_fault_ends_although_others_have_faults_now_and_then(
+    kind: str, queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    simulator.configure(latency_s=0.3, faults={kind: 0.1})
+    start_worker(concurrency=32, max_in_flight=32, max_attempts=5)
+    sick = [queue.enqueue([{"role": "user", "content": f"[[sim:{kind}]] {number}"}]) for number in range(3)]
+    others = [queue.enqueue([{"role": "user", "content": f"Question {number}"}]) for number in range(200)]
+
+    for job in sick:
+        with pytest.raises(ServerError):
+            job.result(PATIENCE_S)
+    assert [job.result(PATIENCE_S).finish_reason for job in others] == ["stop"] * len(others)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 import structlog
-from mira_worker.pacing import policy
+from mira_worker.pacing import growth
 from mira_worker.pacing.learner import Learner
 
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, Permit, RateLimitHit
@@ -24,7 +24,7 @@ KNOWN = Estimate(in_flight=IN_FLIGHT, start=4, max_accepted=3)
 
 
 def learner_of(ledger: Ledger, configured: ConfiguredLimits | None = None) -> Learner:
-    return Learner(ledger, ACCOUNT, configured or ConfiguredLimits(), structlog.get_logger("test"))
+    return Learner(ledger, ACCOUNT, configured or ConfiguredLimits(), structlog.get_logger("test"), lambda: 1_000)
 
 
 def fly(ledger: Ledger, count: int, at_ms: int = 0) -> list[tuple[Lease, Permit]]:
@@ -87,7 +87,7 @@ def test_of_two_threads_one_that_looks_for_more_does_not_undo_what_the_other_lea
     in_flight = fly(ledger, 4)
     pace, _ = ask(ledger, running(ledger), configured=ConfiguredLimits(), now_ms=START_MS + 1_000)
     assert pace.reason == "in_flight"
-    grow = policy.grown
+    grow = growth.grown
 
     def grown(estimate: Estimate, state: PaceState) -> Estimate | None:
         """While it is decided whether more may go, a 429 is heard by another thread."""
@@ -96,8 +96,8 @@ def test_of_two_threads_one_that_looks_for_more_does_not_undo_what_the_other_lea
         refuse_last(learner, in_flight)
         return found
 
-    monkeypatch.setattr(policy, "grown", grown)
-    learner.grow(pace)
+    monkeypatch.setattr(growth, "grown", grown)
+    learner.wait_ms(pace)
 
     assert ledger.estimate(ACCOUNT)[1].in_flight is not None
 
@@ -107,7 +107,7 @@ def test_who_is_held_back_by_a_start_that_is_proven_asks_for_more(ledger: Ledger
     fly(ledger, 4)
     pace, _ = ask(ledger, running(ledger), configured=ConfiguredLimits(), now_ms=START_MS + 1_000)
 
-    assert learner_of(ledger).grow(pace) is True
+    assert learner_of(ledger).wait_ms(pace) == 0
 
     assert ledger.estimate(ACCOUNT)[1].start == 8
 
@@ -117,7 +117,8 @@ def test_only_what_was_learned_is_looked_beyond(ledger: Ledger, reason: str) -> 
     ledger.store_estimate(ACCOUNT, 0, KNOWN)
     pace, _ = ask(ledger, now_ms=START_MS + 10**9)
 
-    assert learner_of(ledger).grow(replace(pace, reason=reason)) is False  # type: ignore[arg-type]
+    waits = replace(pace, reason=reason, wait_ms=77)  # type: ignore[arg-type]
+    assert learner_of(ledger).wait_ms(waits) == 77
 
     assert ledger.estimate(ACCOUNT)[1] == KNOWN
 
@@ -127,10 +128,41 @@ def test_forgetting_reaches_a_process_that_knew(ledger: Ledger) -> None:
     learner = learner_of(ledger)
     fly(ledger, 3)
     pace, _ = ask(ledger, running(ledger), configured=ConfiguredLimits(), now_ms=START_MS + 1_000)
-    assert learner.grow(pace) is True
+    assert learner.wait_ms(pace) == 0
     ledger.forget_account(ACCOUNT)
 
     pace, _ = ask(ledger, running(ledger), configured=ConfiguredLimits(), now_ms=START_MS + 2_000)
-    learner.grow(pace)
+    learner.wait_ms(pace)
 
     assert ledger.estimate(ACCOUNT)[1].in_flight is None
+
+
+def test_the_expected_limits_are_the_first_estimate_and_what_was_learned_is_kept(ledger: Ledger) -> None:
+    expected = ConfiguredLimits(expected_rate=60, expected_window_ms=60_000, expected_in_flight=3)
+    learner = learner_of(ledger, expected)
+    pace, _ = ask(ledger, now_ms=START_MS)
+
+    assert learner.wait_ms(pace) == 0
+
+    first = ledger.estimate(ACCOUNT)[1]
+    assert first.rate is not None
+    assert first.in_flight is not None
+    assert (first.rate.max_calls, first.rate.window_ms, first.in_flight.max_calls) == (60, 60_000, 3)
+    ledger.store_estimate(ACCOUNT, ledger.estimate(ACCOUNT)[0], KNOWN)
+    pace, _ = ask(ledger, now_ms=START_MS + 1)
+    learner_of(ledger, expected).wait_ms(pace)
+    assert ledger.estimate(ACCOUNT)[1] == KNOWN
+
+
+@pytest.mark.parametrize(("open_jobs", "is_probed"), [(24, False), (1_000, True)])
+def test_a_probe_for_more_begins_only_if_enough_jobs_are_left(ledger: Ledger, open_jobs: int, is_probed: bool) -> None:
+    ledger.store_estimate(ACCOUNT, 0, replace(KNOWN, call_ms=1_000))
+    fly(ledger, 3)
+    pace, _ = ask(ledger, running(ledger), configured=ConfiguredLimits(), now_ms=START_MS + 1_000)
+    learner = Learner(ledger, ACCOUNT, ConfiguredLimits(), structlog.get_logger("test"), lambda: open_jobs)
+
+    learner.wait_ms(pace)
+
+    in_flight = ledger.estimate(ACCOUNT)[1].in_flight
+    assert in_flight is not None
+    assert bool(in_flight.step) is is_probed

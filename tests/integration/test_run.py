@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from mira_queue.ledger.connection import connect
-from mira_queue.ledger.ledger import Ledger
 from tests.support.queue_process import API_KEY
 from tests.support.run_process import (
     ANSWERS,
@@ -225,16 +222,3 @@ def test_a_file_that_is_rewritten_during_a_run_is_named_and_no_answer_goes_to_a_
     assert code != 0
     assert f"{INPUT} has changed" in run.said()
     assert {name.partition("-")[0] for name in ids(read_lines(tmp_path / ANSWERS))} == {"req"}
-
-
-def test_workers_of_the_queue_that_call_somebody_else_are_told_of(
-    tmp_path: Path, target: dict[str, Any], redis_url: str
-) -> None:
-    with connect(redis_url) as client:
-        ledger = Ledger(client, result_ttl=timedelta(minutes=1))
-        ledger.report_alive("another", "http://127.0.0.1:9/v1", timedelta(minutes=1))
-    write_lines(tmp_path / INPUT, prompts(1))
-
-    run = run_to_the_end(tmp_path, INPUT, "--workers", "0", **target)
-
-    assert "workers of this queue call http://127.0.0.1:9/v1" in run.said()

@@ -22,6 +22,7 @@ from tests.support.run_process import (
     ANSWERS,
     BATCHES,
     ERRORS,
+    OWN_KEYS,
     RunProcess,
     ids,
     read_lines,
@@ -56,7 +57,7 @@ def jobs_left(folder: Path) -> list[bytes]:
     """
     with EmbeddedServer(folder / "state") as url, connect(url) as client:
         found: list[bytes] = client.keys("mira:*")
-        return [key for key in found if client.ttl(key) == -1 and not key.startswith(BATCHES)]
+        return [key for key in found if client.ttl(key) == -1 and not key.startswith((BATCHES, *OWN_KEYS))]
 
 
 def numbered(count: int) -> list[dict[str, Any]]:
@@ -181,7 +182,7 @@ def test_an_interrupt_while_the_workers_are_stopped_hurries_them_and_leaves_the_
 ) -> None:
     write_lines(folder / INPUT, numbered(3))
     simulator.configure(answer_timeout_s=None)
-    with MiraQueue(redis_url=redis_url, api_key=API_KEY) as queue:
+    with MiraQueue(redis_url=redis_url, api_key=API_KEY, api_base=simulator.url) as queue:
         # Somebody else's job, which a worker of the run takes, and which outlasts the run.
         job = queue.enqueue([{"role": "user", "content": "[[sim:slow=100]]"}])
         with RunProcess.start(folder, INPUT, redis_url=redis_url, api_base=simulator.url, grace=90) as run:

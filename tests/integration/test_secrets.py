@@ -7,9 +7,10 @@ from pathlib import Path
 
 import orjson
 import redis
+from pydantic import SecretStr
 
 from mira_queue import Completion, Failure, MiraQueue
-from tests.conftest import StartWorker
+from tests.conftest import OpenQueue, StartWorker
 from tests.support.ledger_steps import snapshot
 from tests.support.queue_process import API_KEY, WorkerProcess
 from tests.support.raw_server import RawServer, Request, always, response
@@ -58,9 +59,10 @@ def assert_nothing_leaked(worker: WorkerProcess, client: redis.Redis) -> None:
 
 
 def test_a_server_that_quotes_key_and_prompt_puts_them_in_no_log_and_the_key_in_no_result(
-    queue: MiraQueue, redis_client: redis.Redis, start_worker: StartWorker
+    open_queue: OpenQueue, redis_client: redis.Redis, start_worker: StartWorker
 ) -> None:
     with RawServer(echo) as server:
+        queue = open_queue(api_base=server.url)
         worker = start_worker(api_base=server.url, log_level="debug", max_attempts=1)
         jobs = [queue.enqueue([{"role": "user", "content": f"{PROMPT} {how}"}]) for how in WAYS]
         outcomes = [job.outcome(TIMEOUT_S) for job in jobs]
@@ -92,10 +94,11 @@ def test_the_settings_do_not_show_their_secrets(queue: MiraQueue) -> None:
         assert API_KEY not in shown
 
 
-def test_a_key_that_is_a_word_changes_no_answer(queue: MiraQueue, start_worker: StartWorker) -> None:
+def test_a_key_that_is_a_word_changes_no_answer(open_queue: OpenQueue, start_worker: StartWorker) -> None:
     body = orjson.dumps({"choices": [{"message": {"content": "The latest test"}, "finish_reason": "stop"}], "x": 11})
     with RawServer(always(response(200, body))) as server:
         for key in ("test", "1"):
+            queue = open_queue(api_base=server.url, api_key=SecretStr(key))
             worker = start_worker(api_base=server.url, api_key=key)
             outcome = queue.enqueue([{"role": "user", "content": f"key {key}"}]).outcome(TIMEOUT_S)
             worker.stop()

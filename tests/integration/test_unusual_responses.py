@@ -12,7 +12,7 @@ from mira_producer.engine.wait_reason import message_text, reason_of
 
 from mira_queue import Completion, Failure, MiraQueue
 from mira_queue.contract.call_history import CallHistory
-from tests.conftest import StartWorker
+from tests.conftest import OpenQueue, StartWorker
 from tests.support.ledger_steps import accepted, claimed
 from tests.support.raw_server import COMPLETION, RawServer, Request, response
 from tests.support.response_cases import DONE, LIMIT_TEXT, USAGE, answer, error, part
@@ -39,9 +39,10 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def test_after_a_408_the_job_is_streamed_and_its_outcome_is_as_without_streaming(
-    queue: MiraQueue, start_worker: StartWorker
+    open_queue: OpenQueue, start_worker: StartWorker
 ) -> None:
     with RawServer(in_turn(response(408), response(200, STREAM, "Content-Type: text/event-stream"))) as server:
+        queue = open_queue(api_base=server.url)
         start_worker(api_base=server.url)
         completion = queue.enqueue(user("a long one"), top_p=0.5).result(TIMEOUT_S)
 
@@ -54,8 +55,9 @@ def test_after_a_408_the_job_is_streamed_and_its_outcome_is_as_without_streaming
     assert (completion.attempts, completion.unanswered_calls) == (2, 1)
 
 
-def test_a_408_of_a_stream_is_bounded_as_any_other_fault(queue: MiraQueue, start_worker: StartWorker) -> None:
+def test_a_408_of_a_stream_is_bounded_as_any_other_fault(open_queue: OpenQueue, start_worker: StartWorker) -> None:
     with RawServer(in_turn(then=response(408))) as server:
+        queue = open_queue(api_base=server.url)
         start_worker(api_base=server.url, max_attempts=3)
         outcome = queue.enqueue(user("never ends")).outcome(TIMEOUT_S)
 
@@ -63,9 +65,10 @@ def test_a_408_of_a_stream_is_bounded_as_any_other_fault(queue: MiraQueue, start
     assert (outcome.code, outcome.attempts, len(server.requests)) == ("server_timeout", 3, 3)
 
 
-def test_tokens_of_unusable_responses_are_in_the_outcome(queue: MiraQueue, start_worker: StartWorker) -> None:
+def test_tokens_of_unusable_responses_are_in_the_outcome(open_queue: OpenQueue, start_worker: StartWorker) -> None:
     empty = response(200, orjson.dumps({"choices": [], "usage": USAGE}))
     with RawServer(in_turn(empty, empty, response(200, orjson.dumps(answer("Hi"))))) as server:
+        queue = open_queue(api_base=server.url)
         start_worker(api_base=server.url)
         outcome = queue.enqueue(user("Hi")).outcome(TIMEOUT_S)
 
@@ -74,13 +77,14 @@ def test_tokens_of_unusable_responses_are_in_the_outcome(queue: MiraQueue, start
     assert outcome.unanswered_calls == 0
 
 
-def test_a_request_that_is_larger_than_the_limit_fails_alone(queue: MiraQueue, start_worker: StartWorker) -> None:
+def test_a_request_that_is_larger_than_the_limit_fails_alone(open_queue: OpenQueue, start_worker: StartWorker) -> None:
     def respond(request: Request, connection: socket.socket) -> None:
         too_large = orjson.dumps(error(LIMIT_TEXT, type="tokens", code="rate_limit_exceeded"))
         is_large = b"large" in request.body
         connection.sendall(response(429, too_large, "Retry-After: 30", "x-request-id: r-1") if is_large else OK)
 
     with RawServer(respond) as server:
+        queue = open_queue(api_base=server.url)
         worker = start_worker(api_base=server.url)
         large = queue.enqueue(user("large")).outcome(TIMEOUT_S)
         small = queue.enqueue(user("small")).outcome(TIMEOUT_S)
@@ -92,12 +96,15 @@ def test_a_request_that_is_larger_than_the_limit_fails_alone(queue: MiraQueue, s
     assert worker.events("breaker_opened") == worker.events("limit") == []
 
 
-def test_a_job_that_is_rejected_while_its_neighbors_succeed_fails(queue: MiraQueue, start_worker: StartWorker) -> None:
+def test_a_job_that_is_rejected_while_its_neighbors_succeed_fails(
+    open_queue: OpenQueue, start_worker: StartWorker
+) -> None:
     def respond(request: Request, connection: socket.socket) -> None:
         rejected = response(429, b'{"detail": "too many tokens"}', "Retry-After: 0.05")
         connection.sendall(rejected if b"never" in request.body else OK)
 
     with RawServer(respond) as server:
+        queue = open_queue(api_base=server.url)
         start_worker(api_base=server.url)
         job = queue.enqueue(user("never"))
 
@@ -114,7 +121,7 @@ def test_a_job_that_is_rejected_while_its_neighbors_succeed_fails(queue: MiraQue
     assert "too many tokens" in outcome.detail
 
 
-def test_the_wait_of_a_503_holds_back_the_whole_account(queue: MiraQueue, start_worker: StartWorker) -> None:
+def test_the_wait_of_a_503_holds_back_the_whole_account(open_queue: OpenQueue, start_worker: StartWorker) -> None:
     times: list[float] = []
 
     def respond(request: Request, connection: socket.socket) -> None:
@@ -123,6 +130,7 @@ def test_the_wait_of_a_503_holds_back_the_whole_account(queue: MiraQueue, start_
         connection.sendall(loading if request.number == 0 else OK)
 
     with RawServer(respond) as server:
+        queue = open_queue(api_base=server.url)
         start_worker(api_base=server.url)
         first = queue.enqueue(user("one"))
         wait_until("the first call", lambda: bool(times))
@@ -135,15 +143,15 @@ def test_the_wait_of_a_503_holds_back_the_whole_account(queue: MiraQueue, start_
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_message_of_the_server_is_in_the_log_and_in_the_reason_of_the_wait(
-    status: int, queue: MiraQueue, start_worker: StartWorker
+    status: int, open_queue: OpenQueue, start_worker: StartWorker
 ) -> None:
     said = orjson.dumps({"detail": "Come back\x1b[31m later"})
     with RawServer(in_turn(then=response(status, said, "Retry-After: 30"))) as server:
+        queue = open_queue(api_base=server.url)
         worker = start_worker(api_base=server.url)
         queue.enqueue(user("Why is the sky blue?"))
         wait_until("the call", lambda: bool(worker.events("attempt")))
-        account = queue.settings.model_copy(update={"api_base": server.url}).account
-        view = queue.ledger.pace_view(account)
+        view = queue.ledger.pace_view(queue.accounts.current.id)
 
     message = f"HTTP {status}: Come back\N{REPLACEMENT CHARACTER}[31m later"
     assert view.message == message

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from mira_queue import MiraQueue
-from mira_queue.contract.names import QUEUE, TASK
+from mira_queue.contract.names import QUEUE, TASK, queue_name
 from tests.conftest import StartWorker
 from tests.support.waiting import wait_until
 
@@ -50,11 +50,12 @@ def envelope(body: bytes, headers: dict[str, Any]) -> str:
 
 
 def test_a_malformed_message_is_dropped_and_logged_once_with_its_size(
-    start_worker: StartWorker, queue: MiraQueue, redis_client: redis.Redis
+    start_worker: StartWorker, queue: MiraQueue, account: str, redis_client: redis.Redis
 ) -> None:
     worker = start_worker()
+    name = queue_name(account, QUEUE)
     for body, headers in MALFORMED:
-        redis_client.lpush(QUEUE, envelope(body, headers))
+        redis_client.lpush(name, envelope(body, headers))
     job = queue.enqueue([{"role": "user", "content": "hello"}])
 
     assert job.result(timeout=60).text
@@ -64,12 +65,14 @@ def test_a_malformed_message_is_dropped_and_logged_once_with_its_size(
     )
     assert SECRET not in worker.log()
     assert worker.stop() == 0
-    assert redis_client.hlen("unacked") == redis_client.llen(QUEUE) == 0
+    assert redis_client.hlen("unacked") == redis_client.llen(name) == 0
 
 
 @pytest.mark.usefixtures("queue")
-def test_a_worker_that_cannot_continue_exits_with_1(start_worker: StartWorker, redis_client: redis.Redis) -> None:
+def test_a_worker_that_cannot_continue_exits_with_1(
+    start_worker: StartWorker, account: str, redis_client: redis.Redis
+) -> None:
     worker = start_worker()
-    redis_client.lpush(QUEUE, "not even an envelope")
+    redis_client.lpush(queue_name(account, QUEUE), "not even an envelope")
 
     assert worker.wait() == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from mira_queue.contract import names
 from mira_queue.contract.errors import BadRequest
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
@@ -17,6 +18,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
+ACCOUNT = "an-account"
 LONG = timedelta(hours=1)
 # A lease, or a wait, that has passed the moment it is given: no test needs to wait for one.
 PASSED = timedelta(0)
@@ -35,20 +37,21 @@ def new_job(key: str = "", group: str = "", text: str = "Hello") -> NewJob:
     return NewJob(request(text), new_job_id(), key, group)
 
 
-def accepted(ledger: Ledger, key: str = "", group: str = "") -> str:
+def accepted(ledger: Ledger, key: str = "", group: str = "", account: str = ACCOUNT) -> str:
     """A queued job."""
-    return ledger.accept([new_job(key, group)])[0].id
+    return ledger.accept(account, [new_job(key, group)])[0].id
 
 
-def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG) -> Lease:
-    held = ledger.claim(job_id, lease)
+def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, account: str = ACCOUNT) -> Lease:
+    """Claim a job as a worker of its account does."""
+    [held] = ledger.claim_many(account, ledger.pace_view(account).base, [job_id], lease)
     assert isinstance(held, Lease), held
     return held
 
 
-def running(ledger: Ledger, key: str = "", group: str = "", lease: timedelta = LONG) -> Lease:
+def running(ledger: Ledger, key: str = "", group: str = "", lease: timedelta = LONG, account: str = ACCOUNT) -> Lease:
     """A job that is being run."""
-    return claimed(ledger, accepted(ledger, key, group), lease)
+    return claimed(ledger, accepted(ledger, key, group, account), lease, account)
 
 
 def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "") -> Lease:
@@ -61,7 +64,7 @@ def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "
 def ask(
     ledger: Ledger,
     *leases: Lease,
-    account: str = "an-account",
+    account: str = ACCOUNT,
     process: str = "a process",
     released: Sequence[ReleasedPermit] = (),
     configured: ConfiguredLimits = MANY,
@@ -81,7 +84,7 @@ def ask(
     )
 
 
-def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
+def begin(ledger: Ledger, lease: Lease, account: str = ACCOUNT) -> str:
     """Ask for one call, and again while a new account's calls leave one by one."""
     while True:
         pace, (permit,) = ask(ledger, lease, account=account)
@@ -89,12 +92,12 @@ def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
             return permit.verdict
 
 
-def confirmed(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
+def confirmed(ledger: Ledger, lease: Lease, account: str = ACCOUNT) -> str:
     """The verdict on a call that was held up after it had acquired its permit."""
     return ledger.confirm_permit(account, lease, Permit("go")).verdict
 
 
-def land(ledger: Ledger, lease: Lease, account: str = "an-account") -> bool:
+def land(ledger: Ledger, lease: Lease, account: str = ACCOUNT) -> bool:
     """The call is back; True: it was the probe."""
     return ledger.release_permits(account, [ReleasedPermit(call_name(lease), Permit("go"))])
 
@@ -104,7 +107,7 @@ def defer(ledger: Ledger, lease: Lease, wait: timedelta = LONG, lost_after: time
 
 
 def snapshot(client: redis.Redis) -> dict[str, Any]:
-    """Return every key with its value and whether it expires."""
+    """Return every key with its value and whether it expires, except for the ledger's clock and version."""
     reads: dict[Any, Callable[[Any], Any]] = {
         b"string": client.get,
         b"hash": client.hgetall,
@@ -117,7 +120,9 @@ def snapshot(client: redis.Redis) -> dict[str, Any]:
     found = {
         key.decode(): (reads[client.type(key)](key), client.pttl(key) >= 0) for key in client.scan_iter(count=1000)
     }
-    return {key: read for key, read in found.items() if read[0] is not None}
+    return {
+        key: read for key, read in found.items() if read[0] is not None and key not in (names.CLOCK, names.SCHEMA_KEY)
+    }
 
 
 def ended(ledger: Ledger, outcome: Outcome, key: str = "", group: str = "") -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from mira_worker.pacing import policy
+from mira_worker.pacing import growth
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
 from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
@@ -65,17 +65,18 @@ class World:
     seed: int = 1
     models: tuple[str, ...] = ("mira",)
     call_tokens: int = 0
+    open_jobs: int = 1_000_000
 
     def __post_init__(self) -> None:
         if "concurrency_retry_after_s" not in self.config.model_fields_set:
             self.configure(concurrency_retry_after_s=FLIGHT_RETRY_AFTER_S)
-        configured = policy.with_margin(self.configured)
+        configured = growth.with_margin(self.configured)
         self._configured = configured
         log = structlog.get_logger("test").bind()
         self.fleet = [
             Process(
                 f"process-{number}",
-                Learner(self.ledger, ACCOUNT, configured, log),
+                Learner(self.ledger, ACCOUNT, configured, log, lambda: self.open_jobs),
                 [running(self.ledger, lease=LEASE) for _ in range(self.slots)],
             )
             for number in range(self.processes)
@@ -148,10 +149,8 @@ class World:
                 process.idle.remove(lease)
                 process.sent += 1
                 self._leave(process, lease, permit)
-        if process.learner.grow(pace):
-            self._ask_soon(process, 0)
-        elif pace.wait_ms:
-            self._ask_soon(process, pace.wait_ms / 1000)
+        if pace.reason:
+            self._ask_soon(process, process.learner.wait_ms(pace) / 1000)
 
     def _leave(self, process: Process, lease: Lease, permit: Permit) -> None:
         self._at(self._travel(), lambda: self._arrive(process, lease, permit))
@@ -195,7 +194,8 @@ class World:
     def _refused(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
         wait = wait_after_limit(headers, (), self._date).wait
         self.ledger.open_breaker(ACCOUNT, with_wait_margin(wait), now_ms=int(self.now_ms))
-        process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
+        longer = process.learner.learn(call_name(lease), permit, wait, now_ms=int(self.now_ms))
+        self.ledger.open_breaker(ACCOUNT, with_wait_margin(longer), now_ms=int(self.now_ms))
         self._at(wait.total_seconds(), lambda: process.idle.append(lease))
         self._everybody_asks()
 

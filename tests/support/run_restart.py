@@ -16,7 +16,7 @@ from typing import Any
 
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
-from tests.support.run_process import ANSWERS, BATCHES, ERRORS, RunProcess, read_lines, write_lines
+from tests.support.run_process import ANSWERS, BATCHES, ERRORS, OWN_KEYS, RunProcess, read_lines, write_lines
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
@@ -85,7 +85,7 @@ def restart(
     written = Counter(line["custom_id"] for name in (ANSWERS, ERRORS) for line in read_lines(folder / name))
     with EmbeddedServer(folder / "state") as url, connect(url) as client:
         # Without an end: what a run wrote and could not forget before it died expires by itself.
-        left = sum(client.ttl(key) == -1 for key in client.keys("mira:*") if not key.startswith(BATCHES))
+        left = sum(client.ttl(key) == -1 for key in client.keys("mira:*") if not key.startswith((BATCHES, *OWN_KEYS)))
     return Restart(
         lines=lines,
         answered_before=len(before),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mira_queue.runtime.settings_loader import load_settings
 
-COMMANDS = sorted(str(command.name) for command in app.registered_commands)
+COMMANDS = sorted(str(each.name) for kind in (app.registered_commands, app.registered_groups) for each in kind)
 # Its help is the simulator's own.
 ELSEWHERE = {"simulate"}
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from mira_worker.pacing.policy import after_rate_limit, grown, informed, with_margin
+from mira_worker.pacing.growth import expected, grown, informed, is_worth_probing, settled_in_ms, with_margin
+from mira_worker.pacing.policy import after_rate_limit
 
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, RateLimitHit, Reason
 
@@ -354,14 +355,14 @@ def test_most_calls_in_flight_that_were_ever_accepted_are_remembered() -> None:
 # --- more is let through ---
 
 
-@pytest.mark.parametrize(("start", "more"), [(2, 4), (4, 8), (8, 9), (9, 10), (16, 18), (80, 90)])
-def test_while_nothing_is_known_more_are_tried_doubled_first_then_by_an_eighth(start: int, more: int) -> None:
+@pytest.mark.parametrize(("start", "more"), [(2, 4), (4, 8), (8, 10), (10, 12), (16, 20), (80, 100)])
+def test_while_nothing_is_known_more_are_tried_doubled_first_then_by_a_quarter(start: int, more: int) -> None:
     estimate = replace(NOTHING, start=start)
 
-    assert grown(estimate, denied("in_flight", at_ceiling=start // 2 - 1, quiet_ms=249)) is None
+    assert grown(estimate, denied("in_flight", at_ceiling=start // 2 - 1, quiet_ms=119)) is None
     max_accepted = grown(estimate, denied("in_flight", at_ceiling=start // 2, peak_in_flight=start))
     assert max_accepted == replace(estimate, start=more, max_accepted=start)
-    assert grown(estimate, denied("in_flight", quiet_ms=250)) == replace(estimate, start=more)
+    assert grown(estimate, denied("in_flight", quiet_ms=120)) == replace(estimate, start=more)
 
 
 def test_without_a_limit_on_the_rate_none_is_raised() -> None:
@@ -481,6 +482,143 @@ def test_a_rate_that_was_just_found_holds_the_account_though_no_call_has_waited_
     estimate = replace(NOTHING, rate=RATE, in_flight=IN_FLIGHT)
 
     assert grown(estimate, denied("in_flight", now_ms=IN_FLIGHT.probe_at_ms, rate_bound_ms=DAY_MS)) is None
+
+
+# --- what is expected, and what is left ---
+
+
+def test_expected_limits_are_an_estimate_that_no_429_has_confirmed() -> None:
+    found = expected(ConfiguredLimits(expected_rate=60, expected_window_ms=WINDOW_MS, expected_in_flight=3), NOW_MS)
+
+    assert (rate_of(found).max_calls, rate_of(found).window_ms, rate_of(found).confirmations) == (60, WINDOW_MS, 0)
+    assert rate_of(found).probe_at_ms == NOW_MS + 7 * WINDOW_MS
+    assert (in_flight_of(found).max_calls, in_flight_of(found).confirmations) == (3, 0)
+    assert expected(ConfiguredLimits(in_flight=9), NOW_MS) is None
+
+
+def test_a_429_replaces_an_expected_limit_that_does_not_fit_and_confirms_one_that_does() -> None:
+    first = expected(ConfiguredLimits(expected_rate=60, expected_window_ms=WINDOW_MS), NOW_MS - DAY_MS)
+    assert first is not None
+
+    assert rate_of(after_rate_limit(first, hit(in_window=61))).confirmations == 1
+    other = rate_of(after_rate_limit(first, hit(10_000, in_window=31)))
+    assert (other.max_calls, other.window_ms) == (30, 10_000)
+
+
+@pytest.mark.parametrize(("open_jobs", "is_worth"), [(419, False), (420, True)])
+def test_a_probe_for_a_higher_rate_needs_seven_windows_of_jobs(open_jobs: int, is_worth: bool) -> None:
+    assert is_worth_probing(RATE, "rate", 0, open_jobs) is is_worth
+
+
+def test_from_a_thousand_open_jobs_on_more_may_follow() -> None:
+    assert is_worth_probing(replace(RATE, max_calls=10**6), "rate", 0, 1_000)
+    assert is_worth_probing(IN_FLIGHT, "in_flight", 1, 1_000)
+
+
+def test_while_no_concurrency_limit_is_known_a_process_asks_again_when_the_last_call_has_settled() -> None:
+    assert settled_in_ms(NOTHING, denied("in_flight", quiet_ms=50)) == 70
+    assert settled_in_ms(NOTHING, denied("rate", quiet_ms=50)) == 100
+    assert settled_in_ms(replace(NOTHING, in_flight=IN_FLIGHT), denied("in_flight", quiet_ms=50)) == 100
+
+
+# --- a Retry-After that is not the window ---
+
+
+def test_a_computed_wait_is_of_a_rate_and_the_next_event_measures_its_window() -> None:
+    first = after_rate_limit(NOTHING, hit(5_017, in_window=61, in_flight=9, accepted=60))
+    assert (rate_of(first).max_calls, rate_of(first).window_ms) == (60, 5_017)
+
+    later_ms = NOW_MS + 10_000
+    second = after_rate_limit(first, hit(983, now_ms=later_ms, sent_ms=later_ms - 5, in_window=2, accepted=121))
+
+    # Sixty-one calls, the last of which was not known to be rate-limited, from one reset to the next.
+    assert (rate_of(second).max_calls, rate_of(second).window_ms) == (61, 5_966)
+
+
+def test_each_429_of_the_event_that_measured_a_window_means_one_call_fewer() -> None:
+    first = after_rate_limit(NOTHING, hit(5_017, in_window=61, accepted=60))
+    later = hit(983, now_ms=NOW_MS + 10_000, sent_ms=NOW_MS + 9_000, in_window=2, accepted=121)
+    second = after_rate_limit(first, later)
+
+    third = after_rate_limit(second, replace(later, accepted=120))
+
+    assert (rate_of(third).max_calls, third.reset_accepted) == (60, 120)
+
+
+def test_a_rounded_wait_that_is_shorter_than_the_window_is_not_taken_for_another_limit() -> None:
+    first = after_rate_limit(NOTHING, hit(5_000, accepted=60, peak_in_flight=8))
+    later_ms = NOW_MS + 9_800
+    second = after_rate_limit(
+        first, hit(1_000, now_ms=later_ms, sent_ms=later_ms - 5, in_window=3, in_flight=2, accepted=120)
+    )
+
+    assert (rate_of(second).max_calls, rate_of(second).window_ms, second.in_flight) == (60, 5_000, None)
+
+
+@given(st.integers(2, 500), st.integers(1, 20), st.integers(1_001, 60_000))
+def test_what_a_used_up_limiter_admitted_between_two_429s_is_its_rate(calls: int, windows: int, window_ms: int) -> None:
+    assume(window_ms % 100)
+    known = Limit(calls * 2, window_ms, NOW_MS - 1, measured_ms=window_ms)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS + window_ms - windows * window_ms, max_accepted=9)
+    assume(windows <= 3)
+
+    learned = rate_of(after_rate_limit(estimate, hit(window_ms, accepted=calls * windows)))
+
+    assert learned.max_calls / learned.window_ms == pytest.approx(calls / window_ms, rel=0.01)
+
+
+# --- a limit that lets nothing through, and one that was lowered ---
+
+
+def blocked_for(estimate: Estimate, probes: int, retry_after_ms: int = BRIEF_MS) -> tuple[Estimate, list[int]]:
+    """The waits of so many probes in a row that are rate-limited while nothing else is in flight."""
+    waits = []
+    for _ in range(probes):
+        at_ms = estimate.event_ms + estimate.wait_ms
+        estimate = after_rate_limit(
+            estimate, hit(retry_after_ms, now_ms=at_ms, sent_ms=at_ms - 1, in_window=1, in_flight=1, accepted=50)
+        )
+        waits.append(estimate.wait_ms)
+    return estimate, waits
+
+
+def test_probes_of_slots_that_have_leaked_are_further_and_further_apart_and_learn_how_long_it_takes() -> None:
+    known = replace(NOTHING, in_flight=IN_FLIGHT, max_accepted=3)
+    first = after_rate_limit(known, crowd(accepted=50))
+
+    blocked, waits = blocked_for(first, 8)
+
+    assert waits == [10_000, 20_000, 40_000, 60_000, 60_000, 60_000, 60_000, 60_000]
+    assert (blocked.rate, in_flight_of(blocked).max_calls) == (None, 3)
+    again_ms = NOW_MS + DAY_MS
+    again = after_rate_limit(blocked, crowd(now_ms=again_ms, sent_ms=again_ms - 5, accepted=900))
+    again = replace(again, event_accepted=50)
+    assert again.wait_ms == BRIEF_MS
+    assert blocked_for(again, 1)[1] == [375_000 - BRIEF_MS]
+
+
+def test_a_quota_and_a_rate_are_probed_after_what_they_ask_for() -> None:
+    assert blocked_for(after_rate_limit(NOTHING, hit(3_600_000, accepted=50)), 4, 3_600_000)[1] == [3_600_000] * 4
+    rate = replace(NOTHING, rate=RATE, max_accepted=2)
+    first = after_rate_limit(rate, hit(accepted=50))
+    assert blocked_for(first, 3, WINDOW_MS)[1] == [WINDOW_MS] * 3
+
+
+def test_a_lowered_concurrency_limit_is_not_learned_as_a_rate_though_its_window_looks_the_same() -> None:
+    known = replace(NOTHING, in_flight=replace(IN_FLIGHT, confirmations=1, seen_with=4), max_accepted=3)
+    lowered = crowd(in_flight=3, in_window=4, peak_window=40)
+    first = after_rate_limit(known, lowered)
+    second = after_rate_limit(first, replace(lowered, now_ms=NOW_MS + 6_000, sent_ms=NOW_MS + 5_990))
+
+    assert (second.rate, in_flight_of(second).max_calls) == (None, 2)
+
+
+def test_ever_fewer_in_flight_while_the_window_is_full_was_the_rate() -> None:
+    known = replace(NOTHING, in_flight=replace(IN_FLIGHT, confirmations=1, contradictions=1), max_accepted=9)
+
+    learned = after_rate_limit(known, crowd(in_flight=3, in_window=11))
+
+    assert (learned.in_flight, rate_of(learned).max_calls) == (None, 10)
 
 
 # --- whatever happens ---

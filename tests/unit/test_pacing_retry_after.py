@@ -33,6 +33,9 @@ def pacer_on(ledger: Any) -> Pacer:
 class FarLedger:
     """Lets everything go; none of its answers is as fresh as a call wants it."""
 
+    def jobs_left(self, account: str) -> int:
+        return 0
+
     def __init__(self) -> None:
         self.looks = 0
 

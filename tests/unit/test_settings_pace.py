@@ -105,13 +105,13 @@ def test_without_a_word_nothing_is_told_and_an_empty_value_is_no_word(monkeypatc
     monkeypatch.setenv("MIRA_RATE", "")
     monkeypatch.setenv("MIRA_MAX_IN_FLIGHT", "")
 
-    assert load_settings().configured_limits == ConfiguredLimits()
+    assert load_settings().configured_limits.ceilings == ConfiguredLimits().ceilings
 
 
 def test_what_is_told_reaches_the_pacer_in_calls_tokens_and_milliseconds() -> None:
     settings = load_settings(rate="60/6s", max_in_flight=3, tokens="90000/min")
 
-    assert settings.configured_limits == ConfiguredLimits(60, 6_000, 3, 90_000, 60_000)
+    assert settings.configured_limits.ceilings == (60, 6_000, 3, 90_000, 60_000)
 
 
 def test_a_ceiling_is_shown_in_seconds() -> None:
@@ -152,3 +152,12 @@ def test_whatever_is_understood_is_at_least_one_in_at_least_a_millisecond_and_at
 
     assert configured.rate == most
     assert 1 <= configured.window_ms <= DAY_S * 1000
+
+
+def test_the_usual_limits_are_expected_of_miras_own_api_only() -> None:
+    other = {"api_base": "http://127.0.0.1:9/v1"}
+
+    assert load_settings().configured_limits[5:] == (60, 60_000, 3)
+    assert load_settings(**other).configured_limits[5:] == (0, 0, 0)
+    chosen = load_settings(**other, expected_rate="500/60s", expected_in_flight=20)
+    assert chosen.configured_limits[5:] == (500, 60_000, 20)

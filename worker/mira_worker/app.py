@@ -10,6 +10,7 @@ from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.server import QueueServer
+from mira_queue.runtime.accounts_file import load_accounts, served_accounts
 from mira_queue.runtime.celery_config import build_celery
 from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
@@ -17,8 +18,10 @@ from mira_worker.tasks import register
 
 try:
     _settings = load_settings()
-    # A worker whose calls cannot reach any server exits with the reason.
-    network_path(_settings.api_base)
+    _accounts = served_accounts(_settings, load_accounts(_settings))
+    # A worker whose calls cannot reach a server exits with the reason.
+    for _account in _accounts:
+        network_path(_account.base)
     _server = QueueServer(_settings)
     _url = _server.open()
     with connect(_url) as _client:
@@ -32,4 +35,4 @@ except QueueUnavailable as error:
 _server.keep_running()
 atexit.register(_server.close)
 app = build_celery(_settings, _url)
-register(app, _settings, _url, _server.close)
+register(app, _settings, _accounts, _url, _server.close)

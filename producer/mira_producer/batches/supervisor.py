@@ -20,6 +20,7 @@ from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
+from mira_producer.request_check import check_of
 from mira_queue.contract.batch import (
     CANCELLED_CODE,
     Batch,
@@ -30,7 +31,7 @@ from mira_queue.contract.batch import (
     Reason,
     is_simulated,
 )
-from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
+from mira_queue.contract.commands import Adopt, Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.names import ACCOUNT_TTL
@@ -60,6 +61,8 @@ class Supervisor:
     ) -> None:
         self._queue = queue
         self.batch = batch
+        #: Another account's key never runs the batch, even if it is the one that this process has.
+        self._account = queue.accounts.with_id(batch.account) if batch.account else queue.accounts.current
         self._files = files
         self._owner = owner
         self._window = window
@@ -138,6 +141,9 @@ class Supervisor:
             self._resume(with_new_limits(self.batch.options, command))
         elif isinstance(command, Retry):
             self._retry(command)
+        elif isinstance(command, Adopt):
+            self._account = self._queue.accounts.with_id(command.account)
+            self._change(account=command.account)
         elif self.batch.paused and not is_late(self.batch.options):
             self._owner.tend()
             self._owner.show(self.batch)
@@ -154,7 +160,7 @@ class Supervisor:
         if self.plan is not None and self.plan.is_open:
             self.plan.used_before = used(self._files, self.plan.prices)
         self._change(options=options, paused="", paused_by="", careful=careful)
-        self._queue.ledger.probe_now(self._queue.settings.account)
+        self._queue.ledger.probe_now(self._account.id)
         self._owner.say("resumed")
 
     def _retry(self, command: Retry) -> None:
@@ -177,7 +183,8 @@ class Supervisor:
         if self.batch.is_run and self._may_have_open_jobs:
             # Lines may have changed since a process was killed: the jobs of their old requests would be billed for
             # nothing. Lines that have not changed are submitted again.
-            ledger.remove_unstarted(ledger.unstarted_of(plan.group, only_uncalled=True))
+            account = self._account.id
+            ledger.remove_unstarted(account, ledger.unstarted_of(account, plan.group, only_uncalled=True))
         with closing(self._new_engine(plan)) as engine:
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
@@ -188,7 +195,7 @@ class Supervisor:
             if not ledger.unhold(self.batch.id, plan.group):
                 return
             # An account that was rejected may be fixed by now. A Retry-After is honored.
-            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
+            ledger.probe_now(self._account.id, ends_waits_over=ACCOUNT_TTL)
             try:
                 end = engine.run()
             except InputError:
@@ -242,7 +249,7 @@ class Supervisor:
             try:
                 prices = prices_of(self._files)
                 simulated = is_simulated(self.batch.id)
-                options, check = self.batch.options, self._queue.check
+                options, check = self.batch.options, check_of(self._queue.settings, self._account)
                 plan = self._take(Plan(self._files, options, prices, check, simulated=simulated))
             except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
@@ -273,7 +280,13 @@ class Supervisor:
     def _new_engine(self, plan: Plan) -> Engine:
         hooks = Hooks(self._show, self._owner.say, self._tend)
         self.engine = Engine(
-            self._queue, plan, hooks, self._interrupted, window=self._window, careful=self.batch.careful
+            self._queue,
+            plan,
+            hooks,
+            self._interrupted,
+            window=self._window,
+            careful=self.batch.careful,
+            account=self._account,
         )
         return self.engine
 
@@ -297,7 +310,8 @@ class Supervisor:
             # The input is wrong, and was not checked before: there is no line to name.
             self._owner.say(str(error))
         # A killed process may have left jobs of lines that have changed since. When the hold expires, they would run.
-        lost = self._queue.ledger.remove_unstarted(self._queue.ledger.unstarted_of(group_of(self._files.output)))
+        ledger, account = self._queue.ledger, self._account.id
+        lost = ledger.remove_unstarted(account, ledger.unstarted_of(account, group_of(self._files.output)))
         self.batch = replace(self.batch, unanswered_calls=self.batch.unanswered_calls + sum(filter(None, lost)))
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
@@ -324,7 +338,7 @@ class Supervisor:
     def _delete_jobs(self, job_ids: list[str]) -> None:
         """Delete jobs of lines that are retried: a supervisor that was killed may have left them, with their error."""
         ledger = self._queue.ledger
-        ledger.delete(zip(job_ids, ledger.keys_of(job_ids), strict=True))
+        ledger.delete(self._account.id, zip(job_ids, ledger.keys_of(job_ids), strict=True))
         self._queue.crash_points.reach(CrashPoint.AFTER_DELETE)
 
     def _pause(self, by: PausedBy, reason: str) -> None:
@@ -358,7 +372,7 @@ class Supervisor:
         self._recording.save_if_due()
 
     def _counted(self, plan: Plan, reason: Reason = NOTHING) -> Batch:
-        held = tuple(self.engine.account.held) if self.engine else ()
+        held = tuple(self.engine.account_errors.held) if self.engine else ()
         careful = self.batch.careful and not plan.stats.succeeded
         return replace(counted(self.batch, plan.before, plan.stats, reason), careful=careful, held_models=held)
 

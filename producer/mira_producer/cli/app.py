@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import (
+    accounts,
     batches,
     cancel_retry,
     config,
@@ -32,7 +33,13 @@ from mira_producer.cli.problems import error_lines
 from mira_producer.jsonl.errors import InputError, InvalidInput
 from mira_producer.processes import StartError
 from mira_queue import __version__
-from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
+from mira_queue.contract.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    MiraQueueError,
+    ResultTimeout,
+    UnknownAccount,
+)
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.runtime.private_files import restrict_umask
@@ -63,6 +70,7 @@ app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
 app.command("cancel", epilog=cancel_retry.CANCEL_HELP_END)(cancel_retry.cancel)
 app.command("retry", epilog=cancel_retry.RETRY_HELP_END)(cancel_retry.retry)
+app.add_typer(accounts.app, name="accounts")
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
@@ -132,7 +140,7 @@ def _explain(error: Exception) -> tuple[list[str], int]:
     match error:
         case InvalidInput():
             return error_lines(error), console.EXIT_USAGE
-        case SettingsError() | InputError() | InvalidRequest() | IdempotencyConflict():
+        case SettingsError() | InputError() | InvalidRequest() | IdempotencyConflict() | UnknownAccount():
             return str(error).splitlines(), console.EXIT_USAGE
         case ResultTimeout():
             return [str(error)], console.EXIT_NOT_ENDED

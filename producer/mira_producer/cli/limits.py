@@ -38,7 +38,7 @@ def limits(
     Limits are learned from the API's 429 responses.
 
     \b
-    account            hash of base URL and key
+    account            name, or a hash of base URL and key
     rate_limit         calls per time; "?" until the first 429
     concurrency_limit  calls in flight; "up to 8" until the first 429
     breaker            closed, or open until a time because of a limit (Retry-After)
@@ -65,18 +65,30 @@ def limits(
 
 
 def _row(view: PaceView) -> tuple[str, ...]:
-    rate, in_flight = view.estimate.rate, view.estimate.in_flight
-    reason = f" ({view.breaker})" if view.breaker else ""
-    until = f" until {console.local_time(view.now_ms + in_ms(view.open_for))}" if view.open_for else ""
     return (
         view.account,
         view.base,
-        _limit(rate, f" per {rate.retry_after_ms / 1000:g} s") if rate else "?",
-        _limit(in_flight) if in_flight else f"up to {view.estimate.start}",
-        f"{_breaker(view)}{reason}{until}",
+        *limit_texts(view),
+        breaker_text(view),
         str(view.in_flight),
         str(view.waiting),
     )
+
+
+def limit_texts(view: PaceView) -> tuple[str, str]:
+    """Return the learned rate limit and concurrency limit."""
+    rate, in_flight = view.estimate.rate, view.estimate.in_flight
+    return (
+        _limit(rate, f" per {rate.retry_after_ms / 1000:g} s") if rate else "?",
+        _limit(in_flight) if in_flight else f"up to {view.estimate.start}",
+    )
+
+
+def breaker_text(view: PaceView) -> str:
+    """Return the state of the circuit breaker, with its reason and its end."""
+    reason = f" ({view.breaker})" if view.breaker else ""
+    until = f" until {console.local_time(view.now_ms + in_ms(view.open_for))}" if view.open_for else ""
+    return f"{_breaker(view)}{reason}{until}"
 
 
 def _limit(limit: Limit, window: str = "") -> str:

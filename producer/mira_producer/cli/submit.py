@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console, options
-from mira_producer.cli.foreground import warn_of_others
 from mira_producer.client import MiraQueue
+from mira_producer.engine.earlier_account import adopt_text
+from mira_queue.contract.batch import Batch
 
 HELP_END = console.help_end(
     [
@@ -35,6 +36,7 @@ def submit(
         list[str] | None,
         typer.Option("--metadata", metavar="KEY=VALUE", help="A note stored with the batch. Can be repeated."),
     ] = None,
+    account: options.AccountName = None,
     as_json: options.Json = False,
 ) -> None:
     """Submit a file of requests as a batch, and return immediately.
@@ -47,15 +49,29 @@ def submit(
     notes = dict(_note(each) for each in metadata or [])
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     with MiraQueue() as queue:
-        batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path)
-        if not queue.ledger.live_workers():
-            console.error("no worker is running: start one with mira-queue worker; the batch waits for it")
-        if queue.settings.api_key is not None:
-            warn_of_others(queue.ledger.bases_at_work(), queue.settings.api_base, console.error)
+        batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path, account=account)
+        for earlier in _waiting_for_another_key(queue, batch):
+            view = queue.ledger.pace_view(earlier.account)
+            owner = queue.accounts.with_id(batch.account)
+            console.error(adopt_text(1, f"earlier batch ({earlier.id})", earlier.account, view.base, owner.base))
+        if problem := queue.no_worker(batch.account):
+            console.error(f"{problem}: start one with mira-queue worker; the batch waits for it")
     if as_json:
         console.json_data(batch.to_object())
     else:
         console.data(batch.id)
+
+
+def _waiting_for_another_key(queue: MiraQueue, batch: Batch) -> list[Batch]:
+    """Return unfinished batches of a file with this name that belong to an account without a worker."""
+    return [
+        each
+        for each in queue.ledger.batches()
+        if (each.input_name, each.is_run) == (batch.input_name, False)
+        and not each.status.is_final
+        and each.account not in ("", batch.account)
+        and queue.no_worker(each.account)
+    ]
 
 
 def _note(text: str) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from mira_producer.jsonl.request_line import InputLine, parse_line, problem_of, 
 from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import digest_of, is_retryable, is_simulated, json_line, without_retry
 from mira_producer.jsonl.sort import put_in_order
+from mira_producer.request_check import Check
 from mira_producer.request_fields import WrongNames
 from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
@@ -34,8 +35,6 @@ from mira_queue.contract.request import ChatRequest
 
 # Changed lines that a message names: enough to see the pattern.
 MAX_NAMED = 10
-
-Check = Callable[[Mapping[str, Any]], ChatRequest]
 
 
 def group_of(output: Path) -> str:

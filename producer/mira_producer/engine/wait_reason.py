@@ -66,7 +66,7 @@ def reason_of(view: PaceView, open_jobs: int, resting: int = 0, configured: Conf
         return NOTHING
     if resting:
         return Reason("retry", f"{plural(resting, 'job')} {LABELS['retry']}", message=view.message)
-    return Reason("worker", LABELS["worker"])
+    return Reason("worker", LABELS["worker"] if view.workers else f"no worker serves account {view.account}")
 
 
 @dataclass(slots=True)

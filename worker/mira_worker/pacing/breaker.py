@@ -9,9 +9,9 @@ from datetime import timedelta
 from mira_queue.contract.errors import JobError
 from mira_queue.contract.pace import FaultStreak
 
-# The breaker opens after this many consecutive jobs with a fault, at least and at most. A single faulty job never opens
-# it, and if many calls are in flight, a few consecutive faults are chance.
-MIN_STREAK, MAX_STREAK = 3, 10
+# Faults of fewer jobs are the jobs' own. The breaker opens after faults of this many, or of half as many jobs as there are
+# calls in flight: if many are in flight, a few faults before the next answer are chance.
+MIN_STREAK = 3
 # Pauses between probes grow by this share of the outage's length, not with the number of faults. In the first minute,
 # they stay short: the end of an outage is noticed within two seconds.
 FIRST_PAUSE, SHORT_PAUSE, MAX_PAUSE = timedelta(milliseconds=250), timedelta(milliseconds=1500), timedelta(minutes=1)
@@ -23,26 +23,31 @@ SICK_AFTER = 2
 
 
 def is_sick(attempts: int) -> bool:
-    """Return True if the job's faults are its own: they are charged, and do not open the breaker."""
+    """Return True if the job's faults say nothing to other jobs: they do not open the breaker."""
     return attempts >= SICK_AFTER
 
 
 def pause(streak: FaultStreak, uniform: Callable[[float, float], float] = random.uniform) -> timedelta | None:
     """Return how long the breaker opens after this fault, or None if it stays as it is."""
-    if streak.is_old:
+    if streak.is_old or streak.closed_breaker:
         return None
-    if not streak.was_probe and streak.jobs < min(MAX_STREAK, max(MIN_STREAK, streak.in_flight // 2)):
+    if not streak.was_probe and streak.jobs < max(MIN_STREAK, streak.in_flight // 2):
         return None
     return uniform(0.8, 1.0) * _pause(streak.lasted_ms)
 
 
 def is_charged(streak: FaultStreak, fault: JobError) -> bool:
-    """Return True if the fault costs the job an attempt. A probe's fault does not, because it tests the service.
+    """Return True if the fault costs the job an attempt.
 
-    If probes are a minute apart, it does: every open job may be one that the service cannot answer, and they must
+    It does if the service has answered a call that started after the job's earlier fault. Otherwise, it does not if other
+    jobs have faults, too. A probe's fault does not, because it tests the service. If probes are a minute apart, it does: every open job may be one that the service cannot answer, and they must
     finish at some time. In an outage of hours, one job per minute is charged.
     """
-    return not streak.was_probe or fault.status in OF_THE_REQUEST or _pause(streak.lasted_ms) == MAX_PAUSE
+    if streak.is_own or fault.status in OF_THE_REQUEST:
+        return True
+    if streak.was_probe:
+        return _pause(streak.lasted_ms) == MAX_PAUSE
+    return streak.jobs < MIN_STREAK
 
 
 def _pause(lasted_ms: int) -> timedelta:

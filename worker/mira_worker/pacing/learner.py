@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, Permit
 from mira_queue.ledger.ledger import Ledger
-from mira_worker.pacing import policy
+from mira_worker.pacing import growth, policy
 
 
 class Learner:
     """Applies the policy to an account's estimate. If two processes learn at the same time, the second one repeats."""
 
-    def __init__(self, ledger: Ledger, account: str, configured: ConfiguredLimits, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        account: str,
+        configured: ConfiguredLimits,
+        log: FilteringBoundLogger,
+        open_jobs: Callable[[], int],
+    ) -> None:
         self._ledger = ledger
         self._account = account
         self._configured = configured
         self._log = log
+        self._open_jobs = open_jobs
         # A copy, so that a wait costs no round trip while nothing changes.
         self._version, self._estimate = -1, Estimate()
 
-    def grow(self, state: PaceState) -> bool:
-        """Raise the estimate if the calls of this state justify it. Return True if more calls may start now."""
+    def wait_ms(self, state: PaceState) -> int:
+        """Raise the estimate if the calls of this state justify it. Return the ms after which to ask again."""
+        if not state.version and (expected := growth.expected(self._configured, state.now_ms)):
+            return 0 if self._store(0, expected, Estimate()) else state.wait_ms
+        if self._grow(state):
+            return 0
+        return growth.settled_in_ms(self._estimate, state)
+
+    def _grow(self, state: PaceState) -> bool:
         if state.reason not in ("in_flight", "rate"):
             return False
         if state.version != self._version:
             self._version, estimate = self._ledger.estimate(self._account)
-            self._estimate = policy.informed(estimate, self._configured)
+            self._estimate = growth.informed(estimate, self._configured)
         # Another thread may learn in the meantime: the stored estimate must follow from the one that was read.
         version, known = self._version, self._estimate
-        grown = policy.grown(known, state)
-        return grown is not None and self._store(version, grown, known)
+        grown = growth.grown(known, state)
+        return grown is not None and self._is_worth(grown, known, state) and self._store(version, grown, known)
 
-    def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> None:
-        """Learn from a rate-limited call."""
+    def _is_worth(self, grown: Estimate, known: Estimate, state: PaceState) -> bool:
+        """Return False if the grown estimate begins a probe for which too few jobs are left."""
+        limit, before = (each.rate if state.reason == "rate" else each.in_flight for each in (grown, known))
+        if not limit or not before or before.step:
+            return True
+        return growth.is_worth_probing(limit, state.reason, known.call_ms, self._open_jobs())
+
+    def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> timedelta:
+        """Learn from a rate-limited call. Return the wait until the account's next probe."""
         while True:
             version, estimate, hit = self._ledger.record_rate_limit(self._account, call, permit, retry_after, now_ms)
-            known = policy.informed(estimate, self._configured)
+            known = growth.informed(estimate, self._configured)
             learned = policy.after_rate_limit(known, hit)
             if learned == known or self._store(version, learned, known):
-                return
+                # The first 429 of an event decides: the others were sent before it was known.
+                is_first = learned.event_ms == hit.now_ms
+                return max(retry_after, timedelta(milliseconds=learned.wait_ms)) if is_first else retry_after
 
     def _store(self, version: int, estimate: Estimate, before: Estimate) -> bool:
         stored = self._ledger.store_estimate(self._account, version, estimate)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -24,7 +25,7 @@ from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
-from mira_worker.pacing import breaker, policy, tokens
+from mira_worker.pacing import breaker, growth, tokens
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
@@ -98,7 +99,7 @@ class Pacer:
         self.process = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ledger = ledger
         self.account = account
-        self._configured = policy.with_margin(configured)
+        self._configured = growth.with_margin(configured)
         self._probe_lease = probe_lease
         self._weight = SINGLE_JOBS_WEIGHT if single_jobs else 1.0
         self._stopping = stopping
@@ -108,7 +109,7 @@ class Pacer:
         self._line: deque[_Place] = deque()
         self._released: list[ReleasedPermit] = []
         self._in_flight: dict[str, Lease] = {}
-        self._learner = Learner(ledger, account, self._configured, self._log)
+        self._learner = Learner(ledger, account, self._configured, self._log, partial(ledger.jobs_left, account))
 
     def acquire(self, lease: Lease) -> HeldPermit:
         """Block until a call may start, or must not start. If the worker stops, the verdict stays "wait"."""
@@ -212,7 +213,9 @@ class Pacer:
         """Open the circuit breaker for a Retry-After, which all processes of the account honor, and learn from it."""
         open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait), message=message)
         self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3), message=message)
-        self._learner.learn(call_name(held.lease), held.permit, wait)
+        longer = self._learner.learn(call_name(held.lease), held.permit, wait)
+        if longer > wait:
+            self._ledger.open_breaker(self.account, with_wait_margin(longer), message=message)
 
     def _report_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
         """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service.
@@ -225,10 +228,9 @@ class Pacer:
         return is_charged
 
     def _record_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
-        if breaker.is_sick(held.lease.attempts):
-            self.abandon_call(held.lease.job_id, held.lease.epoch)
-            return True
-        streak = self._ledger.record_fault(self.account, held.lease, held.permit, message=message)
+        streak = self._ledger.record_fault(
+            self.account, held.lease, held.permit, message=message, counts=not breaker.is_sick(held.lease.attempts)
+        )
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
@@ -304,9 +306,7 @@ class Pacer:
                         self._in_flight[call_name(place.lease)] = place.lease
                     place.permit, place.permit_s = permit, now_s
                     place.stir.set()
-        if self._learner.grow(state):
-            return 0.0
-        return state.wait_ms / 1000
+        return self._learner.wait_ms(state) / 1000
 
     def _leave(self, place: _Place) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
 -- Release permits of calls that were not rate-limited, and record what these calls show.
--- Why atomic: a response ends a streak of faults, and the probe's response closes the circuit breaker for all.
+-- Why atomic: a response settles the faults before its call started, and the probe's response closes the circuit breaker for all.
 -- Uses  clock, rejections, turns
--- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 faults set   6 rejections hash
+-- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 rejections hash
 -- ARGV  1 now in ms ('' for the server's clock)   2 channel of wake-ups, without the process
 --       3.. for each call: job:epoch, when it started in ms, calls in flight with it, calls in the rate limit's window
 --       before it, tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds
@@ -14,17 +14,18 @@ local CALLS_OF_MEAN, MAX_CALL_MS = 8, 600000
 -- A server may send any number, and a total above what a double can hold exactly would end all counting.
 local MAX_TOKENS = 1000000000
 
-local peak_in_flight, peak_sent, max_in_flight, sent, call_ms, at_ceiling, spent, probe = unpack(redis.call('HMGET',
-  KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent', 'probe'))
+local peak_in_flight, peak_sent, max_in_flight, sent, call_ms, at_ceiling, spent, probe, answered = unpack(redis.call('HMGET',
+  KEYS[1], 'peak_in_flight', 'peak_sent', 'max_in_flight', 'sent', 'call_ms', 'at_ceiling', 'spent', 'probe', 'answered'))
 peak_in_flight, peak_sent = tonumber(peak_in_flight or 0), tonumber(peak_sent or 0)
 max_in_flight = tonumber(max_in_flight or 2)
 -- Calls that were certainly in flight together: those that started SETTLED_MS ago and had not returned until now.
 local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+inf', 'LIMIT', 0, 1)[1]
 local unsettled = young and (sent or 0) - young or 0
 local in_flight = redis.call('ZCARD', KEYS[3])
-local released, is_closed, rejections = 0, false, read_rejections(KEYS[6])
+local released, is_closed, rejections = 0, false, read_rejections(KEYS[5])
 for at = 3, #ARGV, 7 do
   local member, started, alongside, before, tokens, remaining, remaining_ms = unpack(ARGV, at, at + 6)
+  answered = math.max(answered or 0, started)
   if redis.call('ZREM', KEYS[3], member) == 1 then
     peak_in_flight = math.max(peak_in_flight, in_flight - unsettled)
     peak_sent = math.max(peak_sent, before)
@@ -44,7 +45,7 @@ for at = 3, #ARGV, 7 do
   end
   for field, rejection in pairs(rejections or {}) do
     if rejection.probe == member then
-      redis.call('HDEL', KEYS[6], field)
+      redis.call('HDEL', KEYS[5], field)
       is_closed = true
     end
   end
@@ -53,8 +54,11 @@ if released > 0 then
   redis.call('HSET', KEYS[1], 'peak_in_flight', peak_in_flight, 'peak_sent', peak_sent, 'call_ms', call_ms,
     'at_ceiling', at_ceiling, 'spent', string.format('%.0f', spent))
 end
+if answered then
+  -- When the latest of the answered calls started.
+  redis.call('HSET', KEYS[1], 'answered', answered)
+end
 redis.call('PEXPIRE', KEYS[1], ACCOUNT_TTL_MS)
-redis.call('DEL', KEYS[5])
 if is_closed then
   wake(KEYS[4], channel, -1)
 end

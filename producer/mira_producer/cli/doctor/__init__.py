@@ -16,6 +16,7 @@ from mira_producer.cli.doctor.machine import check_disk, check_packages
 from mira_producer.cli.doctor.server import check_queue
 from mira_producer.cli.options import Json
 from mira_queue.contract.settings import SettingsError
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.settings_loader import ignored_variables, load_settings
 
 STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bold red"}
@@ -62,6 +63,7 @@ def examine() -> Iterator[Finding]:
     fix = "in the environment or in .env (see mira-queue config)"
     try:
         settings = load_settings()
+        load_accounts(settings)
     except SettingsError as error:
         for line in str(error).splitlines():
             yield problem("settings", line, f"correct it {fix}")

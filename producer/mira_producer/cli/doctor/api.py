@@ -16,7 +16,9 @@ from mira_producer.cli import console
 from mira_producer.cli.config import masked
 from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, warning
 from mira_producer.cli.doctor.probe import Kind, Probe, Reply, candidates, judge
+from mira_queue.contract.account import Account
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.connection_problem import connection_problem
 from mira_queue.runtime.network_path import network_path
 
@@ -29,26 +31,40 @@ MAX_CLOCK_DIFFERENCE_S = 5.0
 
 def check_key(settings: Settings) -> Iterator[Finding]:
     """Check the format of the key. Only a call could show whether it is valid."""
-    name = variable("api_key")
-    if settings.api_key is None:
-        yield problem("API key", f"{name} is not set: workers need it", f"set {name} in the environment or in .env")
-        return
-    key = settings.api_key.get_secret_value()
-    if _is_mira(settings.api_base) and not MIRA_KEY.fullmatch(key):
-        fix = f"compare {name} with the key in your account: is it incomplete, or a key of another service?"
-        yield warning("API key", "does not look like a Mira key (sk-mira- and 40 hex digits)", fix)
-    else:
-        yield ok("API key", f"{masked(key)} (the format is right; only a call can show whether it is valid)")
+    for account in _checked(settings):
+        check = f"API key of {account.id}" if account.is_named else "API key"
+        name = "its key_env or key_file" if account.is_named else variable("api_key")
+        if account.key is None:
+            fix = f"set {name}" if account.is_named else f"set {name} in the environment or in .env"
+            yield problem(check, f"{name} is not set: workers need it", fix)
+            continue
+        key = account.key.get_secret_value()
+        if _is_mira(account.base) and not MIRA_KEY.fullmatch(key):
+            fix = f"compare {name} with the key in your account: is it incomplete, or a key of another service?"
+            yield warning(check, "does not look like a Mira key (sk-mira- and 40 hex digits)", fix)
+        else:
+            yield ok(check, f"{masked(key)} (the format is right; only a call can show whether it is valid)")
 
 
 def check_api(settings: Settings) -> Iterator[Finding]:
     """Connect as a worker would, and send an empty request without the key. Its response shows a wrong base."""
-    base = urlsplit(settings.api_base)
+    for base in dict.fromkeys(account.base for account in _checked(settings)):
+        yield from _check_base(base)
+
+
+def _checked(settings: Settings) -> list[Account]:
+    """Return the accounts to check: named ones, and that of MIRA_API_KEY if it is set, or if there is no other."""
+    accounts = load_accounts(settings)
+    return [each for each in accounts if each.is_named or each.key is not None] or [accounts.current]
+
+
+def _check_base(api_base: str) -> Iterator[Finding]:
+    base = urlsplit(api_base)
     if base.scheme == "http" and not _is_private(base.hostname or ""):
-        found = f"{settings.api_base} is not encrypted: others can read the key and the prompts"
+        found = f"{api_base} is not encrypted: others can read the key and the prompts"
         yield warning("API", found, f"use https:// in {BASE}")
     try:
-        path = network_path(settings.api_base)
+        path = network_path(api_base)
     except SettingsError as error:
         found, _, fix = str(error).rpartition(": ")
         yield problem("API", found, fix)
@@ -57,9 +73,9 @@ def check_api(settings: Settings) -> Iterator[Finding]:
     started_s = time.monotonic()
     probe = Probe(path)
     try:
-        reply = probe.completions(settings.api_base)
+        reply = probe.completions(api_base)
         took_ms = (time.monotonic() - started_s) * 1000
-        yield _judged(settings.api_base, via, reply, took_ms, probe)
+        yield _judged(api_base, via, reply, took_ms, probe)
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         found, fix = connection_problem(error)
         yield problem("API", f"{base.netloc}{via}: {found}", fix)

@@ -12,6 +12,7 @@ import redis
 
 from mira_producer.cli.config import masked
 from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, reason, warning
+from mira_producer.text import plural
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.connection import connect
@@ -19,6 +20,7 @@ from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.memory import KEPT_FREE
 from mira_queue.ledger.server import QueueServer
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery
 
 # The scripts use ZRANGE BYSCORE and LPOP with a count, and write after they have read the time.
@@ -50,7 +52,7 @@ def check_queue(settings: Settings) -> Iterator[Finding]:
         yield from findings
         if len(findings) > 1:
             yield from _result_backend(settings, url)
-            yield _workers(settings, url)
+            yield from _workers(settings, url)
     finally:
         server.close()
 
@@ -166,9 +168,26 @@ def _result_backend(settings: Settings, redis_url: str) -> Iterator[Finding]:
         yield problem("result backend", f"{where}: {reason(error, settings)}", fix)
 
 
-def _workers(settings: Settings, url: str) -> Finding:
+def _workers(settings: Settings, url: str) -> Iterator[Finding]:
+    start = "start one: mira-queue worker"
+    account = load_accounts(settings).current
     with connect(url) as client:
-        alive = Ledger(client, result_ttl=settings.result_ttl).live_workers()
-    if alive:
-        return ok("workers", f"{len(alive)} alive: {', '.join(worker.name for worker in alive)}")
-    return warning("workers", "none is alive: jobs are accepted, but wait", "start one: mira-queue worker")
+        ledger = Ledger(client, result_ttl=settings.result_ttl)
+        alive = ledger.live_workers()
+        stats = ledger.account_stats(ledger.accounts())
+    # A process that serves several accounts is listed for each.
+    serving = sorted({worker.name for worker in alive if worker.account == account.id})
+    if serving:
+        yield ok("workers", f"{len(serving)} alive: {', '.join(serving)}")
+    elif alive:
+        others = ", ".join(sorted({worker.account for worker in alive}))
+        found = f"none serves account {account.id} ({account.base}); those that are alive serve {others}"
+        yield warning("workers", found, f"{start}, with the key of this account")
+    else:
+        yield warning("workers", "none is alive: jobs are accepted, but wait", start)
+    for each in stats:
+        if each.open_jobs and not each.pace.workers and each.pace.account != account.id:
+            name = f"{each.pace.account} ({each.pace.base})"
+            found = f"{plural(each.open_jobs, 'open job')} of account {name}, which no worker serves"
+            fix = f"start a worker with its key, or move them: mira-queue accounts adopt {each.pace.account}"
+            yield warning("other accounts", found, fix)

@@ -1,0 +1,34 @@
+-- Move an open job to another account: the key of its own has changed. It is queued there, intact.
+-- Why atomic: a job belongs to one account at a time, and a worker that claims it at this moment keeps it.
+-- Uses  clock, job
+-- KEYS  of the job in its old account (lib/job.lua); then of the new one: idempotency key, first queued zset
+-- ARGV  1 job id   2 old account   3 new account   4 name of the idempotency key ('' for none)
+-- Returns 1 (moved: it needs a message in the first lane) | 0 (it runs, has ended, or is not in the old account)
+--         | -1 (the new account has a job with the same idempotency key)
+local id, old, new, name = unpack(ARGV)
+local new_key, new_first = unpack(KEYS, LAST_QUEUE + 1)
+local now, state, owner, outcome = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome'))
+local expires_ms = redis.call('ZSCORE', LEASED, id)
+local is_orphaned = state == 'running' and (not expires_ms or tonumber(expires_ms) <= now)
+if owner ~= old or outcome or (state ~= 'queued' and state ~= 'waiting' and not is_orphaned) then
+  return 0
+end
+if name ~= '' then
+  if redis.call('EXISTS', new_key) == 1 then
+    return -1
+  end
+  redis.call('RENAMENX', IDEMPOTENCY, new_key)
+end
+if is_orphaned then
+  -- Its worker crashed. A new epoch: if that resumes, it stores nothing.
+  redis.call('HINCRBY', JOB, 'epoch', 1)
+  if count_call() then
+    redis.call('HINCRBY', JOB, 'crashes', 1)
+  end
+end
+redis.call('HSET', JOB, 'state', 'queued', 'account', new)
+redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
+redis.call('ZREM', LEASED, id)
+leave_queue(id)
+redis.call('ZADD', new_first, now, id)
+return 1

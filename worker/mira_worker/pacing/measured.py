@@ -1,0 +1,61 @@
+"""Rate limits whose Retry-After is not their window: a fixed window, a bucket, a rounded wait. Pure.
+
+At each 429, such a limiter is used up. What it admitted between two 429s is therefore its rate.
+"""
+
+from __future__ import annotations
+
+from mira_queue.contract.pace import Limit, RateLimitHit
+from mira_worker.pacing.cause import NEARLY, REPEATS, fits, is_computed
+from mira_worker.pacing.intervals import LONGER, MAX_INTERVAL_MS, first_rate_interval_ms
+
+# Servers round waits up to this.
+ROUNDED_MS = 1000
+# If two events are further apart than so many windows, the account may have been idle, unless it made this share of the
+# calls that were allowed.
+PERIODS, BUSY = 3, 0.8
+# A window that admitted at most this share of what was allowed is longer than it stated.
+LONGER_WINDOW = 0.75
+
+
+def is_measurable(known: Limit, wait_ms: int, period_ms: int, calls: int, accepted: int) -> bool:
+    """Return True if the calls since the last event show the rate: the limiter was used up at both times.
+
+    If the events are further apart, the account may have been idle.
+    """
+    if calls <= 0 or period_ms <= 0:
+        return False
+    if not known.measured_ms and fits(known, wait_ms):
+        # It may be the window, or a rounded wait.
+        share = calls * known.window_ms / (known.max_calls * period_ms)
+        is_longer = calls >= NEARLY * known.max_calls and share <= LONGER_WINDOW
+        if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms == ROUNDED_MS):
+            return False
+    was_busy = calls * known.window_ms >= BUSY * (known.base_calls or known.max_calls) * period_ms
+    return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms)
+
+
+def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:
+    """Return the limit that admits so many calls in such a period. Its window stays as long as it was, about."""
+    # A 429 never raises a rate.
+    period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
+    # Until it was measured, a window is a guess.
+    windows = max(1, round(period_ms / known.window_ms)) if known.base_calls else 1
+    if not known.measured_ms and not is_computed(hit.retry_after_ms) and period_ms >= 2 * ROUNDED_MS:
+        # Both ends are rounded up to a second. A window that is too short is noticed; one that is too long is not.
+        period_ms = max(known.window_ms, period_ms // ROUNDED_MS * ROUNDED_MS)
+    max_calls = -(-calls // windows)
+    window_ms = -(-max_calls * period_ms // calls)
+    first_ms = first_rate_interval_ms(window_ms)
+    base_calls = known.base_calls or known.max_calls
+    has_failed = known.step > 0 and max_calls * known.window_ms <= (1 + REPEATS) * base_calls * window_ms
+    interval_ms = min(MAX_INTERVAL_MS, known.interval_ms * LONGER) if has_failed else first_ms
+    return Limit(
+        max_calls,
+        hit.retry_after_ms,
+        hit.now_ms,
+        known.confirmations + has_failed,
+        interval_ms=interval_ms,
+        base_calls=max_calls,
+        measured_ms=window_ms,
+    )
