@@ -62,7 +62,10 @@ def test_a_run_that_waits_for_an_untrusted_server_shows_why(
 ) -> None:
     write_lines(tmp_path / INPUT, prompts(3))
     with RunProcess.start(tmp_path, INPUT, redis_url=redis_url, api_base=tls_server.url, concurrency=2) as run:
-        wait_until("it names the setting", lambda: "REQUESTS_CA_BUNDLE" in run.said())
+        status = Cli(tmp_path, redis_url=redis_url, api_base=tls_server.url, state_dir=tmp_path / "state")
+        batch_id = run.batch_id()
+        # Between two probes, it may wait for something else.
+        wait_until("it names the setting", lambda: "REQUESTS_CA_BUNDLE" in status("status", batch_id).out)
         run.interrupt()
         run.wait()
 
