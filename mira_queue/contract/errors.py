@@ -8,7 +8,8 @@
     ├── UnknownAccount              no account has this name
     ├── AccountConflict             the queue knows this account with another base URL
     ├── QueueUnavailable            the queue's server is down
-    │   └── NewerLedger             its data belongs to a newer version of mira-queue
+    │   └── QueueUnusable           it responds, but never as the queue needs it
+    │       └── NewerLedger         its data belongs to a newer version of mira-queue
     ├── ResultTimeout               the job has not finished in time; it continues
     │
     │                               HTTP status or event                              cause    can be retried
@@ -147,7 +148,11 @@ class QueueUnavailable(MiraQueueError):
     """The queue's server does not respond. A job for which no id was returned may not have been accepted."""
 
 
-class NewerLedger(QueueUnavailable):
+class QueueUnusable(QueueUnavailable):
+    """The queue's server responds, but waiting does not help: wrong password, missing permission, a cluster."""
+
+
+class NewerLedger(QueueUnusable):
     """The data of the queue's server is in the format of a newer version, which this version must not change."""
 
 

@@ -32,10 +32,10 @@ from mira_queue.contract.endpoint import (
 )
 from mira_queue.contract.failed_answer import FAILED_ANSWER, checked_pattern
 from mira_queue.contract.pace import ConfiguredLimits
+from mira_queue.contract.server_url import SCHEMES, parse_server_url
 from mira_queue.contract.unicode import is_unicode
 
 ENV_PREFIX = "MIRA_"
-REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 ZERO = timedelta(0)
@@ -134,11 +134,16 @@ def parse_key(value: SecretStr | None) -> SecretStr | None:
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError("expected redis://host:6379/0, rediss://host:6380/0 or redis+socket:///path/to.sock")
-    if parts.scheme == "redis+socket" and not parts.path:
-        raise ValueError("expected the path of the socket: redis+socket:///path/to.sock")
+    parse_server_url(value.get_secret_value())
+    return value
+
+
+def _result_backend(value: SecretStr | None) -> SecretStr | None:
+    if value is None or value.get_secret_value() == "same":
+        return None
+    url = value.get_secret_value()
+    if url.partition("://")[0] in SCHEMES:
+        parse_server_url(url)
     return value
 
 
@@ -203,12 +208,12 @@ class Settings(BaseSettings):
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         None,
-        description="Server for the queue and the ledger: redis://, rediss:// or redis+socket://. "
-        "Not set: the embedded server.",
+        description="Server for the queue and the ledger: redis://, rediss://, redis+socket:// or "
+        "redis+sentinel://. Not set: the embedded server.",
     )
-    result_backend: Annotated[
-        SecretStr | None, AfterValidator(lambda url: None if url and url.get_secret_value() == "same" else url)
-    ] = Field(None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server.")
+    result_backend: Annotated[SecretStr | None, AfterValidator(_result_backend)] = Field(
+        None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
+    )
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
         Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
     )

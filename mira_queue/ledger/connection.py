@@ -11,12 +11,16 @@ from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthorizationError, InvalidResponse
+from redis.exceptions import AskError, AuthorizationError, ClusterCrossSlotError, InvalidResponse, MovedError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
-from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
-from mira_queue.ledger.schema import connect_checked
+from mira_queue.contract.errors import InvalidRequest, QueueUnavailable, QueueUnusable
+from mira_queue.contract.permissions import ACL_ADVICE
+from mira_queue.contract.server_url import ServerUrl, parse_server_url
+from mira_queue.ledger.schema import check_schema
 from mira_queue.runtime.full_memory import FullServerClient
+from mira_queue.runtime.sentinel import sentinel_options
 
 # How long an operation is retried while the server does not respond, or rejects writes. A web request must not hang. A
 # worker must survive every fault of the server, or it would lose the response of a call that was billed.
@@ -36,16 +40,37 @@ _PAUSE_BASE_S = 0.05
 # put the code of a rejected write into the middle of the message, and a pipeline puts its own text in front.
 _TRANSIENT = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
 _TRANSIENT_CODES = re.compile(
-    r"(?:^|caused error: |-)(?:OOM|MISCONF|READONLY|LOADING|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|NOSCRIPT) "
+    r"(?:^|caused error: |-)(?:OOM|MISCONF|READONLY|LOADING|BUSY|NOREPLICAS|MASTERDOWN|NOSCRIPT) "
 )
+# A script that runs a forbidden command gets no code, or has it in the middle.
+_FORBIDDEN_CODE = re.compile(r"(?:^|caused error: |-)NOPERM |user executing the script|ACL failure in script")
 
 # Per thread: whether it is in an attempt.
 _attempting = threading.local()
 
 _ERRORS = (redis.RedisError, OSError)
+
+
+class IsCluster(redis.RedisError):
+    """The server is a node of a cluster."""
+
+
+# Errors of a server that responds. No wait helps.
+_UNUSABLE: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((redis.AuthenticationError,), "the queue's server rejected the password: check MIRA_REDIS_URL ({})"),
+    (
+        (IsCluster, ClusterCrossSlotError, MovedError, AskError, redis.exceptions.ClusterDownError),
+        "the queue's server is a cluster, but the scripts of the ledger use several keys: "
+        "point MIRA_REDIS_URL to a server without cluster mode",
+    ),
+    ((redis.exceptions.NoPermissionError,), f"the user in MIRA_REDIS_URL lacks a permission ({{}}): {ACL_ADVICE}"),
+)
 # The first entry that matches applies. Other errors are bugs of the caller.
 _MESSAGES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
-    ((redis.AuthenticationError,), "the queue's server rejected the password: check MIRA_REDIS_URL ({})"),
+    (
+        (MasterNotFoundError,),
+        "the Sentinels in MIRA_REDIS_URL name no master: are they running, and is the service's name right? ({})",
+    ),
     (
         (redis.ConnectionError, redis.TimeoutError, OSError),
         "the queue's server does not respond: is it running, and is MIRA_REDIS_URL right? ({})",
@@ -135,25 +160,68 @@ class Patience(Retry):
 
 def queue_error(error: Exception) -> Exception:
     """Return the Redis client's error as QueueUnavailable, whose message says what to do in one line."""
-    for kinds, message in _MESSAGES:
-        if isinstance(error, kinds):
-            text = _DISK_MESSAGE if _DISK_CODE in str(error) else message
-            unavailable = QueueUnavailable(text.format(error))
-            unavailable.__cause__ = error
-            return unavailable
+    if isinstance(error, redis.ResponseError) and _FORBIDDEN_CODE.search(str(error)):
+        error = redis.exceptions.NoPermissionError(str(error))
+    for unavailable, messages in ((QueueUnusable, _UNUSABLE), (QueueUnavailable, _MESSAGES)):
+        for kinds, message in messages:
+            if isinstance(error, kinds):
+                text = _DISK_MESSAGE if _DISK_CODE in str(error) else message
+                translated = unavailable(text.format(_first_part(error)))
+                translated.__cause__ = error
+                return translated
     return error
 
 
+def _first_part(error: Exception) -> str:
+    # After a colon, the client's message lists its connections to the Sentinels.
+    return str(error).partition(" : ")[0]
+
+
 def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFailure | None = None) -> redis.Redis:
-    """Return a pooled, thread-safe client for a redis://, rediss:// or redis+socket:// URL.
+    """Return a pooled, thread-safe client for a URL of contract/server_url.py.
 
     It connects at the first command. While the server is unavailable, a command is retried for as long as `patience`,
-    and `on_failure` is called after every failed attempt. Its writes also pass when the server's memory is full.
+    and `on_failure` is called after every failed attempt. After a failover, the Sentinels name the new master.
+    Its writes also pass when the server's memory is full.
     """
-    return FullServerClient.from_url(
-        url.replace("redis+socket://", "unix://", 1),
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=Patience(patience, on_failure),
-        redis_connect_func=connect_checked,
-    )
+    server = parse_server_url(url)
+    options: dict[str, Any] = {
+        "db": server.db,
+        **server.login,
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Patience(patience, on_failure),
+        "redis_connect_func": _greet,
+    }
+    return FullServerClient.from_pool(_pool(server, options))
+
+
+def _pool(server: ServerUrl, options: dict[str, Any]) -> redis.ConnectionPool:
+    if server.socket:
+        return redis.ConnectionPool(redis.UnixDomainSocketConnection, path=server.socket, **options)
+    tls = server.tls or {}
+    if server.service:
+        sentinels = Sentinel(server.hosts, sentinel_kwargs=sentinel_options(server))  # type: ignore[no-untyped-call]
+        options["ssl"] = server.tls is not None
+        return SentinelConnectionPool(server.service, sentinels, **options, **tls)  # type: ignore[no-untyped-call]
+    (host, port), connection = server.hosts[0], redis.SSLConnection if server.tls else redis.Connection
+    return redis.ConnectionPool(connection, host=host, port=port, **options, **tls)
+
+
+def _greet(connection: Any) -> None:
+    """Log in on a new connection. Raise IsCluster for a cluster, whose nodes accept some commands, or NewerLedger."""
+    connection.on_connect()
+    if _mode(connection) == b"cluster":
+        raise IsCluster
+    check_schema(connection)
+
+
+def _mode(connection: Any) -> bytes | None:
+    connection.send_command("HELLO", check_health=False)
+    try:
+        hello = connection.read_response(disable_decoding=True)
+    except redis.ResponseError:
+        # The user may not use HELLO, or the server is older. Then the first command that a cluster rejects shows it.
+        return None
+    fields = hello if isinstance(hello, dict) else dict(zip(hello[::2], hello[1::2], strict=True))
+    return fields.get(b"mode")

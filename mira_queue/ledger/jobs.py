@@ -47,7 +47,7 @@ class Jobs(ScriptRunner):
         """
         self._headroom.check(len(jobs), sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
-        answers = self._run_many("jobs/accept", [_accept_call(account, base, piece) for piece in pieces])
+        answers = self._run_replicated("jobs/accept", [_accept_call(account, base, piece) for piece in pieces])
         accepted = []
         conflict: IdempotencyConflict | None = None
         for piece, others in zip(pieces, answers, strict=True):

@@ -16,9 +16,8 @@ from mira_queue.contract.errors import NewerLedger
 SCHEMA = 1
 
 
-def connect_checked(connection: Any) -> None:
-    """Set up a new connection of the client, and record our schema if the ledger is new. Raises NewerLedger."""
-    connection.on_connect()
+def check_schema(connection: Any) -> None:
+    """Record our schema if the ledger is new. Raises NewerLedger. The connection is a new one of the client."""
     found = _answer(connection, "GET", names.SCHEMA_KEY)
     if found is None:
         # Another process may be the first. A server that rejects writes says so at the next command.

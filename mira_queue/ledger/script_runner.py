@@ -17,11 +17,15 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import redis
+from redis.sentinel import SentinelConnectionPool
 
 from mira_queue.contract import names
 from mira_queue.ledger.connection import queue_error
-from mira_queue.ledger.shared_pipeline import SharedPipeline
+from mira_queue.ledger.shared_pipeline import Command, SharedPipeline
 from mira_queue.runtime.full_memory import FIRST_WRITE
+
+# A replica confirms within milliseconds. Longer than this, a web request must not wait for one that is down.
+MAX_REPLICA_WAIT = timedelta(seconds=1)
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
 
@@ -108,6 +112,7 @@ class ScriptRunner:
         self._result_ttl_ms = in_ms(result_ttl)
         self.keeps_results = keeps_results
         self._pipeline = SharedPipeline(client, scripts().values())
+        self._has_replicas = isinstance(client.connection_pool, SentinelConnectionPool)
 
     def _now_ms(self) -> int:
         pipeline: Any = self._client.pipeline(transaction=False)
@@ -119,11 +124,22 @@ class ScriptRunner:
     def _run_many(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         return self._run_in_order([(script, keys, args) for keys, args in calls])
 
-    def _run_in_order(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> list[Any]:
+    def _run_replicated(self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Do the same as `_run_many`. With Sentinels, a replica has the writes, too, when this returns.
+
+        If no replica confirms in time, the master alone has them: a failover has to remain possible without a second
+        replica. A server with min-replicas-to-write rejects the writes instead.
+        """
+        wait = [("WAIT", 1, in_ms(MAX_REPLICA_WAIT))] if self._has_replicas and calls else []
+        return self._run_in_order([(script, keys, args) for keys, args in calls], wait)[: len(calls)]
+
+    def _run_in_order(
+        self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]], then: Sequence[Command] = ()
+    ) -> list[Any]:
         """Run several scripts in one round trip, which other threads' scripts may share."""
         if not calls:
             return []
-        answers = self._pipeline.run([_command(*call) for call in calls])
+        answers = self._pipeline.run([*(_command(*call) for call in calls), *then])
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise queue_error(answer)

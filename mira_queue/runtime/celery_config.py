@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 from celery import Celery
 from kombu.connection import Connection, ConnectionPool, PooledConnection
@@ -11,20 +12,30 @@ from kombu.entity import Exchange, Queue
 from kombu.transport import redis as redis_transport
 
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
+from mira_queue.contract.server_url import SCHEMES, ServerUrl, parse_server_url
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.full_memory import FullServerClient
+from mira_queue.runtime.sentinel import sentinel_options
 
 # Longer than any worker holds a message. With less, the transport would deliver it twice. Orphaned jobs do not wait
 # for it: they are rescued within seconds, when their lease expires.
 VISIBILITY_TIMEOUT = timedelta(hours=12)
 
 
-class JobChannel(redis_transport.Channel):
+class FullServerChannel:
     """Channel whose writes also pass when the server's memory is full. With Celery's own, no accepted job would end."""
 
     def _get_client(self) -> type[FullServerClient]:
-        super()._get_client()  # type: ignore[no-untyped-call]
+        super()._get_client()  # type: ignore[misc]
         return FullServerClient
+
+
+class JobChannel(FullServerChannel, redis_transport.Channel):
+    """Channel to one server."""
+
+
+class JobSentinelChannel(FullServerChannel, redis_transport.SentinelChannel):
+    """Channel to the master that the Sentinels name."""
 
 
 class JobTransport(redis_transport.Transport):
@@ -33,12 +44,24 @@ class JobTransport(redis_transport.Transport):
     Channel = JobChannel
 
 
+class JobSentinelTransport(redis_transport.SentinelTransport):
+    """The same for Sentinels."""
+
+    Channel = JobSentinelChannel
+
+
+_TRANSPORTS: dict[type, type] = {
+    redis_transport.Transport: JobTransport,
+    redis_transport.SentinelTransport: JobSentinelTransport,
+}
+
+
 class JobConnection(Connection):
     """Connection with our transport. A transport in the settings would lose to the one of the URL."""
 
     def get_transport_cls(self) -> type:
         found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
-        return JobTransport if found is redis_transport.Transport else found
+        return _TRANSPORTS.get(found, found)
 
     def Pool(self, limit: int | None = None, **options: Any) -> JobConnectionPool:
         return JobConnectionPool(self, limit, **options)  # type: ignore[no-untyped-call]
@@ -57,13 +80,15 @@ class JobConnectionPool(ConnectionPool):
 
 def build_celery(settings: Settings, redis_url: str) -> Celery:
     """Return an application. `redis_url` is the queue's server: the configured one, or the embedded one."""
-    url = with_checked_certificate(redis_url)
-    backend = settings.result_backend.get_secret_value() if settings.result_backend else url
+    server = parse_server_url(redis_url)
+    backend_url = settings.result_backend.get_secret_value() if settings.result_backend else redis_url
     options = {
-        "broker_url": url,
+        "broker_url": _celery_url(server),
+        "broker_use_ssl": server.tls,
         "broker_transport_options": {
+            **_sentinel_options(server),
             "visibility_timeout": int(VISIBILITY_TIMEOUT.total_seconds()),
-            "socket_keepalive": not url.startswith("redis+socket"),
+            "socket_keepalive": not server.socket,
             # A connection can break silently, for example in a firewall. Without these timeouts, a publish would wait
             # forever, and with it a web request. A worker would not consume for most of a minute.
             # Not retry_on_timeout: it would restore a broken pub/sub connection inside the event loop and wait there
@@ -78,7 +103,7 @@ def build_celery(settings: Settings, redis_url: str) -> Celery:
         "broker_channel_error_retry": True,
         # If the server is down, a web request gets a clear error after about two seconds. The job is durable by then.
         "task_publish_retry_policy": {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1},
-        "result_backend": backend,
+        **_backend_options(backend_url),
         "redis_socket_timeout": 4.0,
         "redis_socket_connect_timeout": 3.0,
         "redis_retry_on_timeout": True,
@@ -117,8 +142,29 @@ def stores_results_itself(settings: Settings) -> bool:
     return settings.result_backend is None
 
 
-def with_checked_certificate(url: str) -> str:
-    """Add that certificates are checked: Celery rejects a rediss:// URL that does not say whether they are."""
-    if not url.lower().startswith("rediss:") or "ssl_cert_reqs=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+def _backend_options(url: str) -> dict[str, Any]:
+    """Return the options of a result backend. One that is not a Redis server of ours has no options."""
+    if url.partition("://")[0] not in SCHEMES:
+        return {"result_backend": url}
+    server = parse_server_url(url)
+    return {
+        "result_backend": _celery_url(server),
+        "redis_backend_use_ssl": server.tls,
+        "result_backend_transport_options": _sentinel_options(server),
+    }
+
+
+def _celery_url(server: ServerUrl) -> str:
+    """Return the URL in Celery's form. TLS and the Sentinels' service have settings of their own there."""
+    if server.socket:
+        user, password = (quote(server.login.get(part, ""), safe="") for part in ("username", "password"))
+        login = f"{user}:{password}@" if user or password else ""
+        return f"redis+socket://{login}{quote(server.socket)}?virtual_host={server.db}"
+    # Each Sentinel has the login: after an error, the transport continues with the next URL, and its login.
+    return ";".join(server.with_scheme("sentinel" if server.service else "redis", host) for host in server.hosts)
+
+
+def _sentinel_options(server: ServerUrl) -> dict[str, Any]:
+    if not server.service:
+        return {}
+    return {"master_name": server.service, "sentinel_kwargs": sentinel_options(server)}

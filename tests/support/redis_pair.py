@@ -26,11 +26,14 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class PortServer:
     """A real server with its own data directory. As a context manager it is killed at the end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, binary: str | Path | None = None, **options: str) -> None:
+        """Prepare a server with further `options` of its configuration. `binary` is the embedded server's if None."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._binary = binary or find_binary()
+        self._options = {name.replace("_", "-"): value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
         # Without retries: a test wants to see what the server says now.
         self.client = redis.Redis(HOST, self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
@@ -41,12 +44,17 @@ class PortServer:
             "save": "",
             "appendonly": "yes",
             "repl-diskless-sync-delay": "0",
+            **self._options,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen([find_binary(), *words], cwd=self._folder, stdout=log, stderr=log)
+            self._process = subprocess.Popen([self._binary, *words], cwd=self._folder, stdout=log, stderr=log)
         wait_until("the server answers", self._answers)
         return self
+
+    @property
+    def url(self) -> str:
+        return f"redis://{HOST}:{self.port}/0"
 
     def kill(self) -> None:
         assert self._process is not None
@@ -184,6 +192,7 @@ def _reset(end: socket.socket) -> None:
     end.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that is free now."""
     with socket.create_server((HOST, 0)) as probe:
         return int(probe.getsockname()[1])

@@ -29,7 +29,7 @@ def lowest(low: float, high: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("in_flight", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (1000, 500)]
+    ("in_flight", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (40, 10), (1000, 250)]
 )
 def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(in_flight: int, jobs: int) -> None:
     row = replace(ONE_SICK_JOB, in_flight=in_flight)

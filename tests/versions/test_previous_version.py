@@ -14,8 +14,8 @@ import pytest
 from tests.support.queue_process import OWN_COMMAND, QUICK, WorkerProcess, environment
 from tests.support.simulator_process import SimulatorProcess
 
-# The previous version: the first with queues of accounts, before the ledger had a schema version. Jobs of earlier commits
-# have no account. A release replaces it by its tag.
+# The previous version: the first with queues of accounts, which had no schema version. Jobs of earlier commits have no
+# account. A release replaces it by its tag.
 PREVIOUS = "6decbac509f6d7fd04c7b6f3543b27372fb4e098"
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("mira_queue", "producer", "worker")

@@ -7,6 +7,7 @@ The first arguments may be ours, in this order. The other arguments are Celery's
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -36,7 +37,10 @@ def main(arguments: list[str]) -> None:
         arguments = arguments[1:]
         app.conf.broker_transport_options["queue_order_strategy"] = "mira_worker.queue_order:KindsInOrder"
     # Nothing here needs gossip and mingle, which exchange messages between workers and slow down the start.
-    sys.exit(run_worker(app, ["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments]))
+    code = run_worker(app, ["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments])
+    # Otherwise, Python frees every object one by one, and the run that has started this worker waits for it.
+    gc.freeze()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from itertools import takewhile
@@ -116,7 +117,10 @@ def mira_queue(
 def main() -> None:
     """Run the command. Errors become a line and an exit code; --debug adds the traceback."""
     restrict_umask()
-    sys.exit(_exit_code())
+    code = _exit_code()
+    # Otherwise, Python frees every object one by one before it exits, which takes up to two seconds on a busy machine.
+    gc.freeze()
+    sys.exit(code)
 
 
 def _exit_code() -> int:

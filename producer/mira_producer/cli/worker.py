@@ -19,8 +19,9 @@ from mira_producer.client import MiraQueue
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
-from mira_queue.contract.errors import MiraQueueError
+from mira_queue.contract.errors import MiraQueueError, QueueUnavailable, QueueUnusable
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.ledger.server_check import check_usable
 from mira_queue.runtime.accounts_file import load_accounts, served_accounts
 from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
@@ -118,6 +119,7 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
     hangup = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
     # Opened here, so that a problem with the embedded server is reported once and not by every worker.
     with MiraQueue(settings) as queue, interrupts_call(count, *hangup):
+        _check_server(queue)
         try:
             fleet.start()
             threading.Thread(target=_restart_batches, args=(queue, ended), name="batches", daemon=True).start()
@@ -128,6 +130,16 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
             ended.set()
             codes = fleet.stop(settings.grace + STOP_MARGIN)
     return console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK
+
+
+def _check_server(queue: MiraQueue) -> None:
+    """Report a server that cannot be used once, here, and not by every worker. Workers wait for one that is down."""
+    try:
+        check_usable(queue.redis_url)
+    except QueueUnusable:
+        raise
+    except QueueUnavailable as error:
+        console.message(f"waiting: {error}")
 
 
 def _restart_batches(queue: MiraQueue, ended: threading.Event) -> None:

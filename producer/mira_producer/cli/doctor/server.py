@@ -13,13 +13,15 @@ import redis
 from mira_producer.cli.config import masked
 from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, reason, warning
 from mira_producer.text import plural
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import QueueUnavailable, QueueUnusable
+from mira_queue.contract.server_url import parse_server_url
 from mira_queue.contract.settings import Settings, variable
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.memory import KEPT_FREE
 from mira_queue.ledger.server import QueueServer
+from mira_queue.ledger.server_check import forbidden, permission_problem
 from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery
 
@@ -62,11 +64,14 @@ def check_server(settings: Settings, url: str) -> Iterator[Finding]:
     where = masked(url)
     with connect(url) as client:
         try:
+            refused = forbidden(client, parse_server_url(url).db)
+            if refused:
+                yield problem("server's permissions", *permission_problem(refused, url))
             info: Info = client.info()
             fsync = _fsync(client)
             apart_s = _clock_difference_s(client)
         except QueueUnavailable as error:
-            fix = f"start it, or correct {variable('redis_url')}"
+            fix = f"correct {variable('redis_url')}" + ("" if isinstance(error, QueueUnusable) else ", or start it")
             yield problem("server", f"{where}: {reason(error, settings)}", fix)
             return
     # Valkey reports its own version and that of the Redis it is compatible with.
@@ -79,13 +84,21 @@ def check_server(settings: Settings, url: str) -> Iterator[Finding]:
     if info.get("role") in ("slave", "replica"):
         fix = f"point {variable('redis_url')} to its primary"
         yield problem("server's role", "a replica, which rejects writes", fix)
-    if info.get("cluster_enabled"):
-        fix = f"point {variable('redis_url')} to a server without cluster mode"
-        yield problem("server's role", "a cluster, but the scripts of the ledger use several keys", fix)
+    if not refused:
+        yield ok("server's permissions", "all commands, keys and channels that mira-queue uses are allowed")
+    if parse_server_url(url).service:
+        yield _replicas(info)
     yield _persistence(info, fsync, embedded=settings.redis_url is None)
     yield _memory(info)
     fix = "use NTP on both: the times shown are wrong"
     yield compared_clocks("clocks of server and machine", apart_s, MAX_CLOCK_DIFFERENCE_S, fix)
+
+
+def _replicas(info: Info) -> Finding:
+    check, count = "server's replicas", int(info.get("connected_slaves", 0))
+    if count:
+        return ok(check, f"{count} connected to the master that the Sentinels name")
+    return warning(check, "none is connected: a failover would lose jobs", "start a replica, or wait until it is back")
 
 
 def _persistence(info: Info, fsync: str | None, *, embedded: bool) -> Finding:
