@@ -13,7 +13,7 @@ from mira_producer.cli.options import BatchId, Changed, Json, MaxCost, MaxReques
 from mira_producer.cli.progress import make_display, plain_line
 from mira_producer.cli.queues import Queues
 from mira_producer.client import MiraQueue
-from mira_producer.engine.wait_reason import NOTHING, reason_text
+from mira_producer.engine.wait_reason import NOTHING, message_text, reason_text
 from mira_producer.text import flow
 from mira_queue.contract.batch import Batch, BatchStatus
 
@@ -151,8 +151,10 @@ def overview(batch: Batch, width: int) -> list[str]:
 
 def notes_of(batch: Batch) -> list[str]:
     """Return what a user should know about the batch, or do."""
+    reason = view.reason_of(batch)
     notes = [
-        reason_text(view.reason_of(batch)),
+        reason_text(reason),
+        message_text(reason),
         view.held_text(batch),
         *view.wrong_lines(batch, 3),
         view.silence_text(batch),
