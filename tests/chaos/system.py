@@ -101,7 +101,7 @@ class MiraQueueSystem:
         if record["status"] == "SUCCESS":
             return Stored(True, result["text"], result["unanswered_calls"])
         # The arguments of a JobError: detail, status, attempts, unanswered calls, body.
-        detail, _, _, unanswered_calls, _ = result["exc_message"]
+        detail, _, _, unanswered_calls, *_ = result["exc_message"]
         code = result["exc_type"]
         return Stored(False, f"{code}: {detail}", unanswered_calls, code == Poison.__name__)
 
