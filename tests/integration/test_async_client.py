@@ -111,7 +111,7 @@ def test_many_requests_and_their_keys(run: Callable[[View], Any], simulator: Sim
         with pytest.raises(IdempotencyConflict):
             await queue.enqueue(ask("other"), key="order 0")
         with pytest.raises(InvalidRequest, match="messages"):
-            await queue.enqueue([])
+            await queue.enqueue([{"role": "user", "content": ["a part"]}])
         return [job.id for job in first], [job.id for job in second]
 
     first, second = run(view)
