@@ -9,7 +9,8 @@ from mira_producer.client import Job as Job, MiraQueue as MiraQueue
 from mira_producer.jsonl.errors import InputError as InputError
 from mira_queue.contract.batch import Batch as Batch, BatchOptions as BatchOptions, BatchStatus as BatchStatus
 from mira_queue.contract.errors import (
-    AccountFault as AccountFault, BadRequest as BadRequest, BalanceUsedUp as BalanceUsedUp,
+    AccountConflict as AccountConflict, AccountFault as AccountFault, BadRequest as BadRequest,
+    BalanceUsedUp as BalanceUsedUp,
     BatchNotFound as BatchNotFound, ContentBlocked as ContentBlocked, Gone as Gone,
     IdempotencyConflict as IdempotencyConflict, InternalError as InternalError, InvalidKey as InvalidKey,
     InvalidRequest as InvalidRequest, InvalidResponse as InvalidResponse, JobCancelled as JobCancelled,
@@ -18,7 +19,7 @@ from mira_queue.contract.errors import (
     ModelNotInPlan as ModelNotInPlan, NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable,
     Redirected as Redirected, RequestRejected as RequestRejected, ResultTimeout as ResultTimeout,
     ServerError as ServerError, ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
-    Unprocessable as Unprocessable, Unreachable as Unreachable,
+    UnknownAccount as UnknownAccount, Unprocessable as Unprocessable, Unreachable as Unreachable,
 )
 from mira_queue.contract.outcome import Completion as Completion, Failure as Failure, Outcome as Outcome
 from mira_queue.contract.settings import Settings as Settings, SettingsError as SettingsError

@@ -24,6 +24,7 @@ from mira_queue import MiraQueue
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
+from mira_queue.runtime.accounts_file import load_accounts
 from tests.support import redis_keys
 from tests.support.queue_process import QUICK, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
@@ -175,6 +176,12 @@ def settings(redis_url: str, simulator_process: SimulatorProcess, tmp_path: Path
     """Settings of a producer, or of parts of a worker, on the session's server and simulator; files are the test's."""
     places = {"redis_url": redis_url, "api_base": simulator_process.url, "state_dir": tmp_path / "state"}
     return Settings(_env_file=None, **{**QUICK, **places})
+
+
+@pytest.fixture
+def account(settings: Settings) -> str:
+    """The id of the account of these settings."""
+    return load_accounts(settings).current.id
 
 
 @pytest.fixture

@@ -188,7 +188,7 @@ def _continuously(stage: Stage, queue: MiraQueue, seconds: float) -> int:
     accepted = waiting = 0
     end_s = time.monotonic() + seconds
     while time.monotonic() < end_s:
-        waiting = int(stage.redis.zcard(names.queued_key(Lane.NORMAL)))
+        waiting = int(stage.redis.zcard(names.queued_key(queue.accounts.current.id, Lane.NORMAL)))
         if waiting < WAITING:
             queue.enqueue_many(body(number) for number in range(accepted, accepted + AT_ONCE))
             accepted += AT_ONCE

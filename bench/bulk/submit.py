@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mira_producer.cost.prices import Prices
-from mira_producer.engine.account_errors import Account
+from mira_producer.engine.account_errors import AccountErrors
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
@@ -101,8 +101,8 @@ def _window(stage: Stage, queue: MiraQueue, lines: int) -> Figures:
     before = stage.memory_bytes()
     with _timed(stage) as planning:
         plan = Plan(files, BatchOptions(), Prices(), queue.check)
-    account = Account("pause", queue.settings.model)
-    window = Window(queue, plan, account, None, size=lines)
+    account_errors = AccountErrors("pause", queue.settings.model)
+    window = Window(queue, plan, queue.accounts.current, account_errors, None, size=lines)
     with _timed(stage) as filling:
         while not window.is_submitted and window.has_room():
             window.fill()

@@ -131,6 +131,7 @@ class Batch:
     waiting: Reason = field(default_factory=Reason)  # as of `updated_at`
     updated_at: int = 0  # when its supervisor last wrote this
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
+    account: str = ""  # id of the account of its jobs; empty: an older version has not recorded it
     group: str = ""  # of its jobs; empty: it never had any
 
     @property
@@ -215,6 +216,7 @@ class Batch:
                 "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
                 "unanswered_calls": self.unanswered_calls,
                 "errors_left_out": self.errors_left_out,
+                "account": self.account or None,
                 "files": self.place,
                 "updated_at": self.updated_at or None,
                 "options": asdict(self.options),

@@ -5,6 +5,8 @@
     ├── IdempotencyConflict         the key belongs to another request
     ├── JobNotFound                 never accepted by this queue, or expired
     ├── BatchNotFound               never submitted to this queue, or expired
+    ├── UnknownAccount              no account has this name
+    ├── AccountConflict             this queue knows the account with another base URL
     ├── QueueUnavailable            the queue's server is down
     ├── ResultTimeout               the job has not finished in time; it continues
     │
@@ -40,6 +42,7 @@ The rows come from the API's error table. RequestRejected and ServerError stand 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -105,6 +108,35 @@ class BatchNotFound(MiraQueueError, LookupError):
         return (
             f"no batch {self.batch_id!r} in this queue: the id is wrong (mira-queue batches lists all), "
             "or the batch expired after MIRA_RESULT_TTL"
+        )
+
+
+class UnknownAccount(MiraQueueError, LookupError):
+    """No account has this name here: it is in no accounts file, and not that of MIRA_ACCOUNT."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(name, known)
+        self.name = name
+        self.known = known
+
+    def __str__(self) -> str:
+        known = f"known are {', '.join(self.known)}" if self.known else "define it in accounts.toml"
+        return f"no account {self.name[:80]!r}: {known}"
+
+
+class AccountConflict(MiraQueueError):
+    """Jobs of this account belong to `recorded`, the base URL that this queue knows. None is sent to `base`."""
+
+    def __init__(self, account: str, base: str, recorded: str) -> None:
+        super().__init__(account, base, recorded)
+        self.account = account
+        self.base = base
+        self.recorded = recorded
+
+    def __str__(self) -> str:
+        return (
+            f"account {self.account} calls {self.recorded} in this queue, and {self.base} here: correct the base, use "
+            f"another name, or move its jobs: mira-queue accounts adopt {self.account} --allow-other-base"
         )
 
 

@@ -27,7 +27,7 @@ WRITE_CHECK_TTL = timedelta(milliseconds=1)
 
 
 class Lane(Enum):
-    """Queue of a job's message, and its priority there (0 is served first).
+    """Kind of an account's queue (see `queue_name`), and the priority of a message there (0 is served first).
 
     A rescued job has waited already, so it goes first. Jobs of a file have their own queue. Workers take from both
     queues in turn: a single job does not wait behind a million lines, nor a file for single jobs that keep coming.
@@ -43,11 +43,8 @@ class Lane(Enum):
         self.priority = priority
 
 
-# Zset, owned by claim and extend. An entry lives while its job runs; the score is the end of the lease.
-LEASED = "mira:leased"
-# Zset, owned by defer. An entry lives while its job waits; the score is when the job is overdue.
-WAITING = "mira:waiting"
-# Zset, owned by the workers. An entry lives for ACCOUNT_TTL after the account's last worker; the score is that time.
+# Zset, owned by accept and the workers. An entry lives for ACCOUNT_TTL after the account's last job or worker; the
+# score is that time.
 ACCOUNTS = "mira:accounts"
 # Zset, owned by the workers. An entry lives until its worker stops; the score is when it counts as crashed if silent.
 WORKERS = "mira:workers"
@@ -80,7 +77,11 @@ batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that i
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
-# Circuit breaker, limits, counts.
+# The score is the end of the lease.
+leased_key = _Key("mira:leased:", "Zset, owned by the account. An entry lives while its job runs.")
+# The score is when the job is overdue.
+waiting_key = _Key("mira:waiting:", "Zset, owned by the account. An entry lives while its job waits.")
+# Base URL, circuit breaker, limits, counts.
 pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
 sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
 tokens_key = _Key("mira:tokens:", "Zset, owned by the account: tokens that were used. It lives as long as `sent_key`.")
@@ -96,38 +97,50 @@ rejections_key = _Key("mira:rejections:", "Hash, owned by the account. It lives 
 faults_key = _Key("mira:faults:", "Set, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
 
 
-def idempotency_key(key: str) -> str:
-    """String, owned by the job. It lives as long as the job.
+def idempotency_key(account: str, key: str) -> str:
+    """String, owned by the job. It lives as long as the job. The same key of two accounts is two keys.
 
     It contains a hash, so the name is short and reveals nothing. The name for an empty key is never written.
     """
-    return f"mira:key:{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else "mira:key:"
+    return f"mira:key:{hashlib.sha256(f'{account}:{key}'.encode()).hexdigest()[:32]}" if key else "mira:key:"
 
 
-def queued_key(lane: Lane) -> str:
+def queue_name(account: str, queue: str) -> str:
+    """Return the name of an account's Celery queue of this kind: QUEUE or BULK_QUEUE."""
+    return f"{queue}.{account}"
+
+
+def account_of_queue(name: str) -> str:
+    """Return the account whose Celery queue has this name."""
+    return name.rpartition(".")[2]
+
+
+def queued_key(account: str, lane: Lane) -> str:
     """Zset, owned by accept, release, rescue and resend. An entry lives while its job is queued.
 
     The score is when the job's message was sent.
     """
-    return f"mira:queued:{lane.name.lower()}"
+    return f"mira:queued:{lane.name.lower()}:{account}"
 
 
-def messages_key(lane: Lane) -> str:
+def messages_key(account: str, lane: Lane) -> str:
     """List of Celery's messages, owned by Celery. The separator is the transport's."""
-    return f"{lane.queue}\x06\x16{lane.priority}" if lane.priority else lane.queue
+    name = queue_name(account, lane.queue)
+    return f"{name}\x06\x16{lane.priority}" if lane.priority else name
 
 
-# All lanes' zsets, in the order of Lane.
-QUEUED = [queued_key(lane) for lane in Lane]
+def queue_keys(account: str) -> list[str]:
+    """Return the zsets of an account's jobs that have no lease, in the order of lib/job.lua."""
+    return [waiting_key(account), *(queued_key(account, lane) for lane in Lane)]
 
 
-def job_keys(job_id: str, key: str = "", group: str = "") -> list[str]:
-    """Return the keys of a script that moves one job, in the order of lib/job.lua.
+def job_keys(account: str, job_id: str, key: str = "", group: str = "") -> list[str]:
+    """Return the keys of a script that moves one job of the account, in the order of lib/job.lua.
 
     A script that neither finishes nor removes the job needs no `key` and no `group`.
     """
-    own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(key), finished_key(group)]
-    return [*own, LEASED, HOLDS, WAITING, *QUEUED]
+    own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(account, key), finished_key(group)]
+    return [*own, leased_key(account), HOLDS, *queue_keys(account)]
 
 
 def wake_channel(account: str, process: str = "") -> str:

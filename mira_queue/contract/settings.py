@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mira_queue.contract.account import checked_name
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
 from mira_queue.contract.pace import ConfiguredLimits
@@ -47,6 +47,17 @@ class RateLimit:
 
     def __str__(self) -> str:
         return f"{self.count}/{in_seconds(self.window)}s"
+
+
+def limits_of(rate: RateLimit | None, in_flight: int | None, tokens: RateLimit | None) -> ConfiguredLimits:
+    """Return an account's ceilings as one value."""
+    return ConfiguredLimits(
+        rate=rate.count if rate else 0,
+        window_ms=rate.window_ms if rate else 0,
+        in_flight=in_flight or 0,
+        tokens=tokens.count if tokens else 0,
+        tokens_window_ms=tokens.window_ms if tokens else 0,
+    )
 
 
 def _parse_seconds(value: Any) -> Any:
@@ -84,7 +95,8 @@ def _api_base(value: str) -> str:
     return value.rstrip("/")
 
 
-def _api_key(value: SecretStr | None) -> SecretStr | None:
+def parse_key(value: SecretStr | None) -> SecretStr | None:
+    """Return the key without surrounding spaces, or None if it is empty. Raises ValueError."""
     text = value.get_secret_value().strip() if value else ""
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("expected printable ASCII without spaces (the value is not shown)")
@@ -112,6 +124,7 @@ def _crash_at(value: str) -> str:
     return value
 
 
+ApiBase = Annotated[str, AfterValidator(_api_base)]
 RateLimitSetting = Annotated[RateLimit, BeforeValidator(_parse_rate_limit)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 
@@ -129,11 +142,19 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = Field(
+    api_key: Annotated[SecretStr | None, AfterValidator(parse_key)] = Field(
         None, description="Key of the Mira account (sk-mira-...). It is never printed or stored."
     )
-    api_base: Annotated[str, AfterValidator(_api_base)] = Field(
+    api_base: ApiBase = Field(
         "https://api.vmira.ai/v1", description="Base URL of the API. Any OpenAI-compatible server works."
+    )
+    account: Annotated[str, AfterValidator(checked_name)] | None = Field(
+        None,
+        description="Named account whose jobs commands submit, and the only one that workers serve. "
+        "Not set: that of MIRA_API_KEY; workers serve all.",
+    )
+    accounts_file: Path | None = Field(
+        None, description="File with named accounts. Not set: accounts.toml in the working directory, if it exists."
     )
     model: str = Field("mira", min_length=1, max_length=256, description="Model for requests that name none.")
     check_limits: Literal["mira", "none"] = Field(
@@ -225,21 +246,9 @@ class Settings(BaseSettings):
     )
 
     @property
-    def account(self) -> str:
-        """Name of the account: a hash of base URL and key. It does not reveal the key, which has 160 random bits."""
-        key = self.api_key.get_secret_value() if self.api_key else ""
-        return hashlib.sha256(f"{self.api_base}\0{key}".encode()).hexdigest()[:16]
-
-    @property
     def configured_limits(self) -> ConfiguredLimits:
         """Limits of the account from `rate`, `max_in_flight` and `tokens`."""
-        return ConfiguredLimits(
-            rate=self.rate.count if self.rate else 0,
-            window_ms=self.rate.window_ms if self.rate else 0,
-            in_flight=self.max_in_flight or 0,
-            tokens=self.tokens.count if self.tokens else 0,
-            tokens_window_ms=self.tokens.window_ms if self.tokens else 0,
-        )
+        return limits_of(self.rate, self.max_in_flight, self.tokens)
 
     @classmethod
     def settings_customise_sources(

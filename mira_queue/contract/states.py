@@ -38,6 +38,7 @@ class JobStatus:
 
     `attempts` counts calls that are charged to the job. `crashes` counts workers that crashed during its call.
     `unanswered_calls` counts calls without an answer that may have been billed. `reason` is why it waits or failed.
+    `account` is the id of the account that it belongs to.
     """
 
     id: str
@@ -49,3 +50,4 @@ class JobStatus:
     due_ms: int | None = None
     finished_ms: int | None = None
     reason: str | None = None
+    account: str = ""

@@ -67,11 +67,15 @@ class Accounts(ScriptRunner):
     """Operations on accounts, and reports of their workers."""
 
     def report_alive(self, account: str, base: str, interval: timedelta) -> None:
-        """Record the account's base URL, and that this process serves it. It reports again after `interval`."""
+        """Record that this process serves the account, and its base URL if none is known.
+
+        The process reports again after `interval`.
+        """
         key = names.pace_key(account)
         now_ms = self._now_ms()
         pipeline: Any = self._client.pipeline()
-        pipeline.hset(key, "base", base).ttl(key)
+        pipeline.hsetnx(key, "base", base)
+        pipeline.ttl(key)
         for entries, entry, score_ms, expired_ms, ttl in (
             (names.ACCOUNTS, account, now_ms, now_ms - in_ms(names.ACCOUNT_TTL), names.ACCOUNT_TTL),
             (names.WORKERS, _entry(account), now_ms + in_ms(2 * interval + REPORT_MARGIN), now_ms, names.WORKERS_TTL),
@@ -91,13 +95,8 @@ class Accounts(ScriptRunner):
         found: Any = self._client.zrange(names.WORKERS, self._now_ms(), "+inf", byscore=True)
         return [LiveWorker(*decode(entry).split(":", 1)) for entry in found]
 
-    def bases_at_work(self) -> set[str]:
-        """Return the base URLs that workers of this queue call."""
-        views = self.pace_views({worker.account for worker in self.live_workers()})
-        return {view.base for view in views if view.base}
-
     def accounts(self) -> list[str]:
-        """Return the accounts that have had a worker within ACCOUNT_TTL."""
+        """Return the accounts that have had a job or a worker within ACCOUNT_TTL."""
         found: Any = self._client.zrange(names.ACCOUNTS, 0, -1)
         return sorted(decode(account) for account in found)
 
@@ -114,6 +113,11 @@ class Accounts(ScriptRunner):
             pipeline.zrangebyscore(names.turn_ends_key(account), now_ms, "+inf", withscores=True)
         answers = iter(pipeline.execute())
         return [_view(account, now_ms, next(answers), next(answers), next(answers)) for account in accounts]
+
+    def set_base(self, account: str, base: str) -> None:
+        """Replace the account's base URL: from now on, its jobs are sent there."""
+        self._client.hset(names.pace_key(account), "base", base)
+        self._client.expire(names.pace_key(account), names.ACCOUNT_TTL)
 
     def forget_account(self, account: str) -> None:
         """Delete the estimate of the account's limits. A circuit breaker stays open: see `probe_now`."""

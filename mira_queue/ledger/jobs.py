@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from mira_queue.contract import names
-from mira_queue.contract.errors import IdempotencyConflict, JobCancelled, JobNotFound
+from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, JobCancelled, JobNotFound
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.memory import Headroom
@@ -34,18 +34,21 @@ class Jobs(ScriptRunner):
         super().__init__(client, result_ttl=result_ttl, keeps_results=keeps_results)
         self._headroom = Headroom(client)
 
-    def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
-        """Accept jobs of one lane in one round trip. When this returns, they are durable.
+    def accept(self, account: str, jobs: Sequence[NewJob], *, base: str = "") -> list[Accepted]:
+        """Accept jobs of one account and one lane in one round trip. When this returns, they are durable.
 
-        Raises IdempotencyConflict for the first key that belongs to a different request. The other jobs are accepted.
-        Raises QueueUnavailable if the server's memory is almost full.
+        `base` is the account's base URL, if it is known. Raises AccountConflict if the queue knows another one:
+        nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request; the
+        other jobs are accepted. Raises QueueUnavailable if the server's memory is almost full.
         """
         self._headroom.check(sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
-        answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
+        answers = self._run_many("jobs/accept", [_accept_call(account, base, piece) for piece in pieces])
         accepted = []
         conflict: IdempotencyConflict | None = None
         for piece, others in zip(pieces, answers, strict=True):
+            if isinstance(others, bytes):
+                raise AccountConflict(account, base, decode(others))
             known = {place: (decode(verdict), decode(job_id)) for place, verdict, job_id in others}
             for place, job in enumerate(piece):
                 verdict, job_id = known.get(place, ("accepted", job.id))
@@ -66,16 +69,25 @@ class Jobs(ScriptRunner):
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
-        (entry,) = self._entries([job_id])
-        failure = cancelled(_status(job_id, entry))
-        record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
-        keys = names.job_keys(job_id, entry["key"], entry["group"])
-        return self._move("jobs/cancel", job_id, keys, [job_id, record, self._result_ttl_ms])
+        while True:
+            (entry,) = self._entries([job_id])
+            failure = cancelled(_status(job_id, entry))
+            record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
+            keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
+            done = self._run("jobs/cancel", keys, [job_id, entry.get("account", ""), record, self._result_ttl_ms])
+            if done is None:
+                raise JobNotFound(job_id)
+            if done >= 0:
+                return bool(done)
 
     def retry(self, job_id: str) -> bool:
         """Queue a failed job again. Return False if it is not failed. Raises JobNotFound."""
         (entry,) = self._entries([job_id])
-        return self._move("jobs/retry", job_id, names.job_keys(job_id, entry["key"]), [job_id, uuid.uuid4().hex])
+        keys = names.job_keys(entry.get("account", ""), job_id, entry["key"])
+        done = self._run("jobs/retry", keys, [job_id, entry.get("account", ""), uuid.uuid4().hex])
+        if done is None:
+            raise JobNotFound(job_id)
+        return bool(done)
 
     def _entries(self, job_ids: Sequence[str]) -> list[dict[str, str]]:
         pipeline = self._client.pipeline(transaction=False)
@@ -87,26 +99,20 @@ class Jobs(ScriptRunner):
                 raise JobNotFound(job_id)
         return [{decode(name): decode(value) for name, value in raw.items()} for raw in found]
 
-    def _move(self, script: str, job_id: str, keys: list[str], args: list[Any]) -> bool:
-        done = self._run(script, keys, args)
-        if done is None:
-            raise JobNotFound(job_id)
-        return bool(done)
-
     def set_deadline(self, job_ids: Sequence[str], deadline_ms: int) -> None:
         """Give open jobs another deadline; zero means none."""
         if job_ids:
             self._run("jobs/set_deadline", [names.job_key(job_id) for job_id in job_ids], [deadline_ms or ""])
 
-    def delete(self, jobs: Iterable[tuple[str, str]]) -> None:
-        """Delete finished jobs, given as (id, idempotency key). Open jobs stay."""
+    def delete(self, account: str, jobs: Iterable[tuple[str, str]]) -> None:
+        """Delete finished jobs of the account, given as (id, idempotency key). Open jobs stay."""
         # The first four keys of a job are its own. The others hold entries of all jobs.
-        keys = [names.job_keys(*job)[:4] for job in jobs]
+        keys = [names.job_keys(account, *job)[:4] for job in jobs]
         pieces = [keys[start : start + MAX_JOBS] for start in range(0, len(keys), MAX_JOBS)]
         self._run_many("jobs/delete", [(list(chain.from_iterable(piece)), []) for piece in pieces])
 
-    def remove_unstarted(self, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
-        """Remove jobs that have not started, given as (id, idempotency key).
+    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+        """Remove jobs of the account that have not started, given as (id, idempotency key).
 
         Return for each job how many of its calls may have been billed without an answer, or None if the job runs or has
         finished and stays.
@@ -114,15 +120,15 @@ class Jobs(ScriptRunner):
         answers: list[Any] = []
         # In pieces: the server does nothing else in the time of a round trip.
         for start in range(0, len(jobs), MAX_JOBS):
-            calls = [(names.job_keys(*job), job[:1]) for job in jobs[start : start + MAX_JOBS]]
+            calls = [(names.job_keys(account, *job), [job[0], account]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
         return [None if answer < 0 else int(answer) for answer in answers]
 
-    def holders(self, keys: Sequence[str]) -> list[str]:
-        """Return the ids of the jobs with these idempotency keys, in one round trip. An empty id means no job."""
+    def holders(self, account: str, keys: Sequence[str]) -> list[str]:
+        """Return the ids of the account's jobs with these idempotency keys, in one round trip. Empty means no job."""
         if not keys:
             return []
-        found: Any = self._client.mget([names.idempotency_key(key) for key in keys])
+        found: Any = self._client.mget([names.idempotency_key(account, key) for key in keys])
         return [decode(holder).partition(":")[2] if holder else "" for holder in found]
 
     def keys_of(self, job_ids: Sequence[str]) -> list[str]:
@@ -182,11 +188,11 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
         yield piece
 
 
-def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
-    keys: list[str] = [names.queued_key(jobs[0].lane)]
-    args: list[Any] = []
+def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
+    keys: list[str] = [names.queued_key(account, jobs[0].lane), names.ACCOUNTS, names.pace_key(account)]
+    args: list[Any] = [account, base]
     for job in jobs:
-        keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(job.key))
+        keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))
         args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
         args += (job.deadline_ms or "", "1" if job.pauses else "")
     return keys, args
@@ -194,4 +200,10 @@ def _accept_call(jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
 
 def _status(job_id: str, entry: dict[str, str]) -> JobStatus:
     numbers = {field: int(entry[name]) for name, field in _NUMBERS.items() if name in entry}
-    return JobStatus(job_id, JobState(entry["state"]), reason=entry.get("reason") or None, **numbers)
+    return JobStatus(
+        job_id,
+        JobState(entry["state"]),
+        reason=entry.get("reason") or None,
+        account=entry.get("account", ""),
+        **numbers,
+    )

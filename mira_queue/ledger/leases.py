@@ -20,21 +20,30 @@ Claimed = Lease | DecidedLease | NothingToDo
 class Leases(ScriptRunner):
     """Operations of workers."""
 
-    def claim(self, job_id: str, lease: timedelta) -> Claimed:
-        """Claim a job for this caller, or return why there is nothing to do."""
-        return self.claim_many([job_id], lease)[0]
+    def claim(self, account: str, job_id: str, lease: timedelta) -> Claimed:
+        """Claim a job of this account for this caller, or return why there is nothing to do."""
+        return self.claim_many(account, "", [job_id], lease)[0]
 
-    def claim_many(self, job_ids: Sequence[str], lease: timedelta) -> list[Claimed]:
-        """Claim several jobs in one round trip."""
-        calls = [(names.job_keys(job_id), [job_id, in_ms(lease), uuid.uuid4().hex]) for job_id in job_ids]
+    def claim_many(self, account: str, base: str, job_ids: Sequence[str], lease: timedelta) -> list[Claimed]:
+        """Claim several jobs of this account, whose base URL is `base`, in one round trip."""
+        calls = [
+            (
+                [*names.job_keys(account, job_id), names.pace_key(account)],
+                [job_id, account, base, in_ms(lease), uuid.uuid4().hex],
+            )
+            for job_id in job_ids
+        ]
         answers = self._run_many("jobs/claim", calls)
-        return [_claimed(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
+        return [_claimed(account, job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
     def extend(self, leases: Iterable[Lease], lease: timedelta) -> list[bool]:
         """Extend leases in one round trip. Return False for each lease that is lost."""
         answers = self._run_many(
             "jobs/extend",
-            [([names.job_key(held.job_id), names.LEASED], [held.job_id, held.epoch, in_ms(lease)]) for held in leases],
+            [
+                ([names.job_key(held.job_id), names.leased_key(held.account)], [held.job_id, held.epoch, in_ms(lease)])
+                for held in leases
+            ],
         )
         return [bool(answer) for answer in answers]
 
@@ -48,7 +57,8 @@ class Leases(ScriptRunner):
         state, code = (JobState.FAILED, outcome.code) if isinstance(outcome, Failure) else (JobState.SUCCEEDED, "")
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
         args += [outcome.attempts, outcome.unanswered_calls, code]
-        return bool(self._run("jobs/finish", names.job_keys(lease.job_id, lease.key, lease.group), args))
+        keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
+        return bool(self._run("jobs/finish", keys, args))
 
     def defer(
         self, lease: Lease, wait: timedelta, lost_after: timedelta, *, attempts: int, unanswered_calls: int, reason: str
@@ -59,22 +69,24 @@ class Leases(ScriptRunner):
         sends no message.
         """
         args = [lease.job_id, lease.epoch, in_ms(wait), in_ms(lost_after), attempts, unanswered_calls, reason]
-        return bool(self._run("jobs/defer", names.job_keys(lease.job_id), args))
+        return bool(self._run("jobs/defer", names.job_keys(lease.account, lease.job_id), args))
 
     def release(self, lease: Lease) -> bool:
         """Return the job to the queue; the caller sends its message, in the first lane. False if the lease is lost."""
-        return bool(self._run("jobs/release", names.job_keys(lease.job_id), [lease.job_id, lease.epoch]))
+        keys = names.job_keys(lease.account, lease.job_id)
+        return bool(self._run("jobs/release", keys, [lease.job_id, lease.epoch]))
 
-    def requeue(self, job_ids: Sequence[str], lane: Lane) -> list[str]:
-        """Requeue jobs of a message of this lane that have not started. Return those that need a new message."""
-        return [decode(job_id) for job_id in self._run("jobs/requeue", [names.queued_key(lane)], job_ids)]
+    def requeue(self, account: str, job_ids: Sequence[str], lane: Lane) -> list[str]:
+        """Requeue jobs of a message of the account's lane that have not started. Return those that need a new one."""
+        return [decode(job_id) for job_id in self._run("jobs/requeue", [names.queued_key(account, lane)], job_ids)]
 
 
-def _claimed(job_id: str, answer: Any) -> Claimed:
+def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
         case [b"run", epoch, body, attempts, crashes, unanswered, key, group]:
-            return Lease(job_id, epoch, body, attempts, crashes, unanswered, decode(key), decode(group))
+            return Lease(job_id, epoch, body, attempts, crashes, unanswered, decode(key), decode(group), account)
         case [b"store", epoch, outcome, key, group]:
-            return DecidedLease(Lease(job_id, epoch, b"", key=decode(key), group=decode(group)), outcome)
+            lease = Lease(job_id, epoch, b"", key=decode(key), group=decode(group), account=account)
+            return DecidedLease(lease, outcome)
     why, *wait_ms = answer
     return NothingToDo(cast(Why, decode(why)), *wait_ms)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from mira_queue.contract.names import GROUP_TASK, TASK, Lane
+from mira_queue.contract.names import GROUP_TASK, TASK, Lane, queue_name
 
 # Jobs of a file in one message: Celery's cost per message is then small per job, and a killed worker orphans no more
 # than these.
@@ -27,13 +27,14 @@ class Messenger:
 
     def send(
         self,
+        account: str,
         job_ids: Sequence[str],
         lane: Lane,
         *,
         group_size: int = GROUP_SIZE,
         countdown: timedelta = timedelta(0),
     ) -> None:
-        """Send a message for each job, or in the bulk lane for each `group_size` jobs. Raises MessageNotSent.
+        """Send a message for each job of the account; in the bulk lane, for each `group_size`. Raises MessageNotSent.
 
         A worker keeps the message for `countdown` before it claims the job.
         """
@@ -48,7 +49,7 @@ class Messenger:
                         args=[group] if lane is Lane.BULK else group,
                         # Rescue identifies a message by its first job.
                         task_id=group[0],
-                        queue=lane.queue,
+                        queue=queue_name(account, lane.queue),
                         priority=lane.priority,
                         producer=producer,
                         # The ledger has the outcomes. Celery would open a channel for each result, and keep it as

@@ -11,19 +11,33 @@ from mira_queue.contract.batch import Batch
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.accounts import Accounts, PaceView
 from mira_queue.ledger.batches import Batches
-from mira_queue.ledger.script_runner import decode
 
 
 @dataclass(frozen=True, slots=True)
-class QueueStats:
-    """State of the queue. `queued` counts unclaimed jobs. A message of those in `messages` may hold many jobs."""
+class AccountStats:
+    """Open jobs and workers of one account.
 
+    `queued` counts unclaimed jobs. A message of those in `messages` may hold many jobs.
+    """
+
+    pace: PaceView
     queued: Mapping[Lane, int]
     messages: Mapping[Lane, int]
     leased: int
     waiting: int
+    workers: int
+
+    @property
+    def open_jobs(self) -> int:
+        return sum(self.queued.values()) + self.leased + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """State of the queue."""
+
     server_bytes: int
-    accounts: Sequence[PaceView]
+    accounts: Sequence[AccountStats]
     open_batches: Sequence[Batch]
 
 
@@ -31,19 +45,25 @@ class QueueStatsReader(Accounts, Batches):
     """Operations for operators."""
 
     def queue_stats(self) -> QueueStats:
-        pipeline: Any = self._client.pipeline(transaction=False)
-        pipeline.time().info("memory").zcard(names.LEASED).zcard(names.WAITING)
-        pipeline.zrange(names.ACCOUNTS, 0, -1)
-        for lane in Lane:
-            pipeline.zcard(names.queued_key(lane)).llen(names.messages_key(lane))
-        (seconds, micros), memory, leased, waiting, accounts, *lanes = pipeline.execute()
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        memory: Any = self._client.info("memory")
         return QueueStats(
-            queued=dict(zip(Lane, lanes[::2], strict=True)),
-            messages=dict(zip(Lane, lanes[1::2], strict=True)),
-            leased=leased,
-            waiting=waiting,
             server_bytes=memory["used_memory"],
-            accounts=self.pace_views(sorted(decode(account) for account in accounts), now_ms),
+            accounts=self.account_stats(self.accounts()),
             open_batches=[batch for batch in self.batches() if not batch.status.is_final],
         )
+
+    def account_stats(self, accounts: Sequence[str]) -> list[AccountStats]:
+        """Return the statistics of these accounts, in their order."""
+        workers = [worker.account for worker in self.live_workers()]
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for account in accounts:
+            pipeline.zcard(names.leased_key(account)).zcard(names.waiting_key(account))
+            for lane in Lane:
+                pipeline.zcard(names.queued_key(account, lane)).llen(names.messages_key(account, lane))
+        counts = iter(pipeline.execute())
+        found = []
+        for pace in self.pace_views(accounts):
+            leased, waiting, *lanes = (next(counts) for _ in range(2 + 2 * len(Lane)))
+            queued, messages = (dict(zip(Lane, lanes[first::2], strict=True)) for first in (0, 1))
+            found.append(AccountStats(pace, queued, messages, leased, waiting, workers.count(pace.account)))
+        return found

@@ -46,6 +46,7 @@ class Lease:
     unanswered_calls: int = 0
     key: str = ""
     group: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class DecidedLease:
     outcome: bytes
 
 
-Why = Literal["leased", "final", "missing", "early", "held"]
+Why = Literal["leased", "final", "missing", "early", "held", "foreign"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -16,19 +17,19 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 class Rescue(ScriptRunner):
     """Operations of rescuers."""
 
-    def expired_leases(self, limit: int) -> list[str]:
-        """Return jobs whose lease has expired, the earliest first."""
-        return self._before(names.LEASED, None, limit)
+    def expired_leases(self, account: str, limit: int) -> list[str]:
+        """Return jobs of the account whose lease has expired, the earliest first."""
+        return self._before(names.leased_key(account), None, limit)
 
     def wait_until_writable(self) -> None:
         """Return when the server accepts writes, within the client's patience."""
         self._client.set(names.WRITE_CHECK, "1", px=names.WRITE_CHECK_TTL)
 
-    def overdue(self, limit: int) -> list[str]:
-        """Return jobs whose wait is over and whose message has not arrived."""
-        return self._before(names.WAITING, None, limit)
+    def overdue(self, account: str, limit: int) -> list[str]:
+        """Return jobs of the account whose wait is over and whose message has not arrived."""
+        return self._before(names.waiting_key(account), None, limit)
 
-    def lost_before_ms(self, lane: Lane, head: str | None, slack: timedelta) -> int:
+    def lost_before_ms(self, account: str, lane: Lane, head: str | None, slack: timedelta) -> int:
         """Return the time (server's ms) before which the messages of queued jobs have left the queue.
 
         A lane is first in, first out: messages sent before the one of its `head` (None if the lane is empty) have been
@@ -37,12 +38,12 @@ class Rescue(ScriptRunner):
         """
         reference_ms: float | None = self._now_ms()
         if head is not None:
-            reference_ms = self._client.zscore(names.queued_key(lane), head)
+            reference_ms = self._client.zscore(names.queued_key(account, lane), head)
         return 0 if reference_ms is None else max(0, int(reference_ms) - in_ms(slack))
 
-    def queued_before(self, lane: Lane, before_ms: int, limit: int) -> list[str]:
+    def queued_before(self, account: str, lane: Lane, before_ms: int, limit: int) -> list[str]:
         """Return jobs of a lane whose message was sent before this time, the earliest first."""
-        return self._before(names.queued_key(lane), before_ms, limit)
+        return self._before(names.queued_key(account, lane), before_ms, limit)
 
     def _before(self, key: str, before_ms: int | None, limit: int) -> list[str]:
         """Return the entries of a zset with a score below `before_ms`, or up to now."""
@@ -50,26 +51,34 @@ class Rescue(ScriptRunner):
         found: Any = self._client.zrange(key, "-inf", end, byscore=True, offset=0, num=limit)
         return [decode(job_id) for job_id in found]
 
-    def head(self, lane: Lane) -> str | None:
+    def head(self, account: str, lane: Lane) -> str | None:
         """Return the job whose message is next in Celery's list: None if there is none, '' if it is not ours."""
-        raw: Any = self._client.lindex(names.messages_key(lane), -1)
+        raw: Any = self._client.lindex(names.messages_key(account, lane), -1)
         return None if raw is None else _message_id(raw)
 
-    def rescue(self, job_id: str, max_crashes: int, lease: timedelta) -> Lease | bool:
+    def lanes_with_messages(self, accounts: Iterable[str]) -> set[Lane]:
+        """Return the lanes in which a message of one of these accounts waits, in one round trip."""
+        queues = [(account, lane) for account in accounts for lane in Lane]
+        pipeline = self._client.pipeline(transaction=False)
+        for account, lane in queues:
+            pipeline.exists(names.messages_key(account, lane))
+        return {lane for (_, lane), found in zip(queues, pipeline.execute(), strict=True) if found}
+
+    def rescue(self, account: str, job_id: str, max_crashes: int, lease: timedelta) -> Lease | bool:
         """Take a job whose lease has expired. Return True if it is queued again and needs a message in the first lane.
 
         Return False if another rescuer took it, or a Lease if it is a poison job, to be finished as one.
         """
-        match self._run("jobs/rescue", names.job_keys(job_id), [job_id, max_crashes, in_ms(lease)]):
+        match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
             case [b"poison", epoch, attempts, crashes, unanswered, key, group]:
-                return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group))
+                return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group), account)
             case [b"queued"]:
                 return True
         return False
 
-    def resend(self, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
+    def resend(self, account: str, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
         """Return True if the job is queued and the caller has to send its new message, in the first lane."""
-        keys = [*names.job_keys(job_id), names.queued_key(found_in)]
+        keys = [*names.job_keys(account, job_id), names.queued_key(account, found_in)]
         return bool(self._run("jobs/resend", keys, [job_id, lost_before_ms]))
 
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any, Self
 
 from mira_producer.batches.client import Batches
+from mira_producer.request_check import Check, check_of
 from mira_producer.request_fields import check_field_names
+from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome, outcome_of, outcome_of_record
 from mira_queue.contract.request import ChatRequest
-from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.contract.unicode import is_unicode
@@ -26,6 +27,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.ledger.records import NewJob, new_job_id
 from mira_queue.ledger.server import QueueServer
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery, stores_results_itself
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.runtime.settings_loader import load_settings
@@ -57,8 +59,8 @@ class Job:
     def status(self) -> JobStatus:
         """Return the job's state, its counts, and why it waits or how it failed."""
         status = self._queue.ledger.status(self.id)
-        if status.state is JobState.QUEUED and not status.reason and not self._queue.ledger.live_workers():
-            return replace(status, reason=NO_WORKER)
+        if status.state is JobState.QUEUED and not status.reason:
+            return replace(status, reason=self._queue.no_worker(status.account) or None)
         return status
 
     def result(self, timeout: float | None = None) -> Completion:
@@ -92,8 +94,9 @@ class Job:
         """Run a failed job again. Return False if the job has not failed."""
         done = self._queue.ledger.retry(self.id)
         if done:
-            self._queue.ledger.probe_now(self._queue.settings.account)
-            self._queue.send([self.id])
+            account = self._queue.ledger.status(self.id).account
+            self._queue.ledger.probe_now(account)
+            self._queue.send(account, [self.id])
         return done
 
 
@@ -105,11 +108,15 @@ class MiraQueue:
     If MIRA_REDIS_URL is not set, the client uses the embedded server of MIRA_STATE_DIR, starts it if necessary, and
     keeps it running until `close`, the end of a `with` block, or the end of the process.
 
-    Raises SettingsError for invalid settings, and QueueUnavailable if the embedded server cannot run.
+    Jobs belong to the account of MIRA_API_KEY and MIRA_API_BASE, or to a named account: that of `enqueue`, or else that
+    of MIRA_ACCOUNT.
+
+    Raises SettingsError for invalid settings or accounts, and QueueUnavailable if the embedded server cannot run.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.settings = settings or load_settings(**overrides)
+        self.accounts = load_accounts(self.settings)
         self._server = QueueServer(self.settings)
         try:
             self.redis_url = self._server.open()
@@ -117,7 +124,6 @@ class MiraQueue:
             raise QueueUnavailable(str(error)) from error
         self._server.keep_running()
         self.crash_points = CrashPoints(self.settings.crash_at)
-        self._limits = limits_named(self.settings.check_limits)
         self._celery = build_celery(self.settings, self.redis_url)
         self._messenger = Messenger(self._celery)
         self.ledger = Ledger(
@@ -129,7 +135,7 @@ class MiraQueue:
     @property
     def batches(self) -> Batches:
         """The queue's batches: files of requests that run in the background."""
-        return Batches(self.ledger, self.settings, self.redis_url, self.crash_points)
+        return Batches(self.ledger, self.settings, self.accounts, self.redis_url, self.crash_points)
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +155,7 @@ class MiraQueue:
         *,
         model: str | None = None,
         key: str | None = None,
+        account: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Job:
@@ -156,29 +163,40 @@ class MiraQueue:
 
         `messages` are those of the chat-completions API, and so are `fields` (`temperature=0.2`, `max_tokens=100`,
         `top_p`, ...). `model` defaults to MIRA_MODEL. `key` is an idempotency key: the same key with the same request
-        returns the same job for as long as that job is stored. `extra_body` has further fields of the request; their
-        names are not checked.
+        returns the same job for as long as that job is stored. `account` is the name of an account; each account has
+        its own idempotency keys. `extra_body` has further fields of the request; their names are not checked.
 
         Raises InvalidRequest if the API would reject the request, or for a field that is an option of a task queue
-        (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request; and
-        QueueUnavailable if the job was not accepted, or if that is unknown. With a key, calling again is safe.
+        (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request;
+        UnknownAccount; AccountConflict if this queue knows the account with another base URL; and QueueUnavailable if
+        the job was not accepted, or if that is unknown. With a key, calling again is safe.
         """
         check_field_names(fields)
         named = {} if model is None else {"model": model}
         body = {"messages": messages, **named, **fields, **(extra_body or {})}
-        return self.accept([NewJob(self.check(body), new_job_id(), checked_key("key", key))])[0]
+        owner = self.accounts.named(account)
+        request = check_of(self.settings, owner)(body)
+        return self.accept([NewJob(request, new_job_id(), checked_key("key", key))], owner)[0]
 
     def enqueue_many(
-        self, requests: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None, group: str = ""
+        self,
+        requests: Iterable[Mapping[str, Any]],
+        *,
+        keys: Iterable[str] | None = None,
+        account: str | None = None,
+        group: str = "",
     ) -> list[Job]:
         """Accept many jobs, given as request bodies, and return their handles in the same order.
 
         All bodies are checked before the first is accepted; the names of their fields are not. `keys` has one
-        idempotency key for each body. `group` names a list to which the ledger adds the ids of finished jobs.
+        idempotency key for each body. `account` is the name of an account. `group` names a list to which the ledger
+        adds the ids of finished jobs.
 
         Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
-        checked = [self._check(number, body) for number, body in enumerate(requests)]
+        owner = self.accounts.named(account)
+        check = check_of(self.settings, owner)
+        checked = [_checked(number, body, check) for number, body in enumerate(requests)]
         names = [
             checked_key(f"keys[{number}]", key)
             for number, key in enumerate([""] * len(checked) if keys is None else keys)
@@ -187,7 +205,7 @@ class MiraQueue:
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         return self.accept(
-            [NewJob(request, new_job_id(), key, in_group) for request, key in zip(checked, names, strict=True)]
+            [NewJob(request, new_job_id(), key, in_group) for request, key in zip(checked, names, strict=True)], owner
         )
 
     def job(self, job_id: str) -> Job:
@@ -195,25 +213,36 @@ class MiraQueue:
         return Job(self, job_id)
 
     def check(self, body: Mapping[str, Any]) -> ChatRequest:
-        """Return the request as it would be sent. Raises InvalidRequest."""
-        return ChatRequest.checked(body, model=self.settings.model, limits=self._limits)
+        """Return the request as it would be sent for the current account. Raises InvalidRequest."""
+        return check_of(self.settings, self.accounts.current)(body)
 
-    def accept(self, jobs: Sequence[NewJob]) -> list[Job]:
-        """Accept checked requests, all for one lane, and send their messages."""
+    def accept(self, jobs: Sequence[NewJob], account: Account | None = None) -> list[Job]:
+        """Accept checked requests of an account (None: the current one), all for one lane, and send their messages."""
+        account = account or self.accounts.current
         handles = []
         # In chunks: a job that is accepted long before its message is sent looks like one whose message was lost.
         for start in range(0, len(jobs), MAX_JOBS_PER_ACCEPT):
             self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
-            accepted = self.ledger.accept(jobs[start : start + MAX_JOBS_PER_ACCEPT])
+            accepted = self.ledger.accept(account.id, jobs[start : start + MAX_JOBS_PER_ACCEPT], base=account.base)
             self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
-            self.send([job.id for job in accepted if job.is_new], jobs[start].lane)
+            self.send(account.id, [job.id for job in accepted if job.is_new], jobs[start].lane)
             handles += [Job(self, job.id) for job in accepted]
         return handles
 
-    def send(self, job_ids: Sequence[str], lane: Lane = Lane.NORMAL) -> None:
-        """Send the messages of accepted jobs. A message that cannot be sent now is sent by a worker's rescue step."""
+    def send(self, account: str, job_ids: Sequence[str], lane: Lane = Lane.NORMAL) -> None:
+        """Send the messages of accepted jobs of an account, given by its id.
+
+        A message that cannot be sent now is sent by a worker's rescue step.
+        """
         with suppress(MessageNotSent):
-            self._messenger.send(job_ids, lane)
+            self._messenger.send(account, job_ids, lane)
+
+    def no_worker(self, account: str) -> str:
+        """Return that no worker runs the jobs of this account, given by its id; empty if one does."""
+        served = {worker.account for worker in self.ledger.live_workers()}
+        if account in served:
+            return ""
+        return f"no worker serves account {account}" if served else NO_WORKER
 
     def outcome_now(self, job_id: str) -> Outcome | None:
         """Return the outcome, or None if the job has not finished. Raises JobNotFound."""
@@ -244,11 +273,12 @@ class MiraQueue:
                 return cancelled(status)
             raise JobNotFound(job_id) from None
 
-    def _check(self, number: int, body: Mapping[str, Any]) -> ChatRequest:
-        try:
-            return self.check(body)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"[{number}].{error.field}", error.reason) from None
+
+def _checked(number: int, body: Mapping[str, Any], check: Check) -> ChatRequest:
+    try:
+        return check(body)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"[{number}].{error.field}", error.reason) from None
 
 
 def completion_of(outcome: Outcome) -> Completion:

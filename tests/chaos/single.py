@@ -20,7 +20,9 @@ def main() -> None:
             except QueueUnavailable as error:
                 raise NotAccepted(str(error)) from error
 
-        produce(enqueue, queue.redis_url, [messages_key(lane) for lane in Lane], sys.argv[1:])
+        produce(
+            enqueue, queue.redis_url, [messages_key(queue.accounts.current.id, lane) for lane in Lane], sys.argv[1:]
+        )
 
 
 def opened() -> MiraQueue:

@@ -114,9 +114,10 @@ class MiraQueueSystem:
         entry: dict[Any, Any] = client.hgetall(names.job_key(job_id))
         fields = {name.decode(): value.decode() for name, value in entry.items()}
         fields = {name: value for name, value in fields.items() if name not in ("key", "outcome")}
+        account = fields.get("account", "")
         entries = {
             key: score
-            for key in (names.LEASED, names.WAITING, *(names.queued_key(lane) for lane in names.Lane))
+            for key in (names.leased_key(account), *names.queue_keys(account))
             if (score := client.zscore(key, job_id)) is not None
         }
         now_s, _ = client.time()

@@ -41,6 +41,7 @@ def test_after_the_deadline_lines_are_not_run_until_they_are_asked_for_again(
 
 
 def test_a_cancelled_line_that_waited_after_a_lost_call_is_not_said_to_be_not_run(
+    account: str,
     batches: MiraQueue,
     redis_client: redis.Redis,
     simulator: SimulatorProcess,
@@ -49,7 +50,7 @@ def test_a_cancelled_line_that_waited_after_a_lost_call_is_not_said_to_be_not_ru
 ) -> None:
     start_worker(backoff_base=3000, backoff_cap=3000)
     batch_id = submitted(batches, tmp_path, [{"custom_id": "line-0", "prompt": "[[sim:close]]"}])
-    wait_until("its call was lost", lambda: redis_client.zcard(names.WAITING) == 1)
+    wait_until("its call was lost", lambda: redis_client.zcard(names.waiting_key(account)) == 1)
 
     batches.batches.cancel(batch_id)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from mira_producer.cli.console import local_time
+from pydantic import SecretStr
 
+from mira_queue.contract.account import unnamed_id
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.runtime.settings_loader import load_settings
 from tests.support.cli_process import Cli
 from tests.support.ledger_steps import LONG, running
 from tests.support.queue_process import API_KEY
@@ -54,7 +55,7 @@ def rows(text: str) -> list[dict[str, str]]:
 def test_validate_says_how_long_a_file_takes_at_the_limit_that_was_learned(
     ledger: Ledger, redis_url: str, tmp_path: Path
 ) -> None:
-    account = load_settings(api_base=BASE, api_key=API_KEY).account
+    account = unnamed_id(BASE, SecretStr(API_KEY))
     ledger.store_estimate(account, ledger.estimate(account)[0], Estimate(rate=RATE))
     write_lines(tmp_path / "input.jsonl", prompts(120))
 

@@ -24,7 +24,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import NewJob
 from tests.support.cli_process import Call, Cli, call_in_process
-from tests.support.ledger_steps import LONG, ask, new_job, request, running, waiting
+from tests.support.ledger_steps import ACCOUNT, LONG, ask, new_job, request, running, waiting
 from tests.support.waiting import wait_until
 
 BASE = "https://api.example/v1"
@@ -182,7 +182,7 @@ def test_a_scrape_asks_as_often_of_a_long_queue_as_of_an_empty_one(
 
     ledger.queue_stats()
     when_empty = asked()
-    ledger.accept([new_job() for _ in range(500)])
+    ledger.accept(ACCOUNT, [new_job() for _ in range(500)])
 
     assert asked() == when_empty
 

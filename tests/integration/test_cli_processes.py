@@ -157,14 +157,14 @@ def test_a_file_of_the_users_named_as_ours_is_not_run(cli: Cli, stack: ExitStack
 
 
 def test_a_single_job_does_not_wait_for_a_slot_that_a_file_has_taken(
-    cli: Cli, stack: ExitStack, queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis
+    account: str, cli: Cli, stack: ExitStack, queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis
 ) -> None:
     process, log = start(cli, stack, "worker", "--concurrency", "2", "--log-level", "debug")
     ready_pids(log, 2)
     slow = queue.check({"messages": [{"role": "user", "content": "[[sim:slow=300]]"}]})
     lines = queue.accept([NewJob(slow, new_job_id(), lane=Lane.BULK) for _ in range(20)])
     wait_until("every slot is taken", lambda: simulator.stats()["in_flight"] == 2)
-    wait_until("messages of the file wait", lambda: redis_client.llen(names.messages_key(Lane.BULK)) > 0)
+    wait_until("messages of the file wait", lambda: redis_client.llen(names.messages_key(account, Lane.BULK)) > 0)
 
     assert queue.enqueue([{"role": "user", "content": "Hello"}]).result(PATIENCE_S).attempts == 1
     assert not any(line.status().state.is_final for line in lines)

@@ -46,12 +46,17 @@ def die_at(redis_url: str, simulator: SimulatorProcess, tmp_path: Path) -> DieAt
 
 @row("producer", "before `accept` has returned")
 def test_a_producer_that_never_heard_of_its_job_gets_the_same_one_when_it_asks_again(
-    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, redis_client: redis.Redis, die_at: DieAt
+    account: str,
+    queue: MiraQueue,
+    start_worker: StartWorker,
+    simulator: SimulatorProcess,
+    redis_client: redis.Redis,
+    die_at: DieAt,
 ) -> None:
     die_at(f"{CrashPoint.BEFORE_ACCEPT}:2")
-    assert len(_accepted(redis_client)) == 1
+    assert len(_accepted(account, redis_client)) == 1
     die_at(f"{CrashPoint.AFTER_ACCEPT}:2")
-    accepted = _accepted(redis_client)
+    accepted = _accepted(account, redis_client)
     assert len(accepted) == 2
 
     jobs = queue.enqueue_many([_body(key) for key in KEYS], keys=KEYS, group=GROUP)
@@ -65,11 +70,16 @@ def test_a_producer_that_never_heard_of_its_job_gets_the_same_one_when_it_asks_a
 
 @row("producer", "after `accept`, before its message is sent")
 def test_an_accepted_job_that_was_never_sent_runs(
-    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, redis_client: redis.Redis, die_at: DieAt
+    account: str,
+    queue: MiraQueue,
+    start_worker: StartWorker,
+    simulator: SimulatorProcess,
+    redis_client: redis.Redis,
+    die_at: DieAt,
 ) -> None:
     die_at(CrashPoint.AFTER_ACCEPT)
-    [job_id] = _accepted(redis_client)
-    assert redis_client.llen(names.messages_key(Lane.NORMAL)) == 0
+    [job_id] = _accepted(account, redis_client)
+    assert redis_client.llen(names.messages_key(account, Lane.NORMAL)) == 0
 
     start_worker(**QUICK_RESEND)
 
@@ -82,6 +92,6 @@ def _body(content: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": content}]}
 
 
-def _accepted(client: redis.Redis) -> list[str]:
-    found: list[Any] = client.zrange(names.queued_key(Lane.NORMAL), 0, -1)
+def _accepted(account: str, client: redis.Redis) -> list[str]:
+    found: list[Any] = client.zrange(names.queued_key(account, Lane.NORMAL), 0, -1)
     return [job_id.decode() for job_id in found]

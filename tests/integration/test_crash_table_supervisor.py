@@ -165,6 +165,7 @@ def test_a_batch_whose_supervisor_died_while_it_checked_it_is_checked_again(
 
 @row("supervisor", "after lines are submitted, before their messages are sent")
 def test_lines_that_a_dead_supervisor_had_handed_in_are_found_by_the_next(
+    account: str,
     batches: MiraQueue,
     batch_id: str,
     die_at: DieAt,
@@ -174,8 +175,8 @@ def test_lines_that_a_dead_supervisor_had_handed_in_are_found_by_the_next(
     tmp_path: Path,
 ) -> None:
     die_at(CrashPoint.AFTER_ACCEPT)
-    assert redis_client.zcard(names.queued_key(Lane.BULK)) == LINES
-    assert redis_client.llen(names.messages_key(Lane.BULK)) == 0
+    assert redis_client.zcard(names.queued_key(account, Lane.BULK)) == LINES
+    assert redis_client.llen(names.messages_key(account, Lane.BULK)) == 0
 
     start_worker(resend_after=1)
 

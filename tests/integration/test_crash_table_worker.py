@@ -97,7 +97,7 @@ def test_a_second_message_of_an_ended_job_finds_nothing_to_do(
     assert job.status().state is JobState.SUCCEEDED
 
     second = start_worker(log_level="debug", **QUICK_RESEND)
-    queue.send([job.id])
+    queue.send(queue.accounts.current.id, [job.id])
 
     wait_until("the message was looked at", lambda: second.events("nothing_to_do", job_id=job.id, why="final"))
     ended_once(queue, simulator, job, calls=1, unanswered=0)

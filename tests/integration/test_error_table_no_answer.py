@@ -11,6 +11,7 @@ from celery.result import AsyncResult
 from mira_queue import Failure, Job, MiraQueue
 from mira_queue.contract import errors
 from mira_queue.contract.errors import JobError
+from mira_queue.contract.states import JobState
 from tests.conftest import StartWorker
 from tests.support.simulator_process import SimulatorProcess
 
@@ -68,14 +69,15 @@ def test_a_refused_connection_is_a_fault_that_cannot_have_been_billed(
     assert type(error) is errors.Unreachable
 
 
-def test_a_worker_without_a_key_says_so_and_makes_no_call(
-    queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker, redis_url: str
+def test_a_worker_without_a_key_exits_and_the_job_waits(
+    queue: MiraQueue, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:
-    start_worker(api_key=None)
+    job = queue.enqueue([{"role": "user", "content": "Hello"}])
+    worker = start_worker(wait=False, api_key=None)
 
-    outcome, error = read_both_ways(queue.enqueue([{"role": "user", "content": "Hello"}]), redis_url)
-
-    assert (outcome.code, outcome.status, outcome.attempts) == ("invalid_key", None, 0)
-    assert "MIRA_API_KEY" in outcome.detail
-    assert type(error) is errors.InvalidKey
+    assert worker.wait() == 1
+    assert "MIRA_API_KEY" in worker.log()
+    assert "Traceback" not in worker.log()
+    assert job.status().state is JobState.QUEUED
     assert simulator.stats()["calls"] == 0
+    job.cancel()

@@ -28,9 +28,11 @@ def questions(count: int, mark: str = "") -> list[str]:
     return [f"question {number} {mark}" for number in range(count)]
 
 
-def test_fifty_jobs_are_one_message(queue: MiraQueue, redis_client: redis.Redis, start_worker: StartWorker) -> None:
+def test_fifty_jobs_are_one_message(
+    account: str, queue: MiraQueue, redis_client: redis.Redis, start_worker: StartWorker
+) -> None:
     jobs = enqueue(queue, questions(120))
-    assert redis_client.llen(names.messages_key(Lane.BULK)) == 3
+    assert redis_client.llen(names.messages_key(account, Lane.BULK)) == 3
 
     start_worker()
 
@@ -62,7 +64,7 @@ def test_slow_answers_spread_over_all_slots(
 
 
 def test_while_other_groups_wait_none_is_handed_back(
-    queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis, start_worker: StartWorker
+    account: str, queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis, start_worker: StartWorker
 ) -> None:
     simulator.configure(latency_s=0.2)
     start_worker(concurrency=1)
@@ -70,7 +72,7 @@ def test_while_other_groups_wait_none_is_handed_back(
     jobs = enqueue(queue, questions(250))
     wait_until("some are done", lambda: simulator.stats()["answered"] >= 5)
 
-    assert redis_client.llen(names.messages_key(Lane.BULK)) == 3
+    assert redis_client.llen(names.messages_key(account, Lane.BULK)) == 3
     for job in jobs:
         job.cancel()
 

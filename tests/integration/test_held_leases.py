@@ -9,13 +9,24 @@ from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.rescue import Rescuer
 from mira_worker.runner import JobRunner
+from mira_worker.transport import HttpResponse
 from structlog.testing import capture_logs
 
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
-from tests.support.ledger_steps import COMPLETION, LONG, MANY, PASSED, begun, claimed
+from tests.support.ledger_steps import ACCOUNT, COMPLETION, LONG, MANY, PASSED, begun, claimed
+
+
+class Silent:
+    """A transport that is never used."""
+
+    def post(self, body: bytes) -> HttpResponse:
+        raise NotImplementedError
+
+    def redact(self, text: str) -> str:
+        return text
 
 
 def test_a_job_that_ends_while_the_heart_beats_has_not_lost_its_lease(ledger: Ledger) -> None:
@@ -37,7 +48,7 @@ def test_a_lease_that_somebody_else_has_now_is_said_to_be_lost_once(ledger: Ledg
     keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     held = begun(ledger, PASSED)
     keeper.hold(held)
-    assert ledger.rescue(held.job_id, 3, LONG) is True
+    assert ledger.rescue(ACCOUNT, held.job_id, 3, LONG) is True
     with capture_logs() as said:
         for _ in range(4):
             keeper.beat()
@@ -50,7 +61,7 @@ def test_a_lease_that_is_let_go_takes_along_no_later_one_of_the_same_job(ledger:
     keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     lost = begun(ledger, PASSED)
     keeper.hold(lost)
-    assert ledger.rescue(lost.job_id, 3, LONG) is True
+    assert ledger.rescue(ACCOUNT, lost.job_id, 3, LONG) is True
     again = claimed(ledger, lost.job_id)
     keeper.hold(again)
 
@@ -66,9 +77,14 @@ def test_a_worker_whose_heart_is_late_rescues_what_others_held_and_leaves_its_ow
     log, stopping, no_crash = structlog.get_logger("test"), threading.Event(), CrashPoints("")
     keeper = HeldLeases(ledger, LONG, log)
     pacer = Pacer(ledger, "an-account", MANY, probe_lease=LONG, stopping=stopping, log=log)
-    runner = JobRunner(settings, ledger, pacer, keeper, None, None, stopping, log, no_crash)
+    runner = JobRunner(settings, ledger, pacer, "", keeper, Silent(), None, stopping, log, no_crash)
     sent: list[str] = []
-    rescuer = Rescuer(settings, ledger, keeper, pacer, runner, sent.extend, stopping, log, no_crash)
+
+    def send(account: str, job_ids: list[str]) -> None:
+        assert account == ACCOUNT
+        sent.extend(job_ids)
+
+    rescuer = Rescuer(settings, ledger, keeper, [runner], send, stopping, log, no_crash)
     ours, anothers = begun(ledger, PASSED), begun(ledger, PASSED)
     keeper.hold(ours)
 

@@ -40,10 +40,12 @@ def test_a_job_goes_in_and_its_completion_comes_out(
 def test_a_job_that_kills_its_workers_ends_as_poison(
     queue: MiraQueue, redis_client: redis.Redis, worker: WorkerProcess, simulator: SimulatorProcess
 ) -> None:
-    (accepted,) = queue.ledger.accept([new_job()])
+    owner = queue.accounts.current
+    (accepted,) = queue.ledger.accept(owner.id, [new_job()])
     # As two workers have left it that died, and a third that has just died.
     redis_client.hset(names.job_key(accepted.id), "crashes", 2)
-    assert begin(queue.ledger, claimed(queue.ledger, accepted.id, timedelta(seconds=1))) == "go"
+    lease = claimed(queue.ledger, accepted.id, timedelta(seconds=1), account=owner.id, base=owner.base)
+    assert begin(queue.ledger, lease) == "go"
 
     job = queue.job(accepted.id)
     outcome = job.outcome(TIMEOUT_S)
@@ -62,11 +64,11 @@ def test_a_message_that_comes_again_and_again_makes_one_call(
     queue: MiraQueue, simulator: SimulatorProcess, worker: WorkerProcess
 ) -> None:
     job = enqueue(queue, "[[sim:slow=1]] Hello")
-    queue.send([job.id] * 10)
+    queue.send(queue.accounts.current.id, [job.id] * 10)
     wait_for_call(simulator)
-    queue.send([job.id] * 10)
+    queue.send(queue.accounts.current.id, [job.id] * 10)
     job.result(TIMEOUT_S)
-    queue.send([job.id] * 10)
+    queue.send(queue.accounts.current.id, [job.id] * 10)
 
     # Whatever was sent before this one has been looked at when it ends.
     assert enqueue(queue, "last").result(TIMEOUT_S)

@@ -18,6 +18,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from tests.support import redis_keys
 from tests.support.ledger_steps import (
+    ACCOUNT,
     COMPLETION,
     FAILURE,
     LIFE,
@@ -34,6 +35,9 @@ from tests.support.ledger_steps import (
 )
 from tests.support.simulator_process import SimulatorProcess
 
+# Keys that belong to no single job: bindings of queues, and the list of accounts.
+SHARED = ("_kombu", names.ACCOUNTS)
+
 # --- life spans ---
 
 
@@ -41,10 +45,10 @@ from tests.support.simulator_process import SimulatorProcess
 def test_everything_of_a_job_that_has_ended_has_an_end(outcome: Any, ledger: Ledger, redis_client: redis.Redis) -> None:
     job_id = ended(ledger, outcome, key="order 7", group="a run")
 
-    kept = [key for key in snapshot(redis_client) if not key.startswith("_kombu")]
+    kept = [key for key in snapshot(redis_client) if not key.startswith(SHARED)]
     expected = {
         names.job_key(job_id),
-        names.idempotency_key("order 7"),
+        names.idempotency_key(ACCOUNT, "order 7"),
         names.result_key(job_id),
         names.finished_key("a run"),
     }
@@ -58,7 +62,7 @@ def test_everything_of_a_cancelled_job_has_an_end(ledger: Ledger, redis_client: 
     job_id = accepted(ledger, key="order 7", group="a run")
     ledger.cancel(job_id)
 
-    kept = {key: has_end for key, (_, has_end) in snapshot(redis_client).items() if not key.startswith("_kombu")}
+    kept = {key: has_end for key, (_, has_end) in snapshot(redis_client).items() if not key.startswith(SHARED)}
     assert kept.pop(names.job_key(job_id))
     assert names.request_key(job_id) not in kept
     assert len(kept) == 3
@@ -86,8 +90,11 @@ def test_outcomes_that_are_kept_elsewhere_are_not_kept_here(redis_client: redis.
         (lambda c: c.hset("mira:job:x", "state", "failed"), "mira:job:x: never expires, and its job is failed"),
         (lambda c: c.set("mira:key:h", "digest:x"), "mira:key:h: never expires, and its job is not there"),
         (lambda c: c.rpush("mira:finished:g", "x"), "mira:finished:g: never expires"),
-        (lambda c: c.zadd("mira:leased", {"x": 1}), "mira:leased: entries of jobs that are not running: x is"),
-        (lambda c: c.zadd("mira:queued:normal", {"x": 1}), "mira:queued:normal: entries of jobs that are not queued"),
+        (lambda c: c.zadd("mira:leased:a", {"x": 1}), "mira:leased:a: entries of jobs that are not running: x is"),
+        (
+            lambda c: c.zadd("mira:queued:normal:a", {"x": 1}),
+            "mira:queued:normal:a: entries of jobs that are not queued",
+        ),
     ],
 )
 def test_the_fixture_that_looks_for_leaks_finds_them(
@@ -109,9 +116,9 @@ def test_the_fixture_that_looks_for_leaks_finds_them(
 def test_a_forgotten_job_leaves_nothing(outcome: Any, ledger: Ledger, redis_client: redis.Redis) -> None:
     job_id = ended(ledger, outcome, key="order 7")
 
-    ledger.delete([(job_id, "order 7")])
+    ledger.delete(ACCOUNT, [(job_id, "order 7")])
 
-    assert [key for key in snapshot(redis_client) if not key.startswith("_kombu")] == []
+    assert [key for key in snapshot(redis_client) if not key.startswith(SHARED)] == []
 
 
 @pytest.mark.parametrize(
@@ -121,7 +128,7 @@ def test_an_open_job_is_not_forgotten(make: Callable[[Ledger], str], ledger: Led
     job_id = make(ledger)
     before = snapshot(redis_client)
 
-    ledger.delete([(job_id, "")])
+    ledger.delete(ACCOUNT, [(job_id, "")])
 
     assert snapshot(redis_client) == before
 
@@ -131,7 +138,7 @@ def test_of_many_jobs_those_that_have_ended_are_forgotten(ledger: Ledger) -> Non
     still_open = accepted(ledger)
     jobs.insert(60, (still_open, ""))
 
-    ledger.delete(jobs)
+    ledger.delete(ACCOUNT, jobs)
 
     assert ledger.status(still_open).state is JobState.QUEUED
     for job_id, _ in jobs:
@@ -180,9 +187,9 @@ def says_why(url: str, cause: type[Exception]) -> None:
     with connect(url, patience=PASSED) as client:
         ledger = Ledger(client, result_ttl=LIFE)
         for ask in (
-            lambda: ledger.accept([new_job()]),
+            lambda: ledger.accept(ACCOUNT, [new_job()]),
             lambda: ledger.status("some-id"),
-            lambda: ledger.claim("some-id", LONG),
+            lambda: ledger.claim(ACCOUNT, "some-id", LONG),
             lambda: ledger.finish(Lease("some-id", 1, b""), COMPLETION),
             lambda: ledger.finished("a run", timeout_s=0.1),
             lambda: ledger.wait_for_end("some-id", timeout_s=0.1),

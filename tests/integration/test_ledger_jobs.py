@@ -18,6 +18,7 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import NewJob, NothingToDo, new_job_id
 from tests.support.ledger_steps import (
+    ACCOUNT,
     COMPLETION,
     FAILURE,
     LONG,
@@ -43,7 +44,7 @@ def test_an_accepted_job_is_queued_and_lives_until_it_ends(ledger: Ledger, redis
     status = ledger.status(job_id)
     assert (status.state, status.attempts, status.finished_ms) == (JobState.QUEUED, 0, None)
     assert status.created_ms > 0
-    for key in (names.job_key(job_id), names.request_key(job_id), names.idempotency_key("order 7")):
+    for key in (names.job_key(job_id), names.request_key(job_id), names.idempotency_key(ACCOUNT, "order 7")):
         assert life_ms(redis_client, key) == -1
 
 
@@ -51,37 +52,37 @@ def test_many_jobs_are_accepted_in_their_order(ledger: Ledger) -> None:
     # More than one run of the script takes.
     jobs = [new_job(f"order {number}", text=f"number {number}") for number in range(250)]
 
-    assert [answer.id for answer in ledger.accept(jobs)] == [job.id for job in jobs]
+    assert [answer.id for answer in ledger.accept(ACCOUNT, jobs)] == [job.id for job in jobs]
     assert [status.state for status in ledger.statuses([job.id for job in jobs])] == [JobState.QUEUED] * 250
 
 
 def test_large_requests_are_accepted_in_their_order(ledger: Ledger) -> None:
     jobs = [NewJob(ChatRequest(b"%d" % number * 400_000), new_job_id()) for number in range(7)]
 
-    assert [answer.id for answer in ledger.accept(jobs)] == [job.id for job in jobs]
+    assert [answer.id for answer in ledger.accept(ACCOUNT, jobs)] == [job.id for job in jobs]
     assert [claimed(ledger, job.id).body for job in jobs] == [job.request.body for job in jobs]
 
 
 def test_jobs_that_are_there_already_are_told_from_new_ones_among_many(ledger: Ledger) -> None:
-    first = ledger.accept([new_job(f"order {number}") for number in range(0, 250, 3)])
+    first = ledger.accept(ACCOUNT, [new_job(f"order {number}") for number in range(0, 250, 3)])
 
-    answers = ledger.accept([new_job(f"order {number}") for number in range(250)])
+    answers = ledger.accept(ACCOUNT, [new_job(f"order {number}") for number in range(250)])
 
     assert [answer.id for answer in answers[::3]] == [answer.id for answer in first]
     assert [answer.is_new for answer in answers] == [number % 3 != 0 for number in range(250)]
 
 
 def test_a_key_that_comes_twice_in_one_call_is_one_job(ledger: Ledger) -> None:
-    first, second = ledger.accept([new_job("order 7"), new_job("order 7")])
+    first, second = ledger.accept(ACCOUNT, [new_job("order 7"), new_job("order 7")])
 
     assert (second.id, first.is_new, second.is_new) == (first.id, True, False)
 
 
 def test_the_same_key_and_request_is_the_same_job(ledger: Ledger, redis_client: redis.Redis) -> None:
-    (first,) = ledger.accept([new_job("order 7")])
+    (first,) = ledger.accept(ACCOUNT, [new_job("order 7")])
     before = snapshot(redis_client)
 
-    (second,) = ledger.accept([new_job("order 7")])
+    (second,) = ledger.accept(ACCOUNT, [new_job("order 7")])
 
     assert (second.id, first.is_new, second.is_new) == (first.id, True, False)
     assert snapshot(redis_client) == before
@@ -91,17 +92,17 @@ def test_the_same_key_and_request_is_the_same_job(ledger: Ledger, redis_client: 
 def test_the_key_of_a_job_that_has_ended_still_finds_it(outcome: Any, ledger: Ledger) -> None:
     job_id = ended(ledger, outcome, key="order 7")
 
-    (again,) = ledger.accept([new_job("order 7")])
+    (again,) = ledger.accept(ACCOUNT, [new_job("order 7")])
 
     assert (again.id, again.is_new) == (job_id, False)
 
 
 def test_the_same_key_with_another_request_is_a_conflict_and_the_others_are_accepted(ledger: Ledger) -> None:
-    (first,) = ledger.accept([new_job("order 7", text="one")])
+    (first,) = ledger.accept(ACCOUNT, [new_job("order 7", text="one")])
     others = [new_job(), new_job("order 7", text="two"), new_job()]
 
     with pytest.raises(IdempotencyConflict) as conflict:
-        ledger.accept(others)
+        ledger.accept(ACCOUNT, others)
 
     assert (conflict.value.key, conflict.value.job_id) == ("order 7", first.id)
     assert ledger.status(others[0].id).state is JobState.QUEUED
@@ -115,7 +116,7 @@ def test_of_many_that_use_one_key_at_once_one_makes_the_job(ledger: Ledger, redi
 
     def accept(_: int) -> Any:
         starting.wait()
-        return ledger.accept([new_job("order 7")])[0]
+        return ledger.accept(ACCOUNT, [new_job("order 7")])[0]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(accept, range(8)))
@@ -135,7 +136,7 @@ def test_what_was_never_accepted_is_not_found(ledger: Ledger) -> None:
     for ask in (ledger.status, ledger.cancel, ledger.retry):
         with pytest.raises(JobNotFound, match="no job nowhere"):
             ask("nowhere")
-    assert ledger.claim("nowhere", LONG) == NothingToDo("missing")
+    assert ledger.claim(ACCOUNT, "nowhere", LONG) == NothingToDo("missing")
 
 
 # --- cancel ---
@@ -186,7 +187,7 @@ def test_a_cancelled_job_gets_no_outcome_any_more(ledger: Ledger, redis_client: 
     assert ledger.record_outcome(held, b"[]") is False
     assert defer(ledger, held) is False
     assert ledger.release(held) is False
-    assert ledger.claim(held.job_id, LONG) == NothingToDo("final")
+    assert ledger.claim(ACCOUNT, held.job_id, LONG) == NothingToDo("final")
     assert not ledger.retry(held.job_id)
     assert snapshot(redis_client) == before
 
@@ -205,19 +206,19 @@ def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger
     held = begun(ledger)
     ledger.release(held)
 
-    assert ledger.remove_unstarted([(held.job_id, "")]) == [1]
+    assert ledger.remove_unstarted(ACCOUNT, [(held.job_id, "")]) == [1]
 
 
 def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
     held, idle, over = running(ledger, "key 1"), accepted(ledger, "key 2"), ended(ledger, COMPLETION)
 
     jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
-    assert ledger.remove_unstarted(jobs) == [None, 0, None, 0]
+    assert ledger.remove_unstarted(ACCOUNT, jobs) == [None, 0, None, 0]
 
     assert ledger.status(held.job_id).state is JobState.RUNNING
     assert ledger.status(over).state is JobState.SUCCEEDED
     assert not [key for key in redis_client.scan_iter() if idle.encode() in key]
-    assert not redis_client.exists(names.queued_key(Lane.NORMAL), names.idempotency_key("key 2"))
+    assert not redis_client.exists(names.queued_key(ACCOUNT, Lane.NORMAL), names.idempotency_key(ACCOUNT, "key 2"))
 
 
 # --- retry ---
@@ -225,7 +226,7 @@ def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Led
 
 def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger, redis_client: redis.Redis) -> None:
     dead = begun(ledger, key="order 7", lease=PASSED)
-    assert ledger.rescue(dead.job_id, 3, LONG) is True
+    assert ledger.rescue(ACCOUNT, dead.job_id, 3, LONG) is True
     held = claimed(ledger, dead.job_id)
     assert held.crashes == 1
     failure = FAILURE.__class__(**{**FAILURE.to_dict(), "attempts": 5, "unanswered_calls": 2})
@@ -236,7 +237,7 @@ def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger,
     status = ledger.status(held.job_id)
     assert (status.state, status.attempts, status.crashes, status.unanswered_calls) == (JobState.QUEUED, 0, 0, 2)
     assert (status.reason, status.finished_ms) == (None, None)
-    for key in (names.job_key(held.job_id), names.request_key(held.job_id), names.idempotency_key("order 7")):
+    for key in (names.job_key(held.job_id), names.request_key(held.job_id), names.idempotency_key(ACCOUNT, "order 7")):
         assert life_ms(redis_client, key) == -1
     assert redis_client.get(names.result_key(held.job_id)) is None
     again = claimed(ledger, held.job_id)

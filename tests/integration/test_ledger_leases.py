@@ -14,6 +14,7 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from tests.support.ledger_steps import (
+    ACCOUNT,
     COMPLETION,
     FAILURE,
     LONG,
@@ -35,14 +36,14 @@ from tests.support.ledger_steps import (
 def test_a_claim_hands_out_the_request_and_what_was_counted(ledger: Ledger) -> None:
     job_id = accepted(ledger, key="order 7", group="a run")
 
-    assert claimed(ledger, job_id) == Lease(job_id, 1, request().body, 0, 0, 0, "order 7", "a run")
+    assert claimed(ledger, job_id) == Lease(job_id, 1, request().body, 0, 0, 0, "order 7", "a run", ACCOUNT)
     assert ledger.status(job_id).state is JobState.RUNNING
 
 
 def test_a_job_that_is_run_is_not_handed_out_again(ledger: Ledger) -> None:
     held = running(ledger)
 
-    assert ledger.claim(held.job_id, LONG) == NothingToDo("leased")
+    assert ledger.claim(ACCOUNT, held.job_id, LONG) == NothingToDo("leased")
 
 
 def test_of_many_that_claim_at_once_one_gets_the_job(ledger: Ledger) -> None:
@@ -51,7 +52,7 @@ def test_of_many_that_claim_at_once_one_gets_the_job(ledger: Ledger) -> None:
 
     def claim_all(_: int) -> list[Any]:
         starting.wait()
-        return [ledger.claim(job_id, LONG) for job_id in job_ids]
+        return [ledger.claim(ACCOUNT, job_id, LONG) for job_id in job_ids]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(claim_all, range(8)))
@@ -66,7 +67,7 @@ def test_a_job_is_claimed_once_it_is_due(ledger: Ledger) -> None:
     assert defer(ledger, early, LONG)
     assert defer(ledger, due, PASSED)
 
-    answer = ledger.claim(early.job_id, LONG)
+    answer = ledger.claim(ACCOUNT, early.job_id, LONG)
     assert isinstance(answer, NothingToDo)
     assert answer.why == "early"
     assert 0 < answer.wait_ms <= LONG.total_seconds() * 1000
@@ -103,7 +104,7 @@ def test_a_worker_whose_lease_was_lost_changes_nothing(
     act: Callable[[Ledger, Lease], bool], now: str, ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     old = running(ledger, lease=PASSED)
-    assert ledger.rescue(old.job_id, 3, LONG) is True
+    assert ledger.rescue(ACCOUNT, old.job_id, 3, LONG) is True
     if now != "queued":
         new = claimed(ledger, old.job_id)
         assert now != "waiting" or defer(ledger, new)
@@ -123,9 +124,9 @@ def test_a_lease_that_is_extended_does_not_pass(ledger: Ledger) -> None:
     held, silent = running(ledger, lease=PASSED), running(ledger, lease=PASSED)
 
     assert ledger.extend([held, silent], LONG) == [True, True]
-    assert ledger.expired_leases(10) == []
+    assert ledger.expired_leases(ACCOUNT, 10) == []
     assert ledger.extend([held], PASSED) == [True]
-    assert ledger.expired_leases(10) == [held.job_id]
+    assert ledger.expired_leases(ACCOUNT, 10) == [held.job_id]
 
 
 def test_leases_are_extended_in_one_go_and_each_answer_is_its_own(ledger: Ledger) -> None:
@@ -158,9 +159,11 @@ def test_a_settled_outcome_is_handed_to_the_next_holder_instead_of_the_request(l
 
     # Any number of crashes: it is not the job that kills them, and no call is made any more.
     for epoch in range(2, 6):
-        assert ledger.rescue(held.job_id, 1, LONG) is True
-        answer = ledger.claim(held.job_id, PASSED)
-        assert answer == DecidedLease(Lease(held.job_id, epoch, b"", key="order 7", group="a run"), b"the outcome")
+        assert ledger.rescue(ACCOUNT, held.job_id, 1, LONG) is True
+        answer = ledger.claim(ACCOUNT, held.job_id, PASSED)
+        assert answer == DecidedLease(
+            Lease(held.job_id, epoch, b"", key="order 7", group="a run", account=ACCOUNT), b"the outcome"
+        )
     assert ledger.status(held.job_id).crashes == 0
     assert isinstance(answer, DecidedLease)
     assert ledger.finish(answer.lease, COMPLETION)

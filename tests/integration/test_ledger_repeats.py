@@ -16,6 +16,7 @@ from mira_queue.ledger.records import Lease
 from mira_queue.ledger.script_runner import scripts
 from tests.support import redis_keys
 from tests.support.ledger_steps import (
+    ACCOUNT,
     COMPLETION,
     FAILURE,
     LIFE,
@@ -55,23 +56,23 @@ def ledger(wire: LossyRedis) -> Iterator[Ledger]:
 def accept(ledger: Ledger, arm: Arm) -> Any:
     job = new_job("a key", "a group")
     arm()
-    (answer,) = ledger.accept([job])
+    (answer,) = ledger.accept(ACCOUNT, [job])
     return answer.is_new, answer.id == job.id
 
 
 def accept_after_the_end(ledger: Ledger, arm: Arm) -> Any:
     """Between the call and its repetition the job is run and ends: nothing of it may live for ever."""
     job = new_job("a key")
-    (first,) = ledger.accept([job])
+    (first,) = ledger.accept(ACCOUNT, [job])
     ledger.finish(claimed(ledger, job.id), COMPLETION)
     arm()
-    return first == ledger.accept([job])[0]
+    return first == ledger.accept(ACCOUNT, [job])[0]
 
 
 def claim(ledger: Ledger, arm: Arm) -> Any:
     job_id = accepted(ledger)
     arm()
-    held = ledger.claim(job_id, LONG)
+    held = ledger.claim(ACCOUNT, job_id, LONG)
     return isinstance(held, Lease) and (held.epoch, held.body)
 
 
@@ -147,7 +148,7 @@ def forget(ledger: Ledger, arm: Arm) -> Any:
     held = running(ledger, key="a key")
     ledger.finish(held, COMPLETION)
     arm()
-    return ledger.delete([(held.job_id, "a key")])
+    return ledger.delete(ACCOUNT, [(held.job_id, "a key")])
 
 
 SCENARIOS: list[Scenario] = [
@@ -209,11 +210,11 @@ def test_a_rescue_whose_answer_was_lost_leaves_the_job_where_rescue_looks_again(
     held = begun(ledger, PASSED)
     wire.lose_next_answer()
 
-    assert ledger.rescue(held.job_id, 3, LONG) is False
+    assert ledger.rescue(ACCOUNT, held.job_id, 3, LONG) is False
 
     status = ledger.status(held.job_id)
     assert (status.state, status.crashes, status.unanswered_calls) == ("queued", 1, 1)
-    assert ledger.expired_leases(10) == []
+    assert ledger.expired_leases(ACCOUNT, 10) == []
     assert found_as_lost(ledger) == [held.job_id]
 
 
@@ -224,11 +225,11 @@ def test_a_resend_whose_answer_was_lost_leaves_the_job_where_rescue_looks_again(
     defer(ledger, held, PASSED)
     wire.lose_next_answer()
 
-    assert ledger.resend(held.job_id) is False
+    assert ledger.resend(ACCOUNT, held.job_id) is False
     assert found_as_lost(ledger) == [held.job_id]
 
 
 def found_as_lost(ledger: Ledger) -> list[str]:
     """With no slack at all: rescue finds the same, later."""
-    before_ms = ledger.lost_before_ms(Lane.FIRST, ledger.head(Lane.FIRST), -timedelta(seconds=1))
-    return ledger.queued_before(Lane.FIRST, before_ms, 10)
+    before_ms = ledger.lost_before_ms(ACCOUNT, Lane.FIRST, ledger.head(ACCOUNT, Lane.FIRST), -timedelta(seconds=1))
+    return ledger.queued_before(ACCOUNT, Lane.FIRST, before_ms, 10)

@@ -16,6 +16,7 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import Lease
 from tests.support.ledger_steps import (
+    ACCOUNT,
     COMPLETION,
     FAILURE,
     LONG,
@@ -38,9 +39,9 @@ def test_a_job_is_rescued_from_a_crashed_worker_by_one_of_many(ledger: Ledger) -
 
     def rescue(_: int) -> Lease | bool:
         starting.wait()
-        return ledger.rescue(held.job_id, 3, LONG)
+        return ledger.rescue(ACCOUNT, held.job_id, 3, LONG)
 
-    assert ledger.expired_leases(10) == [held.job_id]
+    assert ledger.expired_leases(ACCOUNT, 10) == [held.job_id]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(rescue, range(8))).count(True) == 1
 
@@ -51,7 +52,7 @@ def test_a_job_is_rescued_from_a_crashed_worker_by_one_of_many(ledger: Ledger) -
 def test_a_worker_that_died_before_its_call_cost_nothing(ledger: Ledger) -> None:
     held = running(ledger, lease=PASSED)
 
-    assert ledger.rescue(held.job_id, 3, LONG) is True
+    assert ledger.rescue(ACCOUNT, held.job_id, 3, LONG) is True
 
     assert ledger.status(held.job_id).unanswered_calls == 0
 
@@ -60,9 +61,9 @@ def test_a_job_whose_worker_lives_is_not_rescued(ledger: Ledger, redis_client: r
     held = running(ledger)
     before = snapshot(redis_client)
 
-    assert ledger.expired_leases(10) == []
-    assert ledger.rescue(held.job_id, 3, LONG) is False
-    assert ledger.rescue("nowhere", 3, LONG) is False
+    assert ledger.expired_leases(ACCOUNT, 10) == []
+    assert ledger.rescue(ACCOUNT, held.job_id, 3, LONG) is False
+    assert ledger.rescue(ACCOUNT, "nowhere", 3, LONG) is False
     assert snapshot(redis_client) == before
 
 
@@ -70,11 +71,11 @@ def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> 
     job_id = accepted(ledger, key="order 7", group="a run")
     for _ in range(2):
         assert begin(ledger, claimed(ledger, job_id, PASSED)) == "go"
-        assert ledger.rescue(job_id, 3, LONG) is True
+        assert ledger.rescue(ACCOUNT, job_id, 3, LONG) is True
     last = claimed(ledger, job_id, PASSED)
     assert begin(ledger, last) == "go"
 
-    poison = ledger.rescue(job_id, 3, LONG)
+    poison = ledger.rescue(ACCOUNT, job_id, 3, LONG)
 
     assert isinstance(poison, Lease)
     assert (poison.crashes, poison.unanswered_calls, poison.key, poison.group) == (3, 3, "order 7", "a run")
@@ -84,9 +85,9 @@ def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> 
 
 def test_a_rescuer_that_died_with_a_poisoned_job_is_followed_by_another(ledger: Ledger) -> None:
     job_id = begun(ledger, lease=PASSED).job_id
-    first = ledger.rescue(job_id, 1, PASSED)
+    first = ledger.rescue(ACCOUNT, job_id, 1, PASSED)
 
-    second = ledger.rescue(job_id, 1, LONG)
+    second = ledger.rescue(ACCOUNT, job_id, 1, LONG)
 
     assert isinstance(first, Lease)
     assert isinstance(second, Lease)
@@ -102,12 +103,12 @@ def test_a_wait_that_is_over_is_sent_on_by_one_of_many(ledger: Ledger) -> None:
 
     def resend(_: int) -> bool:
         starting.wait()
-        return ledger.resend(due.job_id)
+        return ledger.resend(ACCOUNT, due.job_id)
 
-    assert ledger.overdue(10) == [due.job_id]
+    assert ledger.overdue(ACCOUNT, 10) == [due.job_id]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(resend, range(8))).count(True) == 1
-    assert ledger.resend(early.job_id) is False
+    assert ledger.resend(ACCOUNT, early.job_id) is False
     assert ledger.status(due.job_id).state is JobState.QUEUED
 
 
@@ -115,8 +116,8 @@ def test_a_wait_with_a_message_on_its_way_is_left_alone_until_that_counts_as_los
     held = running(ledger)
     defer(ledger, held, PASSED, lost_after=LONG)
 
-    assert ledger.overdue(10) == []
-    assert ledger.resend(held.job_id) is False
+    assert ledger.overdue(ACCOUNT, 10) == []
+    assert ledger.resend(ACCOUNT, held.job_id) is False
 
 
 def message(job_id: str) -> bytes:
@@ -128,30 +129,30 @@ def test_a_job_older_than_the_head_of_its_lane_has_lost_its_message(
     lane: Lane, ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     jobs = [accepted(ledger) for _ in range(3)]
-    redis_client.delete(names.queued_key(Lane.NORMAL))
-    redis_client.zadd(names.queued_key(lane), {job: 1_000 * place for place, job in enumerate(jobs, 1)})
+    redis_client.delete(names.queued_key(ACCOUNT, Lane.NORMAL))
+    redis_client.zadd(names.queued_key(ACCOUNT, lane), {job: 1_000 * place for place, job in enumerate(jobs, 1)})
     # Newest at the left, next at the right.
-    redis_client.lpush(names.messages_key(lane), message(jobs[1]), message(jobs[2]))
+    redis_client.lpush(names.messages_key(ACCOUNT, lane), message(jobs[1]), message(jobs[2]))
 
-    before_ms = ledger.lost_before_ms(lane, ledger.head(lane), timedelta(milliseconds=500))
+    before_ms = ledger.lost_before_ms(ACCOUNT, lane, ledger.head(ACCOUNT, lane), timedelta(milliseconds=500))
 
-    assert ledger.head(lane) == jobs[1]
+    assert ledger.head(ACCOUNT, lane) == jobs[1]
     assert before_ms == 1_500
-    assert ledger.queued_before(lane, before_ms, 10) == [jobs[0]]
-    assert ledger.resend(jobs[1], lane, before_ms) is False
-    assert ledger.resend(jobs[0], lane, before_ms) is True
-    assert ledger.queued_before(lane, before_ms, 10) == []
-    assert (redis_client.zscore(names.queued_key(Lane.FIRST), jobs[0]) or 0) > 1_000_000
+    assert ledger.queued_before(ACCOUNT, lane, before_ms, 10) == [jobs[0]]
+    assert ledger.resend(ACCOUNT, jobs[1], lane, before_ms) is False
+    assert ledger.resend(ACCOUNT, jobs[0], lane, before_ms) is True
+    assert ledger.queued_before(ACCOUNT, lane, before_ms, 10) == []
+    assert (redis_client.zscore(names.queued_key(ACCOUNT, Lane.FIRST), jobs[0]) or 0) > 1_000_000
 
 
 def test_in_an_empty_lane_every_message_that_is_old_enough_is_lost(ledger: Ledger) -> None:
     job_id = accepted(ledger)
 
-    assert ledger.head(Lane.NORMAL) is None
-    young = ledger.lost_before_ms(Lane.NORMAL, None, LONG)
-    old = ledger.lost_before_ms(Lane.NORMAL, None, -LONG)
-    assert ledger.queued_before(Lane.NORMAL, young, 10) == []
-    assert ledger.queued_before(Lane.NORMAL, old, 10) == [job_id]
+    assert ledger.head(ACCOUNT, Lane.NORMAL) is None
+    young = ledger.lost_before_ms(ACCOUNT, Lane.NORMAL, None, LONG)
+    old = ledger.lost_before_ms(ACCOUNT, Lane.NORMAL, None, -LONG)
+    assert ledger.queued_before(ACCOUNT, Lane.NORMAL, young, 10) == []
+    assert ledger.queued_before(ACCOUNT, Lane.NORMAL, old, 10) == [job_id]
 
 
 @pytest.mark.parametrize("head", [b"no JSON", b"{}", message("somebody's")])
@@ -159,9 +160,9 @@ def test_behind_a_message_that_says_nothing_no_job_counts_as_lost(
     head: bytes, ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     accepted(ledger)
-    redis_client.lpush(names.messages_key(Lane.NORMAL), head)
+    redis_client.lpush(names.messages_key(ACCOUNT, Lane.NORMAL), head)
 
-    assert ledger.lost_before_ms(Lane.NORMAL, ledger.head(Lane.NORMAL), -LONG) == 0
+    assert ledger.lost_before_ms(ACCOUNT, Lane.NORMAL, ledger.head(ACCOUNT, Lane.NORMAL), -LONG) == 0
 
 
 # --- the circuit breaker ---
@@ -192,7 +193,7 @@ def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: L
 def test_a_job_that_waited_for_the_breaker_is_not_to_blame_for_its_workers_death(ledger: Ledger) -> None:
     job_id = running(ledger, lease=PASSED).job_id
 
-    assert ledger.rescue(job_id, 1, LONG) is True
+    assert ledger.rescue(ACCOUNT, job_id, 1, LONG) is True
 
     assert ledger.status(job_id).crashes == 0
 

@@ -27,7 +27,8 @@ def test_a_worker_is_listed_from_its_start_until_it_stops(
     wait_until("both are listed", lambda: len(queue.ledger.live_workers()) == 2)
     assert {worker.name for worker in queue.ledger.live_workers()} == {f"{first.pid}@{name}", f"{second.pid}@{name}"}
     assert len({worker.account for worker in queue.ledger.live_workers()}) == 1
-    assert queue.ledger.bases_at_work() == {simulator.url}
+    [account] = {worker.account for worker in queue.ledger.live_workers()}
+    assert queue.ledger.pace_view(account).base == simulator.url
 
     job.result(60)
     assert first.stop() == 0

@@ -34,7 +34,7 @@ def test_days_of_a_used_up_quota_cost_one_call_an_hour_and_no_job(short_folder: 
 
 
 def test_an_hours_wait_is_kept_in_the_ledger_and_not_in_a_worker(
-    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, redis_client: redis.Redis
+    account: str, queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, redis_client: redis.Redis
 ) -> None:
     start_worker()
     job = queue.enqueue([{"role": "user", "content": "[[sim:429x1 retry-after=3600]]"}])
@@ -43,10 +43,10 @@ def test_an_hours_wait_is_kept_in_the_ledger_and_not_in_a_worker(
     due_ms = job.status().due_ms
     assert due_ms is not None
     # No message is on its way: it counts as overdue at the very time it is due.
-    assert redis_client.zscore(names.WAITING, job.id) == due_ms
+    assert redis_client.zscore(names.waiting_key(account), job.id) == due_ms
     wait_until("its message is done with", lambda: not redis_client.hlen("unacked"))
 
-    _let_pass(redis_client, HOUR_MS, job.id, due_ms)
+    _let_pass(account, redis_client, HOUR_MS, job.id, due_ms)
 
     completion = job.result(TIMEOUT_S)
     assert (completion.attempts, completion.unanswered_calls) == (1, 0)
@@ -68,9 +68,9 @@ def test_a_short_wait_is_a_countdown_of_celerys(
     assert (simulator.stats()["calls"], simulator.stats()["early"]) == (2, 0)
 
 
-def _let_pass(client: redis.Redis, passed_ms: int, job_id: str, due_ms: int) -> None:
+def _let_pass(account: str, client: redis.Redis, passed_ms: int, job_id: str, due_ms: int) -> None:
     """Move what the server knows of this wait into the past."""
     for key in client.keys("mira:pace:*"):
         client.hdel(key, "open_until")
     client.hset(names.job_key(job_id), "due_ms", due_ms - passed_ms)
-    client.zadd(names.WAITING, {job_id: due_ms - passed_ms})
+    client.zadd(names.waiting_key(account), {job_id: due_ms - passed_ms})

@@ -19,9 +19,9 @@ from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import REJECTED_FOR, call_name
 from mira_queue.ledger.records import Lease, NewJob, NothingToDo, new_job_id
-from tests.support.ledger_steps import LIFE, LONG, ask, claimed
+from tests.support.ledger_steps import ACCOUNT, LIFE, LONG, ask, claimed
 
-ACCOUNT, GROUP = "an-account", "a-group"
+GROUP = "a-group"
 BALANCE = Failure.from_error(BalanceUsedUp("top up", 402, body={"detail": "top up"}))
 NO_MODEL = Failure.from_error(ModelNotInPlan("no", 403))
 
@@ -35,7 +35,7 @@ def ledger(redis_client: redis.Redis) -> Iterator[Ledger]:
 def accepted(ledger: Ledger, group: str = "", *, model: str = "mira", deadline_ms: int = 0) -> str:
     request = ChatRequest(b"{}", model)
     job = NewJob(request, new_job_id(), "", group, Lane.BULK, deadline_ms=deadline_ms, pauses=bool(group))
-    return ledger.accept([job])[0].id
+    return ledger.accept(ACCOUNT, [job])[0].id
 
 
 def running(ledger: Ledger, group: str = "", model: str = "mira") -> Lease:
@@ -86,9 +86,9 @@ def test_a_held_job_stays_in_the_queue_where_its_supervisor_finds_it(ledger: Led
     lease, waiting = running(ledger, GROUP), accepted(ledger, GROUP)
     ledger.hold(GROUP)
 
-    assert ledger.claim(waiting, LONG) == NothingToDo("held")
+    assert ledger.claim(ACCOUNT, waiting, LONG) == NothingToDo("held")
     assert ledger.release(lease)
-    assert ledger.remove_unstarted([(lease.job_id, ""), (waiting, "")]) == [0, 0]
+    assert ledger.remove_unstarted(ACCOUNT, [(lease.job_id, ""), (waiting, "")]) == [0, 0]
 
 
 def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any_other(ledger: Ledger) -> None:
@@ -96,13 +96,13 @@ def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any
     ledger.hold(GROUP)
     late_ms = round(time.time() * 1000) + 60_000
 
-    assert ledger.queued_before(Lane.BULK, late_ms, 9) == [job_id]
-    assert not ledger.resend(job_id, Lane.BULK, late_ms)
+    assert ledger.queued_before(ACCOUNT, Lane.BULK, late_ms, 9) == [job_id]
+    assert not ledger.resend(ACCOUNT, job_id, Lane.BULK, late_ms)
     assert ledger.status(job_id).state is JobState.QUEUED
-    assert ledger.queued_before(Lane.BULK, late_ms, 9) == []
+    assert ledger.queued_before(ACCOUNT, Lane.BULK, late_ms, 9) == []
 
     ledger.unhold(GROUP)
-    assert ledger.resend(job_id, Lane.FIRST, late_ms)
+    assert ledger.resend(ACCOUNT, job_id, Lane.FIRST, late_ms)
 
 
 def test_a_waiting_job_of_a_held_batch_is_queued_when_it_is_due_and_not_sent(ledger: Ledger) -> None:
@@ -110,7 +110,7 @@ def test_a_waiting_job_of_a_held_batch_is_queued_when_it_is_due_and_not_sent(led
     assert ledger.defer(lease, timedelta(0), timedelta(0), attempts=1, unanswered_calls=0, reason="busy")
     ledger.hold(GROUP)
 
-    assert not ledger.resend(lease.job_id)
+    assert not ledger.resend(ACCOUNT, lease.job_id)
     assert ledger.status(lease.job_id).state is JobState.QUEUED
 
 
@@ -128,7 +128,7 @@ def test_no_call_starts_after_its_deadline(ledger: Ledger) -> None:
     late, in_time = (claimed(ledger, accepted(ledger, deadline_ms=now_ms + each)) for each in (-1, 600_000))
 
     assert verdicts(ledger, late, in_time) == ["expired", "go"]
-    assert ledger.claim(accepted(ledger, GROUP, deadline_ms=now_ms - 1), LONG) == NothingToDo("held")
+    assert ledger.claim(ACCOUNT, accepted(ledger, GROUP, deadline_ms=now_ms - 1), LONG) == NothingToDo("held")
 
 
 def test_jobs_of_a_rejected_account_get_its_error_without_a_call(ledger: Ledger) -> None:
@@ -254,7 +254,7 @@ def test_calls_that_fail_together_open_the_breaker_once_and_lengthen_its_pause_b
 
 def test_a_resumed_run_gives_the_jobs_that_it_finds_its_own_deadline(ledger: Ledger, redis_client: redis.Redis) -> None:
     job_id, deleted = accepted(ledger, GROUP, deadline_ms=1), new_job_id()
-    assert ledger.claim(job_id, LONG) == NothingToDo("held")
+    assert ledger.claim(ACCOUNT, job_id, LONG) == NothingToDo("held")
 
     ledger.set_deadline([job_id, deleted], 0)
     assert verdicts(ledger, claimed(ledger, job_id)) == ["go"]

@@ -65,13 +65,13 @@ def test_a_worker_that_was_paused_past_its_lease_stores_nothing(
 
 
 def test_a_job_whose_message_the_queue_has_lost_is_found(
-    queue: MiraQueue, redis_client: redis.Redis, simulator: SimulatorProcess, start_worker: StartWorker
+    account: str, queue: MiraQueue, redis_client: redis.Redis, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:
     jobs = [enqueue(queue, f"number {number}") for number in range(3)]
-    assert redis_client.delete(names.messages_key(Lane.NORMAL)) == 1
+    assert redis_client.delete(names.messages_key(account, Lane.NORMAL)) == 1
     # An hour ago, rather than waiting out the time in which a message may be on its way.
     for job in jobs:
-        redis_client.zincrby(names.queued_key(Lane.NORMAL), -HOUR_MS, job.id)
+        redis_client.zincrby(names.queued_key(account, Lane.NORMAL), -HOUR_MS, job.id)
 
     start_worker()
 
@@ -80,11 +80,11 @@ def test_a_job_whose_message_the_queue_has_lost_is_found(
 
 
 def test_a_job_whose_message_is_lost_behind_others_is_found_while_they_run(
-    queue: MiraQueue, redis_client: redis.Redis, simulator: SimulatorProcess, start_worker: StartWorker
+    account: str, queue: MiraQueue, redis_client: redis.Redis, simulator: SimulatorProcess, start_worker: StartWorker
 ) -> None:
     lost = enqueue(queue, "lost")
-    redis_client.delete(names.messages_key(Lane.NORMAL))
-    redis_client.zincrby(names.queued_key(Lane.NORMAL), -HOUR_MS, lost.id)
+    redis_client.delete(names.messages_key(account, Lane.NORMAL))
+    redis_client.zincrby(names.queued_key(account, Lane.NORMAL), -HOUR_MS, lost.id)
     others = [enqueue(queue, f"[[sim:slow=0.1]] {number}") for number in range(40)]
 
     start_worker(concurrency=1)

@@ -18,7 +18,7 @@ from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.celery_config import build_celery
 from tests.conftest import StartWorker
-from tests.support.ledger_steps import COMPLETION, FAILURE, PASSED, claimed, new_job
+from tests.support.ledger_steps import ACCOUNT, COMPLETION, FAILURE, PASSED, claimed, new_job
 from tests.support.queue_process import QUICK
 from tests.support.simulator_process import SimulatorProcess
 
@@ -83,7 +83,7 @@ def test_an_outcome_that_was_decided_by_a_worker_that_died_is_stored_without_ano
     backend_url: str,
 ) -> None:
     results = BackendResults(build_celery(settings, redis_url).backend)
-    (accepted,) = queue.ledger.accept([new_job()])
+    (accepted,) = queue.ledger.accept(ACCOUNT, [new_job()])
     dead = claimed(queue.ledger, accepted.id, PASSED)
     assert queue.ledger.record_outcome(dead, results.pack(outcome))
 

@@ -121,7 +121,7 @@ def test_a_careful_engine_risks_one_line_when_the_account_refuses(
         plan.retry_errors()
         assert (plan.left, plan.stats.failed_before) == (60, 0)
         # Workers reject jobs of this account without a call, for as long as they remember the error.
-        queue.ledger.probe_now(queue.settings.account, ends_waits_over=ACCOUNT_TTL)
+        queue.ledger.probe_now(queue.accounts.current.id, ends_waits_over=ACCOUNT_TTL)
         assert engine.run() is End.COMPLETE
     assert ids(read_lines(files.output)) == ids(entries)
     assert not files.errors.exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mira_producer.cost.prices import Prices
-from mira_producer.engine.account_errors import Account
+from mira_producer.engine.account_errors import AccountErrors
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.window import Window
 
@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> BatchFiles:
 def window(queue: MiraQueue, files: BatchFiles) -> Iterator[Window]:
     """Full. No worker runs."""
     plan = Plan(files, BatchOptions(), Prices(), queue.check)
-    window = Window(queue, plan, Account("pause", "mira"), None, size=SIZE)
+    window = Window(queue, plan, queue.accounts.current, AccountErrors("pause", "mira"), None, size=SIZE)
     while window.has_room():
         window.fill()
     yield window

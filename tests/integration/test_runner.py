@@ -93,7 +93,7 @@ def make(ledger: Ledger, settings: Settings) -> Callable[..., Parts]:
         pacer = Pacer(ledger, ACCOUNT, MANY, probe_lease=timedelta(seconds=5), stopping=stopping, log=log)
         leases = HeldLeases(ledger, timedelta(minutes=1), log)
         changed = settings.model_copy(update=options)
-        runner = JobRunner(changed, ledger, pacer, leases, transport, results, stopping, log, CrashPoints(""))
+        runner = JobRunner(changed, ledger, pacer, "", leases, transport, results, stopping, log, CrashPoints(""))
         return Parts(ledger, leases, pacer, runner)
 
     return make
@@ -132,7 +132,7 @@ def test_exceptions_are_bounded_by_the_attempts_and_are_no_crashes(
     assert [field(redis_client, job_id, name) for name in ("state", "reason", "crashes")] == [
         "failed", "internal_error", "",
     ]  # fmt: skip
-    assert parts.ledger.rescue(job_id, 1, timedelta(minutes=1)) is False
+    assert parts.ledger.rescue(ACCOUNT, job_id, 1, timedelta(minutes=1)) is False
 
 
 def test_the_log_has_the_traceback_and_not_the_message(make: Callable[..., Parts]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.connection import PRODUCER_PATIENCE, connect
 from mira_queue.ledger.ledger import Ledger
-from tests.support.ledger_steps import accepted
+from tests.support.ledger_steps import ACCOUNT, accepted
 from tests.support.redis_pair import PortServer, Wire
 from tests.support.waiting import wait_until
 
@@ -37,7 +37,7 @@ def ledger(wire: Wire) -> Ledger:
 
 
 def ask(ledger: Ledger) -> object:
-    return ledger.claim("nobody", PAGE)
+    return ledger.claim(ACCOUNT, "nobody", PAGE)
 
 
 def seconds_until_unavailable(ledger: Ledger) -> float:

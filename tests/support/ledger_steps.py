@@ -17,6 +17,7 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
+ACCOUNT = "an-account"
 LONG = timedelta(hours=1)
 # A lease, or a wait, that has passed the moment it is given: no test needs to wait for one.
 PASSED = timedelta(0)
@@ -37,11 +38,11 @@ def new_job(key: str = "", group: str = "", text: str = "Hello") -> NewJob:
 
 def accepted(ledger: Ledger, key: str = "", group: str = "") -> str:
     """A queued job."""
-    return ledger.accept([new_job(key, group)])[0].id
+    return ledger.accept(ACCOUNT, [new_job(key, group)])[0].id
 
 
-def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG) -> Lease:
-    held = ledger.claim(job_id, lease)
+def claimed(ledger: Ledger, job_id: str, lease: timedelta = LONG, *, account: str = ACCOUNT, base: str = "") -> Lease:
+    [held] = ledger.claim_many(account, base, [job_id], lease)
     assert isinstance(held, Lease), held
     return held
 
@@ -61,7 +62,7 @@ def begun(ledger: Ledger, lease: timedelta = LONG, key: str = "", group: str = "
 def ask(
     ledger: Ledger,
     *leases: Lease,
-    account: str = "an-account",
+    account: str = ACCOUNT,
     process: str = "a process",
     released: Sequence[ReleasedPermit] = (),
     configured: ConfiguredLimits = MANY,
@@ -81,7 +82,7 @@ def ask(
     )
 
 
-def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
+def begin(ledger: Ledger, lease: Lease, account: str = ACCOUNT) -> str:
     """Ask for one call, and again while a new account's calls leave one by one."""
     while True:
         pace, (permit,) = ask(ledger, lease, account=account)
@@ -89,7 +90,7 @@ def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
             return permit.verdict
 
 
-def land(ledger: Ledger, lease: Lease, account: str = "an-account") -> bool:
+def land(ledger: Ledger, lease: Lease, account: str = ACCOUNT) -> bool:
     """The call is back; True: it was the probe."""
     return ledger.release_permits(account, [ReleasedPermit(call_name(lease), Permit("go"))])
 

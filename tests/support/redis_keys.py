@@ -17,7 +17,7 @@ CELERYS = ("_kombu.", names.QUEUE, names.BULK_QUEUE, "unacked", "celery.pidbox",
 # The bindings are known to running workers and producers, which would not write them again.
 KEPT = "_kombu."
 
-_STATE_OF_ENTRY = {names.LEASED: JobState.RUNNING, names.WAITING: JobState.WAITING}
+_STATE_OF_ENTRY = {"leased": JobState.RUNNING, "waiting": JobState.WAITING}
 
 
 def clear(client: redis.Redis) -> None:
@@ -48,8 +48,8 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, holder.decode().partition(":")[2]) if holder else None
         case ["mira", "queued", _]:
             return _strange_entries(client, key, JobState.QUEUED)
-        case ["mira", "leased" | "waiting"]:
-            return _strange_entries(client, key, _STATE_OF_ENTRY[key])
+        case ["mira", "leased" | "waiting" as kind, _]:
+            return _strange_entries(client, key, _STATE_OF_ENTRY[kind])
         case ["mira", "batch", batch_id]:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mira_queue.contract import names
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.script_runner import scripts
+from tests.support.ledger_steps import ACCOUNT
 
 BUILDERS = [build for name, build in vars(names).items() if name.endswith("_key")]
 
@@ -33,15 +34,14 @@ def test_no_script_makes_up_a_key() -> None:
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_two_idempotency_keys_share_a_name_only_when_they_are_the_same(one: str, other: str) -> None:
-    assert (names.idempotency_key(one) == names.idempotency_key(other)) == (one == other)
+    assert (names.idempotency_key(ACCOUNT, one) == names.idempotency_key(ACCOUNT, other)) == (one == other)
 
 
 @given(st.text(min_size=1, max_size=10_000))
 def test_the_name_of_an_idempotency_key_is_short_and_says_nothing(key: str) -> None:
-    assert re.fullmatch(r"mira:key:[0-9a-f]{32}", names.idempotency_key(key))
+    assert re.fullmatch(r"mira:key:[0-9a-f]{32}", names.idempotency_key(ACCOUNT, key))
 
 
-def test_lanes_have_keys_of_their_own() -> None:
-    assert (
-        len({names.queued_key(lane) for lane in Lane}) == len({names.messages_key(lane) for lane in Lane}) == len(Lane)
-    )
+def test_lanes_of_an_account_have_keys_of_their_own() -> None:
+    for key_of in (names.queued_key, names.messages_key):
+        assert len({key_of(account, lane) for lane in Lane for account in (ACCOUNT, "another")}) == 2 * len(Lane)

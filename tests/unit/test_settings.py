@@ -11,6 +11,7 @@ from mira_producer.cli.config import described
 from mira_producer.processes import environment_of
 
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.settings_loader import load_settings
 
 BASE = "https://api.vmira.ai/v1"
@@ -166,7 +167,7 @@ def test_a_child_is_told_only_what_was_set(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_account_is_a_base_and_a_key_and_its_name_reveals_neither() -> None:
     def account(base: str, key: str | None) -> str:
-        return load_settings(api_base=base, api_key=key).account
+        return load_accounts(load_settings(api_base=base, api_key=key)).current.id
 
     name = account(BASE, KEY)
 

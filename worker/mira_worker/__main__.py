@@ -2,7 +2,7 @@
 
 The first arguments may be ours, in this order. The other arguments are Celery's.
 `--parent-pipe`: stop gracefully when standard input ends, because the parent has ended.
-`--in-order`: serve the first of the `--queues` first, instead of all of them in turn.
+`--in-order`: serve the first kind of the `--queues` first, instead of all of them in turn.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
 
     if arguments[:1] == ["--in-order"]:
         arguments = arguments[1:]
-        app.conf.broker_transport_options["queue_order_strategy"] = "priority"
+        app.conf.broker_transport_options["queue_order_strategy"] = "mira_worker.queue_order:KindsInOrder"
     # Nothing here needs gossip and mingle, which exchange messages between workers and slow down the start.
     sys.exit(run_worker(app, ["--quiet", "worker", "--without-gossip", "--without-mingle", *arguments]))
 

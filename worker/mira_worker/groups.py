@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -39,15 +39,17 @@ MAX_AHEAD = 8
 
 Item = TypeVar("Item")
 
-# Sends jobs in messages of this size.
-SendGroups = Callable[[list[str], int], None]
-SendLater = Callable[[str, timedelta], None]
+# Each sends jobs of an account. SendGroups sends them in messages of this size.
+SendMessages = Callable[[str, list[str]], None]
+SendGroups = Callable[[str, list[str], int], None]
+SendLater = Callable[[str, str, timedelta], None]
 
 
 class _Group:
     """Jobs of one message that have not started. While calls are quick, a few of them are claimed ahead."""
 
-    def __init__(self, job_ids: Sequence[str]) -> None:
+    def __init__(self, runner: JobRunner, job_ids: Sequence[str]) -> None:
+        self.runner = runner
         self.jobs = deque(job_ids)
         self.claimed: deque[tuple[str, Claimed]] = deque()
         self.ahead = 1
@@ -89,8 +91,8 @@ class GroupRunner:
     """
 
     _ledger: Ledger
-    _runner: JobRunner
-    _send_now: Callable[[list[str]], None]
+    _runners: Mapping[str, JobRunner]
+    _send_now: SendMessages
     _send_later: SendLater
     _send_groups: SendGroups
     _single_waits: Callable[[], bool]
@@ -103,9 +105,9 @@ class GroupRunner:
     def start(self) -> None:
         threading.Thread(target=self._watch, name="groups", daemon=True).start()
 
-    def run(self, job_ids: Sequence[str]) -> None:
+    def run(self, runner: JobRunner, job_ids: Sequence[str]) -> None:
         """Run the jobs of a group. Return when all have run or returned to the queue."""
-        group = _Group(job_ids)
+        group = _Group(runner, job_ids)
         with self._lock:
             self._groups.add(group)
             self._some.set()
@@ -113,9 +115,9 @@ class GroupRunner:
             while not self._stopping.is_set():
                 job = group.next()
                 if job is not None:
-                    self._send(job[0], self._runner.run_claimed(*job))
+                    self._send(runner, job[0], runner.run_claimed(*job))
                 elif job_ids := group.to_claim():
-                    group.claimed.extend(zip(job_ids, self._runner.claim(job_ids), strict=True))
+                    group.claimed.extend(zip(job_ids, runner.claim(job_ids), strict=True))
                 else:
                     return
         finally:
@@ -142,32 +144,32 @@ class GroupRunner:
         if self._single_waits():
             return False
         try:
-            bulk, *singles = (self._ledger.head(lane) for lane in (Lane.BULK, Lane.FIRST, Lane.NORMAL))
+            return self._ledger.lanes_with_messages(self._runners) == {Lane.BULK}
         except QueueUnavailable:
             return True
-        return bulk is not None and not any(singles)
 
     def _requeue(self, group: _Group) -> None:
         """Requeue the jobs that have not started, in messages as large as the number of jobs that have started."""
         size = max(1, group.started)
         for job_id, claimed in _taken(group.claimed):
             if isinstance(claimed, Lease):
-                self._send(job_id, self._runner.release(claimed))
+                self._send(group.runner, job_id, group.runner.release(claimed))
         rest = _taken(group.jobs)
         if not rest:
             return
         try:
-            self._send_groups(self._ledger.requeue(rest, Lane.BULK), size)
+            account = group.runner.account
+            self._send_groups(account, self._ledger.requeue(account, rest, Lane.BULK), size)
         except QueueUnavailable as error:
             # They are queued in the ledger, without a message: rescue finds them.
             self._log.warning("requeue_failed", jobs=len(rest), error=str(error))
 
-    def _send(self, job_id: str, next_: Next) -> None:
+    def _send(self, runner: JobRunner, job_id: str, next_: Next) -> None:
         match next_:
             case SendAgain(countdown=countdown):
-                self._send_later(job_id, countdown)
+                self._send_later(runner.account, job_id, countdown)
             case SendNow():
-                self._send_now([job_id])
+                self._send_now(runner.account, [job_id])
 
 
 def _taken(jobs: deque[Item], limit: int | None = None) -> list[Item]:

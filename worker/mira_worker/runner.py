@@ -14,7 +14,7 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import InternalError, InvalidKey, JobError, Poison, QueueUnavailable
+from mira_queue.contract.errors import InternalError, JobError, Poison, QueueUnavailable
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.leases import Claimed
@@ -68,19 +68,24 @@ Next = Finished | Done | SendAgain | SendNow
 
 @dataclass(slots=True, eq=False)
 class JobRunner:
-    """Runs one job at a time for each calling thread. Without a `transport`, there is no API key."""
+    """Runs jobs of one account, one at a time for each calling thread. `base` is the account's base URL."""
 
     _settings: Settings
     _ledger: Ledger
-    _pacer: Pacer
+    pacer: Pacer
+    base: str
     _leases: HeldLeases
-    _transport: Transport | None
+    _transport: Transport
     _results: ResultStore | None
     _stopping: threading.Event
     _log: FilteringBoundLogger
     _crash_points: CrashPoints
     # Leases of jobs that an exception has interrupted, and whose failed attempt could not be recorded.
     _interrupted: deque[Lease] = field(default_factory=deque)
+
+    @property
+    def account(self) -> str:
+        return self.pacer.account
 
     def run(self, job_id: str) -> Next:
         """Claim the job and run it. If there is nothing to do, the message is Done."""
@@ -89,7 +94,7 @@ class JobRunner:
     def claim(self, job_ids: Sequence[str]) -> list[Claimed]:
         """Claim jobs. The leases are extended until the job is passed to `run_claimed` or `release`."""
         self._crash_points.reach(CrashPoint.AFTER_MESSAGE)
-        claimed = self._ledger.claim_many(job_ids, self._settings.lease)
+        claimed = self._ledger.claim_many(self.account, self.base, job_ids, self._settings.lease)
         for each in claimed:
             if isinstance(each, Lease):
                 self._leases.hold(each)
@@ -107,6 +112,10 @@ class JobRunner:
                 early = timedelta(milliseconds=wait_ms)
                 # The ledger sends a message for a longer wait when it is over: this one is superfluous.
                 return SendAgain(early, JobError("not due yet")) if early <= MAX_COUNTDOWN else Done()
+            case NothingToDo(why="foreign"):
+                # It stays queued for its own account, whose workers send its message again.
+                self._log.warning("foreign_job", job_id=job_id, account=self.account, base=self.base)
+                return Done()
             case NothingToDo(why=why):
                 self._log.debug("nothing_to_do", job_id=job_id, why=why)
                 return Done()
@@ -148,12 +157,9 @@ class JobRunner:
     def _attempt(self, lease: Lease) -> Next:
         was_called = False
         try:
-            if self._transport is None:
-                no_key = Failed(InvalidKey("no key: set MIRA_API_KEY where the worker runs"))
-                return self._apply(lease, self._decide(no_key, lease, is_charged=False))
-            held = self._pacer.acquire(lease)
+            held = self.pacer.acquire(lease)
             was_called = held.permit.may_start
-            decision = self._call(self._transport, held) if was_called else decide_denied(held.permit, lease)
+            decision = self._call(held) if was_called else decide_denied(held.permit, lease)
             return self._apply(lease, decision)
         except Exception as error:  # noqa: BLE001
             # A bug of ours or of a library. It is charged to the job as an attempt, and never as a crash.
@@ -165,17 +171,17 @@ class JobRunner:
             try:
                 return self._apply(lease, self._decide(fault, lease, is_charged=True))
             finally:
-                self._pacer.abandon(lease)
+                self.pacer.abandon(lease)
         except BaseException:
-            self._pacer.abandon(lease)
+            self.pacer.abandon(lease)
             raise
 
-    def _call(self, transport: Transport, held: HeldPermit) -> Decision:
-        response = transport.post(held.lease.body)
+    def _call(self, held: HeldPermit) -> Decision:
+        response = self._transport.post(held.lease.body)
         self._crash_points.reach(CrashPoint.AFTER_ANSWER)
         now = datetime.now(UTC)
-        meaning = read_response(response, now, transport.redact)
-        is_charged = self._pacer.report(held, response, meaning, now)
+        meaning = read_response(response, now, self._transport.redact)
+        is_charged = self.pacer.report(held, response, meaning, now)
         if isinstance(meaning, RateLimited):
             self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
         decision = self._decide(meaning, held.lease, is_charged=is_charged)

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,8 +20,17 @@ from celery.worker.consumer import Consumer
 from celery.worker.control import control_command
 from celery.worker.request import Request
 
+from mira_queue.contract.account import Account
 from mira_queue.contract.errors import JobError, JobNotFound, ServiceFault
-from mira_queue.contract.names import BULK_QUEUE, GROUP_TASK, TASK, Lane
+from mira_queue.contract.names import (
+    BULK_QUEUE,
+    GROUP_TASK,
+    QUEUE,
+    TASK,
+    Lane,
+    account_of_queue,
+    queue_name,
+)
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
@@ -29,12 +38,15 @@ from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.runtime.celery_config import stores_results_itself
 from mira_queue.runtime.logs import configure_logs
 from mira_worker.result_backend import BackendResults
-from mira_worker.runner import Finished, SendAgain, SendNow
+from mira_worker.runner import Finished, JobRunner, SendAgain, SendNow
 from mira_worker.worker_runtime import Runtime
 
 # Celery's loop polls for messages when something happens, otherwise once per second. It does not notice the end of a
 # call in another thread: without this tick, a worker that was full takes its next jobs up to a second late.
 TICK_S = 0.02
+
+
+NO_KEY = "no key: set MIRA_API_KEY in the environment or in .env, or the keys of accounts.toml"
 
 
 class AfterFault(Exception):
@@ -136,14 +148,20 @@ def is_stopping() -> bool:
     return state.should_stop is not None
 
 
-def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
-    """Register the tasks and the worker's runtime. `on_exit` is called last, when the grace period is over."""
-    life = WorkerLife(app, settings, redis_url, on_exit)
+def register(
+    app: Celery, settings: Settings, accounts: Sequence[Account], redis_url: str, on_exit: Callable[[], None]
+) -> None:
+    """Register the tasks and the runtime of a worker that serves these accounts.
+
+    `on_exit` is called last, when the grace period is over.
+    """
+    life = WorkerLife(app, settings, accounts, redis_url, on_exit)
     app.conf.worker_consumer = JobConsumer
 
     @app.task(bind=True, base=JobTask, name=TASK)  # type: ignore[untyped-decorator]
     def run_job(self: JobTask, job_id: str) -> None:
-        match life.runtime().runner.run(job_id):
+        runner = life.runner_of(self)
+        match runner.run(job_id):
             case SendAgain(countdown=countdown, error=error) if isinstance(error, ServiceFault):
                 raise AfterFault(countdown, error)
             case SendAgain(countdown=countdown):
@@ -153,13 +171,13 @@ def register(app: Celery, settings: Settings, redis_url: str, on_exit: Callable[
             case Finished(outcome=Failure(code=code)):
                 raise Failed(code)
             case SendNow():
-                life.send([job_id])
+                life.send(runner.account, [job_id])
         # The job has not finished. Celery's events must not show a success.
         raise Ignore
 
-    @app.task(acks_late=True, ignore_result=True, name=GROUP_TASK)  # type: ignore[untyped-decorator]
-    def run_jobs(job_ids: list[str]) -> None:
-        life.runtime().groups.run(job_ids)
+    @app.task(bind=True, acks_late=True, ignore_result=True, name=GROUP_TASK)  # type: ignore[untyped-decorator]
+    def run_jobs(self: Task, job_ids: list[str]) -> None:
+        life.runtime().groups.run(life.runner_of(self), job_ids)
 
     # Celery's own class would ignore a failed acknowledgment; see JobMessage.
     run_jobs.Request = JobTask.Request
@@ -187,8 +205,16 @@ def cancelled_jobs(ledger: Ledger, job_ids: list[str]) -> Iterator[str]:
 class WorkerLife:
     """Start and stop of a worker. The runtime is built in the process that runs jobs, when it is first needed."""
 
-    def __init__(self, app: Celery, settings: Settings, redis_url: str, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        settings: Settings,
+        accounts: Sequence[Account],
+        redis_url: str,
+        on_exit: Callable[[], None],
+    ) -> None:
         self._app = app
+        self._accounts = accounts
         self._messenger = Messenger(app)
         self._on_exit = on_exit
         self._settings = settings
@@ -199,23 +225,33 @@ class WorkerLife:
         """Return the runtime of this process. A forked child of Celery's prefork pool gets its own."""
         if self._runtime is None or self._runtime[0] != os.getpid():
             results = None if stores_results_itself(self._settings) else BackendResults(self._app.backend)
-            single_jobs = BULK_QUEUE not in self._app.amqp.queues.consume_from
-            runtime = Runtime(self._settings, self._redis_url, results, self, single_jobs=single_jobs)
+            single_jobs = not any(name.startswith(BULK_QUEUE) for name in self._app.amqp.queues.consume_from)
+            runtime = Runtime(self._settings, self._accounts, self._redis_url, results, self, single_jobs=single_jobs)
             self._runtime = (os.getpid(), runtime)
             runtime.start()
         return self._runtime[1]
 
-    def send(self, job_ids: list[str]) -> None:
+    def runner_of(self, task: Task) -> JobRunner:
+        """Return the runner of the account whose queue the task's message came from."""
+        account = account_of_queue(task.request.delivery_info["routing_key"])
+        runner = self.runtime().runners.get(account)
+        if runner is None:
+            # Its jobs stay queued for their own account, whose workers send their messages again.
+            self.runtime().log.warning("foreign_message", account=account)
+            raise Ignore
+        return runner
+
+    def send(self, account: str, job_ids: list[str]) -> None:
         """Send a message for each job, with the highest priority. If that fails, rescue finds the queued jobs."""
-        self._send(job_ids, Lane.FIRST)
+        self._send(account, job_ids, Lane.FIRST)
 
-    def send_later(self, job_id: str, countdown: timedelta) -> None:
+    def send_later(self, account: str, job_id: str, countdown: timedelta) -> None:
         """Send a message for a job that waits."""
-        self._send([job_id], Lane.FIRST, countdown=countdown)
+        self._send(account, [job_id], Lane.FIRST, countdown=countdown)
 
-    def send_groups(self, job_ids: list[str], size: int) -> None:
+    def send_groups(self, account: str, job_ids: list[str], size: int) -> None:
         """Send messages with `size` jobs of a file in each."""
-        self._send(job_ids, Lane.BULK, group_size=size)
+        self._send(account, job_ids, Lane.BULK, group_size=size)
 
     def single_waits(self) -> bool:
         """Return True if this process has received a message with one job, and has no free thread for it."""
@@ -225,20 +261,38 @@ class WorkerLife:
             # The sets changed during the iteration: the process is busy.
             return True
 
-    def _send(self, job_ids: list[str], lane: Lane, **options: Any) -> None:
+    def _send(self, account: str, job_ids: list[str], lane: Lane, **options: Any) -> None:
         try:
-            self._messenger.send(job_ids, lane, **options)
+            self._messenger.send(account, job_ids, lane, **options)
         except MessageNotSent as error:
             self.runtime().log.warning("send_failed", jobs=len(job_ids), error=str(error))
 
     def connect_signals(self) -> None:
         signals.setup_logging.connect(self._on_logging, weak=False)
+        signals.celeryd_init.connect(self._on_init, weak=False)
+        signals.celeryd_after_setup.connect(self._on_setup, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
         signals.worker_shutting_down.connect(self._on_stop, weak=False)
         self._app.steps["worker"].add(Tick)
 
     def _on_logging(self, **_: Any) -> None:
         configure_logs(self._settings.log_format, self._settings.log_level)
+
+    def _on_init(self, **_: Any) -> None:
+        if not self._accounts:
+            # Without a key, a worker can run no job.
+            raise SystemExit(NO_KEY)
+
+    def _on_setup(self, **_: Any) -> None:
+        """Select the queues of all accounts. `--queues` names kinds of queues, or queues of single accounts."""
+        queues = self._app.amqp.queues
+        ids = [account.id for account in self._accounts]
+        selected = [
+            name
+            for wanted in list(queues.consume_from)
+            for name in ([queue_name(each, wanted) for each in ids] if wanted in (QUEUE, BULK_QUEUE) else [wanted])
+        ]
+        queues.select(selected)
 
     def _on_ready(self, **_: Any) -> None:
         if threading.current_thread() is threading.main_thread():

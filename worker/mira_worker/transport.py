@@ -61,6 +61,7 @@ class MiraClient:
         self,
         api_base: str,
         api_key: SecretStr,
+        headers: Mapping[str, str] | None = None,
         *,
         connect_timeout: timedelta,
         total_timeout: timedelta,
@@ -78,6 +79,7 @@ class MiraClient:
             "POST",
             f"{api_base}/chat/completions",
             headers={
+                **(headers or {}),
                 "Authorization": f"Bearer {api_key.get_secret_value()}",
                 "Content-Type": "application/json",
                 "Accept": "application/json, text/event-stream",

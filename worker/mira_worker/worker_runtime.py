@@ -1,16 +1,17 @@
-"""Parts of one worker process, built once from the settings."""
+"""Parts of one worker process, built once from the settings and the accounts that it serves."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
+from mira_queue.contract.account import Account
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
@@ -30,11 +31,11 @@ from mira_worker.transport import MiraClient
 class Messages(Protocol):
     """Sends messages, and leaves those that cannot be sent to rescue. Knows the messages that wait in this process."""
 
-    def send(self, job_ids: list[str]) -> None: ...
+    def send(self, account: str, job_ids: list[str]) -> None: ...
 
-    def send_later(self, job_id: str, countdown: timedelta) -> None: ...
+    def send_later(self, account: str, job_id: str, countdown: timedelta) -> None: ...
 
-    def send_groups(self, job_ids: list[str], size: int) -> None: ...
+    def send_groups(self, account: str, job_ids: list[str], size: int) -> None: ...
 
     def single_waits(self) -> bool: ...
 
@@ -52,6 +53,7 @@ class Runtime:
     def __init__(
         self,
         settings: Settings,
+        accounts: Sequence[Account],
         redis_url: str,
         results: ResultStore | None,
         messages: Messages,
@@ -73,31 +75,14 @@ class Runtime:
         )
         self.ledger = ledger
         self.leases = HeldLeases(ledger, settings.lease, self.log)
-        key = settings.api_key
-        self.pacer = Pacer(
-            ledger,
-            settings.account,
-            settings.configured_limits,
-            # If the probe's worker crashes, another call probes when the first one must have ended.
-            probe_lease=settings.request_timeout + timedelta(seconds=5),
-            stopping=self.stopping,
-            log=self.log,
-            single_jobs=single_jobs,
-        )
-        client = key and MiraClient(
-            settings.api_base,
-            key,
-            connect_timeout=settings.connect_timeout,
-            total_timeout=settings.request_timeout,
-            max_response_bytes=settings.max_response_bytes,
-            connections=settings.concurrency,
-        )
-        self.runner = JobRunner(
-            settings, ledger, self.pacer, self.leases, client or None, results, self.stopping, self.log, crash_points
-        )
+        self._results = results
+        self._crash_points = crash_points
+        self._single_jobs = single_jobs
+        #: A runner for each account, by the account's id.
+        self.runners = {account.id: self._runner(account) for account in accounts}
         self.groups = GroupRunner(
             ledger,
-            self.runner,
+            self.runners,
             messages.send,
             messages.send_later,
             messages.send_groups,
@@ -105,18 +90,54 @@ class Runtime:
             self.stopping,
             self.log,
         )
-        self.pacer_thread = PacerThread(
-            self.pacer, ledger.wake_ups(self.pacer.account, self.pacer.process), self.stopping, self.log
-        )
+        runners = list(self.runners.values())
         self.rescuer = Rescuer(
-            settings, ledger, self.leases, self.pacer, self.runner, messages.send, self.stopping, self.log, crash_points
+            settings, ledger, self.leases, runners, messages.send, self.stopping, self.log, crash_points
+        )
+
+    def _runner(self, account: Account) -> JobRunner:
+        """Return the runner of an account, with a pacer and connections of its own."""
+        settings = self.settings
+        assert account.key is not None, "a worker serves accounts whose key it has"
+        pacer = Pacer(
+            self.ledger,
+            account.id,
+            account.limits,
+            # If the probe's worker crashes, another call probes when the first one must have ended.
+            probe_lease=settings.request_timeout + timedelta(seconds=5),
+            stopping=self.stopping,
+            log=self.log,
+            single_jobs=self._single_jobs,
+        )
+        client = MiraClient(
+            account.base,
+            account.key,
+            account.headers,
+            connect_timeout=settings.connect_timeout,
+            total_timeout=settings.request_timeout,
+            max_response_bytes=settings.max_response_bytes,
+            connections=settings.concurrency,
+        )
+        return JobRunner(
+            settings,
+            self.ledger,
+            pacer,
+            account.base,
+            self.leases,
+            client,
+            self._results,
+            self.stopping,
+            self.log,
+            self._crash_points,
         )
 
     def start(self) -> None:
         """Start the heartbeat, the pacer, and rescue, all on one core."""
-        self.ledger.report_alive(self.pacer.account, self.settings.api_base, self.settings.rescue_interval)
+        self.rescuer.report_alive()
         self.leases.start()
-        self.pacer_thread.start()
+        for runner in self.runners.values():
+            wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.process)
+            PacerThread(runner.pacer, wake_ups, self.stopping, self.log).start()
         self.groups.start()
         self.rescuer.start()
         CpuAffinity().start()
@@ -131,7 +152,8 @@ class Runtime:
             return
         self._last_poll_ends_s = time.monotonic() + LAST_POLL_S
         self.stopping.set()
-        threading.Thread(target=self.pacer.stop, daemon=True).start()
+        for runner in self.runners.values():
+            threading.Thread(target=runner.pacer.stop, daemon=True).start()
         self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
         timer = threading.Timer(self.settings.grace.total_seconds(), self._release_all, (exit_now,))
         timer.daemon = True
@@ -148,8 +170,9 @@ class Runtime:
         try:
             released = [lease for lease in held if self.ledger.release(lease)]
             for lease in released:
-                self.pacer.abandon_call(lease.job_id, lease.epoch)
-            self._send([lease.job_id for lease in released])
+                self.runners[lease.account].pacer.abandon_call(lease.job_id, lease.epoch)
+            for account in self.runners:
+                self._send(account, [lease.job_id for lease in released if lease.account == account])
             self.log.warning("jobs_released", jobs=len(held))
         except QueueUnavailable as error:
             self.log.warning("release_failed", jobs=len(held), error=str(error))

@@ -19,6 +19,7 @@ from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
 from mira_producer.report.page import check_report, draw
+from mira_queue.contract.account import Accounts
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
@@ -41,8 +42,11 @@ class BatchRefused(MiraQueueError):
 class Batches:
     """The batches of a queue. Any process may read them and give commands; their files are on one machine."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, redis_url: str, crash_points: CrashPoints) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: Settings, accounts: Accounts, redis_url: str, crash_points: CrashPoints
+    ) -> None:
         self._ledger = ledger
+        self._accounts = accounts
         self._settings = settings
         self._redis_url = redis_url
         self._crash_points = crash_points
@@ -55,13 +59,15 @@ class Batches:
         options: BatchOptions | None = None,
         metadata: Mapping[str, str] | None = None,
         prices: Path | str | None = None,
+        account: str | None = None,
     ) -> Batch:
         """Submit a file, and return while its lines are still being checked.
 
         The file is copied: it may change or be removed afterward. `prices` is a price table; None: `prices.toml` of
-        the working directory, if it exists. Raise InputError (a file that cannot be read, a wrong option),
-        QueueUnavailable.
+        the working directory, if it exists. `account` is the name of an account; the batch keeps it, whatever key is
+        set later. Raise InputError (a file that cannot be read, a wrong option), UnknownAccount, QueueUnavailable.
         """
+        owner = self._accounts.named(account)
         source = Path(path)
         options = options or BatchOptions()
         check_file(source)
@@ -84,6 +90,7 @@ class Batches:
             options,
             dict(metadata or {}),
             {BatchStatus.VALIDATING.value: now_s},
+            account=owner.id,
         )
         try:
             self._ledger.write_batch(batch)
@@ -180,7 +187,7 @@ class Batches:
         batch = self.get(batch_id)
         files = self._files(batch)
         check_report(Path(path), (files.output, files.errors, files.input))
-        draw(batch, files, self._settings.api_base, Path(path))
+        draw(batch, files, self._accounts.with_id(batch.account).base or self._settings.api_base, Path(path))
 
     def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         """Return the batch when it has ended or is paused, at the latest after `timeout` seconds (None: no limit).

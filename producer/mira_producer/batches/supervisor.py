@@ -20,6 +20,7 @@ from mira_producer.engine.wait_reason import LABELS, NOTHING
 from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
+from mira_producer.request_check import check_of
 from mira_queue.contract.batch import CANCELLED_CODE, Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, Reason
 from mira_queue.contract.commands import Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
@@ -51,6 +52,8 @@ class Supervisor:
     ) -> None:
         self._queue = queue
         self.batch = batch
+        #: Another account's key never runs the batch, even if it is the one that this process has.
+        self._account = queue.accounts.with_id(batch.account) if batch.account else queue.accounts.current
         self._files = files
         self._owner = owner
         self._window = window
@@ -145,7 +148,7 @@ class Supervisor:
         if self.plan is not None and self.plan.is_open:
             self.plan.used_before = used(self._files, self.plan.prices)
         self._change(options=options, paused="", paused_by="", careful=careful)
-        self._queue.ledger.probe_now(self._queue.settings.account)
+        self._queue.ledger.probe_now(self._account.id)
         self._owner.say("resumed")
 
     def _retry(self, command: Retry) -> None:
@@ -170,7 +173,7 @@ class Supervisor:
             if self._owner.command() is None:
                 ledger.unhold(plan.group)
             # An account that was rejected may be fixed by now. A Retry-After is honored.
-            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
+            ledger.probe_now(self._account.id, ends_waits_over=ACCOUNT_TTL)
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
                 self._write(self.batch)
@@ -226,7 +229,9 @@ class Supervisor:
         if plan is None or not plan.is_open:
             try:
                 prices = prices_of(self._files)
-                plan = self._take(Plan(self._files, self.batch.options, prices, self._queue.check))
+                plan = self._take(
+                    Plan(self._files, self.batch.options, prices, check_of(self._queue.settings, self._account))
+                )
             except InvalidInput as error:
                 # Only an input that was never checked can be wrong; later, the disk or another program is to blame.
                 if self.batch.status is not BatchStatus.VALIDATING:
@@ -254,7 +259,13 @@ class Supervisor:
     def _new_engine(self, plan: Plan) -> Engine:
         hooks = Hooks(self._show, self._owner.say, self._tend)
         self.engine = Engine(
-            self._queue, plan, hooks, self._interrupted, window=self._window, careful=self.batch.careful
+            self._queue,
+            plan,
+            hooks,
+            self._interrupted,
+            window=self._window,
+            careful=self.batch.careful,
+            account=self._account,
         )
         return self.engine
 
@@ -302,7 +313,7 @@ class Supervisor:
     def _delete_jobs(self, job_ids: list[str]) -> None:
         """Delete jobs of lines that are retried: a supervisor that was killed may have left them, with their error."""
         ledger = self._queue.ledger
-        ledger.delete(zip(job_ids, ledger.keys_of(job_ids), strict=True))
+        ledger.delete(self._account.id, zip(job_ids, ledger.keys_of(job_ids), strict=True))
         self._queue.crash_points.reach(CrashPoint.AFTER_DELETE)
 
     def _pause(self, by: PausedBy, reason: str) -> None:
@@ -336,7 +347,7 @@ class Supervisor:
         self._recording.save_if_due()
 
     def _counted(self, plan: Plan, reason: Reason = NOTHING) -> Batch:
-        held = tuple(self.engine.account.held) if self.engine else ()
+        held = tuple(self.engine.account_errors.held) if self.engine else ()
         careful = self.batch.careful and not plan.stats.succeeded
         return replace(counted(self.batch, plan.before, plan.stats, reason), careful=careful, held_models=held)
 

@@ -32,7 +32,13 @@ from mira_producer.cli.problems import error_lines
 from mira_producer.jsonl.errors import InputError, InvalidInput
 from mira_producer.processes import StartError
 from mira_queue import __version__
-from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, MiraQueueError, ResultTimeout
+from mira_queue.contract.errors import (
+    IdempotencyConflict,
+    InvalidRequest,
+    MiraQueueError,
+    ResultTimeout,
+    UnknownAccount,
+)
 from mira_queue.contract.settings import SettingsError
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.runtime.private_files import restrict_umask
@@ -132,7 +138,7 @@ def _explain(error: Exception) -> tuple[list[str], int]:
     match error:
         case InvalidInput():
             return error_lines(error), console.EXIT_USAGE
-        case SettingsError() | InputError() | InvalidRequest() | IdempotencyConflict():
+        case SettingsError() | InputError() | InvalidRequest() | IdempotencyConflict() | UnknownAccount():
             return str(error).splitlines(), console.EXIT_USAGE
         case ResultTimeout():
             return [str(error)], console.EXIT_NOT_ENDED

@@ -10,9 +10,10 @@ import orjson
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.options import Json
+from mira_producer.cli.options import AccountName, Json
 from mira_producer.cli.result import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue, checked_key
+from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
 from mira_queue.ledger.records import NewJob, new_job_id
 
@@ -47,6 +48,7 @@ def enqueue(
         str | None,
         typer.Option(metavar="KEY", help="An idempotency key: the same key and the same request are one job."),
     ] = None,
+    account: AccountName = None,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
@@ -61,7 +63,9 @@ def enqueue(
     named = {} if model is None else {"model": model}
     body = {**_body(prompt, system, request), **_fields(field or []), **named}
     with MiraQueue() as queue:
-        job = queue.accept([NewJob(queue.check(body), new_job_id(), checked_key("--key", key))])[0]
+        owner = queue.accounts.named(account)
+        checked = check_of(queue.settings, owner)(body)
+        job = queue.accept([NewJob(checked, new_job_id(), checked_key("--key", key))], owner)[0]
         if not wait and timeout is None:
             if as_json:
                 console.json_data({"id": job.id})

@@ -35,14 +35,15 @@ from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts, interrupts_call
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import check_report, draw
+from mira_producer.request_check import check_of
 from mira_producer.text import plural
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, run_batch_id
+from mira_queue.contract.account import Account
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, is_simulated, run_batch_id
 from mira_queue.contract.commands import Cancel
 from mira_queue.contract.errors import BatchNotFound
-from mira_queue.contract.request import ChatRequest
-from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.accounts_file import load_accounts
 
 # Open jobs for each call that can be in flight: enough that no worker waits for the next line.
 WINDOW_PER_SLOT = 8
@@ -102,20 +103,22 @@ def run(
     sent) and other MiraQueueErrors, each one clear line.
     """
     check_paths(source, output, errors)
-    if simulator is None and settings.api_key is None and workers:
-        raise InputError("MIRA_API_KEY is not set: set it, or write it to .env, or try without a key: add --simulate")
+    account = load_accounts(settings).current
+    if simulator is None and account.key is None and workers:
+        raise InputError(f"{_no_key(account)}, or try without a key: add --simulate")
     if report is not None:
         check_report(report, (source, output, errors))
 
     say = partial(print_text, console)
     where = ""
     if simulator is not None:
-        settings = simulated(settings)
+        settings = simulated(settings, group_of(output))
+        account = load_accounts(settings).current
     batch_id = run_batch_id(group_of(output), simulated=simulator is not None)
     record = Spool(settings.state_dir).record_of_run(batch_id)
     files = BatchFiles(source, output, errors, record, prices or DEFAULT_TABLE)
     with ExitStack() as stack:
-        check = partial(ChatRequest.checked, model=settings.model, limits=limits_named(settings.check_limits))
+        check = check_of(settings, account)
         # Before anything is started: what is wrong with a run is most often its files.
         plan = Plan(files, options, prices_of(files), check)
         stack.callback(plan.close)
@@ -134,7 +137,7 @@ def run(
         elif spending is not None and spending.is_spent:
             end, reason = End.BUDGET, spending.words()
         else:
-            where = settings.api_base
+            where = account.base
             if simulator is not None:
                 made(settings.state_dir.parent)
             state_dir = made(settings.state_dir)
@@ -164,9 +167,11 @@ def _supervise(
         queue = stack.enter_context(MiraQueue(settings))
         stack.callback(os.close, wait_for_lock(lock_of_run(plan.files)))
         Spool(settings.state_dir).remove_old_records(settings.result_ttl.total_seconds())
-        batch = _opened_batch(queue.ledger, batch_id, plan)
+        if is_simulated(batch_id):
+            # The simulator of this run has another port than that of an earlier one.
+            queue.ledger.set_base(queue.accounts.current.id, queue.accounts.current.base)
+        batch = _opened_batch(queue, batch_id, plan)
         _announce(batch_id, plan, target, display.say)
-        warn_of_others(queue.ledger.bases_at_work(), settings.api_base, display.say)
         for_workers = settings.model_copy(update={"redis_url": SecretStr(queue.redis_url)})
         fleet = Fleet(for_workers, workers, settings.state_dir / "worker.log", display.say)
         stack.callback(fleet.stop, settings.grace + STOP_MARGIN)
@@ -187,15 +192,18 @@ def _supervise(
         return supervisor
 
 
-def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
+def _opened_batch(queue: MiraQueue, batch_id: str, plan: Plan) -> Batch:
     """Return the batch of these files: a new one, or the one of an earlier run, which is resumed.
 
     Running the command is newer than any command that an earlier run left, except for a cancel, which is final.
     """
+    ledger, account = queue.ledger, queue.accounts.current.id
     now_s = int(time.time())
     files = BatchFiles(*(Path(os.path.abspath(each)) for each in astuple(plan.files)))
     place = f"{socket.gethostname()}:{files.output.parent}"
-    batch = Batch(batch_id, BatchStatus.IN_PROGRESS, files.input.name, place, now_s, plan.options, files=files)
+    batch = Batch(
+        batch_id, BatchStatus.IN_PROGRESS, files.input.name, place, now_s, plan.options, files=files, account=account
+    )
     try:
         found = ledger.batch(batch_id)
     except BatchNotFound:
@@ -208,7 +216,7 @@ def _opened_batch(ledger: Ledger, batch_id: str, plan: Plan) -> Batch:
         files.record.unlink(missing_ok=True)
     else:
         careful = found.careful or found.paused_by == "account"
-        same = {name: getattr(batch, name) for name in ("input_name", "place", "options", "files")}
+        same = {name: getattr(batch, name) for name in ("input_name", "place", "options", "files", "account")}
         batch = replace(found, **same, paused="", paused_by="", careful=careful)
     if not is_cancelled:
         batch = batch.moved(BatchStatus.IN_PROGRESS, now_s)
@@ -228,13 +236,10 @@ def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
     say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")
 
 
-def warn_of_others(bases: set[str], own: str, say: Say) -> None:
-    """Warn of workers that call another address: workers run all jobs of their queue, with their own key."""
-    if others := sorted(bases - {own}):
-        say(
-            f"workers of this queue call {', '.join(others)}: they take some of these lines, and answer from there; "
-            "stop them, or use a queue of its own: another MIRA_STATE_DIR or MIRA_REDIS_URL"
-        )
+def _no_key(account: Account) -> str:
+    if account.is_named:
+        return f"no key of account {account.id}: set the variable or write the file that accounts.toml names"
+    return "MIRA_API_KEY is not set: set it, or write it to .env"
 
 
 def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -> None:

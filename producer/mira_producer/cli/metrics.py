@@ -53,16 +53,19 @@ HELP: dict[tuple[str, ...], dict[str, str]] = {
         "breaker_open": "1 from when the circuit breaker opens until a probe succeeds.",
         "breaker_openings_total": "Times the circuit breaker opened.",
     },
-    ("lane",): {
+    ("account", "lane"): {
         "jobs_queued": "Jobs that no worker has taken yet.",
         "messages": "Messages in Celery's queues.",
+    },
+    ("account",): {
+        "jobs_leased": "Jobs that workers hold.",
+        "jobs_waiting": "Jobs that wait for a retry.",
+        "workers": "Worker processes that serve the account.",
     },
     ("status",): {"batches": "Unfinished batches."},
     ("state",): {"batch_lines": "Lines of the unfinished batches."},
     (): {
         "up": "1 if the queue's server responded. If it is 0, there are no other metrics.",
-        "jobs_leased": "Jobs that workers hold.",
-        "jobs_waiting": "Jobs that wait for a retry.",
         "server_memory_bytes": "Memory that the queue's server uses.",
     },
 }
@@ -87,7 +90,14 @@ class QueueCollector:
 
 def _samples(stats: QueueStats) -> Iterator[tuple[str, tuple[str, ...], float]]:
     """Yield each metric with the values of its labels, and its value."""
-    for view in stats.accounts:
+    for of_account in stats.accounts:
+        view = of_account.pace
+        for lane in Lane:
+            yield "jobs_queued", (view.account, lane.name.lower()), of_account.queued[lane]
+            yield "messages", (view.account, lane.name.lower()), of_account.messages[lane]
+        yield "jobs_leased", (view.account,), of_account.leased
+        yield "jobs_waiting", (view.account,), of_account.waiting
+        yield "workers", (view.account,), of_account.workers
         account = (view.account, view.base)
         rate, in_flight = view.estimate.rate, view.estimate.in_flight
         yield "calls_in_flight", account, view.in_flight
@@ -107,16 +117,11 @@ def _samples(stats: QueueStats) -> Iterator[tuple[str, tuple[str, ...], float]]:
         for reason in ("limit", "faults"):
             yield "breaker_open", (*account, reason), view.breaker == reason
             yield "breaker_openings_total", (*account, reason), getattr(view.counts, f"openings_{reason}")
-    for lane in Lane:
-        yield "jobs_queued", (lane.name.lower(),), stats.queued[lane]
-        yield "messages", (lane.name.lower(),), stats.messages[lane]
     for status in BatchStatus:
         if not status.is_final:
             yield "batches", (status,), sum(batch.status is status for batch in stats.open_batches)
     for state in ("total", "answered", "failed"):
         yield "batch_lines", (state,), sum(getattr(batch, state) for batch in stats.open_batches)
-    yield "jobs_leased", (), stats.leased
-    yield "jobs_waiting", (), stats.waiting
     yield "server_memory_bytes", (), stats.server_bytes
 
 

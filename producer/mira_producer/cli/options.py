@@ -18,6 +18,9 @@ MAX_DEADLINE = timedelta(days=366)
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit and run print it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
+AccountName = Annotated[
+    str | None, typer.Option("--account", metavar="NAME", help="Account of the accounts file. [MIRA_ACCOUNT]")
+]
 AccountErrors = Annotated[
     OnAccountError,
     typer.Option(help="On 401, 402 and 403: pause, and keep the lines for later; or write one error per line."),

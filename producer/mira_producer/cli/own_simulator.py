@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
@@ -16,12 +17,19 @@ from mira_queue.contract.settings import Settings
 
 # It has the format of a real key. The simulator accepts any key.
 SIMULATED_KEY = "sk-mira-" + "0" * 40
+# No accounts file is used: only the simulator answers.
+NO_FILE = Path(os.devnull)
 STOP_WITHIN = timedelta(seconds=5)
 
 
-def simulated(settings: Settings) -> Settings:
-    """Return the settings of the queue of simulated runs, so that the simulator never answers a real job."""
+def simulated(settings: Settings, group: str = "") -> Settings:
+    """Return the settings of the queue of simulated runs, so that the simulator never answers a real job.
+
+    The run of each group has an account of its own, which stays the same when its simulator has another port.
+    """
     changes = {
+        "account": f"simulated-{group}",
+        "accounts_file": NO_FILE,
         "api_key": SecretStr(SIMULATED_KEY),
         "redis_url": None,
         "result_backend": None,

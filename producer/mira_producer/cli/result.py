@@ -68,8 +68,8 @@ def wait_for(queue: MiraQueue, job: Job, timeout_s: float | None) -> Outcome:
     hint_after_s = HINT_AFTER_S if timeout_s is None else min(HINT_AFTER_S, timeout_s / 2)
     with suppress(ResultTimeout):
         return job.outcome(hint_after_s)
-    if not queue.ledger.live_workers():
-        console.error("no worker is running: start one in another terminal with `mira-queue worker`; waiting ...")
+    if problem := queue.no_worker(job.status().account):
+        console.error(f"{problem}: start one in another terminal with `mira-queue worker`; waiting ...")
     try:
         return job.outcome(None if timeout_s is None else timeout_s - hint_after_s)
     except ResultTimeout:

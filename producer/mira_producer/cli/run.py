@@ -14,6 +14,7 @@ from mira_producer.cli.foreground import run as run_file
 from mira_producer.cli.paths import output_paths
 from mira_producer.cost.prices import load_prices
 from mira_producer.engine.options import check_options
+from mira_queue.runtime.accounts_file import load_accounts, with_account
 from mira_queue.runtime.settings_loader import load_settings
 
 HELP_END = console.help_end(
@@ -78,6 +79,7 @@ def run(
     simulator_options: Annotated[
         str, typer.Option(metavar="OPTIONS", help="Options of the simulator; see mira-queue simulate --help.")
     ] = "",
+    account: options.AccountName = None,
     as_json: options.Json = False,
 ) -> None:
     """Answer every request of a file.
@@ -98,7 +100,8 @@ def run(
     budget, if their answers are longer than earlier ones.
     """
     settings = load_settings(**({} if concurrency is None else {"concurrency": concurrency}))
-    if simulate_without_key and settings.api_key is None:
+    settings = with_account(settings, account)
+    if simulate_without_key and load_accounts(settings).current.key is None:
         console.message("MIRA_API_KEY is not set: using the simulator")
         simulate = True
     if simulator_options and not (simulate or simulate_without_key):

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mira_producer.cli import console, options
-from mira_producer.cli.foreground import warn_of_others
 from mira_producer.client import MiraQueue
 
 HELP_END = console.help_end(
@@ -35,6 +34,7 @@ def submit(
         list[str] | None,
         typer.Option("--metadata", metavar="KEY=VALUE", help="A note stored with the batch. Can be repeated."),
     ] = None,
+    account: options.AccountName = None,
     as_json: options.Json = False,
 ) -> None:
     """Submit a file of requests as a batch, and return immediately.
@@ -47,11 +47,9 @@ def submit(
     notes = dict(_note(each) for each in metadata or [])
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     with MiraQueue() as queue:
-        batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path)
-        if not queue.ledger.live_workers():
-            console.error("no worker is running: start one with mira-queue worker; the batch waits for it")
-        if queue.settings.api_key is not None:
-            warn_of_others(queue.ledger.bases_at_work(), queue.settings.api_base, console.error)
+        batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path, account=account)
+        if problem := queue.no_worker(batch.account):
+            console.error(f"{problem}: start one with mira-queue worker; the batch waits for it")
     if as_json:
         console.json_data(batch.to_object())
     else:

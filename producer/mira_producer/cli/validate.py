@@ -13,15 +13,16 @@ from mira_producer.cli.options import Json
 from mira_producer.cli.problems import invalid_lines, problem_lines
 from mira_producer.cost.prices import Prices, load_prices, money
 from mira_producer.engine.survey import Survey, as_json, seconds_of, survey
+from mira_producer.request_check import check_of, default_model
 from mira_producer.text import duration, plural
+from mira_queue.contract.account import Account
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.contract.pace import Estimate
-from mira_queue.contract.request import ChatRequest
-from mira_queue.contract.request_limits import limits_named
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.server import QueueServer
+from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.settings_loader import load_settings
 
 UNKNOWN_TIME = "unknown until the account's limit is known: set one with MIRA_RATE"
@@ -50,11 +51,9 @@ def validate(
     """
     settings = load_settings()
     prices = load_prices(prices_path)
-    limits = limits_named(settings.check_limits)
-    found = survey(
-        path, lambda body: ChatRequest.checked(body, model=settings.model, limits=limits), settings.model, prices
-    )
-    time = seconds_of(found.lines, settings.configured_limits, learned(settings))
+    account = load_accounts(settings).current
+    found = survey(path, check_of(settings, account), default_model(settings, account), prices)
+    time = seconds_of(found.lines, account.limits, learned(settings, account))
     if json:
         console.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
@@ -91,15 +90,15 @@ def _cost(found: Survey, prices: Prices) -> str:
     return f"at most about {money(found.max_cost, prices.currency)}"
 
 
-def learned(settings: Settings) -> Estimate:
+def learned(settings: Settings, account: Account) -> Estimate:
     """Return the learned limits of the account, if the queue's server is running. It is not started for that."""
     url = QueueServer(settings).url_if_running()
-    if url is None or settings.api_key is None:
+    if url is None:
         return Estimate()
     try:
         with connect(url) as client:
             ledger = Ledger(client, result_ttl=settings.result_ttl, keeps_results=False)
-            return ledger.pace_view(settings.account).estimate
+            return ledger.pace_view(account.id).estimate
     except QueueUnavailable:
         # The check of the file does not need the server. A run that needs it reports the error.
         return Estimate()

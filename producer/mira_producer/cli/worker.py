@@ -21,6 +21,7 @@ from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
 from mira_queue.contract.errors import MiraQueueError
 from mira_queue.contract.settings import Settings, SettingsError, variable
+from mira_queue.runtime.accounts_file import load_accounts, served_accounts
 from mira_queue.runtime.settings_loader import load_settings
 
 POLL_INTERVAL_S = 0.2
@@ -76,9 +77,9 @@ def worker(
         raise typer.BadParameter("no process would run any job", param_hint="--processes, --single-processes")
     options = {"concurrency": concurrency, "log_level": log_level, "log_format": log_format}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
-    if settings.api_key is None:
-        # A worker without a key would fail every job of the queue permanently.
-        fix = "set it in the environment or in .env (to any text, for a server without keys)"
+    if not served_accounts(settings, load_accounts(settings)):
+        # A worker without a key can run no job.
+        fix = "set it (to any text, for a server without keys) in the environment or in .env, or those of accounts.toml"
         raise SettingsError(f"{variable('api_key')} is not set: {fix}")
     if any(Spool(settings.state_dir).ids()):
         # After a restart of the machine, these batches have no supervisor.

@@ -8,7 +8,7 @@ from mira_queue.contract.errors import Cause, ModelNotInPlan, error_for_code
 from mira_queue.contract.outcome import Failure, Outcome
 
 
-class Account:
+class AccountErrors:
     """The account errors that a run received. `default_model` is the model of lines that name none.
 
     A run that pauses keeps lines for later: all of them on 401 and 402, on 403 those of that model. Lines that received

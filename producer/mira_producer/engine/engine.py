@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 from mira_producer.client import MiraQueue
-from mira_producer.engine.account_errors import Account
+from mira_producer.engine.account_errors import AccountErrors
 from mira_producer.engine.options import End, is_late
 from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
@@ -19,6 +19,8 @@ from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import LABELS, Watch
 from mira_producer.engine.window import Window, not_answered
 from mira_producer.jsonl.request_line import OpenLine
+from mira_producer.request_check import default_model
+from mira_queue.contract.account import Account
 from mira_queue.contract.batch import EXPIRED_CODE, Reason
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable
@@ -51,7 +53,8 @@ class Engine:
     """Executes a plan: `run`, after an early end `drain`, then `close`. The plan stays open, for another engine.
 
     Setting `interrupted` ends the run. `window` is the maximum number of open jobs. A `careful` engine submits one
-    line, and the others when the account has not rejected that.
+    line, and the others when the account has not rejected that. `account` is that of the lines' jobs; None: the current
+    one.
     """
 
     def __init__(
@@ -63,20 +66,21 @@ class Engine:
         *,
         window: int,
         careful: bool = False,
+        account: Account | None = None,
     ) -> None:
-        settings = queue.settings
+        account = account or queue.accounts.current
         self._queue = queue
         self._plan = plan
         self._hooks = hooks
         self._interrupted = interrupted
-        self.account = Account(plan.options.on_account_error, settings.model)
+        self.account_errors = AccountErrors(plan.options.on_account_error, default_model(queue.settings, account))
         self._spending = plan.spending()
-        self.window = Window(queue, plan, self.account, self._spending, size=window, careful=careful)
+        self.window = Window(queue, plan, account, self.account_errors, self._spending, size=window, careful=careful)
         self._watch = Watch(
-            lambda: queue.ledger.pace_view(settings.account),
+            lambda: queue.ledger.pace_view(account.id),
             lambda: self.open_jobs,
             resting=lambda: self.window.resting,
-            configured=settings.configured_limits,
+            configured=account.limits,
             seen=self._record,
         )
         self._held: set[str] = set()
@@ -90,8 +94,8 @@ class Engine:
 
     def reason(self, end: End) -> str:
         """Return why the run ended, as a message."""
-        if end is End.ACCOUNT and self.account.error:
-            return self.account.text()
+        if end is End.ACCOUNT and self.account_errors.error:
+            return self.account_errors.text()
         if end is End.BUDGET and self._spending:
             return self._spending.words()
         return end.value
@@ -172,10 +176,10 @@ class Engine:
 
     def _end(self) -> End | None:
         """Return the reason to end now; None if there is none."""
-        if self.account.stop:
+        if self.account_errors.stop:
             return End.ACCOUNT
         if self.window.is_submitted and not self.window.open:
-            return End.ACCOUNT if self.account.held else End.COMPLETE
+            return End.ACCOUNT if self.account_errors.held else End.COMPLETE
         if self._interrupted.is_set():
             return End.INTERRUPTED
         if is_late(self._plan.options):
@@ -205,7 +209,7 @@ class Engine:
 
     def _hold_models(self) -> None:
         """Withdraw lines of a model that the plan lacks, before each of them is rejected as well."""
-        new = self.account.held.keys() - self._held
+        new = self.account_errors.held.keys() - self._held
         if not new:
             return
         self.window.withdraw(lambda line: line.model in new)

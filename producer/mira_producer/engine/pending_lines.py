@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mira_producer.cost.spending import Spending
-from mira_producer.engine.account_errors import Account
-from mira_producer.engine.plan import Check, Plan
+from mira_producer.engine.account_errors import AccountErrors
+from mira_producer.engine.plan import Plan
 from mira_producer.jsonl.errors import InputChanged
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine, parse_line, raw_lines
+from mira_producer.request_check import Check
 from mira_queue.contract.errors import InvalidRequest
 
 # Lines examined per call: a file whose lines are all skipped must not keep the engine from its other duties.
@@ -43,9 +44,9 @@ def pending_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
 class PendingLines:
     """The lines that are still to be submitted, in order."""
 
-    def __init__(self, plan: Plan, account: Account, spending: Spending | None) -> None:
+    def __init__(self, plan: Plan, account_errors: AccountErrors, spending: Spending | None) -> None:
         self._lines = pending_lines(plan.files.input, plan.check, plan.index)
-        self._account = account
+        self._account_errors = account_errors
         self._duplicates = plan.duplicates
         self._spending = spending
         self._next_line: InputLine | None = None
@@ -67,7 +68,7 @@ class PendingLines:
             line = self._next()
             if line is None:
                 break
-            if self._account.model_of(line) in self._account.held:
+            if self._account_errors.model_of(line) in self._account_errors.held:
                 continue
             if self._duplicates is not None and not self._duplicates.is_first(line.request.digest, line.number):
                 continue
@@ -85,4 +86,4 @@ class PendingLines:
         return line
 
     def _fits_budget(self, line: InputLine) -> bool:
-        return self._spending is None or self._spending.promise(line, self._account.model_of(line))
+        return self._spending is None or self._spending.promise(line, self._account_errors.model_of(line))

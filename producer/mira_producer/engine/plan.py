@@ -25,12 +25,11 @@ from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import is_retryable, without_retry
 from mira_producer.jsonl.sort import put_in_order
 from mira_producer.jsonl.verify import matched
+from mira_producer.request_check import Check
 from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
 from mira_queue.contract.request import ChatRequest
-
-Check = Callable[[Mapping[str, Any]], ChatRequest]
 
 
 def group_of(output: Path) -> str:

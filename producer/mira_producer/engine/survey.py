@@ -9,12 +9,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from mira_producer.cost.prices import Prices
-from mira_producer.engine.plan import Check, checked_lines
+from mira_producer.engine.plan import checked_lines
 from mira_producer.engine.stats import MAX_MODELS, OTHER_MODELS
 from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine
+from mira_producer.request_check import Check
 from mira_queue.contract.pace import ConfiguredLimits, Estimate
 from mira_queue.contract.problem import EMPTY_FILE, Problem
 from mira_queue.contract.token_estimate import tokens_of_bytes

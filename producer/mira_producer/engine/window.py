@@ -9,11 +9,12 @@ from itertools import islice
 
 from mira_producer.client import MiraQueue
 from mira_producer.cost.spending import Spending
-from mira_producer.engine.account_errors import Account, is_of_account
+from mira_producer.engine.account_errors import AccountErrors, is_of_account
 from mira_producer.engine.pending_lines import PendingLines, pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.jsonl.request_line import InputLine, OpenLine
+from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailable
 from mira_queue.contract.names import Lane
@@ -30,28 +31,33 @@ MAX_WINDOW_BYTES = 64 * 1024 * 1024
 
 
 class Window:
-    """Open jobs of one run, at most `size`. A `careful` one submits one line, and the rest if that is accepted."""
+    """Open jobs of one run, all of one account, at most `size`.
+
+    A `careful` one submits one line, and the rest if that is accepted.
+    """
 
     def __init__(
         self,
         queue: MiraQueue,
         plan: Plan,
         account: Account,
+        account_errors: AccountErrors,
         spending: Spending | None,
         *,
         size: int,
         careful: bool = False,
     ) -> None:
         self._queue = queue
+        self._account = account
         # Until the account has accepted one line, a second one would only be rejected as well.
         self._size, self._full_size = 1 if careful else size, size
         self._plan = plan
         self._index = plan.index
         self._stats = plan.stats
         self.writer = ResultWriter(plan, queue.crash_points)
-        self._pending_lines = PendingLines(plan, account, spending)
+        self._pending_lines = PendingLines(plan, account_errors, spending)
         self._spending = spending
-        self._account = account
+        self._account_errors = account_errors
         self.group = plan.group
         self._deadline_ms = plan.options.deadline_s * 1000
         self._pauses = plan.options.on_account_error == "pause"
@@ -82,7 +88,7 @@ class Window:
             NewJob(line.request, new_job_id(), self._key(line), self.group, Lane.BULK, self._deadline_ms, self._pauses)
             for line in chunk
         ]
-        handles = self._queue.accept(jobs)
+        handles = self._queue.accept(jobs, self._account)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             self._add_open(handle.id, line)
@@ -99,7 +105,7 @@ class Window:
         """
         lines = pending_lines(self._plan.files.input, self._plan.check, self._index)
         while chunk := list(islice(lines, MAX_LOOKED_UP)):
-            holders = self._queue.ledger.holders([self._key(line) for line in chunk])
+            holders = self._queue.ledger.holders(self._account.id, [self._key(line) for line in chunk])
             known = {job_id: line for job_id, line in zip(holders, chunk, strict=True) if job_id}
             for job_id, line in known.items():
                 self._add_open(job_id, line)
@@ -136,7 +142,7 @@ class Window:
     def withdraw(self, wanted: Callable[[OpenLine], bool] = lambda line: True) -> None:
         """Take back jobs that have not started. Their lines stay pending; jobs that run end on their own."""
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
-        lost = self._queue.ledger.remove_unstarted([(job_id, line.key) for job_id, line in jobs])
+        lost = self._queue.ledger.remove_unstarted(self._account.id, [(job_id, line.key) for job_id, line in jobs])
         withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
         # Calls of a worker that crashed: with the job, the ledger forgets them.
         self._count_billed((line.number, calls) for (_, line), calls in zip(jobs, lost, strict=True) if calls)
@@ -200,7 +206,8 @@ class Window:
         self._queue.ledger.set_deadline(list(known), self._deadline_ms)
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may be lost with the run that was to send them; a second message is harmless.
-        self._queue.send([status.id for status in statuses if status.state is JobState.QUEUED], Lane.BULK)
+        queued = [status.id for status in statuses if status.state is JobState.QUEUED]
+        self._queue.send(self._account.id, queued, Lane.BULK)
         return [known[job_id] for job_id in self._write_finished(statuses, _is_to_run_again)]
 
     def _write_finished(self, statuses: Iterable[JobStatus], is_stale: Callable[[Outcome], bool]) -> list[str]:
@@ -223,7 +230,7 @@ class Window:
             line = self.open[job_id]
             if self._spending is not None:
                 self._spending.settle(line, outcome)
-            is_refused = self._account.add(line.model, outcome, line.custom_id)
+            is_refused = self._account_errors.add(line.model, outcome, line.custom_id)
             if not is_refused:
                 self._size = self._full_size
             finished.append(Finished(job_id, line, outcome, is_refused))
@@ -240,12 +247,12 @@ class Window:
 
     def _add_open(self, job_id: str, line: InputLine) -> None:
         if job_id not in self.open:
-            size, model = len(line.request.body), self._account.model_of(line)
+            size, model = len(line.request.body), self._account_errors.model_of(line)
             self.open[job_id] = OpenLine(line.number, line.custom_id, self._key(line), size, model, line.request.digest)
             self._bytes += size
 
     def _drop(self, jobs: list[tuple[str, OpenLine]]) -> None:
-        self._queue.ledger.delete([(job_id, line.key) for job_id, line in jobs])
+        self._queue.ledger.delete(self._account.id, [(job_id, line.key) for job_id, line in jobs])
         self._let_go(jobs)
 
     def _let_go(self, jobs: list[tuple[str, OpenLine]]) -> None:

@@ -1,15 +1,28 @@
--- Accept jobs. Once this has returned, they are durable.
+-- Accept jobs of one account. Once this has returned, they are durable. A job keeps its account.
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
 -- Uses  clock
--- KEYS  1 queued zset; then for each job: job hash, request, idempotency key
--- ARGV  for each job: job id, request body, request digest, name of the idempotency key ('' for none),
---       group, model, deadline in ms, 1 if its batch pauses when the account is rejected ('' for none of them)
--- Returns {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
+-- KEYS  1 queued zset   2 accounts zset   3 pace hash; then for each job: job hash, request, idempotency key
+-- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
+--       request digest, name of the idempotency key ('' for none), group, model, deadline in ms,
+--       1 if its batch pauses when the account is rejected ('' for none of them)
+-- Returns the base URL that the queue knows, if it is another one: nothing was accepted
+--         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
 local now = server_ms()
+local account, base = ARGV[1], ARGV[2]
 local others, queued = {}, {}
-for position = 0, #ARGV / 8 - 1 do
-  local id, body, digest, name, group, model, deadline_ms, pauses = unpack(ARGV, 8 * position + 1, 8 * position + 8)
-  local job, request, key = unpack(KEYS, 3 * position + 2, 3 * position + 4)
+if base ~= '' then
+  redis.call('HSETNX', KEYS[3], 'base', base)
+  local known_base = redis.call('HGET', KEYS[3], 'base')
+  if known_base ~= base then
+    return known_base
+  end
+  if redis.call('TTL', KEYS[3]) < ACCOUNT_TTL_MS / 1000 then
+    redis.call('PEXPIRE', KEYS[3], ACCOUNT_TTL_MS)
+  end
+end
+for position = 0, (#ARGV - 2) / 8 - 1 do
+  local id, body, digest, name, group, model, deadline_ms, pauses = unpack(ARGV, 8 * position + 3, 8 * position + 10)
+  local job, request, key = unpack(KEYS, 3 * position + 4, 3 * position + 6)
   -- Only if it does not exist: a repeated call may come after the job has finished, and must not change its TTL.
   local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
   if not is_new then
@@ -22,7 +35,8 @@ for position = 0, #ARGV / 8 - 1 do
     end
   end
   if is_new then
-    redis.call('HSET', job, 'state', 'queued', 'epoch', 0, 'created_ms', now, 'key', name, 'group', group, 'model', model)
+    redis.call('HSET', job, 'state', 'queued', 'epoch', 0, 'created_ms', now, 'account', account, 'key', name,
+      'group', group, 'model', model)
     if deadline_ms ~= '' then
       redis.call('HSET', job, 'deadline_ms', deadline_ms)
     end
@@ -36,5 +50,7 @@ for position = 0, #ARGV / 8 - 1 do
 end
 if #queued > 0 then
   redis.call('ZADD', KEYS[1], unpack(queued))
+  redis.call('ZADD', KEYS[2], 'GT', now, account)
+  redis.call('PEXPIRE', KEYS[2], ACCOUNT_TTL_MS)
 end
 return others

@@ -2,12 +2,16 @@
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
 -- Uses  clock, job
 -- KEYS  of the job (lib/job.lua)
--- ARGV  1 job id   2 result record ('' if another result backend gets it)   3 TTL in ms
--- Returns 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome) | nil (it does not exist)
-local id, record, ttl_ms = unpack(ARGV)
-local state, key, group, outcome = unpack(redis.call('HMGET', JOB, 'state', 'key', 'group', 'outcome'))
+-- ARGV  1 job id   2 its account   3 result record ('' if another result backend gets it)   4 TTL in ms
+-- Returns -1 (it has moved to another account) | 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome) | nil (it does not exist)
+local id, account, record, ttl_ms = unpack(ARGV)
+local state, owner, key, group, outcome
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome'))
 if not state or state == 'cancelled' then
   return state and 1
+end
+if owner ~= account then
+  return -1
 end
 if state == 'succeeded' or state == 'failed' or outcome then
   return 0

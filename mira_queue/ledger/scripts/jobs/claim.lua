@@ -1,16 +1,23 @@
 -- Claim a job for one worker. Return the request and a lease with an epoch, or the reason why there is nothing to do.
--- Why atomic: of two messages for one job, or two workers with one message, exactly one gets the job.
+-- Why atomic: of two messages for one job, or two workers with one message, exactly one gets the job. A job of another
+-- account stays where it is: its data must not reach this one, whatever queue its message came from.
 -- Uses  clock, holds, job
--- KEYS  of the job (lib/job.lua)
--- ARGV  1 job id   2 lease in ms   3 token of this claim (a repeated call with the same token gets the same response)
+-- KEYS  of the job (lib/job.lua), and the account's pace hash
+-- ARGV  1 job id   2 account   3 its base URL at the worker   4 lease in ms
+--       5 token of this claim (a repeated call with the same token gets the same response)
 -- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group} | {'store', epoch, outcome, key, group}
 --         | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
-local id, lease_ms, token = unpack(ARGV)
-local state, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms
-  = unpack(redis.call('HMGET', JOB, 'state', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered', 'key',
-    'group', 'outcome', 'deadline_ms'))
+--         | {'foreign'} (it is another account's, or the queue knows the account with another base URL)
+local id, account, base, lease_ms, token = unpack(ARGV)
+local state, owner, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered',
+    'key', 'group', 'outcome', 'deadline_ms'))
 if not state then
   return { 'missing' }
+end
+local known_base = redis.call('HGET', KEYS[#KEYS], 'base')
+if owner ~= account or known_base and known_base ~= base then
+  return { 'foreign' }
 end
 local now = server_ms()
 if state == 'queued' or state == 'waiting' then

@@ -2,14 +2,16 @@
 -- Why atomic: if a worker claims it at this moment, it runs and stays.
 -- Uses  job
 -- KEYS  of the job (lib/job.lua)
--- ARGV  1 job id
--- Returns how many of its calls may have been billed without an answer (it is removed) | -1 (it runs, or has finished)
-local id = ARGV[1]
-local state, outcome, key, unanswered = unpack(redis.call('HMGET', JOB, 'state', 'outcome', 'key', 'unanswered'))
+-- ARGV  1 job id   2 its account
+-- Returns how many of its calls may have been billed without an answer (it is removed) 
+--         | -1 (it runs, has finished, or has moved to another account)
+local id, account = unpack(ARGV)
+local state, owner, outcome, key, unanswered
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'key', 'unanswered'))
 if not state then
   return 0
 end
-if (state ~= 'queued' and state ~= 'waiting') or outcome then
+if owner ~= account or (state ~= 'queued' and state ~= 'waiting') or outcome then
   return -1
 end
 redis.call('DEL', JOB, REQUEST)

@@ -2,14 +2,14 @@
 -- Why atomic: the stored error is deleted and the job is queued, or neither.
 -- Uses  clock, job
 -- KEYS  of the job (lib/job.lua)
--- ARGV  1 job id   2 token of this call (a repeated call with the same token gets the same response)
+-- ARGV  1 job id   2 its account   3 token of this call (a repeated call with the same token gets the same response)
 -- Returns 1 | 0 (only a failed job can be retried) | nil (it does not exist)
-local id, token = unpack(ARGV)
-local state, key, held_token = unpack(redis.call('HMGET', JOB, 'state', 'key', 'token'))
+local id, account, token = unpack(ARGV)
+local state, owner, key, held_token = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'token'))
 if not state then
   return nil
 end
-if state ~= 'failed' then
+if state ~= 'failed' or owner ~= account then
   return state == 'queued' and held_token == token and 1 or 0
 end
 redis.call('HSET', JOB, 'state', 'queued', 'token', token)

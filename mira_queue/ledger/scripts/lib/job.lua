@@ -1,9 +1,10 @@
 -- Keys of a job, in the order of `names.job_keys`, and the steps that several scripts take with it.
 local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, HOLDS, WAITING, FIRST, NORMAL = unpack(KEYS)
+local LAST_QUEUE = 11
 
 -- Remove the job from the waiting zset and from the queued zsets of all lanes.
 local function leave_queue(id)
-  for place = 8, #KEYS do
+  for place = 8, LAST_QUEUE do
     redis.call('ZREM', KEYS[place], id)
   end
 end

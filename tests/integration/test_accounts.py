@@ -1,0 +1,292 @@
+"""Jobs belong to the account that they were accepted for: no other key, and no other base, ever gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from mira_queue import AccountConflict, MiraQueue, UnknownAccount
+from mira_queue.contract import names
+from mira_queue.contract.names import Lane
+from mira_queue.contract.states import JobState
+from mira_queue.runtime.settings_loader import load_settings
+from tests.support.cli_process import Cli
+from tests.support.echo_api import EchoApi
+from tests.support.queue_process import QUICK, WorkerProcess
+from tests.support.run_process import ANSWERS, INPUT, RunProcess, read_lines, run_to_the_end, write_lines
+from tests.support.waiting import wait_until
+
+TIMEOUT_S = 60.0
+OLLAMA, PAID = "ollama", "sk-mira-" + "5ec2e7" * 6 + "beef"
+Open = Callable[..., MiraQueue]
+Start = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def api() -> Iterator[EchoApi]:
+    with EchoApi("A") as server:
+        yield server
+
+
+@pytest.fixture
+def other_api() -> Iterator[EchoApi]:
+    with EchoApi("B") as server:
+        yield server
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def open_queue(redis_url: str, tmp_path: Path, stack: ExitStack) -> Open:
+    """A client with these settings: `open_queue(api_base=..., api_key=...)`."""
+
+    def opened(**settings: Any) -> MiraQueue:
+        common = {**QUICK, "redis_url": redis_url, "state_dir": tmp_path / "state"}
+        return stack.enter_context(MiraQueue(load_settings(**{**common, **settings})))
+
+    return opened
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path, stack: ExitStack) -> Start:
+    def start(**settings: Any) -> WorkerProcess:
+        return stack.enter_context(WorkerProcess.start(tmp_path, redis_url=redis_url, **settings))
+
+    return start
+
+
+def enqueue(queue: MiraQueue, *prompts: str, account: str | None = None) -> list[Any]:
+    return queue.enqueue_many([{"messages": [{"role": "user", "content": each}]} for each in prompts], account=account)
+
+
+def answers(folder: Path) -> list[str]:
+    lines = read_lines(folder / ANSWERS)
+    return sorted(line["response"]["body"]["choices"][0]["message"]["content"] for line in lines)
+
+
+def accounts_file(folder: Path, **tables: str) -> Path:
+    """Write an accounts file: the fields of each account by its name."""
+    path = folder / "accounts.toml"
+    path.write_text("\n".join(f"[accounts.{name}]\n{fields}\n" for name, fields in tables.items()))
+    return path
+
+
+def wait_for_steps(client: redis.Redis, account: str) -> None:
+    """Wait until the worker of this account has rescued what it may rescue: it reports itself after each step."""
+
+    def reports() -> float:
+        entries: list[Any] = client.zrange(names.WORKERS, 0, -1, withscores=True)
+        return max(float(score) for entry, score in entries if account in str(entry))
+
+    for _ in range(2):
+        before = reports()
+        wait_until("the worker has made another step", lambda before=before: reports() > before)  # type: ignore[misc]
+
+
+# --- two bases ---
+
+
+def test_a_run_that_was_killed_has_its_prompts_sent_to_its_own_base_only(
+    api: EchoApi, other_api: EchoApi, redis_url: str, redis_client: redis.Redis, open_queue: Open, tmp_path: Path
+) -> None:
+    """Run A is killed within three calls, then run B shares its state directory, then A is run again."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    ours, theirs = [f"A's {n}" for n in range(3)], [f"B's {n}" for n in range(5)]
+    for folder, prompts in ((first, ours), (second, theirs)):
+        folder.mkdir()
+        write_lines(folder / INPUT, [{"prompt": prompt} for prompt in prompts])
+    shared: dict[str, Any] = {"redis_url": redis_url, "state_dir": tmp_path / "state"}
+    a, b = {**shared, "api_base": api.url, "api_key": OLLAMA}, {**shared, "api_base": other_api.url, "api_key": PAID}
+    account_of_a, account_of_b = (open_queue(**each).accounts.current.id for each in (a, b))
+
+    api.hold()
+    with RunProcess.start(first, INPUT, **a) as run:
+        wait_until("three calls are in flight", lambda: len(api.requests) == 3)
+        run.kill(workers=True)
+    other_api.hold()
+    with RunProcess.start(second, INPUT, **b) as run:
+        ledger = open_queue(**a).ledger
+        wait_until("A's leases have expired", lambda: len(ledger.expired_leases(account_of_a, 9)) == 3)
+        wait_until("B's calls are in flight", lambda: len(other_api.requests) == 5)
+        wait_for_steps(redis_client, account_of_b)
+        other_api.release()
+        assert run.wait() == 0
+
+    assert other_api.prompts == theirs
+    assert answers(second) == [f"B: {prompt}" for prompt in theirs]
+    api.release()
+    run_to_the_end(first, INPUT, **a)
+    assert answers(first) == [f"A: {prompt}" for prompt in ours]
+    assert other_api.prompts == theirs
+    assert {key for key, _ in api.calls} == {OLLAMA}
+
+
+def test_a_worker_of_another_base_does_not_answer_the_lines_of_a_run(
+    api: EchoApi, other_api: EchoApi, start: Start, redis_url: str, tmp_path: Path
+) -> None:
+    """A worker of a simulator is still running when a real run starts."""
+    start(api_base=api.url, api_key="x")
+    write_lines(tmp_path / INPUT, [{"prompt": f"real {n}"} for n in range(20)])
+
+    run = run_to_the_end(tmp_path, INPUT, redis_url=redis_url, api_base=other_api.url, api_key=PAID)
+
+    assert run.wait() == 0
+    assert (len(api.requests), len(other_api.requests)) == (0, 20)
+    assert "stop them" not in run.said()
+
+
+# --- two keys on one base ---
+
+
+def test_each_call_has_the_key_of_its_job(api: EchoApi, open_queue: Open, start: Start) -> None:
+    jobs = []
+    for key in (OLLAMA, PAID):
+        start(api_base=api.url, api_key=key)
+        jobs.append(open_queue(api_base=api.url, api_key=key))
+    waiting = [
+        job
+        for n in range(10)
+        for queue, key in zip(jobs, (OLLAMA, PAID), strict=True)
+        for job in enqueue(queue, f"{key} {n}")
+    ]
+
+    for job in waiting:
+        job.result(TIMEOUT_S)
+
+    assert len(api.calls) == 20
+    assert all(prompt.startswith(f"{key} ") for key, prompt in api.calls)
+
+
+def test_one_worker_serves_the_accounts_of_its_file(
+    api: EchoApi, other_api: EchoApi, open_queue: Open, start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "team.key").write_text(f"{PAID}\n")
+    path = accounts_file(
+        tmp_path,
+        team=f'base = "{api.url}"\nkey_file = "team.key"\nheaders = {{ X-Team = "blue" }}\nmax_in_flight = 2',
+        local=f'base = "{other_api.url}"\nkey_env = "LOCAL_KEY"',
+        elsewhere='base = "http://127.0.0.1:9/v1"\nkey_env = "NO_SUCH_VARIABLE"',
+    )
+    (tmp_path / ".env").write_text(f"LOCAL_KEY={OLLAMA}\n")
+    start(api_base=api.url, api_key=None, accounts_file=path)
+    queue = open_queue(api_base=api.url, api_key=None, accounts_file=path)
+
+    jobs = [*enqueue(queue, "one", "two", account="team"), *enqueue(queue, "three", account="local")]
+    [unserved] = enqueue(queue, "four", account="elsewhere")
+
+    assert [job.result(TIMEOUT_S).text for job in jobs] == ["A: one", "A: two", "B: three"]
+    assert {key for key, _ in api.calls} == {PAID}
+    assert other_api.calls == [(OLLAMA, "three")]
+    assert {request.headers["x-team"] for request in api.requests} == {"blue"}
+    assert "elsewhere" in (unserved.status().reason or "")
+    unserved.cancel()
+
+
+# --- a job whose account no worker serves ---
+
+
+def test_a_job_of_an_account_without_a_worker_waits_and_status_says_so(
+    api: EchoApi, open_queue: Open, start: Start, redis_url: str, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    queue = open_queue(api_base=api.url, api_key=PAID)
+    [job] = enqueue(queue, "Hello")
+    own = queue.accounts.current.id
+    start(api_base=api.url, api_key=OLLAMA, resend_after=0.1)
+    wait_for_steps(redis_client, open_queue(api_base=api.url, api_key=OLLAMA).accounts.current.id)
+
+    [shown] = Cli(tmp_path, redis_url=redis_url, api_base=api.url)("status", "--json", job.id).json
+
+    assert (shown["state"], shown["account"]) == ("queued", own)
+    assert f"no worker serves account {own}" in shown["reason"]
+    assert api.requests == []
+    job.cancel()
+
+
+def test_a_message_in_the_queue_of_another_account_starts_no_call(
+    api: EchoApi, other_api: EchoApi, open_queue: Open, start: Start
+) -> None:
+    ours, theirs = open_queue(api_base=api.url, api_key=OLLAMA), open_queue(api_base=other_api.url, api_key=PAID)
+    [job] = enqueue(ours, "A's")
+    worker = start(api_base=other_api.url, api_key=PAID)
+
+    theirs.send(theirs.accounts.current.id, [job.id])
+    theirs.send(theirs.accounts.current.id, [job.id], Lane.BULK)
+
+    wait_until("both messages are dropped", lambda: len(worker.events("foreign_job", job_id=job.id)) == 2)
+    assert job.status().state is JobState.QUEUED
+    assert other_api.requests == []
+    start(api_base=api.url, api_key=OLLAMA)
+    assert job.result(TIMEOUT_S).text == "A: A's"
+
+
+# --- named accounts ---
+
+
+def test_a_named_account_keeps_its_jobs_when_its_key_is_rotated(
+    api: EchoApi, open_queue: Open, start: Start, tmp_path: Path
+) -> None:
+    key_file = tmp_path / "prod.key"
+    key_file.write_text("the-old-key")
+    path = accounts_file(tmp_path, prod=f'base = "{api.url}"\nkey_file = "prod.key"')
+    [before] = enqueue(open_queue(accounts_file=path), "Hello", account="prod")
+
+    key_file.write_text("the-new-key")
+    start(api_key=None, accounts_file=path)
+
+    assert before.result(TIMEOUT_S).text == "A: Hello"
+    assert api.calls == [("the-new-key", "Hello")]
+
+
+def test_the_account_of_a_variable_can_have_a_name(api: EchoApi, open_queue: Open, start: Start) -> None:
+    """A web app that has no key names the account, and so does the worker."""
+    [job] = enqueue(open_queue(api_base=api.url, api_key=None, account="main"), "Hello")
+    start(api_base=api.url, api_key=PAID, account="main")
+
+    assert job.result(TIMEOUT_S).text == "A: Hello"
+
+
+def test_a_name_that_two_machines_use_for_two_bases_is_a_conflict(
+    api: EchoApi, other_api: EchoApi, open_queue: Open, start: Start
+) -> None:
+    [job] = enqueue(open_queue(api_base=api.url, api_key=PAID, account="main"), "A's")
+    worker = start(api_base=other_api.url, api_key=PAID, account="main")
+
+    with pytest.raises(AccountConflict) as conflict:
+        enqueue(open_queue(api_base=other_api.url, api_key=PAID, account="main"), "B's")
+
+    assert (conflict.value.account, conflict.value.recorded) == ("main", api.url)
+    wait_until("the worker leaves the job alone", lambda: worker.events("foreign_job", job_id=job.id))
+    assert (job.status().state, other_api.requests) == (JobState.QUEUED, [])
+    job.cancel()
+
+
+def test_an_idempotency_key_belongs_to_its_account(api: EchoApi, open_queue: Open) -> None:
+    queues = [open_queue(api_base=api.url, api_key=key) for key in (OLLAMA, PAID, PAID)]
+    messages = [{"role": "user", "content": "Hello"}]
+    one, two, again = (queue.enqueue(messages, key="order 7") for queue in queues)
+
+    assert one.id != two.id == again.id
+    for job in (one, two):
+        job.cancel()
+
+
+def test_an_unknown_name_is_rejected_with_the_known_ones(open_queue: Open, redis_url: str, tmp_path: Path) -> None:
+    path = accounts_file(tmp_path, prod='base = "http://127.0.0.1:9/v1"\nkey_env = "X"')
+    with pytest.raises(UnknownAccount, match="prod"):
+        enqueue(open_queue(accounts_file=path), "Hello", account="prdo")
+    write_lines(tmp_path / INPUT, [{"prompt": "Hello"}])
+    cli = Cli(tmp_path, redis_url=redis_url, state_dir=tmp_path / "state")
+    for command in (("run", INPUT), ("submit", INPUT), ("enqueue", "Hello")):
+        done = cli(*command, "--account", "prdo")
+        assert (done.code, done.out) == (2, "")
+        assert len(done.err.splitlines()) == 1
+        assert "prod" in done.err
