@@ -73,7 +73,7 @@ class _Run:
         self._processes, self._server, self._env, self._folder = processes, server, env, folder
         is_ours = isinstance(system, MiraQueueSystem)
         self._server_faults = ServerFaults(server) if server is not None else None
-        self._pauses = Pauses(env, folder, self._record) if is_ours and options.batch_lines else None
+        self._pauses = Pauses(url, env, folder, self._record) if is_ours and options.batch_lines else None
         self._injector = FaultInjector(options, processes, simulators, self._server_faults, self._pauses, self._record)
         self._monitor = ResultMonitor(url)
         self._journals = [JournalReader(processes.journal(number)) for number in range(options.producers)]
