@@ -17,7 +17,7 @@ from tests.chaos.server_faults import ServerFaults
 from tests.chaos.simulators import Simulators
 
 # An event waits this long for a suitable target. Then it kills any worker.
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 # Share of all slots that must be in a call before a worker is killed, so that calls are interrupted.
 MIN_BUSY = 0.2
 # The simulator notices a killed client when the kernel closes its connections.
@@ -150,6 +150,8 @@ class FaultInjector:
         self.mid_call_kills += self._simulators.stats()["client_gone"] > before["client_gone"]
 
     def _hit_batch(self, fault: Fault, victim: Child, pick: float) -> bool:
+        if self._pauses is not None and self._pauses.is_commanding:
+            return False  # A batch whose process has exited cannot be paused.
         match fault:
             case Fault.KILL_BATCH:
                 self._processes.kill(victim, pick * MAX_RESTART_S)

@@ -47,6 +47,8 @@ class Pauses:
         self._folder = folder
         self._record = record
         self._thread: threading.Thread | None = None
+        #: `pause` has not returned yet.
+        self.is_commanding = False
         self.done: list[Pause] = []
 
     def begin(self, number: int, child: Child, for_s: float) -> bool:
@@ -63,6 +65,7 @@ class Pauses:
         self._thread = threading.Thread(
             target=self._pause, args=(batch["id"], number, child, for_s), name="pause", daemon=True
         )
+        self.is_commanding = True
         self._thread.start()
         return True
 
@@ -75,6 +78,7 @@ class Pauses:
         is_run = child.name.startswith("batch")
         process_began_s = child.began_s
         code = self._command("pause", batch_id)
+        self.is_commanding = False
         begins_s = time.monotonic()
         ends_s = begins_s + for_s
         while (now_s := time.monotonic()) < ends_s:
