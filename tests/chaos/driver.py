@@ -126,11 +126,17 @@ class _Run:
         if self._is_time("say", REPORT_EVERY_S):
             self._say(self._progress(time.monotonic() - began_s))
             self._record(f"{self._stats['answered']} answered, {self._stats['in_flight']} in flight")
-        if self._events and self._share_done() >= self._events[0].at and time.monotonic() >= self._due_s["fault"]:
-            event = self._events[0]
+        if time.monotonic() >= self._due_s["fault"]:
+            self._inject_fault()
+
+    def _inject_fault(self) -> None:
+        """Inject the first planned fault that is due and finds a target."""
+        share_done = self._share_done()
+        for event in [each for each in self._events if each.at <= share_done]:
             if self._injector.inject(event, self._stats["in_flight"]):
-                self._events.pop(0)
+                self._events.remove(event)
                 self._due_s["fault"] = time.monotonic() + FAULT_EVERY_S
+                return
 
     def _is_time(self, what: str, every_s: float) -> bool:
         now_s = time.monotonic()

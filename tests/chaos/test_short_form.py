@@ -13,14 +13,14 @@ from tests.chaos.system import MiraQueueSystem
 # Few slots and slow calls: the work must not end before every kind of fault has had its second. The backlog is small,
 # and the seed kills the producer early: a fault without a target would become another SIGKILL of a worker.
 OPTIONS = ChaosOptions(
-    jobs=500,
+    jobs=700,
     faults=len(schedule.Fault),
     seed=20_437,
     concurrency=8,
     backlog=24,
     batch_share=0.5,
     batch_files=2,
-    latency_s=(0.4, 1.6),
+    latency_s=(0.3, 1.3),
     minutes=6,
 )
 
