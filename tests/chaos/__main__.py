@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ def chaos(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 3,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Concurrent calls per worker.")] = 16,
     producers: Annotated[int, typer.Option(min=1, max=64, help="Producers of single jobs.")] = 2,
+    accounts: Annotated[int, typer.Option(min=1, max=2, help="Accounts, each with its own key and API.")] = 2,
     batch_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the jobs that are batch lines.")] = 0.25,
     latency: Annotated[
         str | None,
@@ -84,6 +86,7 @@ def chaos(
             workers=workers,
             concurrency=concurrency,
             producers=producers,
+            accounts=accounts,
             batch_share=batch_share,
             latency_s=(float(lowest), float(highest or lowest)) if latency else None,
             lease_s=lease,
@@ -120,6 +123,7 @@ def _run(options: ChaosOptions, system: System, console: Console, keep: Path | N
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    options = replace(options, accounts=min(options.accounts, len(system.keys)))
     folder = keep / system.name.replace(" ", "-") if keep else None
     say(f"{system.name}: {options.jobs:,} jobs, {options.faults} faults, seed {options.seed}")
     return run_chaos(options, system, say, folder)

@@ -28,7 +28,6 @@ from tests.chaos.scorecard import Measure, Score
 from tests.chaos.server_faults import ServerFaults
 from tests.chaos.simulators import Simulators, started
 from tests.chaos.system import MiraQueueSystem, System
-from tests.support.queue_process import API_KEY
 
 TICK_S = 0.05
 POLL_EVERY_S = 0.25
@@ -52,7 +51,7 @@ def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None
         latency = list(options.answer_takes_s)
         config = {"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
         with started(options.accounts, **config) as simulators:
-            env = system.environment(options, url, folder / "state", simulators.urls[0])
+            env = system.environment(options, url, folder, simulators.urls)
             processes = Processes(options, system, env, folder)
             return _Run(options, system, say, simulators, processes, server, url, env, folder).run()
 
@@ -193,7 +192,7 @@ class _Run:
             self._processes,
             self._injector,
             self._pauses,
-            [account_name(API_KEY)],
+            [account_name(key) for key in self._system.keys[: self._options.accounts]],
             settled=settled,
             seconds=seconds,
         )

@@ -20,7 +20,7 @@ RETRY_S = 0.2
 CHECK_EVERY_JOBS = 20
 PAUSE_S = 0.1
 
-Enqueue = Callable[[workload.ChaosJob], str]
+Enqueue = Callable[[workload.ChaosJob, int], str]
 
 
 class NotAccepted(Exception):
@@ -28,7 +28,9 @@ class NotAccepted(Exception):
 
 
 def produce(enqueue: Enqueue, redis_url: str, queues: Sequence[str], arguments: list[str]) -> None:
-    """Enqueue the jobs that are not in the journal. `enqueue` returns the job's ID or raises NotAccepted.
+    """Enqueue the jobs that are not in the journal.
+
+    `enqueue` gets a job and the number of its account. It returns the job's ID or raises NotAccepted.
 
     `queues` are the Redis lists that hold the messages.
     """
@@ -40,13 +42,14 @@ def produce(enqueue: Enqueue, redis_url: str, queues: Sequence[str], arguments: 
     for count, number in enumerate(numbers):
         if count % CHECK_EVERY_JOBS == 0:
             _wait_for_room(client, queues, options.max_waiting)
-        journal.append(number, _accepted(enqueue, workload.job(options.seed, number)))
+        account = workload.single_account(number, options.step, options.accounts)
+        journal.append(number, _accepted(enqueue, workload.job(options.seed, number), account))
 
 
-def _accepted(enqueue: Enqueue, job: workload.ChaosJob) -> str:
+def _accepted(enqueue: Enqueue, job: workload.ChaosJob, account: int) -> str:
     while True:
         try:
-            return enqueue(job)
+            return enqueue(job, account)
         except NotAccepted as error:
             print(f"job {job.number}: {error}", file=sys.stderr, flush=True)
             time.sleep(RETRY_S)
@@ -65,7 +68,7 @@ def _wait_for_room(client: redis.Redis, queues: Sequence[str], most: int) -> Non
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    for name in ("--seed", "--first", "--end", "--step", "--max-waiting"):
+    for name in ("--seed", "--first", "--end", "--step", "--accounts", "--max-waiting"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--journal", type=Path, required=True)
     return parser

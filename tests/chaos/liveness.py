@@ -35,6 +35,7 @@ def count_working_slots(
         "first": workload.LIVENESS_JOBS,
         "end": workload.LIVENESS_JOBS + slots * JOBS_PER_SLOT,
         "step": 1,
+        "accounts": options.accounts,
         "max-waiting": slots * JOBS_PER_SLOT,
         "journal": folder / "liveness.txt",
     }

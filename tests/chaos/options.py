@@ -30,7 +30,7 @@ class ChaosOptions:
     concurrency: int = 16
     producers: int = 2
     #: Accounts of the jobs, each with its own key and its own simulated API.
-    accounts: int = 1
+    accounts: int = 2
     batch_share: float = 0.25
     batch_files: int = 4
     #: Range of the latency in seconds; None: computed from the plan.

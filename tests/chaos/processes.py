@@ -28,7 +28,8 @@ class Processes:
         self._options = options
         self._folder = folder
         self.workers = [
-            Child(f"worker {number}", system.worker(options), env, folder) for number in range(options.workers)
+            Child(f"worker {number}", system.worker(options), env | system.worker_environment(options, number), folder)
+            for number in range(options.workers)
         ]
         self.producers = [
             Child(f"producer {number}", system.producer(*self._arguments(number)), env, folder)
@@ -40,7 +41,8 @@ class Processes:
             paths = [str(path) for path in (self.batch_input(number), *self.batch_outputs(number))]
             # Alternately a run in the foreground, and a submitted file with its supervisor.
             command = system.submitted(*paths) if number % 2 else system.batch(*paths)
-            self.batches.append(Child(f"{'supervisor' if number % 2 else 'batch'} {number}", command, env, folder))
+            own = env | system.batch_environment(workload.batch_account(options, number))
+            self.batches.append(Child(f"{'supervisor' if number % 2 else 'batch'} {number}", command, own, folder))
         self._begun = 0
         self._done: set[Child] = set()
         self._start_at_s: dict[Child, float] = {}
@@ -67,6 +69,7 @@ class Processes:
             "first": numbers.start,
             "end": numbers.stop,
             "step": numbers.step,
+            "accounts": self._options.accounts,
             "max-waiting": self._options.max_waiting,
             "journal": self.journal(number),
         }

@@ -9,20 +9,22 @@ from mira_queue import MiraQueue, QueueUnavailable
 from mira_queue.contract.names import Lane, messages_key
 from tests.chaos import workload
 from tests.chaos.enqueueing import RETRY_S, NotAccepted, produce
+from tests.chaos.system import SECOND_ACCOUNT
 
 
 def main() -> None:
     with opened() as queue:
 
-        def enqueue(job: workload.ChaosJob) -> str:
+        def enqueue(job: workload.ChaosJob, account: int) -> str:
+            name = SECOND_ACCOUNT if account else None
             try:
-                return queue.enqueue(messages=workload.messages(job.content), key=f"chaos-{job.number}").id
+                messages = workload.messages(job.content)
+                return queue.enqueue(messages=messages, key=f"chaos-{job.number}", account=name).id
             except QueueUnavailable as error:
                 raise NotAccepted(str(error)) from error
 
-        produce(
-            enqueue, queue.redis_url, [messages_key(queue.accounts.current.id, lane) for lane in Lane], sys.argv[1:]
-        )
+        queues = [messages_key(account.id, lane) for account in queue.accounts for lane in Lane]
+        produce(enqueue, queue.redis_url, queues, sys.argv[1:])
 
 
 def opened() -> MiraQueue:

@@ -18,6 +18,9 @@ from tests.chaos.options import ChaosOptions
 from tests.support.queue_process import API_KEY
 
 RESULT_TTL_S = 86_400
+SECOND_ACCOUNT = "second"
+SECOND_KEY = "sk-mira-" + "5eed" * 10
+SECOND_KEY_ENV = "CHAOS_SECOND_KEY"
 REQUEST_TIMEOUT_S = 20.0
 
 
@@ -35,10 +38,20 @@ class System(Protocol):
     """A queue with workers: its environment, its commands, and how to read its records."""
 
     name: str
+    #: Keys of its accounts, in their order.
+    keys: tuple[str, ...]
 
-    def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]: ...
+    def environment(
+        self, options: ChaosOptions, redis_url: str, folder: Path, api_bases: list[str]
+    ) -> dict[str, str]: ...
 
     def worker(self, options: ChaosOptions) -> list[str]: ...
+
+    def worker_environment(self, options: ChaosOptions, number: int) -> dict[str, str]:
+        """Return further variables of a worker. They decide which accounts it serves."""
+        ...
+
+    def batch_environment(self, account: int) -> dict[str, str]: ...
 
     def producer(self, *arguments: str) -> list[str]: ...
 
@@ -63,11 +76,24 @@ class MiraQueueSystem:
     """mira-queue. Its workers and producers restart an embedded server automatically."""
 
     name = "mira-queue"
+    keys: tuple[str, ...] = (API_KEY, SECOND_KEY)
 
-    def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
+    def environment(self, options: ChaosOptions, redis_url: str, folder: Path, api_bases: list[str]) -> dict[str, str]:
+        """Return the variables of all processes, and write the accounts file.
+
+        The first account is unnamed, and the second one is named.
+        """
+        accounts = folder / "accounts.toml"
+        accounts.write_text(
+            "".join(
+                f'[accounts.{SECOND_ACCOUNT}]\nbase = "{base}"\nkey_env = "{SECOND_KEY_ENV}"\n'
+                for base in api_bases[1:]
+            )
+        )
         fields = {
             "api_key": API_KEY,
-            "api_base": api_base,
+            "api_base": api_bases[0],
+            "accounts_file": accounts,
             "request_timeout": REQUEST_TIMEOUT_S,
             "result_ttl": RESULT_TTL_S,
             "concurrency": options.concurrency,
@@ -77,12 +103,20 @@ class MiraQueueSystem:
             "log_level": "warning",
             "log_format": "json",
         }
-        fields |= {"state_dir": state_dir, **({"redis_url": redis_url} if options.redis_url else {})}
+        fields |= {"state_dir": folder / "state", **({"redis_url": redis_url} if options.redis_url else {})}
         fields |= options.settings
         return {f"MIRA_{name.upper()}": str(value) for name, value in fields.items()}
 
     def worker(self, options: ChaosOptions) -> list[str]:
         return worker_command(PARENT_PIPE)
+
+    def worker_environment(self, options: ChaosOptions, number: int) -> dict[str, str]:
+        """Of each three workers, the first serves both accounts, the next one the first, and the last the second."""
+        second = {SECOND_KEY_ENV: SECOND_KEY}
+        return [second, {}, {"MIRA_ACCOUNT": SECOND_ACCOUNT, **second}][number % 3] if options.accounts > 1 else {}
+
+    def batch_environment(self, account: int) -> dict[str, str]:
+        return {"MIRA_ACCOUNT": SECOND_ACCOUNT} if account else {}
 
     def producer(self, *arguments: str) -> list[str]:
         return module("tests.chaos.single", *arguments)
@@ -128,11 +162,12 @@ class StockSystem:
     """Celery as its documentation configures it for tasks that must not be lost; see stock/app.py."""
 
     name = "stock Celery"
+    keys: tuple[str, ...] = (API_KEY,)
 
-    def environment(self, options: ChaosOptions, redis_url: str, state_dir: Path, api_base: str) -> dict[str, str]:
+    def environment(self, options: ChaosOptions, redis_url: str, folder: Path, api_bases: list[str]) -> dict[str, str]:
         config = {
             "redis_url": redis_url,
-            "api_base": api_base,
+            "api_base": api_bases[0],
             "api_key": API_KEY,
             "visibility_timeout_s": options.visibility_timeout_s,
             "request_timeout_s": REQUEST_TIMEOUT_S,
@@ -144,6 +179,12 @@ class StockSystem:
     def worker(self, options: ChaosOptions) -> list[str]:
         pool = ("--pool", "threads", "--concurrency", str(options.concurrency))
         return module("tests.chaos.stock.worker", *pool, "--loglevel", "warning")
+
+    def worker_environment(self, options: ChaosOptions, number: int) -> dict[str, str]:
+        return {}
+
+    def batch_environment(self, account: int) -> dict[str, str]:
+        return {}
 
     def producer(self, *arguments: str) -> list[str]:
         return module("tests.chaos.stock.single", *arguments)

@@ -66,7 +66,11 @@ def account_of(options: ChaosOptions, number: int) -> int:
     for batch, numbers in enumerate(batch_numbers(options)):
         if number in numbers:
             return batch_account(options, batch)
-    return number // options.producers % options.accounts
+    return single_account(number, options.producers, options.accounts)
+
+
+def single_account(number: int, producers: int, accounts: int) -> int:
+    return number // producers % accounts
 
 
 def batch_account(options: ChaosOptions, batch: int) -> int:

@@ -12,7 +12,7 @@ from tests.chaos.enqueueing import NotAccepted, produce
 from tests.chaos.stock.app import CONFIG, app, chat
 
 
-def enqueue(job: workload.ChaosJob) -> str:
+def enqueue(job: workload.ChaosJob, _: int) -> str:
     try:
         return str(chat.apply_async(args=[job.content], task_id=f"chaos-{job.number}").id)
     except (OperationalError, RedisError, OSError) as error:
