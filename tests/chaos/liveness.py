@@ -47,7 +47,7 @@ def count_working_slots(
             forget,
             cwd=folder,
             env={**clean_environment(), **env},
-            stdout=subprocess.DEVNULL,
+            capture_output=True,
             timeout=PATIENCE_S,
             check=True,
         )

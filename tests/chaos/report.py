@@ -62,6 +62,7 @@ def report(
         Measure("  of requests that no fault explains", calls.unexplained, 0),
         *(Measure(f"  only in flight at: {fault}", calls.only_at[fault]) for fault in Fault if in_flight[fault]),
         Measure("single jobs to accept", options.single_jobs),
+        Measure("single jobs accepted", outcomes.accepted),
         Measure("  not accepted", options.single_jobs - outcomes.accepted, 0),
         Measure("  accepted twice under one key", outcomes.accepted_twice, 0),
         Measure("  accepted and lost", outcomes.lost, 0),
