@@ -152,13 +152,13 @@ class RateLimitHit:
 class FaultStreak:
     """A fault together with the consecutive faults of other jobs (see pace/record_fault.lua).
 
-    `openings` counts how often faults have opened the circuit breaker since the last response. `is_old` is True if the
-    call started before the breaker last opened.
+    `lasted_ms` is the time since faults first opened the circuit breaker after the last response: 0 if they have not.
+    `is_old` is True if the call started before the breaker last opened.
     """
 
     jobs: int
     in_flight: int
-    openings: int
+    lasted_ms: int
     was_probe: bool
     is_old: bool
     closed_breaker: bool = False

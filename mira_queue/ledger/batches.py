@@ -60,11 +60,10 @@ class Batches(ScriptRunner):
 
         After a pause or a cancel, no call of the batch starts, whatever its supervisor does. Raises BatchNotFound.
         """
-        batch = self.batch(batch_id)
-        self._client.hset(names.batch_key(batch_id), "command", to_json(command))
-        # Last: if this process crashes in between, the supervisor carries out the command, and no hold is left.
-        if isinstance(command, Pause | Cancel) and batch.group:
-            self.hold(batch.group)
+        stops = isinstance(command, Pause | Cancel)
+        args = [to_json(command), int(stops), names.HOLDS_CHANNEL]
+        if not self._run("batches/send_command", [names.batch_key(batch_id), names.HOLDS], args):
+            raise BatchNotFound(batch_id)
 
     def command_of(self, batch_id: str) -> Command | None:
         """Return the command that has not been carried out yet."""
@@ -83,9 +82,12 @@ class Batches(ScriptRunner):
         """
         self._run("batches/hold", [names.HOLDS], [group, names.HOLDS_CHANNEL])
 
-    def unhold(self, group: str) -> None:
-        """Let the jobs of a batch start again."""
-        self._client.zrem(names.HOLDS, group)
+    def unhold(self, batch_id: str, group: str) -> bool:
+        """Let the jobs of a batch start again. Return False if a command has to be carried out first.
+
+        The batch that is written must name the group by now: a pause that arrives after this holds it.
+        """
+        return bool(self._run("batches/unhold", [names.batch_key(batch_id), names.HOLDS], [group]))
 
     def forget_batch(self, batch_id: str) -> None:
         self._client.delete(names.batch_key(batch_id))

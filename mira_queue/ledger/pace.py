@@ -150,9 +150,9 @@ class Pacing(ScriptRunner):
         hit = RateLimitHit(now, permit.at_ms, retry_after_ms, *numbers)
         return int(version), Estimate.from_json(estimate), hit
 
-    def record_fault(self, account: str, lease: Lease, permit: Permit) -> FaultStreak:
+    def record_fault(self, account: str, lease: Lease, permit: Permit, now_ms: int | None = None) -> FaultStreak:
         """Release the permit of a call that ended in a server fault or a broken connection."""
-        jobs, in_flight, openings, *flags = self._run(
+        jobs, in_flight, lasted_ms, *flags = self._run(
             "pace/record_fault",
             [
                 names.pace_key(account),
@@ -160,9 +160,9 @@ class Pacing(ScriptRunner):
                 names.turns_key(account),
                 names.faults_key(account),
             ],
-            [call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account)],
+            [_clock(now_ms), call_name(lease), lease.job_id, permit.at_ms, names.wake_channel(account)],
         )
-        return FaultStreak(jobs, in_flight, openings, *map(bool, flags))
+        return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
 
     def open_breaker(
         self,
@@ -181,21 +181,28 @@ class Pacing(ScriptRunner):
         open_ms = self._run("pace/open_breaker", [names.pace_key(account)], args)
         return timedelta(milliseconds=open_ms)
 
-    def abandon_permit(self, account: str, job_id: str, epoch: int | None = None) -> bool:
+    def abandon_permit(self, account: str, job_id: str, epoch: int) -> bool:
         """Release the permit of a call that will bring no response. Return True if it was the probe.
 
-        Pass `epoch` if the call was made under an earlier lease than the job's current one.
+        `epoch` is the lease's under which the call was made: the job's next call keeps its permit.
         """
-        keys = [names.job_key(job_id), names.pace_key(account), names.in_flight_key(account)]
-        return bool(self._run("pace/abandon", keys, [job_id, "" if epoch is None else epoch]))
+        keys = [names.pace_key(account), names.in_flight_key(account)]
+        return bool(self._run("pace/abandon", keys, [f"{job_id}:{epoch}"]))
 
-    def may_still_start(self, account: str, lease: Lease) -> bool:
-        """Return False if the circuit breaker has opened since this call acquired its permit, or its batch is held."""
-        pipeline: Any = self._client.pipeline(transaction=False)
-        pipeline.hget(names.pace_key(account), "probe").zscore(names.HOLDS, lease.group).time()
-        probe, hold_ms, (now_s, _) = pipeline.execute()
-        is_held = hold_ms is not None and hold_ms > now_s * 1000
-        return not is_held and (probe is None or decode(probe) == call_name(lease))
+    def confirm_permit(self, account: str, lease: Lease, permit: Permit) -> Permit:
+        """Return the permit if its call may still start. Otherwise, release it, and return why the call must not start.
+
+        Nothing of the call is recorded then: it is not one that may have been billed.
+        """
+        keys = [
+            names.pace_key(account),
+            names.in_flight_key(account),
+            names.HOLDS,
+            names.rejections_key(account),
+            names.job_key(lease.job_id),
+        ]
+        verdict = self._run("pace/confirm", keys, [lease.job_id, lease.epoch, names.HOLDS_CHANNEL])
+        return permit if verdict == [b"go"] else _permit(*verdict)
 
     def renew_permits(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:
         """Keep the permits of calls that are still in flight."""

@@ -55,17 +55,18 @@ class Rescue(ScriptRunner):
         raw: Any = self._client.lindex(names.messages_key(lane), -1)
         return None if raw is None else _message_id(raw)
 
-    def rescue(self, job_id: str, max_crashes: int, lease: timedelta) -> Lease | bool:
-        """Take a job whose lease has expired. Return True if it is queued again and needs a message in the first lane.
+    def rescue(self, job_id: str, max_crashes: int, lease: timedelta) -> Lease | int | None:
+        """Take a job whose lease has expired. Return the epoch of that lease if the job is queued again.
 
-        Return False if another rescuer took it, or a Lease if it is a poison job, to be finished as one.
+        Then it needs a message in the first lane. Return a new Lease if it is a poison job, to be finished as one, or
+        None if another rescuer took it.
         """
         match self._run("jobs/rescue", names.job_keys(job_id), [job_id, max_crashes, in_ms(lease)]):
             case [b"poison", epoch, attempts, crashes, unanswered, key, group]:
                 return Lease(job_id, epoch, b"", attempts, crashes, unanswered, decode(key), decode(group))
-            case [b"queued"]:
-                return True
-        return False
+            case [b"queued", int(epoch)]:
+                return epoch
+        return None
 
     def resend(self, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
         """Return True if the job is queued and the caller has to send its new message, in the first lane."""

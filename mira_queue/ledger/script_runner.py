@@ -1,7 +1,7 @@
 """Load and run the ledger's scripts: one Lua file for each atomic operation, named by folder and file (`jobs/accept`).
 
-A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. Every
-script is loaded with the constants below.
+A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. A
+library can use others. Every script is loaded with the constants below.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import redis
@@ -52,11 +53,19 @@ def scripts() -> dict[str, str]:
     for folder in ("jobs", "pace", "batches"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
-            uses = _USES.search(text)
-            libraries = uses[1].split(", ") if uses else []
-            parts = [(root / "lib" / f"{library}.lua").read_text(encoding="utf-8") for library in libraries]
-            loaded[f"{folder}/{file.name.removesuffix('.lua')}"] = "".join([constants, *parts, text])
+            libraries = _libraries(root / "lib", text).values()
+            loaded[f"{folder}/{file.name.removesuffix('.lua')}"] = "".join([constants, *libraries, text])
     return loaded
+
+
+def _libraries(folder: Traversable, text: str) -> dict[str, str]:
+    """Return the libraries that a text uses, by name, each after those that it uses itself."""
+    found: dict[str, str] = {}
+    uses = _USES.search(text)
+    for name in uses[1].split(", ") if uses else []:
+        library = (folder / f"{name}.lua").read_text(encoding="utf-8")
+        found |= {**_libraries(folder, library), name: library}
+    return found
 
 
 @cache

@@ -77,7 +77,7 @@ class _Run:
         self._processes, self._server, self._env, self._folder = processes, server, env, folder
         is_ours = isinstance(system, MiraQueueSystem)
         self._server_faults = ServerFaults(server, clock) if server is not None else None
-        self._pauses = Pauses(env, folder, self._record) if is_ours and options.batch_lines else None
+        self._pauses = Pauses(url, env, folder, self._record) if is_ours and options.batch_lines else None
         self._injector = FaultInjector(options, processes, simulators, self._server_faults, self._pauses, self._record)
         self._monitor = ResultMonitor(url)
         self._journals = [JournalReader(processes.journal(number)) for number in range(options.producers)]
@@ -131,11 +131,17 @@ class _Run:
         if self._is_time("say", REPORT_EVERY_S):
             self._say(self._progress(time.monotonic() - began_s))
             self._record(f"{self._stats['answered']} answered, {self._stats['in_flight']} in flight")
-        if self._events and self._share_done() >= self._events[0].at and time.monotonic() >= self._due_s["fault"]:
-            event = self._events[0]
+        if time.monotonic() >= self._due_s["fault"]:
+            self._inject_fault()
+
+    def _inject_fault(self) -> None:
+        """Inject the first planned fault that is due and finds a target."""
+        share_done = self._share_done()
+        for event in [each for each in self._events if each.at <= share_done]:
             if self._injector.inject(event, self._stats["in_flight"]):
-                self._events.pop(0)
+                self._events.remove(event)
                 self._due_s["fault"] = time.monotonic() + FAULT_EVERY_S
+                return
 
     def _is_time(self, what: str, every_s: float) -> bool:
         now_s = time.monotonic()

@@ -17,7 +17,7 @@ from tests.chaos.server_faults import ServerFaults
 from tests.chaos.simulators import Simulators
 
 # An event waits this long for a suitable target. Then it kills any worker.
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 # Share of all slots that must be in a call before a worker is killed, so that calls are interrupted.
 MIN_BUSY = 0.2
 # The simulator notices a killed client when the kernel closes its connections.
@@ -56,7 +56,7 @@ class FaultInjector:
         self._simulators = simulators
         self._server = server
         self._pauses = pauses
-        self._waiting_since_s: float | None = None
+        self._waiting_since_s: dict[Event, float] = {}
         #: Changes of the simulators' configuration that end a limit or interim responses, and when they are due.
         self._restores: list[tuple[float, dict[str, Any]]] = []
         self.counts: Counter[Fault] = Counter()
@@ -84,14 +84,11 @@ class FaultInjector:
 
     def inject(self, event: Event, in_flight: int) -> bool:
         """Inject the event. Return False if there is no target yet. `in_flight` is the simulators' last count."""
-        if self._waiting_since_s is None:
-            self._waiting_since_s = time.monotonic()
-        impatient = time.monotonic() - self._waiting_since_s > PATIENCE_S
+        since_s = self._waiting_since_s.setdefault(event, time.monotonic())
+        impatient = time.monotonic() - since_s > PATIENCE_S
         done = self._inject(event.fault, event.pick, in_flight, impatient)
         if not done and impatient:
             done = self._inject(Fault.KILL_WORKER, event.pick, in_flight, impatient)
-        if done:
-            self._waiting_since_s = None
         return done
 
     def _inject(self, fault: Fault, pick: float, in_flight: int, impatient: bool) -> bool:
@@ -150,6 +147,8 @@ class FaultInjector:
         self.mid_call_kills += self._simulators.stats()["client_gone"] > before["client_gone"]
 
     def _hit_batch(self, fault: Fault, victim: Child, pick: float) -> bool:
+        if self._pauses is not None and self._pauses.is_commanding:
+            return False  # A batch whose process has exited cannot be paused.
         match fault:
             case Fault.KILL_BATCH:
                 self._processes.kill(victim, pick * MAX_RESTART_S)

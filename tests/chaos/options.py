@@ -21,7 +21,7 @@ STOCK_MUTEX_S = 330.0
 
 @dataclass(frozen=True, slots=True)
 class ChaosOptions:
-    """Options of one run. Equal options inject the same faults in the same order, after the same share of the work."""
+    """Options of one run. Equal options plan the same faults, after the same share of the work."""
 
     jobs: int = 5_000
     faults: int = 60

@@ -26,6 +26,8 @@ RUNS: dict[str, tuple[str, str]] = {
     "flat": ("bench.bulk --quick --runs 1 --only flat", "us/line"),
     "tail": ("bench.bulk --quick --runs 1 --only tail", "tail"),
     "alongside": ("bench.bulk --quick --runs 1 --only alongside", "alongside"),
+    "outages": ("bench.outages --seconds 0.5 --in-flight 3 --kind refuse", "first answer"),
+    "commands": ("bench.commands --command pause --in-flight 3 --call 1", "late"),
     "pacing with peers": ("bench.pacing --only in-flight --runs 1 --peer-runs 1 --seconds 2", "documented retry loop"),
     # The first kill with this seed is after 5.1 s.
     "pacing picture": ("bench.pacing --only both --seconds 6 --kill 31 --draw picture.svg", ""),

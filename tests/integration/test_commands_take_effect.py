@@ -28,6 +28,7 @@ from tests.support.waiting import wait_until
 LINES, SLOTS = 200, 3
 CALL_S = 2.5
 PATIENCE_S = 60
+GRACE_S = 60
 Command = Callable[[], Any]
 
 
@@ -44,10 +45,9 @@ def run(tmp_path: Path, worker: WorkerProcess, simulator: SimulatorProcess, redi
     write_lines(tmp_path / INPUT, prompts(LINES))
     processes = []
 
-    def start(*options: str) -> RunProcess:
-        process = RunProcess.start(
-            tmp_path, INPUT, "--workers", "0", *options, redis_url=redis_url, api_base=simulator.url
-        )
+    def start(*options: str, **settings: Any) -> RunProcess:
+        own = {"redis_url": redis_url, "api_base": simulator.url, **settings}
+        process = RunProcess.start(tmp_path, INPUT, "--workers", "0", *options, **own)
         processes.append(process)
         in_flight(simulator)
         return process
@@ -175,7 +175,7 @@ def test_single_jobs_of_a_rejected_account_fail_without_a_call_and_a_retry_sends
 def test_ctrl_c_with_nothing_in_flight_ends_a_run_soon_though_the_circuit_breaker_is_open(
     run: Any, simulator: SimulatorProcess, redis_client: Any, worker: WorkerProcess
 ) -> None:
-    process = run()
+    process = run(grace=GRACE_S)
     simulator.configure(faults={"503": 1.0})
     wait_until("the breaker is open", lambda: worker.events("breaker_opened", reason="faults"), PATIENCE_S)
     wait_until("nothing is in flight", lambda: simulator.stats()["in_flight"] == 0, PATIENCE_S)
@@ -185,8 +185,8 @@ def test_ctrl_c_with_nothing_in_flight_ends_a_run_soon_though_the_circuit_breake
     process.wait()
     took_s = time.monotonic() - began_s
 
-    # The interpreter needs a moment, too.
-    assert took_s < 2.5, process.said()
+    # It does not wait for the grace period. `python -m bench.commands` measures how long it takes.
+    assert took_s < GRACE_S / 3, process.said()
     assert redis_client.keys("mira:job:*") == []
 
 

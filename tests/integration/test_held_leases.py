@@ -37,7 +37,7 @@ def test_a_lease_that_somebody_else_has_now_is_said_to_be_lost_once(ledger: Ledg
     keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     held = begun(ledger, PASSED)
     keeper.hold(held)
-    assert ledger.rescue(held.job_id, 3, LONG) is True
+    assert ledger.rescue(held.job_id, 3, LONG) == held.epoch
     with capture_logs() as said:
         for _ in range(4):
             keeper.beat()
@@ -50,7 +50,7 @@ def test_a_lease_that_is_let_go_takes_along_no_later_one_of_the_same_job(ledger:
     keeper = HeldLeases(ledger, LONG, structlog.get_logger("test"))
     lost = begun(ledger, PASSED)
     keeper.hold(lost)
-    assert ledger.rescue(lost.job_id, 3, LONG) is True
+    assert ledger.rescue(lost.job_id, 3, LONG) == lost.epoch
     again = claimed(ledger, lost.job_id)
     keeper.hold(again)
 

@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from mira_queue.contract import names
 from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
-from mira_queue.contract.commands import Cancel, Pause, Resume
+from mira_queue.contract.commands import Cancel, Command, Pause, Resume
+from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.ledger import Ledger
 from tests.support.ledger_steps import LIFE
 
 ROUNDS = 300
+GROUP = "a-group"
 
 
 @pytest.fixture
@@ -68,3 +71,41 @@ def test_a_command_that_arrives_while_an_older_one_is_carried_out_stays(ledger: 
         done.result()
 
     assert kept == ROUNDS
+
+
+@pytest.mark.parametrize(("command", "is_held"), [(Pause(), True), (Cancel(), True), (Resume(), False)])
+def test_a_command_that_stops_a_batch_holds_its_jobs_in_the_same_step(
+    command: Command, is_held: bool, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    batch = Batch(new_batch_id(), BatchStatus.IN_PROGRESS, "input.jsonl", "here", 1, group=GROUP)
+    ledger.write_batch(batch)
+
+    ledger.send_command(batch.id, command)
+
+    assert (redis_client.zscore(names.HOLDS, GROUP) is not None) == is_held
+    assert ledger.command_of(batch.id) == command
+    redis_client.delete(names.HOLDS)
+    ledger.forget_batch(batch.id)
+
+
+def test_a_supervisor_that_has_seen_no_command_does_not_remove_the_hold_of_one(
+    ledger: Ledger, batch_id: str, redis_client: redis.Redis
+) -> None:
+    """The command arrives between the supervisor's look for one and its next step."""
+    ledger.hold(GROUP)
+    assert ledger.command_of(batch_id) is None
+    ledger.send_command(batch_id, Pause())
+
+    assert ledger.unhold(batch_id, GROUP) is False
+    assert redis_client.zscore(names.HOLDS, GROUP) is not None
+
+    ledger.ack_command(batch_id, Pause())
+    assert ledger.unhold(batch_id, GROUP) is True
+    assert redis_client.zscore(names.HOLDS, GROUP) is None
+
+
+def test_a_command_for_a_batch_that_does_not_exist_leaves_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
+    with pytest.raises(BatchNotFound):
+        ledger.send_command("batch_nowhere", Cancel())
+
+    assert redis_client.keys("*nowhere*") == []

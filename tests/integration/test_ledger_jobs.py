@@ -225,7 +225,7 @@ def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Led
 
 def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger, redis_client: redis.Redis) -> None:
     dead = begun(ledger, key="order 7", lease=PASSED)
-    assert ledger.rescue(dead.job_id, 3, LONG) is True
+    assert ledger.rescue(dead.job_id, 3, LONG) == dead.epoch
     held = claimed(ledger, dead.job_id)
     assert held.crashes == 1
     failure = FAILURE.__class__(**{**FAILURE.to_dict(), "attempts": 5, "unanswered_calls": 2})

@@ -103,7 +103,7 @@ def test_a_worker_whose_lease_was_lost_changes_nothing(
     act: Callable[[Ledger, Lease], bool], now: str, ledger: Ledger, redis_client: redis.Redis
 ) -> None:
     old = running(ledger, lease=PASSED)
-    assert ledger.rescue(old.job_id, 3, LONG) is True
+    assert ledger.rescue(old.job_id, 3, LONG) == old.epoch
     if now != "queued":
         new = claimed(ledger, old.job_id)
         assert now != "waiting" or defer(ledger, new)
@@ -158,7 +158,7 @@ def test_a_settled_outcome_is_handed_to_the_next_holder_instead_of_the_request(l
 
     # Any number of crashes: it is not the job that kills them, and no call is made any more.
     for epoch in range(2, 6):
-        assert ledger.rescue(held.job_id, 1, LONG) is True
+        assert ledger.rescue(held.job_id, 1, LONG) == epoch - 1
         answer = ledger.claim(held.job_id, PASSED)
         assert answer == DecidedLease(Lease(held.job_id, epoch, b"", key="order 7", group="a run"), b"the outcome")
     assert ledger.status(held.job_id).crashes == 0

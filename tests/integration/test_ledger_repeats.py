@@ -209,7 +209,7 @@ def test_a_rescue_whose_answer_was_lost_leaves_the_job_where_rescue_looks_again(
     held = begun(ledger, PASSED)
     wire.lose_next_answer()
 
-    assert ledger.rescue(held.job_id, 3, LONG) is False
+    assert ledger.rescue(held.job_id, 3, LONG) is None
 
     status = ledger.status(held.job_id)
     assert (status.state, status.crashes, status.unanswered_calls) == ("queued", 1, 1)

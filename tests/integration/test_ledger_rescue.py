@@ -36,13 +36,13 @@ def test_a_job_is_rescued_from_a_crashed_worker_by_one_of_many(ledger: Ledger) -
     held = begun(ledger, PASSED)
     starting = threading.Barrier(8)
 
-    def rescue(_: int) -> Lease | bool:
+    def rescue(_: int) -> Lease | int | None:
         starting.wait()
         return ledger.rescue(held.job_id, 3, LONG)
 
     assert ledger.expired_leases(10) == [held.job_id]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(rescue, range(8))).count(True) == 1
+        assert list(pool.map(rescue, range(8))).count(held.epoch) == 1
 
     status = ledger.status(held.job_id)
     assert (status.state, status.crashes, status.unanswered_calls) == (JobState.QUEUED, 1, 1)
@@ -51,7 +51,7 @@ def test_a_job_is_rescued_from_a_crashed_worker_by_one_of_many(ledger: Ledger) -
 def test_a_worker_that_died_before_its_call_cost_nothing(ledger: Ledger) -> None:
     held = running(ledger, lease=PASSED)
 
-    assert ledger.rescue(held.job_id, 3, LONG) is True
+    assert ledger.rescue(held.job_id, 3, LONG) == held.epoch
 
     assert ledger.status(held.job_id).unanswered_calls == 0
 
@@ -61,16 +61,16 @@ def test_a_job_whose_worker_lives_is_not_rescued(ledger: Ledger, redis_client: r
     before = snapshot(redis_client)
 
     assert ledger.expired_leases(10) == []
-    assert ledger.rescue(held.job_id, 3, LONG) is False
-    assert ledger.rescue("nowhere", 3, LONG) is False
+    assert ledger.rescue(held.job_id, 3, LONG) is None
+    assert ledger.rescue("nowhere", 3, LONG) is None
     assert snapshot(redis_client) == before
 
 
 def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> None:
     job_id = accepted(ledger, key="order 7", group="a run")
-    for _ in range(2):
+    for crash in range(2):
         assert begin(ledger, claimed(ledger, job_id, PASSED)) == "go"
-        assert ledger.rescue(job_id, 3, LONG) is True
+        assert ledger.rescue(job_id, 3, LONG) == crash + 1
     last = claimed(ledger, job_id, PASSED)
     assert begin(ledger, last) == "go"
 
@@ -192,7 +192,7 @@ def test_when_the_wait_is_over_one_probe_goes_first_and_then_everybody(ledger: L
 def test_a_job_that_waited_for_the_breaker_is_not_to_blame_for_its_workers_death(ledger: Ledger) -> None:
     job_id = running(ledger, lease=PASSED).job_id
 
-    assert ledger.rescue(job_id, 1, LONG) is True
+    assert ledger.rescue(job_id, 1, LONG) == 1
 
     assert ledger.status(job_id).crashes == 0
 
@@ -204,8 +204,24 @@ def test_the_probe_of_a_crashed_worker_is_followed_by_another(ledger: Ledger) ->
     dead, other = running(ledger), running(ledger)
     assert (begin(ledger, dead), begin(ledger, other)) == ("probe", "wait")
 
-    assert ledger.abandon_permit(account, other.job_id) is False
-    assert ledger.abandon_permit(account, dead.job_id) is True
+    assert ledger.abandon_permit(account, other.job_id, other.epoch) is False
+    assert ledger.abandon_permit(account, dead.job_id, dead.epoch) is True
 
     assert begin(ledger, other) == "probe"
-    assert ledger.abandon_permit(account, dead.job_id) is False
+    assert ledger.abandon_permit(account, dead.job_id, dead.epoch) is False
+
+
+def test_the_permit_of_a_jobs_next_call_outlives_the_rescue_of_its_last(ledger: Ledger) -> None:
+    """Between the two steps of a rescuer, another worker has claimed the job and acquired a permit."""
+    dead = begun(ledger, PASSED)
+    expired = ledger.rescue(dead.job_id, 3, LONG)
+    assert isinstance(expired, int)
+    ledger.open_breaker("an-account", PASSED)
+    other = running(ledger)
+    probe = claimed(ledger, dead.job_id)
+    assert begin(ledger, probe) == "probe"
+
+    assert ledger.abandon_permit("an-account", dead.job_id, expired) is False
+
+    assert begin(ledger, other) == "wait"
+    assert land(ledger, probe) is True

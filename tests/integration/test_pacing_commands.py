@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import BalanceUsedUp, ModelNotInPlan
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure
-from mira_queue.contract.pace import Permit, ReleasedPermit
+from mira_queue.contract.pace import FaultStreak, Permit, ReleasedPermit
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import REJECTED_FOR, call_name
 from mira_queue.ledger.records import Lease, NewJob, NothingToDo, new_job_id
-from tests.support.ledger_steps import LIFE, LONG, ask, claimed
+from tests.support.ledger_steps import LIFE, LONG, PASSED, ask, claimed, confirmed
 
 ACCOUNT, GROUP = "an-account", "a-group"
 BALANCE = Failure.from_error(BalanceUsedUp("top up", 402, body={"detail": "top up"}))
+SHORTEST = timedelta(milliseconds=1)
 NO_MODEL = Failure.from_error(ModelNotInPlan("no", 403))
 
 
@@ -78,7 +81,7 @@ def test_a_held_job_that_a_worker_has_claimed_does_not_start(ledger: Ledger) -> 
 
     assert verdicts(ledger, ours, others, single) == ["held", "go", "go"]
 
-    ledger.unhold(GROUP)
+    ledger.unhold("a batch", GROUP)
     assert verdicts(ledger, ours) == ["go"]
 
 
@@ -101,7 +104,7 @@ def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any
     assert ledger.status(job_id).state is JobState.QUEUED
     assert ledger.queued_before(Lane.BULK, late_ms, 9) == []
 
-    ledger.unhold(GROUP)
+    ledger.unhold("a batch", GROUP)
     assert ledger.resend(job_id, Lane.FIRST, late_ms)
 
 
@@ -117,10 +120,10 @@ def test_a_waiting_job_of_a_held_batch_is_queued_when_it_is_due_and_not_sent(led
 def test_a_call_that_was_held_up_after_its_permit_does_not_start_after_a_hold(ledger: Ledger) -> None:
     lease = running(ledger, GROUP)
     assert verdicts(ledger, lease) == ["go"]
-    assert ledger.may_still_start(ACCOUNT, lease)
+    assert confirmed(ledger, lease) == "go"
 
     ledger.hold(GROUP)
-    assert not ledger.may_still_start(ACCOUNT, lease)
+    assert confirmed(ledger, lease) == "held"
 
 
 def test_no_call_starts_after_its_deadline(ledger: Ledger) -> None:
@@ -181,7 +184,7 @@ def test_a_probe_that_brings_no_response_leaves_the_probing_to_the_next_job(
     probe, other = running(ledger), running(ledger)
     assert verdicts(ledger, probe) == ["go"]
 
-    ledger.abandon_permit(ACCOUNT, probe.job_id)
+    ledger.abandon_permit(ACCOUNT, probe.job_id, probe.epoch)
 
     assert verdicts(ledger, other) == ["go"]
 
@@ -249,7 +252,32 @@ def test_calls_that_fail_together_open_the_breaker_once_and_lengthen_its_pause_b
     opened = [ledger.open_breaker(ACCOUNT, timedelta(seconds=1), "faults", permit=permit) for _, permit in together]
 
     assert [bool(each) for each in opened] == [True] + [False] * 31
-    assert redis_client.hget(names.pace_key(ACCOUNT), "fault_openings") == b"1"
+    assert redis_client.hget(names.pace_key(ACCOUNT), "openings_faults") == b"1"
+
+
+@given(st.lists(st.integers(0, 5), min_size=12, max_size=12))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_in_whatever_order_the_faults_of_one_event_are_recorded_they_open_the_breaker_once(
+    ledger: Ledger, redis_client: redis.Redis, order: list[int]
+) -> None:
+    """Each worker takes two steps. Other workers' steps come in between, and some come when a probe is in flight."""
+    redis_client.delete(*(key(ACCOUNT) for key in (names.pace_key, names.in_flight_key, names.faults_key)))
+    leases = [running(ledger) for _ in range(6)]
+    calls = list(zip(leases, permits(ledger, *leases), strict=True))
+    streaks: dict[int, FaultStreak] = {}
+    opened = 0
+    for number in [*order, *range(6), *range(6)]:
+        lease, permit = calls[number]
+        if number not in streaks:
+            streaks[number] = ledger.record_fault(ACCOUNT, lease, permit)
+        elif not streaks[number].is_old:
+            opened += bool(ledger.open_breaker(ACCOUNT, SHORTEST, "faults", permit=permit))
+        if opened:
+            # The breaker is due for a probe, which may be in flight when the other faults arrive.
+            ask(ledger, running(ledger))
+
+    assert opened == 1
+    assert redis_client.hget(names.pace_key(ACCOUNT), "openings_faults") == b"1"
 
 
 def test_a_resumed_run_gives_the_jobs_that_it_finds_its_own_deadline(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -286,11 +314,9 @@ def test_an_expired_hold_does_not_stop_a_call_that_has_its_permit(ledger: Ledger
     lease = running(ledger, GROUP)
     assert permits(ledger, lease)[0].may_start
     ledger.hold(GROUP)
-    assert not ledger.may_still_start(ACCOUNT, lease)
-
     redis_client.zadd(names.HOLDS, {GROUP: 1})
 
-    assert ledger.may_still_start(ACCOUNT, lease)
+    assert confirmed(ledger, lease) == "go"
 
 
 def test_a_process_that_stops_during_a_long_wait_loses_its_turn(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -302,3 +328,105 @@ def test_a_process_that_stops_during_a_long_wait_loses_its_turn(ledger: Ledger, 
     ends_ms = redis_client.zscore(names.turn_ends_key(ACCOUNT), "a process")
     assert isinstance(ends_ms, float)
     assert ends_ms - state.now_ms <= (names.MAX_SLEEP + names.TURN) / timedelta(milliseconds=1)
+
+
+def deadline_passes(ledger: Ledger, lease: Lease) -> None:
+    ledger.set_deadline([lease.job_id], 1)
+
+
+def another_call_is_rejected(ledger: Ledger, lease: Lease) -> None:
+    rejected(ledger, running(ledger, model="mira"))
+
+
+def the_model_is_rejected(ledger: Ledger, lease: Lease) -> None:
+    rejected(ledger, running(ledger, "another"), NO_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("act", "verdict"),
+    [
+        (lambda ledger, lease: ledger.hold(GROUP), "held"),
+        (lambda ledger, lease: ledger.cancel(lease.job_id), "lost"),
+        (lambda ledger, lease: ledger.release(lease), "lost"),
+        (deadline_passes, "expired"),
+        (another_call_is_rejected, "rejected"),
+        (the_model_is_rejected, "rejected"),
+        (lambda ledger, lease: ledger.open_breaker(ACCOUNT, PASSED), "wait"),
+        (lambda ledger, lease: ledger.abandon_permit(ACCOUNT, lease.job_id, lease.epoch), "wait"),
+    ],
+    ids=["hold", "cancel", "lost lease", "deadline", "account", "model", "breaker", "expired permit"],
+)
+def test_a_call_that_was_held_up_after_its_permit_is_subject_to_the_same_rule_as_a_new_one(
+    act: Callable[[Ledger, Lease], object], verdict: str, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    lease, other = running(ledger, GROUP), running(ledger, "another", model="other")
+    assert verdicts(ledger, lease, other) == ["go", "go"]
+
+    act(ledger, lease)
+
+    assert confirmed(ledger, lease) == verdict
+    assert redis_client.zscore(names.in_flight_key(ACCOUNT), call_name(lease)) is None
+    assert redis_client.zscore(names.in_flight_key(ACCOUNT), call_name(other))
+
+
+def test_a_model_that_is_held_for_a_batch_stops_its_call_that_was_held_up(ledger: Ledger) -> None:
+    lease, other = running(ledger, GROUP, model="large"), running(ledger, GROUP, model="small")
+    assert verdicts(ledger, lease, other) == ["go", "go"]
+
+    rejected(ledger, running(ledger, GROUP, model="large"), NO_MODEL)
+
+    assert (confirmed(ledger, lease), confirmed(ledger, other)) == ("held", "go")
+
+
+def test_the_call_that_checks_a_rejection_may_be_held_up_and_only_one_of_them_checks(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    old = running(ledger)
+    assert verdicts(ledger, old) == ["go"]
+    rejected(ledger, running(ledger))
+    rejection_ends(redis_client)
+    probe = running(ledger)
+    assert verdicts(ledger, probe) == ["go"]
+
+    assert confirmed(ledger, probe) == "go"
+    assert confirmed(ledger, old) == "wait"
+
+
+def test_a_permit_that_was_given_up_before_its_call_leaves_no_call_that_may_have_been_billed(ledger: Ledger) -> None:
+    """Three workers that crash while the job waits for its next permit do not make it poison."""
+    lease = running(ledger)
+    assert verdicts(ledger, lease) == ["go"]
+    ledger.open_breaker(ACCOUNT, timedelta(hours=1))
+    assert confirmed(ledger, lease) == "wait"
+
+    assert ledger.release(lease)
+
+    status = ledger.status(lease.job_id)
+    assert (status.state, status.unanswered_calls) == (JobState.QUEUED, 0)
+
+
+def test_a_permit_of_an_earlier_lease_that_is_given_up_leaves_the_next_call_as_it_is(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    old = running(ledger)
+    assert verdicts(ledger, old) == ["go"]
+    assert ledger.release(old)
+    new = claimed(ledger, old.job_id)
+    assert verdicts(ledger, new) == ["go"]
+
+    assert confirmed(ledger, old) == "lost"
+
+    assert redis_client.hget(names.job_key(new.job_id), "calling") == b"1"
+    assert confirmed(ledger, new) == "go"
+
+
+def test_a_permit_whose_response_was_lost_is_not_granted_again_after_a_hold(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    lease = running(ledger, GROUP)
+    assert verdicts(ledger, lease) == ["go"]
+    ledger.hold(GROUP)
+
+    assert verdicts(ledger, lease) == ["held"]
+    assert redis_client.hget(names.job_key(lease.job_id), "calling") is None
+    assert ledger.pace_view(ACCOUNT).in_flight == 0

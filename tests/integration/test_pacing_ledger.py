@@ -15,7 +15,7 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate, FaultStreak, Li
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import WakeUps, call_name
 from mira_queue.ledger.records import Lease
-from tests.support.ledger_steps import LONG, MANY, PASSED, running
+from tests.support.ledger_steps import LONG, MANY, PASSED, confirmed, running
 from tests.support.waiting import wait_until
 
 ACCOUNT = "an-account"
@@ -442,10 +442,10 @@ def test_when_the_probe_is_lost_the_next_call_is_the_probe(ledger: Ledger, line:
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS)
     assert line.verdicts(probe, second) == ["probe", "wait"]
 
-    assert ledger.abandon_permit(ACCOUNT, second.job_id) is False
+    assert ledger.abandon_permit(ACCOUNT, second.job_id, second.epoch) is False
     assert line.verdicts(second, at_ms=10) == ["wait"]
-    assert ledger.abandon_permit(ACCOUNT, probe.job_id) is True
-    assert ledger.abandon_permit(ACCOUNT, probe.job_id) is False
+    assert ledger.abandon_permit(ACCOUNT, probe.job_id, probe.epoch) is True
+    assert ledger.abandon_permit(ACCOUNT, probe.job_id, probe.epoch) is False
     assert line.verdicts(second, third, at_ms=20) == ["probe", "wait"]
 
 
@@ -474,14 +474,14 @@ def test_a_probe_whose_process_died_is_followed_by_another_when_its_lease_has_pa
 def test_a_call_that_was_held_up_may_go_unless_the_breaker_was_opened_meanwhile(ledger: Ledger, line: Line) -> None:
     first, second, probe = jobs(ledger, 3)
     line.fly(first, second)
-    assert ledger.may_still_start(ACCOUNT, second)
+    assert confirmed(ledger, second) == "go"
 
     ledger.open_breaker(ACCOUNT, PASSED, now_ms=START_MS + 20)
-    assert not ledger.may_still_start(ACCOUNT, second)
+    assert confirmed(ledger, second) == "wait"
 
     assert line.verdicts(probe, at_ms=30) == ["probe"]
-    assert ledger.may_still_start(ACCOUNT, probe)
-    assert not ledger.may_still_start(ACCOUNT, second)
+    assert confirmed(ledger, probe) == "go"
+    assert confirmed(ledger, first) == "wait"
 
 
 def test_a_probe_that_is_rate_limited_opens_the_breaker_for_the_next_one(ledger: Ledger, line: Line) -> None:
@@ -720,8 +720,8 @@ def test_no_call_left_means_none_until_the_reset(ledger: Ledger, line: Line) -> 
 # --- faults ---
 
 
-def faulted(ledger: Ledger, lease: Lease, permit: Permit) -> FaultStreak:
-    return ledger.record_fault(ACCOUNT, lease, permit)
+def faulted(ledger: Ledger, lease: Lease, permit: Permit, at_ms: int = 0) -> FaultStreak:
+    return ledger.record_fault(ACCOUNT, lease, permit, START_MS + at_ms)
 
 
 def test_many_jobs_in_a_row_that_meet_a_fault_are_counted_with_what_is_out(ledger: Ledger, line: Line) -> None:
@@ -752,15 +752,17 @@ def test_an_answer_ends_the_row(ledger: Ledger, line: Line) -> None:
     assert faulted(ledger, leases[3], permits[3]).jobs == 1
 
 
-def test_openings_for_faults_are_counted_until_a_probe_is_answered(ledger: Ledger, line: Line) -> None:
+def test_an_outage_lasts_from_the_first_opening_for_faults_until_a_probe_is_answered(
+    ledger: Ledger, line: Line
+) -> None:
     first, second, third, last = jobs(ledger, 4)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS)
     _, (permit,) = line.ask(first, at_ms=10)
     assert permit.verdict == "probe"
-    assert faulted(ledger, first, permit) == FaultStreak(1, 1, 1, True, False)
+    assert faulted(ledger, first, permit, at_ms=15) == FaultStreak(1, 1, 15, True, False)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 20)
     _, (permit,) = line.ask(second, at_ms=30)
-    assert faulted(ledger, second, permit) == FaultStreak(2, 1, 2, True, False)
+    assert faulted(ledger, second, permit, at_ms=35) == FaultStreak(2, 1, 35, True, False)
     ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 40)
 
     _, (permit,) = line.ask(third, at_ms=50)
@@ -907,7 +909,7 @@ def test_every_key_of_an_account_has_an_end(ledger: Ledger, redis_client: redis.
         lambda ledger, lease: ledger.open_breaker(ACCOUNT, MINUTE),
         lambda ledger, lease: ledger.store_estimate(ACCOUNT, 0, KNOWN),
         lambda ledger, lease: ledger.report_alive(ACCOUNT, "https://api.example/v1", MINUTE),
-        lambda ledger, lease: ledger.abandon_permit(ACCOUNT, lease.job_id),
+        lambda ledger, lease: ledger.abandon_permit(ACCOUNT, lease.job_id, lease.epoch),
         lambda ledger, lease: ledger.renew_permits(ACCOUNT, [call_name(lease)], LONG),
         lambda ledger, lease: ledger.release_permits(ACCOUNT, [released(lease)]),
         lambda ledger, lease: ledger.record_fault(ACCOUNT, lease, Permit("go")),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import redis
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End
@@ -48,6 +49,7 @@ def engine_of(
     interrupted: threading.Event | None = None,
     *,
     careful: bool = False,
+    tend: Callable[[], None] = lambda: None,
 ) -> Engine:
     """Return an engine; `shown` gets the number of finished lines whenever the engine shows it."""
 
@@ -55,9 +57,9 @@ def engine_of(
         if shown is not None:
             shown.append(stats.done)
 
-    hooks = Hooks(show=show, say=lambda text: None, tend=lambda: None)
+    hooks = Hooks(show=show, say=lambda text: None, tend=tend)
     # As the supervisor does: the hold of an engine that was drained stays.
-    queue.ledger.unhold(plan.group)
+    queue.ledger.unhold("a batch", plan.group)
     return Engine(queue, plan, hooks, interrupted or threading.Event(), window=50, careful=careful)
 
 
@@ -173,3 +175,16 @@ def test_a_plan_of_a_wrong_file_touches_no_other(queue: MiraQueue, files: BatchF
     with pytest.raises(InvalidInput, match="line 1, prompt"), planned(queue, files):
         pass
     assert not files.output.exists()
+
+
+def test_an_engine_whose_command_has_just_been_seen_submits_nothing_more(
+    queue: MiraQueue, files: BatchFiles, redis_client: redis.Redis
+) -> None:
+    write_lines(files.input, [{"custom_id": "only", "prompt": "Hello"}])
+    interrupted = threading.Event()
+    with planned(queue, files) as plan:
+        engine = engine_of(queue, plan, interrupted=interrupted, tend=interrupted.set)
+
+        assert engine.run() is End.INTERRUPTED
+
+        assert redis_client.keys("mira:job:*") == []

@@ -132,7 +132,7 @@ def test_exceptions_are_bounded_by_the_attempts_and_are_no_crashes(
     assert [field(redis_client, job_id, name) for name in ("state", "reason", "crashes")] == [
         "failed", "internal_error", "",
     ]  # fmt: skip
-    assert parts.ledger.rescue(job_id, 1, timedelta(minutes=1)) is False
+    assert parts.ledger.rescue(job_id, 1, timedelta(minutes=1)) is None
 
 
 def test_the_log_has_the_traceback_and_not_the_message(make: Callable[..., Parts]) -> None:

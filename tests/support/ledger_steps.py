@@ -89,6 +89,11 @@ def begin(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
             return permit.verdict
 
 
+def confirmed(ledger: Ledger, lease: Lease, account: str = "an-account") -> str:
+    """The verdict on a call that was held up after it had acquired its permit."""
+    return ledger.confirm_permit(account, lease, Permit("go")).verdict
+
+
 def land(ledger: Ledger, lease: Lease, account: str = "an-account") -> bool:
     """The call is back; True: it was the probe."""
     return ledger.release_permits(account, [ReleasedPermit(call_name(lease), Permit("go"))])

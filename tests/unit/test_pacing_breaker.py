@@ -14,7 +14,7 @@ from mira_worker.pacing.breaker import is_charged, is_sick, pause
 from mira_queue.contract.errors import InvalidResponse, JobError, ServerError, ServerTimeout, Unreachable
 from mira_queue.contract.pace import FaultStreak
 
-ONE_SICK_JOB = FaultStreak(jobs=1, in_flight=3, openings=0, was_probe=False, is_old=False)
+ONE_SICK_JOB = FaultStreak(jobs=1, in_flight=3, lasted_ms=0, was_probe=False, is_old=False)
 PROBE = replace(ONE_SICK_JOB, was_probe=True, in_flight=1)
 
 rows = st.builds(FaultStreak, st.integers(1, 10**6), st.integers(0, 10**6), st.integers(0, 10**9))
@@ -48,11 +48,14 @@ def test_a_call_that_left_before_the_breaker_was_opened_does_not_close_it_again(
 
 
 @pytest.mark.parametrize(
-    ("openings", "pause_ms"), [(0, 250), (1, 312.5), (2, 390.625), (10, 2328.306), (24, 52939.559), (25, 60_000)]
+    ("lasted_s", "pause_ms"),
+    [(0, 250), (1, 250), (2, 500), (6, 1500), (60, 1500), (62, 2000), (200, 36_500), (294, 60_000), (9999, 60_000)],
 )
-def test_pauses_grow_by_a_quarter_up_to_a_minute(openings: int, pause_ms: float) -> None:
-    longest = pause(replace(PROBE, openings=openings), highest)
-    shortest = pause(replace(PROBE, openings=openings), lowest)
+def test_pauses_grow_with_a_quarter_of_the_outage_up_to_a_minute_and_stay_short_in_its_first_minute(
+    lasted_s: int, pause_ms: float
+) -> None:
+    longest = pause(replace(PROBE, lasted_ms=1000 * lasted_s), highest)
+    shortest = pause(replace(PROBE, lasted_ms=1000 * lasted_s), lowest)
 
     assert longest is not None
     assert shortest is not None
@@ -69,9 +72,9 @@ def test_every_pause_lies_between_a_fifth_of_a_second_and_a_minute(
     assert found is None or timedelta(milliseconds=200) <= found <= timedelta(minutes=1)
 
 
-@given(st.integers(0, 10**9))
-def test_a_later_pause_is_never_shorter(openings: int) -> None:
-    sooner, later = (pause(replace(PROBE, openings=each), highest) for each in (openings, openings + 1))
+@given(st.integers(0, 10**9), st.integers(1, 10**9))
+def test_a_later_pause_is_never_shorter(lasted_ms: int, more_ms: int) -> None:
+    sooner, later = (pause(replace(PROBE, lasted_ms=each), highest) for each in (lasted_ms, lasted_ms + more_ms))
 
     assert sooner is not None
     assert later is not None
@@ -98,8 +101,8 @@ def test_a_probe_is_charged_only_with_what_the_server_says_of_its_request(fault:
 def test_when_probes_come_a_minute_apart_they_are_charged() -> None:
     fault = ServerError("down", 503)
 
-    assert not is_charged(replace(PROBE, openings=20), fault)
-    assert is_charged(replace(PROBE, openings=30), fault)
+    assert not is_charged(replace(PROBE, lasted_ms=200_000), fault)
+    assert is_charged(replace(PROBE, lasted_ms=300_000), fault)
 
 
 def test_a_job_that_was_charged_twice_is_sick() -> None:

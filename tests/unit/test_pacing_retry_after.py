@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mira_worker.pacing import pacer
 from mira_worker.pacing.pacer import Pacer, with_wait_margin
 
-from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit
+from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, Verdict
 from mira_queue.ledger.records import Lease
 
 
@@ -23,6 +23,11 @@ def test_a_wait_is_never_cut_short_and_is_a_thousandth_longer_at_most_and_a_cloc
     wait = timedelta(milliseconds=wait_ms)
 
     assert wait < with_wait_margin(wait) <= wait * 1.001 + timedelta(milliseconds=11)
+
+
+def pacer_on(ledger: Any) -> Pacer:
+    log, stopping = structlog.get_logger(), threading.Event()
+    return Pacer(ledger, "an-account", ConfiguredLimits(), probe_lease=timedelta(1), stopping=stopping, log=log)
 
 
 class FarLedger:
@@ -36,11 +41,11 @@ class FarLedger:
     ) -> tuple[PaceState, list[Permit]]:
         return PaceState(0, "", 0, 0, 0, 0, 0, 0, 0), [Permit("go") for _ in jobs]
 
-    def may_still_start(self, account: str, lease: Lease) -> bool:
+    def confirm_permit(self, account: str, lease: Lease, permit: Permit) -> Permit:
         self.looks += 1
         assert self.looks < 100, "it would look for ever"
         threading.Event().wait(0.002)
-        return True
+        return permit
 
 
 def test_a_call_leaves_though_its_server_is_so_far_away_that_every_check_of_the_breaker_is_old(
@@ -48,10 +53,43 @@ def test_a_call_leaves_though_its_server_is_so_far_away_that_every_check_of_the_
 ) -> None:
     monkeypatch.setattr(pacer, "STALE_S", 0.0)
     ledger: Any = FarLedger()
-    log = structlog.get_logger()
-    far = Pacer(ledger, "an-account", ConfiguredLimits(), probe_lease=timedelta(1), stopping=threading.Event(), log=log)
 
-    leave = far.acquire(Lease("a-job", 1, b"{}"))
+    leave = pacer_on(ledger).acquire(Lease("a-job", 1, b"{}"))
 
     assert leave.permit.may_start
     assert ledger.looks > 1
+
+
+class ChangingLedger(FarLedger):
+    """Grants every permit, and has these verdicts when a call asks again."""
+
+    def __init__(self, *verdicts: Verdict) -> None:
+        super().__init__()
+        self.verdicts = list(verdicts)
+
+    def confirm_permit(self, account: str, lease: Lease, permit: Permit) -> Permit:
+        threading.Event().wait(0.002)
+        verdict = self.verdicts.pop(0) if self.verdicts else "go"
+        return permit if verdict == "go" else Permit(verdict)
+
+    def renew_permits(self, account: str, calls: Iterable[str], call_lease: timedelta) -> None:
+        self.renewed = list(calls)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "last", "renewed"),
+    [(["held"], "held", []), (["wait"], "go", ["a-job:1"]), (["wait", "wait", "expired"], "expired", [])],
+)
+def test_a_call_whose_permit_was_replaced_by_a_wait_requests_another_and_any_other_verdict_is_final(
+    verdicts: list[Verdict], last: str, renewed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacer, "STALE_S", 0.0)
+    ledger: Any = ChangingLedger(*verdicts)
+    own = pacer_on(ledger)
+
+    held = own.acquire(Lease("a-job", 1, b"{}"))
+    ledger.renewed = []
+    own.renew_permits()
+
+    assert held.permit.verdict == last
+    assert ledger.renewed == renewed

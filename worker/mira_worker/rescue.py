@@ -98,7 +98,10 @@ class Rescuer:
         return [job_id for job_id in queued if self._ledger.resend(job_id, lane, before_ms)]
 
     def _take(self, job_id: str) -> bool:
+        """Return True if the job is queued again, and needs a message."""
         taken = self._ledger.rescue(job_id, self._settings.max_crashes, self._settings.lease)
+        if taken is None:
+            return False
         if isinstance(taken, Lease):
             self._crash_points.reach(CrashPoint.AFTER_POISON)
             self._log.error("poison", job_id=job_id, crashes=taken.crashes)
@@ -106,9 +109,9 @@ class Rescuer:
             self._pacer.abandon_call(job_id, taken.epoch - 1)
             self._runner.finish_poison(taken)
             return False
-        if taken:
-            self._pacer.abandon_call(job_id)
-        return taken
+        # By its epoch: another worker may have the job by now, and its call must keep its permit.
+        self._pacer.abandon_call(job_id, taken)
+        return True
 
     def _run(self) -> None:
         # Workers that were started together should not all check at the same time.

@@ -166,16 +166,16 @@ class Supervisor:
         self._queue.crash_points.reach(CrashPoint.AFTER_CHECK)
         ledger = self._queue.ledger
         with closing(self._new_engine(plan)) as engine:
-            # A command that has arrived in the meantime holds the batch, and is carried out next.
-            if self._owner.command() is None:
-                ledger.unhold(plan.group)
-            # An account that was rejected may be fixed by now. A Retry-After is honored.
-            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             self.batch = self._counted(plan)
             if self.batch.status is BatchStatus.IN_PROGRESS:
                 self._write(self.batch)
             else:
                 self._move(BatchStatus.IN_PROGRESS)
+            # After the batch is written, which names its group: a command holds the group, or is found here.
+            if not ledger.unhold(self.batch.id, plan.group):
+                return
+            # An account that was rejected may be fixed by now. A Retry-After is honored.
+            ledger.probe_now(self._queue.settings.account, ends_waits_over=ACCOUNT_TTL)
             try:
                 end = engine.run()
             except InputError:

@@ -17,6 +17,8 @@ from mira_producer.client import MiraQueue
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
 
 POLL_S = 0.5
+# After consecutive unexpected errors, the next check waits longer, at most this long.
+MAX_PAUSE_S = 30.0
 # The check reads a file of every batch on this machine.
 REMOVE_EXPIRED_EVERY_S = 10.0
 # After this time without an open batch the process ends, and the next submission starts another.
@@ -43,19 +45,26 @@ class SupervisorProcess:
             self._supervise_all()
             self._lock.release()
             # A submission of a moment ago found the lock taken, and relies on this process.
-            if self._stopping.is_set() or not self._open():
+            if self._stopping.is_set() or not self._has_open():
                 return
 
     def _supervise_all(self) -> None:
-        idle_since_s = time.monotonic()
+        idle_since_s, pause_s = time.monotonic(), POLL_S
         while not self._stopping.is_set() and time.monotonic() - idle_since_s < IDLE_S:
             try:
-                if self._start_new():
-                    idle_since_s = time.monotonic()
+                is_idle = not self._start_new()
+                self._remove_expired()
+                pause_s = POLL_S
             except QueueUnavailable as error:
                 self._log.warning("server_unavailable", error=str(error))
+                is_idle, pause_s = False, POLL_S
+            except Exception:  # noqa: BLE001
+                # A full table of files, or a bug: the batches that run continue, and others start when it has passed.
+                self._log.exception("supervisor_failed")
+                is_idle, pause_s = False, min(MAX_PAUSE_S, 2 * pause_s)
+            if not is_idle:
                 idle_since_s = time.monotonic()
-            self._stopping.wait(POLL_S)
+            self._stopping.wait(pause_s)
         for thread in self._threads.values():
             thread.join()
 
@@ -69,10 +78,14 @@ class SupervisorProcess:
                     target=self._supervise, args=(batch_id,), name=batch_id
                 )
                 thread.start()
-        if time.monotonic() >= self._remove_at_s:
-            self._remove_at_s = time.monotonic() + REMOVE_EXPIRED_EVERY_S
-            self._remove_expired()
         return bool(open_ids)
+
+    def _has_open(self) -> bool:
+        """Return True if a batch is open, or if that is unknown because the server is unavailable."""
+        try:
+            return bool(self._open())
+        except QueueUnavailable:
+            return True
 
     def _open(self) -> list[str]:
         return [batch_id for batch_id in self._queue.ledger.open_batches() if self._spool.holds(batch_id)]
@@ -94,7 +107,10 @@ class SupervisorProcess:
             self._stopping.wait(10.0)
 
     def _remove_expired(self) -> None:
-        """Remove the files of this queue's batches that have expired in the ledger."""
+        """Remove the files of this queue's batches that have expired in the ledger, from time to time."""
+        if time.monotonic() < self._remove_at_s:
+            return
+        self._remove_at_s = time.monotonic() + REMOVE_EXPIRED_EVERY_S
         max_age_s = self._queue.settings.result_ttl.total_seconds()
         old = [
             batch_id

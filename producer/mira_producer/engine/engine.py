@@ -32,6 +32,8 @@ COLLECT_S = 0.2
 GATHER_S = 0.1
 # An announcement can be lost with the run that received it: all open jobs are checked this often.
 CHECK_OPEN_S = 5.0
+# Lines of a model that the plan lacks are withdrawn this often, as far as they have not started.
+WITHDRAW_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Engine:
             seen=self._record,
         )
         self._held: set[str] = set()
+        self._next_withdrawal_s = 0.0
         self._collected_s = time.monotonic()
         self._next_check_s = time.monotonic() + CHECK_OPEN_S
 
@@ -101,8 +104,11 @@ class Engine:
 
         Raise InputError if a file cannot be used any more.
         """
-        while (end := self._end()) is None:
+        while True:
             self._hooks.tend()
+            # After that: a command that has just been seen submits nothing more.
+            if (end := self._end()) is not None:
+                break
             try:
                 self._advance()
             except QueueUnavailable as error:
@@ -205,10 +211,13 @@ class Engine:
 
     def _hold_models(self) -> None:
         """Withdraw lines of a model that the plan lacks, before each of them is rejected as well."""
-        new = self.account.held.keys() - self._held
-        if not new:
+        held = self.account.held.keys()
+        new = held - self._held
+        if not held or (not new and time.monotonic() < self._next_withdrawal_s):
             return
-        self.window.withdraw(lambda line: line.model in new)
+        # Repeatedly: a job that a worker had claimed returns to the queue, and would run when the rejection expires.
+        self._next_withdrawal_s = time.monotonic() + WITHDRAW_EVERY_S
+        self.window.withdraw(lambda line: line.model in held)
         self._held |= new
         for model in sorted(new):
             self._hooks.say(f"the account's plan lacks the model {model!r}: its lines are kept, all others are run")

@@ -35,7 +35,7 @@ ASK_AGAIN = timedelta(milliseconds=250)
 # No sleep is longer than this, so that a circuit breaker that was closed by hand is noticed.
 MAX_SLEEP_S = names.MAX_SLEEP.total_seconds()
 # A call that has not started this long after it acquired its permit (a stopped process, a busy machine) checks whether
-# the circuit breaker has opened since.
+# it still may: its batch may be paused by now, or the circuit breaker open.
 STALE_S = 0.05
 # Jobs in one request for permits.
 MAX_JOBS_PER_REQUEST = 32
@@ -112,22 +112,25 @@ class Pacer:
         """Block until a call may start, or must not start. If the worker stops, the verdict stays "wait"."""
         while True:
             place = self._wait_in_line(lease)
-            permit = place.permit or Permit("wait")
-            if not permit.may_start or self._may_still_start(place):
+            if place.permit is None:
+                return HeldPermit(lease, Permit("wait"), place.tokens)
+            permit = self._confirmed(lease, place.permit, place.permit_s)
+            if permit.verdict != "wait":
                 return HeldPermit(lease, permit, place.tokens)
-            self.abandon(lease)
 
-    def _may_still_start(self, place: _Place) -> bool:
-        since_s, fresh_s, quickest_s = place.permit_s, STALE_S, math.inf
-        while time.monotonic() - since_s > fresh_s:
+    def _confirmed(self, lease: Lease, permit: Permit, since_s: float) -> Permit:
+        """Return the permit, which is from `since_s`; or, if its call was held up, the verdict that has replaced it."""
+        fresh_s, quickest_s = STALE_S, math.inf
+        while permit.may_start and time.monotonic() - since_s > fresh_s:
             since_s = time.monotonic()
-            if not self._ledger.may_still_start(self.account, place.lease):
-                return False
+            permit = self._ledger.confirm_permit(self.account, lease, permit)
             # A distant server never responds sooner: without this, no call would ever start.
             if quickest_s < math.inf:
                 fresh_s = max(STALE_S, 2 * quickest_s)
             quickest_s = min(quickest_s, time.monotonic() - since_s)
-        return True
+        if not permit.may_start:
+            self._forget_call(lease)
+        return permit
 
     def _wait_in_line(self, lease: Lease) -> _Place:
         place = _Place(lease, tokens.estimated(lease.body) if self._configured.tokens else 0)
@@ -214,12 +217,12 @@ class Pacer:
         return breaker.is_charged(streak, fault)
 
     def abandon(self, lease: Lease) -> None:
-        """Release the permit of a call of this process that did not start, or brought no result."""
+        """Release the permit of a call of this process that brought no result."""
         self._forget_call(lease)
         self.abandon_call(lease.job_id, lease.epoch)
 
-    def abandon_call(self, job_id: str, epoch: int | None = None) -> None:
-        """Release the permit of a call that will bring no response. If it was the probe, the next call is."""
+    def abandon_call(self, job_id: str, epoch: int) -> None:
+        """Release the permit of a call, perhaps of another process, that will bring no response."""
         if self._ledger.abandon_permit(self.account, job_id, epoch):
             self._log.info("probe_lost", job_id=job_id)
 

@@ -3,15 +3,15 @@
 -- Uses  clock, job
 -- KEYS  of the job (lib/job.lua)
 -- ARGV  1 job id   2 crashes that make it a poison job   3 lease in ms, for storing the outcome of a poison job
--- Returns {'queued'} | {'poison', epoch, attempts, crashes, unanswered, key, group} | {'nothing'}
+-- Returns {'queued', epoch of the expired lease} | {'poison', epoch, attempts, crashes, unanswered, key, group} | {'nothing'}
 local id, max_crashes, lease_ms = unpack(ARGV)
 local now = server_ms()
 local expires_ms = redis.call('ZSCORE', LEASED, id)
 if not expires_ms or tonumber(expires_ms) > now then
   return { 'nothing' }
 end
-local state, attempts, crashes, unanswered, key, group, outcome = unpack(redis.call('HMGET', JOB,
-  'state', 'attempts', 'crashes', 'unanswered', 'key', 'group', 'outcome'))
+local state, epoch, attempts, crashes, unanswered, key, group, outcome = unpack(redis.call('HMGET', JOB,
+  'state', 'epoch', 'attempts', 'crashes', 'unanswered', 'key', 'group', 'outcome'))
 if state ~= 'running' then
   redis.call('ZREM', LEASED, id)
   return { 'nothing' }
@@ -22,11 +22,11 @@ local counted = count_call()
 crashes = counted and not outcome and redis.call('HINCRBY', JOB, 'crashes', 1) or tonumber(crashes or 0)
 if crashes >= tonumber(max_crashes) and not outcome then
   -- A new epoch: if the old worker resumes, it stores nothing.
-  local epoch = redis.call('HINCRBY', JOB, 'epoch', 1)
+  epoch = redis.call('HINCRBY', JOB, 'epoch', 1)
   redis.call('ZADD', LEASED, now + lease_ms, id)
   return { 'poison', epoch, tonumber(attempts or 0), crashes, counted or tonumber(unanswered or 0), key, group }
 end
 redis.call('HSET', JOB, 'state', 'queued')
 redis.call('ZREM', LEASED, id)
 redis.call('ZADD', FIRST, now, id)
-return { 'queued' }
+return { 'queued', tonumber(epoch) }

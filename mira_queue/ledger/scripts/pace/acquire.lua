@@ -1,7 +1,7 @@
 -- Acquire permits. Each one lets a call of the account start, which from then on may be billed.
 -- Why atomic: all workers of the account count against the same limits, and after a wait exactly one call goes first.
 -- After a command, or a rejection of the account, no call starts: nothing is decided before this step.
--- Uses  clock, holds, rejections, window, turns
+-- Uses  clock, rejections, denials, permits, window, turns
 -- KEYS  1 pace hash   2 sent zset   3 tokens zset   4 in-flight zset   5 turns zset   6 turn-ends zset   7 holds zset
 --       8 rejections hash   9.. job hashes
 -- ARGV  1 now in ms ('' for the server's clock)   2 process   3 channel of wake-ups, without the process
@@ -78,42 +78,8 @@ local function blocked(tokens)
   end
 end
 
-local rejections, held = read_rejections(KEYS[8]), {}
-
--- Return a verdict that does not depend on limits, or nothing; and the rejection that the call would probe.
-local function denied(group, model, deadline_ms, pauses)
-  if deadline_ms and tonumber(deadline_ms) <= now then
-    return { 'expired' }
-  end
-  if group and group ~= '' then
-    if held[group] == nil then
-      held[group] = is_held(KEYS[7], group, now) or false
-    end
-    if held[group] then
-      return { 'held' }
-    end
-  end
-  local rejection = rejections and (rejections.account or rejections['model:' .. (model or '')])
-  if not rejection then
-    return
-  end
-  if rejection.probe ~= '' and redis.call('ZSCORE', KEYS[4], rejection.probe) then
-    return { 'wait' }
-  end
-  if rejection.ends <= now then
-    return nil, rejection
-  end
-  if pauses then
-    local name = hold_name(group, rejection.field)
-    if is_held(KEYS[7], name, now) then
-      return { 'held' }
-    end
-    -- This one tells its supervisor about the error.
-    hold(KEYS[7], name, now, rejection.ends - now, holds_channel)
-    held[name] = true
-  end
-  return { 'rejected', rejection.error }
-end
+local account = { in_flight = KEYS[4], holds = KEYS[7], holds_channel = holds_channel,
+  rejections = read_rejections(KEYS[8]) }
 
 local function grant(job, member, tokens)
   redis.call('HSET', job, 'calling', 1)
@@ -142,16 +108,13 @@ local verdicts, granted, waits_for_probe = {}, false, false
 for at = JOBS, #ARGV, 3 do
   local id, epoch, tokens = unpack(ARGV, at, at + 2)
   local job, member = KEYS[FIRST_JOB_KEY + #verdicts], id .. ':' .. epoch
-  local state, held_epoch, group, model, deadline_ms, pauses = unpack(redis.call('HMGET', job, 'state', 'epoch', 'group',
-    'model', 'deadline_ms', 'pauses'))
   local verdict, rejection
-  if state ~= 'running' or held_epoch ~= epoch then
-    verdict = { 'lost' }
-  elseif redis.call('ZSCORE', KEYS[4], member) then
+  if redis.call('ZSCORE', KEYS[4], member) then
     -- Granted before; the response was lost.
-    verdict = { probe == member and 'probe' or 'go', 0, in_flight, now }
+    verdict = denied_since(account, KEYS[1], job, epoch, member, now)
+      or { probe == member and 'probe' or 'go', 0, in_flight, now }
   else
-    verdict, rejection = denied(group, model, deadline_ms, pauses)
+    verdict, rejection = denied(account, job, epoch, member, now)
     waits_for_probe = waits_for_probe or verdict and verdict[1] == 'wait'
     if not verdict and not reason then
       reason, wait_ms = blocked(tokens)

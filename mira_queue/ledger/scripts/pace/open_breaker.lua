@@ -9,7 +9,7 @@ local now, wait_ms, reason, started = server_ms(ARGV[1]), unpack(ARGV, 2, 4)
 local open_before, opened_at = unpack(redis.call('HMGET', KEYS[1], 'open_until', 'opened_at'))
 open_before = tonumber(open_before or 0)
 if started ~= '' and tonumber(started) <= tonumber(opened_at or 0) then
-  -- Of many calls that fail together, one opens the breaker, and the pause grows by one step.
+  -- Of many calls that fail together, one opens the breaker, however late the others are.
   return 0
 end
 local open_until = math.max(open_before, now + wait_ms)
@@ -19,7 +19,7 @@ end
 redis.call('HSET', KEYS[1], 'open_until', open_until, 'opened_at', now, 'reason', reason, 'probe', 'needed',
   'probe_until', 0)
 if reason == 'faults' then
-  redis.call('HINCRBY', KEYS[1], 'fault_openings', 1)
+  redis.call('HSETNX', KEYS[1], 'faults_since', now)
 end
 redis.call('PEXPIRE', KEYS[1], open_until - now + ACCOUNT_TTL_MS)
 return open_until - now

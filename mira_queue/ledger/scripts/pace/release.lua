@@ -39,7 +39,7 @@ for at = 3, #ARGV, 7 do
     redis.call('HSET', KEYS[1], 'remaining', math.max(0, remaining - in_flight), 'remaining_until', now + remaining_ms)
   end
   if probe == member then
-    redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason', 'fault_openings')
+    redis.call('HDEL', KEYS[1], 'probe', 'probe_until', 'open_until', 'reason', 'faults_since')
     is_closed = true
   end
   for field, rejection in pairs(rejections or {}) do
