@@ -14,8 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import orjson
 from pydantic import TypeAdapter
 
+from mira_queue.contract.known_fields import unknown_fields
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
@@ -49,9 +51,9 @@ _ENDS = frozenset({*_FINAL, BatchStatus.FINALIZING, BatchStatus.CANCELLING})
 
 # On an error that every line would get: pause, and keep the lines for later; or write one error per line.
 OnAccountError = Literal["pause", "fail"]
-# Why a batch is paused: a command, the account, the budget, its files, or the end of a run's process (by Ctrl-C, or
-# by a crash).
-PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process"]
+# Why a batch is paused: a command, the account, the budget, its files, the end of a run's process (by Ctrl-C, or by a
+# crash), or the loss of the server's data.
+PausedBy = Literal["", "owner", "account", "budget", "files", "interrupt", "process", "lost"]
 # What jobs, or a batch, wait for.
 Kind = Literal["", "limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor"]
 
@@ -132,6 +134,9 @@ class Batch:
     updated_at: int = 0  # when its supervisor last wrote this
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
     group: str = ""  # of its jobs; empty: it never had any
+    unknown: dict[str, Any] = field(
+        default_factory=dict, compare=False
+    )  # fields of a newer version, which are written again
 
     @property
     def is_run(self) -> bool:
@@ -153,12 +158,13 @@ class Batch:
         return replace(self, status=status, stamps={**kept, status.value: now_s}, **changes)
 
     def to_json(self) -> bytes:
-        return _json_of_batches().dump_json(self)
+        found = orjson.loads(_json_of_batches().dump_json(self))
+        return orjson.dumps({**found, **found.pop("unknown")})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
-        """Return the batch that `to_json` wrote; fields that a newer version added are ignored."""
-        return _json_of_batches().validate_json(text)
+        """Return the batch that `to_json` wrote, by this version or another one."""
+        return replace(_json_of_batches().validate_json(text), unknown=unknown_fields(cls, orjson.loads(text)))
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""

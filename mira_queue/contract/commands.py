@@ -7,6 +7,9 @@ from typing import Any
 
 import orjson
 
+from mira_queue.contract.errors import NewerLedger
+from mira_queue.contract.known_fields import known_fields
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -40,14 +43,19 @@ _KINDS: dict[str, type[Command]] = {"pause": Pause, "resume": Resume, "cancel": 
 
 
 def to_json(command: Command) -> bytes:
-    """Return the same bytes for equal commands, so that a stored command can be compared with one."""
+    """Return the command as it is stored."""
     return orjson.dumps({"command": type(command).__name__.lower(), **asdict(command)})
 
 
 def from_json(text: bytes) -> Command:
-    """Return the command that `to_json` wrote; fields that a newer version added are ignored."""
+    """Return the command that `to_json` wrote; fields that a newer version added are ignored.
+
+    Raises NewerLedger for a command that this version does not know.
+    """
     found: dict[str, Any] = orjson.loads(text)
-    kind = _KINDS[found["command"]]
+    kind = _KINDS.get(found["command"])
+    if kind is None:
+        raise NewerLedger(f"a newer mira-queue sent the command {found['command']!a}: install that version here, too")
     if kind is Retry:
         return Retry(tuple(found["statuses"]))
-    return kind(**{name: value for name, value in found.items() if name in kind.__dataclass_fields__})
+    return kind(**known_fields(kind, found))

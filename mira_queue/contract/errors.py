@@ -6,6 +6,7 @@
     ├── JobNotFound                 never accepted by this queue, or expired
     ├── BatchNotFound               never submitted to this queue, or expired
     ├── QueueUnavailable            the queue's server is down
+    │   └── NewerLedger             its data belongs to a newer version of mira-queue
     ├── ResultTimeout               the job has not finished in time; it continues
     │
     │                               HTTP status or event                              cause    can be retried
@@ -110,6 +111,10 @@ class BatchNotFound(MiraQueueError, LookupError):
 
 class QueueUnavailable(MiraQueueError):
     """The queue's server does not respond. A job for which no id was returned may not have been accepted."""
+
+
+class NewerLedger(QueueUnavailable):
+    """The data of the queue's server is in the format of a newer version, which this version must not change."""
 
 
 class ResultTimeout(MiraQueueError, TimeoutError):

@@ -18,8 +18,10 @@ BULK_QUEUE = "mira.bulk"
 ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
+CLOCK_TTL = timedelta(days=7)  # after the clock was last read
 FAULTS_TTL = timedelta(minutes=1)  # faults further apart are not consecutive
 HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
+MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
@@ -59,6 +61,12 @@ HOLDS = "mira:holds"
 HOLDS_CHANNEL = "mira:held"
 # Set, owned by submit. An entry lives while a supervisor has to run its batch.
 OPEN_BATCHES = "mira:batches:open"
+# String, owned by the first process that connects: the version of the ledger's schema. It lives as long as the data.
+SCHEMA_KEY = "mira:schema"
+# Hash, owned by the ledger's clock: jumps of the server's clock, which it does not follow. It lives for CLOCK_TTL.
+CLOCK = "mira:clock"
+# No key: it never exists. A script deletes it first, so that a full server allows its other writes.
+NO_KEY = "mira:none"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
 WRITE_CHECK = "mira:write-check"
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from mira_queue.contract.errors import JobCancelled, JobError, error_for_code, error_named
+from mira_queue.contract.known_fields import known_fields
 
 
 class _Outcome:
@@ -105,8 +106,7 @@ def outcome_of(result: Any) -> Outcome:
     if isinstance(result, JobError):
         return Failure.from_error(result)
     if isinstance(result, Mapping) and "body" in result:
-        known = {name: value for name, value in result.items() if name in Completion.__dataclass_fields__}
-        return Completion(**known)
+        return Completion(**known_fields(Completion, result))
     raise TypeError(f"not an outcome of mira-queue: {type(result).__name__}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from mira_queue.contract.known_fields import known_fields
 from mira_queue.contract.outcome import Failure
 
 # "lost": another worker has the job. "held": its batch must not start. "expired": its deadline has passed. "rejected":
@@ -78,8 +79,8 @@ class Estimate:
         if not text:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
-        found |= {name: Limit(**found[name]) for name in ("rate", "in_flight") if found[name]}
-        return cls(**found | {"unrelated": tuple(found["unrelated"])})
+        found |= {name: Limit(**known_fields(Limit, found[name])) for name in ("rate", "in_flight") if found[name]}
+        return cls(**known_fields(cls, found) | {"unrelated": tuple(found["unrelated"])})
 
 
 @dataclass(frozen=True, slots=True)

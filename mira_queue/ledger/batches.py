@@ -72,7 +72,10 @@ class Batches(ScriptRunner):
 
     def ack_command(self, batch_id: str, command: Command) -> None:
         """Remove a command that was carried out, unless a newer one has replaced it."""
-        self._run("batches/ack_command", [names.batch_key(batch_id)], [to_json(command)])
+        # As it is stored: a newer version may have written fields that this one does not know.
+        found: Any = self._client.hget(names.batch_key(batch_id), "command")
+        if found is not None and from_json(found) == command:
+            self._run("batches/ack_command", [names.batch_key(batch_id)], [found])
 
     def hold(self, group: str) -> None:
         """Keep the jobs of a batch from starting. Those that wait for a permit return to the queue, without a message.

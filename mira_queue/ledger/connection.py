@@ -15,6 +15,8 @@ from redis.exceptions import AuthorizationError, InvalidResponse
 from redis.retry import Retry
 
 from mira_queue.contract.errors import InvalidRequest, QueueUnavailable
+from mira_queue.ledger.schema import connect_checked
+from mira_queue.runtime.full_memory import FullServerClient
 
 # How long an operation is retried while the server does not respond, or rejects writes. A web request must not hang. A
 # worker must survive every fault of the server, or it would lose the response of a call that was billed.
@@ -146,11 +148,12 @@ def connect(url: str, patience: timedelta = PRODUCER_PATIENCE, on_failure: OnFai
     """Return a pooled, thread-safe client for a redis://, rediss:// or redis+socket:// URL.
 
     It connects at the first command. While the server is unavailable, a command is retried for as long as `patience`,
-    and `on_failure` is called after every failed attempt.
+    and `on_failure` is called after every failed attempt. Its writes also pass when the server's memory is full.
     """
-    return redis.Redis.from_url(
+    return FullServerClient.from_url(
         url.replace("redis+socket://", "unix://", 1),
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Patience(patience, on_failure),
+        redis_connect_func=connect_checked,
     )

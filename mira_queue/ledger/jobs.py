@@ -40,7 +40,7 @@ class Jobs(ScriptRunner):
         Raises IdempotencyConflict for the first key that belongs to a different request. The other jobs are accepted.
         Raises QueueUnavailable if the server's memory is almost full.
         """
-        self._headroom.check(sum(len(job.request.body) for job in jobs))
+        self._headroom.check(len(jobs), sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
         answers = self._run_many("jobs/accept", [_accept_call(piece) for piece in pieces])
         accepted = []

@@ -15,6 +15,8 @@ KEPT_FREE = 0.1
 CHECK_EVERY_S = 1.0
 # Also after this share of the memory that is kept free was accepted by this process since the last check.
 MAX_UNCHECKED = 0.1
+# Of an accepted job next to its request: its ledger entry, its message, and the server's overhead for each.
+JOB_BYTES = 3 * 1024
 
 
 class Headroom:
@@ -26,9 +28,9 @@ class Headroom:
         self._left_bytes = 0.0
         self._is_low = False
 
-    def check(self, size: int) -> None:
-        """Raise QueueUnavailable if the server has no room for `size` bytes of new jobs."""
-        self._left_bytes -= size
+    def check(self, jobs: int, size: int) -> None:
+        """Raise QueueUnavailable if the server has no room for new jobs, with `size` bytes of requests."""
+        self._left_bytes -= size + jobs * JOB_BYTES
         if time.monotonic() >= self._next_s or self._left_bytes < 0:
             # Set first: while the server does not respond, other threads must not wait for it here, too.
             self._next_s = time.monotonic() + CHECK_EVERY_S

@@ -14,6 +14,7 @@ import redis
 from redis.client import PubSub
 
 from mira_queue.contract import names
+from mira_queue.contract.known_fields import known_fields
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.pace import (
     ConfiguredLimits,
@@ -234,7 +235,7 @@ class Pacing(ScriptRunner):
 
 def _permit(verdict: bytes, *details: Any) -> Permit:
     if verdict == b"rejected":
-        return Permit("rejected", error=Failure(**orjson.loads(details[0])))
+        return Permit("rejected", error=Failure(**known_fields(Failure, orjson.loads(details[0]))))
     return Permit(cast(Verdict, decode(verdict)), *details)
 
 

@@ -11,7 +11,7 @@ from mira_queue.contract.batch import Batch
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.accounts import Accounts, PaceView
 from mira_queue.ledger.batches import Batches
-from mira_queue.ledger.script_runner import decode
+from mira_queue.ledger.script_runner import decode, ledger_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +32,19 @@ class QueueStatsReader(Accounts, Batches):
 
     def queue_stats(self) -> QueueStats:
         pipeline: Any = self._client.pipeline(transaction=False)
-        pipeline.time().info("memory").zcard(names.LEASED).zcard(names.WAITING)
+        pipeline.time().hget(names.CLOCK, "offset_ms").info("memory").zcard(names.LEASED).zcard(names.WAITING)
         pipeline.zrange(names.ACCOUNTS, 0, -1)
         for lane in Lane:
             pipeline.zcard(names.queued_key(lane)).llen(names.messages_key(lane))
-        (seconds, micros), memory, leased, waiting, accounts, *lanes = pipeline.execute()
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        server_time, offset_ms, memory, leased, waiting, accounts, *lanes = pipeline.execute()
         return QueueStats(
             queued=dict(zip(Lane, lanes[::2], strict=True)),
             messages=dict(zip(Lane, lanes[1::2], strict=True)),
             leased=leased,
             waiting=waiting,
             server_bytes=memory["used_memory"],
-            accounts=self.pace_views(sorted(decode(account) for account in accounts), now_ms),
+            accounts=self.pace_views(
+                sorted(decode(account) for account in accounts), ledger_ms(server_time, offset_ms)
+            ),
             open_batches=[batch for batch in self.batches() if not batch.status.is_final],
         )

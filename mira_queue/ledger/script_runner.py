@@ -1,7 +1,8 @@
 """Load and run the ledger's scripts: one Lua file for each atomic operation, named by folder and file (`jobs/accept`).
 
 A script whose header says "Uses  clock, read" is loaded with `lib/clock.lua` and `lib/read.lua` in front of it. A
-library can use others. Every script is loaded with the constants below.
+library can use others. Every script is loaded with the constants below. All but `jobs/accept` also run
+when the server's memory is full.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import redis
 from mira_queue.contract import names
 from mira_queue.ledger.connection import queue_error
 from mira_queue.ledger.shared_pipeline import SharedPipeline
+from mira_queue.runtime.full_memory import FIRST_WRITE
 
 _USES = re.compile(r"^-- Uses +(.+)$", re.MULTILINE)
 
@@ -36,12 +38,17 @@ def decode(value: Any) -> str:
 CONSTANTS_MS = {
     "ACCOUNT_TTL_MS": names.ACCOUNT_TTL,
     "CALL_HISTORY_MS": names.CALL_HISTORY,
+    "CLOCK_TTL_MS": names.CLOCK_TTL,
     "FAULTS_TTL_MS": names.FAULTS_TTL,
     "HOLD_TTL_MS": names.HOLD_TTL,
     "KEY_MARGIN_MS": names.KEY_MARGIN,
+    "MAX_STEP_MS": names.MAX_CLOCK_STEP,
     "MAX_SLEEP_MS": names.MAX_SLEEP,
     "TURN_MS": names.TURN,
 }
+
+# A full server rejects this script, and runs the others: accepted jobs finish.
+_ADDS_WORK = "jobs/accept"
 
 
 @cache
@@ -50,11 +57,13 @@ def scripts() -> dict[str, str]:
     root = files("mira_queue.ledger") / "scripts"
     constants = "".join(f"local {name} = {in_ms(value)}\n" for name, value in CONSTANTS_MS.items())
     loaded = {}
-    for folder in ("jobs", "pace", "batches"):
+    for folder in ("jobs", "pace", "batches", "clock"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
             libraries = _libraries(root / "lib", text).values()
-            loaded[f"{folder}/{file.name.removesuffix('.lua')}"] = "".join([constants, *libraries, text])
+            name = f"{folder}/{file.name.removesuffix('.lua')}"
+            first = "" if name == _ADDS_WORK else FIRST_WRITE
+            loaded[name] = "".join([constants, first, *libraries, text])
     return loaded
 
 
@@ -69,9 +78,26 @@ def _libraries(folder: Traversable, text: str) -> dict[str, str]:
 
 
 @cache
+def uses_clock(name: str) -> bool:
+    """Return True if a script reads the ledger's clock, whose key then comes last."""
+    return "local CLOCK = " in scripts()[name]
+
+
+@cache
 def script_hash(name: str) -> str:
     """Return the hash under which Redis knows a script."""
     return hashlib.sha1(scripts()[name].encode(), usedforsecurity=False).hexdigest()
+
+
+def ledger_ms(server_time: tuple[int, int], offset_ms: bytes | None) -> int:
+    """Return the ledger's time, from the server's TIME and the offset of the ledger's clock."""
+    seconds, micros = server_time
+    return int(seconds) * 1000 + int(micros) // 1000 + int(offset_ms or 0)
+
+
+def _command(script: str, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+    keys = [*keys, names.CLOCK] if uses_clock(script) else keys
+    return ("EVALSHA", script_hash(script), len(keys), *keys, *args)
 
 
 class ScriptRunner:
@@ -84,8 +110,8 @@ class ScriptRunner:
         self._pipeline = SharedPipeline(client, scripts().values())
 
     def _now_ms(self) -> int:
-        seconds, micros = self._client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        pipeline: Any = self._client.pipeline(transaction=False)
+        return ledger_ms(*pipeline.time().hget(names.CLOCK, "offset_ms").execute())
 
     def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         return self._run_in_order([(script, keys, args)])[0]
@@ -97,9 +123,7 @@ class ScriptRunner:
         """Run several scripts in one round trip, which other threads' scripts may share."""
         if not calls:
             return []
-        answers = self._pipeline.run(
-            [("EVALSHA", script_hash(script), len(keys), *keys, *args) for script, keys, args in calls]
-        )
+        answers = self._pipeline.run([_command(*call) for call in calls])
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise queue_error(answer)

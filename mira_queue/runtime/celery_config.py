@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from celery import Celery
+from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.entity import Exchange, Queue
+from kombu.transport import redis as redis_transport
 
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.settings import Settings
+from mira_queue.runtime.full_memory import FullServerClient
 
 # Longer than any worker holds a message. With less, the transport would deliver it twice. Orphaned jobs do not wait
 # for it: they are rescued within seconds, when their lease expires.
 VISIBILITY_TIMEOUT = timedelta(hours=12)
+
+
+class JobChannel(redis_transport.Channel):
+    """Channel whose writes also pass when the server's memory is full. With Celery's own, no accepted job would end."""
+
+    def _get_client(self) -> type[FullServerClient]:
+        super()._get_client()  # type: ignore[no-untyped-call]
+        return FullServerClient
+
+
+class JobTransport(redis_transport.Transport):
+    """Celery's transport with our channel."""
+
+    Channel = JobChannel
+
+
+class JobConnection(Connection):
+    """Connection with our transport. A transport in the settings would lose to the one of the URL."""
+
+    def get_transport_cls(self) -> type:
+        found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
+        return JobTransport if found is redis_transport.Transport else found
+
+    def Pool(self, limit: int | None = None, **options: Any) -> JobConnectionPool:
+        return JobConnectionPool(self, limit, **options)  # type: ignore[no-untyped-call]
+
+
+class PooledJobConnection(JobConnection, PooledConnection):
+    """The same, as part of a pool."""
+
+
+class JobConnectionPool(ConnectionPool):
+    """Pool of connections. Kombu's own would build connections with its own transport."""
+
+    def new(self) -> PooledJobConnection:
+        return PooledJobConnection(self, **dict(self.connection._info(resolve=False)))  # type: ignore[no-untyped-call]
 
 
 def build_celery(settings: Settings, redis_url: str) -> Celery:
@@ -68,6 +108,7 @@ def build_celery(settings: Settings, redis_url: str) -> Celery:
     }
     app = Celery("mira-queue", set_as_current=False)
     app.conf.update(options)
+    app.amqp.Connection = JobConnection
     return app
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import sys
 
+from mira_queue.contract.errors import NewerLedger, QueueUnavailable
 from mira_queue.contract.settings import SettingsError
+from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.celery_config import build_celery
@@ -15,8 +18,13 @@ try:
     _settings = load_settings()
     _server = QueueServer(_settings)
     _url = _server.open()
-except (SettingsError, EmbeddedServerError) as error:
+    with connect(_url) as _client:
+        _client.ping()
+except (SettingsError, EmbeddedServerError, NewerLedger) as error:
     raise SystemExit(str(error)) from None
+except QueueUnavailable as error:
+    # The worker waits for its server, and Celery's log has no clear line for it.
+    print(f"waiting: {error}", file=sys.stderr, flush=True)
 
 _server.keep_running()
 atexit.register(_server.close)

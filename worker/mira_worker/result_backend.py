@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from mira_queue.contract.known_fields import known_fields
 from mira_queue.contract.outcome import Completion, Failure, Outcome, celery_state
 
 
@@ -24,4 +25,5 @@ class BackendResults:
 
     def unpack(self, packed: bytes) -> Outcome:
         name, fields = orjson.loads(packed)
-        return Completion(**fields) if name == Completion.__name__ else Failure(**fields)
+        kind = Completion if name == Completion.__name__ else Failure
+        return kind(**known_fields(kind, fields))

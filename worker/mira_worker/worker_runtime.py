@@ -16,6 +16,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
+from mira_worker.clock_watch import ClockWatch
 from mira_worker.cpu_affinity import CpuAffinity
 from mira_worker.groups import GroupRunner
 from mira_worker.leases import HeldLeases
@@ -108,6 +109,7 @@ class Runtime:
         self.pacer_thread = PacerThread(
             self.pacer, ledger.wake_ups(self.pacer.account, self.pacer.process), self.stopping, self.log
         )
+        self.clock = ClockWatch(ledger, self.log)
         self.rescuer = Rescuer(
             settings, ledger, self.leases, self.pacer, self.runner, messages.send, self.stopping, self.log, crash_points
         )
@@ -115,6 +117,7 @@ class Runtime:
     def start(self) -> None:
         """Start the heartbeat, the pacer, and rescue, all on one core."""
         self.ledger.report_alive(self.pacer.account, self.settings.api_base, self.settings.rescue_interval)
+        self.clock.start()
         self.leases.start()
         self.pacer_thread.start()
         self.groups.start()

@@ -17,12 +17,12 @@ from mira_producer.engine.options import check_options, parse_amount, spending_o
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
-from mira_producer.jsonl.remove_errors import check_statuses, copy_lines, holds_status
+from mira_producer.jsonl.remove_errors import check_statuses, complete_lines, copy_lines, holds_status
 from mira_producer.report.page import check_report, draw
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
+from mira_queue.contract.errors import BatchNotFound, MiraQueueError, QueueUnavailable
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.unicode import is_unicode
 from mira_queue.ledger.ledger import Ledger
@@ -31,6 +31,10 @@ from mira_queue.runtime.crash_points import CrashPoints
 # The limits of OpenAI's API.
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
 POLL_S = 0.5
+DATA_LOST = (
+    "the queue's server has lost its data: resume sends the lines without an answer again; "
+    "calls in flight at that time may have been billed"
+)
 PROCESS_ENDED = "its process has ended: run the same command again"
 
 
@@ -94,15 +98,26 @@ class Batches:
             self.spool.remove(batch_id)
             raise
         self._crash_points.reach(CrashPoint.AFTER_SUBMIT)
+        self.spool.remember(batch, is_first=True)
         return self._tended(batch)
 
     def get(self, batch_id: str) -> Batch:
         """Raise BatchNotFound."""
-        return self._tended(self._ledger.batch(batch_id))
+        try:
+            batch = self._ledger.batch(batch_id)
+        except BatchNotFound:
+            restored = self._restored(batch_id)
+            if restored is None:
+                raise
+            batch = restored
+        return self._tended(batch)
 
     def all(self) -> list[Batch]:
         """Return all batches, the newest first."""
-        return [self._tended(batch) for batch in self._ledger.batches()]
+        found = self._ledger.batches()
+        missing = self.spool.folders() - {batch.id for batch in found}
+        found += filter(None, map(self._restored, missing))
+        return [self._tended(batch) for batch in sorted(found, key=lambda batch: batch.created_at, reverse=True)]
 
     def pause(self, batch_id: str) -> None:
         """Send nothing more of it; calls in flight finish. Raise BatchNotFound, BatchRefused."""
@@ -228,6 +243,20 @@ class Batches:
         if _has_ended(batch):
             raise BatchRefused(f"batch {batch_id}: {PROCESS_ENDED}")
         self._ledger.send_command(batch_id, command)
+
+    def _restored(self, batch_id: str) -> Batch | None:
+        """Write a batch whose files are here into a ledger that has lost it, and return it. None: it has expired."""
+        batch = self.spool.remembered(batch_id, queue_name(self._redis_url))
+        if batch is None:
+            return None
+        if not batch.status.is_final:
+            files = self.spool.files(batch_id)
+            answered, failed = (sum(1 for _ in complete_lines(path)) for path in (files.output, files.errors))
+            batch = replace(at_rest(batch), answered=answered, failed=failed, paused=DATA_LOST, paused_by="lost")
+        elif time.time() - batch.updated_at > self._settings.result_ttl.total_seconds():
+            return None
+        self._ledger.write_batch(batch)
+        return batch
 
     def _tended(self, batch: Batch) -> Batch:
         """Return the batch, and start a supervisor if its files are here and none is running.

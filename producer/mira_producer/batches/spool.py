@@ -14,6 +14,8 @@ from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import Batch, BatchFiles
 from mira_queue.runtime.private_files import make_private_dir, private_opener
 
+# The batch as of its last change of status: with it, the batch survives the loss of the server's data.
+_BATCH = "batch.json"
 # Names the queue that a batch was submitted to: only that queue's supervisor knows whether the batch still exists.
 _QUEUE = "queue"
 
@@ -87,6 +89,38 @@ class Spool:
             where = error.filename or source
             raise InputError(f"{where}: {error.strerror}: nothing was submitted") from None
         return files
+
+    def remember(self, batch: Batch, *, is_first: bool = False) -> None:
+        """Write a copy of a submitted batch next to its files. Without room for it, the batch still runs.
+
+        The first copy does not replace one of the supervisor, which may be ahead of the submission.
+        """
+        path = self.folder(batch.id) / _BATCH
+        part = path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            with open(part, "wb", opener=private_opener) as copy:
+                copy.write(batch.to_json())
+                copy.flush()
+                os.fsync(copy.fileno())
+            if not is_first:
+                part.replace(path)
+                return
+            try:
+                path.hardlink_to(part)
+            finally:
+                part.unlink()
+
+    def remembered(self, batch_id: str, queue_name: str) -> Batch | None:
+        """Return the copy of a batch that was submitted to this queue, if its files are here."""
+        folder = self.folder(batch_id)
+        with suppress(OSError, ValueError):
+            if self.holds(batch_id) and _text(folder / _QUEUE) == queue_name:
+                return Batch.from_json((folder / _BATCH).read_bytes())
+        return None
+
+    def folders(self) -> set[str]:
+        """Return the ids of all submitted batches whose files are here, without reading one."""
+        return {path.name for path in self.root.glob("batch_*")}
 
     def ids(self, queue_name: str = "") -> Iterator[tuple[str, float]]:
         """Yield the id of every submitted batch, or of those of one queue, and the Unix time of its last change."""

@@ -343,11 +343,16 @@ class Supervisor:
     def _move(self, status: BatchStatus, **changes: object) -> None:
         """Write the batch with a new status, at rest: the next count is written with its rate."""
         self._owner.moved(status)
-        self._write(at_rest(self.batch.moved(status, int(time.time()), **changes)))
+        self._write_change(at_rest(self.batch.moved(status, int(time.time()), **changes)))
 
     def _change(self, **changes: object) -> None:
         """Write the batch with these changes, at rest."""
-        self._write(replace(at_rest(self.batch), **changes))  # type: ignore[arg-type]
+        self._write_change(replace(at_rest(self.batch), **changes))  # type: ignore[arg-type]
+
+    def _write_change(self, batch: Batch) -> None:
+        self._write(batch)
+        if not batch.is_run:
+            self._queue.batches.spool.remember(self.batch)
 
     def _write(self, batch: Batch) -> None:
         batch = replace(batch, updated_at=int(time.time()))
