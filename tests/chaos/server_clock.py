@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
 from mira_queue.ledger.embedded import find_binary
 from tests.chaos.child import REPOSITORY
+from tests.support.clock_shim import SOURCE
 
-SOURCE = Path(__file__).with_name("clock_shim.c")
-HOUR_US = 3_600_000_000
+HOUR_S = 3_600
 # Clock minus true time. A jump goes to another of these.
-OFFSETS_US = (-HOUR_US, 0, HOUR_US)
+OFFSETS_S = (-HOUR_S, 0, HOUR_S)
 
 
 class ServerClock:
@@ -29,12 +28,12 @@ class ServerClock:
         compiler = find_compiler()
         assert compiler is not None
         subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", shim, SOURCE, "-ldl"], check=True)
-        self.offset_us = 0
+        self.offset_s = 0
         self.set(0)
         (package / "__init__.py").touch()
         self._wrapper = binary / "valkey-server"
         self._wrapper.write_text(
-            f'#!/bin/sh\nLD_PRELOAD="{shim}" CHAOS_CLOCK="{self._offset}" exec "{find_binary()}" "$@"\n'
+            f'#!/bin/sh\nLD_PRELOAD="{shim}" CLOCK_SHIM="{self._offset}" exec "{find_binary()}" "$@"\n'
         )
         self._wrapper.chmod(0o700)
 
@@ -46,19 +45,18 @@ class ServerClock:
     def find_binary(self) -> Path:
         return self._wrapper
 
-    def set(self, offset_us: int) -> None:
-        # In place: running servers have mapped the file.
-        fd = os.open(self._offset, os.O_RDWR | os.O_CREAT, 0o600)
-        os.pwrite(fd, struct.pack("=q", offset_us), 0)
-        os.close(fd)
-        self.offset_us = offset_us
+    def set(self, offset_s: int) -> None:
+        part = self._offset.with_suffix(".part")
+        part.write_text(str(offset_s))
+        part.replace(self._offset)
+        self.offset_s = offset_s
 
     def jump(self, pick: float) -> int:
-        """Set the clock an hour or two forward or back. Return the jump in microseconds."""
-        before = self.offset_us
-        others = [each for each in OFFSETS_US if each != before]
+        """Set the clock an hour or two forward or back. Return the jump in seconds."""
+        before = self.offset_s
+        others = [each for each in OFFSETS_S if each != before]
         self.set(others[int(pick * len(others))])
-        return self.offset_us - before
+        return self.offset_s - before
 
 
 def find_compiler() -> str | None:
