@@ -21,7 +21,7 @@ def test_the_clock_of_the_server_jumps_and_stays_shifted_after_a_restart(tmp_pat
     def ahead_s() -> float:
         with redis.Redis.from_url(client_url(server.url)) as client:
             seconds, microseconds = client.time()
-            return float(seconds) + microseconds / 1e6 - time.time()
+            return float(seconds + microseconds / 1e6 - time.time())
 
     with server:
         assert abs(ahead_s()) < 60
