@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from mira_queue.ledger.embedded import EmbeddedServer
+from mira_queue.ledger.embedded import EmbeddedServer, find_binary
 from mira_queue.simulator.state import account_name
 from tests.chaos import schedule, workload
 from tests.chaos.faults import FaultInjector
@@ -25,6 +25,7 @@ from tests.chaos.processes import Processes
 from tests.chaos.report import report
 from tests.chaos.result_monitor import ResultMonitor, client_url
 from tests.chaos.scorecard import Measure, Score
+from tests.chaos.server_clock import ServerClock, find_compiler
 from tests.chaos.server_faults import ServerFaults
 from tests.chaos.simulators import Simulators, started
 from tests.chaos.system import MiraQueueSystem, System
@@ -47,13 +48,14 @@ class NotEmpty(RuntimeError):
 
 def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None = None) -> Score:
     """Run once and return the scorecard. `keep` is a directory for the files; None uses a temporary directory."""
-    with _folder(keep) as folder, _server(options, folder) as (server, url):
+    with _folder(keep) as folder, _server(options, folder) as (server, clock, url):
         latency = list(options.answer_takes_s)
         config = {"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
         with started(options.accounts, **config) as simulators:
             env = system.environment(options, url, folder, simulators.urls)
+            env |= clock.environment if clock is not None else {}
             processes = Processes(options, system, env, folder)
-            return _Run(options, system, say, simulators, processes, server, url, env, folder).run()
+            return _Run(options, system, say, simulators, processes, server, clock, url, env, folder).run()
 
 
 class _Run:
@@ -65,6 +67,7 @@ class _Run:
         simulators: Simulators,
         processes: Processes,
         server: EmbeddedServer | None,
+        clock: ServerClock | None,
         url: str,
         env: dict[str, str],
         folder: Path,
@@ -72,7 +75,7 @@ class _Run:
         self._options, self._system, self._say, self._simulators = options, system, say, simulators
         self._processes, self._server, self._env, self._folder = processes, server, env, folder
         is_ours = isinstance(system, MiraQueueSystem)
-        self._server_faults = ServerFaults(server) if server is not None else None
+        self._server_faults = ServerFaults(server, clock) if server is not None else None
         self._pauses = Pauses(url, env, folder, self._record) if is_ours and options.batch_lines else None
         self._injector = FaultInjector(options, processes, simulators, self._server_faults, self._pauses, self._record)
         self._monitor = ResultMonitor(url)
@@ -80,6 +83,7 @@ class _Run:
         self._accepted: dict[int, set[str]] = defaultdict(set)
         without: frozenset[schedule.Fault] = frozenset()
         without |= schedule.SERVER_FAULTS if server is None else frozenset()
+        without |= {schedule.Fault.JUMP_CLOCK} if clock is None else frozenset()
         without |= frozenset() if options.batch_lines else schedule.BATCH_FAULTS
         without |= frozenset() if is_ours else {schedule.Fault.PAUSE}
         self._events = schedule.plan(options.seed, options.faults, without=without)
@@ -226,17 +230,19 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _server(options: ChaosOptions, folder: Path) -> Iterator[tuple[EmbeddedServer | None, str]]:
+def _server(options: ChaosOptions, folder: Path) -> Iterator[tuple[EmbeddedServer | None, ServerClock | None, str]]:
     """Open the user's server, or an embedded one. The driver keeps it running while all other processes are killed."""
     if options.redis_url is None:
-        server = EmbeddedServer(folder / "state")
+        # Without a compiler, the clock stays as it is.
+        clock = ServerClock(folder / "clock") if find_compiler() else None
+        server = EmbeddedServer(folder / "state", find_binary=clock.find_binary if clock else find_binary)
         with server as url:
-            yield server, url
+            yield server, clock, url
         return
     with redis.Redis.from_url(client_url(options.redis_url)) as client:
         if count := client.dbsize():
             raise NotEmpty(f"the server holds {count} keys: the chaos run needs an empty server")
         try:
-            yield None, options.redis_url
+            yield None, None, options.redis_url
         finally:
             client.flushdb()

@@ -170,6 +170,8 @@ class FaultInjector:
                 return server.flush_scripts()
             case Fault.LIMIT_MEMORY:
                 return server.limit_memory(TROUBLE_S)
+            case Fault.JUMP_CLOCK:
+                return server.jump_clock(pick)
         in_flight = self._simulators.stats()["in_flight"]
         with self.watch(fault):
             done = server.kill() if fault is Fault.KILL_SERVER else server.stop(self._options.lease_s * (1.5 + pick))

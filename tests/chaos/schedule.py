@@ -21,6 +21,7 @@ class Fault(StrEnum):
     KILL_CLIENTS = "CLIENT KILL of all clients"
     FLUSH_SCRIPTS = "SCRIPT FLUSH"
     LIMIT_MEMORY = "memory limit of the server"
+    JUMP_CLOCK = "jump of the server's clock by an hour"
     OUTAGE_500 = "API outage: 500"
     OUTAGE_503 = "API outage: 503"
     OUTAGE_DROP = "API outage: connections reset"
@@ -30,9 +31,9 @@ class Fault(StrEnum):
     PAUSE = "pause and resume of a batch"
 
 
-# Shares of all faults. 300 faults include 96 SIGKILLs of workers and 24 of the server.
+# Shares of all faults. 300 faults include 86 SIGKILLs of workers and 24 of the server.
 _SHARES = {
-    Fault.KILL_WORKER: 0.29,
+    Fault.KILL_WORKER: 0.26,
     Fault.TERM_WORKER: 0.07,
     Fault.STOP_WORKER: 0.07,
     Fault.KILL_PRODUCER: 0.07,
@@ -43,6 +44,7 @@ _SHARES = {
     Fault.KILL_CLIENTS: 0.05,
     Fault.FLUSH_SCRIPTS: 0.04,
     Fault.LIMIT_MEMORY: 0.03,
+    Fault.JUMP_CLOCK: 0.03,
     Fault.OUTAGE_500: 0.02,
     Fault.OUTAGE_503: 0.02,
     Fault.OUTAGE_DROP: 0.02,
@@ -52,7 +54,14 @@ _SHARES = {
     Fault.PAUSE: 0.06,
 }
 SERVER_FAULTS = frozenset(
-    {Fault.KILL_SERVER, Fault.STOP_SERVER, Fault.KILL_CLIENTS, Fault.FLUSH_SCRIPTS, Fault.LIMIT_MEMORY}
+    {
+        Fault.KILL_SERVER,
+        Fault.STOP_SERVER,
+        Fault.KILL_CLIENTS,
+        Fault.FLUSH_SCRIPTS,
+        Fault.LIMIT_MEMORY,
+        Fault.JUMP_CLOCK,
+    }
 )
 BATCH_FAULTS = frozenset({Fault.KILL_BATCH, Fault.TERM_BATCH, Fault.PAUSE})
 # No fault before the first jobs run or after the last: the system is idle then.

@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from mira_queue.ledger.embedded import EmbeddedServer
 from tests.chaos.result_monitor import client_url
+from tests.chaos.server_clock import ServerClock
 
 # The driver must not wait for a server that it has stopped.
 REPLY_TIMEOUT_S = 2.0
@@ -22,8 +23,9 @@ FREE_BYTES = 64 * 1024
 class ServerFaults:
     """Kills, stops, and limits the server of `server`. Each method returns False if that is not possible now."""
 
-    def __init__(self, server: EmbeddedServer) -> None:
+    def __init__(self, server: EmbeddedServer, clock: ServerClock | None) -> None:
         self._server = server
+        self._clock = clock
         # Without retries: the driver tries again with its next tick.
         self._client = redis.Redis.from_url(
             client_url(server.url), socket_timeout=REPLY_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
@@ -70,6 +72,11 @@ class ServerFaults:
         if done:
             self._unlimit_at_s = time.monotonic() + for_s
         return done
+
+    def jump_clock(self, pick: float) -> bool:
+        if self._clock is not None:
+            self._clock.jump(pick)
+        return self._clock is not None
 
     @property
     def wakes(self) -> bool:
