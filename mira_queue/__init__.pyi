@@ -17,6 +17,7 @@ from mira_queue.contract.errors import (
     JobError as JobError, JobExpired as JobExpired, JobFault as JobFault, JobNotFound as JobNotFound,
     MiraQueueError as MiraQueueError, ModelNotInPlan as ModelNotInPlan, NeverAdmitted as NeverAdmitted,
     NewerLedger as NewerLedger, NotFound as NotFound, Poison as Poison, QueueUnavailable as QueueUnavailable,
+    QueueUnusable as QueueUnusable,
     Redirected as Redirected, RequestRejected as RequestRejected, ResultTimeout as ResultTimeout,
     ServerError as ServerError, ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
     UnknownAccount as UnknownAccount, Unprocessable as Unprocessable, Unreachable as Unreachable,

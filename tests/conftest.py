@@ -26,13 +26,14 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.accounts_file import load_accounts
+from mira_queue.runtime.network_path import CA_VARIABLES
 from tests.support import redis_keys
 from tests.support.queue_process import QUICK, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 SERVER_VARIABLE = "MIRA_TEST_REDIS_URL"
-PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+NETWORK_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", *(name.lower() for name in CA_VARIABLES))
 # A job that a test leaves running ends, and its last keys with it, a moment after the test.
 SETTLE_S = 20.0
 
@@ -52,10 +53,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _without_the_users_environment() -> None:
-    """What the user has set for real work is not for tests: no variables, no proxies, which cannot reach loopback."""
+    """What the user has set for real work is not for tests: no variables, proxies, or certificates."""
     for name in list(os.environ):
         ours = name.startswith("MIRA_") and not name.startswith("MIRA_TEST_")
-        if ours or name.lower() in PROXY_VARIABLES:
+        if ours or name.lower() in NETWORK_VARIABLES:
             del os.environ[name]
     # How long an example takes says something of the machine, and nothing of the code.
     hypothesis.settings.register_profile(

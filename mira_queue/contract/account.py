@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
+from mira_queue.contract.endpoint import AUTHORIZATION
 from mira_queue.contract.errors import InvalidRequest, UnknownAccount
 from mira_queue.contract.pace import ConfiguredLimits
 
@@ -29,7 +30,8 @@ class Account:
     base: str
     key: SecretStr | None = None
     limits: ConfiguredLimits = field(default_factory=ConfiguredLimits)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    key_header: str = AUTHORIZATION
     models: tuple[str, ...] = ()
 
     @property

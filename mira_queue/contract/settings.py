@@ -12,11 +12,24 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from mira_queue.contract.account import checked_name
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
+from mira_queue.contract.endpoint import (
+    AUTHORIZATION,
+    checked_base,
+    checked_header_name,
+    checked_headers,
+    parse_headers,
+)
 from mira_queue.contract.failed_answer import FAILED_ANSWER, checked_pattern
 from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.contract.server_url import SCHEMES, parse_server_url
@@ -112,15 +125,6 @@ def _parse_rate_limit(value: Any) -> RateLimit:
     return RateLimit(int(match[1]), window)
 
 
-def _api_base(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected a URL such as https://api.vmira.ai/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("expected no user, password, query or fragment; the key belongs in MIRA_API_KEY")
-    return value.rstrip("/")
-
-
 def parse_key(value: SecretStr | None) -> SecretStr | None:
     """Return the key without surrounding spaces, or None if it is empty. Raises ValueError."""
     text = value.get_secret_value().strip() if value else ""
@@ -155,7 +159,10 @@ def _crash_at(value: str) -> str:
     return value
 
 
-ApiBase = Annotated[str, AfterValidator(_api_base)]
+ApiBase = Annotated[str, AfterValidator(checked_base)]
+KeyHeader = Annotated[str, AfterValidator(checked_header_name)]
+# NoDecode: a value that is not JSON gets our message, without the value.
+Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(parse_headers)]
 RateLimitSetting = Annotated[RateLimit, BeforeValidator(_parse_rate_limit)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 
@@ -176,7 +183,16 @@ class Settings(BaseSettings):
     api_key: Annotated[SecretStr | None, AfterValidator(parse_key)] = Field(
         None, description="Key of the Mira account (sk-mira-...). It is never printed or stored."
     )
-    api_base: ApiBase = Field(MIRA_BASE, description="Base URL of the API. Any OpenAI-compatible server works.")
+    api_base: ApiBase = Field(
+        MIRA_BASE,
+        description="Base URL of the API. Any OpenAI-compatible server works. It may have a query (?api-version=...).",
+    )
+    key_header: KeyHeader = Field(
+        AUTHORIZATION, description="Header that carries the key. Authorization: as a bearer token. Azure: api-key."
+    )
+    headers: Headers = Field(
+        {}, description='Additional headers of each call, as JSON: {"X-Team": "search"}. The values are never printed.'
+    )
     account: Annotated[str, AfterValidator(checked_name)] | None = Field(
         None,
         description="Named account whose jobs commands submit, and the only one that workers serve. "
@@ -318,6 +334,10 @@ class Settings(BaseSettings):
     def _check_together(self) -> Self:
         if self.crash_at is not None and urlsplit(self.api_base).hostname not in LOOPBACK_HOSTS:
             raise ValueError("MIRA_CRASH_AT is for tests: it needs a MIRA_API_BASE on this machine")
+        try:
+            checked_headers(self.headers, self.key_header)
+        except ValueError as error:
+            raise ValueError(f"MIRA_HEADERS: {error}") from None
         if self.backoff_cap < self.backoff_base:
             raise ValueError("MIRA_BACKOFF_CAP must be at least MIRA_BACKOFF_BASE")
         return self

@@ -12,8 +12,10 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from mira_queue.contract.account import Account, Accounts, checked_name, unnamed_id
+from mira_queue.contract.endpoint import AUTHORIZATION, checked_headers
 from mira_queue.contract.settings import (
     ApiBase,
+    KeyHeader,
     RateLimitSetting,
     Settings,
     SettingsError,
@@ -24,18 +26,8 @@ from mira_queue.contract.settings import (
 
 DEFAULT_FILE = Path("accounts.toml")
 MAX_FILE_BYTES = 1024 * 1024
-# Headers of ours, which an account must not replace: some carry the key, and some frame the request.
-_OWN_HEADERS = ("authorization", "content-type", "content-length", "transfer-encoding", "host", "accept", "connection")
 _KEY_FIELDS = ("key", "api_key", "token", "secret")
 _KEY_IN_FILE = "the key itself does not belong in this file: name its variable (key_env) or its file (key_file)"
-
-
-def _header(name: str, text: str) -> str:
-    if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        return f"{name[:40]!r} is no name of a header"
-    if name.lower() in _OWN_HEADERS:
-        return f"{name} is set by mira-queue"
-    return "" if text.isascii() and text.isprintable() else f"{name}: expected printable ASCII"
 
 
 class _Entry(BaseModel):
@@ -46,7 +38,8 @@ class _Entry(BaseModel):
     base: ApiBase
     key_env: Annotated[str, Field(min_length=1)] | None = None
     key_file: Path | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, SecretStr] = {}
+    key_header: KeyHeader = AUTHORIZATION
     rate: RateLimitSetting | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=100_000, strict=True)] | None = None
     tokens: RateLimitSetting | None = None
@@ -58,9 +51,10 @@ class _Entry(BaseModel):
     def _check(self) -> Self:
         if (self.key_env is None) == (self.key_file is None):
             raise ValueError("expected one of the two: key_env or key_file")
-        for problem in (_header(*each) for each in self.headers.items()):
-            if problem:
-                raise ValueError(f"headers: {problem}")
+        try:
+            checked_headers(self.headers, self.key_header)
+        except ValueError as error:
+            raise ValueError(f"headers: {error}") from None
         return self
 
 
@@ -71,13 +65,19 @@ def load_accounts(settings: Settings) -> Accounts:
     by_name = {account.id: account for account in named}
     if settings.account is None:
         account_id = unnamed_id(settings.api_base, settings.api_key)
-        return Accounts(Account(account_id, settings.api_base, settings.api_key, settings.configured_limits), named)
+        return Accounts(_of_settings(account_id, settings), named)
     if settings.account in by_name:
         return Accounts(by_name[settings.account], named)
     if named:
         known = ", ".join(sorted(by_name))
         raise SettingsError(f"{variable('account')}: {path} defines {known}, got {settings.account!r}")
-    return Accounts(Account(settings.account, settings.api_base, settings.api_key, settings.configured_limits))
+    return Accounts(_of_settings(settings.account, settings))
+
+
+def _of_settings(account_id: str, settings: Settings) -> Account:
+    """Return the account of MIRA_API_KEY."""
+    limits = settings.configured_limits
+    return Account(account_id, settings.api_base, settings.api_key, limits, settings.headers, settings.key_header)
 
 
 def with_account(settings: Settings, name: str | None) -> Settings:
@@ -130,7 +130,7 @@ def _account(
         problems.append(f"{where}: {error}")
     else:
         limits = limits_of(entry.base, entry)
-        return Account(name, entry.base, key, limits, entry.headers, entry.models)
+        return Account(name, entry.base, key, limits, entry.headers, entry.key_header, entry.models)
     return None
 
 

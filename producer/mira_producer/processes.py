@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import orjson
 from pydantic import SecretStr
 
 from mira_queue.contract.durations import in_seconds
@@ -159,6 +160,8 @@ def written(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, timedelta):
         return in_seconds(value)
+    if isinstance(value, Mapping):
+        return orjson.dumps({name: written(text) for name, text in value.items()}).decode()
     return str(value)
 
 

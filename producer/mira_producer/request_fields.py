@@ -19,7 +19,9 @@ KNOWN_FIELDS = frozenset(
 )
 # A field this similar to a known one is a misspelling: `temprature` (0.95), `max_token` (0.95); `top_k` (0.8) is not.
 SIMILARITY = 0.85
+MAX_NAMES = 1000
 
+_UNCHECKED = "extra_body=... (on the command line: --request FILE) sends any field unchecked"
 _ON_ENQUEUE = "a job runs as soon as a worker has a free slot; to run it later, enqueue it later (cron, Celery beat)"
 _RETRY = "mira-queue retries by itself; MIRA_MAX_ATTEMPTS and MIRA_BACKOFF_BASE are its settings"
 _TIMEOUT = "set MIRA_REQUEST_TIMEOUT for the call, or wait for a limited time with job.result(timeout=...)"
@@ -47,10 +49,40 @@ def check_field_names(names: Iterable[str]) -> None:
     Names that resemble nothing known pass: the API may gain fields at any time.
     """
     for name in names:
-        if name in KNOWN_FIELDS:
-            continue
-        if name in _NOT_A_FIELD:
-            raise InvalidRequest(name, f"not a field of a chat request: {_NOT_A_FIELD[name]}")
-        if close := get_close_matches(name, KNOWN_FIELDS, 1, SIMILARITY):
-            hint = "extra_body=... (on the command line: --request FILE) sends any field unchecked"
-            raise InvalidRequest(name, f"unknown field; did you mean {close[0]}? {hint}")
+        if reason := wrong_name(name):
+            hint = "" if name in _NOT_A_FIELD else f" {_UNCHECKED}"
+            raise InvalidRequest(name, f"{reason}{hint}")
+
+
+def wrong_name(name: str) -> str:
+    """Return what is wrong with the name of a field, or an empty string."""
+    if name in KNOWN_FIELDS:
+        return ""
+    if name in _NOT_A_FIELD:
+        return f"not a field of a chat request: {_NOT_A_FIELD[name]}"
+    close = get_close_matches(name, KNOWN_FIELDS, 1, SIMILARITY)
+    return f"unknown field; did you mean {close[0]}?" if close else ""
+
+
+class WrongNames:
+    """Wrong names of fields in a file: the first line of each name. The fields are sent, because an API may know them.
+
+    After MAX_NAMES names, which no honest file has, no more are looked at.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, str, str]] = []
+        self._seen: set[str] = set()
+
+    def add(self, number: int, names: Iterable[str]) -> None:
+        """Look at the names of a line's fields that are not known."""
+        for name in names:
+            if name in self._seen or len(self._seen) >= MAX_NAMES:
+                continue
+            self._seen.add(name)
+            if reason := wrong_name(name):
+                self.found.append((number, name, reason))
+
+    def lines(self) -> list[str]:
+        """Return a warning for each name."""
+        return [f"line {number}, {name[:60]}: {reason} (sent as it is)" for number, name, reason in self.found]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,11 @@ from mira_queue import MiraQueue
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
 from tests.support.batch_steps import end_supervisors
+from tests.support.calls import OK
 from tests.support.embedded_process import end_server
 from tests.support.ledger_steps import LIFE
 from tests.support.queue_process import WorkerProcess
+from tests.support.raw_server import RawServer, always
 from tests.support.simulator_process import SimulatorProcess
 
 
@@ -44,3 +49,23 @@ def state_dir(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "state"
     yield path
     end_server(path)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate, with its key, that no machine trusts."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    subprocess.run([*command, *names], check=True, capture_output=True, timeout=60)
+    return path
+
+
+@pytest.fixture
+def tls_server(certificate: Path) -> Iterator[RawServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    with RawServer(always(OK), context) as server:
+        yield server

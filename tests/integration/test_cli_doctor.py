@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mira_producer.cli.doctor.api import check_api, check_key
-from mira_producer.cli.doctor.finding import Verdict
+from mira_producer.cli.doctor.finding import Finding, Verdict
 from mira_producer.cli.doctor.server import check_server
 
 from mira_queue.ledger.connection import connect
@@ -21,6 +19,7 @@ from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.settings_loader import load_settings
 from tests.support.cli_process import Cli
 from tests.support.queue_process import API_KEY, WorkerProcess
+from tests.support.raw_server import RawServer, Request, always, response
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
@@ -162,64 +161,132 @@ def test_a_key_is_judged_by_its_form_and_never_shown(base: str, key: str | None,
 
 
 def test_the_api_is_asked_without_the_key_and_its_clock_is_compared() -> None:
-    with api(status=404, date=LONG_AGO) as (url, heard):
-        findings = {finding.check: finding for finding in check_api(load_settings(api_base=url, api_key=API_KEY))}
+    with RawServer(always(response(401, b"{}", f"Date: {LONG_AGO}"))) as server:
+        findings = checked(server.url)
 
     assert findings["API"].verdict is Verdict.OK
     assert findings["clocks of API and machine"].verdict is Verdict.WARNING
-    ((method, path, headers),) = heard
-    assert (method, path) == ("HEAD", "/v1")
-    assert "Authorization" not in headers
+    (request,) = server.requests
+    assert request.line.startswith("POST /v1/chat/completions ")
+    assert API_KEY not in str(request)
 
 
 def test_an_api_in_an_outage_is_a_warning_for_jobs_wait() -> None:
-    with api(status=503, date=LONG_AGO) as (url, _):
-        findings = {finding.check: finding for finding in check_api(load_settings(api_base=url))}
+    with RawServer(always(response(503))) as server:
+        assert checked(server.url)["API"].verdict is Verdict.WARNING
 
-    assert findings["API"].verdict is Verdict.WARNING
+
+PAGE = response(200, b"<!doctype html>", "Content-Type: text/html")
+ABSENT = response(404, b"not found")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "words"),
+    [
+        (response(400, b"{}"), Verdict.OK, "responds within"),
+        (response(422, b"{}"), Verdict.OK, "responds within"),
+        (response(403, b"Forbidden"), Verdict.WARNING, "403"),
+        (ABSENT, Verdict.PROBLEM, "404"),
+        (response(405, b""), Verdict.PROBLEM, "405"),
+        (PAGE, Verdict.PROBLEM, "web page"),
+        (response(200, b"{}", "Content-Type: application/json"), Verdict.PROBLEM, "empty request"),
+        (response(308, b"", "Location: https://elsewhere.example/v1"), Verdict.PROBLEM, "elsewhere.example"),
+    ],
+)
+def test_a_wrong_base_is_found_by_what_it_answers(answer: bytes, verdict: Verdict, words: str) -> None:
+    with RawServer(always(answer)) as server:
+        finding = checked(server.url)["API"]
+
+    assert finding.verdict is verdict
+    assert words in finding.found
+
+
+@pytest.mark.parametrize("path", ["", "/v1/v1", "/v1/responses", "/wrong"])
+@pytest.mark.parametrize("absent", [ABSENT, response(403, b"Forbidden")])
+def test_the_base_that_was_meant_is_named(path: str, absent: bytes) -> None:
+    with RawServer(by_path({"POST /v1/chat/completions": response(401, b"{}")}, absent)) as server:
+        base = server.url.removesuffix("/v1")
+        finding = checked(f"{base}{path}")["API"]
+
+    assert finding.verdict is Verdict.PROBLEM
+    assert f"{base}/v1," in str(finding.fix)
+
+
+def test_another_api_is_known_by_its_models() -> None:
+    models = response(200, b'{"data": []}', "Content-Type: application/json")
+    with RawServer(by_path({"GET /v1/models": models}, ABSENT)) as server:
+        finding = checked(server.url)["API"]
+
+    assert finding.verdict is Verdict.PROBLEM
+    assert "/models" in finding.found
 
 
 def test_the_environments_proxy_is_used_as_a_worker_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    with api(status=200, date=LONG_AGO) as (proxy, heard):
-        monkeypatch.setenv("http_proxy", proxy)
+    with RawServer(always(response(401, b"{}", f"Date: {LONG_AGO}"))) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://user:hush@127.0.0.1:{proxy.port}")
         findings = list(check_api(load_settings(api_base="http://api.example.invalid/v1")))
 
-    assert [path for _, path, _ in heard] == ["http://api.example.invalid/v1"]
+    (request,) = proxy.requests
+    assert request.line.startswith("POST http://api.example.invalid/v1/chat/completions ")
+    assert request.headers["proxy-authorization"].startswith("Basic ")
+    assert "hush" not in str(findings)
     # No TLS to a host of the internet: key and prompts are open.
     assert [finding.verdict for finding in findings] == [Verdict.WARNING, Verdict.OK, Verdict.WARNING]
 
 
 def test_a_server_without_tls_behind_https_is_a_problem_in_one_line() -> None:
-    with api(status=200, date=LONG_AGO) as (url, _):
-        (finding,) = check_api(load_settings(api_base=url.replace("http://", "https://")))
+    with RawServer(always(response(200))) as server:
+        finding = checked(server.url.replace("http://", "https://"))["API"]
 
     assert finding.verdict is Verdict.PROBLEM
+    assert "TLS" in finding.found
     assert "\n" not in finding.found
 
 
-Heard = list[tuple[str, str, dict[str, Any]]]
+def test_a_private_ca_is_named_with_its_variable(tls_server: RawServer) -> None:
+    finding = checked(tls_server.url)["API"]
+
+    assert finding.verdict is Verdict.PROBLEM
+    assert "certificate" in finding.found
+    assert "REQUESTS_CA_BUNDLE" in str(finding.fix)
 
 
-@contextmanager
-def api(status: int, date: str) -> Iterator[tuple[str, Heard]]:
-    """A server that answers every HEAD so, and its base URL and what it heard."""
-    heard: Heard = []
+def test_a_private_ca_of_the_environment_is_used(
+    tls_server: RawServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls_server.answer = always(response(401, b"{}"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            heard.append((self.command, self.path, dict(self.headers)))
-            self.send_response_only(status)
-            self.send_header("Date", date)
-            self.end_headers()
+    assert checked(tls_server.url)["API"].verdict is Verdict.OK
 
-        def log_message(self, *_: Any) -> None:
-            pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1", heard
-        finally:
-            server.shutdown()
-            thread.join()
+def test_a_missing_ca_file_is_a_problem_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/does/not/exist.pem")
+    finding = checked("https://api.example.invalid/v1")["API"]
+
+    assert finding.verdict is Verdict.PROBLEM
+    assert "SSL_CERT_FILE" in finding.found
+    assert "does not exist" in finding.found
+
+
+def test_a_proxy_that_cannot_be_reached_is_named(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", f"http://user:hush@127.0.0.1:{closed_port}")
+    finding = checked("https://api.example.invalid/v1")["API"]
+
+    assert finding.verdict is Verdict.PROBLEM
+    assert f"127.0.0.1:{closed_port}" in finding.found
+    assert "HTTPS_PROXY" in str(finding.fix)
+    assert "hush" not in str(finding)
+
+
+def checked(base: str) -> dict[str, Finding]:
+    return {finding.check: finding for finding in check_api(load_settings(api_base=base, api_key=API_KEY))}
+
+
+def by_path(routes: dict[str, bytes], other: bytes) -> Callable[[Request, socket.socket], None]:
+    """Answers by method and path."""
+
+    def answer(request: Request, connection: socket.socket) -> None:
+        connection.sendall(routes.get(request.line.rpartition(" ")[0], other))
+
+    return answer

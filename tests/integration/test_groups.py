@@ -67,9 +67,10 @@ def test_while_other_groups_wait_none_is_handed_back(
     account: str, queue: MiraQueue, simulator: SimulatorProcess, redis_client: redis.Redis, start_worker: StartWorker
 ) -> None:
     simulator.configure(latency_s=0.2)
-    start_worker(concurrency=1)
-    # One is run, one is taken ahead, three wait.
+    # One group is run, one is taken ahead, three wait. All are queued first: a group is handed back if no other waits
+    # for longer than a call.
     jobs = enqueue(queue, questions(250))
+    start_worker(concurrency=1)
     wait_until("some are done", lambda: simulator.stats()["answered"] >= 5)
 
     assert redis_client.llen(names.messages_key(account, Lane.BULK)) == 3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 
 from mira_worker.transport import HttpResponse, MiraClient, NoResponse
 from pydantic import SecretStr
 
+from mira_queue.contract.endpoint import AUTHORIZATION
 from mira_queue.contract.errors import ServiceFault
 from tests.support.queue_process import API_KEY
 from tests.support.raw_server import COMPLETION, response
@@ -21,9 +22,22 @@ PATIENCE = timedelta(seconds=30)
 
 
 @contextmanager
-def client(base: str, total: timedelta = PATIENCE, connect: timedelta = PATIENCE) -> Iterator[MiraClient]:
+def client(
+    base: str,
+    total: timedelta = PATIENCE,
+    connect: timedelta = PATIENCE,
+    headers: Mapping[str, str] | None = None,
+    key_header: str = AUTHORIZATION,
+) -> Iterator[MiraClient]:
     found = MiraClient(
-        base, KEY, connect_timeout=connect, total_timeout=total, max_response_bytes=MAX_BYTES, connections=2
+        base,
+        KEY,
+        {name: SecretStr(text) for name, text in (headers or {}).items()},
+        key_header=key_header,
+        connect_timeout=connect,
+        total_timeout=total,
+        max_response_bytes=MAX_BYTES,
+        connections=2,
     )
     try:
         yield found

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from mira_producer.cli.batch_view import held_text, reason_of, silence_text, took_text, wrong_lines
+from mira_producer.cli.batch_view import held_text, reason_of, silence_text, status_text, took_text, wrong_lines
 from mira_producer.cli.progress import plain_line
 from mira_producer.engine.options import budget_of, with_new_limits
 from mira_producer.engine.wait_reason import NOTHING, reason_text
@@ -102,3 +102,10 @@ def test_a_resume_changes_the_limits_that_it_names_and_no_others() -> None:
 
 def test_the_place_of_a_batch_is_a_machine_and_a_folder() -> None:
     assert Path(BATCH.place.partition(":")[2]).name == BATCH.id
+
+
+def test_a_stopped_run_and_a_paused_batch_are_not_in_progress_for_people() -> None:
+    assert status_text(BATCH) == "in_progress"
+    assert status_text(replace(BATCH, paused="interrupted", paused_by="interrupt")) == "stopped"
+    assert status_text(replace(BATCH, paused="paused by its owner", paused_by="owner")) == "paused"
+    assert status_text(replace(BATCH, status=BatchStatus.CANCELLED, paused="x", paused_by="owner")) == "cancelled"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mira_producer.request_fields import _NOT_A_FIELD, KNOWN_FIELDS, check_field_names
+from mira_producer.request_fields import _NOT_A_FIELD, KNOWN_FIELDS, MAX_NAMES, WrongNames, check_field_names
 
 from mira_queue import InvalidRequest
 
@@ -45,3 +45,21 @@ def test_fields_of_other_servers_and_of_the_future_pass(name: str) -> None:
 def test_a_field_of_the_api_is_never_taken_for_an_option() -> None:
     check_field_names(KNOWN_FIELDS)
     assert not KNOWN_FIELDS & set(_NOT_A_FIELD)
+
+
+def test_in_a_file_each_wrong_name_is_listed_once_with_its_first_line() -> None:
+    names = WrongNames()
+    names.add(1, {"top_k"})
+    names.add(2, {"temprature", "timeout"})
+    names.add(3, {"temprature"})
+
+    assert sorted((number, name) for number, name, _ in names.found) == [(2, "temprature"), (2, "timeout")]
+    assert any("temperature" in line and "line 2" in line for line in names.lines())
+
+
+def test_a_file_of_random_names_does_not_fill_the_memory() -> None:
+    names = WrongNames()
+    for number in range(2 * MAX_NAMES):
+        names.add(number, {f"temprature{number}"})
+
+    assert len(names.found) <= MAX_NAMES

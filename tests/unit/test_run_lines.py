@@ -213,6 +213,10 @@ def test_another_method_is_refused(method: Any) -> None:
     assert problem({**BATCH, "method": method}) == ("method", "invalid_method")
 
 
+def test_the_url_of_azures_batches_is_accepted() -> None:
+    assert parsed({**BATCH, "url": "/chat/completions"}).digest == parsed(BATCH).digest
+
+
 @pytest.mark.parametrize("url", ["/v1/embeddings", "https://api.vmira.ai/v1/chat/completions", None])
 def test_another_url_is_refused(url: Any) -> None:
     assert problem({**BATCH, "url": url}) == ("url", "invalid_url")

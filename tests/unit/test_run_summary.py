@@ -12,7 +12,7 @@ from mira_producer.cli.conclusion import conclude
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
-from mira_producer.jsonl.result_line import output_line
+from mira_producer.jsonl.result_line import NOT_RUN, output_line
 
 from mira_queue.contract.batch import BatchOptions
 from mira_queue.contract.outcome import Completion, Failure, Outcome
@@ -55,3 +55,17 @@ def test_an_end_has_its_exit_code(tmp_path: Path, end: End, outcome: Outcome | N
     assert (result["exit_code"], result["answered"] + result["failed"]) == (code, int(outcome is not None))
     assert said
     assert orjson.loads(orjson.dumps(result)) == result
+
+
+def test_lines_that_were_not_run_are_not_counted_in_this_run(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    write_lines(files.input, [{"custom_id": str(number), "prompt": "Hi"} for number in range(5)])
+    said: list[str] = []
+
+    with closing(Plan(files, BatchOptions(), Prices(), check)) as plan:
+        outcomes: list[Outcome] = [ANSWER, ERROR, *(Failure(code, "late") for code in NOT_RUN)]
+        for outcome in outcomes:
+            plan.stats.add(outcome)
+        conclude("batch_1", plan, End.EXPIRED, End.EXPIRED.value, said.append)
+
+    assert next(line for line in said if line.startswith("this run")).startswith("this run: 2 lines")

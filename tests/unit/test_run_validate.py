@@ -158,3 +158,13 @@ def test_the_command_prints_json_for_scripts() -> None:
     ]
     assert found["errors_left_out"] == 0
     assert Decimal(found["max_cost"]) > Decimal("0.01")
+
+
+def test_a_misspelled_field_is_a_warning_with_its_line_and_the_file_is_valid() -> None:
+    path = file_of({"prompt": "a", "top_k": 1}, {"prompt": "b", "temprature": 1}, {"prompt": "c", "temprature": 1})
+    result = CliRunner().invoke(app, ["validate", str(path), "--json"])
+    (warning,) = json.loads(result.stdout)["warnings"]
+
+    assert result.exit_code == 0
+    assert "line 2" in warning
+    assert "temperature" in warning

@@ -7,7 +7,7 @@ import inspect
 import pytest
 import requests
 import urllib3
-from mira_worker.transport import translate
+from mira_worker.transport_errors import translate
 from requests import exceptions as theirs
 
 from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable

@@ -12,12 +12,16 @@ from mira_queue.ledger.server import QueueServer
 from mira_queue.ledger.server_check import check_usable
 from mira_queue.runtime.accounts_file import load_accounts, served_accounts
 from mira_queue.runtime.celery_config import build_celery
+from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
 from mira_worker.tasks import register
 
 try:
     _settings = load_settings()
     _accounts = served_accounts(_settings, load_accounts(_settings))
+    # A worker whose calls cannot reach a server exits with the reason.
+    for _account in _accounts:
+        network_path(_account.base)
     _server = QueueServer(_settings)
     _url = _server.open()
     atexit.register(_server.close)

@@ -1,4 +1,4 @@
-"""Replace the API key in texts of errors and logs. Servers quote it when they reject it."""
+"""Replace the API key, and values of headers, in texts of errors and logs. Servers quote them when they reject them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ Redact = Callable[[str], str]
 
 
 class Redaction:
-    """Replaces one key. Successful completions are never given to it: they are stored as they were received."""
+    """Replaces secrets. Successful completions are never given to it: they are stored as they were received.
 
-    def __init__(self, key: str) -> None:
-        self._key = key if len(key) >= MIN_KEY_CHARS else ""
+    The value of a header can be a scheme and a secret (`Bearer ...`). A server can quote only the secret.
+    """
+
+    def __init__(self, *values: str) -> None:
+        words = {word for value in values for word in (value, *value.split())}
+        # The longest first: a secret can be a part of another one.
+        self._secrets = sorted((word for word in words if len(word) >= MIN_KEY_CHARS), key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def __repr__(self) -> str:
         return "Redaction()"

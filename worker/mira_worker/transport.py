@@ -9,16 +9,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 
-from mira_queue.contract.errors import InvalidResponse, ServiceFault, Unreachable
+from mira_queue.contract.endpoint import AUTHORIZATION, completions_url, request_headers
+from mira_queue.contract.errors import InvalidResponse, ServiceFault
+from mira_queue.runtime.network_path import network_path
 from mira_worker.event_stream import has_end, is_event_stream
-from mira_worker.exchange import Exchange, Exchanges, OutOfStep, checked
+from mira_worker.exchange import Exchange, Exchanges, checked
 from mira_worker.redaction import Redaction
+from mira_worker.transport_errors import TooLarge, translate
 
 USER_AGENT = "mira-queue/0.1"
 _CHUNK = 64 * 1024
@@ -60,9 +64,10 @@ class Transport(Protocol):
 
 
 class MiraClient:
-    """Pooled keep-alive connections to `{api_base}/chat/completions`, safe to share between threads.
+    """Pooled keep-alive connections to the chat completions of a base, safe to share between threads.
 
-    Certificates are verified, and the environment's proxies are honored (both are looked up once). Redirects are never
+    Certificates are verified, and the environment's proxies are honored (both are looked up once, and SettingsError is
+    raised if they cannot be used). Redirects are never
     followed, because they would send the key elsewhere. Cookies are never stored. Responses are bounded in size and in
     total time, and belong to their request (`mira_worker.exchange`).
     """
@@ -71,8 +76,9 @@ class MiraClient:
         self,
         api_base: str,
         api_key: SecretStr,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, SecretStr] | None = None,
         *,
+        key_header: str = AUTHORIZATION,
         connect_timeout: timedelta,
         total_timeout: timedelta,
         max_response_bytes: int,
@@ -81,23 +87,24 @@ class MiraClient:
         self._total_s = total_timeout.total_seconds()
         self._timeout = urllib3.Timeout(connect=min(connect_timeout.total_seconds(), self._total_s), read=self._total_s)
         self._max_bytes = max_response_bytes
-        self.redact = Redaction(api_key.get_secret_value())
+        headers = headers or {}
+        self.redact = Redaction(api_key.get_secret_value(), *(text.get_secret_value() for text in headers.values()))
         self._exchanges = Exchanges()
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
         # Prepared without a session, which would replace the key by a password from ~/.netrc.
         self._template = requests.Request(
             "POST",
-            f"{api_base}/chat/completions",
+            completions_url(api_base),
             headers={
-                **(headers or {}),
-                "Authorization": f"Bearer {api_key.get_secret_value()}",
+                "User-Agent": USER_AGENT,
+                **request_headers(api_key, key_header, headers),
                 "Content-Type": "application/json",
                 "Accept": "application/json, text/event-stream",
-                "User-Agent": USER_AGENT,
             },
         ).prepare()
-        with requests.Session() as session:
-            self._environment: Any = session.merge_environment_settings(self._template.url, {}, None, None, None)
+        self._path = network_path(api_base)
+        via = f" through {self._path.shown_proxy}" if self._path.proxy else ""
+        self._where = f"{urlsplit(api_base).netloc}{via}"
         # The template's Content-Length is that of an empty body. urllib3 adds each body's own.
         self._headers = {name: text for name, text in self._template.headers.items() if name != "Content-Length"}
         self._route: tuple[Any, str] | None = None
@@ -128,7 +135,7 @@ class MiraClient:
                 return NoResponse(InvalidResponse(doubt), True, _since_ms(began_s))
             return self._arrived(response, content, began_s)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            fault = translate(error, has_begun=response is not None)
+            fault = translate(error, has_begun=response is not None, where=self._where)
             begun = None if response is None else self._arrived(response, content, began_s)
             return NoResponse(fault, exchange.has_sent, _since_ms(began_s), begun)
         finally:
@@ -148,9 +155,10 @@ class MiraClient:
         # The first calls start together, and only one may do this: a checked class cannot be checked again.
         with self._route_lock:
             if self._route is None:
-                verify, cert, proxies = (self._environment[name] for name in ("verify", "cert", "proxies"))
-                pool: Any = self._adapter.get_connection_with_tls_context(self._template, verify, proxies, cert)
-                self._adapter.cert_verify(pool, self._template.url, verify, cert)  # type: ignore[no-untyped-call]
+                verify = self._path.ca or True
+                proxies = {"all": self._path.proxy} if self._path.proxy else {}
+                pool: Any = self._adapter.get_connection_with_tls_context(self._template, verify, proxies)
+                self._adapter.cert_verify(pool, self._template.url, verify, None)  # type: ignore[no-untyped-call]
                 pool.ConnectionCls = checked(pool.ConnectionCls, self._exchanges)
                 self._route = pool, self._adapter.request_url(self._template, proxies)
             return self._route
@@ -167,7 +175,7 @@ class MiraClient:
         is_stream = None
         while chunk := response.read1(_CHUNK, decode_content=True):
             if len(content) + len(chunk) > self._max_bytes:
-                raise _TooLarge(f"the response is larger than {self._max_bytes:,} bytes (MIRA_MAX_RESPONSE_BYTES)")
+                raise TooLarge(f"the response is larger than {self._max_bytes:,} bytes (MIRA_MAX_RESPONSE_BYTES)")
             content += chunk
             if is_stream is None:
                 is_stream = is_event_stream(response.headers.get("content-type", ""), bytes(content[:100]))
@@ -186,53 +194,6 @@ class MiraClient:
             for _ in range(_MAX_REST_CHUNKS):
                 if not response.read1(_CHUNK, decode_content=True):
                     return
-
-
-class _TooLarge(urllib3.exceptions.HTTPError):
-    """The response exceeds MIRA_MAX_RESPONSE_BYTES."""
-
-
-_Row = tuple[type[Exception] | tuple[type[Exception], ...], type[ServiceFault], str]
-
-# The first row that matches applies: exceptions, fault, and message (empty for the exception's own message).
-_ALWAYS: tuple[_Row, ...] = (((OutOfStep, _TooLarge), InvalidResponse, ""),)
-_TABLE: tuple[_Row, ...] = (
-    *_ALWAYS,
-    (urllib3.exceptions.ProxyError, Unreachable, "the proxy of the environment cannot be used"),
-    (urllib3.exceptions.SSLError, Unreachable, "no trusted TLS connection"),
-    (urllib3.exceptions.NewConnectionError, Unreachable, "no connection: refused, or the host is unknown"),
-    (urllib3.exceptions.ConnectTimeoutError, Unreachable, "no connection in time (MIRA_CONNECT_TIMEOUT)"),
-    (urllib3.exceptions.ReadTimeoutError, Unreachable, "no response in time (MIRA_REQUEST_TIMEOUT)"),
-    (urllib3.exceptions.ProtocolError, Unreachable, "the connection broke"),
-    ((urllib3.exceptions.HTTPError, OSError, ValueError), Unreachable, "the call failed"),
-)
-# The table for a response that had begun.
-_TABLE_AFTER_HEADERS: tuple[_Row, ...] = (
-    *_ALWAYS,
-    (
-        urllib3.exceptions.ReadTimeoutError,
-        InvalidResponse,
-        "the response was not complete in time (MIRA_REQUEST_TIMEOUT)",
-    ),
-    (
-        (urllib3.exceptions.HTTPError, OSError, ValueError),
-        InvalidResponse,
-        "the response broke off or cannot be decoded",
-    ),
-)
-
-
-def translate(error: Exception, *, has_begun: bool = False) -> ServiceFault:
-    """Return the fault for an exception of the transport, which is its cause.
-
-    `has_begun` is True if the status and the headers of a response had arrived.
-    """
-    for kinds, fault, message in _TABLE_AFTER_HEADERS if has_begun else _TABLE:
-        if isinstance(error, kinds):
-            found = fault(message or str(error))
-            found.__cause__ = error
-            return found
-    raise error
 
 
 def _since_ms(began_s: float) -> int:

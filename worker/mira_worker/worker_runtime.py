@@ -115,6 +115,7 @@ class Runtime:
             account.base,
             account.key,
             account.headers,
+            key_header=account.key_header,
             connect_timeout=settings.connect_timeout,
             total_timeout=settings.request_timeout,
             max_response_bytes=settings.max_response_bytes,

@@ -36,6 +36,13 @@ def reason_of(batch: Batch) -> Reason:
     return replace(batch.waiting, wait=max(ZERO, batch.waiting.wait - passed))
 
 
+def status_text(batch: Batch) -> str:
+    """Return the status for people: OpenAI has none for a batch that is paused, or a run that was stopped."""
+    if batch.status.is_final or not batch.paused:
+        return batch.status.value
+    return "stopped" if batch.paused_by == "interrupt" else "paused"
+
+
 def held_text(batch: Batch) -> str:
     if not batch.held_models:
         return ""

@@ -46,7 +46,7 @@ def batches(as_json: Json = False) -> None:
 
     \b
     status  validating, in_progress, finalizing, completed, failed, expired,
-            cancelling, cancelled
+            cancelling, cancelled; on a terminal also paused, and stopped (a run)
     done    lines that have an answer
     failed  lines that are in the error file
     tokens  input and output tokens of its answers
@@ -124,7 +124,7 @@ def card(batch: Batch) -> list[tuple[str, str]]:
     began = f"{'started' if batch.is_run else 'submitted'} {console.local_time(batch.created_at * 1000)}"
     return [
         ("batch", f"{batch.id}, {batch.input_name}, {began}"),
-        ("status", batch.status.value),
+        ("status", view.status_text(batch)),
         *([("lines", plain_line(batch, NOTHING))] if batch.total else []),
         *([("paused", batch.paused)] if batch.paused else []),
         *([("now", reason_text(view.reason_of(batch)))] if batch.waiting.words else []),
@@ -145,7 +145,7 @@ def overview(batch: Batch, width: int) -> list[str]:
     lines = f"{batch.answered:,} of {batch.total:,}" if batch.total else ""
     failed = f"{batch.failed:,} failed" if batch.failed else ""
     left = f"{view.left_text(batch)} left" if batch.seconds_left is not None else ""
-    parts = [f"{batch.id}  {batch.status:<11}", batch.input_name, lines, failed, view.cost_text(batch), left]
+    parts = [f"{batch.id}  {view.status_text(batch):<11}", batch.input_name, lines, failed, view.cost_text(batch), left]
     return [*flow(parts, width, "  ").splitlines(), *map(console.one_line, notes_of(batch))]
 
 

@@ -67,10 +67,12 @@ def retry(
     def text(done: bool, state: JobState) -> str:
         return "is queued again" if done else f"has not {'failed' if state in FINAL else 'finished'}: it is {state}"
 
+    which = "retries its failed lines" + (f" that have {' or '.join(statuses)}" if statuses else "")
+
     def retry_lines(batches: Batches, batch_id: str) -> None:
         batches.retry(batch_id, statuses or [])
 
-    _for_each(ids, (Job.retry, text), (retry_lines, "retries its failed lines"), as_json=as_json)
+    _for_each(ids, (Job.retry, text), (retry_lines, which), as_json=as_json)
 
 
 def _for_each(

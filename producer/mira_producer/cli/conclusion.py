@@ -7,6 +7,7 @@ from typing import Any
 
 from mira_producer.engine.options import End
 from mira_producer.engine.plan import Plan
+from mira_producer.jsonl.result_line import NOT_RUN
 from mira_producer.text import duration, plural
 
 EXIT_ANSWERED = 0
@@ -31,9 +32,10 @@ def conclude(batch_id: str, plan: Plan, end: End, reason: str, say: Say) -> dict
     """
     stats, output, errors = plan.stats, plan.files.output, plan.files.errors
     answered, failed = stats.before + stats.succeeded, stats.failed_before + stats.failed
-    sent = stats.succeeded + stats.failed
-    if sent:
-        rate = f" in {duration(stats.elapsed_s)}, {stats.per_second:.1f} per second"
+    # Lines that expired or were cancelled were not run. They are written in a moment, and would raise the rate.
+    sent = stats.succeeded + stats.failed - sum(stats.codes[code] for code in NOT_RUN)
+    if sent > 0:
+        rate = f" in {duration(stats.elapsed_s)}, {sent / max(stats.elapsed_s, 1e-9):.1f} per second"
         cost = f"; {stats.usage.cost_text(stats.prices.currency)}" if stats.prices else ""
         say(f"this run: {plural(sent, 'line')}{rate}; {stats.usage.tokens_text()}{cost}")
     say(f"answered: {answered:,} of {stats.total:,} in {output}")

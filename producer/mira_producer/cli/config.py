@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
@@ -74,6 +75,8 @@ def shown(value: Any) -> str | None:
     """Return a value ready to print."""
     if isinstance(value, SecretStr):
         return masked(value.get_secret_value())
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: ***" for name in value) or None
     return None if value is None else written(value)
 
 

@@ -25,6 +25,7 @@ from mira_producer.cli.conclusion import Say, conclude
 from mira_producer.cli.console import say as print_text
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
+from mira_producer.cli.problems import problem_lines
 from mira_producer.cli.progress import Display, make_display
 from mira_producer.client import MiraQueue
 from mira_producer.cost.prices import DEFAULT_TABLE
@@ -45,6 +46,7 @@ from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.accounts_file import load_accounts
+from mira_queue.runtime.network_path import network_path
 
 # Open jobs for each call that can be in flight: enough that no worker waits for the next line.
 WINDOW_PER_SLOT = 8
@@ -107,6 +109,8 @@ def run(
     account = load_accounts(settings).current
     if simulator is None and account.key is None and workers:
         raise InputError(f"{_no_key(account)}, or try without a key: add --simulate")
+    if simulator is None and workers:
+        network_path(account.base)
     if report is not None:
         check_report(report, (source, output, errors))
 
@@ -124,6 +128,8 @@ def run(
         plan = Plan(files, options, prices_of(files), check, simulated=simulator is not None)
         stack.callback(plan.close)
         plan.check_changed()
+        for line in problem_lines(plan.wrong_names.lines(), len(plan.wrong_names.found)):
+            say(f"warning: {source}, {line}")
         if options.changed == "keep" and (kept := plan.changed.count):
             say(f"{plural(kept, 'changed line')} {'keeps its answer' if kept == 1 else 'keep their answers'}")
         if options.deadline_s and is_late(options) and plan.left == plan.stats.total:

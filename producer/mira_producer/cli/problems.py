@@ -12,7 +12,7 @@ from mira_queue.contract.problem import Problem
 MAX_SHOWN = 20
 
 
-def problem_lines(problems: Sequence[Problem], count: int, max_shown: int = MAX_SHOWN) -> list[str]:
+def problem_lines(problems: Sequence[Problem | str], count: int, max_shown: int = MAX_SHOWN) -> list[str]:
     """Return a line for each of the first problems, and one that says how many more of the `count` there are."""
     shown = [str(each) for each in problems[:max_shown]]
     return [*shown, f"... and {count - len(shown):,} more"] if count > len(shown) else shown

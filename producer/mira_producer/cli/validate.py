@@ -58,6 +58,8 @@ def validate(
         console.json_data(as_json(found, time[0] if time else None, prices.currency))
     else:
         _show(found, time, prices)
+        for line in problem_lines(found.wrong_names.lines(), len(found.wrong_names.found)):
+            console.error(f"warning: {path}, {line}")
     if found.problems.count:
         raise typer.Exit(console.EXIT_FAILED)
 

@@ -23,6 +23,7 @@ from mira_queue.contract.errors import MiraQueueError, QueueUnavailable, QueueUn
 from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.ledger.server_check import check_usable
 from mira_queue.runtime.accounts_file import load_accounts, served_accounts
+from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
 
 POLL_INTERVAL_S = 0.2
@@ -78,10 +79,13 @@ def worker(
         raise typer.BadParameter("no process would run any job", param_hint="--processes, --single-processes")
     options = {"concurrency": concurrency, "log_level": log_level, "log_format": log_format}
     settings = load_settings(**{name: value for name, value in options.items() if value is not None})
-    if not served_accounts(settings, load_accounts(settings)):
+    accounts = served_accounts(settings, load_accounts(settings))
+    if not accounts:
         # A worker without a key can run no job.
         fix = "set it (to any text, for a server without keys) in the environment or in .env, or those of accounts.toml"
         raise SettingsError(f"{variable('api_key')} is not set: {fix}")
+    for account in accounts:
+        network_path(account.base)
     if any(Spool(settings.state_dir).ids()):
         # After a restart of the machine, these batches have no supervisor.
         ensure_supervisor(settings)

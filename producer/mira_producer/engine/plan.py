@@ -27,6 +27,7 @@ from mira_producer.jsonl.result_file import ResultFile
 from mira_producer.jsonl.result_line import digest_of, is_retryable, is_simulated, json_line, without_retry
 from mira_producer.jsonl.sort import put_in_order
 from mira_producer.request_check import Check
+from mira_producer.request_fields import WrongNames
 from mira_queue.contract.batch import BatchFiles, BatchOptions
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import EMPTY_FILE, MODEL_WITHOUT_PRICE, Problem
@@ -82,7 +83,9 @@ class Plan:
         self.index = stack.enter_context(LineIndex())
         #: With `dedupe`: lines by their request.
         self.duplicates = stack.enter_context(Duplicates()) if options.dedupe else None
-        read_input(files.input, _with_price(options, prices, self.check), self.index, self.duplicates)
+        self.wrong_names = read_input(
+            files.input, _with_price(options, prices, self.check), self.index, self.duplicates
+        )
         self.output = ResultFile(files.output)
         stack.callback(self.output.close)
         self.errors = ResultFile(files.errors)
@@ -218,18 +221,24 @@ def checked_lines(path: Path, check: Check, index: LineIndex) -> Iterator[InputL
             yield line
 
 
-def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicates | None = None) -> None:
-    """Add every line of the input to the index. Raises InvalidInput with the problems of all lines."""
-    problems = Problems()
+def read_input(path: Path, check: Check, index: LineIndex, duplicates: Duplicates | None = None) -> WrongNames:
+    """Add every line of the input to the index. Return names of fields that may be misspelled.
+
+    Raises InvalidInput with the problems of all lines.
+    """
+    problems, names = Problems(), WrongNames()
     for line in checked_lines(path, check, index):
         if isinstance(line, Problem):
             problems.add(line)
-        elif duplicates is not None:
+            continue
+        names.add(line.number, line.unknown_fields)
+        if duplicates is not None:
             duplicates.add(line.request.digest, line.number, line.custom_id)
     if problems.count:
         raise InvalidInput(problems.first, problems.count, problems.count + index.total)
     if index.total == 0:
         raise invalid_file(path, "holds no requests", EMPTY_FILE)
+    return names
 
 
 def read_results(file: ResultFile, index: LineIndex, *, simulated: bool = False) -> Iterator[Match]:

@@ -16,9 +16,13 @@ from mira_producer.jsonl.errors import Problems, invalid_file
 from mira_producer.jsonl.line_index import LineIndex
 from mira_producer.jsonl.request_line import InputLine
 from mira_producer.request_check import Check
+from mira_producer.request_fields import WrongNames
 from mira_queue.contract.pace import ConfiguredLimits, Estimate
 from mira_queue.contract.problem import EMPTY_FILE, Problem
 from mira_queue.contract.token_estimate import tokens_of_bytes
+
+# Enough to see the pattern.
+MAX_WARNINGS = 20
 
 
 @dataclass(slots=True)
@@ -38,10 +42,12 @@ class Survey:
     models: Counter[str] = field(default_factory=Counter)
     max_cost: Decimal | None = Decimal(0)
     problems: Problems = field(default_factory=Problems)
+    wrong_names: WrongNames = field(default_factory=WrongNames)
 
     def add(self, line: InputLine, model: str, prices: Prices) -> None:
         size = len(line.request.body)
         self.lines += 1
+        self.wrong_names.add(line.number, line.unknown_fields)
         self.bytes += size
         if size > self.largest_bytes:
             self.largest_bytes, self.largest_line = size, line.number
@@ -83,6 +89,7 @@ def as_json(found: Survey, seconds: float | None, currency: str) -> Mapping[str,
         "max_cost": None if not currency or found.max_cost is None else str(found.max_cost),
         "currency": currency or None,
         "seconds": seconds,
+        "warnings": found.wrong_names.lines()[:MAX_WARNINGS],
         "errors": [each.to_object() for each in found.problems.first],
         "errors_left_out": found.problems.count - len(found.problems.first),
     }

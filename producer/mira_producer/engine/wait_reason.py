@@ -48,8 +48,8 @@ def reason_text(reason: Reason) -> str:
 
 
 def message_text(reason: Reason) -> str:
-    """Return what the server said, or an empty string."""
-    return f"the server's message: {reason.message}" if reason.message else ""
+    """Return what the server said, or why it was not reached, or an empty string."""
+    return f"cause: {reason.message}" if reason.message else ""
 
 
 def reason_of(view: PaceView, open_jobs: int, resting: int = 0, configured: ConfiguredLimits = NO_LIMITS) -> Reason:

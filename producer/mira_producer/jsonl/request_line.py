@@ -12,6 +12,7 @@ import orjson
 
 from mira_producer.jsonl.errors import invalid_file
 from mira_producer.jsonl.reader import opened
+from mira_producer.request_fields import KNOWN_FIELDS
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.problem import (
     INVALID_FILE,
@@ -26,7 +27,8 @@ from mira_queue.contract.problem import (
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.token_estimate import max_completion_tokens
 
-BATCH_URL = "/v1/chat/completions"
+# The forms of OpenAI and of Azure.
+BATCH_URLS = ("/v1/chat/completions", "/chat/completions")
 # No request is larger. A file without line ends must not fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 # Between two requests. A small compressed file could otherwise hold a reader for minutes with blank lines.
@@ -44,7 +46,8 @@ class InputLine:
     """One request of the file. `number` counts from 1. `custom_id` is that of the line, or its number.
 
     `model` is None if the line has none. `max_tokens` is the most tokens that the answer may have. `digest` identifies
-    the request as the line has it. `request.digest` includes the defaults that we add.
+    the request as the line has it. `request.digest` includes the defaults that we add. `unknown_fields` are
+    fields that OpenAI's API does not have.
     """
 
     number: int
@@ -53,6 +56,7 @@ class InputLine:
     model: str | None
     max_tokens: int
     digest: str
+    unknown_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,13 @@ def parse_line(number: int, content: bytes, check: Callable[[Mapping[str, Any]],
     fields = _fields(entry)
     request = _checked_body(fields, check) if "body" in entry else check(fields)
     return InputLine(
-        number, custom_id, request, fields.get("model"), max_completion_tokens(fields), request_digest(fields)
+        number,
+        custom_id,
+        request,
+        fields.get("model"),
+        max_completion_tokens(fields),
+        request_digest(fields),
+        frozenset(fields.keys() - KNOWN_FIELDS),
     )
 
 
@@ -182,8 +192,8 @@ def _custom_id(entry: Mapping[str, Any], number: int) -> str:
 def _batch_body(entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry.get("method", "POST") != "POST":
         raise InvalidRequest("method", f'expected "POST", got {str(entry["method"])[:20]!r}', INVALID_METHOD)
-    if entry.get("url", BATCH_URL) != BATCH_URL:
-        raise InvalidRequest("url", f"expected {BATCH_URL!r}, got {str(entry['url'])[:60]!r}", INVALID_URL)
+    if entry.get("url", BATCH_URLS[0]) not in BATCH_URLS:
+        raise InvalidRequest("url", f"expected {BATCH_URLS[0]!r}, got {str(entry['url'])[:60]!r}", INVALID_URL)
     unknown = sorted(set(entry) - _BATCH_FIELDS)
     if unknown:
         raise InvalidRequest(unknown[0][:60], "not a field of the batch format: move it into body", UNKNOWN_PARAMETER)

@@ -17,7 +17,7 @@ RUNS_AGAIN = "runs_again"
 # Identifies the request of a line; marks a line of a simulated run.
 DIGEST, SIMULATED = "request_digest", "simulated"
 # Errors of lines that may never have been sent.
-_NOT_RUN = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
+NOT_RUN = frozenset({EXPIRED_CODE, CANCELLED_CODE, JobCancelled.code})
 
 
 def output_line(
@@ -53,6 +53,7 @@ def output_line(
         "mira": {
             "job_id": job_id,
             "calls": 0 if is_copy else calls_of(outcome),
+            **lost,
             **({DIGEST: digest} if digest else {}),
             **lost,
             **({SIMULATED: True} if simulated else {}),
@@ -70,7 +71,7 @@ def calls_of(outcome: Outcome) -> int:
     lost = outcome.unanswered_calls
     if isinstance(outcome, Completion):
         return max(outcome.attempts, lost + 1)
-    return max(0 if outcome.code in _NOT_RUN else 1, outcome.attempts, lost)
+    return max(0 if outcome.code in NOT_RUN else 1, outcome.attempts, lost)
 
 
 def calls_of_line(entry: Mapping[str, Any]) -> int:

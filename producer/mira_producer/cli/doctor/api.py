@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-import certifi
+import urllib3
 
+from mira_producer.cli import console
 from mira_producer.cli.config import masked
-from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, reason, warning
+from mira_producer.cli.doctor.finding import Finding, compared_clocks, ok, problem, warning
+from mira_producer.cli.doctor.probe import Kind, Probe, Reply, candidates, judge
 from mira_queue.contract.account import Account
-from mira_queue.contract.settings import Settings, variable
+from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.runtime.accounts_file import load_accounts
+from mira_queue.runtime.connection_problem import connection_problem
+from mira_queue.runtime.network_path import network_path
 
 MIRA_DOMAIN = ".vmira.ai"
 MIRA_KEY = re.compile(r"sk-mira-[0-9a-f]{40}", re.IGNORECASE)
-TIMEOUT_S = 5.0
+BASE = variable("api_base")
 # A Date header has whole seconds, and can be slightly old.
 MAX_CLOCK_DIFFERENCE_S = 5.0
 
@@ -39,8 +39,7 @@ def check_key(settings: Settings) -> Iterator[Finding]:
             yield problem(check, f"{name} is not set: workers need it", fix)
             continue
         key = account.key.get_secret_value()
-        host = urlsplit(account.base).hostname or ""
-        if f".{host}".endswith(MIRA_DOMAIN) and not MIRA_KEY.fullmatch(key):
+        if _is_mira(account.base) and not MIRA_KEY.fullmatch(key):
             fix = f"compare {name} with the key in your account: is it incomplete, or a key of another service?"
             yield warning(check, "does not look like a Mira key (sk-mira- and 40 hex digits)", fix)
         else:
@@ -48,9 +47,9 @@ def check_key(settings: Settings) -> Iterator[Finding]:
 
 
 def check_api(settings: Settings) -> Iterator[Finding]:
-    """Connect as a worker would, through the environment's proxy, and send a HEAD without the key."""
+    """Connect as a worker would, and send an empty request without the key. Its response shows a wrong base."""
     for base in dict.fromkeys(account.base for account in _checked(settings)):
-        yield from _check_base(base, settings)
+        yield from _check_base(base)
 
 
 def _checked(settings: Settings) -> list[Account]:
@@ -59,57 +58,83 @@ def _checked(settings: Settings) -> list[Account]:
     return [each for each in accounts if each.is_named or each.key is not None] or [accounts.current]
 
 
-def _check_base(api_base: str, settings: Settings) -> Iterator[Finding]:
+def _check_base(api_base: str) -> Iterator[Finding]:
     base = urlsplit(api_base)
-    name = variable("api_base")
     if base.scheme == "http" and not _is_private(base.hostname or ""):
         found = f"{api_base} is not encrypted: others can read the key and the prompts"
-        yield warning("API", found, f"use https:// in {name}")
-    proxy = _proxy(base)
-    via = f" through the proxy {proxy.hostname}:{proxy.port}" if proxy else ""
-    started_s = time.monotonic()
+        yield warning("API", found, f"use https:// in {BASE}")
     try:
-        status, date = _head(api_base)
-    except (OSError, http.client.HTTPException) as error:
-        found, fix = reason(error, settings), f"correct {name}, or check the network"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            found = f"its certificate is not valid ({error.verify_message})"
-            fix = "if a proxy intercepts TLS, set REQUESTS_CA_BUNDLE to its certificates"
-        yield problem("API", f"{base.hostname}{via}: {found}", fix)
+        path = network_path(api_base)
+    except SettingsError as error:
+        found, _, fix = str(error).rpartition(": ")
+        yield problem("API", found, fix)
         return
-    if status >= 500:
-        found = f"{api_base}{via} responds with {status}"
-        yield warning("API", found, "none needed: jobs wait until the API recovers")
-    else:
+    via = f" through the proxy {path.shown_proxy}" if path.proxy else ""
+    started_s = time.monotonic()
+    probe = Probe(path)
+    try:
+        reply = probe.completions(api_base)
         took_ms = (time.monotonic() - started_s) * 1000
-        yield ok("API", f"{api_base}{via} responds within {took_ms:.0f} ms")
+        yield _judged(api_base, via, reply, took_ms, probe)
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        found, fix = connection_problem(error)
+        yield problem("API", f"{base.netloc}{via}: {found}", fix)
+        return
+    finally:
+        probe.close()
     with suppress(TypeError, ValueError):
-        apart_s = parsedate_to_datetime(date or "").timestamp() - time.time()
+        apart_s = parsedate_to_datetime(reply.headers.get("date", "")).timestamp() - time.time()
         fix = "use NTP on this machine: its clock decides when a Retry-After date has passed"
         yield compared_clocks("clocks of API and machine", apart_s, MAX_CLOCK_DIFFERENCE_S, fix)
 
 
-def _head(url: str) -> tuple[int, str | None]:
-    """Return status and Date of a HEAD for the base URL, which is not an endpoint of the API."""
-    # The worker uses the same certificates, and the same proxy.
-    tls = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=certifi.where()))
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "mira-queue doctor"})
-    try:
-        with urllib.request.build_opener(tls).open(request, timeout=TIMEOUT_S) as response:
-            return response.status, response.headers["Date"]
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers["Date"]
-    except urllib.error.URLError as error:
-        raise error.reason if isinstance(error.reason, OSError) else error from None
+def _judged(base: str, via: str, reply: Reply, took_ms: float, probe: Probe) -> Finding:
+    where = f"{base}{via}"
+    match judge(reply):
+        case Kind.API:
+            return ok("API", f"{where} responds within {took_ms:.0f} ms")
+        case Kind.DOWN:
+            return warning("API", f"{where} responds with {reply.status}", "none needed: jobs wait until it recovers")
+        case Kind.ELSEWHERE:
+            target = console.one_line(reply.headers.get("location", "another place"))[:200]
+            found = f"{where} redirects to {target}; redirects are not followed, because they would take the key along"
+            return problem("API", found, f"set {BASE} to the address to which it redirects")
+        case Kind.FORBIDDEN if not _is_mira(base) and not _better_base(base, probe):
+            found = f"{where} responds with 403 to a request without a key"
+            return warning("API", found, f"if calls fail with 403, correct {BASE}, or ask the operator who may call it")
+        case Kind.WEB_PAGE:
+            found = f"{where} responds with a web page, not as an API (status {reply.status})"
+        case Kind.OTHER:
+            found = f"{where} accepts an empty request (status {reply.status}): it is no API for chat completions"
+        case _:
+            found = f"{where} has no chat completions (status {reply.status}){_other_api(base, probe)}"
+    better = _better_base(base, probe)
+    fix = (
+        f"set {BASE}={better}, which responds as an API"
+        if better
+        else f"correct {BASE}: it is the URL before /chat/completions, most often with /v1 at its end"
+    )
+    return problem("API", found, fix)
 
 
-def _proxy(base: SplitResult) -> SplitResult | None:
-    """Return the environment's proxy for this base URL, as the worker's client finds it."""
-    proxy = urllib.request.getproxies().get(base.scheme)
-    if not proxy or urllib.request.proxy_bypass(base.hostname or ""):
-        return None
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+def _other_api(base: str, probe: Probe) -> str:
+    with suppress(urllib3.exceptions.HTTPError, OSError):
+        if probe.has_models(base):
+            return ", although it has /models: is it another kind of API?"
+    return ""
+
+
+def _better_base(base: str, probe: Probe) -> str:
+    """Return a base of the same server that responds as an API, or an empty string."""
+    for candidate in candidates(base):
+        with suppress(urllib3.exceptions.HTTPError, OSError):
+            if judge(probe.completions(candidate)) is Kind.API:
+                return candidate
+    return ""
+
+
+def _is_mira(base: str) -> bool:
+    return f".{urlsplit(base).hostname}".endswith(MIRA_DOMAIN)
 
 
 def _is_private(host: str) -> bool:
