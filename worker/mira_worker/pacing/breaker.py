@@ -42,10 +42,9 @@ def is_charged(streak: FaultStreak, fault: JobError) -> bool:
     """Return True if the fault costs the job an attempt.
 
     It does if the service has answered a call that started after the job's earlier fault. Otherwise, it does not if
-    several jobs have faults, nor if the call was a probe, which tests the service.
-
-    If probes are a minute apart, a probe's fault does: every open job may be one that the service cannot answer, and
-    they must finish at some time. In an outage of hours, one job per minute is charged.
+    other jobs have faults, too. A probe's fault does not, because it tests the service. If probes are a minute apart,
+    it does: every open job may be one that the service cannot answer, and they must finish at some time. In an outage
+    of hours, one job per minute is charged.
     """
     if streak.is_own or fault.status in OF_THE_REQUEST:
         return True
