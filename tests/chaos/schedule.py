@@ -64,6 +64,8 @@ SERVER_FAULTS = frozenset(
     }
 )
 BATCH_FAULTS = frozenset({Fault.KILL_BATCH, Fault.TERM_BATCH, Fault.PAUSE})
+# Producers end before the work does: their faults come early, when there is still a producer.
+_EARLY = {Fault.KILL_PRODUCER: 0.4}
 # No fault before the first jobs run or after the last: the system is idle then.
 _FIRST, _LAST = 0.02, 0.95
 
@@ -86,7 +88,11 @@ def plan(seed: int, faults: int, *, without: frozenset[Fault] = frozenset()) -> 
     kinds = [fault for fault, count in _counts(shares, faults).items() for _ in range(count)]
     source.shuffle(kinds)
     moments = sorted(source.uniform(_FIRST, _LAST) for _ in kinds)
-    return [Event(at, fault, source.random()) for at, fault in zip(moments, kinds, strict=True)]
+    events = [
+        Event(max(_FIRST, at * _EARLY.get(fault, 1.0)), fault, source.random())
+        for at, fault in zip(moments, kinds, strict=True)
+    ]
+    return sorted(events, key=lambda event: event.at)
 
 
 def _counts(shares: dict[Fault, float], total: int) -> dict[Fault, int]:
