@@ -14,12 +14,12 @@ import redis
 from mira_queue.contract import commands, names
 from mira_queue.contract.batch import Batch, BatchStatus
 from mira_queue.contract.commands import Cancel, Resume
-from mira_queue.contract.errors import NewerLedger
+from mira_queue.contract.errors import NewerLedger, QueueUnusable
 from mira_queue.contract.outcome import Completion, outcome_of
 from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.schema import SCHEMA
+from mira_queue.ledger.schema import OLD_QUEUES, SCHEMA
 from tests.support.queue_process import QUICK, environment
 
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "in.jsonl", "here:/x", 1)
@@ -35,6 +35,20 @@ def test_a_ledger_gets_the_schema_of_the_first_version_that_connects(redis_url: 
         client.ping()
 
     assert redis_client.get(names.SCHEMA_KEY) == str(SCHEMA).encode()
+
+
+def test_open_jobs_of_a_version_before_accounts_are_reported_and_left_alone(
+    redis_url: str, redis_client: redis.Redis
+) -> None:
+    redis_client.zadd(OLD_QUEUES[-1], {"a-job": 1})
+
+    with pytest.raises(QueueUnusable, match="older"), connect(redis_url) as client:
+        client.ping()
+    assert redis_client.keys("mira:*") == [OLD_QUEUES[-1].encode()]
+
+    redis_client.delete(OLD_QUEUES[-1])
+    with connect(redis_url) as client:
+        assert client.ping()
 
 
 @pytest.mark.parametrize("command", [("-m", "mira_producer.cli", "limits"), ("-m", "mira_worker")])
