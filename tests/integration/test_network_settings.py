@@ -60,7 +60,7 @@ def test_a_missing_ca_file_ends_a_command_before_anything_is_sent(
 def test_a_run_that_waits_for_an_untrusted_server_shows_why(
     tmp_path: Path, redis_url: str, tls_server: RawServer
 ) -> None:
-    write_lines(tmp_path / INPUT, prompts(3))
+    write_lines(tmp_path / INPUT, prompts(20))
     with RunProcess.start(tmp_path, INPUT, redis_url=redis_url, api_base=tls_server.url, concurrency=2) as run:
         status = Cli(tmp_path, redis_url=redis_url, api_base=tls_server.url, state_dir=tmp_path / "state")
         batch_id = run.batch_id()
