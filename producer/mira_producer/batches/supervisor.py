@@ -21,6 +21,7 @@ from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_producer.request_check import check_of
+from mira_queue.contract.account import Account, is_named
 from mira_queue.contract.batch import (
     CANCELLED_CODE,
     Batch,
@@ -33,8 +34,10 @@ from mira_queue.contract.batch import (
 )
 from mira_queue.contract.commands import Adopt, Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import AccountConflict, QueueUnavailable, UnknownAccount
 from mira_queue.contract.names import ACCOUNT_TTL
+from mira_queue.contract.settings import SettingsError
+from mira_queue.runtime.accounts_file import load_accounts, path_of
 
 POLL_S = 0.5
 WRITE_EVERY_S = 1.0
@@ -89,6 +92,10 @@ class Supervisor:
             except QueueUnavailable as error:
                 self._owner.say(f"{LABELS['server']}: {error}")
                 self._owner.stopping.wait(1.0)
+            except (AccountConflict, UnknownAccount, SettingsError) as error:
+                # If the accounts file has another base by now, `accounts adopt` has moved the jobs there.
+                if not isinstance(error, AccountConflict) or error.base == self._base_of_file():
+                    self._pause_without_account(error)
             except (InputError, OSError) as error:
                 self.end, self.reason = End.FILES, str(error)
                 self._pause("files", error.brief if isinstance(error, InputError) else str(error))
@@ -102,6 +109,13 @@ class Supervisor:
         else:
             self._recording.save()
             self._change()
+
+    def _pause_without_account(self, error: Exception) -> None:
+        text = str(error).replace("\n", "; ")
+        if isinstance(error, UnknownAccount):
+            text += f"; the supervisor of this batch reads {path_of(self._queue.settings)}: define it there, and resume"
+        self.end, self.reason = End.ACCOUNT, text
+        self._pause("account", text)
 
     def close(self) -> None:
         """Close the files."""
@@ -173,8 +187,31 @@ class Supervisor:
         options = self.batch.options
         self._resume(replace(options, deadline_s=0) if is_late(options) else options)
 
+    def _known_account(self) -> Account:
+        """Return the batch's account as it is defined now. Raises UnknownAccount and SettingsError.
+
+        Without its definition, its requests would be checked as those of another one, and be other jobs.
+        """
+        accounts = load_accounts(self._queue.settings)
+        name = self.batch.account
+        if not name:
+            return accounts.current
+        return accounts.named(name) if is_named(name) else accounts.with_id(name)
+
+    def _base_of_file(self) -> str:
+        """Return the base of the batch's account now; an empty one if the account is not defined."""
+        with suppress(UnknownAccount, SettingsError):
+            return self._known_account().base
+        return ""
+
     def _run(self) -> None:
         self._interrupted.clear()
+        try:
+            self._account = self._known_account()
+        except (UnknownAccount, SettingsError):
+            # A batch that has expired submits nothing: it ends without its account, too.
+            if not is_late(self.batch.options):
+                raise
         plan = self._ready_plan(resumes=not is_late(self.batch.options))
         if plan is None:
             return
@@ -198,8 +235,9 @@ class Supervisor:
             ledger.probe_now(self._account.id, ends_waits_over=ACCOUNT_TTL)
             try:
                 end = engine.run()
-            except InputError:
+            except (InputError, AccountConflict):
                 self.batch = self._counted(plan)
+                self._may_have_open_jobs = True
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:
@@ -323,6 +361,8 @@ class Supervisor:
         Return False if the process is to end first. Calls in flight may finish: those of a supervisor that was killed
         now, our own had their time when the engine was drained.
         """
+        with suppress(UnknownAccount, SettingsError):
+            self._account = self._known_account()
         plan = self._ready_plan()
         assert plan is not None
         with closing(self._new_engine(plan)) as engine:
