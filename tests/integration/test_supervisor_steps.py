@@ -6,6 +6,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from structlog.testing import LogCapture
 
 from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus, PausedBy, new_batch_id
-from mira_queue.contract.commands import Pause, Resume
+from mira_queue.contract.commands import Adopt, Command, Pause, Resume
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
+from tests.support.ledger_steps import COMPLETION, claimed
 from tests.support.queue_process import WorkerProcess
 from tests.support.run_process import files_in, prompts, write_lines
 from tests.support.simulator_process import SimulatorProcess
@@ -118,9 +121,14 @@ class Prod:
 
     def supervise(self, **acts: Callable[[], object]) -> UntilOpen:
         owner = UntilOpen(self.queue.ledger, self.batch.id, **acts)
+        self.run(owner)
+        return owner
+
+    def run(self, owner: Owner, **settings: object) -> Supervisor:
+        self.queue.settings = self.queue.settings.model_copy(update=settings)
         with closing(Supervisor(self.queue, self.batch, self._files, owner, window=50)) as supervisor:
             supervisor.run()
-        return owner
+        return supervisor
 
 
 @pytest.fixture
@@ -167,6 +175,43 @@ def test_a_batch_of_an_unknown_account_is_paused_until_the_account_is_defined(pr
     [reason] = owner.reasons
     assert str(prod.path) in reason
     assert owner.open_jobs == 1, "after a pause by its account, one line checks it"
+
+
+class SlowCall(UntilOpen):
+    """Adopts the batch during a call, which ends when the supervisor has read the command several times."""
+
+    lease: Lease | None = None
+    reads = 0
+    open_at_adoption: int | None = None
+
+    def tend(self) -> None:
+        open_ids = self._ledger.open_jobs("prod")
+        if open_ids and self.lease is None:
+            self.lease = claimed(self._ledger, open_ids[0], account="prod")
+            self._ledger.send_command(self._batch_id, Adopt("staging"))
+
+    def command(self) -> Command | None:
+        command = super().command()
+        self.reads += command is not None
+        if self.reads == 8 and self.lease is not None:
+            assert self._ledger.finish(self.lease, COMPLETION)
+        return command
+
+    def acknowledge(self, command: Command) -> None:
+        super().acknowledge(command)
+        self.open_at_adoption = len(self._ledger.open_jobs("prod"))
+        self.stopping.set()
+
+
+def test_a_batch_is_adopted_when_its_last_call_has_ended_and_its_answer_is_written(prod: Prod) -> None:
+    owner = SlowCall(prod.queue.ledger, prod.batch.id)
+
+    supervisor = prod.run(owner, grace=timedelta(0))
+
+    assert owner.open_at_adoption == 0
+    assert supervisor.batch.account == "staging"
+    assert supervisor.plan is not None
+    assert supervisor.plan.left == 4
 
 
 class FailingSpool(Spool):

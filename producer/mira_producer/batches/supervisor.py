@@ -156,8 +156,8 @@ class Supervisor:
         elif isinstance(command, Retry):
             self._retry(command)
         elif isinstance(command, Adopt):
-            self._account = self._queue.accounts.with_id(command.account)
-            self._change(account=command.account)
+            if not self._adopt(command.account):
+                return
         elif self.batch.paused and not is_late(self.batch.options):
             self._owner.tend()
             self._owner.show(self.batch)
@@ -167,6 +167,28 @@ class Supervisor:
             self._owner.acknowledge(command)
         else:
             self._run()
+
+    def _adopt(self, account: str) -> bool:
+        """Move the batch to another account. Return False if a call of the old one is still in flight.
+
+        Its line would be sent once more, for the new account.
+        """
+        if self.batch.status is not BatchStatus.VALIDATING:
+            self._may_have_open_jobs = True
+            if not self._recover_open_jobs():
+                return False
+            assert self.engine is not None
+            # The job of a crashed worker moves: perhaps no worker of the old account is left to end it.
+            moved, duplicates = self._queue.ledger.adopt(self._account.id, account, list(self.engine.window.open))
+            if len(moved) + duplicates < self.engine.open_jobs:
+                self._owner.tend()
+                self._owner.stopping.wait(POLL_S)
+                return False
+            if self.batch.paused and not self._owner.keeps_files:
+                self.close()
+        self._account = self._queue.accounts.with_id(account)
+        self._change(account=account)
+        return True
 
     def _resume(self, options: BatchOptions) -> None:
         # An account that rejected a line may reject the next one: one line checks.
