@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mira_producer.batches import launch
+from mira_producer.batches.launch import ensure_supervisor
 
 from mira_queue.runtime.settings_loader import load_settings
 
@@ -26,8 +27,8 @@ def test_the_supervisor_gets_the_absolute_path_of_the_accounts_file(
         def wait(self) -> int:
             return 0
 
-    monkeypatch.setattr(launch.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
 
-    launch.ensure_supervisor(load_settings(state_dir=tmp_path / "state", **setting))
+    ensure_supervisor(load_settings(state_dir=tmp_path / "state", **setting))
 
     assert [env["MIRA_ACCOUNTS_FILE"] for env in started] == [str(tmp_path / "accounts.toml")]
