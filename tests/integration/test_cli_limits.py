@@ -140,6 +140,7 @@ def test_a_script_gets_the_whole_estimate(cli: Cli, ledger: Ledger) -> None:
         "breaker_reason": "limit",
         "calls_in_flight": 0,
         "processes_waiting": 1,
+        "server_message": None,
     }
 
 

@@ -140,7 +140,7 @@ def test_a_repeated_question_with_its_key_is_the_same_job_and_is_billed_once(
     assert first.json()["id"] in other.json()["reason"]
 
 
-@pytest.mark.parametrize("text", ["x" * 32_001, "a\0b"], ids=["too long", "null byte"])
+@pytest.mark.parametrize("text", ["x" * 32_001, "[" * 21], ids=["too long", "open brackets"])
 def test_a_question_that_the_api_would_refuse_is_refused_with_its_field(
     app: App, worker: WorkerProcess, simulator: SimulatorProcess, text: str
 ) -> None:

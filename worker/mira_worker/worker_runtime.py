@@ -136,8 +136,9 @@ class Runtime:
 
     def start(self) -> None:
         """Start the heartbeat, the pacer, and rescue, all on one core."""
-        self.rescuer.report_alive()
+        # First: after a jump of the server's clock, the report would have a wrong time.
         self.clock.start()
+        self.rescuer.report_alive()
         self.leases.start()
         for runner in self.runners.values():
             wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.process)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from mira_producer.cli.console import EXIT_USAGE
 from mira_producer.jsonl.errors import InputError
 from mira_producer.processes import StartError, start_simulator, stop
+from mira_queue.contract.endpoint import AUTHORIZATION
 from mira_queue.contract.settings import Settings
 
 # It has the format of a real key. The simulator accepts any key.
@@ -31,6 +32,8 @@ def simulated(settings: Settings, group: str = "") -> Settings:
         "account": f"simulated-{group}",
         "accounts_file": NO_FILE,
         "api_key": SecretStr(SIMULATED_KEY),
+        "key_header": AUTHORIZATION,
+        "headers": {},
         "redis_url": None,
         "result_backend": None,
         "state_dir": settings.state_dir / "simulated",

@@ -55,7 +55,6 @@ def output_line(
             "calls": 0 if is_copy else calls_of(outcome),
             **lost,
             **({DIGEST: digest} if digest else {}),
-            **lost,
             **({SIMULATED: True} if simulated else {}),
         },
     }
