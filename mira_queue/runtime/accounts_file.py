@@ -58,10 +58,15 @@ class _Entry(BaseModel):
         return self
 
 
+def path_of(settings: Settings) -> Path:
+    """Return the absolute path of the accounts file. The default one need not exist."""
+    return (settings.accounts_file or DEFAULT_FILE).absolute()
+
+
 def load_accounts(settings: Settings) -> Accounts:
     """Return the accounts. Raises SettingsError with one line for each problem, and without any secret."""
-    path = settings.accounts_file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
-    named = [] if path is None else _read(path, settings)
+    path = settings.accounts_file or DEFAULT_FILE
+    named = [] if settings.accounts_file is None and not path.exists() else _read(path, settings)
     by_name = {account.id: account for account in named}
     if settings.account is None:
         account_id = unnamed_id(settings.api_base, settings.api_key)

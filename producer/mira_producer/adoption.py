@@ -83,5 +83,8 @@ def _adopt_batch(queue: MiraQueue, batch: Batch, new: Account) -> None:
     # Reading the batch starts its supervisor if it has none.
     while queue.batches.get(batch.id).account != new.id:
         if time.monotonic() > end_s:
-            raise AdoptionRefused(f"batch {batch.id}: its supervisor does not respond: see {batch.place}")
+            raise AdoptionRefused(
+                f"batch {batch.id}: it has calls in flight, or its supervisor does not respond (see {batch.place}): "
+                "run this command again later"
+            )
         time.sleep(POLL_S)

@@ -6,6 +6,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from structlog.testing import LogCapture
 
 from mira_queue import MiraQueue
 from mira_queue.contract.batch import Batch, BatchStatus, PausedBy, new_batch_id
-from mira_queue.contract.commands import Pause
+from mira_queue.contract.commands import Adopt, Command, Pause, Resume
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
+from tests.support.ledger_steps import COMPLETION, claimed
 from tests.support.queue_process import WorkerProcess
 from tests.support.run_process import files_in, prompts, write_lines
 from tests.support.simulator_process import SimulatorProcess
@@ -68,6 +71,147 @@ def test_no_line_is_sent_after_a_pause_that_arrives_while_the_batch_starts(
     assert supervisor.plan.left == 50
     assert simulator.stats()["calls"] == 0
     queue.ledger.forget_batch(batch.id)
+
+
+class UntilOpen(Owner):
+    """Ends the supervisor when lines of `prod` are open jobs, and at the second pause. Acts on its way."""
+
+    def __init__(self, ledger: Ledger, batch_id: str, **acts: Callable[[], object]) -> None:
+        super().__init__(ledger, batch_id, threading.Event(), threading.Event())
+        self._acts = acts
+        self.open_jobs = 0
+        self.reasons: list[str] = []
+
+    def moved(self, status: BatchStatus) -> None:
+        self._acts.pop(status, lambda: None)()
+
+    def tend(self) -> None:
+        self.open_jobs = len(self._ledger.open_jobs("prod"))
+        if self.open_jobs:
+            self.stopping.set()
+
+    def paused(self, by: PausedBy, reason: str) -> None:
+        self.reasons.append(f"{by}: {reason}")
+        self._acts.pop("paused", self.stopping.set)()
+
+
+OLD_BASE, NEW_BASE = "http://127.0.0.1:9/v1", "http://127.0.0.1:10/v1"
+
+
+class Prod:
+    """An accounts file with the account `prod`, and a batch of that account with five lines."""
+
+    def __init__(self, queue: MiraQueue, folder: Path) -> None:
+        self.path = folder / "accounts.toml"
+        self.define("prod", OLD_BASE)
+        self.queue = MiraQueue(queue.settings.model_copy(update={"accounts_file": self.path}))
+        write_lines(folder / "input.jsonl", prompts(5))
+        self._files = files_in(folder)
+        self.batch = Batch(new_batch_id(), BatchStatus.VALIDATING, "input.jsonl", "here", 1, account="prod")
+        self.queue.ledger.write_batch(self.batch)
+        self.queue.ledger.record_account("prod", OLD_BASE)
+
+    def define(self, name: str, base: str) -> None:
+        self.path.write_text(f'[accounts.{name}]\nbase = "{base}"\nkey_env = "NO_SUCH_KEY"\n')
+
+    def move(self) -> None:
+        """Change the base, and adopt the jobs."""
+        self.define("prod", NEW_BASE)
+        self.queue.ledger.set_base("prod", NEW_BASE)
+
+    def supervise(self, **acts: Callable[[], object]) -> UntilOpen:
+        owner = UntilOpen(self.queue.ledger, self.batch.id, **acts)
+        self.run(owner)
+        return owner
+
+    def run(self, owner: Owner, **settings: object) -> Supervisor:
+        self.queue.settings = self.queue.settings.model_copy(update=settings)
+        with closing(Supervisor(self.queue, self.batch, self._files, owner, window=50)) as supervisor:
+            supervisor.run()
+        return supervisor
+
+
+@pytest.fixture
+def prod(queue: MiraQueue, tmp_path: Path) -> Iterator[Prod]:
+    prod = Prod(queue, tmp_path)
+    with prod.queue:
+        yield prod
+        prod.queue.ledger.forget_batch(prod.batch.id)
+
+
+def test_a_batch_continues_when_its_account_has_moved_to_another_base(prod: Prod) -> None:
+    prod.move()
+
+    owner = prod.supervise()
+
+    assert (owner.open_jobs, owner.reasons) == (5, [])
+
+
+def test_a_batch_continues_when_its_account_moves_while_it_runs(prod: Prod) -> None:
+    owner = prod.supervise(in_progress=prod.move)
+
+    assert (owner.open_jobs, owner.reasons) == (5, [])
+
+
+def test_a_batch_whose_account_has_another_base_in_the_queue_is_paused_and_says_so(prod: Prod) -> None:
+    owner = prod.supervise(in_progress=lambda: prod.queue.ledger.set_base("prod", NEW_BASE))
+
+    [reason] = owner.reasons
+    assert reason.startswith("account: ")
+    assert NEW_BASE in reason
+    assert "adopt prod" in reason
+
+
+def test_a_batch_of_an_unknown_account_is_paused_until_the_account_is_defined(prod: Prod) -> None:
+    prod.define("staging", OLD_BASE)
+
+    def correct() -> None:
+        assert prod.queue.ledger.open_jobs("prod") == []
+        prod.define("prod", OLD_BASE)
+        prod.queue.ledger.send_command(prod.batch.id, Resume())
+
+    owner = prod.supervise(paused=correct)
+
+    [reason] = owner.reasons
+    assert str(prod.path) in reason
+    assert owner.open_jobs == 1, "after a pause by its account, one line checks it"
+
+
+class SlowCall(UntilOpen):
+    """Adopts the batch during a call, which ends when the supervisor has read the command several times."""
+
+    lease: Lease | None = None
+    reads = 0
+    open_at_adoption: int | None = None
+
+    def tend(self) -> None:
+        open_ids = self._ledger.open_jobs("prod")
+        if open_ids and self.lease is None:
+            self.lease = claimed(self._ledger, open_ids[0], account="prod")
+            self._ledger.send_command(self._batch_id, Adopt("staging"))
+
+    def command(self) -> Command | None:
+        command = super().command()
+        self.reads += command is not None
+        if self.reads == 8 and self.lease is not None:
+            assert self._ledger.finish(self.lease, COMPLETION)
+        return command
+
+    def acknowledge(self, command: Command) -> None:
+        super().acknowledge(command)
+        self.open_at_adoption = len(self._ledger.open_jobs("prod"))
+        self.stopping.set()
+
+
+def test_a_batch_is_adopted_when_its_last_call_has_ended_and_its_answer_is_written(prod: Prod) -> None:
+    owner = SlowCall(prod.queue.ledger, prod.batch.id)
+
+    supervisor = prod.run(owner, grace=timedelta(0))
+
+    assert owner.open_at_adoption == 0
+    assert supervisor.batch.account == "staging"
+    assert supervisor.plan is not None
+    assert supervisor.plan.left == 4
 
 
 class FailingSpool(Spool):

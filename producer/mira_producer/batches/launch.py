@@ -8,6 +8,7 @@ import threading
 
 from mira_producer.processes import PYTHON, environment_of, output_of_child
 from mira_queue.contract.settings import Settings
+from mira_queue.runtime.accounts_file import path_of
 from mira_queue.runtime.private_files import make_private_dir
 
 
@@ -18,11 +19,14 @@ def ensure_supervisor(settings: Settings, lock_fd: int = -1) -> None:
     """
     state_dir = settings.state_dir.expanduser()
     make_private_dir(state_dir)
+    # The supervisor reads the file again for each batch: another working directory must not make it another file.
+    file = path_of(settings)
+    accounts = {"accounts_file": str(file)} if settings.accounts_file or file.exists() else {}
     with output_of_child(state_dir / "supervisor.log") as log:
         process = subprocess.Popen(
             [*PYTHON, "-m", "mira_producer.batches", str(lock_fd)],
             pass_fds=[lock_fd] if lock_fd >= 0 else [],
-            env={**os.environ, **environment_of(settings)},
+            env={**os.environ, **environment_of(settings, **accounts)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

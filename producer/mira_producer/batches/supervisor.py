@@ -21,6 +21,7 @@ from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_producer.request_check import check_of
+from mira_queue.contract.account import Account, is_named
 from mira_queue.contract.batch import (
     CANCELLED_CODE,
     Batch,
@@ -33,8 +34,10 @@ from mira_queue.contract.batch import (
 )
 from mira_queue.contract.commands import Adopt, Cancel, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.errors import AccountConflict, QueueUnavailable, UnknownAccount
 from mira_queue.contract.names import ACCOUNT_TTL
+from mira_queue.contract.settings import SettingsError
+from mira_queue.runtime.accounts_file import load_accounts, path_of
 
 POLL_S = 0.5
 WRITE_EVERY_S = 1.0
@@ -89,6 +92,10 @@ class Supervisor:
             except QueueUnavailable as error:
                 self._owner.say(f"{LABELS['server']}: {error}")
                 self._owner.stopping.wait(1.0)
+            except (AccountConflict, UnknownAccount, SettingsError) as error:
+                # If the accounts file has another base by now, `accounts adopt` has moved the jobs there.
+                if not isinstance(error, AccountConflict) or error.base == self._base_of_file():
+                    self._pause_without_account(error)
             except (InputError, OSError) as error:
                 self.end, self.reason = End.FILES, str(error)
                 self._pause("files", error.brief if isinstance(error, InputError) else str(error))
@@ -102,6 +109,13 @@ class Supervisor:
         else:
             self._recording.save()
             self._change()
+
+    def _pause_without_account(self, error: Exception) -> None:
+        text = str(error).replace("\n", "; ")
+        if isinstance(error, UnknownAccount):
+            text += f"; the supervisor of this batch reads {path_of(self._queue.settings)}: define it there, and resume"
+        self.end, self.reason = End.ACCOUNT, text
+        self._pause("account", text)
 
     def close(self) -> None:
         """Close the files."""
@@ -142,8 +156,8 @@ class Supervisor:
         elif isinstance(command, Retry):
             self._retry(command)
         elif isinstance(command, Adopt):
-            self._account = self._queue.accounts.with_id(command.account)
-            self._change(account=command.account)
+            if not self._adopt(command.account):
+                return
         elif self.batch.paused and not is_late(self.batch.options):
             self._owner.tend()
             self._owner.show(self.batch)
@@ -153,6 +167,28 @@ class Supervisor:
             self._owner.acknowledge(command)
         else:
             self._run()
+
+    def _adopt(self, account: str) -> bool:
+        """Move the batch to another account. Return False if a call of the old one is still in flight.
+
+        Its line would be sent once more, for the new account.
+        """
+        if self.batch.status is not BatchStatus.VALIDATING:
+            self._may_have_open_jobs = True
+            if not self._recover_open_jobs():
+                return False
+            assert self.engine is not None
+            # The job of a crashed worker moves: perhaps no worker of the old account is left to end it.
+            moved, duplicates = self._queue.ledger.adopt(self._account.id, account, list(self.engine.window.open))
+            if len(moved) + duplicates < self.engine.open_jobs:
+                self._owner.tend()
+                self._owner.stopping.wait(POLL_S)
+                return False
+            if self.batch.paused and not self._owner.keeps_files:
+                self.close()
+        self._account = self._queue.accounts.with_id(account)
+        self._change(account=account)
+        return True
 
     def _resume(self, options: BatchOptions) -> None:
         # An account that rejected a line may reject the next one: one line checks.
@@ -173,8 +209,31 @@ class Supervisor:
         options = self.batch.options
         self._resume(replace(options, deadline_s=0) if is_late(options) else options)
 
+    def _known_account(self) -> Account:
+        """Return the batch's account as it is defined now. Raises UnknownAccount and SettingsError.
+
+        Without its definition, its requests would be checked as those of another one, and be other jobs.
+        """
+        accounts = load_accounts(self._queue.settings)
+        name = self.batch.account
+        if not name:
+            return accounts.current
+        return accounts.named(name) if is_named(name) else accounts.with_id(name)
+
+    def _base_of_file(self) -> str:
+        """Return the base of the batch's account now; an empty one if the account is not defined."""
+        with suppress(UnknownAccount, SettingsError):
+            return self._known_account().base
+        return ""
+
     def _run(self) -> None:
         self._interrupted.clear()
+        try:
+            self._account = self._known_account()
+        except (UnknownAccount, SettingsError):
+            # A batch that has expired submits nothing: it ends without its account, too.
+            if not is_late(self.batch.options):
+                raise
         plan = self._ready_plan(resumes=not is_late(self.batch.options))
         if plan is None:
             return
@@ -198,8 +257,9 @@ class Supervisor:
             ledger.probe_now(self._account.id, ends_waits_over=ACCOUNT_TTL)
             try:
                 end = engine.run()
-            except InputError:
+            except (InputError, AccountConflict):
                 self.batch = self._counted(plan)
+                self._may_have_open_jobs = True
                 engine.withdraw()
                 raise
             if end is not End.COMPLETE:
@@ -323,6 +383,8 @@ class Supervisor:
         Return False if the process is to end first. Calls in flight may finish: those of a supervisor that was killed
         now, our own had their time when the engine was drained.
         """
+        with suppress(UnknownAccount, SettingsError):
+            self._account = self._known_account()
         plan = self._ready_plan()
         assert plan is not None
         with closing(self._new_engine(plan)) as engine:
