@@ -250,7 +250,9 @@ def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger,
 
 def test_an_adopted_job_keeps_its_history_but_not_the_429s_of_its_old_account(ledger: Ledger) -> None:
     held = running(ledger)
-    history = CallHistory(is_streamed=True, prompt_tokens=40, completion_tokens=2, rejections=6, sent=90, rate_limited=7)
+    history = CallHistory(
+        is_streamed=True, prompt_tokens=40, completion_tokens=2, rejections=6, sent=90, rate_limited=7
+    )
     assert ledger.defer(held, LONG, LONG, attempts=0, unanswered_calls=0, reason="", history=history)
 
     assert ledger.adopt(ACCOUNT, "another-account", [held.job_id]) == ([held.job_id], 0)
