@@ -10,8 +10,8 @@ from itertools import islice
 from mira_producer.client import MiraQueue
 from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import AccountErrors, is_of_account
-from mira_producer.engine.pending_lines import PendingLines, pending_lines
 from mira_producer.engine.options import time_left
+from mira_producer.engine.pending_lines import PendingLines, pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.jsonl.request_line import InputLine, OpenLine
