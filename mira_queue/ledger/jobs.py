@@ -17,7 +17,7 @@ from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.memory import Headroom
 from mira_queue.ledger.records import Accepted, NewJob
-from mira_queue.ledger.script_runner import ScriptRunner, decode
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
@@ -129,10 +129,10 @@ class Jobs(ScriptRunner):
                 raise JobNotFound(job_id)
         return [{decode(name): decode(value) for name, value in raw.items()} for raw in found]
 
-    def set_deadline(self, job_ids: Sequence[str], deadline_ms: int) -> None:
-        """Give open jobs another deadline; zero means none."""
+    def set_deadline(self, job_ids: Sequence[str], time_left: timedelta | None) -> None:
+        """Give open jobs another deadline, `time_left` from now; None means none."""
         if job_ids:
-            self._run("jobs/set_deadline", [names.job_key(job_id) for job_id in job_ids], [deadline_ms or ""])
+            self._run("jobs/set_deadline", [names.job_key(job_id) for job_id in job_ids], [_left_ms(time_left)])
 
     def delete(self, account: str, jobs: Iterable[tuple[str, str]]) -> None:
         """Delete finished jobs of the account, given as (id, idempotency key). Open jobs stay."""
@@ -241,8 +241,12 @@ def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))
         args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
-        args += (job.deadline_ms or "", "1" if job.pauses else "")
+        args += (_left_ms(job.time_left), "1" if job.pauses else "")
     return keys, args
+
+
+def _left_ms(time_left: timedelta | None) -> int | str:
+    return "" if time_left is None else in_ms(time_left)
 
 
 def _status(job_id: str, entry: dict[str, str]) -> JobStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from mira_queue.contract.call_history import NO_HISTORY, CallHistory
@@ -15,7 +16,8 @@ from mira_queue.contract.request import ChatRequest
 class NewJob:
     """A request to accept, optionally with an idempotency key and the group that collects finished jobs.
 
-    `lane` is the lane of its message.
+    `lane` is the lane of its message. `time_left` is the time until its deadline, or None without one: the clocks of
+    the producer and of the ledger may differ.
     """
 
     request: ChatRequest
@@ -23,7 +25,7 @@ class NewJob:
     key: str = ""
     group: str = ""
     lane: Lane = Lane.NORMAL
-    deadline_ms: int = 0
+    time_left: timedelta | None = None
     pauses: bool = False
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import Lease
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -71,9 +72,10 @@ class Rescue(ScriptRunner):
         None if another rescuer took it.
         """
         match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
-            case [b"poison", epoch, attempts, crashes, unanswered, key, group]:
+            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history]:
                 counts = attempts, crashes, unanswered
-                return Lease(job_id, epoch, b"", *counts, decode(key), decode(group), account=account)
+                known = CallHistory.from_json(history)
+                return Lease(job_id, epoch, b"", *counts, decode(key), decode(group), known, account)
             case [b"queued", int(epoch)]:
                 return epoch
         return None

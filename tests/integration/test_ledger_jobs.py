@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
+from mira_worker.rejected_alone import after_rejection
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
 from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
@@ -243,6 +246,21 @@ def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger,
     again = claimed(ledger, held.job_id)
     assert (again.body, again.unanswered_calls) == (held.body, 2)
     assert again.epoch > held.epoch
+
+
+def test_an_adopted_job_keeps_its_history_but_not_the_429s_of_its_old_account(ledger: Ledger) -> None:
+    held = running(ledger)
+    history = CallHistory(
+        is_streamed=True, prompt_tokens=40, completion_tokens=2, rejections=6, sent=90, rate_limited=7
+    )
+    assert ledger.defer(held, LONG, LONG, attempts=0, unanswered_calls=0, reason="", history=history)
+
+    assert ledger.adopt(ACCOUNT, "another-account", [held.job_id]) == ([held.job_id], 0)
+
+    taken = claimed(ledger, held.job_id, account="another-account")
+    assert taken.history == replace(history, rejections=0)
+    # The first 429 there begins a new count.
+    assert after_rejection(taken.history, sent=100, rate_limited=1).rejections == 1
 
 
 @pytest.mark.parametrize(

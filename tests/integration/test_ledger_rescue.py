@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
@@ -69,7 +70,10 @@ def test_a_job_whose_worker_lives_is_not_rescued(ledger: Ledger, redis_client: r
 
 def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> None:
     job_id = accepted(ledger, key="order 7", group="a run")
-    for crash in range(2):
+    paid = CallHistory(prompt_tokens=40, completion_tokens=2)
+    waits = claimed(ledger, job_id)
+    assert ledger.defer(waits, PASSED, PASSED, attempts=0, unanswered_calls=0, reason="", history=paid)
+    for crash in range(1, 3):
         assert begin(ledger, claimed(ledger, job_id, PASSED)) == "go"
         assert ledger.rescue(ACCOUNT, job_id, 3, LONG) == crash + 1
     last = claimed(ledger, job_id, PASSED)
@@ -79,6 +83,7 @@ def test_a_job_that_kills_its_workers_is_set_aside_as_poison(ledger: Ledger) -> 
 
     assert isinstance(poison, Lease)
     assert (poison.crashes, poison.unanswered_calls, poison.key, poison.group) == (3, 3, "order 7", "a run")
+    assert poison.history == paid
     assert ledger.finish(last, COMPLETION) is False
     assert ledger.finish(poison, FAILURE) is True
 

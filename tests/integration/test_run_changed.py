@@ -69,6 +69,21 @@ def test_answers_of_another_input_are_listed_and_the_user_chooses(
     assert len(read_lines(tmp_path / f"{ANSWERS}.replaced")) == 11
 
 
+def test_a_changed_line_that_gets_an_error_after_the_deadline_has_no_answer_any_more(
+    tmp_path: Path, here: Call, simulator: SimulatorProcess
+) -> None:
+    write_lines(tmp_path / INPUT, prompts(3))
+    assert here("run", INPUT, *FILES)[0] == 0
+    changed, *others = prompts(3)
+    write_lines(tmp_path / INPUT, [{**changed, "prompt": "Changed"}, *others])
+
+    assert here("run", INPUT, *FILES, "--changed", "rerun", "--deadline", "2020-01-01T00:00")[0] == 1
+
+    assert ids(read_lines(tmp_path / ANSWERS)) == ids(others)
+    assert ids(read_lines(tmp_path / ERRORS)) == ids(read_lines(tmp_path / f"{ANSWERS}.replaced")) == ids([changed])
+    assert simulator.stats()["calls"] == 3
+
+
 def test_an_editor_that_replaces_the_output_file_ends_the_run_and_no_answer_is_lost(
     tmp_path: Path, target: dict[str, Any], simulator: SimulatorProcess
 ) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mira_producer.cost.prices import Prices
 from mira_producer.engine.pending_lines import pending_lines
 from mira_producer.engine.plan import Plan
+from mira_producer.engine.previous_results import used
 from mira_producer.engine.result_writer import Finished, ResultWriter
 from mira_producer.jsonl.errors import FileDamaged, LinesChanged
 from mira_producer.jsonl.request_line import OpenLine, identity_of, parse_line, request_digest
@@ -92,11 +93,14 @@ def test_a_line_without_a_request_has_an_id_and_no_digest() -> None:
 # --- a plan of lines that have changed ---
 
 
-def planned(folder: Path, prompts: Iterable[str], changed: OnChanged = "", *, simulated: bool = False) -> Plan:
+def planned(
+    folder: Path, prompts: Iterable[str], changed: OnChanged = "", *, simulated: bool = False, max_requests: int = 0
+) -> Plan:
     """Lines without a custom_id."""
     files = files_in(folder)
     files.input.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in prompts), encoding="utf-8")
-    return Plan(files, BatchOptions(changed=changed), Prices(), check, simulated=simulated)
+    options = BatchOptions(changed=changed, max_requests=max_requests)
+    return Plan(files, options, Prices(), check, simulated=simulated)
 
 
 def answered(folder: Path, prompts: str, *, simulated: bool = False) -> BatchFiles:
@@ -160,6 +164,20 @@ def test_changed_lines_run_again_once_and_their_paid_answers_are_saved(tmp_path:
 
     plan = planned(tmp_path, "axc")
     assert (plan.remove_changed(), pending(plan)) == (0, [2])
+    plan.close()
+
+
+def test_answers_that_were_replaced_stay_in_the_budget(tmp_path: Path) -> None:
+    answered(tmp_path, "abc")
+    plan = planned(tmp_path, "axc", "rerun", max_requests=10)
+    assert plan.used_before.requests == 3
+
+    plan.remove_changed()
+    plan.close()
+
+    # The next run: the old answer is in another file.
+    plan = planned(tmp_path, "axc", max_requests=10)
+    assert plan.used_before.requests == used(plan.files, Prices()).requests == 3
     plan.close()
 
 

@@ -302,7 +302,7 @@ class Supervisor:
     def _ready_plan(self, *, resumes: bool = False) -> Plan | None:
         """Return the plan; None if the input is wrong, and the batch has failed.
 
-        With `resumes`, lines that the account rejected are pending again, and changed lines if the user wants that.
+        Changed lines are pending if the user wants that; with `resumes`, also lines that the account rejected.
         """
         plan = self.plan
         if plan is None or not plan.is_open:
@@ -320,9 +320,10 @@ class Supervisor:
                 self._move(BatchStatus.FAILED, errors=problems, errors_left_out=error.count - len(problems))
                 return None
         plan.options = self.batch.options
+        # Even if they get an error instead, after a deadline or a cancel: with the old answer, they would have both.
+        if (resumes or plan.changed.reruns) and (count := plan.remove_changed()):
+            self._owner.say(f"{count:,} changed lines are pending again; old answers are in {plan.replaced_answers}")
         if resumes:
-            if count := plan.remove_changed():
-                self._owner.say(f"{count:,} changed lines run again; old answers are in {plan.replaced_answers}")
             plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
         self._recording.recorder.waits("")

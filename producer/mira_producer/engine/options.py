@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import get_args
@@ -72,6 +73,11 @@ def spending_of(options: BatchOptions, used: Usage, prices: Prices) -> Spending 
 def is_late(options: BatchOptions) -> bool:
     """Return True if the deadline has passed."""
     return bool(options.deadline_s) and time.time() >= options.deadline_s
+
+
+def time_left(options: BatchOptions) -> timedelta | None:
+    """Return the time until the deadline, which may have passed; None without a deadline."""
+    return timedelta(seconds=options.deadline_s - time.time()) if options.deadline_s else None
 
 
 def with_new_limits(options: BatchOptions, command: Resume) -> BatchOptions:

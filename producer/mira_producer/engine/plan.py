@@ -16,7 +16,7 @@ from mira_producer.cost.prices import Prices
 from mira_producer.cost.spending import Spending
 from mira_producer.cost.usage import Usage, usage_of_line
 from mira_producer.engine.options import budget_of, spending_of
-from mira_producer.engine.previous_results import Written, error_code
+from mira_producer.engine.previous_results import Written, error_code, replaced_answers, used_by_replaced
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.duplicates import Duplicates
 from mira_producer.jsonl.errors import FileDamaged, InvalidInput, LinesChanged, Problems, invalid_file
@@ -98,7 +98,7 @@ class Plan:
         self.changed = ChangedLines(reruns=options.changed == "rerun")
         self.is_open = True
         #: What the lines of earlier runs used of the budget; nothing without one.
-        self.used_before = Usage()
+        self.used_before = used_by_replaced(files, prices) if budget_of(options) else Usage()
         written = Written(prices)
         for entry in self._results(self.output):
             written.add_answer(entry)
@@ -146,7 +146,7 @@ class Plan:
     @property
     def replaced_answers(self) -> Path:
         """Path of the answers that were removed because their lines have changed."""
-        return self.files.output.with_name(f"{self.files.output.name}.replaced")
+        return replaced_answers(self.files)
 
     def spending(self) -> Spending | None:
         """Return the budget, with what earlier runs used; None if no limit is set."""
@@ -185,6 +185,8 @@ class Plan:
                 self.index.add_changed(line.digest)
                 if self.changed.reruns:
                     self.index.mark_pending([line.number])
+                    # The old answer was paid for.
+                    self._add_used(line.entry)
                     continue
             yield line.entry
 

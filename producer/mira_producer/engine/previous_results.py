@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -75,6 +77,26 @@ def written(files: BatchFiles, prices: Prices) -> Stats:
 
 
 def used(files: BatchFiles, prices: Prices) -> Usage:
-    """Return what both files say was used of a budget. Lines that will run again count when they have run."""
+    """Return what the files say was used of a budget. Lines that will run again count when they have run."""
     entries = (orjson.loads(line) for path in (files.output, files.errors) for line in complete_lines(path))
-    return sum((usage_of_line(entry, prices) for entry in entries if not is_retryable(entry)), Usage())
+    of_lines = (usage_of_line(entry, prices) for entry in entries if not is_retryable(entry))
+    return sum(of_lines, used_by_replaced(files, prices))
+
+
+def replaced_answers(files: BatchFiles) -> Path:
+    """Return the path of the answers that were removed because their lines have changed."""
+    return files.output.with_name(f"{files.output.name}.replaced")
+
+
+def used_by_replaced(files: BatchFiles, prices: Prices) -> Usage:
+    """Return what answers that were removed used of a budget. A run killed before the removal left them in both files.
+
+    Then they count twice, which only ends a budget early.
+    """
+    usage = Usage()
+    for line in complete_lines(replaced_answers(files)):
+        # The file is the user's to edit: what is no answer has used nothing.
+        with suppress(ValueError):
+            entry = orjson.loads(line)
+            usage += usage_of_line(entry, prices) if isinstance(entry, dict) else Usage()
+    return usage

@@ -10,6 +10,7 @@ from itertools import islice
 from mira_producer.client import MiraQueue
 from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import AccountErrors, is_of_account
+from mira_producer.engine.options import time_left
 from mira_producer.engine.pending_lines import PendingLines, pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
@@ -59,7 +60,6 @@ class Window:
         self._spending = spending
         self._account_errors = account_errors
         self.group = plan.group
-        self._deadline_ms = plan.options.deadline_s * 1000
         self._pauses = plan.options.on_account_error == "pause"
         self.open: dict[str, OpenLine] = {}
         self._pending: list[InputLine] = []
@@ -91,7 +91,7 @@ class Window:
                 key_of(self._plan, line),
                 self.group,
                 Lane.BULK,
-                self._deadline_ms,
+                time_left(self._plan.options),
                 self._pauses,
             )
             for line in chunk
@@ -204,7 +204,7 @@ class Window:
         """
         if not known:
             return []
-        self._queue.ledger.set_deadline(list(known), self._deadline_ms)
+        self._queue.ledger.set_deadline(list(known), time_left(self._plan.options))
         statuses = self._queue.ledger.statuses(list(known))
         # Their messages may be lost with the run that was to send them; a second message is harmless.
         queued = [status.id for status in statuses if status.state is JobState.QUEUED]

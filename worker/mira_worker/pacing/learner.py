@@ -11,6 +11,9 @@ from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceStat
 from mira_queue.ledger.ledger import Ledger
 from mira_worker.pacing import growth, policy
 
+# While a probe is due and too few jobs are left for it, they are counted this often, and not for each permit.
+CHECK_WORTH_MS = 1000
+
 
 class Learner:
     """Applies the policy to an account's estimate. If two processes learn at the same time, the second one repeats."""
@@ -30,6 +33,8 @@ class Learner:
         self._open_jobs = open_jobs
         # A copy, so that a wait costs no round trip while nothing changes.
         self._version, self._estimate = -1, Estimate()
+        # When too few jobs were left for a probe, by the limit.
+        self._not_worth_ms: dict[str, int] = {}
 
     def wait_ms(self, state: PaceState) -> int:
         """Raise the estimate if the calls of this state justify it. Return the ms after which to ask again."""
@@ -55,7 +60,12 @@ class Learner:
         limit, before = (each.rate if state.reason == "rate" else each.in_flight for each in (grown, known))
         if not limit or not before or before.step:
             return True
-        return growth.is_worth_probing(limit, state.reason, known.call_ms, self._open_jobs())
+        if 0 <= state.now_ms - self._not_worth_ms.get(state.reason, -CHECK_WORTH_MS) < CHECK_WORTH_MS:
+            return False
+        is_worth = growth.is_worth_probing(limit, state.reason, known.call_ms, self._open_jobs())
+        if not is_worth:
+            self._not_worth_ms[state.reason] = state.now_ms
+        return is_worth
 
     def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> timedelta:
         """Learn from a rate-limited call. Return the wait until the account's next probe."""

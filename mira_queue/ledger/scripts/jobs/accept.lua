@@ -3,7 +3,7 @@
 -- Uses  clock
 -- KEYS  1 queued zset   2 accounts zset   3 pace hash; then for each job: job hash, request, idempotency key
 -- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
---       request digest, name of the idempotency key ('' for none), group, model, deadline in ms,
+--       request digest, name of the idempotency key ('' for none), group, model, ms until its deadline,
 --       1 if its batch pauses when the account is rejected ('' for none of them)
 -- Returns the base URL that the queue knows, if it is another one: nothing was accepted
 --         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
@@ -21,7 +21,7 @@ if base ~= '' then
   end
 end
 for position = 0, (#ARGV - 2) / 8 - 1 do
-  local id, body, digest, name, group, model, deadline_ms, pauses = unpack(ARGV, 8 * position + 3, 8 * position + 10)
+  local id, body, digest, name, group, model, left_ms, pauses = unpack(ARGV, 8 * position + 3, 8 * position + 10)
   local job, request, key = unpack(KEYS, 3 * position + 4, 3 * position + 6)
   -- Only if it does not exist: a repeated call may come after the job has finished, and must not change its TTL.
   local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
@@ -37,8 +37,9 @@ for position = 0, (#ARGV - 2) / 8 - 1 do
   if is_new then
     redis.call('HSET', job, 'state', 'queued', 'epoch', 0, 'created_ms', now, 'account', account, 'key', name,
       'group', group, 'model', model)
-    if deadline_ms ~= '' then
-      redis.call('HSET', job, 'deadline_ms', deadline_ms)
+    if left_ms ~= '' then
+      -- The ledger's time: a deadline of another clock would end early or late by the difference of the two.
+      redis.call('HSET', job, 'deadline_ms', now + left_ms)
     end
     if pauses ~= '' then
       redis.call('HSET', job, 'pauses', pauses)

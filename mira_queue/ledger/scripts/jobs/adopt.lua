@@ -1,4 +1,5 @@
--- Move an open job to another account: the key of its own has changed. It is queued there, intact.
+-- Move an open job to another account: the key of its own has changed. It is queued there, intact. Only the 429s of its
+-- old account are forgotten: in the new one, they would make the job the cause of its first 429.
 -- Why atomic: a job belongs to one account at a time, and a worker that claims it at this moment keeps it.
 -- Uses  clock, job
 -- KEYS  of the job in its old account (lib/job.lua); then of the new one: idempotency key, first queued zset
@@ -7,7 +8,8 @@
 --         | -1 (the new account has a job with the same idempotency key)
 local id, old, new, name = unpack(ARGV)
 local new_key, new_first = unpack(KEYS, LAST_QUEUE + 1)
-local now, state, owner, outcome = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome'))
+local now = server_ms()
+local state, owner, outcome, history = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'history'))
 local expires_ms = redis.call('ZSCORE', LEASED, id)
 local is_orphaned = state == 'running' and (not expires_ms or tonumber(expires_ms) <= now)
 if owner ~= old or outcome or (state ~= 'queued' and state ~= 'waiting' and not is_orphaned) then
@@ -27,6 +29,9 @@ if is_orphaned then
   end
 end
 redis.call('HSET', JOB, 'state', 'queued', 'account', new)
+if history then
+  redis.call('HSET', JOB, 'history', (string.gsub(history, '"rejections":%d+', '"rejections":0')))
+end
 redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 redis.call('ZREM', LEASED, id)
 leave_queue(id)
