@@ -18,7 +18,7 @@ from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.runtime.celery_config import build_celery
 from tests.conftest import StartWorker
-from tests.support.ledger_steps import ACCOUNT, COMPLETION, FAILURE, PASSED, claimed, new_job
+from tests.support.ledger_steps import COMPLETION, FAILURE, PASSED, claimed, new_job
 from tests.support.queue_process import QUICK
 from tests.support.simulator_process import SimulatorProcess
 
@@ -75,6 +75,7 @@ def test_outcomes_are_there_and_not_beside_the_ledger(
 @pytest.mark.parametrize("outcome", [COMPLETION, FAILURE], ids=["succeeded", "failed"])
 def test_an_outcome_that_was_decided_by_a_worker_that_died_is_stored_without_another_call(
     outcome: Outcome,
+    account: str,
     queue: MiraQueue,
     settings: Settings,
     redis_url: str,
@@ -83,8 +84,8 @@ def test_an_outcome_that_was_decided_by_a_worker_that_died_is_stored_without_ano
     backend_url: str,
 ) -> None:
     results = BackendResults(build_celery(settings, redis_url).backend)
-    (accepted,) = queue.ledger.accept(ACCOUNT, [new_job()])
-    dead = claimed(queue.ledger, accepted.id, PASSED)
+    (accepted,) = queue.ledger.accept(account, [new_job()])
+    dead = claimed(queue.ledger, accepted.id, PASSED, account)
     assert queue.ledger.record_outcome(dead, results.pack(outcome))
 
     start_worker(result_backend=backend_url)

@@ -22,7 +22,9 @@ LIFE_S = 5
 # An account is known for a week, its window for as long as it looks back: they end by themselves, too.
 OF_THE_ACCOUNT = (
     *("mira:accounts", "mira:workers", "mira:pace:", "mira:sent:", "mira:tokens:"),
-    *("mira:in-flight:", "mira:turns:", "mira:turn-ends:"),
+    *("mira:in-flight:", "mira:turns:", "mira:turn-ends:", "mira:faults:"),
+    # Of the ledger itself.
+    *("mira:schema", "mira:clock"),
 )
 
 
