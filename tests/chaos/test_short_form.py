@@ -1,4 +1,4 @@
-"""Short form of `make chaos`: less than a minute, with every kind of fault."""
+"""Short form of `make chaos`: one to two minutes, with every kind of fault."""
 
 from __future__ import annotations
 
