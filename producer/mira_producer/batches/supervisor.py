@@ -21,6 +21,7 @@ from mira_producer.jsonl.errors import InputChanged, InputError, InvalidInput
 from mira_producer.jsonl.remove_errors import has_status, remove_errors
 from mira_producer.report.recorder_file import Recording
 from mira_producer.request_check import check_of
+from mira_producer.text import plural
 from mira_queue.contract.account import Account, is_named
 from mira_queue.contract.batch import (
     CANCELLED_CODE,
@@ -322,7 +323,8 @@ class Supervisor:
         plan.options = self.batch.options
         # Even if they get an error instead, after a deadline or a cancel: with the old answer, they would have both.
         if (resumes or plan.changed.reruns) and (count := plan.remove_changed()):
-            self._owner.say(f"{count:,} changed lines are pending again; old answers are in {plan.replaced_answers}")
+            lines = plural(count, "changed line")
+            self._owner.say(f"{lines} to answer again; old answers are in {plan.replaced_answers}")
         if resumes:
             plan.retry_errors()
             self._queue.crash_points.reach(CrashPoint.AFTER_TAKE_OUT)
