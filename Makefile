@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Test processes: `make test JOBS=4`. Tests on the user's own server (MIRA_TEST_REDIS_URL) run one at a time.
-JOBS   := $(if $(MIRA_TEST_REDIS_URL),0,2)
+JOBS   := $(if $(MIRA_TEST_REDIS_URL),0,3)
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 

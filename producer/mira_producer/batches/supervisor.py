@@ -451,12 +451,13 @@ class Supervisor:
         self._write_change(replace(at_rest(self.batch), **changes))  # type: ignore[arg-type]
 
     def _write_change(self, batch: Batch) -> None:
-        self._write(batch)
-        if not batch.is_run:
-            self._queue.batches.spool.remember(self.batch)
+        self._write(batch, is_change=True)
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch, *, is_change: bool = False) -> None:
         batch = replace(batch, updated_at=int(time.time()))
+        if is_change and not batch.is_run:
+            # First: if the ledger's data are lost right after the write, the copy is not older than what users saw.
+            self._queue.batches.spool.remember(batch)
         try:
             self._queue.ledger.write_batch(batch)
         except QueueUnavailable:
