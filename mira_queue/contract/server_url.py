@@ -34,6 +34,8 @@ _TLS_PARAMETERS = ("ssl_cert_reqs", "ssl_check_hostname", *_TLS_FILES)
 _SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password")
 _DB_PARAMETERS = ("db", "virtual_host")
 
+_SENTINELS = re.compile(r"(rediss?\+sentinel://)([^/?#]*)(.*)", re.DOTALL | re.IGNORECASE)
+
 # No part of the URL is in a message: any part can belong to a password that is not encoded.
 _FORMS = (
     "redis://host:6379/0, rediss://host:6380/0, redis+socket:///path/to.sock or redis+sentinel://host:26379/service/0"
@@ -67,7 +69,7 @@ class ServerUrl:
 def parse_server_url(url: str) -> ServerUrl:
     """Split a URL. Raises ValueError, whose message contains no part of the URL."""
     try:
-        parts = urlsplit(url)
+        parts = _split(url)
         parts_are_known = parts.scheme in SCHEMES
     except ValueError:
         raise ValueError(_NOT_ENCODED) from None
@@ -89,6 +91,14 @@ def parse_server_url(url: str) -> ServerUrl:
         },
         tls=_tls(query) if parts.scheme in TLS_SCHEMES else None,
     )
+
+
+def _split(url: str) -> SplitResult:
+    sentinels = _SENTINELS.fullmatch(url)
+    if sentinels is None:
+        return urlsplit(url)
+    # Newer releases of Python reject an IPv6 address in a list of hosts. Each host is split alone.
+    return urlsplit(sentinels[1] + sentinels[3])._replace(netloc=sentinels[2])
 
 
 def _socket(parts: SplitResult) -> ServerUrl:
