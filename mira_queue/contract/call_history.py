@@ -1,4 +1,4 @@
-"""What earlier calls of a job have shown, and its next call has to know. It is stored with the job."""
+"""Findings of a job's earlier calls that its next call needs. They are stored with the job."""
 
 from __future__ import annotations
 

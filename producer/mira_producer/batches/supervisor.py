@@ -444,14 +444,11 @@ class Supervisor:
     def _move(self, status: BatchStatus, **changes: object) -> None:
         """Write the batch with a new status, at rest: the next count is written with its rate."""
         self._owner.moved(status)
-        self._write_change(at_rest(self.batch.moved(status, int(time.time()), **changes)))
+        self._write(at_rest(self.batch.moved(status, int(time.time()), **changes)), is_change=True)
 
     def _change(self, **changes: object) -> None:
         """Write the batch with these changes, at rest."""
-        self._write_change(replace(at_rest(self.batch), **changes))  # type: ignore[arg-type]
-
-    def _write_change(self, batch: Batch) -> None:
-        self._write(batch, is_change=True)
+        self._write(replace(at_rest(self.batch), **changes), is_change=True)  # type: ignore[arg-type]
 
     def _write(self, batch: Batch, *, is_change: bool = False) -> None:
         batch = replace(batch, updated_at=int(time.time()))

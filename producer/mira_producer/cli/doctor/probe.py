@@ -24,7 +24,7 @@ _HEADERS = {"User-Agent": "mira-queue doctor", "Accept": "application/json"}
 
 
 class Kind(Enum):
-    """What a base is, by its response to an empty request without a key."""
+    """Kind of a base, by its response to an empty request without a key."""
 
     API = "an API that rejects it"
     DOWN = "a server fault"
