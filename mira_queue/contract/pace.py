@@ -211,10 +211,10 @@ class RateLimitHit:
 class FaultStreak:
     """A fault together with the faults of other jobs (see pace/record_fault.lua).
 
-    `jobs` counts jobs with a fault after which no call started that the service has answered. `lasted_ms` is the time
-    since faults first opened the circuit breaker after the last response: 0 if they have not.
-    `is_old` is True if the call started before the breaker last opened. `is_own` is True if the service has answered a
-    call that started after the job's earlier fault.
+    `jobs` counts jobs that are not sick, with a fault after which no call started that the service has answered. A job
+    is sick if it had a fault of its own (`is_own`). `lasted_ms` is the time since faults first opened the circuit
+    breaker after the last response: 0 if they have not. `is_old` is True if the call started before the breaker last
+    opened. `is_own` is True if the service has answered a call that started after the job's earlier fault.
     """
 
     jobs: int

@@ -159,12 +159,8 @@ class Pacing(ScriptRunner):
         now_ms: int | None = None,
         *,
         message: str = "",
-        counts: bool = True,
     ) -> FaultStreak:
-        """Release the permit of a call that ended in a server fault or a broken connection. Store the message.
-
-        `counts` says whether the fault may be the service's in the eyes of other jobs.
-        """
+        """Release the permit of a call that ended in a server fault or a broken connection. Store the message."""
         jobs, in_flight, lasted_ms, *flags = self._run(
             "pace/record_fault",
             [
@@ -180,7 +176,6 @@ class Pacing(ScriptRunner):
                 permit.at_ms,
                 names.wake_channel(account),
                 message,
-                int(counts),
             ],
         )
         return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))

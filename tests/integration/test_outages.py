@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mira_queue import MiraQueue
-from mira_queue.contract.errors import ServerError
+from mira_queue.contract.errors import ServerError, ServiceFault
 from tests.conftest import StartWorker
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -60,6 +60,32 @@ def test_few_jobs_survive_an_outage_while_older_calls_are_answered(
     simulator.configure(latency_s=0.0)
 
     assert [job.result(PATIENCE_S).finish_reason for job in new] == ["stop"] * len(new)
+
+
+def test_two_jobs_alone_survive_an_outage(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    start_worker(concurrency=4, max_attempts=3)
+    simulator.outage(6, "500")
+
+    jobs = [queue.enqueue([{"role": "user", "content": f"Question {number}"}]) for number in range(2)]
+
+    assert [job.result(PATIENCE_S).finish_reason for job in jobs] == ["stop", "stop"]
+
+
+def test_jobs_that_always_have_a_fault_end_although_no_other_job_is_left(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess
+) -> None:
+    simulator.configure(latency_s=0.1)
+    # Their second attempt comes after the last answer.
+    start_worker(concurrency=16, max_in_flight=16, backoff_base=4.0, backoff_cap=4.0)
+    sick = [queue.enqueue([{"role": "user", "content": f"[[sim:{kind}]]"}]) for kind in ("500", "503", "reset")]
+    others = [queue.enqueue([{"role": "user", "content": f"Question {number}"}]) for number in range(60)]
+    assert [job.result(PATIENCE_S).finish_reason for job in others] == ["stop"] * len(others)
+
+    for job in sick:
+        with pytest.raises(ServiceFault):
+            job.result(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", ["500", "503"])

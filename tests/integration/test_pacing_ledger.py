@@ -773,23 +773,35 @@ def test_a_fault_is_the_jobs_own_when_a_call_is_answered_that_started_after_it(l
     assert not faulted(ledger, sick, fourth, at_ms=80).is_own
 
 
-def test_faults_of_a_sick_job_do_not_count_for_others_but_theirs_count_for_it(ledger: Ledger, line: Line) -> None:
-    sick, other = jobs(ledger, 2)
-    sick_permit, permit = line.fly(sick, other)
+def make_sick(ledger: Ledger, line: Line, sick: Lease, other: Lease) -> None:
+    """Let a job have faults before and after another job's call that is answered."""
+    (first,) = line.fly(sick, at_ms=0)
+    faulted(ledger, sick, first, at_ms=10)
+    (permit,) = line.fly(other, at_ms=20)
+    ledger.release_permits(ACCOUNT, [released(other, permit)])
+    (second,) = line.fly(sick, at_ms=40)
+    assert faulted(ledger, sick, second, at_ms=50).is_own
 
-    assert ledger.record_fault(ACCOUNT, sick, sick_permit, START_MS + 10, counts=False).jobs == 0
-    assert faulted(ledger, other, permit, at_ms=20).jobs == 1
-    assert ledger.record_fault(ACCOUNT, sick, sick_permit, START_MS + 30, counts=False).jobs == 1
+
+def test_faults_of_a_sick_job_do_not_count_for_others_but_theirs_count_for_it(ledger: Ledger, line: Line) -> None:
+    sick, other, answered = jobs(ledger, 3)
+    make_sick(ledger, line, sick, answered)
+    sick_permit, permit = line.fly(sick, other, at_ms=100)
+
+    assert faulted(ledger, sick, sick_permit, at_ms=110).jobs == 0
+    assert faulted(ledger, other, permit, at_ms=120).jobs == 1
+    assert faulted(ledger, sick, sick_permit, at_ms=130).jobs == 1
 
 
 def test_a_sick_job_that_probes_alone_closes_the_breaker(ledger: Ledger, line: Line) -> None:
-    sick, other = jobs(ledger, 2)
-    ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS)
-    _, (permit,) = line.ask(sick, at_ms=10)
+    sick, other, answered = jobs(ledger, 3)
+    make_sick(ledger, line, sick, answered)
+    ledger.open_breaker(ACCOUNT, PASSED, "faults", now_ms=START_MS + 100)
+    _, (permit,) = line.ask(sick, at_ms=120)
     assert permit.verdict == "probe"
 
-    assert ledger.record_fault(ACCOUNT, sick, permit, START_MS + 20, counts=False).closed_breaker
-    assert line.verdicts(other, at_ms=30) == ["go"]
+    assert faulted(ledger, sick, permit, at_ms=130).closed_breaker
+    assert line.verdicts(other, at_ms=140) == ["go"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["start", "answer", "fault"]), st.integers(0, 5)), max_size=40))
@@ -802,6 +814,7 @@ def test_jobs_count_whose_fault_no_answered_call_has_followed(
     leases = jobs(ledger, 6)
     started: dict[int, int] = {}
     faults: dict[int, list[int]] = {number: [] for number in range(6)}
+    sick: set[int] = set()
     answered = 0
     for at_ms, (step, number) in enumerate(steps, START_MS):
         if step == "start":
@@ -815,8 +828,11 @@ def test_jobs_count_whose_fault_no_answered_call_has_followed(
             streak = ledger.record_fault(ACCOUNT, leases[number], permit, at_ms)
             is_own = bool(faults[number]) and faults[number][0] < answered
             faults[number] = [at_ms] if is_own else [*faults[number], at_ms]
+            sick |= {number} if is_own else set()
             assert streak.is_own is is_own
-            assert streak.jobs == sum(bool(each) and each[0] > answered for each in faults.values())
+            assert streak.jobs == sum(
+                bool(each) and each[0] > answered for job, each in faults.items() if job not in sick
+            )
 
 
 def test_an_outage_lasts_from_the_first_opening_for_faults_until_a_probe_is_answered(

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_worker.pacing.breaker import is_charged, is_sick, pause
+from mira_worker.pacing.breaker import is_charged, pause
 
 from mira_queue.contract.errors import InvalidResponse, JobError, ServerError, ServerTimeout, Unreachable
 from mira_queue.contract.pace import FaultStreak
@@ -29,7 +29,7 @@ def lowest(low: float, high: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("in_flight", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (40, 10), (1000, 250)]
+    ("in_flight", "jobs"), [(1, 2), (2, 2), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (40, 10), (1000, 250)]
 )
 def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(in_flight: int, jobs: int) -> None:
     row = replace(ONE_SICK_JOB, in_flight=in_flight)
@@ -95,7 +95,7 @@ def test_a_later_pause_is_never_shorter(lasted_ms: int, more_ms: int) -> None:
 )
 def test_a_probe_is_charged_only_with_what_the_server_says_of_its_request(fault: JobError, of_a_probe: bool) -> None:
     assert is_charged(PROBE, fault) is of_a_probe
-    assert is_charged(replace(ONE_SICK_JOB, jobs=3), fault) is of_a_probe
+    assert is_charged(replace(ONE_SICK_JOB, jobs=2), fault) is of_a_probe
     assert is_charged(ONE_SICK_JOB, fault)
 
 
@@ -107,7 +107,7 @@ def test_a_fault_is_charged_as_the_jobs_own_or_if_too_few_other_jobs_have_one(
 
     assert is_charged(replace(row, is_own=True), fault)
     if not was_probe:
-        assert is_charged(row, fault) is (row.jobs < 3)
+        assert is_charged(row, fault) is (row.jobs < 2)
 
 
 def test_a_probe_of_a_job_whose_own_fault_it_is_does_not_open_the_breaker_again() -> None:
@@ -121,5 +121,6 @@ def test_when_probes_come_a_minute_apart_they_are_charged() -> None:
     assert is_charged(replace(PROBE, lasted_ms=300_000), fault)
 
 
-def test_a_job_that_was_charged_twice_is_sick() -> None:
-    assert [is_sick(attempts) for attempts in range(4)] == [False, False, True, True]
+@given(rows, st.booleans())
+def test_if_only_sick_jobs_are_left_they_use_up_their_attempts(row: FaultStreak, was_probe: bool) -> None:
+    assert is_charged(replace(row, jobs=0, was_probe=was_probe), ServerError("down", 503))

@@ -228,9 +228,7 @@ class Pacer:
         return is_charged
 
     def _record_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
-        streak = self._ledger.record_fault(
-            self.account, held.lease, held.permit, message=message, counts=not breaker.is_sick(held.lease.attempts)
-        )
+        streak = self._ledger.record_fault(self.account, held.lease, held.permit, message=message)
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)
