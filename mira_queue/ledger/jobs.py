@@ -15,6 +15,7 @@ from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, Job
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.announcements import Announcements
 from mira_queue.ledger.memory import Headroom
 from mira_queue.ledger.records import Accepted, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -22,6 +23,9 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
 MAX_BYTES = 1024 * 1024
+
+# Jobs whose state one run of a script reads.
+MAX_CHECKED = 500
 
 # Jobs that are read in one round trip.
 MAX_LISTED = 1000
@@ -193,6 +197,16 @@ class Jobs(ScriptRunner):
         rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
         return [decode(first[1]), *(decode(item) for item in rest or [])]
 
+    def find_finished(self, job_ids: Sequence[str]) -> dict[str, JobState | None]:
+        """Return the state of each of these jobs that is not open, in one round trip; None if it does not exist."""
+        pieces = [job_ids[start : start + MAX_CHECKED] for start in range(0, len(job_ids), MAX_CHECKED)]
+        calls = [([names.job_key(job_id) for job_id in piece], ()) for piece in pieces]
+        found: dict[str, JobState | None] = {}
+        for piece, answer in zip(pieces, self._run_many("jobs/find_finished", calls), strict=True):
+            for place, state in zip(answer[::2], answer[1::2], strict=True):
+                found[piece[place - 1]] = JobState(decode(state)) if state else None
+        return found
+
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         """Return the records of these jobs in Celery's Redis backend, in one round trip. None means no record."""
         if not job_ids:
@@ -200,18 +214,13 @@ class Jobs(ScriptRunner):
         found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
         return list(found)
 
+    def announcements(self) -> Announcements:
+        """Return subscriptions to the ends of jobs."""
+        return Announcements(self._client)
+
     def drop_group(self, group: str) -> None:
         """Delete what belongs to a group without open jobs. A hold stays: jobs of a killed process may be left."""
         self._client.delete(names.finished_key(group))
-
-    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
-        """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
-        with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
-            channel.subscribe(names.result_key(job_id))
-            # After the confirmation, every later announcement arrives. The status shows an earlier one.
-            channel.get_message(timeout=timeout_s)
-            if not self.status(job_id).state.is_final:
-                channel.get_message(timeout=timeout_s)
 
 
 def cancelled(status: JobStatus) -> Failure:

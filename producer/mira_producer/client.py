@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -27,14 +29,12 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.ledger.records import NewJob, new_job_id
 from mira_queue.ledger.server import QueueServer
+from mira_queue.ledger.waits import Waits
 from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery, stores_results_itself
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.runtime.settings_loader import load_settings
 
-# The server announces that a job has finished. An announcement can be lost with its connection, so a waiting client
-# also polls.
-POLL_INTERVAL_S = 2.0
 MAX_JOBS_PER_ACCEPT = 500
 NO_WORKER = "no worker is running"
 
@@ -48,9 +48,11 @@ class Job:
 
     id: str
     """The job's id, a UUID. Keep it in a session, a database, or a URL."""
+    queue: MiraQueue
+    """The client that returned this handle."""
 
     def __init__(self, queue: MiraQueue, job_id: str) -> None:
-        self._queue = queue
+        self.queue = queue
         self.id = job_id
 
     def __repr__(self) -> str:
@@ -58,9 +60,9 @@ class Job:
 
     def status(self) -> JobStatus:
         """Return the job's state, its counts, and why it waits or how it failed."""
-        status = self._queue.ledger.status(self.id)
+        status = self.queue.ledger.status(self.id)
         if status.state is JobState.QUEUED and not status.reason:
-            return replace(status, reason=self._queue.no_worker(status.account) or None)
+            return replace(status, reason=self.queue.no_worker(status.account) or None)
         return status
 
     def result(self, timeout: float | None = None) -> Completion:
@@ -75,28 +77,41 @@ class Job:
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait as `result` does, and return the Completion or the Failure. Raises ResultTimeout, but no JobError."""
-        end_s = None if timeout is None else time.monotonic() + timeout
-        while (outcome := self._queue.outcome_now(self.id)) is None:
-            left_s = POLL_INTERVAL_S if end_s is None else min(POLL_INTERVAL_S, end_s - time.monotonic())
-            if left_s <= 0:
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self._wait(end_s - time.monotonic())
+            outcome = outcome_of_record(record) if record else self.queue.outcome_now(self.id)
+            if outcome is not None:
+                return outcome
+            if time.monotonic() >= end_s:
                 raise unfinished(self.id, timeout)
-            self._queue.ledger.wait_for_end(self.id, left_s)
-        return outcome
+
+    def _wait(self, left_s: float) -> bytes | None:
+        """Return the record of the finished job. None means that its outcome has to be read, or the timeout."""
+        if left_s <= 0:
+            return None
+        wait = self.queue.waits.start(self.id)
+        try:
+            return wait.result(min(left_s, threading.TIMEOUT_MAX))
+        except TimeoutError:
+            return None
+        finally:
+            wait.cancel()
 
     def cancel(self) -> bool:
         """Cancel the job, permanently. A call that is in flight may still be billed.
 
         Return True if the job is cancelled, now or earlier; False if it had already finished.
         """
-        return self._queue.ledger.cancel(self.id)
+        return self.queue.ledger.cancel(self.id)
 
     def retry(self) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
-        done = self._queue.ledger.retry(self.id)
+        done = self.queue.ledger.retry(self.id)
         if done:
-            account = self._queue.ledger.status(self.id).account
-            self._queue.ledger.probe_now(account)
-            self._queue.send(account, [self.id])
+            account = self.queue.ledger.status(self.id).account
+            self.queue.ledger.probe_now(account)
+            self.queue.send(account, [self.id])
         return done
 
 
@@ -131,6 +146,7 @@ class MiraQueue:
             result_ttl=self.settings.result_ttl,
             keeps_results=stores_results_itself(self.settings),
         )
+        self.waits = Waits(self.ledger)
 
     @property
     def batches(self) -> Batches:
@@ -144,7 +160,11 @@ class MiraQueue:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and release the embedded server. Accepted jobs stay in the queue."""
+        """Close the connections and release the embedded server. Accepted jobs stay in the queue.
+
+        Waits of other threads end with QueueUnavailable.
+        """
+        self.waits.close()
         self._celery.close()
         self._server.close()
 
