@@ -1,4 +1,7 @@
-"""Waits as they were before all waits of a process shared one subscription, to be measured against."""
+"""Waits as they were before all waits of a process shared one subscription, to be measured against.
+
+Each took a connection. The pool of redis-py 8 has 100, and further waits failed. The benchmark allows any number.
+"""
 
 from __future__ import annotations
 

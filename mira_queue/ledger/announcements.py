@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
@@ -16,6 +17,8 @@ import redis
 from mira_queue.contract import names
 from mira_queue.ledger.connection import passes, queue_error
 from mira_queue.ledger.script_runner import decode
+
+_MAX_WAKES = 4096
 
 
 class Announcements:
@@ -29,6 +32,7 @@ class Announcements:
         self._pool = client.connection_pool
         self._connection: Any = None
         self._is_silent = False
+        self._unconfirmed: Counter[str] = Counter()
 
     @property
     def is_connected(self) -> bool:
@@ -37,7 +41,10 @@ class Announcements:
     def connect(self) -> None:
         """Connect, without subscriptions. Raises QueueUnavailable after the client's patience."""
         self._connection = self._pool.get_connection()
+        # The default writes each message into a debug log, and builds the line also if nothing logs it.
+        self._connection._parser.set_pubsub_push_handler(lambda message: message)
         self._is_silent = False
+        self._unconfirmed.clear()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -52,6 +59,7 @@ class Announcements:
             self._connection.disconnect()
 
     def subscribe(self, job_ids: Sequence[str]) -> None:
+        self._unconfirmed.update(job_ids)
         self._send("SUBSCRIBE", job_ids)
 
     def unsubscribe(self, job_ids: Sequence[str]) -> None:
@@ -67,28 +75,43 @@ class Announcements:
         self._is_silent = True
         self._attempt(lambda connection: connection.send_command("PING", check_health=False))
 
-    def wait(self, timeout_s: float, wake: socket.socket) -> list[str]:
-        """Return the ids of jobs to check, or none after the timeout or if `wake` can be read.
+    def wait(self, timeout_s: float, wake: socket.socket) -> tuple[dict[str, bytes | None], list[str]]:
+        """Return the records of announced jobs, and the ids of jobs to check. A record elsewhere is None.
 
-        A job is to be checked when it is announced. It is also to be checked when its subscription is confirmed: if it
-        finished earlier, that was not announced here.
+        A job is to be checked when its subscription is confirmed: if it had finished before, that was not announced
+        here. The method returns after the timeout, or earlier if `wake` can be read, and empties it.
         """
         poller = select.poll()
         poller.register(wake, select.POLLIN)
         if self._connection is not None:
             poller.register(self._connection._sock, select.POLLIN)
-        poller.poll(max(0.0, timeout_s) * 1000)
-        found: list[str] = []
-        self._attempt(lambda connection: found.extend(self._read(connection)))
-        return found
+        readable = [file for file, _ in poller.poll(max(0.0, timeout_s) * 1000)]
+        announced: dict[str, bytes | None] = {}
+        to_check: list[str] = []
+        if wake.fileno() in readable:
+            wake.recv(_MAX_WAKES)
+            readable.remove(wake.fileno())
+        if readable:
+            self._attempt(lambda connection: self._read(connection, announced, to_check))
+        return announced, to_check
 
-    def _read(self, connection: Any) -> Iterator[str]:
-        while connection.can_read(timeout=0):
+    def _read(self, connection: Any, announced: dict[str, bytes | None], to_check: list[str]) -> None:
+        is_first = True
+        while is_first or connection.can_read(timeout=0):
+            is_first = False
             response = connection.read_response(push_request=True)
             self._is_silent = False
-            # The response to a ping may be a list, too.
-            if isinstance(response, list) and response[0] in (b"subscribe", b"message"):
-                yield decode(response[1]).removeprefix(names.result_key(""))
+            # The response to a ping is no list, or another one.
+            match response:
+                case [b"subscribe", channel, _]:
+                    job_id = _job_id(channel)
+                    self._unconfirmed[job_id] -= 1
+                    to_check.append(job_id)
+                case [b"message", channel, record]:
+                    job_id = _job_id(channel)
+                    # Before the confirmation, it may be older than a retry, and older than the wait for its result.
+                    if self._unconfirmed[job_id] <= 0:
+                        announced[job_id] = record or None
 
     def _send(self, command: str, job_ids: Sequence[str]) -> None:
         if job_ids:
@@ -104,3 +127,7 @@ class Announcements:
             self.close()
             if not passes(error):
                 raise queue_error(error) from error
+
+
+def _job_id(channel: bytes) -> str:
+    return decode(channel).removeprefix(names.result_key(""))

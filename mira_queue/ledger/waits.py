@@ -23,9 +23,11 @@ from mira_queue.runtime.forks import reset_after_fork
 POLL_S = 2.0
 # If a server or a proxy closes every subscription, connecting again immediately would be a tight loop.
 RECONNECT_S = 0.5
+# Waits that begin within this time share a subscription and a check. The first one does not wait for others.
+TOGETHER_S = 0.005
 
-# The result is the job's record in the ledger. It is None if the outcome has to be read: the job was cancelled, or another
-# result backend has the outcome.
+# The result is the job's record in the ledger. It is None if the outcome has to be read: the job was cancelled, or
+# another result backend has it.
 Wait = Future[bytes | None]
 
 _STORED = (JobState.SUCCEEDED, JobState.FAILED)
@@ -41,8 +43,9 @@ class Waits:
     _lock: threading.Lock
     _is_woken: bool
     _waits: dict[str, set[Wait]]
-    # Jobs with a wait that began, or whose last wait ended, since the thread's last turn.
-    _changed: set[str]
+    # Jobs with a wait that began since the thread's last turn, and jobs whose last wait ended since its last poll.
+    _began: set[str]
+    _ended: set[str]
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -57,7 +60,7 @@ class Waits:
         wait: Wait = Future()
         with self._lock:
             self._waits.setdefault(job_id, set()).add(wait)
-            self._changed.add(job_id)
+            self._began.add(job_id)
             if self._listener is None:
                 listener = _Listener(self, self._jobs)
                 listener.start()
@@ -74,14 +77,14 @@ class Waits:
         with self._lock:
             listener, self._listener = self._listener, None
             waits = [wait for waits in self._waits.values() for wait in waits]
-            self._waits, self._changed = {}, set()
+            self._waits, self._began, self._ended = {}, set(), set()
             if listener is not None:
                 listener.wake()
         _fail(waits, QueueUnavailable("the client was closed during this wait; the job continues"))
 
     def _reset(self) -> None:
         self._lock, self._is_woken = threading.Lock(), False
-        self._waits, self._changed = {}, set()
+        self._waits, self._began, self._ended = {}, set(), set()
 
     def _reset_in_child(self) -> None:
         listener, self._listener = self._listener, None
@@ -94,20 +97,27 @@ class Waits:
             waits = self._waits.get(job_id, set())
             waits.discard(wait)
             if not waits and self._waits.pop(job_id, None) is not None:
-                self._changed.add(job_id)
+                self._ended.add(job_id)
 
     # Called by the listener.
 
-    def take_changes(self, listener: _Listener, *, may_end: bool) -> tuple[list[str], list[str]] | None:
-        """Return the jobs whose waits began and those whose waits ended since the last call. None ends the thread."""
+    def is_served_by(self, listener: _Listener) -> bool:
         with self._lock:
-            if self._listener is listener and may_end and not self._waits:
+            return self._listener is listener
+
+    def take_begun(self) -> list[str]:
+        """Return the jobs with a wait that began since the last call."""
+        with self._lock:
+            began, self._began, self._is_woken = self._began, set(), False
+            return list(began)
+
+    def take_ended(self, listener: _Listener) -> list[str]:
+        """Return the jobs whose last wait ended since the last call. Without any wait, the thread is to end."""
+        with self._lock:
+            if self._listener is listener and not self._waits:
                 self._listener = None
-            if self._listener is not listener:
-                return None
-            changed, self._changed, self._is_woken = self._changed, set(), False
-            began = [job_id for job_id in changed if job_id in self._waits]
-            return began, [job_id for job_id in changed if job_id not in self._waits]
+            ended, self._ended = self._ended, set()
+            return [job_id for job_id in ended if job_id not in self._waits]
 
     def job_ids(self) -> list[str]:
         with self._lock:
@@ -116,11 +126,11 @@ class Waits:
     def end(self, job_id: str, result: bytes | Exception | None) -> None:
         """End all waits for a job."""
         with self._lock:
-            if job_id in self._changed:
-                # A wait began after this result was read, perhaps after a retry of the job. The next turn checks it.
+            if job_id in self._began:
+                # A wait began after this result was read, perhaps after a retry. The next turn checks the job.
                 return
             waits = self._waits.pop(job_id, set())
-            self._changed.add(job_id)
+            self._ended.add(job_id)
         if isinstance(result, Exception):
             _fail(waits, result)
         else:
@@ -147,8 +157,7 @@ class _Listener:
         self._announcements = jobs.announcements()
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
-        self._woken.setblocking(False)
-        self._connect_at_s = 0.0
+        self._subscribe_at_s = 0.0
         self._poll_at_s = time.monotonic() + POLL_S
 
     def start(self) -> None:
@@ -167,16 +176,13 @@ class _Listener:
         self._woken.close()
 
     def _run(self) -> None:
-        is_due = False
-        while (changes := self._waits.take_changes(self, may_end=is_due)) is not None:
+        while self._waits.is_served_by(self):
             try:
-                found = self._listen(*changes)
-                is_due = time.monotonic() >= self._poll_at_s
-                if is_due:
+                self._subscribe()
+                self._listen()
+                if time.monotonic() >= self._poll_at_s:
                     self._poll_at_s = time.monotonic() + POLL_S
-                    self._announcements.ping()
-                    found = self._waits.job_ids()
-                self._end_finished(found)
+                    self._poll()
             except Exception as error:  # noqa: BLE001
                 # A wait that gets no error would never end.
                 for job_id in self._waits.job_ids():
@@ -185,22 +191,35 @@ class _Listener:
         self._wake.close()
         self._woken.close()
 
-    def _listen(self, began: Sequence[str], ended: Sequence[str]) -> list[str]:
-        """Return the jobs to check, as soon as there are any, or none when it is time for another turn."""
-        announcements = self._announcements
-        if not announcements.is_connected and time.monotonic() >= self._connect_at_s:
-            self._connect_at_s = time.monotonic() + RECONNECT_S
-            # Announcements may be lost: as after a new subscription, each job is checked.
-            began, ended = self._waits.job_ids(), ()
+    def _subscribe(self) -> None:
+        """Subscribe to the jobs of new waits, and to all if there was no connection: announcements may be lost."""
+        now_s = time.monotonic()
+        if now_s < self._subscribe_at_s:
+            return
+        began = self._waits.take_begun()
+        if self._announcements.is_connected:
+            self._subscribe_at_s = now_s + TOGETHER_S if began else now_s
+        else:
+            self._subscribe_at_s = now_s + RECONNECT_S
+            began = self._waits.job_ids()
             if began:
-                announcements.connect()
-        announcements.subscribe(began)
-        announcements.unsubscribe(ended)
-        next_s = self._poll_at_s if announcements.is_connected else min(self._poll_at_s, self._connect_at_s)
-        found = announcements.wait(next_s - time.monotonic(), self._woken)
-        with suppress(BlockingIOError):
-            self._woken.recv(4096)
-        return found
+                self._announcements.connect()
+        self._announcements.subscribe(began)
+
+    def _listen(self) -> None:
+        """End waits whose jobs have finished. Return when something has arrived, or when there is something to do."""
+        now_s = time.monotonic()
+        next_s = self._subscribe_at_s if self._subscribe_at_s > now_s else self._poll_at_s
+        announced, to_check = self._announcements.wait(next_s - now_s, self._woken)
+        for job_id, record in announced.items():
+            self._waits.end(job_id, record)
+        if to_check:
+            self._end_finished(to_check)
+
+    def _poll(self) -> None:
+        self._announcements.ping()
+        self._end_finished(self._waits.job_ids())
+        self._announcements.unsubscribe(self._waits.take_ended(self))
 
     def _end_finished(self, job_ids: Sequence[str]) -> None:
         """End the waits for those of these jobs that have finished."""

@@ -10,9 +10,9 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mira_producer.batches.client import POLL_S, Batches
-from mira_producer.client import Job, MiraQueue, completion_of, unfinished
+from mira_producer.client import Job, MiraQueue, completion_of, outcome_in, unfinished
 from mira_queue.contract.batch import Batch
-from mira_queue.contract.outcome import Completion, Outcome, outcome_of_record
+from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
 
 P = ParamSpec("P")
@@ -60,7 +60,7 @@ class AsyncJob:
         end_s = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             record = await self._wait(end_s - time.monotonic())
-            outcome = outcome_of_record(record) if record else await self._outcome_now()
+            outcome = outcome_in(record) or await self._outcome_now()
             if outcome is not None:
                 return outcome
             if time.monotonic() >= end_s:

@@ -15,9 +15,9 @@ from mira_producer.request_check import Check, check_of
 from mira_producer.request_fields import check_field_names
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
+from mira_queue.contract.errors import InvalidRequest, JobCancelled, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.names import Lane
-from mira_queue.contract.outcome import Completion, Outcome, outcome_of, outcome_of_record
+from mira_queue.contract.outcome import Completion, Failure, Outcome, outcome_of, outcome_of_record
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
@@ -80,7 +80,7 @@ class Job:
         end_s = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             record = self._wait(end_s - time.monotonic())
-            outcome = outcome_of_record(record) if record else self.queue.outcome_now(self.id)
+            outcome = outcome_in(record) or self.queue.outcome_now(self.id)
             if outcome is not None:
                 return outcome
             if time.monotonic() >= end_s:
@@ -266,10 +266,15 @@ class MiraQueue:
 
     def outcome_now(self, job_id: str) -> Outcome | None:
         """Return the outcome, or None if the job has not finished. Raises JobNotFound."""
-        status = self.ledger.status(job_id)
-        if not status.state.is_final:
+        # Not its status: reading that takes a connection for each thread, and a thousand waits may time out together.
+        finished = self.ledger.find_finished([job_id])
+        if not finished:
             return None
-        return cancelled(status) if status.state is JobState.CANCELLED else self.outcomes([job_id])[0]
+        if finished[job_id] is None:
+            raise JobNotFound(job_id)
+        if finished[job_id] is JobState.CANCELLED:
+            return cancelled(self.ledger.status(job_id))
+        return self.outcomes([job_id])[0]
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome]:
         """Return the outcomes of finished jobs, in the order of their ids. Raises JobNotFound."""
@@ -306,6 +311,13 @@ def completion_of(outcome: Outcome) -> Completion:
     if isinstance(outcome, Completion):
         return outcome
     raise outcome.to_error()
+
+
+def outcome_in(record: bytes | None) -> Outcome | None:
+    """Return the outcome in the record of a wait, or None if it has to be read."""
+    outcome = outcome_of_record(record) if record else None
+    # A call that was in flight when the job was cancelled is counted in its status, and not in its record.
+    return None if isinstance(outcome, Failure) and outcome.code == JobCancelled.code else outcome
 
 
 def unfinished(job_id: str, timeout: float | None) -> ResultTimeout:
