@@ -75,7 +75,6 @@ def test_one_connection_and_one_thread_serve_many_waits(
     assert [outcome_of_wait(wait) for wait in started] == [COMPLETION] * 200
     assert len(listening_threads()) == 1
     assert len([each for each in redis_client.client_list() if each["cmd"].endswith("subscribe")]) == 1
-    wait_for_subscriptions(redis_client, 0)
 
 
 @pytest.mark.usefixtures("no_poll")
@@ -126,6 +125,21 @@ def test_the_thread_ends_when_nobody_waits_and_a_later_wait_starts_another(waits
         wait_until("the thread has ended", lambda: not listening_threads())
 
 
+def test_the_subscription_of_a_wait_that_has_ended_ends_while_others_continue(
+    waits: Waits, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    ending, staying = accepted(ledger), accepted(ledger)
+    wait = waits.start(ending)
+    waits.start(staying)
+    wait_for_subscriptions(redis_client, 2)
+
+    finish(ledger, ending)
+
+    assert wait.result(TIMEOUT_S)
+    wait_for_subscriptions(redis_client, 1)
+    ledger.cancel(staying)
+
+
 def test_a_cancelled_wait_is_forgotten(waits: Waits, ledger: Ledger, redis_client: redis.Redis) -> None:
     wait = waits.start(accepted(ledger))
     wait_for_subscriptions(redis_client)
@@ -148,7 +162,7 @@ def test_an_id_that_is_no_text_is_rejected_and_other_waits_continue(waits: Waits
 
 
 def test_waits_survive_a_restart_of_the_server(tmp_path: Path) -> None:
-    with PortServer(tmp_path / "server") as server, connect(server.url) as client:
+    with PortServer(tmp_path / "server", appendfsync="always") as server, connect(server.url) as client:
         ledger = Ledger(client, result_ttl=LIFE)
         waits, job_id = Waits(ledger), accepted(ledger)
         wait = waits.start(job_id)
@@ -186,7 +200,7 @@ def test_waits_survive_a_connection_that_breaks(fault: str, redis_url: str, tmp_
 
 
 def test_without_a_server_all_waits_end_with_an_error_and_later_ones_wait_again(tmp_path: Path) -> None:
-    with PortServer(tmp_path / "server") as server, connect(server.url) as client:
+    with PortServer(tmp_path / "server", appendfsync="always") as server, connect(server.url) as client:
         ledger = Ledger(client, result_ttl=LIFE)
         waits, job_ids = Waits(ledger), [accepted(ledger) for _ in range(2)]
         started = [waits.start(job_id) for job_id in job_ids]
