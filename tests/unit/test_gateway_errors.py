@@ -33,7 +33,7 @@ def classes(root: type[MiraQueueError]) -> Iterator[type[MiraQueueError]]:
             yield from classes(each)
 
 
-@pytest.mark.parametrize("kind", sorted({*classes(MiraQueueError)} - NOT_OF_REQUESTS, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted({*classes(MiraQueueError)} - NOT_OF_REQUESTS, key=str))
 def test_every_error_class_has_an_entry_in_the_table(kind: type[MiraQueueError]) -> None:
     assert any(issubclass(kind, entry) for entry, _ in TABLE)
 

@@ -34,7 +34,12 @@ REVOKE_HELP_END = console.help_end(
     {0: "revoked", 1: "there is no such key", 2: "wrong usage or setting"},
 )
 
-app = typer.Typer(help="Create, list, and revoke API keys of the gateway (mira-queue serve).")
+HELP_END = console.help_end(
+    [("mira-queue keys create --name app1", "print a key for an app"), ("mira-queue keys list", "all keys")],
+    {0: "done", 1: "failed; the message says why", 2: "wrong usage or setting"},
+)
+
+app = typer.Typer(help="Create, list, and revoke API keys of the gateway.", epilog=HELP_END)
 
 OfSimulated = Annotated[bool, typer.Option("--simulated", help="Of a gateway that was started with --simulate.")]
 

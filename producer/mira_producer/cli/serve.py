@@ -51,9 +51,9 @@ def serve(
     simulate_without_key: options.SimulateWithoutKey = False,
     simulator_options: options.SimulatorOptions = "",
 ) -> None:
-    """Serve OpenAI's API over HTTP: every OpenAI SDK is a client of the queue.
+    """Serve OpenAI's API over HTTP, with workers.
 
-    Set an SDK's base URL to the address, and its API key to one of mira-queue keys. The first start creates a key, and
+    Every OpenAI SDK is then a client of the queue. Set an SDK's base URL to the address, and its API key to one of mira-queue keys. The first start creates a key, and
     prints it once. After Ctrl-C or SIGTERM, open requests have MIRA_GRACE seconds to finish. A second signal ends that
     wait. Accepted jobs stay in the queue.
     """
