@@ -228,7 +228,8 @@ class Settings(BaseSettings):
         None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
     )
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
-        Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
+        Path("~/.local/state/mira-queue"),
+        description="Directory for the embedded server, and for the files of batches and of the gateway.",
     )
     result_ttl: Seconds = Field(DAY * 7, gt=ZERO, le=DAY * 365, description="Time after which an outcome expires.")
 
@@ -310,6 +311,16 @@ class Settings(BaseSettings):
         (),
         description="Names under which clients reach the gateway, separated by commas: mira.example.com. Addresses and "
         "localhost are always allowed. *: every name.",
+    )
+
+    max_file_bytes: int = Field(
+        8 * 1024**3, ge=1024, description="Maximum size of a file that the gateway accepts, in bytes."
+    )
+    file_ttl: Seconds = Field(
+        DAY * 30,
+        ge=HOUR,
+        le=DAY * 365,
+        description="Time after which an uploaded file expires. A request can set another one (expires_after).",
     )
 
     health_file: Path | None = Field(

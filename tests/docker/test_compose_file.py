@@ -20,7 +20,7 @@ HANDING_BACK_S = 10
 
 
 # Settings that a worker does not use.
-OF_THE_GATEWAY = {"MIRA_GATEWAY_HOSTS"}
+OF_THE_GATEWAY = {"MIRA_GATEWAY_HOSTS", "MIRA_MAX_FILE_BYTES", "MIRA_FILE_TTL"}
 
 
 def test_every_setting_reaches_the_containers() -> None:

@@ -53,9 +53,9 @@ def serve(
 ) -> None:
     """Serve OpenAI's API over HTTP, with workers.
 
-    Every OpenAI SDK is then a client of the queue. Set an SDK's base URL to the address, and its API key to one of mira-queue keys. The first start creates a key, and
-    prints it once. After Ctrl-C or SIGTERM, open requests have MIRA_GRACE seconds to finish. A second signal ends that
-    wait. Accepted jobs stay in the queue.
+    Every OpenAI SDK is then a client of the queue. Set its base URL to the address, and its API key to one of
+    mira-queue keys. The first start creates a key, and prints it once. After Ctrl-C or SIGTERM, open requests have
+    MIRA_GRACE seconds to finish. A second signal ends that wait. Accepted jobs stay in the queue.
     """
     settings = load_settings()
     if simulate_without_key and load_accounts(settings).current.key is None:

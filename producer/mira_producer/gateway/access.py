@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from anyio import to_thread
 from pydantic import SecretStr
 from starlette.requests import Request
 
 from mira_producer.gateway.errors import ApiError
+from mira_producer.gateway.threads import in_thread
 from mira_queue.contract.api_key import ApiKey, Scope, digest_of
 
 # A revoked key is accepted for at most this long. Every request would cost a round trip otherwise.
@@ -38,7 +38,7 @@ class Access:
         return key
 
     async def _read(self, digest: str) -> tuple[ApiKey, float]:
-        key = await to_thread.run_sync(self._lookup, digest)
+        key = await in_thread(self._lookup, digest)
         if key is None:
             self._cached.pop(digest, None)
             raise _unauthorized("unknown or revoked API key: mira-queue keys create makes one")

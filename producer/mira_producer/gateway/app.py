@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
+from anyio import create_task_group
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -11,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway import health
+from mira_producer.gateway import files, health, sweep
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, translated
 from mira_producer.gateway.limits import AllowedHosts
@@ -20,7 +23,9 @@ from mira_producer.gateway.responses import error_response
 from mira_queue.contract.errors import MiraQueueError
 
 # One line for each resource.
-RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (health.routes,)
+RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (health.routes, files.routes)
+# Tasks that run as long as the gateway. Each handles its own errors.
+BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run,)
 
 _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
 
@@ -33,11 +38,21 @@ def build_app(context: Context) -> Starlette:
             Middleware(RequestIds, log=context.log),
             Middleware(AllowedHosts, hosts=context.hosts),
         ],
+        lifespan=lambda _: _background(context),
         exception_handlers={ApiError: _respond, MiraQueueError: _respond, HTTPException: _respond},
     )
     # A redirect of a POST loses its body, and an SDK that got the path wrong should learn it.
     app.router.redirect_slashes = False
     return app
+
+
+@asynccontextmanager
+async def _background(context: Context) -> AsyncIterator[None]:
+    async with create_task_group() as group:
+        for task in BACKGROUND:
+            group.start_soon(task, context)
+        yield
+        group.cancel_scope.cancel()
 
 
 async def _respond(request: Request, error: Exception) -> Response:

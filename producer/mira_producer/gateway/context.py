@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import ParamSpec, TypeVar
 
-from anyio import to_thread
 from structlog.typing import FilteringBoundLogger
 
 from mira_producer.client import MiraQueue
 from mira_producer.gateway.access import Access
+from mira_producer.gateway.batch_files import BatchFiles
+from mira_producer.gateway.file_store import FileStore
 from mira_queue.contract.settings import Settings
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +20,8 @@ class Context:
     queue: MiraQueue
     settings: Settings
     access: Access
+    files: FileStore
+    batch_files: BatchFiles
     hosts: frozenset[str]
     log: FilteringBoundLogger
     is_simulated: bool = False
-
-
-async def in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function that blocks, such as one of the ledger or of a file, without blocking the event loop."""
-    return await to_thread.run_sync(partial(function, *args, **kwargs))

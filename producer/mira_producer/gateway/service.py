@@ -18,8 +18,10 @@ from mira_producer.client import MiraQueue
 from mira_producer.fleet import STOP_MARGIN, Fleet, WorkersFail
 from mira_producer.gateway.access import Access
 from mira_producer.gateway.app import build_app
+from mira_producer.gateway.batch_files import BatchFiles
 from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.file_store import FileStore
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
 from mira_queue.contract.settings import LOOPBACK_HOSTS, Settings
@@ -77,6 +79,8 @@ class Service:
             queue,
             self.settings,
             Access(queue.ledger.api_key),
+            FileStore(self.settings.state_dir),
+            BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
             frozenset({*self.settings.gateway_hosts, self.host.lower()}),
             structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
             self.is_simulated,

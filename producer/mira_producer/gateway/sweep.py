@@ -1,0 +1,23 @@
+"""Removal of files that have expired, and of what killed uploads have left."""
+
+from __future__ import annotations
+
+from anyio import sleep
+
+from mira_producer.gateway.context import Context
+from mira_producer.gateway.threads import in_thread
+from mira_queue.contract.errors import MiraQueueError
+
+# Expired files are not shown any more: this only frees their space.
+SWEEP_EVERY_S = 60.0
+
+
+async def run(context: Context) -> None:
+    while True:
+        try:
+            count = await in_thread(context.files.sweep) + await in_thread(context.batch_files.sweep)
+            if count:
+                context.log.info("files_removed", count=count)
+        except (MiraQueueError, OSError) as error:
+            context.log.warning("sweep_failed", error=str(error))
+        await sleep(SWEEP_EVERY_S)
