@@ -86,11 +86,11 @@ class Files:
         return list(chain(self._context.files.all(), self._context.batch_files.all()))
 
 
-async def found_file(context: Context, file_id: str, key: ApiKey) -> FileEntry:
+async def found_file(context: Context, file_id: str, key: ApiKey, param: str = "id") -> FileEntry:
     """Return a file that the key sees. Raises ApiError (404)."""
     found = await in_thread(context.files.get, file_id) or await in_thread(context.batch_files.get, file_id)
     if found is None or not key.sees(found.project):
-        raise not_found("file", file_id)
+        raise not_found("file", file_id, param)
     return found
 
 
