@@ -106,7 +106,7 @@ def test_a_batch_is_created_polled_and_read_with_the_sdk(
     assert (verdict["complete"], verdict["lines"], verdict["answered"], verdict["failed"]) == (True, 41, 40, 1)
     assert ours(openai_client.batches.retrieve(batch.id))["verified"] is True
     page = openai_client.get(f"/batches/{batch.id}/report", cast_to=str)
-    assert page.startswith("<!DOCTYPE html>")
+    assert page.startswith("<!doctype html>")
     assert batch.id in page
 
 

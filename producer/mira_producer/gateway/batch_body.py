@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from mira_producer.batches.client import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
-from mira_producer.gateway.files import MAX_TTL_S, MIN_TTL_S
+from mira_producer.gateway.expiry import ExpiresAfter
 from mira_producer.gateway.json_body import Body
 from mira_queue.contract.batch import ENDPOINT, OnAccountError
 
@@ -44,13 +44,6 @@ Metadata = Annotated[
     ],
     Field(max_length=MAX_METADATA),
 ]
-
-
-class ExpiresAfter(Body):
-    """When the answers of a batch expire."""
-
-    anchor: Literal["created_at"]
-    seconds: Annotated[int, Field(ge=MIN_TTL_S, le=MAX_TTL_S)]
 
 
 class OwnOptions(Body):
@@ -88,7 +81,3 @@ class RetryBatch(Body):
     """Body of `POST /v1/batches/{id}/retry`: the statuses or codes of the lines that run again; empty: all."""
 
     statuses: Annotated[list[Annotated[str, Field(max_length=80)]], Field(max_length=100)] = Field(default_factory=list)
-
-
-class Empty(Body):
-    """A body without parameters."""

@@ -21,13 +21,13 @@ from starlette.routing import BaseRoute
 from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import is_verified, verify_batch
 from mira_producer.engine.options import parse_amount
-from mira_producer.gateway.batch_body import CreateBatch, Empty, ResumeBatch, RetryBatch, window_of
+from mira_producer.gateway.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import conflict, invalid, not_found
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.files import found_file
-from mira_producer.gateway.json_body import json_body
+from mira_producer.gateway.json_body import Empty, json_body
 from mira_producer.gateway.key_limits import check_open, max_cost
 from mira_producer.gateway.paging import Page, cut, listing, page_of
 from mira_producer.gateway.responses import json_response

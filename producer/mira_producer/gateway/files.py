@@ -13,6 +13,7 @@ from mira_producer.gateway.content import content_response
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid, not_found
+from mira_producer.gateway.expiry import MAX_TTL_S, MIN_TTL_S
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.multipart import Form, check_fields
 from mira_producer.gateway.paging import cut, listing, page_of
@@ -22,7 +23,6 @@ from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.problem import MISSING_PARAMETER
 
 MAX_LISTED = 10_000
-MIN_TTL_S, MAX_TTL_S = 3_600, 2_592_000
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 _FIELDS = frozenset({"purpose", ANCHOR, SECONDS})
 
