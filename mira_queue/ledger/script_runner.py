@@ -61,7 +61,7 @@ def scripts() -> dict[str, str]:
     root = files("mira_queue.ledger") / "scripts"
     constants = "".join(f"local {name} = {in_ms(value)}\n" for name, value in CONSTANTS_MS.items())
     loaded = {}
-    for folder in ("jobs", "pace", "batches", "clock"):
+    for folder in ("jobs", "pace", "batches", "clock", "api_keys"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
             libraries = _libraries(root / "lib", text).values()

@@ -1,7 +1,6 @@
 -- Find the finished jobs among those that a client waits for.
--- Why: a client polls all its waits with one command. A command for each wait would cost the client ten times as much.
+-- Why atomic: it need not be. A client polls all its waits with one command; one for each would cost it ten times as much.
 -- KEYS  job hashes
--- ARGV  none
 -- Returns for each job that is not open: its place in KEYS, its state ('' if it does not exist)
 local is_open = {queued = true, waiting = true, running = true}
 local found = {}
