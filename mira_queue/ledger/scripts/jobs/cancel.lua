@@ -1,12 +1,12 @@
 -- Cancel a job: it gets no completion. A call in flight cannot be recalled, and its response is not stored.
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
--- Uses  clock, job
--- KEYS  of the job (lib/job.lua)
+-- Uses  clock, job, listed
+-- KEYS  of the job (lib/job.lua), and the indexes (lib/listed.lua) of open and of cancelled jobs
 -- ARGV  1 job id   2 its account   3 result record ('' if another result backend gets it)   4 TTL in ms
 -- Returns -1 (it has moved to another account) | 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome) | nil (it does not exist)
 local id, account, record, ttl_ms = unpack(ARGV)
-local state, owner, key, group, outcome
-  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome'))
+local state, owner, key, group, outcome, created_ms
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome', 'created_ms'))
 if not state or state == 'cancelled' then
   return state and 1
 end
@@ -22,5 +22,8 @@ redis.call('HSET', JOB, 'state', 'cancelled', 'finished_ms', server_ms())
 redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 leave_queue(id)
 redis.call('DEL', REQUEST)
+if group == '' then
+  list_end(id, created_ms, ttl_ms, LAST_QUEUE + 1)
+end
 close(id, record, ttl_ms, key, group)
 return 1

@@ -5,7 +5,8 @@
 -- KEYS  of the job (lib/job.lua), and the account's pace hash
 -- ARGV  1 job id   2 account   3 its base URL at the worker   4 lease in ms
 --       5 token of this claim (a repeated call with the same token gets the same response)
--- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group, history}
+-- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group, history, ms until the deadline of a single
+--         job (-1: none)}
 --         | {'store', epoch, outcome, key, group} | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
 --         | {'foreign'} (it is another account's, or the queue knows the account with another base URL)
 local id, account, base, lease_ms, token = unpack(ARGV)
@@ -44,4 +45,5 @@ if outcome then
   return { 'store', tonumber(epoch), outcome, key, group }
 end
 return { 'run', tonumber(epoch), redis.call('GET', REQUEST), tonumber(attempts or 0), tonumber(crashes or 0),
-  tonumber(unanswered or 0), key, group, history or '' }
+  tonumber(unanswered or 0), key, group, history or '',
+  group == '' and deadline_ms and math.max(0, deadline_ms - now) or -1 }
