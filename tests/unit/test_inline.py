@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from mira_queue import (
     AsyncMiraQueue,
     ContentBlocked,
+    Failure,
     IdempotencyConflict,
     InvalidRequest,
     JobCancelled,
@@ -84,15 +86,8 @@ def test_requests_are_checked_and_keys_recognized_as_on_a_server(queue: MiraQueu
 
 
 def test_a_failed_job_runs_again_on_command(tmp_path: Path) -> None:
-    answers = iter([ContentBlocked("first", 422), "second"])
-
-    def respond(_: dict[str, Any]) -> str:
-        answer = next(answers)
-        if isinstance(answer, ContentBlocked):
-            raise answer
-        return answer
-
-    queue = MiraQueue.inline(respond, state_dir=tmp_path)
+    answers: Iterator[str | Failure] = iter([Failure("content_blocked", "first", 422), "second"])
+    queue = MiraQueue.inline(lambda _: next(answers), state_dir=tmp_path)
     job = queue.enqueue(HELLO)
 
     assert queue.retry_all(code="content_blocked") == 1
