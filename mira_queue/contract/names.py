@@ -68,6 +68,8 @@ OPEN_BATCHES = "mira:batches:open"
 SCHEMA_KEY = "mira:schema"
 # Hash, owned by the ledger's clock: jumps of the server's clock, which it does not follow. It lives for CLOCK_TTL.
 CLOCK = "mira:clock"
+# Hash, owned by the operator: API keys of the gateway, by the digest of the key. An entry lives until it is revoked.
+API_KEYS = "mira:api-keys"
 # No key: it never exists. A script deletes it first, so that a full server allows its other writes.
 NO_KEY = "mira:none"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.

@@ -62,7 +62,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
-        case ["mira", "batches" | "schema", *_]:
+        case ["mira", "api-keys" | "batches" | "schema", *_]:
             return None
         case ["mira", "accounts" | "workers" | "holds" | "clock"]:
             return _without_end(client, key, None)

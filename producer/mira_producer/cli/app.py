@@ -19,11 +19,13 @@ from mira_producer.cli import (
     doctor,
     enqueue,
     jobs,
+    keys,
     limits,
     metrics,
     result,
     results,
     run,
+    serve,
     simulate,
     status,
     submit,
@@ -77,6 +79,8 @@ app.add_typer(accounts.app, name="accounts")
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
+app.command("serve", epilog=serve.HELP_END)(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.command("simulate", epilog=simulate.HELP_END, context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("config", epilog=config.HELP_END)(config.config)
 app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)

@@ -55,6 +55,13 @@ MaxCost = Annotated[
 PriceTable = Annotated[
     Path | None, typer.Option("--prices", metavar="FILE", help="Price table. [default: ./prices.toml, if it exists]")
 ]
+Simulate = Annotated[bool, typer.Option("--simulate", help="Call a simulator that starts and stops with the command.")]
+SimulateWithoutKey = Annotated[
+    bool, typer.Option("--simulate-without-key", help="Use --simulate if MIRA_API_KEY is not set.")
+]
+SimulatorOptions = Annotated[
+    str, typer.Option(metavar="OPTIONS", help="Options of the simulator; see mira-queue simulate --help.")
+]
 
 
 def batch_options(

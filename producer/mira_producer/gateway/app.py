@@ -1,0 +1,55 @@
+"""The application: a table of resources, and the layers around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from mira_producer.gateway import health
+from mira_producer.gateway.context import Context
+from mira_producer.gateway.errors import ApiError, translated
+from mira_producer.gateway.limits import AllowedHosts
+from mira_producer.gateway.request_ids import RequestIds
+from mira_producer.gateway.responses import error_response
+from mira_queue.contract.errors import MiraQueueError
+
+# One line for each resource.
+RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (health.routes,)
+
+_MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
+
+
+def build_app(context: Context) -> Starlette:
+    """Return the ASGI application of a gateway."""
+    app = Starlette(
+        routes=[route for routes in RESOURCES for route in routes(context)],
+        middleware=[
+            Middleware(RequestIds, log=context.log),
+            Middleware(AllowedHosts, hosts=context.hosts),
+        ],
+        exception_handlers={ApiError: _respond, MiraQueueError: _respond, HTTPException: _respond},
+    )
+    # A redirect of a POST loses its body, and an SDK that got the path wrong should learn it.
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _respond(request: Request, error: Exception) -> Response:
+    """Return the response for an error of a handler, or of the router."""
+    if isinstance(error, HTTPException):
+        message, code = _MESSAGES.get(error.status_code, (error.detail, None))
+        where = f"{message}: {request.method} {request.url.path[:200]}"
+        error = ApiError(error.status_code, where, code=code, headers=error.headers)
+    elif isinstance(error, MiraQueueError):
+        found = translated(error)
+        if found is None:
+            raise error
+        error = found
+    assert isinstance(error, ApiError)
+    return error_response(error)
