@@ -117,18 +117,25 @@ faults_key = _Key("mira:faults:", "Zset, owned by the account: ids of jobs. It l
 OPEN = "open"
 
 
-def listed_key(kind: str) -> str:
+def listed_key(kind: str, project: str = "") -> str:
     """Zset of single jobs, owned by accept and finish: those that are OPEN, or that ended in a state or with a code.
+
+    It has the jobs of one project of the gateway; without a project, it has all jobs.
 
     The score is when the job was accepted. An entry lives as long as its job, and until MAX_LISTED newer ones exist.
     The zset of open jobs lives as long as they do; the others live for MIRA_RESULT_TTL after the last job came to them.
     """
-    return f"mira:listed:{kind}"
+    return f"mira:listed:{kind}:{project}" if project else f"mira:listed:{kind}"
 
 
-def listed_keys(state: str, code: str = "") -> list[str]:
-    """Return the indexes of a single job that ends: that of open jobs, of its final state, and of its error code."""
-    return [listed_key(kind) for kind in (OPEN, state, code) if kind]
+def listed_keys(project: str, state: str, code: str = "") -> list[str]:
+    """Return the indexes of a single job that ends, in the order of lib/listed.lua.
+
+    First those of open jobs, then those of its final state and of its error code: of its project, if it has one, and of
+    all jobs.
+    """
+    projects = dict.fromkeys((project, ""))
+    return [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
 
 
 def idempotency_key(account: str, key: str) -> str:

@@ -60,6 +60,8 @@ class JobStatus:
     deadline_ms: int | None = None
     priority: Priority = Priority.NORMAL
     metadata: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
+    view: str = ""
 
     @property
     def code(self) -> str:

@@ -44,7 +44,7 @@ class Jobs(ScriptRunner):
         self._headroom = Headroom(client)
 
     def accept(self, account: str, jobs: Sequence[NewJob], *, base: str = "") -> list[Accepted]:
-        """Accept jobs of one account and one lane in one round trip. When this returns, they are durable.
+        """Accept jobs of one account, one lane, and one project in one round trip. When this returns, they are durable.
 
         `base` is the account's base URL, if it is known. Raises AccountConflict if the queue knows another one:
         nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request; the
@@ -76,15 +76,22 @@ class Jobs(ScriptRunner):
         """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
         return [status_of(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
+    def cancel(self, job_id: str, *, only_unstarted: bool = False) -> bool:
+        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound.
+
+        With `only_unstarted`, a job whose call is in flight continues: return False, too.
+        """
         while True:
             (entry,) = self._entries([job_id])
             failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
-            keys += names.listed_keys(JobState.CANCELLED)
-            done = self._run("jobs/cancel", keys, [job_id, entry.get("account", ""), record, self._result_ttl_ms])
+            keys += names.listed_keys(entry.get("project", ""), JobState.CANCELLED)
+            done = self._run(
+                "jobs/cancel",
+                keys,
+                [job_id, entry.get("account", ""), record, self._result_ttl_ms, "1" if only_unstarted else ""],
+            )
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:
@@ -95,7 +102,7 @@ class Jobs(ScriptRunner):
         (entry,) = self._entries([job_id])
         account, status = entry.get("account", ""), status_of(job_id, entry)
         keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
-        keys += names.listed_keys(JobState.FAILED, status.code)
+        keys += names.listed_keys(status.project, JobState.FAILED, status.code)
         done = self._run("jobs/retry", keys, [job_id, account, uuid.uuid4().hex])
         if done is None:
             raise JobNotFound(job_id)
@@ -245,7 +252,7 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
 
 def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     keys: list[str] = [names.queued_key(account, jobs[0].lane), names.ACCOUNTS, names.pace_key(account)]
-    keys += (names.waiting_key(account), names.listed_key(names.OPEN))
+    keys += (names.waiting_key(account), names.listed_key(names.OPEN), names.listed_key(names.OPEN, jobs[0].project))
     args: list[Any] = [account, base]
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))
@@ -264,6 +271,10 @@ def _options(job: NewJob) -> bytes:
         found["priority"] = job.priority
     if job.metadata:
         found["metadata"] = orjson.dumps(dict(job.metadata)).decode()
+    if job.project:
+        found["project"] = job.project
+    if job.view:
+        found["view"] = job.view
     return orjson.dumps(found) if found else b""
 
 
@@ -285,5 +296,7 @@ def status_of(job_id: str, entry: Mapping[str, str]) -> JobStatus:
         key=entry.get("key", ""),
         priority=Priority(entry.get("priority", Priority.NORMAL)),
         metadata=orjson.loads(entry.get("metadata", "{}")),
+        project=entry.get("project", ""),
+        view=entry.get("view", ""),
         **numbers,
     )

@@ -39,14 +39,16 @@ class ListedJobs(ScriptRunner):
         """
         start = self._place_of(after) if after else None
         kinds = [kind for kind in _indexes_of(wanted) if kind == names.OPEN or not only_open]
-        merged = heapq.merge(*(self._entries_of(kind, start, wanted.since_ms) for kind in kinds), reverse=True)
+        merged = heapq.merge(
+            *(self._entries_of(kind, wanted.project, start, wanted.since_ms) for kind in kinds), reverse=True
+        )
         size = MIN_PAGE
         last = None
         while page := list(islice(merged, size)):
             # A job that ended between the reads of two indexes is in both.
             ids = [job_id for _, job_id in dict.fromkeys(page) if job_id != last]
             last = page[-1][1]
-            found = self._statuses_of(ids, kinds)
+            found = self._statuses_of(ids, [names.listed_key(kind, wanted.project) for kind in kinds])
             yield from (job for job in found if wanted.matches(job) and not (only_open and job.state.is_final))
             size = min(MAX_PAGE, size * 2)
 
@@ -56,7 +58,7 @@ class ListedJobs(ScriptRunner):
             raise InvalidRequest("after", f"no job {job_id[:80]!a} in this queue")
         return int(created), job_id
 
-    def _entries_of(self, kind: str, start: Place | None, since_ms: int | None) -> Iterator[Place]:
+    def _entries_of(self, kind: str, project: str, start: Place | None, since_ms: int | None) -> Iterator[Place]:
         """Yield the entries of an index after `start`, the newest first."""
         end = "-inf" if since_ms is None else since_ms
         size = MIN_PAGE
@@ -66,7 +68,7 @@ class ListedJobs(ScriptRunner):
             offset = 0
             while True:
                 found: Any = self._client.zrevrangebyscore(
-                    names.listed_key(kind), first, end, start=offset, num=size, withscores=True
+                    names.listed_key(kind, project), first, end, start=offset, num=size, withscores=True
                 )
                 page = [(int(score), decode(job_id)) for job_id, score in found]
                 fresh = [place for place in page if start is None or place < start]
@@ -79,15 +81,15 @@ class ListedJobs(ScriptRunner):
             start = fresh[-1]
             size = min(MAX_PAGE, size * 2)
 
-    def _statuses_of(self, job_ids: list[str], kinds: list[str]) -> list[JobStatus]:
+    def _statuses_of(self, job_ids: list[str], indexes: list[str]) -> list[JobStatus]:
         """Return the statuses of these jobs. Entries of jobs that have expired are removed from the indexes."""
         pipeline = self._client.pipeline(transaction=False)
         for job_id in job_ids:
             pipeline.hgetall(names.job_key(job_id))
         found = dict(zip(job_ids, pipeline.execute(), strict=True))
         if expired := [job_id for job_id, raw in found.items() if not raw]:
-            for kind in kinds:
-                pipeline.zrem(names.listed_key(kind), *expired)
+            for index in indexes:
+                pipeline.zrem(index, *expired)
             pipeline.execute()
         return [
             status_of(job_id, {decode(name): decode(value) for name, value in raw.items()})

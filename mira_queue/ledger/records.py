@@ -20,6 +20,8 @@ class NewJob:
 
     `lane` is the lane of its message. `time_left` is the time until its deadline, or None without one: the clocks of
     the producer and of the ledger may differ. A job with a `delay` waits for so long; then rescue sends its message.
+    `project` is the project of the gateway that it belongs to, and `view` is what the gateway's object of the job shows
+    in addition to its status and its outcome.
     """
 
     request: ChatRequest
@@ -32,9 +34,20 @@ class NewJob:
     delay: timedelta = timedelta(0)
     priority: Priority = Priority.NORMAL
     metadata: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
+    view: str = ""
 
     @classmethod
-    def single(cls, request: ChatRequest, key: str = "", group: str = "", options: JobOptions = NO_OPTIONS) -> NewJob:
+    def single(
+        cls,
+        request: ChatRequest,
+        key: str = "",
+        group: str = "",
+        options: JobOptions = NO_OPTIONS,
+        *,
+        project: str = "",
+        view: str = "",
+    ) -> NewJob:
         """Return a single job with the options that a user gave."""
         return cls(
             request,
@@ -46,6 +59,8 @@ class NewJob:
             delay=options.delay,
             priority=options.priority,
             metadata=options.metadata,
+            project=project,
+            view=view,
         )
 
 
@@ -79,6 +94,7 @@ class Lease:
     history: CallHistory = NO_HISTORY
     account: str = ""
     time_left: timedelta | None = None
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,10 +72,12 @@ class Rescue(ScriptRunner):
         None if another rescuer took it.
         """
         match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
-            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history]:
+            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history, project]:
                 counts = attempts, crashes, unanswered
                 known = CallHistory.from_json(history)
-                return Lease(job_id, epoch, b"", *counts, decode(key), decode(group), known, account)
+                return Lease(
+                    job_id, epoch, b"", *counts, decode(key), decode(group), known, account, project=decode(project)
+                )
             case [b"queued", int(epoch)]:
                 return epoch
         return None

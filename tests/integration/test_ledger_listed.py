@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -13,9 +14,10 @@ from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.job_filter import JobFilter
 from mira_queue.contract.job_options import Priority
 from mira_queue.contract.names import Lane
+from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.records import NewJob, NothingToDo
+from mira_queue.ledger.records import Lease, NewJob, NothingToDo
 from tests.support.ledger_steps import (
     ACCOUNT,
     COMPLETION,
@@ -23,6 +25,8 @@ from tests.support.ledger_steps import (
     LONG,
     PASSED,
     accepted,
+    begin,
+    begun,
     claimed,
     defer,
     ended,
@@ -36,7 +40,7 @@ from tests.support.ledger_steps import (
 ALL = JobFilter()
 
 
-def ids(ledger: Ledger, **wanted: object) -> list[str]:
+def ids(ledger: Ledger, **wanted: Any) -> list[str]:
     return [job.id for job in ledger.listed(JobFilter.checked(**wanted))]
 
 
@@ -69,6 +73,45 @@ def test_a_retried_job_is_open_again(ledger: Ledger) -> None:
     assert ids(ledger, state="queued") == [failed]
     ledger.finish(claimed(ledger, failed), COMPLETION)
     assert ids(ledger) == ids(ledger, state="succeeded") == [failed]
+
+
+def test_a_project_lists_its_own_jobs_and_all_are_listed_without_one(ledger: Ledger, redis_client: redis.Redis) -> None:
+    [mine] = ledger.accept(ACCOUNT, [replace(new_job(), project="mine")])
+    [theirs] = ledger.accept(ACCOUNT, [replace(new_job(), project="theirs")])
+    others = accepted(ledger)
+    ledger.finish(claimed(ledger, mine.id), FAILURE)
+
+    assert ids(ledger, project="mine") == ids(ledger, project="mine", code="bad_request") == [mine.id]
+    assert ids(ledger, project="theirs", state="queued") == [theirs.id]
+    assert ids(ledger, project="nobody's") == []
+    assert set(ids(ledger)) == {mine.id, theirs.id, others}
+    assert ledger.retry(mine.id)
+    assert ids(ledger, project="mine", state="queued") == [mine.id]
+    for job_id in (mine.id, theirs.id, others):
+        ledger.cancel(job_id)
+    assert ids(ledger, project="mine", state="cancelled") == [mine.id]
+    assert not redis_client.exists(names.listed_key("open"), names.listed_key("open", "mine"))
+
+
+def test_a_poison_job_of_a_project_is_listed_by_its_code(ledger: Ledger) -> None:
+    [job] = ledger.accept(ACCOUNT, [replace(new_job(), project="mine")])
+    assert begin(ledger, claimed(ledger, job.id, PASSED)) == "go"
+
+    poison = ledger.rescue(ACCOUNT, job.id, 1, LONG)
+
+    assert isinstance(poison, Lease)
+    assert ledger.finish(poison, Failure("poison", "crashed"))
+    assert ids(ledger, project="mine", code="poison") == [job.id]
+    assert ids(ledger, state="queued") == []
+
+
+def test_a_cancel_of_what_has_not_started_leaves_a_call_in_flight(ledger: Ledger) -> None:
+    queued, waits, idle, calling = accepted(ledger), waiting(ledger), running(ledger), begun(ledger)
+
+    cancelled = [ledger.cancel(each, only_unstarted=True) for each in (queued, waits, idle.job_id, calling.job_id)]
+
+    assert cancelled == [True, True, True, False]
+    assert ledger.finish(calling, COMPLETION)
 
 
 def test_lines_of_files_and_jobs_of_groups_are_not_listed(ledger: Ledger, redis_client: redis.Redis) -> None:

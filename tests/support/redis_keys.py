@@ -50,7 +50,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _strange_entries(client, key, JobState.QUEUED)
         case ["mira", "leased" | "waiting" as kind, _]:
             return _strange_entries(client, key, _STATE_OF_ENTRY[kind])
-        case ["mira", "listed", "open"]:
+        case ["mira", "listed", kind] if kind.startswith("open"):
             entries: list[Any] = client.zrange(key, 0, -1)
             states = [_state(client, job_id.decode()) for job_id in entries]
             return (

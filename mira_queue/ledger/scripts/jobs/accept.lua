@@ -2,11 +2,12 @@
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
 -- Uses  clock, listed
 -- KEYS  1 queued zset   2 accounts zset   3 pace hash   4 waiting zset   5 index of open jobs
---       then for each job: job hash, request, idempotency key
+--       6 index of open jobs of their project (the same without a project); then for each job: job hash, request, idempotency key
 -- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
 --       request digest, name of the idempotency key ('' for none), group, model, ms until its deadline,
 --       1 if its batch pauses when the account is rejected, options ('' for none of them)
---       The options are a JSON object: delay_ms (it waits for so long, and rescue sends its message), priority, metadata
+--       The options are a JSON object: delay_ms (it waits for so long, and rescue sends its message), priority, metadata,
+--       project, view
 -- Returns the base URL that the queue knows, if it is another one: nothing was accepted
 --         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
 local now = server_ms()
@@ -24,7 +25,7 @@ if base ~= '' then
 end
 for position = 0, (#ARGV - 2) / 9 - 1 do
   local id, body, digest, name, group, model, left_ms, pauses, options = unpack(ARGV, 9 * position + 3, 9 * position + 11)
-  local job, request, key = unpack(KEYS, 3 * position + 6, 3 * position + 8)
+  local job, request, key = unpack(KEYS, 3 * position + 7, 3 * position + 9)
   -- Only if it does not exist: a repeated call may come after the job has finished, and must not change its TTL.
   local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
   if not is_new then
@@ -55,6 +56,13 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
       end
       if options.metadata then
         redis.call('HSET', job, 'metadata', options.metadata)
+      end
+      if options.project then
+        redis.call('HSET', job, 'project', options.project)
+        list_job(KEYS[6], now, id)
+      end
+      if options.view then
+        redis.call('HSET', job, 'view', options.view)
       end
       due_ms = options.delay_ms and now + options.delay_ms
     end

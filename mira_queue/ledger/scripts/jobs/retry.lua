@@ -1,14 +1,13 @@
 -- Retry a failed job on its owner's command. Attempts and crashes restart at zero; unanswered calls stay counted.
 -- Why atomic: the stored error is deleted and the job is queued, or neither.
 -- Uses  clock, job, listed
--- KEYS  of the job (lib/job.lua); then the queued zset of its lane, and the indexes (lib/listed.lua) of open jobs, of
---       failed ones, and of its code
+-- KEYS  of the job (lib/job.lua); then the queued zset of its lane, and its indexes (lib/listed.lua)
 -- ARGV  1 job id   2 its account   3 token of this call (a repeated call with the same token gets the same response)
 -- Returns 1 | 0 (only a failed job can be retried) | nil (it does not exist)
 local id, account, token = unpack(ARGV)
-local queued, open = unpack(KEYS, LAST_QUEUE + 1)
-local state, owner, key, held_token, group, created_ms
-  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'token', 'group', 'created_ms'))
+local queued = KEYS[LAST_QUEUE + 1]
+local state, owner, key, held_token, group, created_ms, project
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'token', 'group', 'created_ms', 'project'))
 if not state then
   return nil
 end
@@ -26,9 +25,6 @@ end
 redis.call('DEL', RESULT)
 redis.call('ZADD', queued, server_ms(), id)
 if group == '' then
-  for place = LAST_QUEUE + 3, #KEYS do
-    redis.call('ZREM', KEYS[place], id)
-  end
-  list_job(open, created_ms, id)
+  list_open(id, project, created_ms, LAST_QUEUE + 2)
 end
 return 1

@@ -7,11 +7,26 @@ local function list_job(index, created_ms, id)
   redis.call('ZREMRANGEBYRANK', index, 0, -MAX_LISTED - 1)
 end
 
--- Move a job that has ended from the index of open jobs to those from `first` on in KEYS, which live for `ttl_ms`.
-local function list_end(id, created_ms, ttl_ms, first)
-  redis.call('ZREM', KEYS[first], id)
-  for place = first + 1, #KEYS do
+-- Move a job that has ended between the indexes from `first` on in KEYS: from those of open jobs (of its project, and of
+-- all jobs) to the others, which live for `ttl_ms`.
+local function list_end(id, project, created_ms, ttl_ms, first)
+  local ends = first + (project and 2 or 1)
+  for place = first, ends - 1 do
+    redis.call('ZREM', KEYS[place], id)
+  end
+  for place = ends, #KEYS do
     list_job(KEYS[place], created_ms, id)
     redis.call('PEXPIRE', KEYS[place], ttl_ms)
+  end
+end
+
+-- Do the opposite.
+local function list_open(id, project, created_ms, first)
+  local ends = first + (project and 2 or 1)
+  for place = first, ends - 1 do
+    list_job(KEYS[place], created_ms, id)
+  end
+  for place = ends, #KEYS do
+    redis.call('ZREM', KEYS[place], id)
   end
 end
