@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway import health
+from mira_producer.gateway import completion_endpoints, health, job_endpoints, model_endpoints, response_endpoints
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, translated
 from mira_producer.gateway.limits import AllowedHosts
@@ -20,7 +20,13 @@ from mira_producer.gateway.responses import error_response
 from mira_queue.contract.errors import MiraQueueError
 
 # One line for each resource.
-RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (health.routes,)
+RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
+    health.routes,
+    completion_endpoints.routes,
+    response_endpoints.routes,
+    job_endpoints.routes,
+    model_endpoints.routes,
+)
 
 _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
 
