@@ -77,6 +77,7 @@ class BatchOptions:
     max_tokens: int = 0
     max_cost: str = ""
     changed: OnChanged = ""
+    webhook: str = ""  # a URL, or the id of an endpoint of the gateway, that receives the event of its end
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,15 @@ class Priority(StrEnum):
 class JobOptions:
     """Options of a job. The job starts after `delay`, and before `time_left` has passed; None means no deadline.
 
-    They are durations, because the clocks of the producer and of the ledger may differ.
+    They are durations, because the clocks of the producer and of the ledger may differ. `webhook` is a URL, or the id
+    of an endpoint of the gateway, that receives the event of its end.
     """
 
     delay: timedelta = timedelta(0)
     time_left: timedelta | None = None
     priority: Priority = Priority.NORMAL
     metadata: Mapping[str, str] = field(default_factory=dict)
+    webhook: str = ""
 
     @classmethod
     def checked(
@@ -54,10 +56,12 @@ class JobOptions:
         deadline: Any = None,
         priority: Any = None,
         metadata: Any = None,
+        webhook: str = "",
     ) -> JobOptions:
         """Return the options that a caller gave at the time `now`. Raise InvalidRequest for a wrong one.
 
-        `delay` is a timedelta or a number of seconds, `not_before` a time, and `deadline` any of the three.
+        `delay` is a timedelta or a number of seconds, `not_before` a time, and `deadline` any of the three. `webhook`
+        is checked already.
         """
         if delay is not None and not_before is not None:
             raise InvalidRequest("not_before", "give one of the two: delay or not_before")
@@ -82,7 +86,7 @@ class JobOptions:
             chosen = Priority.NORMAL if priority is None else Priority(priority)
         except ValueError:
             raise InvalidRequest("priority", f"expected {', '.join(Priority)}") from None
-        return cls(wait, left, chosen, checked_metadata(metadata))
+        return cls(wait, left, chosen, checked_metadata(metadata), webhook)
 
 
 NO_OPTIONS = JobOptions()

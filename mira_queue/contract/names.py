@@ -71,6 +71,10 @@ SCHEMA_KEY = "mira:schema"
 CLOCK = "mira:clock"
 # Hash, owned by the operator: API keys of the gateway, by the digest of the key. An entry lives until it is revoked.
 API_KEYS = "mira:api-keys"
+# List, owned by the gateways: events in JSON. An entry lives until a gateway has made its deliveries.
+WEBHOOK_EVENTS = "mira:webhook-events"
+# Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.
+WEBHOOK_RECEIVERS = "mira:webhook-receivers"
 # No key: it never exists. A script deletes it first, so that a full server allows its other writes.
 NO_KEY = "mira:none"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
@@ -137,6 +141,27 @@ def listed_keys(project: str, state: str, code: str = "") -> list[str]:
     """
     projects = dict.fromkeys((project, ""))
     return [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
+
+
+webhook_endpoints_key = _Key(
+    "mira:webhook-endpoints:", "Hash, owned by the project: its endpoints by id. An entry lives until it is deleted."
+)
+delivery_key = _Key(
+    "mira:delivery:",
+    "Hash, owned by the gateways. It lives until it is delivered, or for MIRA_RESULT_TTL as a dead one.",
+)
+# The score is when the delivery is due, or when the lease of a running attempt ends.
+receiver_key = _Key(
+    "mira:receiver:", "Zset, owned by the gateways: deliveries. An entry lives as long as its delivery."
+)
+receiver_pause_key = _Key("mira:receiver-pause:", "String, owned by the gateways. It lives until the pause has passed.")
+# The score is when the delivery died.
+dead_deliveries_key = _Key("mira:dead-deliveries:", "Zset, owned by the project. It lives for MIRA_RESULT_TTL.")
+
+
+def webhook_keys(project: str) -> list[str]:
+    """Return the keys of a script that adds an event of this project, in the order of lib/events.lua."""
+    return [WEBHOOK_EVENTS, webhook_endpoints_key(project)]
 
 
 def idempotency_key(account: str, key: str) -> str:

@@ -30,6 +30,7 @@ KEY_COMMANDS = (
     "MGET {key}",
     "PERSIST {key}",
     "PEXPIRE {key} 1",
+    "PTTL {key}",
     "RENAMENX {key} {key}",
     "RPOP {key}",
     "RPUSH {key} x",

@@ -34,6 +34,7 @@ from mira_queue.contract.failed_answer import FAILED_ANSWER, checked_pattern
 from mira_queue.contract.pace import ConfiguredLimits
 from mira_queue.contract.server_url import SCHEMES, parse_server_url
 from mira_queue.contract.unicode import is_unicode
+from mira_queue.contract.webhook import checked_secret
 
 ENV_PREFIX = "MIRA_"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -169,6 +170,18 @@ def _parse_hosts(value: Any) -> Any:
     if wrong := [name for name in hosts if not _HOST.fullmatch(name)]:
         raise ValueError(f"expected names without ports, separated by commas, got {wrong[0][:80]!r}")
     return hosts
+
+
+def _parse_secrets(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if not isinstance(value, str):
+        return value
+    for secret in value.split():
+        checked_secret(secret)
+    if not 1 <= len(value.split()) <= 2:
+        raise ValueError("expected one secret, or during a rotation two: the new one, a space, and the old one")
+    return value
 
 
 ApiBase = Annotated[str, AfterValidator(checked_base)]
@@ -323,6 +336,23 @@ class Settings(BaseSettings):
         description="Time after which an uploaded file expires. A request can set another one (expires_after).",
     )
 
+    webhook_secret: Annotated[SecretStr | None, BeforeValidator(_parse_secrets)] = Field(
+        None,
+        description="Secret (whsec_...) that signs webhooks of single jobs and batches. During a rotation, the new one, "
+        "a space, and the old one.",
+    )
+    webhook_hosts: Hosts = Field(
+        (),
+        description="Hosts of webhooks that may have private addresses and use plain HTTP, separated by commas: "
+        "localhost,127.0.0.1. *: every host.",
+    )
+    webhook_timeout: Seconds = Field(
+        SECOND * 20,
+        ge=SECOND,
+        le=SECOND * 30,
+        description="Time for the receiver of a webhook to respond. Then another attempt follows.",
+    )
+
     health_file: Path | None = Field(
         None, description="File that a worker touches at every check for orphaned jobs. For health checks."
     )
@@ -335,6 +365,12 @@ class Settings(BaseSettings):
     crash_at: Annotated[str, AfterValidator(_crash_at)] | None = Field(
         None, description="For tests only: the crash point at which a process crashes. Needs a simulator."
     )
+
+    @property
+    def webhook_secrets(self) -> list[SecretStr]:
+        """Secrets that sign webhooks of single jobs and batches, the newest first."""
+        value = "" if self.webhook_secret is None else self.webhook_secret.get_secret_value()
+        return [SecretStr(secret) for secret in value.split()]
 
     @property
     def configured_limits(self) -> ConfiguredLimits:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import orjson
+
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.commands import Cancel, Command, Pause, from_json, to_json
 from mira_queue.contract.errors import BatchNotFound
+from mira_queue.contract.webhook import ENDPOINTS_ONLY, WebhookEvent, new_event_id
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 
@@ -19,18 +22,14 @@ class Batches(ScriptRunner):
     """Verbs of batches."""
 
     def write_batch(self, batch: Batch) -> None:
-        """Write the batch. If it has ended, it expires with its outcomes; so does a run, whose files are its record."""
-        key = names.batch_key(batch.id)
-        pipeline = self._client.pipeline()
-        pipeline.hset(key, "batch", batch.to_json())
-        pipeline.zadd(names.BATCHES, {batch.id: batch.created_at}, nx=True)
-        if batch.status.is_final or batch.is_run:
-            pipeline.pexpire(key, self._result_ttl_ms)
-            pipeline.srem(names.OPEN_BATCHES, batch.id)
-        else:
-            pipeline.persist(key)
-            pipeline.sadd(names.OPEN_BATCHES, batch.id)
-        pipeline.execute()
+        """Write the batch. If it has ended, it expires with its outcomes; so does a run, whose files are its record.
+
+        The first write of a final status adds the event for webhooks.
+        """
+        is_open = not (batch.status.is_final or batch.is_run)
+        keys = [names.batch_key(batch.id), names.BATCHES, names.OPEN_BATCHES, *names.webhook_keys(batch.origin.project)]
+        args = [batch.id, batch.to_json(), batch.status, batch.created_at, int(is_open)]
+        self._run("batches/write", keys, [*args, "" if is_open else self._result_ttl_ms, _event_of(batch)])
 
     def batch(self, batch_id: str) -> Batch:
         """Raises BatchNotFound."""
@@ -96,3 +95,20 @@ class Batches(ScriptRunner):
         self._client.delete(names.batch_key(batch_id))
         self._client.zrem(names.BATCHES, batch_id)
         self._client.srem(names.OPEN_BATCHES, batch_id)
+
+
+def _event_of(batch: Batch) -> bytes:
+    """Return the event that the batch has ended, or nothing: it has not, or nothing can receive its event."""
+    webhook = batch.options.webhook or (ENDPOINTS_ONLY if batch.origin.project else "")
+    if not batch.status.is_final or not webhook:
+        return b""
+    event = WebhookEvent(
+        new_event_id(),
+        f"batch.{batch.status}",
+        batch.ended_at,
+        batch.id,
+        batch.origin.project,
+        webhook,
+        metadata=orjson.dumps(batch.metadata).decode(),
+    )
+    return event.to_json()

@@ -90,7 +90,8 @@ class Jobs(ScriptRunner):
             failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
-            keys += names.listed_keys(entry.get("project", ""), JobState.CANCELLED)
+            project = entry.get("project", "")
+            keys += [*names.webhook_keys(project), *names.listed_keys(project, JobState.CANCELLED)]
             done = self._run(
                 "jobs/cancel",
                 keys,
@@ -292,6 +293,8 @@ def _options(job: NewJob) -> bytes:
         found["project"] = job.project
     if job.view:
         found["view"] = job.view
+    if job.webhook:
+        found["webhook"] = job.webhook
     return orjson.dumps(found) if found else b""
 
 

@@ -12,6 +12,7 @@ from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
+from mira_queue.contract.webhook import ending_of
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo, Why
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -57,10 +58,10 @@ class Leases(ScriptRunner):
         record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
         state, code = (JobState.FAILED, outcome.code) if isinstance(outcome, Failure) else (JobState.SUCCEEDED, "")
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
-        args += [outcome.attempts, outcome.unanswered_calls, code]
+        args += [outcome.attempts, outcome.unanswered_calls, code, ending_of(outcome)]
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         if not lease.group:
-            keys += names.listed_keys(lease.project, state, code)
+            keys += [*names.webhook_keys(lease.project), *names.listed_keys(lease.project, state, code)]
         return bool(self._run("jobs/finish", keys, args))
 
     def defer(

@@ -16,9 +16,10 @@ from mira_queue.ledger.listed_jobs import ListedJobs
 from mira_queue.ledger.pace import Pacing
 from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
+from mira_queue.ledger.webhooks import Webhooks
 
 
-class Ledger(Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock):
+class Ledger(Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock, Webhooks):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

@@ -12,6 +12,7 @@ from mira_queue.contract.call_history import NO_HISTORY, CallHistory
 from mira_queue.contract.job_options import NO_OPTIONS, JobOptions, Priority
 from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.webhook import ENDPOINTS_ONLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,8 @@ class NewJob:
     `lane` is the lane of its message. `time_left` is the time until its deadline, or None without one: the clocks of
     the producer and of the ledger may differ. A job with a `delay` waits for so long; then rescue sends its message.
     `project` is the project of the gateway that it belongs to, and `view` is what the gateway's object of the job shows
-    in addition to its status and its outcome.
+    in addition to its status and its outcome. `webhook` receives the event of its end: see WebhookEvent. Without
+    it, there is no event.
     """
 
     request: ChatRequest
@@ -36,6 +38,7 @@ class NewJob:
     metadata: Mapping[str, str] = field(default_factory=dict)
     project: str = ""
     view: str = ""
+    webhook: str = ""
 
     @classmethod
     def single(
@@ -47,8 +50,12 @@ class NewJob:
         *,
         project: str = "",
         view: str = "",
+        is_announced: bool = False,
     ) -> NewJob:
-        """Return a single job with the options that a user gave."""
+        """Return a single job with the options that a user gave.
+
+        If it is announced, the endpoints of its project receive its event, too.
+        """
         return cls(
             request,
             new_job_id(),
@@ -61,6 +68,7 @@ class NewJob:
             metadata=options.metadata,
             project=project,
             view=view,
+            webhook=options.webhook or (ENDPOINTS_ONLY if is_announced else ""),
         )
 
 

@@ -63,7 +63,7 @@ def scripts() -> dict[str, str]:
     values = {**{name: in_ms(value) for name, value in CONSTANTS_MS.items()}, **CONSTANTS}
     constants = "".join(f"local {name} = {value}\n" for name, value in values.items())
     loaded = {}
-    for folder in ("jobs", "pace", "batches", "clock", "api_keys"):
+    for folder in ("jobs", "pace", "batches", "clock", "api_keys", "webhooks"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
             libraries = _libraries(root / "lib", text).values()

@@ -16,6 +16,7 @@ from mira_producer.inline import InlineLedger, InlineMessenger, InlineWaits, Res
 from mira_producer.job_lists import JobLists
 from mira_producer.request_check import Check, check_of
 from mira_producer.request_fields import check_field_names
+from mira_producer.webhooks.target import checked_webhook
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InvalidRequest, JobCancelled, JobNotFound, QueueUnavailable, ResultTimeout
@@ -205,6 +206,7 @@ class MiraQueue(JobLists):
         deadline: timedelta | float | datetime | None = None,
         priority: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Job:
@@ -219,6 +221,7 @@ class MiraQueue(JobLists):
         MIRA_RESCUE_INTERVAL later, if a worker is free. If its call has not started by the `deadline` (any of the
         three), the job fails with JobExpired. `priority` is "high", "normal", or "low", among the single jobs of the
         account. `metadata` has at most 16 pairs of texts, which are stored with the job, and not sent to the API.
+        `webhook` is a URL to which a gateway posts the event that the job has ended, signed with MIRA_WEBHOOK_SECRET.
 
         Raises InvalidRequest if the API would reject the request, or for a field that is an option of a task queue
         (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request;
@@ -235,6 +238,7 @@ class MiraQueue(JobLists):
             deadline=deadline,
             priority=priority,
             metadata=metadata,
+            webhook=checked_webhook(webhook, self.settings),
         )
         owner = self.accounts.named(account)
         request = check_of(self.settings, owner)(body)
@@ -252,13 +256,14 @@ class MiraQueue(JobLists):
         deadline: timedelta | float | datetime | None = None,
         priority: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        webhook: str | None = None,
     ) -> list[Job]:
         """Accept many jobs, given as request bodies, and return their handles in the same order.
 
         All bodies are checked before the first is accepted; the names of their fields are not. `keys` has one
         idempotency key for each body. `account` is the name of an account. The options of `enqueue` hold for all jobs.
-        `group` names a list to which the ledger adds the ids of finished jobs. Jobs of a group have no deadline, and
-        `jobs` does not list them.
+        `group` names a list to which the ledger adds the ids of finished jobs. Jobs of a group have no deadline and
+        no webhook, and `jobs` does not list them.
 
         Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
@@ -274,6 +279,8 @@ class MiraQueue(JobLists):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
         if in_group and deadline is not None:
             raise InvalidRequest("deadline", "jobs of a group have none")
+        if in_group and webhook is not None:
+            raise InvalidRequest("webhook", "jobs of a group have none")
         options = JobOptions.checked(
             datetime.now(UTC),
             delay=delay,
@@ -281,6 +288,7 @@ class MiraQueue(JobLists):
             deadline=deadline,
             priority=priority,
             metadata=metadata,
+            webhook=checked_webhook(webhook, self.settings),
         )
         return self.accept(
             [NewJob.single(request, key, in_group, options) for request, key in zip(checked, names, strict=True)], owner

@@ -64,6 +64,13 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "api-keys" | "batches" | "schema", *_]:
             return None
+        case ["mira", "webhook-endpoints", _]:
+            return None
+        case ["mira", "dead-deliveries" | "receiver-pause", _]:
+            return _without_end(client, key, None)
+        case ["mira", "delivery", _]:
+            is_dead = client.hexists(key, "died_ms")
+            return _without_end(client, key, None) if is_dead else "a delivery that is neither made nor dead"
         case ["mira", "accounts" | "workers" | "holds" | "clock"]:
             return _without_end(client, key, None)
         case [

@@ -19,6 +19,7 @@ from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, complete_lines, copy_lines, holds_status
 from mira_producer.report.page import check_report, draw
+from mira_producer.webhooks.target import checked_webhook
 from mira_queue.contract.account import Accounts
 from mira_queue.contract.batch import (
     Batch,
@@ -101,6 +102,8 @@ class Batches:
         if options.deadline_s and options.deadline_s <= time.time():
             raise InputError("deadline: has passed already: nothing was submitted")
         notes = _checked_metadata(metadata)
+        if stored is None:
+            _check_webhook(options.webhook, self._settings)
         batch_id = new_batch_id(simulated=stored is not None and stored.simulated)
         queue = queue_name(self._redis_url)
         self.spool.receive(batch_id, source, queue, table if known else None, link=stored is not None)
@@ -323,5 +326,13 @@ def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """Raise InputError."""
     try:
         return dict(checked_metadata(metadata))
+    except InvalidRequest as error:
+        raise InputError(str(error)) from None
+
+
+def _check_webhook(webhook: str, settings: Settings) -> None:
+    """Raise InputError."""
+    try:
+        checked_webhook(webhook, settings)
     except InvalidRequest as error:
         raise InputError(str(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,12 @@ import orjson
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.options import AccountName, Json, Metadata, notes_of, time_option
+from mira_producer.cli.options import AccountName, Json, Metadata, Webhook, notes_of, time_option
 from mira_producer.cli.result import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue, checked_key
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
+from mira_producer.webhooks.target import checked_webhook
 from mira_queue.contract.job_options import JobOptions, Priority
 from mira_queue.ledger.records import NewJob
 
@@ -62,6 +64,7 @@ def enqueue(
         Priority, typer.Option(help="Among the single jobs of the account. low: after all others.")
     ] = Priority.NORMAL,
     metadata: Metadata = None,
+    webhook: Webhook = None,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
@@ -84,6 +87,7 @@ def enqueue(
         metadata=notes_of(metadata),
     )
     with MiraQueue() as queue:
+        options = replace(options, webhook=checked_webhook(webhook, queue.settings))
         owner = queue.accounts.named(account)
         checked = check_of(queue.settings, owner)(body)
         job = queue.accept([NewJob.single(checked, checked_key("--key", key), options=options)], owner)[0]

@@ -42,6 +42,10 @@ Metadata = Annotated[
     list[str] | None,
     typer.Option("--metadata", metavar="KEY=VALUE", help="A note of the job or batch. Can be repeated."),
 ]
+Webhook = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="A gateway posts the event of its end there, signed with MIRA_WEBHOOK_SECRET."),
+]
 MaxRequests = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Maximum number of calls; the batch pauses there. 0: no limit.")
 ]

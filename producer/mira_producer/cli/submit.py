@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ def submit(
     prices_path: options.PriceTable = None,
     metadata: options.Metadata = None,
     account: options.AccountName = None,
+    webhook: options.Webhook = None,
     as_json: options.Json = False,
 ) -> None:
     """Submit a file of requests as a batch, and return immediately.
@@ -45,6 +47,7 @@ def submit(
     """
     notes = options.notes_of(metadata)
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
+    wanted = replace(wanted, webhook=webhook or "")
     with MiraQueue() as queue:
         batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path, account=account)
         for earlier in _waiting_for_another_key(queue, batch):

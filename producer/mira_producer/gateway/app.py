@@ -24,6 +24,9 @@ from mira_producer.gateway import (
     response_endpoints,
     sweep,
     uploads,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_task,
 )
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, translated
@@ -42,9 +45,11 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     response_endpoints.routes,
     job_endpoints.routes,
     model_endpoints.routes,
+    webhook_endpoints.routes,
+    webhook_deliveries.routes,
 )
 # Tasks that run as long as the gateway. Each handles its own errors.
-BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run,)
+BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, webhook_task.run)
 
 _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
 

@@ -12,6 +12,7 @@ from mira_producer.gateway.expiry import ExpiresAfter
 from mira_producer.gateway.json_body import Body
 from mira_queue.contract.batch import ENDPOINT, OnAccountError
 from mira_queue.contract.metadata import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
+from mira_queue.contract.webhook import MAX_URL
 
 MIN_WINDOW, MAX_WINDOW = timedelta(hours=1), timedelta(days=30)
 _WINDOW = re.compile(r"(\d{1,4})(h|d)")
@@ -55,6 +56,7 @@ class OwnOptions(Body):
     max_requests: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=0)] = 0
     max_cost: Annotated[str, Field(max_length=40)] = ""
+    webhook: Annotated[str, Field(max_length=MAX_URL)] = ""
 
 
 class CreateBatch(Body):

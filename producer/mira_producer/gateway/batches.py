@@ -32,6 +32,7 @@ from mira_producer.gateway.key_limits import check_open, max_cost
 from mira_producer.gateway.paging import Page, cut, listing, page_of
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.threads import in_thread
+from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
 from mira_queue.contract.api_key import ApiKey, Scope
@@ -74,6 +75,7 @@ class BatchResource:
     async def create(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, CreateBatch)
         file = await found_input(self._context, body.input_file_id, key)
+        await webhook_target(self._context, key, body.mira.webhook, "mira.webhook")
         batch = await in_thread(self._submit, body, file, key)
         return await in_thread(self._shown, batch, key)
 

@@ -21,6 +21,7 @@ from mira_producer.gateway.response_request import priority_of, unsupported
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import Found, cancel_unstarted, find, poll_headers, submit, wait
 from mira_producer.gateway.waiting_response import WaitingResponse
+from mira_producer.gateway.webhook_target import take_webhook
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.errors import ResultTimeout
 from mira_queue.contract.job_options import JobOptions
@@ -79,9 +80,14 @@ class _Completions:
         body = await json_object(request)
         if body.get("stream"):
             raise unsupported("stream", "this version of the gateway does not stream chat completions")
-        options = JobOptions(priority=priority_of(body), metadata=checked_metadata(body.get("metadata")))
+        webhook = await take_webhook(self._context, key, body)
+        options = JobOptions(
+            priority=priority_of(body), metadata=checked_metadata(body.get("metadata")), webhook=webhook
+        )
         preference = preference_of(request.headers.getlist("prefer"))
-        job_id = await submit(self._context, key, body, options=options, view={"kind": KIND})
+        job_id = await submit(
+            self._context, key, body, options=options, view={"kind": KIND}, is_announced=preference.is_async
+        )
 
         async def cancel() -> None:
             await cancel_unstarted(self._context, job_id)

@@ -18,6 +18,7 @@ from mira_producer.gateway.response_object import seconds
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import Found, find, poll_headers, submit
 from mira_producer.gateway.threads import in_thread
+from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.request_fields import wrong_name
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.errors import InvalidRequest
@@ -43,6 +44,7 @@ class NewJobBody(Body):
     priority: str | None = None
     metadata: dict[str, str] | None = None
     account: str = ""
+    webhook: str = ""
 
 
 class ActionBody(Body):
@@ -135,6 +137,7 @@ class _Jobs:
             deadline=_time("deadline", wanted.deadline),
             priority=wanted.priority,
             metadata=wanted.metadata,
+            webhook=await webhook_target(self._context, key, wanted.webhook),
         )
         try:
             job_id = await submit(
@@ -144,6 +147,7 @@ class _Jobs:
                 options=options,
                 account=wanted.account,
                 idempotency_key=wanted.key,
+                is_announced=True,
             )
         except InvalidRequest as error:
             raise invalid(f"body.{error.field}", error.reason, error.code) from None

@@ -22,6 +22,7 @@ from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import Found, cancel_unstarted, find, flag_of, poll_headers, submit, wait
 from mira_producer.gateway.threads import in_thread
 from mira_producer.gateway.waiting_response import WaitingResponse, shielded
+from mira_producer.gateway.webhook_target import take_webhook
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Failure
@@ -36,10 +37,14 @@ class _Responses:
         self._context = context
 
     async def create(self, request: Request, key: ApiKey) -> Response:
-        wanted = parse_response_request(await json_object(request))
-        options = JobOptions(priority=wanted.priority, metadata=wanted.metadata)
+        given = await json_object(request)
+        webhook = await take_webhook(self._context, key, given)
+        wanted = parse_response_request(given)
+        options = JobOptions(priority=wanted.priority, metadata=wanted.metadata, webhook=webhook)
         view = {"kind": KIND, **wanted.view}
-        job_id = await submit(self._context, key, wanted.body, options=options, view=view)
+        job_id = await submit(
+            self._context, key, wanted.body, options=options, view=view, is_announced=wanted.is_background
+        )
 
         async def cancel() -> None:
             await cancel_unstarted(self._context, job_id)

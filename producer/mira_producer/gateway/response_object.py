@@ -13,6 +13,7 @@ import orjson
 from mira_producer.gateway.job_ids import response_id
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.contract.webhook import INCOMPLETE_REASONS
 
 _STATUSES = {
     JobState.QUEUED: "queued",
@@ -22,15 +23,13 @@ _STATUSES = {
     JobState.FAILED: "failed",
     JobState.CANCELLED: "cancelled",
 }
-# Reasons of the chat API after which an answer is incomplete.
-_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 def response_object(job: JobStatus, outcome: Outcome | None) -> dict[str, Any]:
     """Return the object. `outcome` is that of a job that has finished."""
     view: dict[str, Any] = orjson.loads(job.view) if job.view else {}
     completion = outcome if isinstance(outcome, Completion) else None
-    reason = _INCOMPLETE.get(completion.finish_reason or "") if completion else None
+    reason = INCOMPLETE_REASONS.get(completion.finish_reason or "") if completion else None
     failure = outcome if isinstance(outcome, Failure) and job.state is JobState.FAILED else None
     return {
         "id": response_id(job.id),
@@ -97,7 +96,7 @@ def output_items(job_id: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     choice = _first(body.get("choices"))
     message = choice.get("message")
     message = message if isinstance(message, Mapping) else {}
-    status = "incomplete" if choice.get("finish_reason") in _INCOMPLETE else "completed"
+    status = "incomplete" if choice.get("finish_reason") in INCOMPLETE_REASONS else "completed"
     name = job_id.replace("-", "")
     content: list[dict[str, Any]] = []
     calls = message.get("tool_calls")

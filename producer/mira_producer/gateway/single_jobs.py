@@ -43,8 +43,12 @@ async def submit(
     account: str = "",
     idempotency_key: str = "",
     view: Mapping[str, Any] | None = None,
+    is_announced: bool = False,
 ) -> str:
-    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue."""
+    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue.
+
+    If it is announced, the webhook endpoints of the project receive the event of its end.
+    """
     check_field_names(body)
 
     def accept() -> str:
@@ -56,6 +60,7 @@ async def submit(
             options=options,
             project=key.project,
             view=orjson.dumps(view).decode() if view else "",
+            is_announced=is_announced,
         )
         return context.queue.accept([job], owner)[0].id
 

@@ -1,12 +1,12 @@
 -- Cancel a job: it gets no completion. A call in flight cannot be recalled, and its response is not stored.
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
--- Uses  clock, job, listed
--- KEYS  of the job (lib/job.lua), and its indexes (lib/listed.lua)
+-- Uses  clock, job, job_event, listed
+-- KEYS  of the job (lib/job.lua), of an event (lib/events.lua), and its indexes (lib/listed.lua)
 -- ARGV  1 job id   2 its account   3 result record ('' if another result backend gets it)   4 TTL in ms   5 1 if a call that is in flight may finish ('' otherwise)
 -- Returns -1 (it has moved to another account) | 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome, or its call may finish) | nil (it does not exist)
 local id, account, record, ttl_ms, only_unstarted = unpack(ARGV)
-local state, owner, key, group, outcome, created_ms, project, calling
-  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome', 'created_ms', 'project', 'calling'))
+local state, owner, key, group, outcome, created_ms, project, calling, webhook, epoch = unpack(redis.call('HMGET', JOB,
+  'state', 'account', 'key', 'group', 'outcome', 'created_ms', 'project', 'calling', 'webhook', 'epoch'))
 if not state or state == 'cancelled' then
   return state and 1
 end
@@ -23,7 +23,8 @@ redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 leave_queue(id)
 redis.call('DEL', REQUEST)
 if group == '' then
-  list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 1)
+  add_end(LAST_QUEUE + 1, id, webhook, project, epoch, 'cancelled', '')
+  list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 3)
 end
 close(id, record, ttl_ms, key, group)
 return 1

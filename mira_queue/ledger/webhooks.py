@@ -1,0 +1,190 @@
+"""Webhooks in the ledger: events, the deliveries that follow from them, and the endpoints that receive them.
+
+Scripts that end a job or a batch add the event. A gateway expands it into deliveries, one for each receiver, claims due
+deliveries with a lease, and settles each attempt. Each receiver has its own queue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from mira_queue.contract import names
+from mira_queue.contract.webhook import WebhookEndpoint, WebhookEvent, is_endpoint_id
+from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
+
+# Dead deliveries of one project. The oldest make room.
+MAX_DEAD = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Delivery of an event to one receiver. `target` is a URL, or the id of an endpoint of the event's project.
+
+    `attempts` counts those that have failed, and `result` is that of the last one. Times are Unix milliseconds of the
+    queue's server; `died_ms` is None while the delivery is not dead.
+    """
+
+    id: str
+    event: WebhookEvent
+    target: str
+    receiver: str
+    attempts: int
+    created_ms: int
+    result: str = ""
+    died_ms: int | None = None
+
+
+class Webhooks(ScriptRunner):
+    """Operations on webhooks."""
+
+    # Endpoints.
+
+    def add_endpoint(self, endpoint: WebhookEndpoint) -> None:
+        self._client.hset(names.webhook_endpoints_key(endpoint.project), endpoint.id, endpoint.to_json())
+
+    def endpoints(self, project: str) -> list[WebhookEndpoint]:
+        """Return the endpoints of a project, the newest first."""
+        found: Any = self._client.hgetall(names.webhook_endpoints_key(project))
+        endpoints = map(WebhookEndpoint.from_json, found.values())
+        return sorted(endpoints, key=lambda each: (each.created_at, each.id), reverse=True)
+
+    def endpoint(self, project: str, endpoint_id: str) -> WebhookEndpoint | None:
+        found: Any = self._client.hget(names.webhook_endpoints_key(project), endpoint_id)
+        return None if found is None else WebhookEndpoint.from_json(found)
+
+    def change_endpoint(
+        self, project: str, endpoint_id: str, change: Callable[[WebhookEndpoint], WebhookEndpoint]
+    ) -> WebhookEndpoint | None:
+        """Replace an endpoint by what `change` returns. Return that, or None if there is no such endpoint."""
+        key = names.webhook_endpoints_key(project)
+        while True:
+            before: Any = self._client.hget(key, endpoint_id)
+            if before is None:
+                return None
+            after = change(WebhookEndpoint.from_json(before))
+            if self._run("webhooks/replace_endpoint", [key], [endpoint_id, before, after.to_json()]):
+                return after
+
+    def disable_endpoint(self, project: str, endpoint_id: str, reason: str) -> None:
+        """Send nothing more to an endpoint, until its owner changes it."""
+        self.change_endpoint(project, endpoint_id, lambda endpoint: replace(endpoint, disabled=reason))
+
+    def delete_endpoint(self, project: str, endpoint_id: str) -> bool:
+        """Delete an endpoint, and with it its deliveries. Return False if there is no such endpoint."""
+        return bool(self._client.hdel(names.webhook_endpoints_key(project), endpoint_id))
+
+    # Events.
+
+    def webhook_events(self, limit: int) -> list[bytes]:
+        """Return the oldest events without deliveries, as they are stored."""
+        found: Any = self._client.lrange(names.WEBHOOK_EVENTS, 0, limit - 1)
+        return list(found)
+
+    def expand_events(self, expanded: Iterable[tuple[bytes, Sequence[str]]]) -> int:
+        """Replace events by deliveries to these targets. Return how many deliveries were made, by this gateway."""
+        calls: list[tuple[list[str], list[Any]]] = []
+        for event, targets in expanded:
+            keys, args = [names.WEBHOOK_EVENTS, names.WEBHOOK_RECEIVERS], [event]
+            for target in targets:
+                delivery_id, receiver = f"whd_{uuid.uuid4().hex}", _receiver_of(target)
+                keys += (names.delivery_key(delivery_id), names.receiver_key(receiver))
+                args += (delivery_id.encode(), receiver.encode(), target.encode())
+            calls.append((keys, args))
+        answers = self._run_many("webhooks/expand", calls)
+        return sum((len(keys) - 2) // 2 for (keys, _), answer in zip(calls, answers, strict=True) if answer)
+
+    # Deliveries.
+
+    def due_receivers(self, limit: int) -> list[str]:
+        """Return receivers with due deliveries, those that have waited for the longest time first."""
+        found: Any = self._client.zrangebyscore(names.WEBHOOK_RECEIVERS, "-inf", self._now_ms(), start=0, num=limit)
+        return [decode(receiver) for receiver in found]
+
+    def claim_deliveries(self, wanted: Iterable[tuple[str, int]], lease: timedelta) -> list[Delivery]:
+        """Claim at most so many due deliveries of each of these receivers."""
+        calls = [
+            ([names.WEBHOOK_RECEIVERS, names.receiver_key(receiver), names.receiver_pause_key(receiver)],
+             [receiver, count, in_ms(lease)])
+            for receiver, count in wanted
+        ]  # fmt: skip
+        answers = zip(calls, self._run_many("webhooks/claim", calls), strict=True)
+        claimed = {decode(each): call[1][0] for call, found in answers for each in found}
+        found = self._deliveries(list(claimed))
+        for (delivery_id, receiver), delivery in zip(claimed.items(), found, strict=True):
+            if delivery is None:
+                self._complete(receiver, delivery_id)
+        return [each for each in found if each is not None]
+
+    def complete_delivery(self, delivery: Delivery) -> None:
+        """Remove a delivery: it was delivered, or nothing receives it any more."""
+        self._complete(delivery.receiver, delivery.id)
+
+    def _complete(self, receiver: str, delivery_id: str) -> None:
+        self._run("webhooks/complete", _keys(receiver, delivery_id), [receiver, delivery_id])
+
+    def postpone_delivery(self, delivery: Delivery, result: str, wait: timedelta, pause: timedelta) -> bool:
+        """Record a failed attempt. The next one is due after `wait`, and the receiver gets nothing during `pause`."""
+        keys = [*_keys_of(delivery), names.receiver_pause_key(delivery.receiver)]
+        args = [delivery.receiver, delivery.id, delivery.attempts, result, in_ms(wait), in_ms(pause)]
+        return bool(self._run("webhooks/postpone", keys, args))
+
+    def bury_delivery(self, delivery: Delivery, result: str) -> bool:
+        """Make a delivery a dead one. It is listed for MIRA_RESULT_TTL, and can be sent again."""
+        keys = [*_keys_of(delivery), names.dead_deliveries_key(delivery.event.project)]
+        args = [delivery.receiver, delivery.id, delivery.attempts + 1, result, self._result_ttl_ms, MAX_DEAD]
+        return bool(self._run("webhooks/bury", keys, args))
+
+    def dead_deliveries(self, project: str) -> list[Delivery]:
+        """Return the dead deliveries of a project, the newest first."""
+        found: Any = self._client.zrevrange(names.dead_deliveries_key(project), 0, -1)
+        deliveries = self._deliveries([decode(each) for each in found])
+        return [each for each in deliveries if each is not None and each.died_ms is not None]
+
+    def dead_delivery(self, project: str, delivery_id: str) -> Delivery | None:
+        (found,) = self._deliveries([delivery_id])
+        return found if found and found.died_ms is not None and found.event.project == project else None
+
+    def resend_delivery(self, delivery: Delivery) -> bool:
+        """Send a dead delivery again. Return False if it is not dead any more."""
+        keys = [*_keys_of(delivery), names.dead_deliveries_key(delivery.event.project)]
+        return bool(self._run("webhooks/resend", keys, [delivery.receiver, delivery.id]))
+
+    def _deliveries(self, ids: Sequence[str]) -> list[Delivery | None]:
+        pipeline = self._client.pipeline(transaction=False)
+        for delivery_id in ids:
+            pipeline.hgetall(names.delivery_key(delivery_id))
+        return [_delivery(each, raw) for each, raw in zip(ids, pipeline.execute(), strict=True)]
+
+
+def _receiver_of(target: str) -> str:
+    """Return the name of a target's queue: an endpoint keeps it when its URL changes."""
+    return target if is_endpoint_id(target) else hashlib.sha256(target.encode()).hexdigest()[:24]
+
+
+def _keys_of(delivery: Delivery) -> list[str]:
+    return _keys(delivery.receiver, delivery.id)
+
+
+def _keys(receiver: str, delivery_id: str) -> list[str]:
+    return [names.WEBHOOK_RECEIVERS, names.receiver_key(receiver), names.delivery_key(delivery_id)]
+
+
+def _delivery(delivery_id: str, raw: dict[bytes, bytes]) -> Delivery | None:
+    if not raw:
+        return None
+    died = raw.get(b"died_ms")
+    return Delivery(
+        delivery_id,
+        WebhookEvent.from_json(raw[b"event"]),
+        decode(raw[b"target"]),
+        decode(raw[b"receiver"]),
+        int(raw[b"attempts"]),
+        int(raw[b"created_ms"]),
+        decode(raw.get(b"result", b"")),
+        int(died) if died else None,
+    )

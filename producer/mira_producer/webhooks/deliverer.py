@@ -1,0 +1,167 @@
+"""The task that delivers webhooks. Every gateway runs one, and they share the work through leases in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from structlog.typing import FilteringBoundLogger
+
+from mira_producer.webhooks.sender import Sender
+from mira_queue.contract.delivery import Attempt, Dead, Delivered, decide
+from mira_queue.contract.errors import MiraQueueError
+from mira_queue.contract.settings import Settings
+from mira_queue.contract.webhook import (
+    WebhookEndpoint,
+    WebhookEvent,
+    endpoints_of,
+    is_endpoint_id,
+    payload_of,
+)
+from mira_queue.ledger.webhooks import Delivery, Webhooks
+
+IDLE_S = 0.5
+EVENTS_PER_STEP = 100
+RECEIVERS_PER_STEP = 1000
+MAX_IN_FLIGHT = 512
+# A receiver that does not respond holds so many of them. After a failure it is one, until an attempt succeeds.
+MAX_PER_RECEIVER = 8
+# Time for the result of an attempt to reach the ledger before its lease ends.
+LEASE_MARGIN = timedelta(seconds=5)
+
+
+class Deliverer:
+    """Deliveries of one gateway. `object_id` returns the id of OpenAI's object of an event."""
+
+    def __init__(
+        self,
+        ledger: Webhooks,
+        sender: Sender,
+        settings: Settings,
+        log: FilteringBoundLogger,
+        object_id: Callable[[WebhookEvent], str],
+    ) -> None:
+        self._ledger = ledger
+        self._sender = sender
+        self._secrets = settings.webhook_secrets
+        self._lease = settings.webhook_timeout + LEASE_MARGIN
+        self._log = log
+        self._object_id = object_id
+        self._in_flight: Counter[str] = Counter()
+        self._failing: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled. Attempts that are cancelled are made again after their lease."""
+        try:
+            while True:
+                try:
+                    was_idle = not await self.step()
+                except MiraQueueError as error:
+                    self._log.warning("webhooks_failed", error=str(error))
+                    was_idle = True
+                # In small steps: attempts that finish make room for others.
+                await asyncio.sleep(IDLE_S if was_idle else IDLE_S / 50)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    async def step(self) -> int:
+        """Expand events, and start attempts that are due. Return how many of both."""
+        expanded = await asyncio.to_thread(self._expand)
+        claimed = await asyncio.to_thread(self._claim, MAX_IN_FLIGHT - self._in_flight.total())
+        for delivery in claimed:
+            self._in_flight[delivery.receiver] += 1
+            task = asyncio.create_task(self._deliver(delivery))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return expanded + len(claimed)
+
+    async def wait(self) -> None:
+        """Wait until the attempts that have started are settled."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _expand(self) -> int:
+        found = self._ledger.webhook_events(EVENTS_PER_STEP)
+        events = [(text, WebhookEvent.from_json(text)) for text in found]
+        endpoints = {project: self._ledger.endpoints(project) for project in {event.project for _, event in events}}
+        self._ledger.expand_events([(text, _targets(event, endpoints[event.project])) for text, event in events])
+        return len(found)
+
+    def _claim(self, free: int) -> list[Delivery]:
+        wanted = []
+        for receiver in self._ledger.due_receivers(RECEIVERS_PER_STEP) if free > 0 else ():
+            limit = 1 if receiver in self._failing else MAX_PER_RECEIVER
+            count = min(free, limit - self._in_flight[receiver])
+            if count > 0:
+                wanted.append((receiver, count))
+                free -= count
+            if free <= 0:
+                break
+        return self._ledger.claim_deliveries(wanted, self._lease) if wanted else []
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        try:
+            await self._attempt(delivery)
+        except MiraQueueError as error:
+            # Nothing is recorded: the delivery is made again after its lease.
+            self._log.warning("webhook_not_settled", delivery_id=delivery.id, error=str(error))
+        finally:
+            self._in_flight[delivery.receiver] -= 1
+
+    async def _attempt(self, delivery: Delivery) -> None:
+        endpoint = None
+        if is_endpoint_id(delivery.target):
+            endpoint = await asyncio.to_thread(self._ledger.endpoint, delivery.event.project, delivery.target)
+            if endpoint is None:
+                await asyncio.to_thread(self._ledger.complete_delivery, delivery)
+                return
+            if endpoint.disabled:
+                await asyncio.to_thread(self._ledger.bury_delivery, delivery, f"endpoint disabled: {endpoint.disabled}")
+                return
+        secrets = endpoint.signing_secrets(int(time.time())) if endpoint else self._secrets
+        url = endpoint.url if endpoint else delivery.target
+        body = payload_of(delivery.event, self._object_id(delivery.event))
+        attempt = await self._sender.send(url, delivery.event.id, body, secrets)
+        await asyncio.to_thread(self._settle, delivery, attempt)
+
+    def _settle(self, delivery: Delivery, attempt: Attempt) -> None:
+        decision = decide(attempt, delivery.attempts + 1, random.random())
+        log = self._log.bind(
+            delivery_id=delivery.id,
+            event_id=delivery.event.id,
+            type=delivery.event.type,
+            target=_shown(delivery.target),
+        )
+        if isinstance(decision, Delivered):
+            self._failing.discard(delivery.receiver)
+            self._ledger.complete_delivery(delivery)
+            log.info("webhook_delivered", status=attempt.status, attempt=delivery.attempts + 1)
+            return
+        if isinstance(decision, Dead):
+            self._failing.discard(delivery.receiver)
+            self._ledger.bury_delivery(delivery, str(attempt))
+            if decision.is_gone and is_endpoint_id(delivery.target):
+                self._ledger.disable_endpoint(delivery.event.project, delivery.target, str(attempt))
+            log.warning("webhook_dead", result=str(attempt), attempt=delivery.attempts + 1)
+            return
+        self._failing.add(delivery.receiver)
+        self._ledger.postpone_delivery(delivery, str(attempt), decision.wait, decision.pause)
+        log.info("webhook_postponed", result=str(attempt), wait_s=round(decision.wait.total_seconds(), 1))
+
+
+def _targets(event: WebhookEvent, endpoints: Sequence[WebhookEndpoint]) -> list[str]:
+    """Return the receivers of an event: endpoints of its project, and its own URL."""
+    found = [endpoint.id for endpoint in endpoints_of(event, endpoints)]
+    is_url = event.webhook.startswith(("http://", "https://"))
+    return [*found, event.webhook] if is_url else found
+
+
+def _shown(target: str) -> str:
+    """Return a target for the log, without what may be a secret in the path of its URL."""
+    return target if is_endpoint_id(target) else "/".join(target.split("/", 3)[:3])
