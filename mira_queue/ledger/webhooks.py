@@ -113,7 +113,7 @@ class Webhooks(ScriptRunner):
             for receiver, count in wanted
         ]  # fmt: skip
         answers = zip(calls, self._run_many("webhooks/claim", calls), strict=True)
-        claimed = {decode(each): call[1][0] for call, found in answers for each in found}
+        claimed = {decode(each): str(args[0]) for (_, args), ids in answers for each in ids}
         found = self._deliveries(list(claimed))
         for (delivery_id, receiver), delivery in zip(claimed.items(), found, strict=True):
             if delivery is None:

@@ -132,11 +132,9 @@ class Deliverer:
 
     def _settle(self, delivery: Delivery, attempt: Attempt) -> None:
         decision = decide(attempt, delivery.attempts + 1, random.random())
+        event = delivery.event
         log = self._log.bind(
-            delivery_id=delivery.id,
-            event_id=delivery.event.id,
-            type=delivery.event.type,
-            target=_shown(delivery.target),
+            delivery_id=delivery.id, event_id=event.id, type=event.type, target=_shown(delivery.target)
         )
         if isinstance(decision, Delivered):
             self._failing.discard(delivery.receiver)

@@ -13,7 +13,7 @@ import aiohttp
 from pydantic import SecretStr
 from standardwebhooks.webhooks import Webhook
 
-from mira_producer.webhooks.addresses import ForbiddenAddress, PublicAddresses
+from mira_producer.webhooks.addresses import PublicAddresses
 from mira_queue.contract.delivery import Attempt
 from mira_queue.contract.unicode import printable
 from mira_queue.contract.webhook import checked_url
@@ -76,8 +76,14 @@ class Sender:
                 return Attempt(response.status, _retry_after(response.headers.get("retry-after")))
         except TimeoutError:
             return Attempt(error=f"no response within {self._timeout.total:g} s")
-        except (aiohttp.ClientError, ForbiddenAddress, OSError, ValueError) as error:
-            return Attempt(error=printable(f"{error}" or type(error).__name__)[:MAX_ERROR])
+        except aiohttp.ClientConnectorError as error:
+            return _failed(error.os_error)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return _failed(error)
+
+
+def _failed(error: Exception) -> Attempt:
+    return Attempt(error=printable(str(error) or type(error).__name__)[:MAX_ERROR])
 
 
 def _retry_after(header: str | None) -> timedelta | None:
