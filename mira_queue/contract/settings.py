@@ -338,7 +338,7 @@ class Settings(BaseSettings):
 
     webhook_secret: Annotated[SecretStr | None, BeforeValidator(_parse_secrets)] = Field(
         None,
-        description="Secret (whsec_...) that signs the webhooks of jobs and batches. In a rotation: the new one, a space "
+        description="Secret (whsec_...) that signs webhooks of jobs and batches. In a rotation: the new one, a space, "
         "and the old one.",
     )
     webhook_hosts: Hosts = Field(

@@ -22,7 +22,8 @@ from mira_queue.contract.webhook import (
     is_endpoint_id,
     payload_of,
 )
-from mira_queue.ledger.webhooks import Delivery, Webhooks
+from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.webhooks import Delivery
 
 IDLE_S = 0.5
 EVENTS_PER_STEP = 100
@@ -39,7 +40,7 @@ class Deliverer:
 
     def __init__(
         self,
-        ledger: Webhooks,
+        ledger: Ledger,
         sender: Sender,
         settings: Settings,
         log: FilteringBoundLogger,
@@ -57,9 +58,13 @@ class Deliverer:
 
     async def run(self) -> None:
         """Deliver until cancelled. Attempts that are cancelled are made again after their lease."""
+        is_first = True
         try:
             while True:
                 try:
+                    # Without a worker, nothing else keeps the ledger's clock: it would take idle time for a jump.
+                    await asyncio.to_thread(self._ledger.check_clock, is_first=is_first)
+                    is_first = False
                     was_idle = not await self.step()
                 except MiraQueueError as error:
                     self._log.warning("webhooks_failed", error=str(error))
