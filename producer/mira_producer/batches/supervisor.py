@@ -252,7 +252,7 @@ class Supervisor:
             else:
                 self._move(BatchStatus.IN_PROGRESS)
             # After the batch is written, which names its group: a command holds the group, or is found here.
-            if not ledger.unhold(self.batch.id, plan.group):
+            if not ledger.unhold(self.batch.id, plan.group, self._account.id):
                 return
             # An account that was rejected may be fixed by now. A Retry-After is honored.
             ledger.probe_now(self._account.id, ends_waits_over=ACCOUNT_TTL)
