@@ -124,6 +124,7 @@ class Batch:
     cached_tokens: int = 0  # of the prompts'
     reasoning_tokens: int = 0  # of the completions'
     uncounted: int = 0  # answers that say nothing of tokens, as streamed ones do
+    withdrawn_usage: dict[str, int] = field(default_factory=dict)  # part of the tokens that no line has
     model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code

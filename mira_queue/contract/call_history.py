@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 import orjson
@@ -33,6 +33,11 @@ class CallHistory:
         if not self.prompt_tokens + self.completion_tokens:
             return {}
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+
+    def with_lost_usage(self, lost: Mapping[str, int]) -> Self:
+        """Return the history with these lost tokens in place of its own."""
+        prompt, completion = lost.get("prompt_tokens", 0), lost.get("completion_tokens", 0)
+        return replace(self, prompt_tokens=prompt, completion_tokens=completion)
 
     def to_json(self) -> bytes:
         """Return an empty text for a history that says nothing."""

@@ -80,8 +80,8 @@ class Batches(ScriptRunner):
     def hold(self, group: str) -> None:
         """Keep the jobs of a batch from starting. Those that wait for a permit return to the queue, without a message.
 
-        The first to know the reason sets the hold: the command, or the supervisor. Only the supervisor removes it. Calls
-        in flight continue. The script that records a rejection of the account holds the account's jobs for some seconds.
+        The first to know the reason sets the hold: the command, or the supervisor. Only the supervisor removes it.
+        Calls in flight continue. A rejection of the account holds the account's jobs in the same way, for some seconds.
         """
         self._run("batches/hold", [names.HOLDS], [group, names.HOLDS_CHANNEL])
 

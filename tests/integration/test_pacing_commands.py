@@ -20,7 +20,7 @@ from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import REJECTED_FOR, call_name
-from mira_queue.ledger.records import Lease, NewJob, NothingToDo, new_job_id
+from mira_queue.ledger.records import Lease, LostCalls, NewJob, NothingToDo, new_job_id
 from tests.support.ledger_steps import ACCOUNT, LIFE, LONG, PASSED, ask, claimed, confirmed
 
 GROUP = "a-group"
@@ -92,7 +92,7 @@ def test_a_held_job_stays_in_the_queue_where_its_supervisor_finds_it(ledger: Led
 
     assert ledger.claim(ACCOUNT, waiting, LONG) == NothingToDo("held")
     assert ledger.release(lease)
-    assert ledger.remove_unstarted(ACCOUNT, [(lease.job_id, ""), (waiting, "")]) == [0, 0]
+    assert ledger.remove_unstarted(ACCOUNT, [(lease.job_id, ""), (waiting, "")]) == [LostCalls(), LostCalls()]
 
 
 def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any_other(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from mira_producer.batches.owner import Owner
-from mira_producer.batches.progress import at_rest, counted, final_status, why_idle
+from mira_producer.batches.progress import at_rest, counted, final_status, why_idle, with_lost, withdrawn_before
 from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.options import End, is_late, with_new_limits
@@ -38,6 +38,7 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import AccountConflict, QueueUnavailable, UnknownAccount
 from mira_queue.contract.names import ACCOUNT_TTL
 from mira_queue.contract.settings import SettingsError
+from mira_queue.ledger.records import LostCalls
 from mira_queue.runtime.accounts_file import load_accounts, path_of
 
 POLL_S = 0.5
@@ -334,7 +335,7 @@ class Supervisor:
     def _take(self, plan: Plan) -> Plan:
         if self.plan is not None:
             plan.billed = self.plan.billed
-        plan.before.unanswered_calls = self.batch.unanswered_calls
+        plan.before.add_lost(withdrawn_before(self.batch), self.batch.model)
         self.batch = replace(self.batch, group=plan.group)
         plan.stats.recorder = self._recording.recorder
         self.plan = plan
@@ -374,8 +375,8 @@ class Supervisor:
             self._owner.say(str(error))
         # A killed process may have left jobs of lines that have changed since. When the hold expires, they would run.
         ledger, account = self._queue.ledger, self._account.id
-        lost = ledger.remove_unstarted(account, ledger.unstarted_of(account, group_of(self._files.output)))
-        self.batch = replace(self.batch, unanswered_calls=self.batch.unanswered_calls + sum(filter(None, lost)))
+        for lost in ledger.remove_unstarted(account, ledger.unstarted_of(account, group_of(self._files.output))):
+            self.batch = with_lost(self.batch, lost or LostCalls())
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
 from mira_producer.client import MiraQueue
@@ -21,7 +22,7 @@ from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailab
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState, JobStatus
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import LostCalls, NewJob, new_job_id
 
 # Lines accepted in one round trip.
 CHUNK = 100
@@ -151,9 +152,9 @@ class Window:
         """Take back jobs that have not started. Their lines stay pending; jobs that run end on their own."""
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
         lost = self._queue.ledger.remove_unstarted(self._account.id, [(job_id, line.key) for job_id, line in jobs])
-        withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
-        # Calls of a worker that crashed: with the job, the ledger forgets them.
-        self._count_billed((line.number, calls) for (_, line), calls in zip(jobs, lost, strict=True) if calls)
+        withdrawn = [entry for entry, each in zip(jobs, lost, strict=True) if each is not None]
+        # With the job, the ledger forgets them.
+        self._count_lost((line, each) for (_, line), each in zip(jobs, lost, strict=True) if each is not None)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)
@@ -168,7 +169,10 @@ class Window:
         self._write(finished)
         rest = list(self.open.items())
         statuses = self._queue.ledger.statuses([job_id for job_id, _ in rest])
-        failures = [not_answered(code, why, status.unanswered_calls) for status in statuses]
+        failures = [
+            replace(not_answered(code, why, status.unanswered_calls), lost_usage=status.lost_usage)
+            for status in statuses
+        ]
         self.writer.write([Finished(*entry, failure) for entry, failure in zip(rest, failures, strict=True)])
         self._drop(rest)
 
@@ -217,7 +221,9 @@ class Window:
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it counted them, and with the job they would be lost.
-        self._count_billed((self.open[job_id].number, ended[job_id].unanswered_calls) for job_id in stale)
+        self._count_lost(
+            (self.open[job_id], LostCalls(ended[job_id].unanswered_calls, ended[job_id].lost_usage)) for job_id in stale
+        )
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale
@@ -240,11 +246,13 @@ class Window:
         self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
         return len(finished)
 
-    def _count_billed(self, lost_calls: Iterable[tuple[int, int]]) -> None:
-        """Count lost calls of jobs that are deleted, by the number of their line."""
-        for number, calls in lost_calls:
-            self._stats.unanswered_calls += calls
-            self._plan.billed[number] += calls
+    def _count_lost(self, lost: Iterable[tuple[OpenLine, LostCalls]]) -> None:
+        """Count what jobs that are deleted have cost. Their lines stay pending."""
+        for line, each in lost:
+            self._stats.add_lost(each, line.model)
+            self._plan.billed[line.number] += each.calls
+            if self._spending is not None:
+                self._spending.add_lost(line, each)
 
     def _add_open(self, job_id: str, line: InputLine) -> None:
         if job_id not in self.open:
