@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import TypeAdapter
 
-from mira_queue.contract.known_fields import unknown_fields
+from mira_queue.contract.known_fields import UNKNOWN, unknown_fields
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
@@ -168,12 +168,18 @@ class Batch:
 
     def to_json(self) -> bytes:
         found = orjson.loads(_json_of_batches().dump_json(self))
-        return orjson.dumps({**found, **found.pop("unknown")})
+        unknown = found.pop(UNKNOWN)
+        options = {**unknown.pop("options", {}), **found["options"]}
+        return orjson.dumps({**unknown, **found, "options": options})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
         """Return the batch that `to_json` wrote, by this version or another one."""
-        return replace(_json_of_batches().validate_json(text), unknown=unknown_fields(cls, orjson.loads(text)))
+        found = orjson.loads(text)
+        unknown = unknown_fields(cls, found)
+        if in_options := unknown_fields(BatchOptions, found.get("options", {})):
+            unknown["options"] = in_options
+        return replace(_json_of_batches().validate_json(text), unknown=unknown)
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""
