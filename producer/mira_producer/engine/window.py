@@ -8,13 +8,15 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
-from mira_producer.client import MiraQueue
+from mira_producer.client import Job, MiraQueue
 from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import AccountErrors, is_of_account
 from mira_producer.engine.options import time_left
 from mira_producer.engine.pending_lines import PendingLines, pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
+from mira_producer.engine.written_jobs import WrittenJobs
+from mira_producer.jsonl.errors import FileReplaced
 from mira_producer.jsonl.request_line import InputLine, OpenLine
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
@@ -57,6 +59,7 @@ class Window:
         self._index = plan.index
         self._stats = plan.stats
         self.writer = ResultWriter(plan, queue.crash_points)
+        self._written = WrittenJobs(queue.ledger, plan, account.id, max_jobs=size)
         self._pending_lines = PendingLines(plan, account_errors, spending)
         self._spending = spending
         self._account_errors = account_errors
@@ -97,7 +100,7 @@ class Window:
             )
             for line in chunk
         ]
-        handles = self._queue.accept(jobs, self._account)
+        handles = self._accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             self._add_open(handle.id, line)
@@ -106,6 +109,14 @@ class Window:
         # If the server fails in between, they are checked again.
         self._pending = list(known.values())
         self._pending = self._take_over(known)
+
+    def _accept(self, jobs: list[NewJob]) -> list[Job]:
+        try:
+            return self._queue.accept(jobs, self._account)
+        except QueueUnavailable:
+            # If the server's memory is full, there may never be newer jobs that follow these.
+            self._written.delete_all()
+            raise
 
     def find_open(self) -> None:
         """Find jobs that a killed run left open, and write those that have finished.
@@ -194,10 +205,15 @@ class Window:
             return True
 
     def close(self) -> None:
-        """Delete what the ledger keeps of this run, unless a job is open."""
-        if not self.open:
-            # If the server is down, it expires with the outcomes.
-            with suppress(QueueUnavailable):
+        """Delete what the ledger keeps of this run, except for open jobs, and what they need.
+
+        If another program has changed a file, the jobs of the lines that were written last stay for the next run.
+        """
+        # If the server is down, it expires with the outcomes.
+        with suppress(QueueUnavailable, FileReplaced):
+            self._written.delete_all()
+        with suppress(QueueUnavailable):
+            if not self.open:
                 self._queue.ledger.drop_group(self.group)
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
@@ -242,8 +258,11 @@ class Window:
                 self._size = self._full_size
             finished.append(Finished(job_id, line, outcome, is_refused))
         # First the files, then the ledger: after a crash in between, the next run finds the line in the file.
-        self.writer.write(finished)
-        self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
+        size = self.writer.write(finished)
+        jobs = [(job_id, self.open[job_id]) for job_id in job_ids]
+        self._written.add([(job_id, line.key) for job_id, line in jobs], size)
+        self._let_go(jobs)
+        self._written.delete_old()
         return len(finished)
 
     def _count_lost(self, lost: Iterable[tuple[OpenLine, LostCalls]]) -> None:
