@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import TypeAdapter
 
-from mira_queue.contract.known_fields import unknown_fields
+from mira_queue.contract.known_fields import UNKNOWN, unknown_fields
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
@@ -124,6 +124,7 @@ class Batch:
     cached_tokens: int = 0  # of the prompts'
     reasoning_tokens: int = 0  # of the completions'
     uncounted: int = 0  # answers that say nothing of tokens, as streamed ones do
+    withdrawn_usage: dict[str, int] = field(default_factory=dict)  # part of the tokens that no line has
     model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
@@ -167,12 +168,18 @@ class Batch:
 
     def to_json(self) -> bytes:
         found = orjson.loads(_json_of_batches().dump_json(self))
-        return orjson.dumps({**found, **found.pop("unknown")})
+        unknown = found.pop(UNKNOWN)
+        options = {**unknown.pop("options", {}), **found["options"]}
+        return orjson.dumps({**unknown, **found, "options": options})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
         """Return the batch that `to_json` wrote, by this version or another one."""
-        return replace(_json_of_batches().validate_json(text), unknown=unknown_fields(cls, orjson.loads(text)))
+        found = orjson.loads(text)
+        unknown = unknown_fields(cls, found)
+        if in_options := unknown_fields(BatchOptions, found.get("options", {})):
+            unknown["options"] = in_options
+        return replace(_json_of_batches().validate_json(text), unknown=unknown)
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""
