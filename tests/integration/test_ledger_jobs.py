@@ -306,7 +306,7 @@ def test_a_failed_job_runs_again_as_new_but_for_its_lost_answers(ledger: Ledger,
 
 
 def test_an_adopted_job_keeps_its_history_but_not_the_429s_of_its_old_account(ledger: Ledger) -> None:
-    held = running(ledger, group=group)
+    held = running(ledger)
     history = CallHistory(
         is_streamed=True, prompt_tokens=40, completion_tokens=2, rejections=6, sent=90, rate_limited=7
     )
