@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -38,7 +39,8 @@ class JobStatus:
 
     `attempts` counts calls that are charged to the job. `crashes` counts workers that crashed during its call.
     `unanswered_calls` counts calls without an answer that may have been billed. `reason` is why it waits or failed.
-    `account` is the id of the account that it belongs to.
+    `account` is the id of the account that it belongs to. `lost_usage` has the tokens of responses that were paid
+    for and could not be used.
     """
 
     id: str
@@ -51,3 +53,4 @@ class JobStatus:
     finished_ms: int | None = None
     reason: str | None = None
     account: str = ""
+    lost_usage: Mapping[str, int] = field(default_factory=dict)

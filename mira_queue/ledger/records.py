@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
@@ -59,6 +60,14 @@ class DecidedLease:
 
     lease: Lease
     outcome: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LostCalls:
+    """What a job that is deleted has cost: calls that may have been billed, and tokens of unusable responses."""
+
+    calls: int = 0
+    usage: Mapping[str, int] = field(default_factory=dict)
 
 
 Why = Literal["leased", "final", "missing", "early", "held", "foreign"]

@@ -5,7 +5,7 @@
 -- ARGV  1 job id   2 a queued job's message is lost if it was sent before this time (ms)
 -- Returns 1 (send it) | 0 (not lost, or held: it is queued without a message, and counts from now)
 local id, lost_before_ms, found_in = ARGV[1], ARGV[2], KEYS[#KEYS]
-local now, state, group = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'group'))
+local now, state, account, group = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'account', 'group'))
 local sent_ms, overdue_ms = redis.call('ZSCORE', found_in, id), redis.call('ZSCORE', WAITING, id)
 if state == 'waiting' and overdue_ms and tonumber(overdue_ms) <= now then
   redis.call('HSET', JOB, 'state', 'queued')
@@ -22,4 +22,4 @@ elseif state ~= 'queued' or not sent_ms or tonumber(sent_ms) >= tonumber(lost_be
 end
 redis.call('ZREM', found_in, id)
 redis.call('ZADD', FIRST, now, id)
-return is_held(HOLDS, group, now) and 0 or 1
+return is_held(HOLDS, group, account, now) and 0 or 1

@@ -1,4 +1,5 @@
--- Retry a failed job on its owner's command. Attempts and crashes restart at zero; unanswered calls stay counted.
+-- Retry a failed job on its owner's command. Attempts and crashes restart at zero. Unanswered calls and lost tokens
+-- stay counted.
 -- Why atomic: the stored error is deleted and the job is queued, or neither.
 -- Uses  clock, job
 -- KEYS  of the job (lib/job.lua)
@@ -13,7 +14,8 @@ if state ~= 'failed' or owner ~= account then
   return state == 'queued' and held_token == token and 1 or 0
 end
 redis.call('HSET', JOB, 'state', 'queued', 'token', token)
-redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason', 'history')
+redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason')
+forget_rejections()
 redis.call('PERSIST', JOB)
 redis.call('PERSIST', REQUEST)
 if key ~= '' then
