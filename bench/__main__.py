@@ -12,6 +12,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.pool", "--slots", "64", "--latency", "0.1"),
     ("bench.long_waits",),
     ("bench.bulk", "--full"),
+    ("bench.gateway_files",),
 )
 
 
