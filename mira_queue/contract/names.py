@@ -62,8 +62,9 @@ ACCOUNTS = "mira:accounts"
 WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
-# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with a model) lives until
-# the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells all workers of a new one.
+# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with an account, or with an
+# account and a model) lives until the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells
+# all workers of a new one.
 HOLDS = "mira:holds"
 HOLDS_CHANNEL = "mira:held"
 # Set, owned by submit. An entry lives while a supervisor has to run its batch.
