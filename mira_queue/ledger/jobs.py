@@ -92,8 +92,9 @@ class Jobs(ScriptRunner):
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
             keys += names.listed_keys(entry.get("project", ""), JobState.CANCELLED)
-            args = [job_id, entry.get("account", ""), entry.get("history", ""), record, self._result_ttl_ms]
-            done = self._run("jobs/cancel", keys, [*args, "1" if only_unstarted else ""])
+            known = [entry.get("account", ""), entry.get("history", "")]
+            args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
+            done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:

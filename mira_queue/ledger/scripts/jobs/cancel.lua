@@ -8,8 +8,8 @@
 -- Returns 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome, or its call may finish)
 --         | nil (it does not exist) | -1 (it has moved to another account, or has made a call: read it again)
 local id, account, known_history, record, ttl_ms, only_unstarted = unpack(ARGV)
-local state, owner, key, group, outcome, history, created_ms, project, calling = unpack(redis.call('HMGET', JOB, 'state',
-  'account', 'key', 'group', 'outcome', 'history', 'created_ms', 'project', 'calling'))
+local state, owner, key, group, outcome, history, created_ms, project, calling = unpack(redis.call('HMGET', JOB,
+  'state', 'account', 'key', 'group', 'outcome', 'history', 'created_ms', 'project', 'calling'))
 if not state or state == 'cancelled' then
   return state and 1
 end
