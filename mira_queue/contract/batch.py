@@ -185,16 +185,17 @@ class Batch:
     def to_json(self) -> bytes:
         found = orjson.loads(_json_of_batches().dump_json(self))
         unknown = found.pop(UNKNOWN)
-        options = {**unknown.pop("options", {}), **found["options"]}
-        return orjson.dumps({**unknown, **found, "options": options})
+        parts = {name: {**unknown.pop(name, {}), **found[name]} for name in _PARTS}
+        return orjson.dumps({**unknown, **found, **parts})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
         """Return the batch that `to_json` wrote, by this version or another one."""
         found = orjson.loads(text)
         unknown = unknown_fields(cls, found)
-        if in_options := unknown_fields(BatchOptions, found.get("options", {})):
-            unknown["options"] = in_options
+        for name, part in _PARTS.items():
+            if in_part := unknown_fields(part, found.get(name, {})):
+                unknown[name] = in_part
         return replace(_json_of_batches().validate_json(text), unknown=unknown)
 
     @property
@@ -272,6 +273,10 @@ class Batch:
                 "options": asdict(self.options),
             },
         }
+
+
+# Fields of a batch that are records themselves: a newer version may have added fields to them, too.
+_PARTS: dict[str, type] = {"options": BatchOptions, "origin": BatchOrigin}
 
 
 @cache
