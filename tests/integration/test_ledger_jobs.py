@@ -262,14 +262,15 @@ def test_a_withdrawn_job_leaves_the_tokens_that_it_has_paid_for(ledger: Ledger) 
 
 
 def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger) -> None:
-    held = begun(ledger)
+    held = begun(ledger, group="a run")
     ledger.release(held)
 
     assert ledger.remove_unstarted(ACCOUNT, [(held.job_id, "")]) == [LostCalls(1)]
 
 
 def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
-    held, idle, over = running(ledger, "key 1"), accepted(ledger, "key 2"), ended(ledger, COMPLETION)
+    held, idle = running(ledger, "key 1", "a run"), accepted(ledger, "key 2", "a run")
+    over = ended(ledger, COMPLETION, group="a run")
 
     jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
     assert ledger.remove_unstarted(ACCOUNT, jobs) == [None, LostCalls(), None, LostCalls()]
