@@ -13,6 +13,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.waits",),
     ("bench.long_waits",),
     ("bench.bulk", "--full"),
+    ("bench.gateway_files",),
 )
 
 

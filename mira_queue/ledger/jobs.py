@@ -12,6 +12,7 @@ import orjson
 import redis
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, JobCancelled, JobNotFound
 from mira_queue.contract.job_options import Priority
 from mira_queue.contract.names import Lane
@@ -19,7 +20,7 @@ from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.announcements import Announcements
 from mira_queue.ledger.memory import Headroom
-from mira_queue.ledger.records import Accepted, NewJob
+from mira_queue.ledger.records import Accepted, LostCalls, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
@@ -92,11 +93,9 @@ class Jobs(ScriptRunner):
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
             project = entry.get("project", "")
             keys += [*names.webhook_keys(project), *names.listed_keys(project, JobState.CANCELLED)]
-            done = self._run(
-                "jobs/cancel",
-                keys,
-                [job_id, entry.get("account", ""), record, self._result_ttl_ms, "1" if only_unstarted else ""],
-            )
+            known = [entry.get("account", ""), entry.get("history", "")]
+            args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
+            done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:
@@ -169,18 +168,17 @@ class Jobs(ScriptRunner):
         pieces = [keys[start : start + MAX_JOBS] for start in range(0, len(keys), MAX_JOBS)]
         self._run_many("jobs/delete", [(list(chain.from_iterable(piece)), []) for piece in pieces])
 
-    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[LostCalls | None]:
         """Remove jobs of the account that have not started, given as (id, idempotency key).
 
-        Return for each job how many of its calls may have been billed without an answer, or None if the job runs or has
-        finished and stays.
+        Return for each job what is on record only there, or None if the job runs or has finished and stays.
         """
         answers: list[Any] = []
         # In pieces: the server does nothing else in the time of a round trip.
         for start in range(0, len(jobs), MAX_JOBS):
             calls = [(names.job_keys(account, *job), [job[0], account]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
-        return [None if answer < 0 else int(answer) for answer in answers]
+        return [answer and LostCalls(answer[0], CallHistory.from_json(answer[1]).lost_usage) for answer in answers]
 
     def unstarted_of(self, account: str, group: str, *, only_uncalled: bool = False) -> list[tuple[str, str]]:
         """Return (id, idempotency key) of the group's jobs of an account that have not started, or were never called.
@@ -252,7 +250,8 @@ def cancelled(status: JobStatus) -> Failure:
     detail = "requested by its owner"
     if status.state is JobState.RUNNING:
         detail += "; a call was in flight and may be billed"
-    return Failure.from_error(JobCancelled(detail, None, status.attempts, status.unanswered_calls))
+    counts = status.attempts, status.unanswered_calls
+    return Failure.from_error(JobCancelled(detail, None, *counts, lost_usage=status.lost_usage))
 
 
 def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
@@ -312,6 +311,7 @@ def status_of(job_id: str, entry: Mapping[str, str]) -> JobStatus:
         state,
         reason=entry.get("reason") or delayed,
         account=entry.get("account", ""),
+        lost_usage=CallHistory.from_json(entry.get("history", "").encode()).lost_usage,
         model=entry.get("model", ""),
         key=entry.get("key", ""),
         priority=Priority(entry.get("priority", Priority.NORMAL)),

@@ -58,7 +58,9 @@ class Leases(ScriptRunner):
         record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
         state, code = (JobState.FAILED, outcome.code) if isinstance(outcome, Failure) else (JobState.SUCCEEDED, "")
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
-        args += [outcome.attempts, outcome.unanswered_calls, code, ending_of(outcome)]
+        args += [outcome.attempts, outcome.unanswered_calls, code]
+        args.append(lease.history.with_lost_usage(outcome.lost_usage).to_json())
+        args.append(ending_of(outcome))
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         if not lease.group:
             keys += [*names.webhook_keys(lease.project), *names.listed_keys(lease.project, state, code)]

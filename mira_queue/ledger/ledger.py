@@ -9,6 +9,7 @@ from __future__ import annotations
 from mira_queue.ledger.accounts import Accounts
 from mira_queue.ledger.api_keys import ApiKeys
 from mira_queue.ledger.batches import Batches
+from mira_queue.ledger.chunks import Chunks
 from mira_queue.ledger.clock import Clock
 from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
@@ -19,7 +20,9 @@ from mira_queue.ledger.rescue import Rescue
 from mira_queue.ledger.webhooks import Webhooks
 
 
-class Ledger(Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock, Webhooks):
+class Ledger(
+    Jobs, ListedJobs, Chunks, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock, Webhooks
+):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

@@ -145,9 +145,9 @@ class Webhooks(ScriptRunner):
         deliveries = self._deliveries([decode(each) for each in found])
         return [each for each in deliveries if each is not None and each.died_ms is not None]
 
-    def dead_delivery(self, project: str, delivery_id: str) -> Delivery | None:
+    def dead_delivery(self, delivery_id: str) -> Delivery | None:
         (found,) = self._deliveries([delivery_id])
-        return found if found and found.died_ms is not None and found.event.project == project else None
+        return found if found and found.died_ms is not None else None
 
     def resend_delivery(self, delivery: Delivery) -> bool:
         """Send a dead delivery again. Return False if it is not dead any more."""

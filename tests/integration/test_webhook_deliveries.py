@@ -152,6 +152,11 @@ def test_a_retried_job_ends_twice_and_has_two_events(ledger: Ledger, server: Raw
 
     assert types_of(server, SECRET.get_secret_value()) == ["response.completed", "response.failed"]
     assert len({request.headers["webhook-id"] for request in server.requests}) == 2
+    cancelled = end(ledger, server.url, FAILURE)
+    assert ledger.retry(cancelled)
+    assert ledger.cancel(cancelled)
+    deliver()
+    assert len({request.headers["webhook-id"] for request in server.requests}) == 4
 
 
 def test_a_finish_that_is_repeated_or_comes_too_late_has_no_second_event(
@@ -260,11 +265,12 @@ def test_after_its_last_attempt_a_delivery_is_listed_as_dead_and_can_be_sent_aga
         (dead,) = ledger.dead_deliveries(PROJECT)
         assert (dead.attempts, dead.result, dead.target) == (len(WAITS), "HTTP 404", server.url)
         assert ledger.dead_deliveries("app2") == []
-        assert ledger.dead_delivery("app2", dead.id) is None
+        assert ledger.dead_delivery(dead.id) == dead
 
         is_well.set()
         assert ledger.resend_delivery(dead)
         assert not ledger.resend_delivery(dead)
+        assert ledger.dead_delivery(dead.id) is None
         deliver()
 
         assert len(server.requests) == len(WAITS) + 1

@@ -16,7 +16,7 @@ from mira_producer.gateway.json_body import Empty, json_body
 from mira_producer.gateway.paging import cut, listing, page_of
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.threads import in_thread
-from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.ledger.webhooks import Delivery
 
 PATH = "/v1/webhook_deliveries"
@@ -32,14 +32,14 @@ def routes(context: Context) -> list[BaseRoute]:
 
 
 class _Deliveries:
-    """Handlers of the resource. Each key sees the deliveries of its own project."""
+    """Handlers of the resource. Each key sees the deliveries of its own project, and an admin those of the client, too."""
 
     def __init__(self, context: Context) -> None:
         self._ledger = context.queue.ledger
 
     async def list_dead(self, request: Request, key: ApiKey) -> Response:
         page = page_of(request)
-        found = await in_thread(self._ledger.dead_deliveries, key.project)
+        found = [each for project in _projects(key) for each in await in_thread(self._ledger.dead_deliveries, project)]
         after = next((_place(each) for each in found if each.id == page.after), None)
         if page.after and after is None:
             raise not_found(KIND, page.after, "after")
@@ -49,10 +49,19 @@ class _Deliveries:
     async def resend(self, request: Request, key: ApiKey) -> Response:
         await json_body(request, Empty)
         an_id = request.path_params["id"]
-        found = await in_thread(self._ledger.dead_delivery, key.project, an_id)
-        if found is None or not await in_thread(self._ledger.resend_delivery, found):
+        found = await in_thread(self._ledger.dead_delivery, an_id)
+        if (
+            found is None
+            or found.event.project not in _projects(key)
+            or not await in_thread(self._ledger.resend_delivery, found)
+        ):
             raise not_found(KIND, an_id)
         return json_response({**_object(found), "status": "pending"})
+
+
+def _projects(key: ApiKey) -> list[str]:
+    # Jobs and batches of the Python client and the command line have no project.
+    return [key.project, ""] if key.scope is Scope.ADMIN else [key.project]
 
 
 def _object(found: Delivery) -> dict[str, Any]:
