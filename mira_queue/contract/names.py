@@ -164,9 +164,10 @@ receiver_pause_key = _Key("mira:receiver-pause:", "String, owned by the gateways
 dead_deliveries_key = _Key("mira:dead-deliveries:", "Zset, owned by the project. It lives for MIRA_RESULT_TTL.")
 
 
-def webhook_keys(project: str) -> list[str]:
+@lru_cache(maxsize=1000)
+def webhook_keys(project: str) -> tuple[str, str]:
     """Return the keys of a script that adds an event of this project, in the order of lib/events.lua."""
-    return [WEBHOOK_EVENTS, webhook_endpoints_key(project)]
+    return WEBHOOK_EVENTS, webhook_endpoints_key(project)
 
 
 def idempotency_key(account: str, key: str) -> str:

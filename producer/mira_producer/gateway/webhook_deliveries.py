@@ -32,7 +32,7 @@ def routes(context: Context) -> list[BaseRoute]:
 
 
 class _Deliveries:
-    """Handlers of the resource. Each key sees the deliveries of its own project, and an admin those of the client, too."""
+    """Handlers of the resource. Each key sees the deliveries of its project, and an admin also those of none."""
 
     def __init__(self, context: Context) -> None:
         self._ledger = context.queue.ledger

@@ -63,7 +63,9 @@ class Deliverer:
             while True:
                 try:
                     # Without a worker, nothing else keeps the ledger's clock: it would take idle time for a jump.
-                    await asyncio.to_thread(self._ledger.check_clock, is_first=is_first)
+                    jump = await asyncio.to_thread(self._ledger.check_clock, is_first=is_first)
+                    if jump:
+                        self._log.warning("clock_jumped", seconds=round(jump.total_seconds(), 1))
                     is_first = False
                     was_idle = not await self.step()
                 except MiraQueueError as error:
