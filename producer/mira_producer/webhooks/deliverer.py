@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+from anyio import move_on_after
 from structlog.typing import FilteringBoundLogger
 
 from mira_producer.webhooks.sender import Sender
@@ -25,7 +26,9 @@ from mira_queue.contract.webhook import (
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.webhooks import Delivery
 
-IDLE_S = 0.5
+IDLE_S, BUSY_S = 0.5, 0.01
+# A receiver that responds at all responds within this time.
+STOP_S = 5.0
 EVENTS_PER_STEP = 100
 RECEIVERS_PER_STEP = 1000
 MAX_IN_FLIGHT = 512
@@ -57,23 +60,27 @@ class Deliverer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Deliver until cancelled. Attempts that are cancelled are made again after their lease."""
+        """Deliver until cancelled. Attempts that are running then may finish within STOP_S."""
         is_first = True
         try:
             while True:
+                was_idle = True
                 try:
                     # Without a worker, nothing else keeps the ledger's clock: it would take idle time for a jump.
                     jump = await asyncio.to_thread(self._ledger.check_clock, is_first=is_first)
+                    is_first = False
                     if jump:
                         self._log.warning("clock_jumped", seconds=round(jump.total_seconds(), 1))
-                    is_first = False
                     was_idle = not await self.step()
                 except MiraQueueError as error:
                     self._log.warning("webhooks_failed", error=str(error))
-                    was_idle = True
-                # In small steps: attempts that finish make room for others.
-                await asyncio.sleep(IDLE_S if was_idle else IDLE_S / 50)
+                await asyncio.sleep(BUSY_S)
+                if was_idle:
+                    await self._wait_for_room()
         finally:
+            with move_on_after(STOP_S, shield=True):
+                await self.wait()
+            # They are made again after their lease.
             for task in self._tasks:
                 task.cancel()
 
@@ -87,6 +94,13 @@ class Deliverer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return expanded + len(claimed)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until an attempt has finished, which makes room for another one, or until it is time to check again."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(IDLE_S)
 
     async def wait(self) -> None:
         """Wait until the attempts that have started are settled."""
