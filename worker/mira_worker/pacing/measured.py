@@ -18,11 +18,13 @@ PERIODS, BUSY = 3, 0.8
 LONGER_WINDOW = 0.75
 
 
-def is_measurable(known: Limit, wait_ms: int, period_ms: int, calls: int, accepted: int) -> bool:
+def is_measurable(known: Limit, hit: RateLimitHit, period_ms: int, calls: int, accepted: int) -> bool:
     """Return True if the calls since the last event show the rate: the limiter was used up at both times.
 
-    If the events are further apart, the account may have been idle.
+    If the events are further apart, the account may have been idle. The probe goes alone: a period has at least the
+    duration of a call, however short the first guess of the window is.
     """
+    wait_ms = hit.retry_after_ms
     if calls <= 0 or period_ms <= 0:
         return False
     if not known.measured_ms and fits(known, wait_ms):
@@ -32,7 +34,7 @@ def is_measurable(known: Limit, wait_ms: int, period_ms: int, calls: int, accept
         if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms == ROUNDED_MS):
             return False
     was_busy = calls * known.window_ms >= BUSY * (known.base_calls or known.max_calls) * period_ms
-    return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms)
+    return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms, hit.call_ms)
 
 
 def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:

@@ -70,7 +70,7 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     estimate = replace(estimate, reset_ms=reset_ms, reset_accepted=hit.accepted)
     margin_ms = max(estimate.margin_ms, margin_ms_of(window_ms))
     interval_ms = first_rate_interval_ms(window_ms)
-    if known and is_measurable(known, window_ms, period_ms, calls, accepted):
+    if known and is_measurable(known, hit, period_ms, calls, accepted):
         limit = measured(known, hit, period_ms, calls)
         # Each further 429 of the event means one fewer of these calls.
         estimate = replace(estimate, event_in_window=calls + 1 if limit.max_calls == calls else 0)
