@@ -52,6 +52,8 @@ def run_scenario(
                 world.configure(**scenario.changes[number - 1].config)
                 changed_s.append(from_s)
             while world.elapsed_s < to_s and not _is_finished(scenario, world):
+                if scenario.calls:
+                    world.open_jobs = scenario.calls - world.answered
                 world.run(min(STEP_S, to_s - world.elapsed_s))
         # The API's clock, of which figures need where it is in a window.
         clock_s = start_ms / 1000 % CLOCK_S

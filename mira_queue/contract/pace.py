@@ -192,7 +192,7 @@ class RateLimitHit:
 
     `peak_window` is the most calls in an earlier window as long as its Retry-After. `in_known_window` is the number of
     calls in the window of the learned rate limit. `accepted` counts the account's calls that are not known to be
-    rate-limited.
+    rate-limited. `first_ms` is when the account's first call was sent, or 0 if it is too long ago to be on record.
     """
 
     now_ms: int
@@ -205,6 +205,7 @@ class RateLimitHit:
     peak_window: int = 0
     in_known_window: int = 0
     accepted: int = 0
+    first_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

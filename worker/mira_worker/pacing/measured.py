@@ -37,6 +37,17 @@ def is_measurable(known: Limit, hit: RateLimitHit, period_ms: int, calls: int, a
     return was_busy or period_ms <= PERIODS * max(known.window_ms, wait_ms, hit.call_ms)
 
 
+def guessed(hit: RateLimitHit) -> tuple[int, int]:
+    """Return the calls and the window of a limit whose first 429 states a computed wait.
+
+    If the account is new, its limiter was unused at its first call: all calls since then are in one window. Otherwise,
+    the window is the wait. It is too short, which the next 429 shows.
+    """
+    if hit.first_ms:
+        return hit.accepted, hit.now_ms + hit.retry_after_ms - hit.first_ms
+    return hit.in_window - 1, hit.retry_after_ms
+
+
 def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:
     """Return the limit that admits so many calls in such a period. Its window stays as long as it was, about."""
     # A 429 never raises a rate.

@@ -22,7 +22,7 @@ from mira_worker.pacing.intervals import (
     first_rate_interval_ms,
     margin_ms_of,
 )
-from mira_worker.pacing.measured import is_measurable, measured
+from mira_worker.pacing.measured import guessed, is_measurable, measured
 
 # The margin grows with each 429 that is a little below the limit.
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
@@ -77,13 +77,17 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
         # A limiter with a short window is a bucket: it forgives a call that is a little early.
         margin_ms = round(min(MAX_MARGIN_MS, limit.window_ms * MARGIN_SHARE))
     elif known is None or not (known.measured_ms or fits(known, window_ms)):
+        measured_ms = 0
+        if is_computed(window_ms):
+            accepted, measured_ms = guessed(hit)
+            estimate = replace(estimate, event_in_window=accepted + 1)
         limit = Limit(
             max(1, accepted),
             window_ms,
             hit.now_ms,
             interval_ms=interval_ms,
             seen_with=hit.in_flight,
-            measured_ms=window_ms if is_computed(window_ms) else 0,
+            measured_ms=measured_ms,
         )
     elif accepted >= known.max_calls:
         limit = _confirmed(known, min(accepted, known.allowed), hit.now_ms)
