@@ -58,11 +58,20 @@ def run_scenario(
         # The API's clock, of which figures need where it is in a window.
         clock_s = start_ms / 1000 % CLOCK_S
         calls = [
-            Call(clock_s + at_ms / 1000, *(("rate", None) if left_ms is None else ("admitted", clock_s + left_ms / 1000)))
+            Call(
+                clock_s + at_ms / 1000, *(("rate", None) if left_ms is None else ("admitted", clock_s + left_ms / 1000))
+            )
             for (at_ms, _), left_ms in zip(world.calls, world.left_ms, strict=True)
         ]
         shares = [process.sent for process in world.fleet]
-        return Run(scenario, calls, clock_s + world.elapsed_s, [clock_s + each for each in changed_s], world.early, shares=shares)
+        return Run(
+            scenario,
+            calls,
+            clock_s + world.elapsed_s,
+            [clock_s + each for each in changed_s],
+            world.early,
+            shares=shares,
+        )
 
 
 def _is_finished(scenario: Scenario, world: World) -> bool:

@@ -190,9 +190,7 @@ class World:
         standings = self.limits.standings(self.config, now_s, model)
         return _lower(wait_headers.rate_headers(standings, self.config.rate_headers, now_s))
 
-    def _answer(
-        self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str], number: int
-    ) -> None:
+    def _answer(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str], number: int) -> None:
         self.left_ms[number] = self.now_ms - self.start_ms
         self.limits.release(self._models[lease.job_id])
         self._at(self._travel(), lambda: self._land(process, lease, permit, headers))

@@ -5,6 +5,8 @@ At each 429, such a limiter is used up. What it admitted between two 429s is the
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mira_queue.contract.pace import Limit, RateLimitHit
 from mira_worker.pacing.cause import NEARLY, REPEATS, fits, is_computed
 from mira_worker.pacing.intervals import LONGER, MAX_INTERVAL_MS, first_rate_interval_ms
@@ -48,8 +50,26 @@ def guessed(hit: RateLimitHit) -> tuple[int, int]:
     return hit.in_window - 1, hit.retry_after_ms
 
 
+def _is_bucket(known: Limit, hit: RateLimitHit) -> bool:
+    """Return True if the next call is admitted as soon as a bucket of this rate has room for one, rounded up or not."""
+    interval_ms = known.window_ms / known.max_calls
+    return hit.retry_after_ms <= interval_ms or hit.retry_after_ms == ROUNDED_MS
+
+
 def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:
     """Return the limit that admits so many calls in such a period. Its window stays as long as it was, about."""
+    together = hit.in_known_window - 1
+    is_much_less = calls * known.window_ms < NEARLY * known.max_calls * period_ms
+    if (
+        is_much_less
+        and known.base_calls
+        and not known.step
+        and _is_bucket(known, hit)
+        and 0 < together < known.max_calls
+    ):
+        # The bucket is smaller than the calls that are sent together. Its rate may be right: it is kept.
+        window_ms = -(-together * known.window_ms // known.max_calls)
+        return replace(known, max_calls=together, base_calls=together, measured_ms=window_ms, since_ms=hit.now_ms)
     # A 429 never raises a rate.
     period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
     # Until it was measured, a window is a guess.

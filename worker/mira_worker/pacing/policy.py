@@ -80,6 +80,7 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
         measured_ms = 0
         if is_computed(window_ms):
             accepted, measured_ms = guessed(hit)
+            margin_ms = round(min(margin_ms_of(measured_ms), measured_ms * MAX_MARGIN_SHARE))
             estimate = replace(estimate, event_in_window=accepted + 1)
         limit = Limit(
             max(1, accepted),
