@@ -119,6 +119,8 @@ class Estimate:
     unrelated_ms: int = 0  # when the last of them was added; they expire
     reset_ms: int = 0  # end of the Retry-After of the last event of the rate
     reset_accepted: int = 0  # calls that had been accepted by then
+    uncounted: int = 0  # rate-limited calls on record that the API does not count
+    uncounted_until_ms: int = 0  # when they leave the window
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))

@@ -56,6 +56,15 @@ def _is_bucket(known: Limit, hit: RateLimitHit) -> bool:
     return hit.retry_after_ms <= interval_ms or hit.retry_after_ms == ROUNDED_MS
 
 
+def counts_rejected(limit: Limit) -> bool:
+    """Return False if rate-limited calls do not count toward this limit.
+
+    It is then a window that states when it ends. A bucket does not count them either, but forgives none.
+    """
+    interval_ms = limit.window_ms / limit.max_calls
+    return not limit.measured_ms or limit.retry_after_ms <= max(ROUNDED_MS, PERIODS * interval_ms)
+
+
 def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:
     """Return the limit that admits so many calls in such a period. Its window stays as long as it was, about."""
     together = hit.in_known_window - 1

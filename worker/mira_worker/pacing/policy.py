@@ -22,7 +22,7 @@ from mira_worker.pacing.intervals import (
     first_rate_interval_ms,
     margin_ms_of,
 )
-from mira_worker.pacing.measured import guessed, is_measurable, measured
+from mira_worker.pacing.measured import counts_rejected, guessed, is_measurable, measured
 
 # The margin grows with each 429 that is a little below the limit.
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
@@ -103,7 +103,10 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     # A concurrency limit with the same Retry-After was this rate limit.
     was_mistaken = fits(estimate.in_flight, window_ms)
     in_flight = None if was_mistaken else _probe_later(estimate.in_flight, hit.now_ms)
-    return replace(estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms)
+    uncounted, until_ms = (0, 0) if counts_rejected(limit) else (1, hit.now_ms + limit.window_ms)
+    return replace(
+        estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms, uncounted=uncounted, uncounted_until_ms=until_ms
+    )
 
 
 def _looks_in_flight(estimate: Estimate, known: Limit, hit: RateLimitHit) -> bool:
@@ -161,7 +164,8 @@ def _corrected(estimate: Estimate, kind: Kind) -> Estimate:
     in_flight = estimate.event_in_flight - estimate.event_rate_limited
     if kind == "rate" and rate and rate.since_ms == estimate.event_ms:
         # Until now this call counted as accepted.
-        estimate = replace(estimate, reset_accepted=estimate.reset_accepted - 1)
+        uncounted = estimate.uncounted + (estimate.uncounted > 0)
+        estimate = replace(estimate, reset_accepted=estimate.reset_accepted - 1, uncounted=uncounted)
         if 0 < in_window < rate.max_calls:
             base_calls = in_window if rate.base_calls else 0
             return replace(estimate, rate=replace(rate, max_calls=in_window, base_calls=base_calls))
