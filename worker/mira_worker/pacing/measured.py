@@ -13,6 +13,8 @@ from mira_worker.pacing.intervals import LONGER, MAX_INTERVAL_MS, first_rate_int
 
 # Servers round waits up to this.
 ROUNDED_MS = 1000
+# A new account has used up a short window by then.
+START_MS = 2000
 # If two events are further apart than so many windows, the account may have been idle, unless it made this share of the
 # calls that were allowed.
 PERIODS, BUSY = 3, 0.8
@@ -42,11 +44,12 @@ def is_measurable(known: Limit, hit: RateLimitHit, period_ms: int, calls: int, a
 def guessed(hit: RateLimitHit) -> tuple[int, int]:
     """Return the calls and the window of a limit whose first 429 states a computed wait.
 
-    If the account is new, its limiter was unused at its first call: all calls since then are in one window. Otherwise,
-    the window is the wait. It is too short, which the next 429 shows.
+    If the account is new, its limiter was unused at its first call: all calls since then are in one window, unless they
+    took longer. Otherwise, the window is the wait. It is too short, which the next 429 shows.
     """
-    if hit.first_ms:
-        return hit.accepted, hit.now_ms + hit.retry_after_ms - hit.first_ms
+    elapsed_ms = hit.now_ms - hit.first_ms
+    if elapsed_ms <= max(hit.retry_after_ms, START_MS):
+        return hit.accepted, elapsed_ms + hit.retry_after_ms
     return hit.in_window - 1, hit.retry_after_ms
 
 
