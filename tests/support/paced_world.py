@@ -16,7 +16,8 @@ import structlog
 from mira_worker.pacing import growth
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
-from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
+from mira_worker.pacing.pacer import with_wait_margin
+from mira_worker.pacing.waiting_line import ASK_AGAIN
 from mira_worker.retry_after import wait_after_limit
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
