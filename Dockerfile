@@ -5,8 +5,9 @@
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
-# Extras of pyproject.toml, comma-separated: `dashboard` adds Flower.
-ARG EXTRAS=""
+# Extras of pyproject.toml, comma-separated: `gateway` is mira-queue serve, `report` draws the pages of batches,
+# and `dashboard` adds Flower.
+ARG EXTRAS="gateway,report"
 WORKDIR /src
 RUN python3 -m venv /opt/mira-queue
 # The dependencies alone, from a package that has no code yet: a change of code does not download them again.
@@ -20,12 +21,15 @@ RUN /opt/mira-queue/bin/pip install --no-cache-dir --disable-pip-version-check -
 FROM ${PYTHON_IMAGE}
 # A fixed number, so that volumes and `runAsNonRoot` know it; no home, so that nothing is kept where it would be lost.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin mira
+# The state of a gateway: mount a volume here, which gets this owner.
+RUN install --directory --owner=10001 --group=10001 --mode=700 /state
 COPY --from=build /opt/mira-queue /opt/mira-queue
 # Unbuffered, or the last log lines of a killed worker stay in its buffer. No .pyc: the root file system is read-only.
 ENV PATH=/opt/mira-queue/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    MIRA_HEALTH_FILE=/tmp/mira-queue.health
+    MIRA_HEALTH_FILE=/tmp/mira-queue.health \
+    MIRA_STATE_DIR=/state
 USER 10001:10001
 WORKDIR /work
 # The worker touches the file while it reaches the server. Reading its age costs a few milliseconds;

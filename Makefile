@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run unit test test-docker check format docs errors-doc bench bench-pacing chaos release clean
+.PHONY: help install run serve unit test test-docker check format docs errors-doc bench bench-pacing chaos release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ install: $(STAMP) ## Create .venv with all dependencies (other targets do it too
 run: $(STAMP) ## Run the 100 example requests on Mira if MIRA_API_KEY is set, else on the simulator
 	@mkdir -p out && cp examples/requests.jsonl out/requests.jsonl
 	@$(BIN)/mira-queue run out/requests.jsonl --simulate-without-key
+
+serve: $(STAMP) ## Serve OpenAI's API on Mira if MIRA_API_KEY is set, else on the simulator
+	@$(BIN)/mira-queue serve --simulate-without-key
 
 unit: $(STAMP) ## Run the unit tests (under 30 s)
 	@$(PYTEST) $(PARALLEL) tests/unit

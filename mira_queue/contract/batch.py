@@ -17,7 +17,8 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import TypeAdapter
 
-from mira_queue.contract.known_fields import unknown_fields
+from mira_queue.contract.file_id import FileId, FileKind
+from mira_queue.contract.known_fields import UNKNOWN, unknown_fields
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
@@ -103,6 +104,20 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchOrigin:
+    """The request over HTTP that created a batch. All fields are empty for a batch of the command line.
+
+    `project` is that of the API key, and `file_id` the input file. `window` is the completion window as it was given.
+    The answers expire `output_ttl_s` after the batch has ended; 0: with the batch.
+    """
+
+    project: str = ""
+    file_id: str = ""
+    window: str = ""
+    output_ttl_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One batch. Times are Unix seconds. `answered` and `failed` count lines; tokens are those of its answers."""
 
@@ -124,6 +139,7 @@ class Batch:
     cached_tokens: int = 0  # of the prompts'
     reasoning_tokens: int = 0  # of the completions'
     uncounted: int = 0  # answers that say nothing of tokens, as streamed ones do
+    withdrawn_usage: dict[str, int] = field(default_factory=dict)  # part of the tokens that no line has
     model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
@@ -142,6 +158,7 @@ class Batch:
     files: BatchFiles | None = None  # of `mira-queue run`: the user's own; None: in the spool of its machine
     account: str = ""  # id of the account of its jobs; empty: an older version has not recorded it
     group: str = ""  # of its jobs; empty: it never had any
+    origin: BatchOrigin = field(default_factory=BatchOrigin)
     unknown: dict[str, Any] = field(
         default_factory=dict, compare=False
     )  # fields of a newer version, which are written again
@@ -167,16 +184,32 @@ class Batch:
 
     def to_json(self) -> bytes:
         found = orjson.loads(_json_of_batches().dump_json(self))
-        return orjson.dumps({**found, **found.pop("unknown")})
+        unknown = found.pop(UNKNOWN)
+        options = {**unknown.pop("options", {}), **found["options"]}
+        return orjson.dumps({**unknown, **found, "options": options})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
         """Return the batch that `to_json` wrote, by this version or another one."""
-        return replace(_json_of_batches().validate_json(text), unknown=unknown_fields(cls, orjson.loads(text)))
+        found = orjson.loads(text)
+        unknown = unknown_fields(cls, found)
+        if in_options := unknown_fields(BatchOptions, found.get("options", {})):
+            unknown["options"] = in_options
+        return replace(_json_of_batches().validate_json(text), unknown=unknown)
+
+    @property
+    def ended_at(self) -> int:
+        """The time at which it came to its final status; 0 if it has not ended."""
+        return self.stamps.get(self.status.value, self.updated_at) if self.status.is_final else 0
+
+    def file_id(self, kind: FileKind) -> str:
+        """Return the id of its input, answers, or errors in the HTTP API."""
+        if kind is FileKind.INPUT and self.origin.file_id:
+            return self.origin.file_id
+        return str(FileId(self.created_at * 1000, kind, self.id.removeprefix(PREFIX)))
 
     def to_object(self) -> dict[str, Any]:
         """The batch as OpenAI's clients know it."""
-        files = self.total > 0
         machine = self.place.partition(":")[0]
         output, errors = (
             (f"{machine}:{self.files.output}", f"{machine}:{self.files.errors}")
@@ -189,11 +222,11 @@ class Batch:
             "endpoint": ENDPOINT,
             "model": self.model or None,
             "errors": {"object": "list", "data": [each.to_object() for each in self.errors]} if self.errors else None,
-            "input_file_id": self.input_name,
-            "completion_window": "24h",
+            "input_file_id": self.file_id(FileKind.INPUT),
+            "completion_window": self.origin.window or "24h",
             "status": self.status,
-            "output_file_id": output if files and self.answered else None,
-            "error_file_id": errors if files and self.failed else None,
+            "output_file_id": self.file_id(FileKind.OUTPUT) if self.answered else None,
+            "error_file_id": self.file_id(FileKind.ERRORS) if self.failed else None,
             "created_at": self.created_at,
             **{
                 f"{status}_at": self.stamps.get(status)
@@ -231,7 +264,10 @@ class Batch:
                 "unanswered_calls": self.unanswered_calls,
                 "errors_left_out": self.errors_left_out,
                 "account": self.account or None,
+                "input_name": self.input_name,
                 "files": self.place,
+                "output": output if self.answered else None,
+                "errors": errors if self.failed else None,
                 "updated_at": self.updated_at or None,
                 "options": asdict(self.options),
             },
@@ -243,8 +279,8 @@ def _json_of_batches() -> TypeAdapter[Batch]:
     return TypeAdapter(Batch)
 
 
-def new_batch_id() -> str:
-    return f"{PREFIX}{uuid.uuid4().hex}"
+def new_batch_id(*, simulated: bool = False) -> str:
+    return f"{SIMULATED_PREFIX if simulated else PREFIX}{uuid.uuid4().hex}"
 
 
 def run_batch_id(group: str, *, simulated: bool) -> str:

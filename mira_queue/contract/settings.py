@@ -159,10 +159,23 @@ def _crash_at(value: str) -> str:
     return value
 
 
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\*")
+
+
+def _parse_hosts(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    hosts = tuple(name.strip().lower() for name in value.split(",") if name.strip())
+    if wrong := [name for name in hosts if not _HOST.fullmatch(name)]:
+        raise ValueError(f"expected names without ports, separated by commas, got {wrong[0][:80]!r}")
+    return hosts
+
+
 ApiBase = Annotated[str, AfterValidator(checked_base)]
 KeyHeader = Annotated[str, AfterValidator(checked_header_name)]
 # NoDecode: a value that is not JSON gets our message, without the value.
 Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(parse_headers)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_hosts)]
 RateLimitSetting = Annotated[RateLimit, BeforeValidator(_parse_rate_limit)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 
@@ -215,7 +228,8 @@ class Settings(BaseSettings):
         None, description="Celery result backend for the outcomes. Not set, or 'same': the queue's server."
     )
     state_dir: Annotated[Path, AfterValidator(_state_dir)] = Field(
-        Path("~/.local/state/mira-queue"), description="Directory for the embedded server's data, log and socket."
+        Path("~/.local/state/mira-queue"),
+        description="Directory for the embedded server, and for the files of batches and of the gateway.",
     )
     result_ttl: Seconds = Field(DAY * 7, gt=ZERO, le=DAY * 365, description="Time after which an outcome expires.")
 
@@ -291,6 +305,22 @@ class Settings(BaseSettings):
         ge=ZERO,
         le=HOUR,
         description="Time after SIGTERM for calls in flight to finish. Then their jobs return to the queue.",
+    )
+
+    gateway_hosts: Hosts = Field(
+        (),
+        description="Names under which clients reach the gateway, separated by commas: mira.example.com. Addresses and "
+        "localhost are always allowed. *: every name.",
+    )
+
+    max_file_bytes: int = Field(
+        8 * 1024**3, ge=1024, description="Maximum size of a file that the gateway accepts, in bytes."
+    )
+    file_ttl: Seconds = Field(
+        DAY * 30,
+        ge=HOUR,
+        le=DAY * 365,
+        description="Time after which an uploaded file expires. A request can set another one (expires_after).",
     )
 
     health_file: Path | None = Field(

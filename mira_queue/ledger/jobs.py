@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
+import orjson
 import redis
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, JobCancelled, JobNotFound
+from mira_queue.contract.job_options import Priority
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.announcements import Announcements
 from mira_queue.ledger.memory import Headroom
-from mira_queue.ledger.records import Accepted, NewJob
+from mira_queue.ledger.records import Accepted, LostCalls, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
 MAX_BYTES = 1024 * 1024
 
+# Jobs whose state one run of a script reads.
+MAX_CHECKED = 500
+
 # Jobs that are read in one round trip.
 MAX_LISTED = 1000
 
+# Reason why a job waits that has not run yet.
+DELAYED = "its start is delayed"
+
 # Fields of a job's hash that are fields of its status.
-_NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms")}
+_NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms", "deadline_ms")}
 _NUMBERS["unanswered"] = "unanswered_calls"
 
 
@@ -39,7 +49,7 @@ class Jobs(ScriptRunner):
         self._headroom = Headroom(client)
 
     def accept(self, account: str, jobs: Sequence[NewJob], *, base: str = "") -> list[Accepted]:
-        """Accept jobs of one account and one lane in one round trip. When this returns, they are durable.
+        """Accept jobs of one account, one lane, and one project in one round trip. When this returns, they are durable.
 
         `base` is the account's base URL, if it is known. Raises AccountConflict if the queue knows another one:
         nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request; the
@@ -58,7 +68,7 @@ class Jobs(ScriptRunner):
                 verdict, job_id = known.get(place, ("accepted", job.id))
                 if verdict == "conflict":
                     conflict = conflict or IdempotencyConflict(job.key, job_id)
-                accepted.append(Accepted(job_id, verdict == "accepted"))
+                accepted.append(Accepted(job_id, verdict == "accepted", is_due=not job.delay))
         if conflict:
             raise conflict
         return accepted
@@ -69,16 +79,22 @@ class Jobs(ScriptRunner):
 
     def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
-        return [_status(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
+        return [status_of(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
+    def cancel(self, job_id: str, *, only_unstarted: bool = False) -> bool:
+        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound.
+
+        With `only_unstarted`, a job whose call is in flight continues: return False, too.
+        """
         while True:
             (entry,) = self._entries([job_id])
-            failure = cancelled(_status(job_id, entry))
+            failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
-            done = self._run("jobs/cancel", keys, [job_id, entry.get("account", ""), record, self._result_ttl_ms])
+            keys += names.listed_keys(entry.get("project", ""), JobState.CANCELLED)
+            known = [entry.get("account", ""), entry.get("history", "")]
+            args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
+            done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:
@@ -87,11 +103,21 @@ class Jobs(ScriptRunner):
     def retry(self, job_id: str) -> bool:
         """Queue a failed job again. Return False if it is not failed. Raises JobNotFound."""
         (entry,) = self._entries([job_id])
-        keys = names.job_keys(entry.get("account", ""), job_id, entry["key"])
-        done = self._run("jobs/retry", keys, [job_id, entry.get("account", ""), uuid.uuid4().hex])
+        account, status = entry.get("account", ""), status_of(job_id, entry)
+        keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
+        keys += names.listed_keys(status.project, JobState.FAILED, status.code)
+        done = self._run("jobs/retry", keys, [job_id, account, uuid.uuid4().hex])
         if done is None:
             raise JobNotFound(job_id)
         return bool(done)
+
+    def forget(self, job_id: str) -> bool:
+        """Delete a single job that has finished. Return False if it is open. Raises JobNotFound."""
+        (entry,) = self._entries([job_id])
+        status = status_of(job_id, entry)
+        keys = names.job_keys(status.account, job_id, status.key)
+        keys += names.listed_keys(status.project, status.state, status.code)
+        return bool(self._run("jobs/forget", keys, [job_id]))
 
     def open_jobs(self, account: str) -> list[str]:
         """Return the ids of the account's open jobs."""
@@ -112,7 +138,7 @@ class Jobs(ScriptRunner):
             piece = job_ids[start : start + MAX_JOBS]
             calls = []
             for job_id, key in zip(piece, self.keys_of(piece), strict=True):
-                of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST)]
+                of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST), names.waiting_key(new)]
                 calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
             answers = self._run_many("jobs/adopt", calls)
             moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
@@ -141,18 +167,17 @@ class Jobs(ScriptRunner):
         pieces = [keys[start : start + MAX_JOBS] for start in range(0, len(keys), MAX_JOBS)]
         self._run_many("jobs/delete", [(list(chain.from_iterable(piece)), []) for piece in pieces])
 
-    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[LostCalls | None]:
         """Remove jobs of the account that have not started, given as (id, idempotency key).
 
-        Return for each job how many of its calls may have been billed without an answer, or None if the job runs or has
-        finished and stays.
+        Return for each job what is on record only there, or None if the job runs or has finished and stays.
         """
         answers: list[Any] = []
         # In pieces: the server does nothing else in the time of a round trip.
         for start in range(0, len(jobs), MAX_JOBS):
             calls = [(names.job_keys(account, *job), [job[0], account]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
-        return [None if answer < 0 else int(answer) for answer in answers]
+        return [answer and LostCalls(answer[0], CallHistory.from_json(answer[1]).lost_usage) for answer in answers]
 
     def unstarted_of(self, account: str, group: str, *, only_uncalled: bool = False) -> list[tuple[str, str]]:
         """Return (id, idempotency key) of the group's jobs of an account that have not started, or were never called.
@@ -193,6 +218,16 @@ class Jobs(ScriptRunner):
         rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
         return [decode(first[1]), *(decode(item) for item in rest or [])]
 
+    def find_finished(self, job_ids: Sequence[str]) -> dict[str, JobState | None]:
+        """Return the state of each of these jobs that is not open, in one round trip; None if it does not exist."""
+        pieces = [job_ids[start : start + MAX_CHECKED] for start in range(0, len(job_ids), MAX_CHECKED)]
+        calls = [([names.job_key(job_id) for job_id in piece], ()) for piece in pieces]
+        found: dict[str, JobState | None] = {}
+        for piece, answer in zip(pieces, self._run_many("jobs/find_finished", calls), strict=True):
+            for place, state in zip(answer[::2], answer[1::2], strict=True):
+                found[piece[place - 1]] = JobState(decode(state)) if state else None
+        return found
+
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         """Return the records of these jobs in Celery's Redis backend, in one round trip. None means no record."""
         if not job_ids:
@@ -200,18 +235,13 @@ class Jobs(ScriptRunner):
         found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
         return list(found)
 
+    def announcements(self) -> Announcements:
+        """Return subscriptions to the ends of jobs."""
+        return Announcements(self._client)
+
     def drop_group(self, group: str) -> None:
         """Delete what belongs to a group without open jobs. A hold stays: jobs of a killed process may be left."""
         self._client.delete(names.finished_key(group))
-
-    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
-        """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
-        with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
-            channel.subscribe(names.result_key(job_id))
-            # After the confirmation, every later announcement arrives. The status shows an earlier one.
-            channel.get_message(timeout=timeout_s)
-            if not self.status(job_id).state.is_final:
-                channel.get_message(timeout=timeout_s)
 
 
 def cancelled(status: JobStatus) -> Failure:
@@ -219,7 +249,8 @@ def cancelled(status: JobStatus) -> Failure:
     detail = "requested by its owner"
     if status.state is JobState.RUNNING:
         detail += "; a call was in flight and may be billed"
-    return Failure.from_error(JobCancelled(detail, None, status.attempts, status.unanswered_calls))
+    counts = status.attempts, status.unanswered_calls
+    return Failure.from_error(JobCancelled(detail, None, *counts, lost_usage=status.lost_usage))
 
 
 def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
@@ -237,24 +268,52 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
 
 def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     keys: list[str] = [names.queued_key(account, jobs[0].lane), names.ACCOUNTS, names.pace_key(account)]
+    keys += (names.waiting_key(account), names.listed_key(names.OPEN), names.listed_key(names.OPEN, jobs[0].project))
     args: list[Any] = [account, base]
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))
         args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
-        args += (_left_ms(job.time_left), "1" if job.pauses else "")
+        args += (_left_ms(job.time_left), "1" if job.pauses else "", _options(job))
     return keys, args
+
+
+def _options(job: NewJob) -> bytes:
+    if job.lane is Lane.BULK:
+        return b""
+    found: dict[str, Any] = {}
+    if job.delay:
+        found["delay_ms"] = in_ms(job.delay)
+    if job.priority is not Priority.NORMAL:
+        found["priority"] = job.priority
+    if job.metadata:
+        found["metadata"] = orjson.dumps(dict(job.metadata)).decode()
+    if job.project:
+        found["project"] = job.project
+    if job.view:
+        found["view"] = job.view
+    return orjson.dumps(found) if found else b""
 
 
 def _left_ms(time_left: timedelta | None) -> int | str:
     return "" if time_left is None else in_ms(time_left)
 
 
-def _status(job_id: str, entry: dict[str, str]) -> JobStatus:
+def status_of(job_id: str, entry: Mapping[str, str]) -> JobStatus:
+    """Return the status in a job's hash."""
     numbers = {field: int(entry[name]) for name, field in _NUMBERS.items() if name in entry}
+    state = JobState(entry["state"])
+    delayed = DELAYED if state is JobState.WAITING else None
     return JobStatus(
         job_id,
-        JobState(entry["state"]),
-        reason=entry.get("reason") or None,
+        state,
+        reason=entry.get("reason") or delayed,
         account=entry.get("account", ""),
+        lost_usage=CallHistory.from_json(entry.get("history", "").encode()).lost_usage,
+        model=entry.get("model", ""),
+        key=entry.get("key", ""),
+        priority=Priority(entry.get("priority", Priority.NORMAL)),
+        metadata=orjson.loads(entry.get("metadata", "{}")),
+        project=entry.get("project", ""),
+        view=entry.get("view", ""),
         **numbers,
     )

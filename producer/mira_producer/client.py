@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Self
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, cast
 
 from mira_producer.batches.client import Batches
+from mira_producer.inline import InlineLedger, InlineMessenger, InlineWaits, Respond, echo
+from mira_producer.job_lists import JobLists
 from mira_producer.request_check import Check, check_of
 from mira_producer.request_fields import check_field_names
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
+from mira_queue.contract.errors import InvalidRequest, JobCancelled, JobNotFound, QueueUnavailable, ResultTimeout
+from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.names import Lane
-from mira_queue.contract.outcome import Completion, Outcome, outcome_of, outcome_of_record
+from mira_queue.contract.outcome import Completion, Failure, Outcome, outcome_of, outcome_of_record
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
@@ -25,16 +31,14 @@ from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.jobs import cancelled
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob
 from mira_queue.ledger.server import QueueServer
+from mira_queue.ledger.waits import Waits
 from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery, stores_results_itself
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.runtime.settings_loader import load_settings
 
-# The server announces that a job has finished. An announcement can be lost with its connection, so a waiting client
-# also polls.
-POLL_INTERVAL_S = 2.0
 MAX_JOBS_PER_ACCEPT = 500
 NO_WORKER = "no worker is running"
 
@@ -48,9 +52,11 @@ class Job:
 
     id: str
     """The job's id, a UUID. Keep it in a session, a database, or a URL."""
+    queue: MiraQueue
+    """The client that returned this handle."""
 
     def __init__(self, queue: MiraQueue, job_id: str) -> None:
-        self._queue = queue
+        self.queue = queue
         self.id = job_id
 
     def __repr__(self) -> str:
@@ -58,9 +64,9 @@ class Job:
 
     def status(self) -> JobStatus:
         """Return the job's state, its counts, and why it waits or how it failed."""
-        status = self._queue.ledger.status(self.id)
+        status = self.queue.ledger.status(self.id)
         if status.state is JobState.QUEUED and not status.reason:
-            return replace(status, reason=self._queue.no_worker(status.account) or None)
+            return replace(status, reason=self.queue.no_worker(status.account) or None)
         return status
 
     def result(self, timeout: float | None = None) -> Completion:
@@ -75,32 +81,40 @@ class Job:
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait as `result` does, and return the Completion or the Failure. Raises ResultTimeout, but no JobError."""
-        end_s = None if timeout is None else time.monotonic() + timeout
-        while (outcome := self._queue.outcome_now(self.id)) is None:
-            left_s = POLL_INTERVAL_S if end_s is None else min(POLL_INTERVAL_S, end_s - time.monotonic())
-            if left_s <= 0:
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self._wait(end_s - time.monotonic())
+            outcome = outcome_in(record) or self.queue.outcome_now(self.id)
+            if outcome is not None:
+                return outcome
+            if time.monotonic() >= end_s:
                 raise unfinished(self.id, timeout)
-            self._queue.ledger.wait_for_end(self.id, left_s)
-        return outcome
+
+    def _wait(self, left_s: float) -> bytes | None:
+        """Return the record of the finished job. None means that its outcome has to be read, or the timeout."""
+        if left_s <= 0:
+            return None
+        wait = self.queue.waits.start(self.id)
+        try:
+            return wait.result(min(left_s, threading.TIMEOUT_MAX))
+        except TimeoutError:
+            return None
+        finally:
+            wait.cancel()
 
     def cancel(self) -> bool:
         """Cancel the job, permanently. A call that is in flight may still be billed.
 
         Return True if the job is cancelled, now or earlier; False if it had already finished.
         """
-        return self._queue.ledger.cancel(self.id)
+        return self.queue.ledger.cancel(self.id)
 
     def retry(self) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
-        done = self._queue.ledger.retry(self.id)
-        if done:
-            account = self._queue.ledger.status(self.id).account
-            self._queue.ledger.probe_now(account)
-            self._queue.send(account, [self.id])
-        return done
+        return self.queue.retry_job(self.id)
 
 
-class MiraQueue:
+class MiraQueue(JobLists):
     """Client of one queue. Create one for each process and share it between threads.
 
     Settings come from `MIRA_*` variables and `.env`. Keyword arguments named like the fields of Settings override
@@ -131,10 +145,36 @@ class MiraQueue:
             result_ttl=self.settings.result_ttl,
             keeps_results=stores_results_itself(self.settings),
         )
+        self.waits = Waits(self.ledger)
+
+    @classmethod
+    def inline(cls, respond: Respond = echo, settings: Settings | None = None, **overrides: Any) -> Self:
+        """Return a client without a server, for an app's own tests: `enqueue` runs the job.
+
+        `respond` gets the body of a request. It returns the text of an answer, the body of a chat completion, a
+        Completion, or a Failure, or it raises a JobError. It may call an API. By default, the answer quotes the prompt.
+
+        Requests are checked as usual, idempotency keys work, and jobs have all their methods. A delayed job runs when
+        its result is waited for. Deadlines and priorities have no effect. There are no batches.
+        """
+        queue = cls.__new__(cls)
+        queue.settings = settings or load_settings(**overrides)
+        queue.accounts = load_accounts(queue.settings)
+        queue.crash_points = CrashPoints(queue.settings.crash_at)
+        queue.redis_url = ""
+        ledger = InlineLedger(respond)
+        # Both have the methods that a client of single jobs calls, and no others.
+        queue.ledger = cast(Ledger, ledger)
+        queue.waits = cast(Waits, InlineWaits(ledger))
+        queue._messenger = cast(Messenger, InlineMessenger(ledger))
+        queue._server = queue._celery = cast(Any, ledger)
+        return queue
 
     @property
     def batches(self) -> Batches:
         """The queue's batches: files of requests that run in the background."""
+        if not self.redis_url:
+            raise QueueUnavailable("an inline queue has no batches: test them with the embedded server")
         return Batches(self.ledger, self.settings, self.accounts, self.redis_url, self.crash_points)
 
     def __enter__(self) -> Self:
@@ -144,7 +184,11 @@ class MiraQueue:
         self.close()
 
     def close(self) -> None:
-        """Close the connections and release the embedded server. Accepted jobs stay in the queue."""
+        """Close the connections and release the embedded server. Accepted jobs stay in the queue.
+
+        Waits of other threads end with QueueUnavailable.
+        """
+        self.waits.close()
         self._celery.close()
         self._server.close()
 
@@ -156,6 +200,11 @@ class MiraQueue:
         model: str | None = None,
         key: str | None = None,
         account: str | None = None,
+        delay: timedelta | float | None = None,
+        not_before: datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
+        priority: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Job:
@@ -166,6 +215,11 @@ class MiraQueue:
         returns the same job for as long as that job is stored. `account` is the name of an account; each account has
         its own idempotency keys. `extra_body` has further fields of the request; their names are not checked.
 
+        The job starts after `delay` (a timedelta, or seconds) or `not_before` (a time with a zone): at most
+        MIRA_RESCUE_INTERVAL later, if a worker is free. If its call has not started by the `deadline` (any of the
+        three), the job fails with JobExpired. `priority` is "high", "normal", or "low", among the single jobs of the
+        account. `metadata` has at most 16 pairs of texts, which are stored with the job, and not sent to the API.
+
         Raises InvalidRequest if the API would reject the request, or for a field that is an option of a task queue
         (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request;
         UnknownAccount; AccountConflict if this queue knows the account with another base URL; and QueueUnavailable if
@@ -174,9 +228,17 @@ class MiraQueue:
         check_field_names(fields)
         named = {} if model is None else {"model": model}
         body = {"messages": messages, **named, **fields, **(extra_body or {})}
+        options = JobOptions.checked(
+            datetime.now(UTC),
+            delay=delay,
+            not_before=not_before,
+            deadline=deadline,
+            priority=priority,
+            metadata=metadata,
+        )
         owner = self.accounts.named(account)
         request = check_of(self.settings, owner)(body)
-        return self.accept([NewJob(request, new_job_id(), checked_key("key", key))], owner)[0]
+        return self.accept([NewJob.single(request, checked_key("key", key), options=options)], owner)[0]
 
     def enqueue_many(
         self,
@@ -185,12 +247,18 @@ class MiraQueue:
         keys: Iterable[str] | None = None,
         account: str | None = None,
         group: str = "",
+        delay: timedelta | float | None = None,
+        not_before: datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
+        priority: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """Accept many jobs, given as request bodies, and return their handles in the same order.
 
         All bodies are checked before the first is accepted; the names of their fields are not. `keys` has one
-        idempotency key for each body. `account` is the name of an account. `group` names a list to which the ledger
-        adds the ids of finished jobs.
+        idempotency key for each body. `account` is the name of an account. The options of `enqueue` hold for all jobs.
+        `group` names a list to which the ledger adds the ids of finished jobs. Jobs of a group have no deadline, and
+        `jobs` does not list them.
 
         Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
@@ -204,8 +272,18 @@ class MiraQueue:
         in_group = checked_key("group", group)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
+        if in_group and deadline is not None:
+            raise InvalidRequest("deadline", "jobs of a group have none")
+        options = JobOptions.checked(
+            datetime.now(UTC),
+            delay=delay,
+            not_before=not_before,
+            deadline=deadline,
+            priority=priority,
+            metadata=metadata,
+        )
         return self.accept(
-            [NewJob(request, new_job_id(), key, in_group) for request, key in zip(checked, names, strict=True)], owner
+            [NewJob.single(request, key, in_group, options) for request, key in zip(checked, names, strict=True)], owner
         )
 
     def job(self, job_id: str) -> Job:
@@ -225,9 +303,18 @@ class MiraQueue:
             self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
             accepted = self.ledger.accept(account.id, jobs[start : start + MAX_JOBS_PER_ACCEPT], base=account.base)
             self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
-            self.send(account.id, [job.id for job in accepted if job.is_new], jobs[start].lane)
-            handles += [Job(self, job.id) for job in accepted]
+            self.send(account.id, [job.id for job in accepted if job.is_new and job.is_due], jobs[start].lane)
+            handles += [self.job(job.id) for job in accepted]
         return handles
+
+    def retry_job(self, job_id: str) -> bool:
+        """Do what `Job.retry` does."""
+        done = self.ledger.retry(job_id)
+        if done:
+            status = self.ledger.status(job_id)
+            self.ledger.probe_now(status.account)
+            self.send(status.account, [job_id], status.priority.lane)
+        return done
 
     def send(self, account: str, job_ids: Sequence[str], lane: Lane = Lane.NORMAL) -> None:
         """Send the messages of accepted jobs of an account, given by its id.
@@ -246,10 +333,15 @@ class MiraQueue:
 
     def outcome_now(self, job_id: str) -> Outcome | None:
         """Return the outcome, or None if the job has not finished. Raises JobNotFound."""
-        status = self.ledger.status(job_id)
-        if not status.state.is_final:
+        # Not its status: reading that takes a connection for each thread, and a thousand waits may time out together.
+        finished = self.ledger.find_finished([job_id])
+        if not finished:
             return None
-        return cancelled(status) if status.state is JobState.CANCELLED else self.outcomes([job_id])[0]
+        if finished[job_id] is None:
+            raise JobNotFound(job_id)
+        if finished[job_id] is JobState.CANCELLED:
+            return cancelled(self.ledger.status(job_id))
+        return self.outcomes([job_id])[0]
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome]:
         """Return the outcomes of finished jobs, in the order of their ids. Raises JobNotFound."""
@@ -286,6 +378,13 @@ def completion_of(outcome: Outcome) -> Completion:
     if isinstance(outcome, Completion):
         return outcome
     raise outcome.to_error()
+
+
+def outcome_in(record: bytes | None) -> Outcome | None:
+    """Return the outcome in the record of a wait, or None if it has to be read."""
+    outcome = outcome_of_record(record) if record else None
+    # A call that was in flight when the job was cancelled is counted in its status, and not in its record.
+    return None if isinstance(outcome, Failure) and outcome.code == JobCancelled.code else outcome
 
 
 def unfinished(job_id: str, timeout: float | None) -> ResultTimeout:

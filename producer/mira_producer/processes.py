@@ -162,6 +162,8 @@ def written(value: Any) -> str:
         return in_seconds(value)
     if isinstance(value, Mapping):
         return orjson.dumps({name: written(text) for name, text in value.items()}).decode()
+    if isinstance(value, tuple):
+        return ",".join(value)
     return str(value)
 
 

@@ -19,17 +19,25 @@ NOT_OF_THE_STACK = {"MIRA_STATE_DIR", "MIRA_HEALTH_FILE", "MIRA_CRASH_AT", "MIRA
 HANDING_BACK_S = 10
 
 
+# Settings that a worker does not use.
+OF_THE_GATEWAY = {"MIRA_GATEWAY_HOSTS", "MIRA_MAX_FILE_BYTES", "MIRA_FILE_TTL"}
+
+
 def test_every_setting_reaches_the_containers() -> None:
-    worker = {name for name in SERVICES["worker"]["environment"] if name.startswith("MIRA_")}
+    worker, gateway = (
+        {name for name in SERVICES[service]["environment"] if name.startswith("MIRA_")}
+        for service in ("worker", "gateway")
+    )
     settings = {variable(field) for field in Settings.model_fields}
 
-    assert worker == settings - NOT_OF_THE_STACK
+    assert gateway == settings - NOT_OF_THE_STACK
+    assert worker == gateway - OF_THE_GATEWAY
 
 
-def test_only_the_workers_have_the_key() -> None:
+def test_only_the_workers_and_the_gateway_whose_jobs_belong_to_its_account_have_the_key() -> None:
     with_key = [name for name, service in SERVICES.items() if "MIRA_API_KEY" in service.get("environment", {})]
 
-    assert with_key == ["worker"]
+    assert with_key == ["worker", "gateway"]
 
 
 def test_a_stopped_worker_gets_its_grace_and_time_to_hand_jobs_back() -> None:

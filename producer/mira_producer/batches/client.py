@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mira_producer.batches.launch import ensure_supervisor
@@ -20,17 +20,23 @@ from mira_producer.jsonl.reader import check_file
 from mira_producer.jsonl.remove_errors import check_statuses, complete_lines, copy_lines, holds_status
 from mira_producer.report.page import check_report, draw
 from mira_queue.contract.account import Accounts
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, OnChanged, new_batch_id
+from mira_queue.contract.batch import (
+    Batch,
+    BatchFiles,
+    BatchOptions,
+    BatchOrigin,
+    BatchStatus,
+    OnChanged,
+    new_batch_id,
+)
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import BatchNotFound, MiraQueueError, QueueUnavailable
+from mira_queue.contract.errors import BatchNotFound, InvalidRequest, MiraQueueError, QueueUnavailable
+from mira_queue.contract.metadata import checked_metadata
 from mira_queue.contract.settings import Settings
-from mira_queue.contract.unicode import is_unicode
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
 
-# The limits of OpenAI's API.
-MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
 POLL_S = 0.5
 DATA_LOST = (
     "the queue's server has lost its data: resume sends the lines without an answer again; "
@@ -41,6 +47,18 @@ PROCESS_ENDED = "its process has ended: run the same command again"
 
 class BatchRefused(MiraQueueError):
     """The batch cannot do this in its present state."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """An input that the gateway has stored, and that never changes: it is linked, not copied.
+
+    `name` is that of the file on the client's machine. `simulated` is True if a simulator answers the batch.
+    """
+
+    name: str
+    origin: BatchOrigin
+    simulated: bool = False
 
 
 class Batches:
@@ -64,12 +82,14 @@ class Batches:
         metadata: Mapping[str, str] | None = None,
         prices: Path | str | None = None,
         account: str | None = None,
+        stored: StoredInput | None = None,
     ) -> Batch:
         """Submit a file, and return while its lines are still being checked.
 
         The file is copied: it may change or be removed afterward. `prices` is a price table; None: `prices.toml` of
         the working directory, if it exists. `account` is the name of an account; the batch keeps it, whatever key is
-        set later. Raise InputError (a file that cannot be read, a wrong option), UnknownAccount, QueueUnavailable.
+        set later. `stored` describes a file of the gateway. Raise InputError (a file that cannot be read, a wrong
+        option), UnknownAccount, QueueUnavailable.
         """
         owner = self._accounts.named(account)
         source = Path(path)
@@ -80,21 +100,23 @@ class Batches:
         check_options(options, known)
         if options.deadline_s and options.deadline_s <= time.time():
             raise InputError("deadline: has passed already: nothing was submitted")
-        _check_metadata(metadata or {})
-        batch_id = new_batch_id()
-        self.spool.receive(batch_id, source, queue_name(self._redis_url), table if known else None)
+        notes = _checked_metadata(metadata)
+        batch_id = new_batch_id(simulated=stored is not None and stored.simulated)
+        queue = queue_name(self._redis_url)
+        self.spool.receive(batch_id, source, queue, table if known else None, link=stored is not None)
         self._crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(
             batch_id,
             BatchStatus.VALIDATING,
-            source.name,
+            stored.name if stored else source.name,
             self.spool.place(batch_id),
             now_s,
             options,
-            dict(metadata or {}),
+            notes,
             {BatchStatus.VALIDATING.value: now_s},
             account=owner.id,
+            origin=stored.origin if stored else BatchOrigin(),
         )
         try:
             self._ledger.write_batch(batch)
@@ -176,6 +198,9 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: move {files.errors} away, and run the same command again")
         if not batch.failed:
             raise BatchRefused(f"batch {batch_id} has no failed line")
+        if batch.answered and not files.output.exists():
+            # Without its answers, every line would be pending, and would be billed again.
+            raise BatchRefused(f"batch {batch_id}: its answers were deleted: submit the failed lines as another batch")
         if not holds_status(files.errors, statuses):
             raise BatchRefused(f"batch {batch_id}: no failed line has {' or '.join(statuses)}")
         self._ledger.send_command(batch_id, Retry(tuple(statuses)))
@@ -294,13 +319,9 @@ def _has_ended(batch: Batch) -> bool:
     return batch.is_run and batch.paused_by not in ("", "owner")
 
 
-def _check_metadata(metadata: Mapping[str, str]) -> None:
+def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """Raise InputError."""
-    if len(metadata) > MAX_METADATA:
-        raise InputError(f"metadata: {len(metadata)} entries, over the limit of {MAX_METADATA}")
-    for key, value in metadata.items():
-        if not is_unicode(key + value):
-            raise InputError(f"metadata, {key[:40]!a}: not valid Unicode: it has half of a surrogate pair")
-    if any(len(key) > MAX_METADATA_KEY or len(text) > MAX_METADATA_VALUE for key, text in metadata.items()):
-        limits = f"{MAX_METADATA_KEY} characters for a key, {MAX_METADATA_VALUE} for a value"
-        raise InputError(f"metadata: over the limit of {limits}")
+    try:
+        return dict(checked_metadata(metadata))
+    except InvalidRequest as error:
+        raise InputError(str(error)) from None

@@ -64,9 +64,12 @@ class Spool:
             if time.time() - path.stat().st_mtime > max_age_s:
                 path.unlink(missing_ok=True)
 
-    def receive(self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None) -> BatchFiles:
+    def receive(
+        self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None, *, link: bool = False
+    ) -> BatchFiles:
         """Copy the input, complete and synced, so that the user may change or remove it; and the price table.
 
+        With `link`, the source is synced and never changes: it gets a second name, if the file system allows that.
         Raise InputError.
         """
         folder, files = self.folder(batch_id), self.files(batch_id)
@@ -79,10 +82,11 @@ class Spool:
             if prices is not None:
                 with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write)
-            with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
-                shutil.copyfileobj(read, write, 1024 * 1024)
-                write.flush()
-                os.fsync(write.fileno())
+            if not (link and _linked(source, part)):
+                with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
+                    shutil.copyfileobj(read, write, 1024 * 1024)
+                    write.flush()
+                    os.fsync(write.fileno())
             part.rename(files.input)
         except OSError as error:
             self.remove(batch_id)
@@ -138,6 +142,14 @@ class Spool:
 def lock_of_run(files: BatchFiles) -> Path:
     """Return the file that the process of a run keeps locked."""
     return files.record.with_suffix(".lock")
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Link the file. Return False if the file system does not allow it."""
+    with suppress(OSError):
+        target.hardlink_to(source)
+        return True
+    return False
 
 
 def _text(path: Path) -> str:

@@ -18,11 +18,14 @@ from mira_producer.cli import (
     console,
     doctor,
     enqueue,
+    jobs,
+    keys,
     limits,
     metrics,
     result,
     results,
     run,
+    serve,
     simulate,
     status,
     submit,
@@ -67,6 +70,7 @@ app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
 app.command("validate", epilog=validate.HELP_END)(validate.validate)
 app.command("verify", epilog=verify.HELP_END)(verify.verify)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
+app.command("jobs", epilog=jobs.HELP_END)(jobs.jobs)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
 app.command("cancel", epilog=cancel_retry.CANCEL_HELP_END)(cancel_retry.cancel)
@@ -75,6 +79,8 @@ app.add_typer(accounts.app, name="accounts")
 app.command("limits", epilog=limits.HELP_END)(limits.limits)
 app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
+app.command("serve", epilog=serve.HELP_END)(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.command("simulate", epilog=simulate.HELP_END, context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("config", epilog=config.HELP_END)(config.config)
 app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)

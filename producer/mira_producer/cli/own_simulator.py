@@ -20,6 +20,8 @@ from mira_queue.contract.settings import Settings
 SIMULATED_KEY = "sk-mira-" + "0" * 40
 # No accounts file is used: only the simulator answers.
 NO_FILE = Path(os.devnull)
+# The account of a gateway with --simulate. Its state, its API keys, and its batches stay from start to start.
+SERVE_GROUP = "gateway"
 STOP_WITHIN = timedelta(seconds=5)
 
 

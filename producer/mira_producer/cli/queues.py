@@ -28,8 +28,9 @@ class Queues(ExitStack):
         return self._open[is_of_simulator]
 
     def all_batches(self) -> list[Batch]:
-        """Return the batches of the configured queue, and simulated runs."""
+        """Return the batches of the configured queue, simulated runs, and batches of a simulated gateway."""
         found = self.of("").batches.all()
-        if Spool(simulated(self._settings).state_dir).has_runs():
+        spool = Spool(simulated(self._settings).state_dir)
+        if spool.has_runs() or spool.folders():
             found += self.of(SIMULATED_PREFIX).batches.all()
         return sorted(found, key=lambda batch: batch.created_at, reverse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from mira_producer.cli import console, options
 from mira_producer.cli.foreground import run as run_file
 from mira_producer.cli.paths import output_paths
+from mira_producer.cli.simulator_options import split_options
 from mira_producer.cost.prices import load_prices
 from mira_producer.engine.options import check_options
 from mira_queue.runtime.accounts_file import load_accounts, with_account
@@ -71,15 +71,9 @@ def run(
     report_path: Annotated[
         Path | None, typer.Option("--report", metavar="FILE.html", help="At the end, write a page about the run.")
     ] = None,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="Call a simulator that starts and stops with the run.")
-    ] = False,
-    simulate_without_key: Annotated[
-        bool, typer.Option("--simulate-without-key", help="Use --simulate if MIRA_API_KEY is not set.")
-    ] = False,
-    simulator_options: Annotated[
-        str, typer.Option(metavar="OPTIONS", help="Options of the simulator; see mira-queue simulate --help.")
-    ] = "",
+    simulate: options.Simulate = False,
+    simulate_without_key: options.SimulateWithoutKey = False,
+    simulator_options: options.SimulatorOptions = "",
     account: options.AccountName = None,
     as_json: options.Json = False,
 ) -> None:
@@ -108,7 +102,7 @@ def run(
         simulate = True
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
-    words = _words(simulator_options)
+    words = split_options(simulator_options)
     output_path, errors_path = output_paths(input_path, output_path, errors_path, simulate)
     wanted = options.batch_options(
         on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost, changed
@@ -129,10 +123,3 @@ def run(
     if as_json:
         console.json_data(result)
     raise typer.Exit(result["exit_code"])
-
-
-def _words(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--simulator-options") from None

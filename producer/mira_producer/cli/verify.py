@@ -48,10 +48,7 @@ def verify(
         raise InputError(f"{output_path}: no such file: give the answers of {input_path}")
     verdict = verify_files(input_path, output_path, errors_path)
     if json:
-        finished = {"lines": verdict.lines, "answered": verdict.answered, "failed": verdict.failed}
-        problems = {name: {"count": each.count, "examples": each.first} for name, each in verdict.problems.items()}
-        compared = {"moved": verdict.moved, "compared_by_id": verdict.compared_by_id}
-        console.json_data({"complete": verdict.is_complete, **finished, **problems, **compared})
+        console.json_data(verdict.to_object())
     else:
         _show(verdict)
     if not verdict.is_complete:

@@ -7,19 +7,19 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from mira_producer.batches.launch import ensure_supervisor
+from mira_producer.batches.restart import restart_batches
 from mira_producer.batches.spool import Spool
 from mira_producer.cli import console
 from mira_producer.client import MiraQueue
 from mira_producer.fleet import STOP_MARGIN, Fleet
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import WorkerKind, environment_of, worker_command
-from mira_queue.contract.errors import MiraQueueError, QueueUnavailable, QueueUnusable
+from mira_queue.contract.errors import QueueUnavailable, QueueUnusable
 from mira_queue.contract.settings import Settings, SettingsError, variable
 from mira_queue.ledger.server_check import check_usable
 from mira_queue.runtime.accounts_file import load_accounts, served_accounts
@@ -122,7 +122,7 @@ def _supervise(settings: Settings, processes: int, single_processes: int) -> int
         _check_server(queue)
         try:
             fleet.start()
-            threading.Thread(target=_restart_batches, args=(queue, ended), name="batches", daemon=True).start()
+            threading.Thread(target=restart_batches, args=(queue, ended), name="batches", daemon=True).start()
             while not signals:
                 fleet.replace_crashed()
                 time.sleep(POLL_INTERVAL_S)
@@ -140,12 +140,3 @@ def _check_server(queue: MiraQueue) -> None:
         raise
     except QueueUnavailable as error:
         console.message(f"waiting: {error}")
-
-
-def _restart_batches(queue: MiraQueue, ended: threading.Event) -> None:
-    """Start a supervisor again for batches of this machine whose supervisor was killed."""
-    while not ended.wait(queue.settings.rescue_interval.total_seconds()):
-        with suppress(MiraQueueError, OSError):
-            if any(queue.batches.spool.ids()):
-                # Reading a batch starts its supervisor if it has none.
-                queue.batches.all()

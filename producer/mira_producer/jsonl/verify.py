@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from mira_producer.jsonl.errors import InvalidInput, Problems
 from mira_producer.jsonl.line_index import LineIndex
@@ -37,6 +38,19 @@ class Verdict:
     @property
     def is_complete(self) -> bool:
         return not any(problems.count for problems in self.problems.values())
+
+    def to_object(self) -> dict[str, Any]:
+        """Return the verdict as JSON: for each kind of problem, its count and the first examples."""
+        problems = {name: {"count": each.count, "examples": each.first} for name, each in self.problems.items()}
+        return {
+            "complete": self.is_complete,
+            "lines": self.lines,
+            "answered": self.answered,
+            "failed": self.failed,
+            **problems,
+            "moved": self.moved,
+            "compared_by_id": self.compared_by_id,
+        }
 
 
 def verify(source: Path, output: Path, errors: Path | None) -> Verdict:

@@ -1,0 +1,45 @@
+"""Ids of files of the HTTP API. They sort in the order in which the files were created.
+
+A file of a batch has no record of its own: its id follows from that of the batch, and stays the same.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+
+PREFIX = "file-"
+_ID = re.compile(r"file-([0-9a-f]{12})([uioe])([0-9a-z_]{1,64})")
+
+
+class FileKind(StrEnum):
+    """Where a file comes from: an upload, or a batch's input, answers, or errors."""
+
+    UPLOAD = "u"
+    INPUT = "i"
+    OUTPUT = "o"
+    ERRORS = "e"
+
+
+@dataclass(frozen=True, slots=True)
+class FileId:
+    """The parts of an id. `rest` is random, or the id of the batch without its prefix."""
+
+    created_ms: int
+    kind: FileKind
+    rest: str
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.created_ms:012x}{self.kind}{self.rest}"
+
+
+def new_file_id(now_ms: int) -> FileId:
+    return FileId(now_ms, FileKind.UPLOAD, secrets.token_hex(10))
+
+
+def parse_file_id(text: str) -> FileId | None:
+    """Return the parts of an id, or None if it is not an id of a file. Nothing else may become part of a path."""
+    found = _ID.fullmatch(text)
+    return FileId(int(found[1], 16), FileKind(found[2]), found[3]) if found else None

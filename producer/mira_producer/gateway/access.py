@@ -1,0 +1,59 @@
+"""Access control: which API key a request has, and what that key may do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from pydantic import SecretStr
+from starlette.requests import Request
+
+from mira_producer.gateway.errors import ApiError
+from mira_producer.gateway.threads import in_thread
+from mira_queue.contract.api_key import ApiKey, Scope, digest_of
+
+# A revoked key is accepted for at most this long. Every request would cost a round trip otherwise.
+CACHE_S = 1.0
+MAX_CACHED = 10_000
+
+
+class Access:
+    """The API keys, as this process has last read them. `lookup` reads the key of a digest from the ledger."""
+
+    def __init__(self, lookup: Callable[[str], ApiKey | None]) -> None:
+        self._lookup = lookup
+        self._cached: dict[str, tuple[ApiKey, float]] = {}
+
+    async def caller(self, request: Request, scope: Scope) -> ApiKey:
+        """Return the API key of a request. Raises ApiError if it has none, or if that does not include the scope."""
+        digest = digest_of(_secret_of(request))
+        known = self._cached.get(digest)
+        if known is None or time.monotonic() >= known[1]:
+            known = await self._read(digest)
+        key = known[0]
+        if not key.scope.includes(scope):
+            raise ApiError(
+                403, f"API key {key.id} has the scope {key.scope}: this needs {scope}", code="insufficient_scope"
+            )
+        return key
+
+    async def _read(self, digest: str) -> tuple[ApiKey, float]:
+        key = await in_thread(self._lookup, digest)
+        if key is None:
+            self._cached.pop(digest, None)
+            raise _unauthorized("unknown or revoked API key: mira-queue keys create makes one")
+        if len(self._cached) >= MAX_CACHED:
+            self._cached.clear()
+        self._cached[digest] = known = (key, time.monotonic() + CACHE_S)
+        return known
+
+
+def _secret_of(request: Request) -> SecretStr:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise _unauthorized("no API key: send it as Authorization: Bearer mq-...")
+    return SecretStr(secret.strip())
+
+
+def _unauthorized(message: str) -> ApiError:
+    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})

@@ -1,0 +1,89 @@
+"""The application: a table of resources, and the layers around them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import create_task_group
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from mira_producer.gateway import (
+    batches,
+    completion_endpoints,
+    files,
+    health,
+    job_endpoints,
+    model_endpoints,
+    response_endpoints,
+    sweep,
+    uploads,
+)
+from mira_producer.gateway.context import Context
+from mira_producer.gateway.errors import ApiError, translated
+from mira_producer.gateway.limits import AllowedHosts
+from mira_producer.gateway.request_ids import RequestIds
+from mira_producer.gateway.responses import error_response
+from mira_queue.contract.errors import MiraQueueError
+
+# One line for each resource.
+RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
+    health.routes,
+    files.routes,
+    uploads.routes,
+    batches.routes,
+    completion_endpoints.routes,
+    response_endpoints.routes,
+    job_endpoints.routes,
+    model_endpoints.routes,
+)
+# Tasks that run as long as the gateway. Each handles its own errors.
+BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run,)
+
+_MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
+
+
+def build_app(context: Context) -> Starlette:
+    """Return the ASGI application of a gateway."""
+    app = Starlette(
+        routes=[route for routes in RESOURCES for route in routes(context)],
+        middleware=[
+            Middleware(RequestIds, log=context.log),
+            Middleware(AllowedHosts, hosts=context.hosts),
+        ],
+        lifespan=lambda _: _background(context),
+        exception_handlers={ApiError: _respond, MiraQueueError: _respond, HTTPException: _respond},
+    )
+    # A redirect of a POST loses its body, and an SDK that got the path wrong should learn it.
+    app.router.redirect_slashes = False
+    return app
+
+
+@asynccontextmanager
+async def _background(context: Context) -> AsyncIterator[None]:
+    async with create_task_group() as group:
+        for task in BACKGROUND:
+            group.start_soon(task, context)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _respond(request: Request, error: Exception) -> Response:
+    """Return the response for an error of a handler, or of the router."""
+    if isinstance(error, HTTPException):
+        message, code = _MESSAGES.get(error.status_code, (error.detail, None))
+        where = f"{message}: {request.method} {request.url.path[:200]}"
+        error = ApiError(error.status_code, where, code=code, headers=error.headers)
+    elif isinstance(error, MiraQueueError):
+        found = translated(error)
+        if found is None:
+            raise error
+        error = found
+    assert isinstance(error, ApiError)
+    return error_response(error)

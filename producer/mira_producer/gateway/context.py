@@ -1,0 +1,29 @@
+"""The one object that all routes of a gateway share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from mira_producer.client import MiraQueue
+from mira_producer.gateway.access import Access
+from mira_producer.gateway.batch_files import BatchFiles
+from mira_producer.gateway.file_store import FileStore
+from mira_producer.gateway.upload_store import UploadStore
+from mira_queue.contract.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What routes use. `hosts` are the names that a Host header may have, in addition to addresses."""
+
+    queue: MiraQueue
+    settings: Settings
+    access: Access
+    files: FileStore
+    uploads: UploadStore
+    batch_files: BatchFiles
+    hosts: frozenset[str]
+    log: FilteringBoundLogger
+    is_simulated: bool = False

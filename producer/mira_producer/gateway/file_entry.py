@@ -1,0 +1,45 @@
+"""One file of the HTTP API, whether it was uploaded or belongs to a batch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BATCH_PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file. `path` has its content, of which the first `bytes` belong to it: answers may be growing.
+
+    `expires_at` is 0 if it does not expire by itself. `project` is empty for files of the command line. Times are Unix
+    seconds.
+    """
+
+    id: str
+    path: Path
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    project: str
+    expires_at: int = 0
+
+    @property
+    def is_expired(self) -> bool:
+        return bool(self.expires_at) and time.time() >= self.expires_at
+
+    def to_object(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": "file",
+            "bytes": self.bytes,
+            "created_at": self.created_at,
+            "filename": self.filename,
+            "purpose": self.purpose,
+            # Deprecated, but required: `files.wait_for_processing` polls it.
+            "status": "processed",
+            "expires_at": self.expires_at or None,
+        }

@@ -1,0 +1,179 @@
+"""The process of a gateway: its socket, its HTTP server, and the workers next to it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+
+from mira_producer.batches.restart import restart_batches
+from mira_producer.client import MiraQueue
+from mira_producer.fleet import STOP_MARGIN, Fleet, WorkersFail
+from mira_producer.gateway.access import Access
+from mira_producer.gateway.app import build_app
+from mira_producer.gateway.batch_files import BatchFiles
+from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
+from mira_producer.gateway.context import Context
+from mira_producer.gateway.file_store import FileStore
+from mira_producer.gateway.upload_store import UploadStore
+from mira_producer.interrupts import interrupts_call
+from mira_producer.processes import StartError
+from mira_queue.contract.settings import LOOPBACK_HOSTS, Settings
+
+POLL_INTERVAL_S = 0.2
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+# Files that a process has open apart from its connections.
+OTHER_FILES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A gateway to be run. `workers` is how many workers run next to it, and `say` prints a message for the user."""
+
+    settings: Settings
+    host: str
+    port: int
+    workers: int
+    say: Callable[[str], None]
+    is_simulated: bool = False
+
+    def run(self, announce: Callable[[MiraQueue, str], None]) -> list[int]:
+        """Serve until a signal stops the process. Return the exit codes of the workers.
+
+        `announce` gets the client and the base URL as soon as requests are accepted. Raises StartError if the address
+        cannot be used, and WorkersFail if workers exit as soon as they start.
+        """
+        with ExitStack() as stack:
+            listener = stack.enter_context(_listen(self.host, self.port))
+            queue = stack.enter_context(MiraQueue(self.settings))
+            if self.is_simulated:
+                # The simulator of this gateway has another port than that of an earlier one.
+                queue.ledger.set_base(queue.accounts.current.id, queue.accounts.current.base)
+            fleet = Fleet(self.settings, self.workers, None, self.say)
+            server = _Server(self._config(queue), lambda: announce(queue, _url(listener)))
+            watch = _Watch(fleet, server)
+            ended = threading.Event()
+            with interrupts_call(server.stop):
+                try:
+                    fleet.start()
+                    for target, args in ((watch.run, (ended,)), (restart_batches, (queue, ended))):
+                        threading.Thread(target=target, args=args, name=target.__name__, daemon=True).start()
+                    server.run([listener])
+                finally:
+                    ended.set()
+                    codes = fleet.stop(self.settings.grace + STOP_MARGIN)
+            if watch.error is not None:
+                raise watch.error
+            return codes
+
+    def _config(self, queue: MiraQueue) -> uvicorn.Config:
+        _raise_file_limit()
+        files = FileStore(self.settings.state_dir)
+        context = Context(
+            queue,
+            self.settings,
+            Access(queue.ledger.api_key),
+            files,
+            UploadStore(self.settings.state_dir, files),
+            BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
+            frozenset({*self.settings.gateway_hosts, self.host.lower()}),
+            structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
+            self.is_simulated,
+        )
+        return uvicorn.Config(
+            build_app(context),
+            http=BoundedProtocol,
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            # The address of a proxy's client is nothing that we use.
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=round(self.settings.grace.total_seconds()),
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to us, and reports when it accepts requests."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        """Stop accepting requests, and let open ones finish. A second call ends the wait for them."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+class _Watch:
+    """Replaces workers that crash. If they cannot start, it stops the server."""
+
+    def __init__(self, fleet: Fleet, server: _Server) -> None:
+        self._fleet = fleet
+        self._server = server
+        self.error: WorkersFail | None = None
+
+    def run(self, ended: threading.Event) -> None:
+        while not ended.wait(POLL_INTERVAL_S):
+            try:
+                self._fleet.replace_crashed()
+            except WorkersFail as error:
+                self.error = error
+                self._server.stop()
+                return
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Bind the address before anything is started. Raises StartError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise StartError(f"cannot listen on {host}:{port}: {reason}: choose others with --host, --port") from None
+        listener.setblocking(False)
+        yield listener
+
+
+def _url(listener: socket.socket) -> str:
+    """Return the base URL, as a client on this machine uses it."""
+    host, port = listener.getsockname()[:2]
+    name = {"0.0.0.0": LOOPBACK_HOSTS[1], "::": f"[{LOOPBACK_HOSTS[2]}]"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
+    return f"http://{name}:{port}/v1"
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
