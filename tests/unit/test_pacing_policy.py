@@ -584,6 +584,20 @@ def test_a_period_of_one_probe_is_measured_although_the_first_guess_of_the_windo
     assert (rate.max_calls, rate.window_ms) == ((2, 209) if call_ms == 100 else (1, 12))
 
 
+def test_a_single_call_that_is_a_little_early_does_not_replace_a_measured_window() -> None:
+    known = Limit(60, 6_000, NOW_MS - 9_000, base_calls=60, measured_ms=6_000)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 140, reset_accepted=60, margin_ms=60, max_accepted=9)
+
+    first = after_rate_limit(estimate, hit(81, accepted=62))
+    again_ms = NOW_MS + 200
+    second = after_rate_limit(first, hit(81, now_ms=again_ms, sent_ms=again_ms - 5, accepted=64))
+
+    assert rate_of(first) == replace(known, contradictions=1)
+    assert (first.margin_ms, first.reset_accepted) == (90, 60)
+    # The limit is lower: all calls since the last end of a window count.
+    assert (rate_of(second).max_calls, rate_of(second).window_ms) == (4, 421)
+
+
 def test_a_bucket_that_is_smaller_than_the_calls_sent_together_keeps_its_rate() -> None:
     known = Limit(20, 2_000, NOW_MS - 1, base_calls=20, measured_ms=2_000)
     estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 1_900, max_accepted=9)

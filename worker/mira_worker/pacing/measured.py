@@ -18,8 +18,20 @@ START_MS = 2000
 # If two events are further apart than so many windows, the account may have been idle, unless it made this share of the
 # calls that were allowed.
 PERIODS, BUSY = 3, 0.8
+# A period that is shorter than this share of the window says little.
+SHORT = 0.5
 # A window that admitted at most this share of what was allowed is longer than it stated.
 LONGER_WINDOW = 0.75
+
+
+def is_early(known: Limit | None, period_ms: int) -> bool:
+    """Return True if a measured limit is hit again so soon that the call may have been a little early.
+
+    What such a short period admitted would not show the rate. If it happens again, it does.
+    """
+    return bool(known and known.measured_ms and not known.step and not known.contradictions) and (
+        0 < period_ms < SHORT * known.window_ms
+    )
 
 
 def is_measurable(known: Limit, hit: RateLimitHit, period_ms: int, calls: int, accepted: int) -> bool:

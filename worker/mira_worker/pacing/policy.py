@@ -22,7 +22,7 @@ from mira_worker.pacing.intervals import (
     first_rate_interval_ms,
     margin_ms_of,
 )
-from mira_worker.pacing.measured import counts_rejected, guessed, is_measurable, measured
+from mira_worker.pacing.measured import counts_rejected, guessed, is_early, is_measurable, measured
 
 # The margin grows with each 429 that is a little below the limit.
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
@@ -67,8 +67,13 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     accepted = (hit.in_known_window if known and known.measured_ms else hit.in_window) - 1
     reset_ms, period_ms = hit.now_ms + window_ms, hit.now_ms + window_ms - estimate.reset_ms
     calls = hit.accepted - estimate.reset_accepted
-    estimate = replace(estimate, reset_ms=reset_ms, reset_accepted=hit.accepted)
     margin_ms = max(estimate.margin_ms, margin_ms_of(window_ms))
+    if known and is_early(known, period_ms):
+        # The period goes on: the next event measures all of it.
+        limit = replace(known, contradictions=1)
+        margin_ms = round(min(estimate.margin_ms * MORE_MARGIN, known.window_ms * MAX_MARGIN_SHARE))
+        return replace(estimate, rate=limit, margin_ms=margin_ms)
+    estimate = replace(estimate, reset_ms=reset_ms, reset_accepted=hit.accepted)
     interval_ms = first_rate_interval_ms(window_ms)
     if known and is_measurable(known, hit, period_ms, calls, accepted):
         limit = measured(known, hit, period_ms, calls)
