@@ -24,14 +24,13 @@ SHORT = 0.5
 LONGER_WINDOW = 0.75
 
 
-def is_early(known: Limit | None, period_ms: int) -> bool:
+def is_early(known: Limit, period_ms: int) -> bool:
     """Return True if a measured limit is hit again so soon that the call may have been a little early.
 
     What such a short period admitted would not show the rate. If it happens again, it does.
     """
-    return bool(known and known.measured_ms and not known.step and not known.contradictions) and (
-        0 < period_ms < SHORT * known.window_ms
-    )
+    is_first = not known.step and not known.contradictions
+    return is_first and known.measured_ms > 0 and 0 < period_ms < SHORT * known.window_ms
 
 
 def is_measurable(known: Limit, hit: RateLimitHit, period_ms: int, calls: int, accepted: int) -> bool:
