@@ -608,6 +608,19 @@ def test_several_whole_windows_of_a_first_guess_are_measured_as_such(accepted: i
     assert (rate.max_calls, rate.window_ms) == learned
 
 
+def test_a_full_window_is_not_taken_for_a_longer_one_because_a_call_was_early_once() -> None:
+    known = Limit(60, 6_000, NOW_MS - 12_300)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 6_270, max_accepted=9, margin_ms=60)
+    full = hit(6_000, in_window=60, accepted=60)
+
+    first = after_rate_limit(estimate, full)
+    later_ms = NOW_MS + 12_270
+    second = after_rate_limit(first, replace(full, now_ms=later_ms, sent_ms=later_ms - 5, accepted=120))
+
+    assert (rate_of(first).window_ms, rate_of(first).contradictions, first.margin_ms) == (6_000, 1, 90)
+    assert (rate_of(second).max_calls, rate_of(second).window_ms) == (60, 12_000)
+
+
 def test_a_bucket_that_is_smaller_than_the_calls_sent_together_keeps_its_rate() -> None:
     known = Limit(20, 2_000, NOW_MS - 1, base_calls=20, measured_ms=2_000)
     estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 1_900, max_accepted=9)

@@ -45,7 +45,10 @@ def is_measurable(known: Limit, hit: RateLimitHit, period_ms: int, calls: int, a
     if not known.measured_ms and fits(known, wait_ms):
         # It may be the window, or a rounded wait.
         share = calls * known.window_ms / (known.max_calls * period_ms)
-        is_longer = calls >= NEARLY * known.max_calls and share <= LONGER_WINDOW
+        # If the same window was full before the call, the call may have been a little early, but not twice.
+        is_same = wait_ms == known.retry_after_ms and not known.contradictions
+        was_early = is_same and accepted >= NEARLY * known.max_calls
+        is_longer = calls >= NEARLY * known.max_calls and share <= LONGER_WINDOW and not was_early
         if known.confirmations > 1 or accepted >= known.max_calls or not (is_longer or wait_ms == ROUNDED_MS):
             return False
     was_busy = calls * known.window_ms >= BUSY * (known.base_calls or known.max_calls) * period_ms
