@@ -138,7 +138,7 @@ class BatchResource:
     def _submit(self, body: CreateBatch, file: FileEntry, key: ApiKey) -> Batch:
         _check_first_line(file.path, body.endpoint)
         mine = self._batches.all() if key.max_open or key.max_cost_per_day else []
-        check_open(key, mine)
+        check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
         if body.mira.max_cost:
             parse_amount(body.mira.max_cost)
         options = BatchOptions(

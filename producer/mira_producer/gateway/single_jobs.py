@@ -14,6 +14,7 @@ from mira_producer.async_client import AsyncJob
 from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
+from mira_producer.gateway.key_limits import check_open
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -50,6 +51,9 @@ async def submit(
     check_field_names(body)
 
     def accept() -> str:
+        if key.max_open:
+            ledger = context.queue.ledger
+            check_open(key, ledger.batches(), ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
