@@ -53,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _without_the_users_environment() -> None:
-    """What the user has set for real work is not for tests: no variables, proxies, or certificates."""
+    """Remove what the user has set for real work: variables, proxies, and certificates."""
     for name in list(os.environ):
         ours = name.startswith("MIRA_") and not name.startswith("MIRA_TEST_")
         if ours or name.lower() in NETWORK_VARIABLES:

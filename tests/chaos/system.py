@@ -111,7 +111,7 @@ class MiraQueueSystem:
         return worker_command(PARENT_PIPE)
 
     def worker_environment(self, options: ChaosOptions, number: int) -> dict[str, str]:
-        """Of each three workers, the first serves both accounts, the next one the first, and the last the second."""
+        """Return the variables of a worker: of each three, one serves both accounts, and one each serves a single one."""
         second = {SECOND_KEY_ENV: SECOND_KEY}
         return [second, {}, {"MIRA_ACCOUNT": SECOND_ACCOUNT, **second}][number % 3] if options.accounts > 1 else {}
 

@@ -303,7 +303,7 @@ def test_jobs_of_an_old_key_are_adopted_by_the_new_one(
     before, now = (open_queue(api_base=api.url, api_key=key) for key in (OLLAMA, PAID))
     messages = [{"role": "user", "content": "with a key"}]
     jobs = [*enqueue(before, "one", "two"), before.enqueue(messages, key="order 7")]
-    doubled, twin = (queue.enqueue(messages, key="order 8") for queue in (before, now))
+    older, newer = (queue.enqueue(messages, key="order 8") for queue in (before, now))
     old = before.accounts.current.id
     cli = Cli(tmp_path, redis_url=redis_url, api_base=api.url, api_key=PAID, state_dir=tmp_path / "state")
 
@@ -315,10 +315,10 @@ def test_jobs_of_an_old_key_are_adopted_by_the_new_one(
     start(api_base=api.url, api_key=PAID)
     assert [job.result(TIMEOUT_S).text for job in jobs] == ["A: one", "A: two", "A: with a key"]
     assert now.enqueue(messages, key="order 7").id == jobs[2].id
-    assert twin.result(TIMEOUT_S).text == "A: with a key"
+    assert newer.result(TIMEOUT_S).text == "A: with a key"
     assert {key for key, _ in api.calls} == {PAID}
-    assert doubled.status().state is JobState.QUEUED
-    doubled.cancel()
+    assert older.status().state is JobState.QUEUED
+    older.cancel()
 
 
 def test_a_call_of_a_live_worker_is_not_adopted_and_one_of_a_crashed_worker_is(

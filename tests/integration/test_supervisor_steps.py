@@ -66,9 +66,9 @@ def test_no_line_is_sent_after_a_pause_that_arrives_while_the_batch_starts(
     ) as supervisor:
         supervisor.run()
 
-    assert supervisor.batch.paused_by == "owner"
-    assert supervisor.plan is not None
-    assert supervisor.plan.left == 50
+    assert supervisor.work.batch.paused_by == "owner"
+    assert supervisor.work.plan is not None
+    assert supervisor.work.plan.left == 50
     assert simulator.stats()["calls"] == 0
     queue.ledger.forget_batch(batch.id)
 
@@ -209,9 +209,9 @@ def test_a_batch_is_adopted_when_its_last_call_has_ended_and_its_answer_is_writt
     supervisor = prod.run(owner, grace=timedelta(0))
 
     assert owner.open_at_adoption == 0
-    assert supervisor.batch.account == "staging"
-    assert supervisor.plan is not None
-    assert supervisor.plan.left == 4
+    assert supervisor.work.batch.account == "staging"
+    assert supervisor.work.plan is not None
+    assert supervisor.work.plan.left == 4
 
 
 class FailingSpool(Spool):

@@ -158,10 +158,10 @@ def run(
             target = where if simulator is None else f"{where}: no real answers"
             supervisor = _supervise(settings, plan, batch_id, target, workers, console)
             stack.callback(supervisor.close)
-            plan, end, reason = supervisor.plan or plan, supervisor.end, supervisor.reason
+            plan, end, reason = supervisor.work.plan or plan, supervisor.end, supervisor.reason
         result = conclude(batch_id, plan, end, reason, say)
         if report is not None and supervisor is not None:
-            _report(supervisor.batch, files, where, report, say)
+            _report(supervisor.work.batch, files, where, report, say)
         elif report is not None:
             # A report of an earlier run is worth more than one of nothing.
             say(f"report: {report} was not written, because nothing was sent")
@@ -192,14 +192,14 @@ def _supervise(
         supervisor = Supervisor(queue, batch, plan.files, owner, window=window, plan=plan)
         with display:
             supervisor.run()
-        open_jobs = supervisor.engine.open_jobs if supervisor.engine else 0
+        open_jobs = supervisor.work.engine.open_jobs if supervisor.work.engine else 0
         # One more Ctrl-C stops the workers immediately, and leaves the summary.
         with interrupts_call(fleet.stop_now):
             # The run does not wait for jobs that are still open, so the workers need not either. If a file cannot be
             # used, they do wait: calls in flight are billed, and the next run finds their answers in the ledger.
             fleet.stop(settings.grace + STOP_MARGIN, at_once=open_jobs > 0 and supervisor.end is not End.FILES)
-        if supervisor.engine:
-            supervisor.engine.window.count_lost()
+        if supervisor.work.engine:
+            supervisor.work.engine.window.count_lost()
         return supervisor
 
 
