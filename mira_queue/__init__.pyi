@@ -22,6 +22,7 @@ from mira_queue.contract.errors import (
     ServerError as ServerError, ServerTimeout as ServerTimeout, ServiceFault as ServiceFault, TooLarge as TooLarge,
     UnknownAccount as UnknownAccount, Unprocessable as Unprocessable, Unreachable as Unreachable,
 )
+from mira_queue.contract.job_options import Priority as Priority
 from mira_queue.contract.outcome import Completion as Completion, Failure as Failure, Outcome as Outcome
 from mira_queue.contract.settings import Settings as Settings, SettingsError as SettingsError
 from mira_queue.contract.states import JobState as JobState, JobStatus as JobStatus

@@ -26,17 +26,23 @@ MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
+# Jobs in each index of single jobs. A list then costs the same, whatever the length of the queue.
+MAX_LISTED = 10_000
 
 
 class Lane(Enum):
     """Kind of an account's queue (see `queue_name`), and the priority of a message there (0 is served first).
 
-    A rescued job has waited already, so it goes first. Jobs of a file have their own queue. Workers take from both
-    queues in turn: a single job does not wait behind a million lines, nor a file for single jobs that keep coming.
+    A rescued job has waited already, so it goes first, and so does one with a high priority. Jobs of a file have their
+    own queue. Workers take from both queues in turn: a single job does not wait behind a million lines, nor a file for
+    single jobs that keep coming.
     """
 
     FIRST = (QUEUE, 0)
     NORMAL = (QUEUE, 3)
+    # Served when no message of another lane waits. A process for single jobs serves no files, so that these jobs run
+    # while a file does.
+    LOW = (QUEUE, 6)
     # Not 0, which workers serve first in all queues. From equal priorities they take in turn.
     BULK = (BULK_QUEUE, 3)
 
@@ -105,6 +111,31 @@ turn_ends_key = _Key("mira:turn-ends:", "Zset, owned by the account: processes t
 rejections_key = _Key("mira:rejections:", "Hash, owned by the account. It lives for ACCOUNT_TTL.")
 # The score is the time of a fault that no answer has followed; negative if it does not count for other jobs.
 faults_key = _Key("mira:faults:", "Zset, owned by the account: ids of jobs. It lives for FAULTS_TTL.")
+
+
+# The index of open jobs. Other indexes have the name of a final state, or of an error code.
+OPEN = "open"
+
+
+def listed_key(kind: str, project: str = "") -> str:
+    """Zset of single jobs, owned by accept and finish: those that are OPEN, or that ended in a state or with a code.
+
+    It has the jobs of one project of the gateway; without a project, it has all jobs.
+
+    The score is when the job was accepted. An entry lives as long as its job, and until MAX_LISTED newer ones exist.
+    The zset of open jobs lives as long as they do; the others live for MIRA_RESULT_TTL after the last job came to them.
+    """
+    return f"mira:listed:{kind}:{project}" if project else f"mira:listed:{kind}"
+
+
+def listed_keys(project: str, state: str, code: str = "") -> list[str]:
+    """Return the indexes of a single job that ends, in the order of lib/listed.lua.
+
+    First those of open jobs, then those of its final state and of its error code: of its project, if it has one, and of
+    all jobs.
+    """
+    projects = dict.fromkeys((project, ""))
+    return [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
 
 
 def idempotency_key(account: str, key: str) -> str:

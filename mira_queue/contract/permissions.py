@@ -46,6 +46,7 @@ KEY_COMMANDS = (
     "ZRANGE {key} 0 0",
     "ZRANGEBYSCORE {key} 0 0",
     "ZREM {key} x",
+    "ZREMRANGEBYRANK {key} 0 0",
     "ZREMRANGEBYSCORE {key} 0 0",
     "ZREVRANGE {key} 0 0",
     "ZREVRANGEBYSCORE {key} 0 0",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from mira_queue.contract.job_options import Priority
 
 
 class JobState(StrEnum):
@@ -38,7 +41,8 @@ class JobStatus:
 
     `attempts` counts calls that are charged to the job. `crashes` counts workers that crashed during its call.
     `unanswered_calls` counts calls without an answer that may have been billed. `reason` is why it waits or failed.
-    `account` is the id of the account that it belongs to.
+    `account` is the id of the account that it belongs to. `key` is its idempotency key. If its call
+    has not started by `deadline_ms`, it fails.
     """
 
     id: str
@@ -51,3 +55,15 @@ class JobStatus:
     finished_ms: int | None = None
     reason: str | None = None
     account: str = ""
+    model: str = ""
+    key: str = ""
+    deadline_ms: int | None = None
+    priority: Priority = Priority.NORMAL
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
+    view: str = ""
+
+    @property
+    def code(self) -> str:
+        """The error code of a failed job, or an empty string."""
+        return (self.reason or "") if self.state is JobState.FAILED else ""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
+import orjson
 import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, JobCancelled, JobNotFound
+from mira_queue.contract.job_options import Priority
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
@@ -26,8 +28,11 @@ MAX_BYTES = 1024 * 1024
 # Jobs that are read in one round trip.
 MAX_LISTED = 1000
 
+# Reason why a job waits that has not run yet.
+DELAYED = "its start is delayed"
+
 # Fields of a job's hash that are fields of its status.
-_NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms")}
+_NUMBERS = {name: name for name in ("created_ms", "attempts", "crashes", "due_ms", "finished_ms", "deadline_ms")}
 _NUMBERS["unanswered"] = "unanswered_calls"
 
 
@@ -39,7 +44,7 @@ class Jobs(ScriptRunner):
         self._headroom = Headroom(client)
 
     def accept(self, account: str, jobs: Sequence[NewJob], *, base: str = "") -> list[Accepted]:
-        """Accept jobs of one account and one lane in one round trip. When this returns, they are durable.
+        """Accept jobs of one account, one lane, and one project in one round trip. When this returns, they are durable.
 
         `base` is the account's base URL, if it is known. Raises AccountConflict if the queue knows another one:
         nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request; the
@@ -58,7 +63,7 @@ class Jobs(ScriptRunner):
                 verdict, job_id = known.get(place, ("accepted", job.id))
                 if verdict == "conflict":
                     conflict = conflict or IdempotencyConflict(job.key, job_id)
-                accepted.append(Accepted(job_id, verdict == "accepted"))
+                accepted.append(Accepted(job_id, verdict == "accepted", is_due=not job.delay))
         if conflict:
             raise conflict
         return accepted
@@ -69,16 +74,24 @@ class Jobs(ScriptRunner):
 
     def statuses(self, job_ids: Sequence[str]) -> list[JobStatus]:
         """Return statuses in order, in one round trip. Raises JobNotFound for the first job that does not exist."""
-        return [_status(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
+        return [status_of(job_id, entry) for job_id, entry in zip(job_ids, self._entries(job_ids), strict=True)]
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound."""
+    def cancel(self, job_id: str, *, only_unstarted: bool = False) -> bool:
+        """Cancel a job. Return True if it is cancelled now, or False if it had finished before. Raises JobNotFound.
+
+        With `only_unstarted`, a job whose call is in flight continues: return False, too.
+        """
         while True:
             (entry,) = self._entries([job_id])
-            failure = cancelled(_status(job_id, entry))
+            failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
-            done = self._run("jobs/cancel", keys, [job_id, entry.get("account", ""), record, self._result_ttl_ms])
+            keys += names.listed_keys(entry.get("project", ""), JobState.CANCELLED)
+            done = self._run(
+                "jobs/cancel",
+                keys,
+                [job_id, entry.get("account", ""), record, self._result_ttl_ms, "1" if only_unstarted else ""],
+            )
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:
@@ -87,8 +100,10 @@ class Jobs(ScriptRunner):
     def retry(self, job_id: str) -> bool:
         """Queue a failed job again. Return False if it is not failed. Raises JobNotFound."""
         (entry,) = self._entries([job_id])
-        keys = names.job_keys(entry.get("account", ""), job_id, entry["key"])
-        done = self._run("jobs/retry", keys, [job_id, entry.get("account", ""), uuid.uuid4().hex])
+        account, status = entry.get("account", ""), status_of(job_id, entry)
+        keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
+        keys += names.listed_keys(status.project, JobState.FAILED, status.code)
+        done = self._run("jobs/retry", keys, [job_id, account, uuid.uuid4().hex])
         if done is None:
             raise JobNotFound(job_id)
         return bool(done)
@@ -112,7 +127,7 @@ class Jobs(ScriptRunner):
             piece = job_ids[start : start + MAX_JOBS]
             calls = []
             for job_id, key in zip(piece, self.keys_of(piece), strict=True):
-                of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST)]
+                of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST), names.waiting_key(new)]
                 calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
             answers = self._run_many("jobs/adopt", calls)
             moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
@@ -237,24 +252,51 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
 
 def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     keys: list[str] = [names.queued_key(account, jobs[0].lane), names.ACCOUNTS, names.pace_key(account)]
+    keys += (names.waiting_key(account), names.listed_key(names.OPEN), names.listed_key(names.OPEN, jobs[0].project))
     args: list[Any] = [account, base]
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))
         args += (job.id, job.request.body, job.request.digest, job.key, job.group, job.request.model)
-        args += (_left_ms(job.time_left), "1" if job.pauses else "")
+        args += (_left_ms(job.time_left), "1" if job.pauses else "", _options(job))
     return keys, args
+
+
+def _options(job: NewJob) -> bytes:
+    if job.lane is Lane.BULK:
+        return b""
+    found: dict[str, Any] = {}
+    if job.delay:
+        found["delay_ms"] = in_ms(job.delay)
+    if job.priority is not Priority.NORMAL:
+        found["priority"] = job.priority
+    if job.metadata:
+        found["metadata"] = orjson.dumps(dict(job.metadata)).decode()
+    if job.project:
+        found["project"] = job.project
+    if job.view:
+        found["view"] = job.view
+    return orjson.dumps(found) if found else b""
 
 
 def _left_ms(time_left: timedelta | None) -> int | str:
     return "" if time_left is None else in_ms(time_left)
 
 
-def _status(job_id: str, entry: dict[str, str]) -> JobStatus:
+def status_of(job_id: str, entry: Mapping[str, str]) -> JobStatus:
+    """Return the status in a job's hash."""
     numbers = {field: int(entry[name]) for name, field in _NUMBERS.items() if name in entry}
+    state = JobState(entry["state"])
+    delayed = DELAYED if state is JobState.WAITING else None
     return JobStatus(
         job_id,
-        JobState(entry["state"]),
-        reason=entry.get("reason") or None,
+        state,
+        reason=entry.get("reason") or delayed,
         account=entry.get("account", ""),
+        model=entry.get("model", ""),
+        key=entry.get("key", ""),
+        priority=Priority(entry.get("priority", Priority.NORMAL)),
+        metadata=orjson.loads(entry.get("metadata", "{}")),
+        project=entry.get("project", ""),
+        view=entry.get("view", ""),
         **numbers,
     )

@@ -59,6 +59,8 @@ class Leases(ScriptRunner):
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
         args += [outcome.attempts, outcome.unanswered_calls, code]
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
+        if not lease.group:
+            keys += names.listed_keys(lease.project, state, code)
         return bool(self._run("jobs/finish", keys, args))
 
     def defer(
@@ -93,7 +95,7 @@ class Leases(ScriptRunner):
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history]:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project]:
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,
@@ -104,9 +106,13 @@ def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
                 decode(group),
                 history=CallHistory.from_json(history),
                 account=account,
+                time_left=None if left_ms < 0 else timedelta(milliseconds=left_ms),
+                project=decode(project),
             )
-        case [b"store", epoch, outcome, key, group]:
-            lease = Lease(job_id, epoch, b"", key=decode(key), group=decode(group), account=account)
+        case [b"store", epoch, outcome, key, group, project]:
+            lease = Lease(
+                job_id, epoch, b"", key=decode(key), group=decode(group), account=account, project=decode(project)
+            )
             return DecidedLease(lease, outcome)
     why, *wait_ms = answer
     return NothingToDo(cast(Why, decode(why)), *wait_ms)

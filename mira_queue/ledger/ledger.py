@@ -12,12 +12,13 @@ from mira_queue.ledger.batches import Batches
 from mira_queue.ledger.clock import Clock
 from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
+from mira_queue.ledger.listed_jobs import ListedJobs
 from mira_queue.ledger.pace import Pacing
 from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
 
 
-class Ledger(Jobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock):
+class Ledger(Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

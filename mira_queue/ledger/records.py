@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
 from mira_queue.contract.call_history import NO_HISTORY, CallHistory
+from mira_queue.contract.job_options import NO_OPTIONS, JobOptions, Priority
 from mira_queue.contract.names import Lane
 from mira_queue.contract.request import ChatRequest
 
@@ -17,7 +19,9 @@ class NewJob:
     """A request to accept, optionally with an idempotency key and the group that collects finished jobs.
 
     `lane` is the lane of its message. `time_left` is the time until its deadline, or None without one: the clocks of
-    the producer and of the ledger may differ.
+    the producer and of the ledger may differ. A job with a `delay` waits for so long; then rescue sends its message.
+    `project` is the project of the gateway that it belongs to, and `view` is what the gateway's object of the job shows
+    in addition to its status and its outcome.
     """
 
     request: ChatRequest
@@ -27,19 +31,57 @@ class NewJob:
     lane: Lane = Lane.NORMAL
     time_left: timedelta | None = None
     pauses: bool = False
+    delay: timedelta = timedelta(0)
+    priority: Priority = Priority.NORMAL
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
+    view: str = ""
+
+    @classmethod
+    def single(
+        cls,
+        request: ChatRequest,
+        key: str = "",
+        group: str = "",
+        options: JobOptions = NO_OPTIONS,
+        *,
+        project: str = "",
+        view: str = "",
+    ) -> NewJob:
+        """Return a single job with the options that a user gave."""
+        return cls(
+            request,
+            new_job_id(),
+            key,
+            group,
+            options.priority.lane,
+            options.time_left,
+            delay=options.delay,
+            priority=options.priority,
+            metadata=options.metadata,
+            project=project,
+            view=view,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The job of a request. `is_new` is False if the idempotency key already had one."""
+    """The job of a request. `is_new` is False if the idempotency key already had one.
+
+    `is_due` is False if it has a delay: rescue sends its message.
+    """
 
     id: str
     is_new: bool
+    is_due: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A claimed job. The holder may call the API and store the outcome, as long as it extends the lease in time."""
+    """A claimed job. The holder may call the API and store the outcome, as long as it extends the lease in time.
+
+    `time_left` is the time until the deadline of a single job, when it was claimed. None means that it has none.
+    """
 
     job_id: str
     epoch: int
@@ -51,6 +93,8 @@ class Lease:
     group: str = ""
     history: CallHistory = NO_HISTORY
     account: str = ""
+    time_left: timedelta | None = None
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True)

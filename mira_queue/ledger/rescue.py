@@ -72,18 +72,21 @@ class Rescue(ScriptRunner):
         None if another rescuer took it.
         """
         match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
-            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history]:
+            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history, project]:
                 counts = attempts, crashes, unanswered
                 known = CallHistory.from_json(history)
-                return Lease(job_id, epoch, b"", *counts, decode(key), decode(group), known, account)
+                return Lease(
+                    job_id, epoch, b"", *counts, decode(key), decode(group), known, account, project=decode(project)
+                )
             case [b"queued", int(epoch)]:
                 return epoch
         return None
 
-    def resend(self, account: str, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> bool:
-        """Return True if the job is queued and the caller has to send its new message, in the first lane."""
+    def resend(self, account: str, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> Lane | None:
+        """Return the lane in which the job is queued, and in which the caller has to send its new message, or None."""
         keys = [*names.job_keys(account, job_id), names.queued_key(account, found_in)]
-        return bool(self._run("jobs/resend", keys, [job_id, lost_before_ms]))
+        lane = self._run("jobs/resend", keys, [job_id, lost_before_ms])
+        return None if lane is None else Lane[decode(lane).upper()]
 
 
 def _message_id(raw: bytes) -> str:

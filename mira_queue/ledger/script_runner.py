@@ -50,6 +50,7 @@ CONSTANTS_MS = {
     "MAX_SLEEP_MS": names.MAX_SLEEP,
     "TURN_MS": names.TURN,
 }
+CONSTANTS = {"MAX_LISTED": names.MAX_LISTED}
 
 # A full server rejects this script, and runs the others: accepted jobs finish.
 _ADDS_WORK = "jobs/accept"
@@ -59,7 +60,8 @@ _ADDS_WORK = "jobs/accept"
 def scripts() -> dict[str, str]:
     """Return the text of every script, with its libraries, by its name."""
     root = files("mira_queue.ledger") / "scripts"
-    constants = "".join(f"local {name} = {in_ms(value)}\n" for name, value in CONSTANTS_MS.items())
+    values = {**{name: in_ms(value) for name, value in CONSTANTS_MS.items()}, **CONSTANTS}
+    constants = "".join(f"local {name} = {value}\n" for name, value in values.items())
     loaded = {}
     for folder in ("jobs", "pace", "batches", "clock", "api_keys"):
         for file in (root / folder).iterdir():

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mira_producer.batches.client import POLL_S, Batches
 from mira_producer.client import Job, MiraQueue, completion_of, unfinished
+from mira_producer.inline import Respond, echo
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.errors import ResultTimeout
 from mira_queue.contract.outcome import Completion, Outcome
@@ -112,6 +113,13 @@ class AsyncMiraQueue:
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.sync = MiraQueue(settings, **overrides)
 
+    @classmethod
+    def inline(cls, respond: Respond = echo, settings: Settings | None = None, **overrides: Any) -> Self:
+        """Return a client without a server, for an app's own tests; see MiraQueue.inline."""
+        queue = cls.__new__(cls)
+        queue.sync = MiraQueue.inline(respond, settings, **overrides)
+        return queue
+
     @property
     def batches(self) -> AsyncBatches:
         """The queue's batches: files of requests that run in the background."""
@@ -126,6 +134,10 @@ class AsyncMiraQueue:
     close = awaited(MiraQueue.close)
     enqueue = awaited_as(AsyncJob, MiraQueue.enqueue)
     enqueue_many = awaited_as(lambda jobs: [AsyncJob(job) for job in jobs], MiraQueue.enqueue_many)
+
+    jobs = awaited(MiraQueue.jobs)
+    cancel_all = awaited(MiraQueue.cancel_all)
+    retry_all = awaited(MiraQueue.retry_all)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return the handle of a job by its id; see MiraQueue.job."""

@@ -6,14 +6,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Self
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self, cast
 
 from mira_producer.batches.client import Batches
+from mira_producer.inline import InlineLedger, InlineMessenger, Respond, echo
+from mira_producer.job_lists import JobLists
 from mira_producer.request_check import Check, check_of
 from mira_producer.request_fields import check_field_names
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
+from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome, outcome_of, outcome_of_record
 from mira_queue.contract.request import ChatRequest
@@ -25,7 +29,7 @@ from mira_queue.ledger.embedded import EmbeddedServerError
 from mira_queue.ledger.jobs import cancelled
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import NewJob
 from mira_queue.ledger.server import QueueServer
 from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery, stores_results_itself
@@ -92,15 +96,10 @@ class Job:
 
     def retry(self) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
-        done = self._queue.ledger.retry(self.id)
-        if done:
-            account = self._queue.ledger.status(self.id).account
-            self._queue.ledger.probe_now(account)
-            self._queue.send(account, [self.id])
-        return done
+        return self._queue.retry_job(self.id)
 
 
-class MiraQueue:
+class MiraQueue(JobLists):
     """Client of one queue. Create one for each process and share it between threads.
 
     Settings come from `MIRA_*` variables and `.env`. Keyword arguments named like the fields of Settings override
@@ -132,9 +131,33 @@ class MiraQueue:
             keeps_results=stores_results_itself(self.settings),
         )
 
+    @classmethod
+    def inline(cls, respond: Respond = echo, settings: Settings | None = None, **overrides: Any) -> Self:
+        """Return a client without a server, for an app's own tests: `enqueue` runs the job.
+
+        `respond` gets the body of a request. It returns the text of an answer, the body of a chat completion, a
+        Completion, or a Failure, or it raises a JobError. It may call an API. By default, the answer quotes the prompt.
+
+        Requests are checked as usual, idempotency keys work, and jobs have all their methods. A delayed job runs when
+        its result is waited for. Deadlines and priorities have no effect. There are no batches.
+        """
+        queue = cls.__new__(cls)
+        queue.settings = settings or load_settings(**overrides)
+        queue.accounts = load_accounts(queue.settings)
+        queue.crash_points = CrashPoints(queue.settings.crash_at)
+        queue.redis_url = ""
+        ledger = InlineLedger(respond)
+        # Both have the methods that a client of single jobs calls, and no others.
+        queue.ledger = cast(Ledger, ledger)
+        queue._messenger = cast(Messenger, InlineMessenger(ledger))
+        queue._server = queue._celery = cast(Any, ledger)
+        return queue
+
     @property
     def batches(self) -> Batches:
         """The queue's batches: files of requests that run in the background."""
+        if not self.redis_url:
+            raise QueueUnavailable("an inline queue has no batches: test them with the embedded server")
         return Batches(self.ledger, self.settings, self.accounts, self.redis_url, self.crash_points)
 
     def __enter__(self) -> Self:
@@ -156,6 +179,11 @@ class MiraQueue:
         model: str | None = None,
         key: str | None = None,
         account: str | None = None,
+        delay: timedelta | float | None = None,
+        not_before: datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
+        priority: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> Job:
@@ -166,6 +194,11 @@ class MiraQueue:
         returns the same job for as long as that job is stored. `account` is the name of an account; each account has
         its own idempotency keys. `extra_body` has further fields of the request; their names are not checked.
 
+        The job starts after `delay` (a timedelta, or seconds) or `not_before` (a time with a zone): at most
+        MIRA_RESCUE_INTERVAL later, if a worker is free. If its call has not started by the `deadline` (any of the
+        three), the job fails with JobExpired. `priority` is "high", "normal", or "low", among the single jobs of the
+        account. `metadata` has at most 16 pairs of texts, which are stored with the job, and not sent to the API.
+
         Raises InvalidRequest if the API would reject the request, or for a field that is an option of a task queue
         (`countdown`) or misspelled (`temprature`); IdempotencyConflict if the key belongs to another request;
         UnknownAccount; AccountConflict if this queue knows the account with another base URL; and QueueUnavailable if
@@ -174,9 +207,17 @@ class MiraQueue:
         check_field_names(fields)
         named = {} if model is None else {"model": model}
         body = {"messages": messages, **named, **fields, **(extra_body or {})}
+        options = JobOptions.checked(
+            datetime.now(UTC),
+            delay=delay,
+            not_before=not_before,
+            deadline=deadline,
+            priority=priority,
+            metadata=metadata,
+        )
         owner = self.accounts.named(account)
         request = check_of(self.settings, owner)(body)
-        return self.accept([NewJob(request, new_job_id(), checked_key("key", key))], owner)[0]
+        return self.accept([NewJob.single(request, checked_key("key", key), options=options)], owner)[0]
 
     def enqueue_many(
         self,
@@ -185,12 +226,18 @@ class MiraQueue:
         keys: Iterable[str] | None = None,
         account: str | None = None,
         group: str = "",
+        delay: timedelta | float | None = None,
+        not_before: datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
+        priority: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> list[Job]:
         """Accept many jobs, given as request bodies, and return their handles in the same order.
 
         All bodies are checked before the first is accepted; the names of their fields are not. `keys` has one
-        idempotency key for each body. `account` is the name of an account. `group` names a list to which the ledger
-        adds the ids of finished jobs.
+        idempotency key for each body. `account` is the name of an account. The options of `enqueue` hold for all jobs.
+        `group` names a list to which the ledger adds the ids of finished jobs. Jobs of a group have no deadline, and
+        `jobs` does not list them.
 
         Raises the errors of `enqueue`. The field of an InvalidRequest starts with the body's index: `[3].messages`.
         """
@@ -204,8 +251,18 @@ class MiraQueue:
         in_group = checked_key("group", group)
         if len(names) != len(checked):
             raise InvalidRequest("keys", f"expected one for each of the {len(checked)} requests, got {len(names)}")
+        if in_group and deadline is not None:
+            raise InvalidRequest("deadline", "jobs of a group have none")
+        options = JobOptions.checked(
+            datetime.now(UTC),
+            delay=delay,
+            not_before=not_before,
+            deadline=deadline,
+            priority=priority,
+            metadata=metadata,
+        )
         return self.accept(
-            [NewJob(request, new_job_id(), key, in_group) for request, key in zip(checked, names, strict=True)], owner
+            [NewJob.single(request, key, in_group, options) for request, key in zip(checked, names, strict=True)], owner
         )
 
     def job(self, job_id: str) -> Job:
@@ -225,9 +282,18 @@ class MiraQueue:
             self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
             accepted = self.ledger.accept(account.id, jobs[start : start + MAX_JOBS_PER_ACCEPT], base=account.base)
             self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
-            self.send(account.id, [job.id for job in accepted if job.is_new], jobs[start].lane)
-            handles += [Job(self, job.id) for job in accepted]
+            self.send(account.id, [job.id for job in accepted if job.is_new and job.is_due], jobs[start].lane)
+            handles += [self.job(job.id) for job in accepted]
         return handles
+
+    def retry_job(self, job_id: str) -> bool:
+        """Do what `Job.retry` does."""
+        done = self.ledger.retry(job_id)
+        if done:
+            status = self.ledger.status(job_id)
+            self.ledger.probe_now(status.account)
+            self.send(status.account, [job_id], status.priority.lane)
+        return done
 
     def send(self, account: str, job_ids: Sequence[str], lane: Lane = Lane.NORMAL) -> None:
         """Send the messages of accepted jobs of an account, given by its id.

@@ -22,20 +22,30 @@ SIMILARITY = 0.85
 MAX_NAMES = 1000
 
 _UNCHECKED = "extra_body=... (on the command line: --request FILE) sends any field unchecked"
-_ON_ENQUEUE = "a job runs as soon as a worker has a free slot; to run it later, enqueue it later (cron, Celery beat)"
+_LATER = "to run a job later, pass delay=... or not_before=... to enqueue (on the command line: --delay TIME)"
+_DEADLINE = (
+    "for a job that must start before a time, pass deadline=... to enqueue (on the command line: --deadline TIME)"
+)
 _RETRY = "mira-queue retries by itself; MIRA_MAX_ATTEMPTS and MIRA_BACKOFF_BASE are its settings"
-_TIMEOUT = "set MIRA_REQUEST_TIMEOUT for the call, or wait for a limited time with job.result(timeout=...)"
+_TIMEOUT = (
+    "set MIRA_REQUEST_TIMEOUT for the call, pass deadline=... to enqueue for its start, or wait for a limited time: "
+    "job.result(timeout=...)"
+)
 _KEY = "mira-queue assigns the id; to enqueue a job only once, pass key=..."
 _SETTING = "pass it to MiraQueue(api_key=..., api_base=...), or set MIRA_API_KEY and MIRA_API_BASE"
 _NOT_A_FIELD = {
-    **dict.fromkeys(("countdown", "delay", "eta"), _ON_ENQUEUE),
+    **dict.fromkeys(("countdown", "delay", "eta", "not_before"), _LATER),
     **dict.fromkeys(("max_retries", "retries", "retry", "retry_policy"), _RETRY),
-    **dict.fromkeys(("deadline", "soft_time_limit", "time_limit", "timeout"), _TIMEOUT),
+    **dict.fromkeys(("soft_time_limit", "time_limit", "timeout"), _TIMEOUT),
     **dict.fromkeys(("id", "idempotency_key", "job_id", "task_id"), _KEY),
     **dict.fromkeys(("api_base", "api_key", "base_url"), _SETTING),
-    "expires": "a job does not expire; cancel it with job.cancel(), or submit a batch with a deadline",
-    "priority": "single jobs do not wait for lines of files; among themselves they run in order",
-    **dict.fromkeys(("queue", "routing_key"), "a job goes to the queue of MIRA_REDIS_URL"),
+    **dict.fromkeys(("deadline", "expires"), _DEADLINE),
+    "priority": 'pass priority="high", "normal", or "low" to enqueue (on the command line: --priority)',
+    **dict.fromkeys(
+        ("queue", "routing_key"),
+        "a job goes to the queue of its account: pass account=... or priority=... to enqueue (on the command line: "
+        "--account, --priority)",
+    ),
     "ignore_result": "the outcome is stored for MIRA_RESULT_TTL",
     "link": "wait for the job with job.result(), or poll job.status()",
     "link_error": "wait for the job with job.outcome(), or poll job.status()",

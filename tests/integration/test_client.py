@@ -46,7 +46,6 @@ def test_what_the_server_gets_is_what_the_caller_gave(queue: MiraQueue, simulato
         "top_p": 0.25,
         "stop": ["end"],
         "response_format": {"type": "text"},
-        "metadata": {},
     }
 
     queue.enqueue(ask("Grüße 👋"), model="mira-max", **fields).result(TIMEOUT_S)

@@ -12,6 +12,7 @@ from mira_worker.runner import JobRunner
 from mira_worker.transport import HttpResponse
 from structlog.testing import capture_logs
 
+from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
@@ -80,8 +81,8 @@ def test_a_worker_whose_heart_is_late_rescues_what_others_held_and_leaves_its_ow
     runner = JobRunner(settings, ledger, pacer, "", keeper, Silent(), None, stopping, log, no_crash)
     sent: list[str] = []
 
-    def send(account: str, job_ids: list[str]) -> None:
-        assert account == ACCOUNT
+    def send(account: str, job_ids: list[str], lane: Lane) -> None:
+        assert (account, lane) == (ACCOUNT, Lane.FIRST)
         sent.extend(job_ids)
 
     rescuer = Rescuer(settings, ledger, keeper, [runner], send, stopping, log, no_crash)

@@ -206,14 +206,15 @@ def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger:
 
 
 def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger) -> None:
-    held = begun(ledger)
+    held = begun(ledger, group="a run")
     ledger.release(held)
 
     assert ledger.remove_unstarted(ACCOUNT, [(held.job_id, "")]) == [1]
 
 
 def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
-    held, idle, over = running(ledger, "key 1"), accepted(ledger, "key 2"), ended(ledger, COMPLETION)
+    held, idle = running(ledger, "key 1", "a run"), accepted(ledger, "key 2", "a run")
+    over = ended(ledger, COMPLETION, group="a run")
 
     jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
     assert ledger.remove_unstarted(ACCOUNT, jobs) == [None, 0, None, 0]

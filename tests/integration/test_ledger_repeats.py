@@ -225,7 +225,7 @@ def test_a_resend_whose_answer_was_lost_leaves_the_job_where_rescue_looks_again(
     defer(ledger, held, PASSED)
     wire.lose_next_answer()
 
-    assert ledger.resend(ACCOUNT, held.job_id) is False
+    assert ledger.resend(ACCOUNT, held.job_id) is None
     assert found_as_lost(ledger) == [held.job_id]
 
 

@@ -106,14 +106,14 @@ def test_a_wait_that_is_over_is_sent_on_by_one_of_many(ledger: Ledger) -> None:
     defer(ledger, early, LONG)
     starting = threading.Barrier(8)
 
-    def resend(_: int) -> bool:
+    def resend(_: int) -> Lane | None:
         starting.wait()
         return ledger.resend(ACCOUNT, due.job_id)
 
     assert ledger.overdue(ACCOUNT, 10) == [due.job_id]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(resend, range(8))).count(True) == 1
-    assert ledger.resend(ACCOUNT, early.job_id) is False
+        assert list(pool.map(resend, range(8))).count(Lane.FIRST) == 1
+    assert ledger.resend(ACCOUNT, early.job_id) is None
     assert ledger.status(due.job_id).state is JobState.QUEUED
 
 
@@ -122,7 +122,7 @@ def test_a_wait_with_a_message_on_its_way_is_left_alone_until_that_counts_as_los
     defer(ledger, held, PASSED, lost_after=LONG)
 
     assert ledger.overdue(ACCOUNT, 10) == []
-    assert ledger.resend(ACCOUNT, held.job_id) is False
+    assert ledger.resend(ACCOUNT, held.job_id) is None
 
 
 def message(job_id: str) -> bytes:
@@ -144,8 +144,8 @@ def test_a_job_older_than_the_head_of_its_lane_has_lost_its_message(
     assert ledger.head(ACCOUNT, lane) == jobs[1]
     assert before_ms == 1_500
     assert ledger.queued_before(ACCOUNT, lane, before_ms, 10) == [jobs[0]]
-    assert ledger.resend(ACCOUNT, jobs[1], lane, before_ms) is False
-    assert ledger.resend(ACCOUNT, jobs[0], lane, before_ms) is True
+    assert ledger.resend(ACCOUNT, jobs[1], lane, before_ms) is None
+    assert ledger.resend(ACCOUNT, jobs[0], lane, before_ms) is Lane.FIRST
     assert ledger.queued_before(ACCOUNT, lane, before_ms, 10) == []
     assert (redis_client.zscore(names.queued_key(ACCOUNT, Lane.FIRST), jobs[0]) or 0) > 1_000_000
 

@@ -50,6 +50,14 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _strange_entries(client, key, JobState.QUEUED)
         case ["mira", "leased" | "waiting" as kind, _]:
             return _strange_entries(client, key, _STATE_OF_ENTRY[kind])
+        case ["mira", "listed", kind] if kind.startswith("open"):
+            entries: list[Any] = client.zrange(key, 0, -1)
+            states = [_state(client, job_id.decode()) for job_id in entries]
+            return (
+                None if all(state and not state.is_final for state in states) else f"jobs that are not open: {states}"
+            )
+        case ["mira", "listed", _]:
+            return _without_end(client, key, None)
         case ["mira", "batch", batch_id]:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final

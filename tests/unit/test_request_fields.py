@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from mira_producer.request_fields import _NOT_A_FIELD, KNOWN_FIELDS, MAX_NAMES, WrongNames, check_field_names
+from mira_producer.request_fields import (
+    _NOT_A_FIELD,
+    KNOWN_FIELDS,
+    MAX_NAMES,
+    WrongNames,
+    check_field_names,
+    wrong_name,
+)
 
 from mira_queue import InvalidRequest
 
@@ -40,6 +47,22 @@ def test_a_misspelled_field_is_rejected_with_the_right_one(name: str, meant: str
 )
 def test_fields_of_other_servers_and_of_the_future_pass(name: str) -> None:
     check_field_names([name])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("countdown", "delay="),
+        ("eta", "not_before="),
+        ("queue", "account="),
+        ("timeout", "deadline="),
+        ("expires", "deadline="),
+        ("delay", "--delay"),
+        ("priority", "--priority"),
+    ],
+)
+def test_an_option_of_a_task_queue_is_rejected_with_the_name_of_ours(name: str, meant: str) -> None:
+    assert meant in wrong_name(name)
 
 
 def test_a_field_of_the_api_is_never_taken_for_an_option() -> None:

@@ -34,13 +34,13 @@ MAX_JOBS = 500
 
 @dataclass(eq=False)
 class Rescuer:
-    """Rescuer of the accounts that this process serves. `send` puts a message for each job into its account's queue."""
+    """Rescuer of the accounts that this process serves. `send` puts a message per job into a lane of its account."""
 
     _settings: Settings
     _ledger: Ledger
     _leases: HeldLeases
     _runners: Sequence[JobRunner]
-    _send: Callable[[str, list[str]], None]
+    _send: Callable[[str, list[str], Lane], None]
     _stopping: threading.Event
     _log: FilteringBoundLogger
     _crash_points: CrashPoints
@@ -67,14 +67,17 @@ class Rescuer:
         """Check one account once."""
         account = runner.account
         rescued = [job_id for job_id in expired if self._take(runner, job_id)]
-        due = [job_id for job_id in self._ledger.overdue(account, MAX_JOBS) if self._ledger.resend(account, job_id)]
-        lost = [job_id for lane in Lane for job_id in self._lost(account, lane)]
+        due = self._resent(account, self._ledger.overdue(account, MAX_JOBS))
+        lost = [each for lane in Lane for each in self._lost(account, lane)]
         if rescued or due or lost:
             self._crash_points.reach(CrashPoint.AFTER_RESCUE)
-            self._send(account, [*rescued, *due, *lost])
+            for lane in (Lane.FIRST, Lane.LOW):
+                resent = [job_id for job_id, sent_in in (*due, *lost) if sent_in is lane]
+                if job_ids := [*(rescued if lane is Lane.FIRST else []), *resent]:
+                    self._send(account, job_ids, lane)
             self._log.info("rescued", account=account, leases=len(rescued), due=len(due), messages=len(lost))
         if interrupted := runner.release_interrupted():
-            self._send(account, interrupted)
+            self._send(account, interrupted, Lane.FIRST)
             self._log.warning("jobs_released", jobs=len(interrupted))
         return len(rescued) + len(due) + len(lost)
 
@@ -98,7 +101,14 @@ class Rescuer:
         ours = {lease.job_id for lease in self._leases.held()}
         return {account: [job_id for job_id in ids if job_id not in ours] for account, ids in expired.items()}
 
-    def _lost(self, account: str, lane: Lane) -> list[str]:
+    def _resent(
+        self, account: str, job_ids: list[str], found_in: Lane = Lane.FIRST, lost_before_ms: int = 0
+    ) -> list[tuple[str, Lane]]:
+        """Return those of these jobs that need a message now, and its lane."""
+        lanes = [(job_id, self._ledger.resend(account, job_id, found_in, lost_before_ms)) for job_id in job_ids]
+        return [(job_id, lane) for job_id, lane in lanes if lane is not None]
+
+    def _lost(self, account: str, lane: Lane) -> list[tuple[str, Lane]]:
         """Return jobs whose message the queue has lost. They are recorded as sent again."""
         # The head first: messages that are sent after this check are newer than it.
         head = self._ledger.head(account, lane)
@@ -106,7 +116,7 @@ class Rescuer:
         # A taken message may wait in a worker before its job is claimed. A duplicate costs little and is harmless.
         before_ms = self._progress[account, lane].lost_before_ms(head_sent_ms, time.monotonic())
         queued = self._ledger.queued_before(account, lane, before_ms, MAX_JOBS)
-        return [job_id for job_id in queued if self._ledger.resend(account, job_id, lane, before_ms)]
+        return self._resent(account, queued, lane, before_ms)
 
     def _take(self, runner: JobRunner, job_id: str) -> bool:
         """Return True if the job is queued again, and needs a message."""

@@ -241,9 +241,9 @@ class WorkerLife:
             raise Ignore
         return runner
 
-    def send(self, account: str, job_ids: list[str]) -> None:
-        """Send a message for each job, with the highest priority. If that fails, rescue finds the queued jobs."""
-        self._send(account, job_ids, Lane.FIRST)
+    def send(self, account: str, job_ids: list[str], lane: Lane = Lane.FIRST) -> None:
+        """Send a message for each job, by default with the highest priority. If that fails, rescue finds the jobs."""
+        self._send(account, job_ids, lane)
 
     def send_later(self, account: str, job_id: str, countdown: timedelta) -> None:
         """Send a message for a job that waits."""

@@ -13,6 +13,7 @@ import structlog
 
 from mira_queue.contract.account import Account
 from mira_queue.contract.errors import QueueUnavailable
+from mira_queue.contract.names import Lane
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
@@ -32,7 +33,7 @@ from mira_worker.transport import MiraClient
 class Messages(Protocol):
     """Sends messages, and leaves those that cannot be sent to rescue. Knows the messages that wait in this process."""
 
-    def send(self, account: str, job_ids: list[str]) -> None: ...
+    def send(self, account: str, job_ids: list[str], lane: Lane = Lane.FIRST) -> None: ...
 
     def send_later(self, account: str, job_id: str, countdown: timedelta) -> None: ...
 

@@ -31,14 +31,12 @@ from mira_queue.contract.batch import (
 )
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import BatchNotFound, MiraQueueError, QueueUnavailable
+from mira_queue.contract.errors import BatchNotFound, InvalidRequest, MiraQueueError, QueueUnavailable
+from mira_queue.contract.metadata import checked_metadata
 from mira_queue.contract.settings import Settings
-from mira_queue.contract.unicode import is_unicode
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
 
-# The limits of OpenAI's API.
-MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
 POLL_S = 0.5
 DATA_LOST = (
     "the queue's server has lost its data: resume sends the lines without an answer again; "
@@ -102,7 +100,7 @@ class Batches:
         check_options(options, known)
         if options.deadline_s and options.deadline_s <= time.time():
             raise InputError("deadline: has passed already: nothing was submitted")
-        _check_metadata(metadata or {})
+        notes = _checked_metadata(metadata)
         batch_id = new_batch_id(simulated=stored is not None and stored.simulated)
         queue = queue_name(self._redis_url)
         self.spool.receive(batch_id, source, queue, table if known else None, link=stored is not None)
@@ -115,7 +113,7 @@ class Batches:
             self.spool.place(batch_id),
             now_s,
             options,
-            dict(metadata or {}),
+            notes,
             {BatchStatus.VALIDATING.value: now_s},
             account=owner.id,
             origin=stored.origin if stored else BatchOrigin(),
@@ -321,13 +319,9 @@ def _has_ended(batch: Batch) -> bool:
     return batch.is_run and batch.paused_by not in ("", "owner")
 
 
-def _check_metadata(metadata: Mapping[str, str]) -> None:
+def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     """Raise InputError."""
-    if len(metadata) > MAX_METADATA:
-        raise InputError(f"metadata: {len(metadata)} entries, over the limit of {MAX_METADATA}")
-    for key, value in metadata.items():
-        if not is_unicode(key + value):
-            raise InputError(f"metadata, {key[:40]!a}: not valid Unicode: it has half of a surrogate pair")
-    if any(len(key) > MAX_METADATA_KEY or len(text) > MAX_METADATA_VALUE for key, text in metadata.items()):
-        limits = f"{MAX_METADATA_KEY} characters for a key, {MAX_METADATA_VALUE} for a value"
-        raise InputError(f"metadata: over the limit of {limits}")
+    try:
+        return dict(checked_metadata(metadata))
+    except InvalidRequest as error:
+        raise InputError(str(error)) from None

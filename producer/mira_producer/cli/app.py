@@ -18,6 +18,7 @@ from mira_producer.cli import (
     console,
     doctor,
     enqueue,
+    jobs,
     keys,
     limits,
     metrics,
@@ -69,6 +70,7 @@ app.command("resume", epilog=batches.RESUME_HELP_END)(batches.resume)
 app.command("validate", epilog=validate.HELP_END)(validate.validate)
 app.command("verify", epilog=verify.HELP_END)(verify.verify)
 app.command("enqueue", epilog=enqueue.HELP_END)(enqueue.enqueue)
+app.command("jobs", epilog=jobs.HELP_END)(jobs.jobs)
 app.command("status", epilog=status.HELP_END)(status.status)
 app.command("result", epilog=result.HELP_END)(result.result)
 app.command("cancel", epilog=cancel_retry.CANCEL_HELP_END)(cancel_retry.cancel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,13 @@ import orjson
 import typer
 
 from mira_producer.cli import console
-from mira_producer.cli.options import AccountName, Json
+from mira_producer.cli.options import AccountName, Json, Metadata, notes_of, time_option
 from mira_producer.cli.result import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue, checked_key
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.contract.job_options import JobOptions, Priority
+from mira_queue.ledger.records import NewJob
 
 STDIN = "-"
 
@@ -25,6 +27,7 @@ HELP_END = console.help_end(
         ("mira-queue enqueue --wait --timeout 60 --system 'Answer in one line.' - < question.txt", "print the answer"),
         ("mira-queue enqueue --model mira-pro --field temperature=0.2 --field 'stop=[\"END\"]' 'Hello'", "more fields"),
         ("mira-queue enqueue --request body.json --key order-17", "the same key twice is one job"),
+        ("mira-queue enqueue --delay 2h --priority low --metadata tenant=7 'Hello'", "later, after all other jobs"),
     ],
     {**OUTCOME_CODES, 0: "accepted: the id is on standard output; with --wait: the answer is on standard output"},
 )
@@ -49,6 +52,16 @@ def enqueue(
         typer.Option(metavar="KEY", help="An idempotency key: the same key and the same request are one job."),
     ] = None,
     account: AccountName = None,
+    delay: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start it later: after 90m or 24h, or at an ISO time.")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="It fails if it has not started by then: 24h, 90m, an ISO time.")
+    ] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="Among the single jobs of the account. low: after all others.")
+    ] = Priority.NORMAL,
+    metadata: Metadata = None,
     wait: Wait = False,
     timeout: Timeout = None,
     as_json: Json = False,
@@ -62,10 +75,18 @@ def enqueue(
         raise _wrong("--key", "is empty: name a key, or leave out the option")
     named = {} if model is None else {"model": model}
     body = {**_body(prompt, system, request), **_fields(field or []), **named}
+    now = datetime.now(UTC)
+    options = JobOptions.checked(
+        now,
+        not_before=time_option(delay, "--delay", now),
+        deadline=time_option(deadline, "--deadline", now),
+        priority=priority,
+        metadata=notes_of(metadata),
+    )
     with MiraQueue() as queue:
         owner = queue.accounts.named(account)
         checked = check_of(queue.settings, owner)(body)
-        job = queue.accept([NewJob(checked, new_job_id(), checked_key("--key", key))], owner)[0]
+        job = queue.accept([NewJob.single(checked, checked_key("--key", key), options=options)], owner)[0]
         if not wait and timeout is None:
             if as_json:
                 console.json_data({"id": job.id})

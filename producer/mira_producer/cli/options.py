@@ -38,6 +38,10 @@ Changed = Annotated[
         "Without this option, nothing is sent if there are such lines."
     ),
 ]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="KEY=VALUE", help="A note of the job or batch. Can be repeated."),
+]
 MaxRequests = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Maximum number of calls; the batch pauses there. 0: no limit.")
 ]
@@ -71,10 +75,7 @@ def batch_options(
     changed: OnChanged | None = None,
 ) -> BatchOptions:
     """Return what a user asked, as one value."""
-    try:
-        end = parse_deadline(deadline, datetime.now(UTC)) if deadline else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--deadline") from None
+    end = time_option(deadline, "--deadline", datetime.now(UTC))
     deadline_s = math.ceil(end.timestamp()) if end else 0
     return BatchOptions(
         on_account_error,
@@ -86,6 +87,28 @@ def batch_options(
         max_cost or "",
         changed or "",
     )
+
+
+def time_option(text: str | None, name: str, now: datetime, *, is_past: bool = False) -> datetime | None:
+    """Return the time that a user gave for the option `name`, or None without one. `2h` may mean two hours ago."""
+    if not text:
+        return None
+    try:
+        found = parse_deadline(text, now)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=name) from None
+    return now - (found - now) if is_past and _SPAN.fullmatch(text.strip()) else found
+
+
+def notes_of(texts: list[str] | None) -> dict[str, str]:
+    """Return the pairs of `--metadata`."""
+    notes = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"expected KEY=VALUE, got {text[:40]!r}", param_hint="--metadata")
+        notes[key] = value
+    return notes
 
 
 def parse_deadline(text: str, now: datetime) -> datetime:

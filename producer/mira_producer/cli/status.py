@@ -70,7 +70,7 @@ def status(
         console.json_data([*(asdict(each) for each in jobs), *(each.to_object() for each in found)])
         jobs, found = [], []
     if jobs:
-        console.table(COLUMNS, [_row(each) for each in jobs])
+        console.table(COLUMNS, [row_of(each) for each in jobs])
     if found and sys.stdout.isatty():
         for batch in found:
             console.card(batches.card(batch))
@@ -80,7 +80,8 @@ def status(
         raise typer.Exit(console.EXIT_FAILED)
 
 
-def _row(job: JobStatus) -> tuple[str, ...]:
+def row_of(job: JobStatus) -> tuple[str, ...]:
+    """Return a job as a table shows it."""
     return (
         job.id,
         job.state,

@@ -32,10 +32,7 @@ def submit(
     max_tokens: options.MaxTokens = None,
     max_cost: options.MaxCost = None,
     prices_path: options.PriceTable = None,
-    metadata: Annotated[
-        list[str] | None,
-        typer.Option("--metadata", metavar="KEY=VALUE", help="A note stored with the batch. Can be repeated."),
-    ] = None,
+    metadata: options.Metadata = None,
     account: options.AccountName = None,
     as_json: options.Json = False,
 ) -> None:
@@ -46,7 +43,7 @@ def submit(
     Workers may be anywhere: they get their jobs from the queue's server. A file with invalid lines becomes a failed
     batch that names them.
     """
-    notes = dict(_note(each) for each in metadata or [])
+    notes = options.notes_of(metadata)
     wanted = options.batch_options(on_account_error, deadline, dedupe, ordered, max_requests, max_tokens, max_cost)
     with MiraQueue() as queue:
         batch = queue.batches.submit(input_path, options=wanted, metadata=notes, prices=prices_path, account=account)
@@ -72,10 +69,3 @@ def _waiting_for_another_key(queue: MiraQueue, batch: Batch) -> list[Batch]:
         and each.account not in ("", batch.account)
         and queue.no_worker(each.account)
     ]
-
-
-def _note(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise typer.BadParameter(f"expected KEY=VALUE, got {text[:40]!r}", param_hint="--metadata")
-    return key, value

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -42,6 +43,8 @@ MAX_SLEEP_S = names.MAX_SLEEP.total_seconds()
 STALE_S = 0.05
 # Jobs in one request for permits.
 MAX_JOBS_PER_REQUEST = 32
+# The ledger's clock may be a little behind ours when a deadline passes.
+DEADLINE_MARGIN_S = 0.02
 # Weight of a call of a process that runs single jobs only. If the account is at its limit, such a process goes first,
 # and gets four turns for one of the others: it passes files, and does not stop them.
 SINGLE_JOBS_WEIGHT = 1 / 4
@@ -69,7 +72,7 @@ def with_wait_margin(wait: timedelta) -> timedelta:
 class _Place:
     """Place of a job in the process's line."""
 
-    __slots__ = ("lease", "permit", "permit_s", "stir", "tokens")
+    __slots__ = ("expires_s", "lease", "permit", "permit_s", "stir", "tokens")
 
     def __init__(self, lease: Lease, estimate: int) -> None:
         self.lease = lease
@@ -77,6 +80,8 @@ class _Place:
         self.permit: Permit | None = None
         self.permit_s = 0.0
         self.stir = threading.Event()
+        left = lease.time_left
+        self.expires_s = math.inf if left is None else time.monotonic() + left.total_seconds()
 
 
 class Pacer:
@@ -140,6 +145,9 @@ class Pacer:
         with self._lock:
             self._line.append(place)
             is_first = self._line[0] is place
+            if place.expires_s < math.inf:
+                # The first job may sleep for longer than this one has time.
+                self._line[0].stir.set()
         try:
             while place.permit is None and not self._stopping.is_set():
                 if not is_first:
@@ -149,7 +157,7 @@ class Pacer:
                     continue
                 wait_s = self._ask()
                 if wait_s > 0 and place.permit is None:
-                    place.stir.wait(min(wait_s, MAX_SLEEP_S))
+                    place.stir.wait(min(wait_s, MAX_SLEEP_S, self._until_deadline_s()))
                     place.stir.clear()
         finally:
             self._leave(place)
@@ -158,6 +166,12 @@ class Pacer:
                 with self._asking:
                     pass
         return place
+
+    def _until_deadline_s(self) -> float:
+        """Return the time until the next deadline of a job in line. The ledger then says that it has expired."""
+        with self._lock:
+            first_s = min(place.expires_s for place in islice(self._line, MAX_JOBS_PER_REQUEST))
+        return max(DEADLINE_MARGIN_S, first_s - time.monotonic())
 
     def report(
         self, held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning, now: datetime, message: str = ""

@@ -1,15 +1,18 @@
 -- Accept jobs of one account. Once this has returned, they are durable. A job keeps its account.
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
--- Uses  clock
--- KEYS  1 queued zset   2 accounts zset   3 pace hash; then for each job: job hash, request, idempotency key
+-- Uses  clock, listed
+-- KEYS  1 queued zset   2 accounts zset   3 pace hash   4 waiting zset   5 index of open jobs
+--       6 index of open jobs of their project (the same without a project); then for each job: job hash, request, idempotency key
 -- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
 --       request digest, name of the idempotency key ('' for none), group, model, ms until its deadline,
---       1 if its batch pauses when the account is rejected ('' for none of them)
+--       1 if its batch pauses when the account is rejected, options ('' for none of them)
+--       The options are a JSON object: delay_ms (it waits for so long, and rescue sends its message), priority, metadata,
+--       project, view
 -- Returns the base URL that the queue knows, if it is another one: nothing was accepted
 --         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
 local now = server_ms()
 local account, base = ARGV[1], ARGV[2]
-local others, queued = {}, {}
+local others, queued, delayed = {}, {}, {}
 if base ~= '' then
   redis.call('HSETNX', KEYS[3], 'base', base)
   local known_base = redis.call('HGET', KEYS[3], 'base')
@@ -20,9 +23,9 @@ if base ~= '' then
     redis.call('PEXPIRE', KEYS[3], ACCOUNT_TTL_MS)
   end
 end
-for position = 0, (#ARGV - 2) / 8 - 1 do
-  local id, body, digest, name, group, model, left_ms, pauses = unpack(ARGV, 8 * position + 3, 8 * position + 10)
-  local job, request, key = unpack(KEYS, 3 * position + 4, 3 * position + 6)
+for position = 0, (#ARGV - 2) / 9 - 1 do
+  local id, body, digest, name, group, model, left_ms, pauses, options = unpack(ARGV, 9 * position + 3, 9 * position + 11)
+  local job, request, key = unpack(KEYS, 3 * position + 7, 3 * position + 9)
   -- Only if it does not exist: a repeated call may come after the job has finished, and must not change its TTL.
   local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
   if not is_new then
@@ -45,12 +48,45 @@ for position = 0, (#ARGV - 2) / 8 - 1 do
       redis.call('HSET', job, 'pauses', pauses)
     end
     redis.call('SET', request, body)
-    queued[#queued + 1] = now
-    queued[#queued + 1] = id
+    local due_ms
+    if options ~= '' then
+      options = cjson.decode(options)
+      if options.priority then
+        redis.call('HSET', job, 'priority', options.priority)
+      end
+      if options.metadata then
+        redis.call('HSET', job, 'metadata', options.metadata)
+      end
+      if options.project then
+        redis.call('HSET', job, 'project', options.project)
+        list_job(KEYS[6], now, id)
+      end
+      if options.view then
+        redis.call('HSET', job, 'view', options.view)
+      end
+      due_ms = options.delay_ms and now + options.delay_ms
+    end
+    if due_ms then
+      redis.call('HSET', job, 'state', 'waiting', 'due_ms', due_ms, 'not_before_ms', due_ms)
+      delayed[#delayed + 1] = due_ms
+      delayed[#delayed + 1] = id
+    else
+      queued[#queued + 1] = now
+      queued[#queued + 1] = id
+    end
+    -- The lines of files are not listed: a million of them would push out every other job.
+    if group == '' then
+      list_job(KEYS[5], now, id)
+    end
   end
+end
+if #delayed > 0 then
+  redis.call('ZADD', KEYS[4], unpack(delayed))
 end
 if #queued > 0 then
   redis.call('ZADD', KEYS[1], unpack(queued))
+end
+if #queued + #delayed > 0 then
   redis.call('ZADD', KEYS[2], 'GT', now, account)
   redis.call('PEXPIRE', KEYS[2], ACCOUNT_TTL_MS)
 end

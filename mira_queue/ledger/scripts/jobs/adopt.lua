@@ -1,15 +1,17 @@
--- Move an open job to another account: the key of its own has changed. It is queued there, intact. Only the 429s of its
--- old account are forgotten: in the new one, they would make the job the cause of its first 429.
+-- Move an open job to another account: the key of its own has changed. It is queued there, intact, or waits there until it
+-- may start. Only the 429s of its old account are forgotten: in the new one, they would make the job the cause of its
+-- first 429.
 -- Why atomic: a job belongs to one account at a time, and a worker that claims it at this moment keeps it.
 -- Uses  clock, job
--- KEYS  of the job in its old account (lib/job.lua); then of the new one: idempotency key, first queued zset
+-- KEYS  of the job in its old account (lib/job.lua); then of the new one: idempotency key, first queued zset, waiting zset
 -- ARGV  1 job id   2 old account   3 new account   4 name of the idempotency key ('' for none)
 -- Returns 1 (moved: it needs a message in the first lane) | 0 (it runs, has ended, or is not in the old account)
 --         | -1 (the new account has a job with the same idempotency key)
 local id, old, new, name = unpack(ARGV)
-local new_key, new_first = unpack(KEYS, LAST_QUEUE + 1)
+local new_key, new_first, new_waiting = unpack(KEYS, LAST_QUEUE + 1)
 local now = server_ms()
-local state, owner, outcome, history = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'history'))
+local state, owner, outcome, history, not_before_ms
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'history', 'not_before_ms'))
 local expires_ms = redis.call('ZSCORE', LEASED, id)
 local is_orphaned = state == 'running' and (not expires_ms or tonumber(expires_ms) <= now)
 if owner ~= old or outcome or (state ~= 'queued' and state ~= 'waiting' and not is_orphaned) then
@@ -35,5 +37,11 @@ end
 redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 redis.call('ZREM', LEASED, id)
 leave_queue(id)
-redis.call('ZADD', new_first, now, id)
+if not_before_ms and tonumber(not_before_ms) > now then
+  -- A message that comes earlier finds that it is not due.
+  redis.call('HSET', JOB, 'state', 'waiting', 'due_ms', not_before_ms)
+  redis.call('ZADD', new_waiting, not_before_ms, id)
+else
+  redis.call('ZADD', new_first, now, id)
+end
 return 1

@@ -1,19 +1,19 @@
 -- Cancel a job: it gets no completion. A call in flight cannot be recalled, and its response is not stored.
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
--- Uses  clock, job
--- KEYS  of the job (lib/job.lua)
--- ARGV  1 job id   2 its account   3 result record ('' if another result backend gets it)   4 TTL in ms
--- Returns -1 (it has moved to another account) | 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome) | nil (it does not exist)
-local id, account, record, ttl_ms = unpack(ARGV)
-local state, owner, key, group, outcome
-  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome'))
+-- Uses  clock, job, listed
+-- KEYS  of the job (lib/job.lua), and its indexes (lib/listed.lua)
+-- ARGV  1 job id   2 its account   3 result record ('' if another result backend gets it)   4 TTL in ms   5 1 if a call that is in flight may finish ('' otherwise)
+-- Returns -1 (it has moved to another account) | 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome, or its call may finish) | nil (it does not exist)
+local id, account, record, ttl_ms, only_unstarted = unpack(ARGV)
+local state, owner, key, group, outcome, created_ms, project, calling
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome', 'created_ms', 'project', 'calling'))
 if not state or state == 'cancelled' then
   return state and 1
 end
 if owner ~= account then
   return -1
 end
-if state == 'succeeded' or state == 'failed' or outcome then
+if state == 'succeeded' or state == 'failed' or outcome or (calling and only_unstarted ~= '') then
   return 0
 end
 count_call()
@@ -22,5 +22,8 @@ redis.call('HSET', JOB, 'state', 'cancelled', 'finished_ms', server_ms())
 redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 leave_queue(id)
 redis.call('DEL', REQUEST)
+if group == '' then
+  list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 1)
+end
 close(id, record, ttl_ms, key, group)
 return 1

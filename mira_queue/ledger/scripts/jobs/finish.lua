@@ -1,12 +1,13 @@
 -- Finish a job: store its outcome, once, and close its ledger entry.
 -- Why atomic: each job has one outcome, and no client sees a finished job without its outcome.
--- Uses  clock, job
--- KEYS  of the job (lib/job.lua)
+-- Uses  clock, job, listed
+-- KEYS  of the job (lib/job.lua); without a group then its indexes (lib/listed.lua)
 -- ARGV  1 job id   2 epoch   3 succeeded | failed   4 result record ('' if another result backend has it)   5 TTL in ms
 --       6 name of the idempotency key   7 group   8 attempts   9 unanswered calls   10 error code ('' for none)
 -- Returns 1 | 0 (the lease is lost: nothing was stored)
 local id, epoch, end_state, record, ttl_ms, name, group, attempts, unanswered, code = unpack(ARGV)
-local state, held_epoch = unpack(redis.call('HMGET', JOB, 'state', 'epoch'))
+local state, held_epoch, created_ms, project
+  = unpack(redis.call('HMGET', JOB, 'state', 'epoch', 'created_ms', 'project'))
 if held_epoch ~= epoch then
   return 0
 end
@@ -19,5 +20,8 @@ redis.call('HSET', JOB, 'state', end_state, 'finished_ms', server_ms(), 'attempt
 redis.call('HDEL', JOB, 'token', 'calling', 'outcome')
 -- The request of a job that has succeeded is deleted.
 redis.call('PEXPIRE', REQUEST, end_state == 'failed' and ttl_ms or 0)
+if group == '' then
+  list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 1)
+end
 close(id, record, ttl_ms, name, group)
 return 1

@@ -3,9 +3,10 @@
 -- Uses  clock, holds, job
 -- KEYS  of the job (lib/job.lua), and the queued zset where it was found
 -- ARGV  1 job id   2 a queued job's message is lost if it was sent before this time (ms)
--- Returns 1 (send it) | 0 (not lost, or held: it is queued without a message, and counts from now)
+-- Returns 'first' | 'low' (the lane of its new message) | nil (not lost, or held: it is queued without a message, and
+--         counts from now)
 local id, lost_before_ms, found_in = ARGV[1], ARGV[2], KEYS[#KEYS]
-local now, state, group = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'group'))
+local now, state, group, priority = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'group', 'priority'))
 local sent_ms, overdue_ms = redis.call('ZSCORE', found_in, id), redis.call('ZSCORE', WAITING, id)
 if state == 'waiting' and overdue_ms and tonumber(overdue_ms) <= now then
   redis.call('HSET', JOB, 'state', 'queued')
@@ -18,8 +19,9 @@ elseif state ~= 'queued' or not sent_ms or tonumber(sent_ms) >= tonumber(lost_be
   if state ~= 'queued' then
     redis.call('ZREM', found_in, id)
   end
-  return 0
+  return
 end
 redis.call('ZREM', found_in, id)
-redis.call('ZADD', FIRST, now, id)
-return is_held(HOLDS, group, now) and 0 or 1
+-- A job that has waited goes first. One with a low priority never does: many that are due together stay behind.
+redis.call('ZADD', priority == 'low' and LOW or FIRST, now, id)
+return not is_held(HOLDS, group, now) and (priority == 'low' and 'low' or 'first') or nil

@@ -1,11 +1,13 @@
 -- Retry a failed job on its owner's command. Attempts and crashes restart at zero; unanswered calls stay counted.
 -- Why atomic: the stored error is deleted and the job is queued, or neither.
--- Uses  clock, job
--- KEYS  of the job (lib/job.lua)
+-- Uses  clock, job, listed
+-- KEYS  of the job (lib/job.lua); then the queued zset of its lane, and its indexes (lib/listed.lua)
 -- ARGV  1 job id   2 its account   3 token of this call (a repeated call with the same token gets the same response)
 -- Returns 1 | 0 (only a failed job can be retried) | nil (it does not exist)
 local id, account, token = unpack(ARGV)
-local state, owner, key, held_token = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'token'))
+local queued = KEYS[LAST_QUEUE + 1]
+local state, owner, key, held_token, group, created_ms, project
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'token', 'group', 'created_ms', 'project'))
 if not state then
   return nil
 end
@@ -13,12 +15,16 @@ if state ~= 'failed' or owner ~= account then
   return state == 'queued' and held_token == token and 1 or 0
 end
 redis.call('HSET', JOB, 'state', 'queued', 'token', token)
-redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason', 'history')
+-- Without its deadline: its owner wants it to run now.
+redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason', 'history', 'deadline_ms')
 redis.call('PERSIST', JOB)
 redis.call('PERSIST', REQUEST)
 if key ~= '' then
   redis.call('PERSIST', IDEMPOTENCY)
 end
 redis.call('DEL', RESULT)
-redis.call('ZADD', NORMAL, server_ms(), id)
+redis.call('ZADD', queued, server_ms(), id)
+if group == '' then
+  list_open(id, project, created_ms, LAST_QUEUE + 2)
+end
 return 1

@@ -1,6 +1,6 @@
 -- Keys of a job, in the order of `names.job_keys`, and the steps that several scripts take with it.
-local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, HOLDS, WAITING, FIRST, NORMAL = unpack(KEYS)
-local LAST_QUEUE = 11
+local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, HOLDS, WAITING, FIRST, NORMAL, LOW = unpack(KEYS)
+local LAST_QUEUE = 12
 
 -- Remove the job from the waiting zset and from the queued zsets of all lanes.
 local function leave_queue(id)

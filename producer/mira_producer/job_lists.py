@@ -1,0 +1,96 @@
+"""Lists of recent single jobs, and actions on all jobs that match a filter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+from mira_queue.contract.errors import InvalidRequest, JobNotFound
+from mira_queue.contract.job_filter import MAX_LIMIT, JobFilter
+from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.ledger import Ledger
+
+
+class JobLists(ABC):
+    """The part of MiraQueue that concerns many jobs.
+
+    The queue lists the last 10,000 open jobs, and the last 10,000 of each final state and of each error code. Lines of
+    files, and jobs of a group, are not listed. A job is listed by the time at which it was accepted.
+    """
+
+    ledger: Ledger
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        code: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[JobStatus]:
+        """Return at most `limit` recent single jobs that match, the newest first.
+
+        `state` is a state ("failed"), and `code` the code of an error ("balance_used_up"). A job matches `metadata` if
+        it has all these pairs, and `since` if it was accepted at that time or later. `after` is the id of the last job
+        of the previous page. Raises InvalidRequest for a wrong argument.
+        """
+        wanted = JobFilter.checked(state=state, code=code, metadata=metadata, since=since)
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidRequest("limit", f"expected 1 to {MAX_LIMIT}")
+        return self.ledger.listed(wanted, after=after or "", limit=limit)
+
+    def cancel_all(
+        self,
+        *,
+        state: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+    ) -> int:
+        """Cancel all listed jobs that match and have not finished. Return how many this call has cancelled."""
+        return self.cancel_matching(JobFilter.checked(state=state, metadata=metadata, since=since))
+
+    def retry_all(
+        self,
+        *,
+        code: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+    ) -> int:
+        """Retry all listed jobs that match and have failed. Return how many are queued again."""
+        return self.retry_matching(JobFilter.checked(code=code, metadata=metadata, since=since))
+
+    def cancellable(self, wanted: JobFilter) -> list[str]:
+        """Return the ids of the listed jobs that match and have not finished."""
+        return [job.id for job in self.ledger.each_listed(wanted, only_open=True)]
+
+    def retryable(self, wanted: JobFilter) -> list[str]:
+        """Return the ids of the listed jobs that match and have failed."""
+        if wanted.state not in (None, JobState.FAILED):
+            return []
+        return [job.id for job in self.ledger.each_listed(replace(wanted, state=JobState.FAILED))]
+
+    def cancel_matching(self, wanted: JobFilter) -> int:
+        """Do what `cancel_all` does, with a filter."""
+        done = 0
+        # All ids first: the lists change with every job.
+        for job_id in self.cancellable(wanted):
+            with suppress(JobNotFound):
+                done += self.ledger.cancel(job_id)
+        return done
+
+    def retry_matching(self, wanted: JobFilter) -> int:
+        """Do what `retry_all` does, with a filter."""
+        done = 0
+        for job_id in self.retryable(wanted):
+            with suppress(JobNotFound):
+                done += self.retry_job(job_id)
+        return done
+
+    @abstractmethod
+    def retry_job(self, job_id: str) -> bool:
+        """Run a failed job again. Return False if the job has not failed."""
