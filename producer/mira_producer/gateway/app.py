@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway import files, health, sweep
+from mira_producer.gateway import files, health, retries, sweep
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, translated
 from mira_producer.gateway.limits import AllowedHosts
@@ -25,7 +25,7 @@ from mira_queue.contract.errors import MiraQueueError
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (health.routes, files.routes)
 # Tasks that run as long as the gateway. Each handles its own errors.
-BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run,)
+BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, retries.run)
 
 _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
 
@@ -37,6 +37,7 @@ def build_app(context: Context) -> Starlette:
         middleware=[
             Middleware(RequestIds, log=context.log),
             Middleware(AllowedHosts, hosts=context.hosts),
+            Middleware(retries.RecognizedRetries, ledger=context.queue.ledger, requests=context.open_requests),
         ],
         lifespan=lambda _: _background(context),
         exception_handlers={ApiError: _respond, MiraQueueError: _respond, HTTPException: _respond},

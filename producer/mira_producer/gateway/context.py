@@ -10,6 +10,7 @@ from mira_producer.client import MiraQueue
 from mira_producer.gateway.access import Access
 from mira_producer.gateway.batch_files import BatchFiles
 from mira_producer.gateway.file_store import FileStore
+from mira_producer.gateway.open_requests import OpenRequests
 from mira_queue.contract.settings import Settings
 
 
@@ -22,6 +23,7 @@ class Context:
     access: Access
     files: FileStore
     batch_files: BatchFiles
+    open_requests: OpenRequests
     hosts: frozenset[str]
     log: FilteringBoundLogger
     is_simulated: bool = False

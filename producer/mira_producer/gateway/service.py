@@ -22,6 +22,7 @@ from mira_producer.gateway.batch_files import BatchFiles
 from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.file_store import FileStore
+from mira_producer.gateway.open_requests import OpenRequests
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
 from mira_queue.contract.settings import LOOPBACK_HOSTS, Settings
@@ -81,6 +82,7 @@ class Service:
             Access(queue.ledger.api_key),
             FileStore(self.settings.state_dir),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
+            OpenRequests(queue.ledger),
             frozenset({*self.settings.gateway_hosts, self.host.lower()}),
             structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
             self.is_simulated,
