@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import openai
 import pytest
 import requests
+from mira_producer.cli.own_simulator import SERVE_GROUP, simulated
 
+from mira_queue import MiraQueue
+from mira_queue.contract.batch import is_simulated
+from mira_queue.runtime.settings_loader import load_settings
+from tests.support.batch_steps import end_supervisors
+from tests.support.cli_process import Cli
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -36,6 +46,11 @@ def raw(gateway: Gateway, data: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT_S) as connection:
         connection.sendall(data)
         return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_health_check_needs_no_key_and_readiness_counts_the_workers(gateway: Gateway) -> None:
@@ -95,13 +110,25 @@ def test_the_first_key_is_printed_alone_and_found_in_no_file(gateway: Gateway) -
     assert key["scope"] == "admin"
 
 
-def test_a_gateway_drains_on_sigterm_and_a_second_start_prints_no_key(simulator_process: SimulatorProcess) -> None:
+def test_an_open_request_finishes_after_sigterm_and_a_second_start_prints_no_key(
+    simulator_process: SimulatorProcess,
+) -> None:
     with started_gateway(workers=0, api_base=simulator_process.url) as gateway:
+        form = (
+            b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n{}\r\n--x--\r\n'
+        )
+        head = f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {gateway.key}\r\n"
+        head += f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(form)}\r\n\r\n"
+        files = gateway.state_dir / "files"
         with socket.create_connection(("127.0.0.1", gateway.port), TIMEOUT_S) as connection:
-            # The headers are complete, and the body is not: the request is open.
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.sendall(head.encode() + form[:-5])
+            wait_until("the upload is open", lambda: files.exists() and any(files.iterdir()))
+            gateway.process.terminate()
+            wait_until("no connection is accepted", lambda: not is_listening(gateway.port))
+            connection.sendall(form[-5:])
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-        assert gateway.stop() == 0
+        assert gateway.process.wait(TIMEOUT_S) == 0
 
         log = gateway.cli.folder / "second.log"
         with gateway.cli.start("serve", "--port", "0", "--workers", "0", log=log) as second:
@@ -110,6 +137,46 @@ def test_a_gateway_drains_on_sigterm_and_a_second_start_prints_no_key(simulator_
             wait_until("it is ready", lambda: "ready" in log.read_text())
             second.terminate()
             assert second.stdout.read() == ""
+
+
+def test_a_simulated_gateway_is_a_complete_service_without_a_key(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="mq-")))
+        cli = Cli(folder, state_dir=folder / "state", api_key=None)
+        process = stack.enter_context(cli.start("serve", "--simulate", "--port", "0", log=tmp_path / "log"))
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        url, key = (process.stdout.readline().strip().partition("=")[2] for _ in range(2))
+        with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:
+            file = client.files.create(file=("a.jsonl", b'{"prompt": "hello"}\n'), purpose="batch")
+            batch = client.batches.create(
+                input_file_id=file.id,
+                endpoint="/v1/chat/completions",
+                completion_window="1h",  # type: ignore[arg-type]
+            )
+            wait_until("it has ended", lambda: client.batches.retrieve(batch.id).status == "completed")
+
+        assert is_simulated(batch.id)
+        assert [each["id"] for each in cli("batches", "--json").json] == [batch.id]
+        assert [each["name"] for each in cli("keys", "list", "--simulated", "--json").json] == ["default"]
+        assert cli("keys", "list", "--json").json == []
+        process.terminate()
+        assert process.wait(TIMEOUT_S) == 0
+        with MiraQueue(simulated(load_settings(state_dir=folder / "state"), SERVE_GROUP)) as queue:
+            end_supervisors(queue)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--name", "../x"), ("--name", "a", "--max-cost-per-day", "much"), ("--name", "a", "--account", "unknown")],
+)
+def test_a_wrong_option_of_a_key_creates_none(gateway: Gateway, options: tuple[str, ...]) -> None:
+    before = gateway.cli("keys", "list", "--json").json
+
+    done = gateway.cli("keys", "create", *options)
+
+    assert (done.code, done.out) == (2, "")
+    assert gateway.cli("keys", "list", "--json").json == before
 
 
 def test_a_port_that_is_taken_is_one_clear_line(gateway: Gateway) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway import files, health, retries, sweep
+from mira_producer.gateway import batches, files, health, retries, sweep, uploads
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, translated
 from mira_producer.gateway.limits import AllowedHosts
@@ -23,7 +23,12 @@ from mira_producer.gateway.responses import error_response
 from mira_queue.contract.errors import MiraQueueError
 
 # One line for each resource.
-RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (health.routes, files.routes)
+RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
+    health.routes,
+    files.routes,
+    uploads.routes,
+    batches.routes,
+)
 # Tasks that run as long as the gateway. Each handles its own errors.
 BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, retries.run)
 

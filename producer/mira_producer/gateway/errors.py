@@ -82,9 +82,9 @@ def invalid(param: str | None, message: str, code: str = "invalid_value") -> Api
     return ApiError(400, message if param is None else f"{param}: {message}", code=code, param=param)
 
 
-def not_found(kind: str, an_id: str) -> ApiError:
+def not_found(kind: str, an_id: str, param: str = "id") -> ApiError:
     """Return the error for an object that does not exist, has expired, or belongs to another project."""
-    return ApiError(404, f"no {kind} {an_id[:80]!r}: the id is wrong, or it has expired", code="not_found", param="id")
+    return ApiError(404, f"no {kind} {an_id[:80]!r}: the id is wrong, or it has expired", code="not_found", param=param)
 
 
 def conflict(message: str, code: str) -> ApiError:

@@ -46,8 +46,12 @@ class PartialFile:
             while data:
                 data = data[self._file.write(data) :]
 
-    def fileno(self) -> int:
-        return self._file.fileno()
+    def keep_as(self, path: Path) -> None:
+        """Store only the content, under this path. When this returns, it is on disk."""
+        with storing():
+            os.fsync(self._file.fileno())
+            (self.folder / _CONTENT).rename(path)
+            sync_dir(path.parent)
 
     def finish(self, filename: str, purpose: str, project: str, ttl_s: int) -> FileEntry:
         """Store the file under a new id. When this returns, it is on disk."""
@@ -67,9 +71,9 @@ class PartialFile:
                 written.write(orjson.dumps(record))
                 written.flush()
                 os.fsync(written.fileno())
-            _sync_dir(self.folder)
+            sync_dir(self.folder)
             self.folder.rename(self._root / file_id)
-            _sync_dir(self._root)
+            sync_dir(self._root)
         return FileEntry(file_id, self._root / file_id / _CONTENT, **record)
 
     def __enter__(self) -> Self:
@@ -163,7 +167,7 @@ def disk_error(error: OSError) -> ApiError:
     return storage_full(error.strerror or type(error).__name__)
 
 
-def _sync_dir(path: Path) -> None:
+def sync_dir(path: Path) -> None:
     """Make a rename in this directory survive a power failure."""
     fd = os.open(path, os.O_RDONLY)
     try:

@@ -13,6 +13,7 @@ from mira_producer.gateway.content import content_response
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid, not_found
+from mira_producer.gateway.expiry import MAX_TTL_S, MIN_TTL_S
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.multipart import Form, check_fields
 from mira_producer.gateway.paging import cut, listing, page_of
@@ -22,7 +23,6 @@ from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.problem import MISSING_PARAMETER
 
 MAX_LISTED = 10_000
-MIN_TTL_S, MAX_TTL_S = 3_600, 2_592_000
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
 _FIELDS = frozenset({"purpose", ANCHOR, SECONDS})
 
@@ -86,11 +86,11 @@ class Files:
         return list(chain(self._context.files.all(), self._context.batch_files.all()))
 
 
-async def found_file(context: Context, file_id: str, key: ApiKey) -> FileEntry:
+async def found_file(context: Context, file_id: str, key: ApiKey, param: str = "id") -> FileEntry:
     """Return a file that the key sees. Raises ApiError (404)."""
     found = await in_thread(context.files.get, file_id) or await in_thread(context.batch_files.get, file_id)
     if found is None or not key.sees(found.project):
-        raise not_found("file", file_id)
+        raise not_found("file", file_id, param)
     return found
 
 

@@ -25,6 +25,10 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
 
+class Empty(Body):
+    """A body without parameters."""
+
+
 BodyT = TypeVar("BodyT", bound=Body)
 
 

@@ -103,7 +103,7 @@ class Form:
         if self._is_file:
             if self.filename is not None:
                 raise invalid(self._file_field, "more than one file")
-            self.filename = _file_name(_text(options.get(b"filename", b"")))
+            self.filename = safe_file_name(_text(options.get(b"filename", b"")))
             self._check(self.fields)
         elif self._name in self.fields or len(self.fields) >= MAX_FIELDS:
             raise invalid(self._name[:80], "given more than once, or too many fields")
@@ -160,7 +160,7 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")
 
 
-def _file_name(text: str) -> str:
+def safe_file_name(text: str) -> str:
     """Return the last part of a path, as a name that is safe to show. It becomes part of no path of ours."""
     name = printable(text.replace("\\", "/").rpartition("/")[2]).replace("\n", " ").replace("\t", " ")
     return name[:MAX_NAME_CHARS] or "file"

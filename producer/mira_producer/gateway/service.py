@@ -23,6 +23,7 @@ from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.file_store import FileStore
 from mira_producer.gateway.open_requests import OpenRequests
+from mira_producer.gateway.upload_store import UploadStore
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
 from mira_queue.contract.settings import LOOPBACK_HOSTS, Settings
@@ -76,11 +77,13 @@ class Service:
 
     def _config(self, queue: MiraQueue) -> uvicorn.Config:
         _raise_file_limit()
+        files = FileStore(self.settings.state_dir)
         context = Context(
             queue,
             self.settings,
             Access(queue.ledger.api_key),
-            FileStore(self.settings.state_dir),
+            files,
+            UploadStore(self.settings.state_dir, files),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
             OpenRequests(queue.ledger),
             frozenset({*self.settings.gateway_hosts, self.host.lower()}),

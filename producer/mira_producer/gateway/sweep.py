@@ -15,7 +15,8 @@ SWEEP_EVERY_S = 60.0
 async def run(context: Context) -> None:
     while True:
         try:
-            count = await in_thread(context.files.sweep) + await in_thread(context.batch_files.sweep)
+            sweeps = (context.files.sweep, context.uploads.sweep, context.batch_files.sweep)
+            count = sum([await in_thread(sweep) for sweep in sweeps])
             if count:
                 context.log.info("files_removed", count=count)
         except (MiraQueueError, OSError) as error:
