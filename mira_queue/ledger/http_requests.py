@@ -32,10 +32,10 @@ class HttpRequests(ScriptRunner):
     def begin_http_request(
         self, place: str, new_identity: str, gateway: str, *, is_retry: bool, has_time: bool
     ) -> OpenRequest | None:
-        """Record a request, with the new identity unless it is recognized as a retry. Return None if a retry has to ask again: what it repeats may still be in progress.
+        """Record a request, with the new identity unless it is recognized as a retry.
 
-        Only with `has_time`, the requests of other gateways are waited for whose connections are not known to be broken:
-        the gateway may have been killed.
+        Return None if a retry has to ask again: the request that it repeats may still be in progress. With `has_time`,
+        that includes requests of other gateways whose connections seem to be open: the gateway may have been killed.
         """
         args = [new_identity, gateway, "1" if is_retry else "", "1" if has_time else ""]
         found = self._run("http_requests/begin", [place, names.GATEWAYS], args)

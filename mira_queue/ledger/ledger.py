@@ -19,7 +19,9 @@ from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
 
 
-class Ledger(Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, HttpRequests, Clock):
+class Ledger(
+    Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, HttpRequests, Clock
+):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

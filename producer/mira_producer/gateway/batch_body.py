@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from mira_producer.batches.client import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
 from mira_producer.gateway.expiry import ExpiresAfter
 from mira_producer.gateway.json_body import Body
 from mira_queue.contract.batch import ENDPOINT, OnAccountError
+from mira_queue.contract.metadata import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
 
 MIN_WINDOW, MAX_WINDOW = timedelta(hours=1), timedelta(days=30)
 _WINDOW = re.compile(r"(\d{1,4})(h|d)")

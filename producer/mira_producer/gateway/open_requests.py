@@ -57,8 +57,8 @@ class OpenRequests:
     async def begin(self, place: str, *, is_retry: bool, is_over: Callable[[], bool]) -> OpenRequest:
         """Record a request before it can create anything. A retry may get the identity of a request that was lost.
 
-        A retry waits while the handler of the request that it repeats still runs. Raises ClientDisconnect when `is_over`
-        returns True meanwhile.
+        A retry waits while the handler of the request that it repeats still runs. Raises ClientDisconnect if
+        `is_over` returns True meanwhile.
         """
         identity = new_identity()
         if is_retry:

@@ -8,8 +8,8 @@ A response counts as received if the client uses the connection again, or leaves
 connection breaks sooner, nothing shows whether the client has received what was in the buffers of the network. The
 response then counts as lost. This is wrong in one case: a client that closes its connections intentionally sends the
 same request twice within ten minutes, the first attempt of the second one never reaches a gateway, and its retry gets
-the first object. The other choice would be wrong whenever a network loses a response: the work would run, and be billed,
-twice. A proxy that has received a response counts as its client: what breaks behind the proxy is not noticed.
+the first object. The other choice would be wrong whenever a network loses a response: the work would run twice, and be
+billed twice. A proxy that has received a response counts as its client: what breaks behind the proxy is not noticed.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from mira_queue.ledger.ledger import Ledger
 
 RETRY_COUNT, IDEMPOTENCY_KEY = "x-stainless-retry-count", "idempotency-key"
 MAX_KEY_CHARS = 255
-# SDKs wait for at least 375 ms before a retry. What says that it is a retry, and comes sooner after a complete response,
-# repeats another request.
+# SDKs wait for at least 375 ms before a retry. A retry that comes sooner after a complete response repeats another
+# request.
 MIN_BACKOFF_S = 0.1
 
 
@@ -189,9 +189,7 @@ class _Named(_Exchange):
         identity = await in_thread(self._ledger.claim_http_key, place, new_identity(), digest)
         if identity is None:
             reason = "it belongs to a request with another path or body: choose another key"
-            raise ApiError(
-                422, f"Idempotency-Key: {reason}", code="idempotency_key_reused", param="Idempotency-Key"
-            )
+            raise ApiError(422, f"Idempotency-Key: {reason}", code="idempotency_key_reused", param="Idempotency-Key")
         self._claimed = (place, identity, digest)
         return identity
 
