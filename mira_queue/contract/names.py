@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from enum import Enum
+from functools import lru_cache
 
 TASK = "mira.run_job"
 GROUP_TASK = "mira.run_jobs"
@@ -206,7 +207,13 @@ def job_keys(account: str, job_id: str, key: str = "", group: str = "") -> list[
     A script that neither finishes nor removes the job needs no `key` and no `group`.
     """
     own = [job_key(job_id), request_key(job_id), result_key(job_id), idempotency_key(account, key), finished_key(group)]
-    return [*own, leased_key(account), HOLDS, *queue_keys(account)]
+    return [*own, *_shared_keys(account)]
+
+
+# Each operation on a job needs them, and they cost as much as the rest of its call.
+@lru_cache(maxsize=1000)
+def _shared_keys(account: str) -> tuple[str, ...]:
+    return (leased_key(account), HOLDS, *queue_keys(account))
 
 
 def wake_channel(account: str, process: str = "") -> str:

@@ -108,6 +108,14 @@ class Jobs(ScriptRunner):
             raise JobNotFound(job_id)
         return bool(done)
 
+    def forget(self, job_id: str) -> bool:
+        """Delete a single job that has finished. Return False if it is open. Raises JobNotFound."""
+        (entry,) = self._entries([job_id])
+        status = status_of(job_id, entry)
+        keys = names.job_keys(status.account, job_id, status.key)
+        keys += names.listed_keys(status.project, status.state, status.code)
+        return bool(self._run("jobs/forget", keys, [job_id]))
+
     def open_jobs(self, account: str) -> list[str]:
         """Return the ids of the account's open jobs."""
         pipeline = self._client.pipeline(transaction=False)

@@ -14,7 +14,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway import batches, files, health, retries, sweep, uploads
+from mira_producer.gateway import (
+    batches,
+    completion_endpoints,
+    files,
+    health,
+    job_endpoints,
+    model_endpoints,
+    response_endpoints,
+    retries,
+    sweep,
+    uploads,
+)
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, translated
 from mira_producer.gateway.limits import AllowedHosts
@@ -28,6 +39,10 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     files.routes,
     uploads.routes,
     batches.routes,
+    completion_endpoints.routes,
+    response_endpoints.routes,
+    job_endpoints.routes,
+    model_endpoints.routes,
 )
 # Tasks that run as long as the gateway. Each handles its own errors.
 BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, retries.run)

@@ -2,10 +2,13 @@
 local JOB, REQUEST, RESULT, IDEMPOTENCY, FINISHED, LEASED, HOLDS, WAITING, FIRST, NORMAL, LOW = unpack(KEYS)
 local LAST_QUEUE = 12
 
--- Remove the job from the waiting zset and from the queued zsets of all lanes.
+-- Remove the job from the waiting zset, or from the queued zset of its lane: it is in one of them. That of lines comes
+-- first, because they are the most.
 local function leave_queue(id)
-  for place = 8, LAST_QUEUE do
-    redis.call('ZREM', KEYS[place], id)
+  for place = LAST_QUEUE, 8, -1 do
+    if redis.call('ZREM', KEYS[place], id) == 1 then
+      return
+    end
   end
 end
 

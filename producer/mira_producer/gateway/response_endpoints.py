@@ -1,0 +1,126 @@
+"""`/v1/responses`: one job as OpenAI's response, in the background or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from mira_producer.gateway.context import Context, in_thread
+from mira_producer.gateway.endpoints import endpoint
+from mira_producer.gateway.errors import invalid
+from mira_producer.gateway.event_stream import event_stream, named_event
+from mira_producer.gateway.identity import identity_of
+from mira_producer.gateway.job_ids import job_of_response, response_id
+from mira_producer.gateway.json_body import json_object
+from mira_producer.gateway.response_object import first_events, last_events, response_object
+from mira_producer.gateway.response_request import parse_response_request
+from mira_producer.gateway.responses import json_response
+from mira_producer.gateway.single_jobs import Found, cancel_unstarted, find, flag_of, poll_headers, submit, wait
+from mira_producer.gateway.waiting_response import WaitingResponse, shielded
+from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.job_options import JobOptions
+from mira_queue.contract.outcome import Failure
+
+KIND = "response"
+
+
+class _Responses:
+    """Handlers of the endpoints."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(self, request: Request, key: ApiKey) -> Response:
+        wanted = parse_response_request(await json_object(request))
+        options = JobOptions(priority=wanted.priority, metadata=wanted.metadata)
+        view = {"kind": KIND, **wanted.view}
+        job_id = await submit(self._context, key, wanted.body, identity_of(request), options=options, view=view)
+
+        async def cancel() -> None:
+            await cancel_unstarted(self._context, job_id)
+
+        async def answer() -> Mapping[str, Any]:
+            found = await self._ended(key, job_id)
+            if not wanted.is_stored:
+                await in_thread(self._context.queue.ledger.forget, job_id)
+            return response_object(found.job, found.outcome)
+
+        if wanted.is_streamed:
+            found = await self._found(key, response_id(job_id))
+            events = self._events(key, found, -1, None if wanted.is_background else cancel)
+            return event_stream(events)
+        if wanted.is_background:
+            return self._show(await self._found(key, response_id(job_id)))
+        return WaitingResponse(answer, cancel)
+
+    async def retrieve(self, request: Request, key: ApiKey) -> Response:
+        found = await self._found(key, request.path_params["id"])
+        if not flag_of(request, "stream"):
+            return self._show(found)
+        after = request.query_params.get("starting_after", "-1")
+        if not after.removeprefix("-").isdecimal() or len(after) > 9:
+            raise invalid("starting_after", "expected the sequence number of an event")
+        return event_stream(self._events(key, found, int(after), None))
+
+    async def cancel(self, request: Request, key: ApiKey) -> Response:
+        found = await self._found(key, request.path_params["id"])
+        await in_thread(self._context.queue.ledger.cancel, found.job.id)
+        return self._show(await self._found(key, request.path_params["id"]))
+
+    async def delete(self, request: Request, key: ApiKey) -> Response:
+        an_id = request.path_params["id"]
+        found = await self._found(key, an_id)
+
+        def delete() -> None:
+            self._context.queue.ledger.cancel(found.job.id)
+            self._context.queue.ledger.forget(found.job.id)
+
+        await in_thread(delete)
+        return json_response({"id": an_id, "object": "response", "deleted": True})
+
+    async def _found(self, key: ApiKey, an_id: str) -> Found:
+        return await find(self._context, key, job_of_response(an_id), "response", an_id, kind=KIND)
+
+    async def _ended(self, key: ApiKey, job_id: str) -> Found:
+        """Wait for a job. Raises the error of a failed one."""
+        outcome = await wait(self._context, job_id)
+        if isinstance(outcome, Failure):
+            raise outcome.to_error()
+        return await self._found(key, response_id(job_id))
+
+    async def _events(self, key: ApiKey, found: Found, after: int, on_disconnect: Any) -> AsyncIterator[bytes]:
+        """Yield the events that follow the one with the number `after`."""
+        number = -1
+        try:
+            for event in first_events(found.job):
+                number += 1
+                if number > after:
+                    yield named_event({**event, "sequence_number": number})
+            outcome = await wait(self._context, found.job.id)
+        except (asyncio.CancelledError, GeneratorExit):
+            if on_disconnect is not None:
+                await shielded(on_disconnect())
+            raise
+        found = await self._found(key, response_id(found.job.id))
+        for event in last_events(found.job, outcome):
+            number += 1
+            if number > after:
+                yield named_event({**event, "sequence_number": number})
+
+    def _show(self, found: Found) -> Response:
+        return json_response(response_object(found.job, found.outcome), headers=poll_headers(found))
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    handlers = _Responses(context)
+    return [
+        endpoint(context, "POST", "/v1/responses", handlers.create),
+        endpoint(context, "GET", "/v1/responses/{id}", handlers.retrieve),
+        endpoint(context, "POST", "/v1/responses/{id}/cancel", handlers.cancel),
+        endpoint(context, "DELETE", "/v1/responses/{id}", handlers.delete),
+    ]

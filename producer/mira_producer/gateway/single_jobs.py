@@ -1,0 +1,112 @@
+"""Single jobs behind OpenAI's objects: submit one, find it for its project, and wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from mira_producer.async_client import AsyncJob
+from mira_producer.gateway.context import Context, in_thread
+from mira_producer.gateway.errors import not_found
+from mira_producer.request_check import check_of
+from mira_producer.request_fields import check_field_names
+from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.errors import JobNotFound
+from mira_queue.contract.job_options import NO_OPTIONS, JobOptions
+from mira_queue.contract.outcome import Outcome
+from mira_queue.contract.states import JobStatus
+from mira_queue.ledger.records import NewJob
+
+# Until a job has finished, an SDK's poll helpers ask again after this.
+POLL_AFTER_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A job, and its outcome if it has finished."""
+
+    job: JobStatus
+    outcome: Outcome | None
+
+
+async def submit(
+    context: Context,
+    key: ApiKey,
+    body: Mapping[str, Any],
+    identity: str,
+    *,
+    options: JobOptions = NO_OPTIONS,
+    account: str = "",
+    idempotency_key: str = "",
+    view: Mapping[str, Any] | None = None,
+) -> str:
+    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue.
+
+    Repeating it with the same identity of a request returns the same job.
+    """
+    check_field_names(body)
+
+    def accept() -> str:
+        owner = context.queue.accounts.named(account or key.account or None)
+        job = NewJob.single(
+            check_of(context.settings, owner)(body),
+            # Each project has its own keys.
+            f"{key.project}:{idempotency_key}" if idempotency_key else "",
+            options=options,
+            project=key.project,
+            view=orjson.dumps(view).decode() if view else "",
+        )
+        return context.queue.accept([replace(job, id=identity)], owner)[0].id
+
+    return await in_thread(accept)
+
+
+async def find(context: Context, key: ApiKey, job_id: str, what: str, an_id: str, *, kind: str = "") -> Found:
+    """Return a job that the key sees. Raises ApiError (404), also for a job behind another `kind` of object."""
+
+    def read() -> Found:
+        job = context.queue.ledger.status(job_id)
+        if not key.sees(job.project) or (kind and kind_of(job) != kind):
+            raise JobNotFound(job_id)
+        return Found(job, context.queue.outcome_now(job_id) if job.state.is_final else None)
+
+    try:
+        if not job_id:
+            raise JobNotFound(an_id)
+        return await in_thread(read)
+    except JobNotFound:
+        raise not_found(what, an_id) from None
+
+
+def kind_of(job: JobStatus) -> str:
+    """Return the kind of OpenAI's object that a job was created as, or an empty string."""
+    return str(orjson.loads(job.view).get("kind", "")) if job.view else ""
+
+
+async def wait(context: Context, job_id: str, timeout_s: float | None = None) -> Outcome:
+    """Return the outcome of a job as soon as it has finished. Raises ResultTimeout."""
+    return await AsyncJob(context.queue.job(job_id)).outcome(timeout_s)
+
+
+async def cancel_unstarted(context: Context, job_id: str) -> None:
+    """Cancel a job that nobody waits for any more, unless its call is in flight: that is paid for."""
+
+    def cancel() -> None:
+        # Forgotten as well: a retry of the request creates it again.
+        if context.queue.ledger.cancel(job_id, only_unstarted=True):
+            context.queue.ledger.forget(job_id)
+
+    await in_thread(cancel)
+
+
+def poll_headers(found: Found) -> dict[str, str]:
+    return {} if found.job.state.is_final else {"openai-poll-after-ms": str(POLL_AFTER_MS)}
+
+
+def flag_of(request: Request, name: str) -> bool:
+    """Return a parameter of the query that is true or false."""
+    return request.query_params.get(name, "").lower() in ("true", "1")
