@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway.context import Context, in_thread
+from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import ApiError, conflict, invalid
 from mira_producer.gateway.identity import identity_of
@@ -18,6 +18,7 @@ from mira_producer.gateway.paging import listing, page_of
 from mira_producer.gateway.response_object import seconds
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import Found, find, poll_headers, submit
+from mira_producer.gateway.threads import in_thread
 from mira_producer.request_fields import wrong_name
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.errors import InvalidRequest

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway.context import Context, in_thread
+from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid
 from mira_producer.gateway.event_stream import event_stream, named_event
@@ -21,6 +21,7 @@ from mira_producer.gateway.response_object import first_events, last_events, res
 from mira_producer.gateway.response_request import parse_response_request
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import Found, cancel_unstarted, find, flag_of, poll_headers, submit, wait
+from mira_producer.gateway.threads import in_thread
 from mira_producer.gateway.waiting_response import WaitingResponse, shielded
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.job_options import JobOptions

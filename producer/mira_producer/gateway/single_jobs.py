@@ -10,8 +10,9 @@ import orjson
 from starlette.requests import Request
 
 from mira_producer.async_client import AsyncJob
-from mira_producer.gateway.context import Context, in_thread
+from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
+from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
 from mira_queue.contract.api_key import ApiKey
