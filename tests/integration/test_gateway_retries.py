@@ -277,7 +277,7 @@ def test_connections_that_are_cut_at_random_moments_duplicate_and_lose_nothing(g
     dice = random.Random(8)
 
     def choose() -> Cut | None:
-        if dice.random() > 0.4:
+        if dice.random() > 0.25:
             return None
         where = dice.choice(list(Where))
         return Cut(where, dice.randrange(600), dice.random() * 0.01, resets=dice.random() < 0.5)
@@ -290,9 +290,9 @@ def test_connections_that_are_cut_at_random_moments_duplicate_and_lose_nothing(g
     ):
         created = list(
             pool.map(
-                lambda n: client.responses.create(model="mira-large", input=f"{n // 2}", background=True).id, range(60)
+                lambda n: client.responses.create(model="mira-large", input=f"{n // 2}", background=True).id, range(40)
             )
         )
 
-    assert proxy.cuts >= 10
-    assert len(set(created)) == len(job_ids(gateway) - before) == 60
+    assert proxy.cuts >= 5
+    assert len(set(created)) == len(job_ids(gateway) - before) == 40
