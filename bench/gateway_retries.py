@@ -1,8 +1,8 @@
 """Objects that are created while connections break: `python -m bench.gateway_retries`.
 
 The official SDK, with its retries, creates responses, files, uploads, and batches through a network that cuts
-connections at random moments: in requests, after them, and in responses. Gateway and server are real. Two creates each
-have the same content, on purpose. The target is one object for each create, which is the one that the client got.
+connections at random moments: in requests, after them, and in responses. Gateway and server are real. The target is one
+object for each create, which is the one that the client got.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import openai
 
@@ -30,7 +31,7 @@ THREADS = 16
 # With the SDK's default of 2, some creates fail after three cuts.
 MAX_RETRIES = 10
 MODEL = "mira-large"
-ENDPOINT = "/v1/chat/completions"
+ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
 # Bytes of a request or a response, after which it may be cut.
 MAX_BYTES = 900
@@ -95,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--creates", type=int, default=CREATES)
     parser.add_argument("--seed", type=int, default=8)
+    parser.add_argument(
+        "--pairs", action="store_true", help="two creates each have the same content (see gateway/retries.py)"
+    )
     options = parser.parse_args(argv)
     network = Network(options.seed)
     with (
@@ -110,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         before = existing(gateway, direct)
         kinds = [response] * 10 + [file] * 6 + [upload] * 3 + [batch_of(shared)]
         started_s = time.monotonic()
-        done = [pool.submit(kinds[n // 2 % len(kinds)], client, n // 2) for n in range(options.creates)]
+        numbers = [n // 2 if options.pairs else n for n in range(options.creates)]
+        done = [pool.submit(kinds[number % len(kinds)], client, number) for number in numbers]
         created = [each.result() for each in done]
         took_s = time.monotonic() - started_s
         objects = existing(gateway, direct) - before

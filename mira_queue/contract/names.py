@@ -149,9 +149,9 @@ def listed_keys(project: str, state: str, code: str = "") -> list[str]:
 def recent_requests_key(api_key: str, digest: str) -> str:
     """Zset, owned by the gateways: equal requests of an API key. It lives for HTTP_REQUEST_TTL, or RETRY_WITHIN.
 
-    A member is the identity of a request, its gateway, and the name of the call that added it. The score is when a
-    retry may get the identity: infinite if the connection is open, and 9e15 if it has broken and the handler still
-    runs. `digest` is that of path and body.
+    A member is the identity of a request, its gateway, and the name of the call that added it. The score of one whose
+    response was lost is until when a retry may get the identity. It is infinite if the connection is open, and 9e15 if
+    that has broken and the handler still runs. `digest` is that of path and body.
     """
     return f"mira:requests:{hashlib.sha256(f'{api_key}:{digest}'.encode()).hexdigest()[:32]}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from mira_queue.contract import names
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -20,10 +21,10 @@ class OpenRequest:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The connection of a request broke. A retry may be recognized after `after_ms`; None: its handler still runs."""
+    """The connection of a request broke. A retry is recognized `within` this time; None: the handler still runs."""
 
     request: OpenRequest
-    after_ms: int | None
+    within: timedelta | None = names.RETRY_WITHIN
 
 
 class HttpRequests(ScriptRunner):
@@ -47,7 +48,7 @@ class HttpRequests(ScriptRunner):
         """Record broken connections, in order."""
         self._run_many(
             "http_requests/set_lost",
-            [([each.request.place], [each.request.entry, _or_empty(each.after_ms)]) for each in losses],
+            [([each.request.place], [each.request.entry, _ms_or_empty(each.within)]) for each in losses],
         )
 
     def end_http_requests(self, requests: Sequence[OpenRequest]) -> None:
@@ -75,5 +76,5 @@ class HttpRequests(ScriptRunner):
         self._run("http_requests/free_key", [place], [identity, digest])
 
 
-def _or_empty(value: int | None) -> int | str:
-    return "" if value is None else value
+def _ms_or_empty(duration: timedelta | None) -> int | str:
+    return "" if duration is None else in_ms(duration)

@@ -92,7 +92,7 @@ class _Connection:
         self._in_response = True
 
     async def run(self, client: asyncio.StreamReader, gateway: asyncio.StreamReader) -> None:
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             await asyncio.gather(self._requests(client), self._responses(gateway))
         self._close()
 

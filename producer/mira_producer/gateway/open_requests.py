@@ -80,9 +80,9 @@ class OpenRequests:
             if is_over():
                 raise ClientDisconnect
 
-    def lose(self, request: OpenRequest, after_s: float | None) -> None:
-        """Record that the connection broke: a retry may be recognized after this time, or (None) not yet."""
-        self._losses.append(Loss(request, None if after_s is None else round(1000 * after_s)))
+    def lose(self, loss: Loss) -> None:
+        """Record that the connection of a request broke."""
+        self._losses.append(loss)
         task = asyncio.ensure_future(self._record_losses_if_possible())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -5,16 +5,19 @@ request is recorded before its handler can create anything, and forgotten when i
 that says that it is a retry gets the identity of an equal request whose response was lost.
 
 A response counts as received if the client uses the connection again, or leaves it open for RECEIVED_AFTER_S. If the
-connection breaks sooner, nothing shows whether the client has received what was in the buffers of the network. The
-response then counts as lost. This is wrong in one case: a client that closes its connections intentionally sends the
-same request twice within ten minutes, the first attempt of the second one never reaches a gateway, and its retry gets
-the first object. The other choice would be wrong whenever a network loses a response: the work would run twice, and be
-billed twice. A proxy that has received a response counts as its client: what breaks behind the proxy is not noticed.
+connection breaks sooner, nothing shows whether the client has received what was in the buffers of the network: the loss
+is doubtful. A retry is then recognized for some seconds only, as long as SDKs wait. This is wrong in one case: within
+these seconds, a client sends the same request a second time, on purpose, its first attempt never reaches a gateway, and
+its retry gets the first object. The other choice would be wrong whenever a network loses a response: the work would run
+twice, and be billed twice. A proxy that has received a response counts as its client: what breaks behind the proxy is
+not noticed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -28,7 +31,7 @@ from mira_producer.gateway.open_requests import OpenRequests
 from mira_producer.gateway.threads import in_thread
 from mira_queue.contract import names
 from mira_queue.contract.api_key import ApiKey
-from mira_queue.ledger.http_requests import OpenRequest
+from mira_queue.ledger.http_requests import Loss, OpenRequest
 from mira_queue.ledger.ledger import Ledger
 
 RETRY_COUNT, IDEMPOTENCY_KEY = "x-stainless-retry-count", "idempotency-key"
@@ -36,6 +39,8 @@ MAX_KEY_CHARS = 255
 # SDKs wait for at least 375 ms before a retry. A retry that comes sooner after a complete response repeats another
 # request.
 MIN_BACKOFF_S = 0.1
+# SDKs wait for at most 8 s before a retry.
+DOUBTFUL_WITHIN = timedelta(seconds=12)
 
 
 async def run(context: Context) -> None:
@@ -63,7 +68,7 @@ class RecognizedRetries:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
-            await exchange.close()
+            exchange.close()
 
 
 class _Exchange:
@@ -95,22 +100,28 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        await self._send(message)
         if message["type"] == "http.response.start":
             self._started = message["status"]
             asked = Headers(raw=message["headers"]).get("x-should-retry")
             self._should_retry = asked == "true" or (asked is None and is_retried(self._started))
-        elif not message.get("more_body", False) and not self._is_broken:
+            await self._begin_response()
+            await self._send(message)
+            return
+        await self._send(message)
+        if not message.get("more_body", False) and not self._is_broken:
             self._status = self._started
             self._end_response()
 
     async def _identify(self, caller: ApiKey, digest: str) -> str:
         raise NotImplementedError
 
+    async def _begin_response(self) -> None:
+        """Act on the status, before the client gets it."""
+
     def _end_response(self) -> None:
         """Act on a complete response."""
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Act on the end of the handler."""
 
 
@@ -144,7 +155,7 @@ class _Counted(_Exchange):
         if self._written_s:
             self._finish(is_received=False)
         elif self._request is not None:
-            self._requests.lose(self._request, None)
+            self._requests.lose(Loss(self._request, None))
 
     def _end_response(self) -> None:
         if self._request is None:
@@ -156,7 +167,7 @@ class _Counted(_Exchange):
             # The client repeats some errors, with the same identity. After the others, it has to change its request.
             self._finish(is_received=not self._should_retry)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if not self._written_s:
             self._finish(is_received=False)
 
@@ -168,9 +179,11 @@ class _Counted(_Exchange):
             return
         if is_received:
             self._requests.end(request)
+        elif self._written_s:
+            wait_s = self._written_s + MIN_BACKOFF_S - time.monotonic()
+            asyncio.get_running_loop().call_later(wait_s, self._requests.lose, Loss(request, DOUBTFUL_WITHIN))
         else:
-            is_complete_s = time.monotonic() - self._written_s
-            self._requests.lose(request, max(0.0, MIN_BACKOFF_S - is_complete_s) if self._written_s else 0.0)
+            self._requests.lose(Loss(request))
 
 
 class _Named(_Exchange):
@@ -193,7 +206,7 @@ class _Named(_Exchange):
         self._claimed = (place, identity, digest)
         return identity
 
-    async def close(self) -> None:
-        if self._claimed and 400 <= self._status < 500 and not self._should_retry:
+    async def _begin_response(self) -> None:
+        if self._claimed and 400 <= self._started < 500 and not self._should_retry:
             # It has created nothing: the corrected request may have the same key.
             await in_thread(self._ledger.free_http_key, *self._claimed)

@@ -7,12 +7,13 @@
 --       4 1 if there is time to find out whether another gateway, or one of its connections, still lives
 -- Returns the identity | false if the retry has to ask again: the handler of the lost request still runs, or ARGV 4
 local attempt, gateway, is_retry, has_time = unpack(ARGV)
-local CLOSING, OWN = 9e15, ':' .. gateway .. ':' .. attempt
+local CLOSING, OWN = '9000000000000000', ':' .. gateway .. ':' .. attempt
 local now = server_ms()
 
 -- Return the entry whose identity the retry gets, or nothing; and whether to ask again.
 local function find_lost()
-  local lost = redis.call('ZRANGEBYSCORE', KEYS[1], now - RETRY_WITHIN_MS, now, 'LIMIT', 0, 1)[1]
+  -- Those whose responses were certainly lost are recognized for longer: they come first.
+  local lost = redis.call('ZREVRANGEBYSCORE', KEYS[1], '(' .. CLOSING, '(' .. now, 'LIMIT', 0, 1)[1]
   local is_open = false
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], CLOSING, '+inf')) do
     if string.sub(entry, -#OWN) == OWN then
@@ -26,7 +27,7 @@ local function find_lost()
       lost = lost or entry
     end
     if ends > now then
-      local is_closing = tonumber(redis.call('ZSCORE', KEYS[1], entry)) == CLOSING
+      local is_closing = tonumber(redis.call('ZSCORE', KEYS[1], entry)) == tonumber(CLOSING)
       is_open = is_open or is_closing or holder ~= gateway and has_time == '1'
     end
   end
@@ -34,7 +35,7 @@ local function find_lost()
 end
 
 local identity = attempt
-
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if is_retry == '1' then
   local lost, is_open = find_lost()
   if is_open and not lost then
