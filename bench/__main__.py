@@ -10,8 +10,10 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.simulator",),
     ("bench.pool", "--slots", "3"),
     ("bench.pool", "--slots", "64", "--latency", "0.1"),
+    ("bench.waits",),
     ("bench.long_waits",),
     ("bench.bulk", "--full"),
+    ("bench.gateway_files",),
 )
 
 

@@ -18,7 +18,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from mira_queue.contract.file_id import FileId, FileKind
-from mira_queue.contract.known_fields import unknown_fields
+from mira_queue.contract.known_fields import UNKNOWN, unknown_fields
 from mira_queue.contract.problem import Problem
 
 ENDPOINT = "/v1/chat/completions"
@@ -139,6 +139,7 @@ class Batch:
     cached_tokens: int = 0  # of the prompts'
     reasoning_tokens: int = 0  # of the completions'
     uncounted: int = 0  # answers that say nothing of tokens, as streamed ones do
+    withdrawn_usage: dict[str, int] = field(default_factory=dict)  # part of the tokens that no line has
     model: str = ""  # where all answers are of one
     unanswered_calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)  # failed lines, by code
@@ -183,12 +184,19 @@ class Batch:
 
     def to_json(self) -> bytes:
         found = orjson.loads(_json_of_batches().dump_json(self))
-        return orjson.dumps({**found, **found.pop("unknown")})
+        unknown = found.pop(UNKNOWN)
+        parts = {name: {**unknown.pop(name, {}), **found[name]} for name in _PARTS}
+        return orjson.dumps({**unknown, **found, **parts})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
         """Return the batch that `to_json` wrote, by this version or another one."""
-        return replace(_json_of_batches().validate_json(text), unknown=unknown_fields(cls, orjson.loads(text)))
+        found = orjson.loads(text)
+        unknown = unknown_fields(cls, found)
+        for name, part in _PARTS.items():
+            if in_part := unknown_fields(part, found.get(name, {})):
+                unknown[name] = in_part
+        return replace(_json_of_batches().validate_json(text), unknown=unknown)
 
     @property
     def ended_at(self) -> int:
@@ -265,6 +273,10 @@ class Batch:
                 "options": asdict(self.options),
             },
         }
+
+
+# Fields of a batch that are records themselves: a newer version may have added fields to them, too.
+_PARTS: dict[str, type] = {"options": BatchOptions, "origin": BatchOrigin}
 
 
 @cache

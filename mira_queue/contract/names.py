@@ -19,6 +19,7 @@ BULK_QUEUE = "mira.bulk"
 ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
+CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
 FAULTS_TTL = timedelta(minutes=2)  # longer than the pause between two probes; faults further apart are unrelated
 GATEWAY_LEASE = timedelta(seconds=3)  # a gateway that is silent for longer has crashed
@@ -33,6 +34,8 @@ WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two re
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 # Jobs in each index of single jobs. A list then costs the same, whatever the length of the queue.
 MAX_LISTED = 10_000
+# Chunks of a streamed answer in one run of a script, whose arguments are limited.
+MAX_CHUNKS = 1000
 
 
 class Lane(Enum):
@@ -63,8 +66,9 @@ ACCOUNTS = "mira:accounts"
 WORKERS = "mira:workers"
 # Zset, owned by submit. An entry lives as long as its batch; the score is when the batch was created.
 BATCHES = "mira:batches"
-# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with a model) lives until
-# the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells all workers of a new one.
+# Zset, owned by the batches. An entry (a group of jobs that must not start, or those of it with an account, or with an
+# account and a model) lives until the batch runs again, or for HOLD_TTL; the score is when it expires. A channel tells
+# all workers of a new one.
 HOLDS = "mira:holds"
 HOLDS_CHANNEL = "mira:held"
 # Set, owned by submit. An entry lives while a supervisor has to run its batch.
@@ -97,6 +101,7 @@ class _Key:
 
 job_key = _Key("mira:job:", "Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL.")
 request_key = _Key("mira:request:", "String, owned by the job. It lives as long as the job, or until the job succeeds.")
+chunks_key = _Key("mira:chunks:", "List, owned by the job's worker. It lives for CHUNKS_TTL after its last entry.")
 batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
 # A channel of the same name announces the result.

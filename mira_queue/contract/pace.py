@@ -5,13 +5,14 @@ The worker's policy decides. All times are the queue server's, in milliseconds.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from mira_queue.contract.known_fields import known_fields
+from mira_queue.contract.known_fields import all_fields, stored_fields
 from mira_queue.contract.outcome import Failure
 
 # "lost": another worker has the job. "held": its batch must not start. "expired": its deadline has passed. "rejected":
@@ -85,6 +86,8 @@ class Limit:
     seen_with: int = 0  # of a concurrency limit: calls in the window at its first 429; of a rate limit: in flight
     base_calls: int = 0  # of a measured limit: max_calls at its last 429; probes for more have raised it since
     measured_ms: int = 0  # window of a rate limit whose Retry-After is not its window; 0: the Retry-After is
+    #: Fields of a newer version, which are written again.
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def allowed(self) -> int:
@@ -119,9 +122,11 @@ class Estimate:
     unrelated_ms: int = 0  # when the last of them was added; they expire
     reset_ms: int = 0  # end of the Retry-After of the last event of the rate
     reset_accepted: int = 0  # calls that had been accepted by then
+    #: Fields of a newer version, which are written again.
+    unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> bytes:
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(stored_fields(self))
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
@@ -129,8 +134,8 @@ class Estimate:
         if not text:
             return cls()
         found: dict[str, Any] = orjson.loads(text)
-        found |= {name: Limit(**known_fields(Limit, found[name])) for name in ("rate", "in_flight") if found[name]}
-        return cls(**known_fields(cls, found) | {"unrelated": tuple(found["unrelated"])})
+        found |= {name: Limit(**all_fields(Limit, found[name])) for name in ("rate", "in_flight") if found[name]}
+        return cls(**all_fields(cls, found) | {"unrelated": tuple(found["unrelated"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,8 @@ class JobStatus:
 
     `attempts` counts calls that are charged to the job. `crashes` counts workers that crashed during its call.
     `unanswered_calls` counts calls without an answer that may have been billed. `reason` is why it waits or failed.
-    `account` is the id of the account that it belongs to. `key` is its idempotency key. If its call
-    has not started by `deadline_ms`, it fails.
+    `account` is the id of the account that it belongs to. `lost_usage` has the tokens of responses that were paid
+    for and could not be used. `key` is its idempotency key. If its call has not started by `deadline_ms`, it fails.
     """
 
     id: str
@@ -55,6 +55,7 @@ class JobStatus:
     finished_ms: int | None = None
     reason: str | None = None
     account: str = ""
+    lost_usage: Mapping[str, int] = field(default_factory=dict)
     model: str = ""
     key: str = ""
     deadline_ms: int | None = None

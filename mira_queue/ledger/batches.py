@@ -85,17 +85,17 @@ class Batches(ScriptRunner):
     def hold(self, group: str) -> None:
         """Keep the jobs of a batch from starting. Those that wait for a permit return to the queue, without a message.
 
-        The first to know the reason sets the hold: the command, the supervisor, or the script that records a rejection
-        of the account. Only the supervisor removes it. Calls in flight continue.
+        The first to know the reason sets the hold: the command, or the supervisor. Only the supervisor removes it.
+        Calls in flight continue. A rejection of the account holds the account's jobs in the same way, for some seconds.
         """
         self._run("batches/hold", [names.HOLDS], [group, names.HOLDS_CHANNEL])
 
-    def unhold(self, batch_id: str, group: str) -> bool:
-        """Let the jobs of a batch start again. Return False if a command has to be carried out first.
+    def unhold(self, batch_id: str, group: str, account: str) -> bool:
+        """Let the batch's jobs of its account start again. Return False if a command has to be carried out first.
 
         The batch that is written must name the group by now: a pause that arrives after this holds it.
         """
-        return bool(self._run("batches/unhold", [names.batch_key(batch_id), names.HOLDS], [group]))
+        return bool(self._run("batches/unhold", [names.batch_key(batch_id), names.HOLDS], [group, account]))
 
     def forget_batch(self, batch_id: str) -> None:
         self._client.delete(names.batch_key(batch_id))

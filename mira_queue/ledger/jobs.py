@@ -12,18 +12,23 @@ import orjson
 import redis
 
 from mira_queue.contract import names
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, JobCancelled, JobNotFound
 from mira_queue.contract.job_options import Priority
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.ledger.announcements import Announcements
 from mira_queue.ledger.memory import Headroom
-from mira_queue.ledger.records import Accepted, NewJob
+from mira_queue.ledger.records import Accepted, LostCalls, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
 # Jobs, and bytes of their requests, in one run of a script. The server does nothing else in that time.
 MAX_JOBS = 100
 MAX_BYTES = 1024 * 1024
+
+# Jobs whose state one run of a script reads.
+MAX_CHECKED = 500
 
 # Jobs that are read in one round trip.
 MAX_LISTED = 1000
@@ -87,11 +92,9 @@ class Jobs(ScriptRunner):
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
             keys += names.listed_keys(entry.get("project", ""), JobState.CANCELLED)
-            done = self._run(
-                "jobs/cancel",
-                keys,
-                [job_id, entry.get("account", ""), record, self._result_ttl_ms, "1" if only_unstarted else ""],
-            )
+            known = [entry.get("account", ""), entry.get("history", "")]
+            args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
+            done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:
@@ -164,18 +167,17 @@ class Jobs(ScriptRunner):
         pieces = [keys[start : start + MAX_JOBS] for start in range(0, len(keys), MAX_JOBS)]
         self._run_many("jobs/delete", [(list(chain.from_iterable(piece)), []) for piece in pieces])
 
-    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[int | None]:
+    def remove_unstarted(self, account: str, jobs: Sequence[tuple[str, str]]) -> list[LostCalls | None]:
         """Remove jobs of the account that have not started, given as (id, idempotency key).
 
-        Return for each job how many of its calls may have been billed without an answer, or None if the job runs or has
-        finished and stays.
+        Return for each job what is on record only there, or None if the job runs or has finished and stays.
         """
         answers: list[Any] = []
         # In pieces: the server does nothing else in the time of a round trip.
         for start in range(0, len(jobs), MAX_JOBS):
             calls = [(names.job_keys(account, *job), [job[0], account]) for job in jobs[start : start + MAX_JOBS]]
             answers += self._run_many("jobs/remove_unstarted", calls)
-        return [None if answer < 0 else int(answer) for answer in answers]
+        return [answer and LostCalls(answer[0], CallHistory.from_json(answer[1]).lost_usage) for answer in answers]
 
     def unstarted_of(self, account: str, group: str, *, only_uncalled: bool = False) -> list[tuple[str, str]]:
         """Return (id, idempotency key) of the group's jobs of an account that have not started, or were never called.
@@ -216,6 +218,16 @@ class Jobs(ScriptRunner):
         rest = self._client.lpop(names.finished_key(group), limit - 1) if limit > 1 else None
         return [decode(first[1]), *(decode(item) for item in rest or [])]
 
+    def find_finished(self, job_ids: Sequence[str]) -> dict[str, JobState | None]:
+        """Return the state of each of these jobs that is not open, in one round trip; None if it does not exist."""
+        pieces = [job_ids[start : start + MAX_CHECKED] for start in range(0, len(job_ids), MAX_CHECKED)]
+        calls = [([names.job_key(job_id) for job_id in piece], ()) for piece in pieces]
+        found: dict[str, JobState | None] = {}
+        for piece, answer in zip(pieces, self._run_many("jobs/find_finished", calls), strict=True):
+            for place, state in zip(answer[::2], answer[1::2], strict=True):
+                found[piece[place - 1]] = JobState(decode(state)) if state else None
+        return found
+
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         """Return the records of these jobs in Celery's Redis backend, in one round trip. None means no record."""
         if not job_ids:
@@ -223,18 +235,13 @@ class Jobs(ScriptRunner):
         found: Any = self._client.mget([names.result_key(job_id) for job_id in job_ids])
         return list(found)
 
+    def announcements(self) -> Announcements:
+        """Return subscriptions to the ends of jobs."""
+        return Announcements(self._client)
+
     def drop_group(self, group: str) -> None:
         """Delete what belongs to a group without open jobs. A hold stays: jobs of a killed process may be left."""
         self._client.delete(names.finished_key(group))
-
-    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
-        """Return when the job has finished, or after `timeout_s`. Celery announces results on the same channel."""
-        with self._client.pubsub() as channel:  # type: ignore[no-untyped-call]
-            channel.subscribe(names.result_key(job_id))
-            # After the confirmation, every later announcement arrives. The status shows an earlier one.
-            channel.get_message(timeout=timeout_s)
-            if not self.status(job_id).state.is_final:
-                channel.get_message(timeout=timeout_s)
 
 
 def cancelled(status: JobStatus) -> Failure:
@@ -242,7 +249,8 @@ def cancelled(status: JobStatus) -> Failure:
     detail = "requested by its owner"
     if status.state is JobState.RUNNING:
         detail += "; a call was in flight and may be billed"
-    return Failure.from_error(JobCancelled(detail, None, status.attempts, status.unanswered_calls))
+    counts = status.attempts, status.unanswered_calls
+    return Failure.from_error(JobCancelled(detail, None, *counts, lost_usage=status.lost_usage))
 
 
 def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
@@ -300,6 +308,7 @@ def status_of(job_id: str, entry: Mapping[str, str]) -> JobStatus:
         state,
         reason=entry.get("reason") or delayed,
         account=entry.get("account", ""),
+        lost_usage=CallHistory.from_json(entry.get("history", "").encode()).lost_usage,
         model=entry.get("model", ""),
         key=entry.get("key", ""),
         priority=Priority(entry.get("priority", Priority.NORMAL)),

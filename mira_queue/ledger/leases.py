@@ -58,6 +58,7 @@ class Leases(ScriptRunner):
         state, code = (JobState.FAILED, outcome.code) if isinstance(outcome, Failure) else (JobState.SUCCEEDED, "")
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
         args += [outcome.attempts, outcome.unanswered_calls, code]
+        args.append(lease.history.with_lost_usage(outcome.lost_usage).to_json())
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         if not lease.group:
             keys += names.listed_keys(lease.project, state, code)

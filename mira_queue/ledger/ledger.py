@@ -9,6 +9,7 @@ from __future__ import annotations
 from mira_queue.ledger.accounts import Accounts
 from mira_queue.ledger.api_keys import ApiKeys
 from mira_queue.ledger.batches import Batches
+from mira_queue.ledger.chunks import Chunks
 from mira_queue.ledger.clock import Clock
 from mira_queue.ledger.http_requests import HttpRequests
 from mira_queue.ledger.jobs import Jobs
@@ -20,7 +21,7 @@ from mira_queue.ledger.rescue import Rescue
 
 
 class Ledger(
-    Jobs, ListedJobs, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, HttpRequests, Clock
+    Jobs, ListedJobs, Chunks, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, HttpRequests, Clock
 ):
     """The jobs on one server.
 

@@ -105,6 +105,14 @@ class DecidedLease:
     outcome: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LostCalls:
+    """What a job that is deleted has cost: calls that may have been billed, and tokens of unusable responses."""
+
+    calls: int = 0
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
 Why = Literal["leased", "final", "missing", "early", "held", "foreign"]
 
 

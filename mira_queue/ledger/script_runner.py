@@ -53,7 +53,7 @@ CONSTANTS_MS = {
     "RETRY_WITHIN_MS": names.RETRY_WITHIN,
     "TURN_MS": names.TURN,
 }
-CONSTANTS = {"MAX_LISTED": names.MAX_LISTED}
+CONSTANTS = {"MAX_CHUNKS": names.MAX_CHUNKS, "MAX_LISTED": names.MAX_LISTED}
 
 # A full server rejects this script, and runs the others: accepted jobs finish.
 _ADDS_WORK = "jobs/accept"

@@ -6,9 +6,7 @@ lock, which every send and every receive releases and must acquire again, far le
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ from redis.retry import Retry
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.ledger.connection import passes
+from mira_queue.runtime.forks import reset_after_fork
 
 Command = tuple[Any, ...]
 
@@ -54,8 +53,7 @@ class SharedPipeline:
         self._scripts = list(scripts)
         self._reset()
         # In a child after a fork, the threads that were waiting do not exist.
-        reset = weakref.WeakMethod(self._reset)
-        os.register_at_fork(after_in_child=lambda: (reset() or _do_nothing)())
+        reset_after_fork(self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -167,7 +165,3 @@ def _exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
 
 def _is_closed(_: Exception) -> None:
     """A connection that failed is closed already."""
-
-
-def _do_nothing() -> None:
-    """The ledger that existed before the fork is not needed any more."""

@@ -1,25 +1,20 @@
-"""The client for async views (FastAPI, Django async): each call of the sync client runs in a thread."""
+"""The client for async views (FastAPI, Django async). Calls of the sync client run in threads; waits need none."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mira_producer.batches.client import POLL_S, Batches
-from mira_producer.client import Job, MiraQueue, completion_of, unfinished
+from mira_producer.client import Job, MiraQueue, completion_of, outcome_in, unfinished
 from mira_producer.inline import Respond, echo
 from mira_queue.contract.batch import Batch
-from mira_queue.contract.errors import ResultTimeout
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
-
-# A waiting view polls after this long, doubling: it gets quick answers quickly, and polls rarely for slow ones.
-FIRST_POLL_S = 0.02
-MAX_POLL_S = 0.5
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,17 +58,31 @@ class AsyncJob:
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait as `result` does, and return the Completion or the Failure; see Job.outcome."""
-        end_s = None if timeout is None else time.monotonic() + timeout
-        pause_s = FIRST_POLL_S
-        # No thread is held while waiting: a thousand views may wait at the same time.
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            with suppress(ResultTimeout):
-                return await asyncio.to_thread(self.sync.outcome, 0)
-            left_s = pause_s if end_s is None else end_s - time.monotonic()
-            if left_s <= 0:
+            record = await self._wait(end_s - time.monotonic())
+            outcome = outcome_in(record) or await self._outcome_now()
+            if outcome is not None:
+                return outcome
+            if time.monotonic() >= end_s:
                 raise unfinished(self.id, timeout)
-            await asyncio.sleep(min(pause_s, left_s))
-            pause_s = min(MAX_POLL_S, pause_s * 2)
+
+    async def _outcome_now(self) -> Outcome | None:
+        return await asyncio.to_thread(self.sync.queue.outcome_now, self.id)
+
+    async def _wait(self, left_s: float) -> bytes | None:
+        """Return what Job._wait returns. Any number of tasks may wait: none of them holds a thread."""
+        if left_s <= 0:
+            return None
+        wait = self.sync.queue.waits.start(self.id)
+        try:
+            async with asyncio.timeout(None if left_s == math.inf else left_s):
+                return await asyncio.wrap_future(wait)
+        except TimeoutError:
+            return None
+        finally:
+            # Also if the task is cancelled, or its loop ends.
+            wait.cancel()
 
 
 class AsyncBatches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,16 +12,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
 from mira_producer.batches.client import Batches
-from mira_producer.inline import InlineLedger, InlineMessenger, Respond, echo
+from mira_producer.inline import InlineLedger, InlineMessenger, InlineWaits, Respond, echo
 from mira_producer.job_lists import JobLists
 from mira_producer.request_check import Check, check_of
 from mira_producer.request_fields import check_field_names
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
-from mira_queue.contract.errors import InvalidRequest, JobNotFound, QueueUnavailable, ResultTimeout
+from mira_queue.contract.errors import InvalidRequest, JobCancelled, JobNotFound, QueueUnavailable, ResultTimeout
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.names import Lane
-from mira_queue.contract.outcome import Completion, Outcome, outcome_of, outcome_of_record
+from mira_queue.contract.outcome import Completion, Failure, Outcome, outcome_of, outcome_of_record
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
@@ -31,14 +33,12 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.messages import MessageNotSent, Messenger
 from mira_queue.ledger.records import NewJob
 from mira_queue.ledger.server import QueueServer
+from mira_queue.ledger.waits import Waits
 from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery, stores_results_itself
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.runtime.settings_loader import load_settings
 
-# The server announces that a job has finished. An announcement can be lost with its connection, so a waiting client
-# also polls.
-POLL_INTERVAL_S = 2.0
 MAX_JOBS_PER_ACCEPT = 500
 NO_WORKER = "no worker is running"
 
@@ -52,9 +52,11 @@ class Job:
 
     id: str
     """The job's id, a UUID. Keep it in a session, a database, or a URL."""
+    queue: MiraQueue
+    """The client that returned this handle."""
 
     def __init__(self, queue: MiraQueue, job_id: str) -> None:
-        self._queue = queue
+        self.queue = queue
         self.id = job_id
 
     def __repr__(self) -> str:
@@ -62,9 +64,9 @@ class Job:
 
     def status(self) -> JobStatus:
         """Return the job's state, its counts, and why it waits or how it failed."""
-        status = self._queue.ledger.status(self.id)
+        status = self.queue.ledger.status(self.id)
         if status.state is JobState.QUEUED and not status.reason:
-            return replace(status, reason=self._queue.no_worker(status.account) or None)
+            return replace(status, reason=self.queue.no_worker(status.account) or None)
         return status
 
     def result(self, timeout: float | None = None) -> Completion:
@@ -79,24 +81,37 @@ class Job:
 
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait as `result` does, and return the Completion or the Failure. Raises ResultTimeout, but no JobError."""
-        end_s = None if timeout is None else time.monotonic() + timeout
-        while (outcome := self._queue.outcome_now(self.id)) is None:
-            left_s = POLL_INTERVAL_S if end_s is None else min(POLL_INTERVAL_S, end_s - time.monotonic())
-            if left_s <= 0:
+        end_s = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self._wait(end_s - time.monotonic())
+            outcome = outcome_in(record) or self.queue.outcome_now(self.id)
+            if outcome is not None:
+                return outcome
+            if time.monotonic() >= end_s:
                 raise unfinished(self.id, timeout)
-            self._queue.ledger.wait_for_end(self.id, left_s)
-        return outcome
+
+    def _wait(self, left_s: float) -> bytes | None:
+        """Return the record of the finished job. None means that its outcome has to be read, or the timeout."""
+        if left_s <= 0:
+            return None
+        wait = self.queue.waits.start(self.id)
+        try:
+            return wait.result(min(left_s, threading.TIMEOUT_MAX))
+        except TimeoutError:
+            return None
+        finally:
+            wait.cancel()
 
     def cancel(self) -> bool:
         """Cancel the job, permanently. A call that is in flight may still be billed.
 
         Return True if the job is cancelled, now or earlier; False if it had already finished.
         """
-        return self._queue.ledger.cancel(self.id)
+        return self.queue.ledger.cancel(self.id)
 
     def retry(self) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
-        return self._queue.retry_job(self.id)
+        return self.queue.retry_job(self.id)
 
 
 class MiraQueue(JobLists):
@@ -130,6 +145,7 @@ class MiraQueue(JobLists):
             result_ttl=self.settings.result_ttl,
             keeps_results=stores_results_itself(self.settings),
         )
+        self.waits = Waits(self.ledger)
 
     @classmethod
     def inline(cls, respond: Respond = echo, settings: Settings | None = None, **overrides: Any) -> Self:
@@ -149,6 +165,7 @@ class MiraQueue(JobLists):
         ledger = InlineLedger(respond)
         # Both have the methods that a client of single jobs calls, and no others.
         queue.ledger = cast(Ledger, ledger)
+        queue.waits = cast(Waits, InlineWaits(ledger))
         queue._messenger = cast(Messenger, InlineMessenger(ledger))
         queue._server = queue._celery = cast(Any, ledger)
         return queue
@@ -167,7 +184,11 @@ class MiraQueue(JobLists):
         self.close()
 
     def close(self) -> None:
-        """Close the connections and release the embedded server. Accepted jobs stay in the queue."""
+        """Close the connections and release the embedded server. Accepted jobs stay in the queue.
+
+        Waits of other threads end with QueueUnavailable.
+        """
+        self.waits.close()
         self._celery.close()
         self._server.close()
 
@@ -312,10 +333,15 @@ class MiraQueue(JobLists):
 
     def outcome_now(self, job_id: str) -> Outcome | None:
         """Return the outcome, or None if the job has not finished. Raises JobNotFound."""
-        status = self.ledger.status(job_id)
-        if not status.state.is_final:
+        # Not its status: reading that takes a connection for each thread, and a thousand waits may time out together.
+        finished = self.ledger.find_finished([job_id])
+        if not finished:
             return None
-        return cancelled(status) if status.state is JobState.CANCELLED else self.outcomes([job_id])[0]
+        if finished[job_id] is None:
+            raise JobNotFound(job_id)
+        if finished[job_id] is JobState.CANCELLED:
+            return cancelled(self.ledger.status(job_id))
+        return self.outcomes([job_id])[0]
 
     def outcomes(self, job_ids: Sequence[str]) -> list[Outcome]:
         """Return the outcomes of finished jobs, in the order of their ids. Raises JobNotFound."""
@@ -352,6 +378,13 @@ def completion_of(outcome: Outcome) -> Completion:
     if isinstance(outcome, Completion):
         return outcome
     raise outcome.to_error()
+
+
+def outcome_in(record: bytes | None) -> Outcome | None:
+    """Return the outcome in the record of a wait, or None if it has to be read."""
+    outcome = outcome_of_record(record) if record else None
+    # A call that was in flight when the job was cancelled is counted in its status, and not in its record.
+    return None if isinstance(outcome, Failure) and outcome.code == JobCancelled.code else outcome
 
 
 def unfinished(job_id: str, timeout: float | None) -> ResultTimeout:

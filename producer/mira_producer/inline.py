@@ -18,6 +18,7 @@ from mira_queue.contract.outcome import Completion, Failure, Outcome, celery_rec
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.jobs import DELAYED, cancelled
 from mira_queue.ledger.records import Accepted, NewJob
+from mira_queue.ledger.waits import Wait
 
 # From the body of a request to the text of an answer, the body of a chat completion, or an outcome. It may raise a
 # JobError: then the job has failed with it.
@@ -38,6 +39,22 @@ class InlineMessenger:
     def send(self, account: str, job_ids: Sequence[str], lane: Lane) -> None:
         for job_id in job_ids:
             self._ledger.run(job_id)
+
+
+class InlineWaits:
+    """Runs a delayed job in the place of waiting for it, as if the time had passed."""
+
+    def __init__(self, ledger: InlineLedger) -> None:
+        self._ledger = ledger
+
+    def start(self, job_id: str) -> Wait:
+        self._ledger.run(job_id)
+        wait = Wait()
+        wait.set_result(None)
+        return wait
+
+    def close(self) -> None:
+        """Do nothing: there is no thread."""
 
 
 @dataclass(slots=True)
@@ -112,9 +129,9 @@ class InlineLedger:
     def records(self, job_ids: Sequence[str]) -> list[bytes | None]:
         return [self.entry(job_id).record for job_id in job_ids]
 
-    def wait_for_end(self, job_id: str, timeout_s: float) -> None:
-        """Run a delayed job, as if the time had passed."""
-        self.run(job_id)
+    def find_finished(self, job_ids: Sequence[str]) -> dict[str, JobState]:
+        states = {job_id: self.entry(job_id).status.state for job_id in job_ids}
+        return {job_id: state for job_id, state in states.items() if state.is_final}
 
     def status(self, job_id: str) -> JobStatus:
         return self.entry(job_id).status

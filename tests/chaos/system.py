@@ -111,7 +111,7 @@ class MiraQueueSystem:
         return worker_command(PARENT_PIPE)
 
     def worker_environment(self, options: ChaosOptions, number: int) -> dict[str, str]:
-        """Return the variables of a worker: of each three, one serves both accounts, and one each serves a single one."""
+        """Return the variables of a worker. Of each three, one serves both accounts, and the others serve one each."""
         second = {SECOND_KEY_ENV: SECOND_KEY}
         return [second, {}, {"MIRA_ACCOUNT": SECOND_ACCOUNT, **second}][number % 3] if options.accounts > 1 else {}
 

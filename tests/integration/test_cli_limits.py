@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mira_producer.cli.console import local_time
 from pydantic import SecretStr
 
 from mira_queue.contract.account import unnamed_id
+from mira_queue.contract.known_fields import stored_fields
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit
 from mira_queue.ledger.ledger import Ledger
 from tests.support.cli_process import Cli
@@ -134,7 +134,7 @@ def test_a_script_gets_the_whole_estimate(cli: Cli, ledger: Ledger) -> None:
     assert account == {
         "account": "first",
         "base": BASE,
-        **asdict(KNOWN),
+        **stored_fields(KNOWN),
         "unrelated": [3_600_000],
         "breaker": "open",
         "breaker_reason": "limit",

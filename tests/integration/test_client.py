@@ -221,7 +221,7 @@ def test_waiting_threads_hear_of_the_end_at_once_not_at_the_next_look(
     queue: MiraQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Without an announcement, the next look would come after the test's patience.
-    monkeypatch.setattr("mira_producer.client.POLL_INTERVAL_S", 3.0 * TIMEOUT_S)
+    monkeypatch.setattr("mira_queue.ledger.waits.POLL_S", 3.0 * TIMEOUT_S)
     job = queue.enqueue(ask("[[sim:slow=0.5]] Hello"))
     ended = threading.Event()
 

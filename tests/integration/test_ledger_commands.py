@@ -14,7 +14,7 @@ from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.ledger import Ledger
-from tests.support.ledger_steps import LIFE
+from tests.support.ledger_steps import ACCOUNT, LIFE
 
 ROUNDS = 300
 GROUP = "a-group"
@@ -96,11 +96,11 @@ def test_a_supervisor_that_has_seen_no_command_does_not_remove_the_hold_of_one(
     assert ledger.command_of(batch_id) is None
     ledger.send_command(batch_id, Pause())
 
-    assert ledger.unhold(batch_id, GROUP) is False
+    assert ledger.unhold(batch_id, GROUP, ACCOUNT) is False
     assert redis_client.zscore(names.HOLDS, GROUP) is not None
 
     ledger.ack_command(batch_id, Pause())
-    assert ledger.unhold(batch_id, GROUP) is True
+    assert ledger.unhold(batch_id, GROUP, ACCOUNT) is True
     assert redis_client.zscore(names.HOLDS, GROUP) is None
 
 

@@ -192,7 +192,8 @@ def says_why(url: str, cause: type[Exception]) -> None:
             lambda: ledger.claim(ACCOUNT, "some-id", LONG),
             lambda: ledger.finish(Lease("some-id", 1, b""), COMPLETION),
             lambda: ledger.finished("a run", timeout_s=0.1),
-            lambda: ledger.wait_for_end("some-id", timeout_s=0.1),
+            lambda: ledger.find_finished(["some-id"]),
+            lambda: ledger.announcements().connect(),
             lambda: ledger.wake_ups("an-account", "a process").wait(PASSED),
             ledger.queue_stats,
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -16,10 +16,11 @@ from mira_queue.contract import names
 from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.errors import IdempotencyConflict, JobNotFound
 from mira_queue.contract.names import Lane
+from mira_queue.contract.outcome import outcome_of_record
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
-from mira_queue.ledger.records import NewJob, NothingToDo, new_job_id
+from mira_queue.ledger.records import LostCalls, NewJob, NothingToDo, new_job_id
 from tests.support.ledger_steps import (
     ACCOUNT,
     COMPLETION,
@@ -37,6 +38,8 @@ from tests.support.ledger_steps import (
     snapshot,
     waiting,
 )
+
+LOST = {"prompt_tokens": 14, "completion_tokens": 6}
 
 # --- accept ---
 
@@ -205,11 +208,64 @@ def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger:
     assert ledger.status(quiet.job_id).unanswered_calls == 0
 
 
+def paid(ledger: Ledger) -> str:
+    """Return a job that waits, and has received a response that was paid for and could not be used."""
+    held = running(ledger)
+    history = CallHistory(prompt_tokens=14, completion_tokens=6, rejections=5)
+    assert ledger.defer(held, LONG, LONG, attempts=1, unanswered_calls=0, reason="broken", history=history)
+    return held.job_id
+
+
+def test_tokens_that_a_job_has_paid_for_are_counted_when_it_is_cancelled(ledger: Ledger) -> None:
+    job_id = paid(ledger)
+
+    assert ledger.cancel(job_id)
+
+    (record,) = ledger.records([job_id])
+    assert record is not None
+    assert outcome_of_record(record).lost_usage == LOST
+    assert ledger.status(job_id).lost_usage == LOST
+
+
+def test_a_response_that_arrives_while_its_job_is_cancelled_is_counted(ledger: Ledger) -> None:
+    """The worker defers the job after the caller has read it, and before the caller's script runs."""
+    held, entries = running(ledger), ledger._entries
+
+    def paid_meanwhile(job_ids: Sequence[str]) -> list[dict[str, str]]:
+        read = entries(job_ids)
+        ledger.defer(
+            held, LONG, LONG, attempts=1, unanswered_calls=0, reason="broken", history=CallHistory(False, 14, 6)
+        )
+        return read
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger, "_entries", paid_meanwhile)
+        assert ledger.cancel(held.job_id)
+
+    (record,) = ledger.records([held.job_id])
+    assert record is not None
+    assert outcome_of_record(record).lost_usage == LOST
+
+
+def test_tokens_that_a_failed_job_has_paid_for_stay_counted_when_it_is_retried(ledger: Ledger) -> None:
+    """The response that ended it is recorded only in its outcome, which a retry deletes."""
+    held = running(ledger)
+    assert ledger.finish(held, replace(FAILURE, lost_usage=LOST))
+
+    assert ledger.retry(held.job_id)
+
+    assert claimed(ledger, held.job_id).history == CallHistory(prompt_tokens=14, completion_tokens=6)
+
+
+def test_a_withdrawn_job_leaves_the_tokens_that_it_has_paid_for(ledger: Ledger) -> None:
+    assert ledger.remove_unstarted(ACCOUNT, [(paid(ledger), "")]) == [LostCalls(0, LOST)]
+
+
 def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger) -> None:
     held = begun(ledger, group="a run")
     ledger.release(held)
 
-    assert ledger.remove_unstarted(ACCOUNT, [(held.job_id, "")]) == [1]
+    assert ledger.remove_unstarted(ACCOUNT, [(held.job_id, "")]) == [LostCalls(1)]
 
 
 def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Ledger, redis_client: redis.Redis) -> None:
@@ -217,7 +273,7 @@ def test_jobs_that_have_not_begun_can_be_withdrawn_and_leave_nothing(ledger: Led
     over = ended(ledger, COMPLETION, group="a run")
 
     jobs = [(held.job_id, "key 1"), (idle, "key 2"), (over, ""), ("never heard of", "")]
-    assert ledger.remove_unstarted(ACCOUNT, jobs) == [None, 0, None, 0]
+    assert ledger.remove_unstarted(ACCOUNT, jobs) == [None, LostCalls(), None, LostCalls()]
 
     assert ledger.status(held.job_id).state is JobState.RUNNING
     assert ledger.status(over).state is JobState.SUCCEEDED

@@ -20,10 +20,11 @@ from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.states import JobState
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import REJECTED_FOR, call_name
-from mira_queue.ledger.records import Lease, NewJob, NothingToDo, new_job_id
+from mira_queue.ledger.records import Lease, LostCalls, NewJob, NothingToDo, new_job_id
 from tests.support.ledger_steps import ACCOUNT, LIFE, LONG, PASSED, ask, claimed, confirmed
 
 GROUP = "a-group"
+NEW_ACCOUNT = f"{ACCOUNT}-with-a-new-key"
 BALANCE = Failure.from_error(BalanceUsedUp("top up", 402, body={"detail": "top up"}))
 SHORTEST = timedelta(milliseconds=1)
 NO_MODEL = Failure.from_error(ModelNotInPlan("no", 403))
@@ -81,7 +82,7 @@ def test_a_held_job_that_a_worker_has_claimed_does_not_start(ledger: Ledger) -> 
 
     assert verdicts(ledger, ours, others, single) == ["held", "go", "go"]
 
-    ledger.unhold("a batch", GROUP)
+    ledger.unhold("a batch", GROUP, ACCOUNT)
     assert verdicts(ledger, ours) == ["go"]
 
 
@@ -91,7 +92,7 @@ def test_a_held_job_stays_in_the_queue_where_its_supervisor_finds_it(ledger: Led
 
     assert ledger.claim(ACCOUNT, waiting, LONG) == NothingToDo("held")
     assert ledger.release(lease)
-    assert ledger.remove_unstarted(ACCOUNT, [(lease.job_id, ""), (waiting, "")]) == [0, 0]
+    assert ledger.remove_unstarted(ACCOUNT, [(lease.job_id, ""), (waiting, "")]) == [LostCalls(), LostCalls()]
 
 
 def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any_other(ledger: Ledger) -> None:
@@ -104,7 +105,7 @@ def test_rescue_sends_no_message_for_a_held_job_and_checks_it_no_sooner_than_any
     assert ledger.status(job_id).state is JobState.QUEUED
     assert ledger.queued_before(ACCOUNT, Lane.BULK, late_ms, 9) == []
 
-    ledger.unhold("a batch", GROUP)
+    ledger.unhold("a batch", GROUP, ACCOUNT)
     assert ledger.resend(ACCOUNT, job_id, Lane.FIRST, late_ms)
 
 
@@ -161,6 +162,34 @@ def test_a_batch_is_held_when_one_of_its_calls_is_rejected(ledger: Ledger) -> No
 
     # Another batch learns of the rejection from its first job.
     assert verdicts(ledger, waiting, other, running(ledger, "another")) == ["held", "rejected", "held"]
+
+
+def test_a_rejection_holds_no_job_of_its_batch_that_belongs_to_another_account(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    """The file was adopted by a new key. A job of the old key was running, and stays there."""
+    moved, later, due = (accepted(ledger, GROUP) for _ in range(3))
+    waiting = claimed(ledger, due)
+    assert ledger.adopt(ACCOUNT, NEW_ACCOUNT, [moved, later]) == ([moved, later], 0)
+    claimed_by_new = claimed(ledger, moved, account=NEW_ACCOUNT)
+    rejected(ledger, running(ledger, GROUP))
+    late_ms = round(time.time() * 1000) + 60_000
+
+    assert verdicts(ledger, waiting) == ["held"]
+    assert ledger.claim(ACCOUNT, accepted(ledger, GROUP), LONG) == NothingToDo("held")
+    assert ask(ledger, claimed_by_new, account=NEW_ACCOUNT)[1][0].verdict == "go"
+    assert ledger.resend(NEW_ACCOUNT, later, Lane.FIRST, late_ms)
+    assert isinstance(ledger.claim(NEW_ACCOUNT, later, LONG), Lease)
+
+
+def test_a_batch_whose_account_was_fixed_starts_again_immediately(ledger: Ledger) -> None:
+    rejected(ledger, running(ledger, GROUP))
+    waiting = accepted(ledger, GROUP)
+    assert ledger.claim(ACCOUNT, waiting, LONG) == NothingToDo("held")
+
+    ledger.unhold("a batch", GROUP, ACCOUNT)
+
+    assert isinstance(ledger.claim(ACCOUNT, waiting, LONG), Lease)
 
 
 def test_only_jobs_of_the_rejected_model_get_its_error(ledger: Ledger) -> None:
@@ -239,7 +268,7 @@ def test_a_batch_is_not_held_for_long_by_a_worker_that_crashed_before_it_stored_
     (permit,) = permits(ledger, lease)
     ledger.record_rejection(ACCOUNT, lease.job_id, ReleasedPermit(call_name(lease), permit), BALANCE, of_model=False)
 
-    expires_ms = redis_client.zscore(names.HOLDS, GROUP)
+    expires_ms = redis_client.zscore(names.HOLDS, f"{GROUP} {ACCOUNT}")
     assert isinstance(expires_ms, float)
     assert expires_ms / 1000 - time.time() <= REJECTED_FOR.total_seconds()
 

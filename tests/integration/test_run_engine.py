@@ -59,7 +59,7 @@ def engine_of(
 
     hooks = Hooks(show=show, say=lambda text: None, tend=tend)
     # As the supervisor does: the hold of an engine that was drained stays.
-    queue.ledger.unhold("a batch", plan.group)
+    queue.ledger.unhold("a batch", plan.group, queue.accounts.current.id)
     return Engine(queue, plan, hooks, interrupted or threading.Event(), window=50, careful=careful)
 
 

@@ -13,13 +13,16 @@ import redis
 
 from mira_queue.contract import commands, names
 from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.commands import Cancel, Resume
 from mira_queue.contract.errors import NewerLedger, QueueUnusable
 from mira_queue.contract.outcome import Completion, outcome_of
 from mira_queue.contract.pace import Estimate, Limit
 from mira_queue.ledger.connection import connect
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.ledger.records import Lease
 from mira_queue.ledger.schema import OLD_QUEUES, SCHEMA
+from tests.support.ledger_steps import ACCOUNT, FAILURE, PASSED, claimed, running
 from tests.support.queue_process import QUICK, environment
 
 BATCH = Batch("batch_1", BatchStatus.IN_PROGRESS, "in.jsonl", "here:/x", 1)
@@ -81,10 +84,49 @@ def test_a_client_in_a_program_gets_the_error_too(redis_url: str, redis_client: 
 
 
 def test_fields_of_a_newer_version_survive_that_an_older_supervisor_writes_its_batch() -> None:
-    batch = Batch.from_json(with_more(BATCH.to_json()))
+    found = orjson.loads(with_more(BATCH.to_json()))
+    found["options"]["a_new_option"] = 7
+    batch = Batch.from_json(orjson.dumps(found))
 
-    assert orjson.loads(replace(batch, answered=3).to_json())["a_new_field"] == [1, 2]
+    written = orjson.loads(replace(batch, answered=3, options=replace(batch.options, max_requests=9)).to_json())
+
+    assert (written["a_new_field"], written["answered"]) == ([1, 2], 3)
+    assert (written["options"]["a_new_option"], written["options"]["max_requests"]) == (7, 9)
     assert batch == BATCH
+
+
+def test_fields_of_a_newer_version_survive_that_an_older_worker_runs_their_job(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    lease = running(ledger)
+
+    def defer(lease: Lease, history: CallHistory) -> bool:
+        return ledger.defer(lease, PASSED, PASSED, attempts=1, unanswered_calls=0, reason="busy", history=history)
+
+    assert defer(lease, CallHistory(prompt_tokens=3))
+    redis_client.hset(names.job_key(lease.job_id), "history", with_more(CallHistory(prompt_tokens=3).to_json()))
+
+    lease = claimed(ledger, lease.job_id)
+    assert defer(lease, replace(lease.history, rejections=2))
+    lease = claimed(ledger, lease.job_id)
+    assert ledger.finish(lease, FAILURE)
+    assert ledger.retry(lease.job_id)
+
+    history = orjson.loads(redis_client.hget(names.job_key(lease.job_id), "history") or b"")
+    assert (history["a_new_field"], history["rejections"]) == ([1, 2], 0)
+
+
+def test_fields_of_a_newer_version_survive_that_an_older_worker_learns_a_limit(ledger: Ledger) -> None:
+    found = orjson.loads(with_more(Estimate(rate=Limit(60, 60_000, 1)).to_json()))
+    found["rate"]["a_new_field"] = 1
+    assert ledger.store_estimate(ACCOUNT, 0, Estimate.from_json(orjson.dumps(found)))
+
+    version, estimate = ledger.estimate(ACCOUNT)
+    assert estimate.rate is not None
+    assert ledger.store_estimate(ACCOUNT, version, replace(estimate, rate=replace(estimate.rate, max_calls=50)))
+
+    written = orjson.loads(ledger.estimate(ACCOUNT)[1].to_json())
+    assert (written["a_new_field"], written["rate"]["a_new_field"], written["rate"]["max_calls"]) == ([1, 2], 1, 50)
 
 
 def test_a_command_with_fields_of_a_newer_version_is_acknowledged(ledger: Ledger, redis_client: redis.Redis) -> None:

@@ -16,7 +16,7 @@ import pytest
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.connection import PRODUCER_PATIENCE, connect
 from mira_queue.ledger.ledger import Ledger
-from tests.support.ledger_steps import ACCOUNT, accepted
+from tests.support.ledger_steps import ACCOUNT
 from tests.support.redis_pair import PortServer, Wire
 from tests.support.waiting import wait_until
 
@@ -77,17 +77,3 @@ def test_a_thread_that_is_interrupted_while_it_waits_leaves_the_others_a_way_on(
         with suppress(AssertionError, pytest.fail.Exception):
             stuck.result()  # It may have come through, on a connection of its own.
         assert threads.submit(ask, ledger).result(ONE_TRIP_S)
-
-
-def test_who_waits_for_a_jobs_end_waits_on_while_the_server_is_started_anew(tmp_path: Path) -> None:
-    with PortServer(tmp_path / "server") as server, Wire(server.port) as wire, ThreadPoolExecutor(1) as threads:
-        ledger = Ledger(connect(wire.url, PRODUCER_PATIENCE), result_ttl=PAGE)
-        job_id = accepted(ledger)
-        waiting = threads.submit(ledger.wait_for_end, job_id, 2.0)
-        wait_until("it listens", lambda: server.client.pubsub_channels())
-        server.kill()
-        # Long enough that connecting anew at once meets nobody.
-        with suppress(TimeoutError):
-            waiting.result(0.3)
-        server.start()
-        waiting.result(ONE_TRIP_S)

@@ -68,7 +68,16 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None)
         case [
             "mira",
-            "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults" | "rejections",
+            "finished"
+            | "chunks"
+            | "pace"
+            | "sent"
+            | "tokens"
+            | "in-flight"
+            | "turns"
+            | "turn-ends"
+            | "faults"
+            | "rejections",
             _,
         ]:
             return _without_end(client, key, None)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from mira_producer.batches.progress import counted
+from mira_producer.batches.progress import counted, withdrawn_before
 from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.previous_results import written
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.result_line import output_line
 
 from mira_queue.contract.outcome import Completion, Failure, Outcome
+from mira_queue.ledger.records import LostCalls
 from tests.support.run_process import files_in
 from tests.unit.test_batch_object import BATCH
 
@@ -52,6 +53,25 @@ def test_files_are_counted_as_the_run_did_that_wrote_them(tmp_path: Path) -> Non
     ):  # fmt: skip
         assert getattr(found, name) == getattr(stats, name), name
     assert (found.usage.cost, found.usage.unpriced) == (Decimal("0.001151"), 2)
+
+
+def test_what_a_withdrawn_line_has_cost_stays_counted_when_its_files_are_read_again(tmp_path: Path) -> None:
+    """No line of a file has it: the next supervisor finds it in the batch."""
+    stats = Stats(2, 0, 0, PRICES)
+    stats.add(answer("mira", prompt_tokens=10, completion_tokens=1))
+    stats.add_lost(LostCalls(2, {"prompt_tokens": 14, "completion_tokens": 6}), "mira")
+    first = counted(BATCH, Stats(2, 0, 0, PRICES), stats)
+    assert (first.prompt_tokens, first.completion_tokens, first.unanswered_calls) == (24, 7, 2)
+    assert first.cost == "0.000038"
+
+    files = files_in(tmp_path)
+    files.output.write_bytes(output_line(JOB, "a", answer("mira", prompt_tokens=10, completion_tokens=1)))
+    before = written(files, PRICES)
+    before.add_lost(withdrawn_before(first), first.model)
+    again = counted(first, before, Stats(2, 1, 0, PRICES))
+
+    assert (again.prompt_tokens, again.completion_tokens, again.unanswered_calls) == (24, 7, 2)
+    assert (again.cost, again.withdrawn_usage) == (first.cost, first.withdrawn_usage)
 
 
 def test_a_line_that_has_the_answer_of_another_used_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from mira_worker.rejected_alone import MIN_REJECTIONS, after_rejection, is_cause
@@ -62,6 +63,11 @@ def test_counts_that_have_restarted_begin_a_new_streak() -> None:
 
 
 @given(st.builds(CallHistory, st.booleans(), *[st.integers(0, 10**9)] * 6))
-def test_a_history_is_stored_and_read_and_fields_of_a_newer_version_are_ignored(history: CallHistory) -> None:
+def test_a_history_is_stored_and_read_and_fields_of_a_newer_version_are_written_again(history: CallHistory) -> None:
     assert CallHistory.from_json(history.to_json()) == history
-    assert CallHistory.from_json(b'{"is_streamed": true, "of_next_year": 1}') == CallHistory(is_streamed=True)
+
+    newer = CallHistory.from_json(orjson.dumps({"of_next_year": [1]} | orjson.loads(history.to_json() or b"{}")))
+    assert newer == history
+    changed = after_rejection(newer, sent=3, rate_limited=1)
+    assert orjson.loads(changed.to_json())["of_next_year"] == [1]
+    assert orjson.loads(newer.to_json())["of_next_year"] == [1]

@@ -114,7 +114,7 @@ class Execution:
         """Continue with this plan, and with the counts that the last one cannot know."""
         if self.plan is not None:
             plan.billed = self.plan.billed
-        plan.before.unanswered_calls = self.batch.unanswered_calls
+        plan.before.add_lost(progress.withdrawn_before(self.batch), self.batch.model)
         self.batch = replace(self.batch, group=plan.group)
         plan.stats.recorder = self.recording.recorder
         self.plan = plan

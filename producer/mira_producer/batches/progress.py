@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from dataclasses import replace
 
+from mira_producer.cost.usage import lost_usage
 from mira_producer.engine.options import is_late
 from mira_producer.engine.stats import NO_MODEL, Stats
 from mira_producer.engine.wait_reason import NOTHING
 from mira_queue.contract.batch import EXPIRED_CODE, Batch, BatchStatus, Kind, Reason
+from mira_queue.ledger.records import LostCalls
 
 
 def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -> Batch:
@@ -18,7 +20,7 @@ def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -
     wait_s = reason.wait.total_seconds()
     models = {*before.models, *now.models} - {NO_MODEL}
     left_s = now.seconds_left if going else None
-    usage = before.usage + now.usage
+    usage, withdrawn = before.usage + now.usage, before.withdrawn + now.withdrawn
     return replace(
         batch,
         total=now.total,
@@ -34,12 +36,29 @@ def counted(batch: Batch, before: Stats, now: Stats, reason: Reason = NOTHING) -
         currency=now.prices.currency,
         unpriced=usage.unpriced if now.prices else 0,
         uncounted=usage.uncounted,
+        withdrawn_usage=withdrawn.reported(),
         unanswered_calls=before.unanswered_calls + now.unanswered_calls,
         per_second_now=now.per_second_now if going else 0.0,
         per_second=now.per_second if going else 0.0,
         seconds_left=None if left_s is None else max(left_s, wait_s),
         waiting=reason,
         updated_at=int(time.time()),
+    )
+
+
+def withdrawn_before(batch: Batch) -> LostCalls:
+    """Return what the batch's lines have cost so far that is in neither of its files."""
+    return LostCalls(batch.unanswered_calls, batch.withdrawn_usage)
+
+
+def with_lost(batch: Batch, lost: LostCalls) -> Batch:
+    """Return the batch with what a job has cost that no line of it names any more."""
+    usage = lost_usage(lost.usage)
+    return replace(
+        batch,
+        prompt_tokens=batch.prompt_tokens + usage.prompt_tokens,
+        completion_tokens=batch.completion_tokens + usage.completion_tokens,
+        unanswered_calls=batch.unanswered_calls + lost.calls,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mira_producer.batches.execution import POLL_S, Execution
 from mira_producer.batches.owner import Owner
-from mira_producer.batches.progress import final_status
+from mira_producer.batches.progress import final_status, with_lost
 from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import Engine
 from mira_producer.engine.options import End, is_late, with_new_limits
@@ -22,6 +22,7 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import AccountConflict, QueueUnavailable, UnknownAccount
 from mira_queue.contract.names import ACCOUNT_TTL
 from mira_queue.contract.settings import SettingsError
+from mira_queue.ledger.records import LostCalls
 from mira_queue.runtime.accounts_file import path_of
 
 # The pause before files that could not be used are tried again without a command.
@@ -207,7 +208,7 @@ class Supervisor:
             else:
                 self.work.move(BatchStatus.IN_PROGRESS)
             # After the batch is written, which names its group: a command holds the group, or is found here.
-            if not ledger.unhold(self.work.batch.id, plan.group):
+            if not ledger.unhold(self.work.batch.id, plan.group, self.work.account.id):
                 return
             # An account that was rejected may be fixed by now. A Retry-After is honored.
             ledger.probe_now(self.work.account.id, ends_waits_over=ACCOUNT_TTL)
@@ -276,10 +277,8 @@ class Supervisor:
             self._owner.say(str(error))
         # A killed process may have left jobs of lines that have changed since. When the hold expires, they would run.
         ledger, account = self._queue.ledger, self.work.account.id
-        lost = ledger.remove_unstarted(account, ledger.unstarted_of(account, group_of(self._files.output)))
-        self.work.batch = replace(
-            self.work.batch, unanswered_calls=self.work.batch.unanswered_calls + sum(filter(None, lost))
-        )
+        for lost in ledger.remove_unstarted(account, ledger.unstarted_of(account, group_of(self._files.output))):
+            self.work.batch = with_lost(self.work.batch, lost or LostCalls())
         self.end, self.reason = End.CANCELLED, End.CANCELLED.value
         self._finish(BatchStatus.CANCELLED)
         return True

@@ -15,6 +15,7 @@ from mira_producer.cli.options import AccountName, Json
 from mira_producer.client import MiraQueue
 from mira_producer.text import plural
 from mira_queue.contract.account import Account
+from mira_queue.contract.known_fields import stored_fields
 from mira_queue.ledger.queue_stats import AccountStats
 
 COLUMNS = ("account", "base", "key", "open_jobs", "workers", "rate_limit", "concurrency_limit", "breaker")
@@ -139,6 +140,6 @@ def _data(stats: AccountStats, account: Account | None, current: str) -> dict[st
         "waiting": stats.waiting,
         "workers": pace.workers,
         "calls_in_flight": pace.in_flight,
-        **asdict(pace.estimate),
+        **stored_fields(pace.estimate),
         "configured": account.limits._asdict() if account else None,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from mira_producer.cli import console
 from mira_producer.cli.options import Json
 from mira_producer.client import MiraQueue
 from mira_producer.text import plural
+from mira_queue.contract.known_fields import stored_fields
 from mira_queue.contract.pace import Limit
 from mira_queue.ledger.accounts import PaceView
 from mira_queue.ledger.script_runner import in_ms
@@ -105,7 +105,7 @@ def _data(view: PaceView) -> dict[str, Any]:
     return {
         "account": view.account,
         "base": view.base,
-        **asdict(view.estimate),
+        **stored_fields(view.estimate),
         "breaker": _breaker(view),
         "breaker_reason": view.breaker or None,
         "breaker_remaining_ms": in_ms(view.open_for),

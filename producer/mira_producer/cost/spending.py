@@ -9,6 +9,7 @@ from mira_producer.jsonl.request_line import InputLine, OpenLine
 from mira_producer.jsonl.result_line import calls_of
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.token_estimate import DEFAULT_MAX_TOKENS, tokens_of_bytes
+from mira_queue.ledger.records import LostCalls
 
 
 class Spending:
@@ -31,6 +32,11 @@ class Spending:
     def take_back(self, line: OpenLine) -> None:
         self._budget.take_back(line.number)
 
+    def add_lost(self, line: OpenLine, lost: LostCalls) -> None:
+        """Count what the job of a line that stays pending has cost."""
+        used = lost_usage(lost.usage).priced(self._prices, line.model)
+        self._budget.spent += used + self._unanswered(line, lost.calls)
+
     def settle(self, line: OpenLine, outcome: Outcome) -> None:
         """Count a finished line. A call whose answer was lost may have been billed, and counts as if it was."""
         estimated = tokens_of_bytes(line.size)
@@ -42,9 +48,7 @@ class Spending:
             self._forecast.learn(estimated, answer.prompt_tokens, answer.completion_tokens)
             used += answer.priced(self._prices, line.model)
         used += lost_usage(outcome.lost_usage).priced(self._prices, line.model)
-        for _ in range(outcome.unanswered_calls):
-            used += self._estimate(line.size, DEFAULT_MAX_TOKENS, line.model, requests=0)
-        self._budget.settle(line.number, used)
+        self._budget.settle(line.number, used + self._unanswered(line, outcome.unanswered_calls))
 
     def words(self) -> str:
         """Return how much of each limit is used, and which of them stops the run."""
@@ -59,6 +63,12 @@ class Spending:
             parts.append(f"{money(spent.cost, currency)} of {money(limits.max_cost, currency)}")
         end = "used up" if self.is_spent else "too small for the next line"
         return f"the budget is {end}: {', '.join(parts)}"
+
+    def _unanswered(self, line: OpenLine, calls: int) -> Usage:
+        """Return the estimate of calls whose answer was lost."""
+        return sum(
+            (self._estimate(line.size, DEFAULT_MAX_TOKENS, line.model, requests=0) for _ in range(calls)), Usage()
+        )
 
     def _estimate(self, size: int, max_completion: int, model: str, requests: int = 1) -> Usage:
         prompt = self._forecast.prompt(tokens_of_bytes(size))

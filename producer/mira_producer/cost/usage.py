@@ -36,6 +36,11 @@ class Usage:
         """Return True if there is an answer, even one that reports no tokens."""
         return bool(self.tokens or self.uncounted)
 
+    def reported(self) -> dict[str, int]:
+        """Return the tokens in the form of a response's usage; empty if there are none."""
+        tokens = {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+        return tokens if self.tokens else {}
+
     def tokens_text(self) -> str:
         left_out = f" ({plural(self.uncounted, 'answer')} not counted)" if self.uncounted else ""
         return f"{self.prompt_tokens:,} tokens in, {self.completion_tokens:,} out{left_out}"

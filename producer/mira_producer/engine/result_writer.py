@@ -36,8 +36,11 @@ class ResultWriter:
     _plan: Plan
     _crash_points: CrashPoints
 
-    def write(self, finished: Sequence[Finished]) -> None:
-        """Write the lines that are not written yet. If that fails, lines that are not in a file stay pending."""
+    def write(self, finished: Sequence[Finished]) -> int:
+        """Write the lines that are not written yet, and return their size in bytes.
+
+        If that fails, lines that are not in a file stay pending.
+        """
         answers, failures = _Buffer(self._plan.output), _Buffer(self._plan.errors)
         try:
             for each in finished:
@@ -49,6 +52,7 @@ class ResultWriter:
             self._plan.index.mark_pending(answers.numbers + failures.numbers)
             raise
         self._crash_points.reach(CrashPoint.AFTER_LINES)
+        return answers.written + failures.written
 
     def _add(self, each: Finished, buffer: _Buffer) -> None:
         line = each.line
@@ -86,10 +90,14 @@ class ResultWriter:
 
 @dataclass(slots=True)
 class _Buffer:
-    """Lines that are written together, and counted when they are in the file. `numbers` are those of the input."""
+    """Lines that are written together, and counted when they are in the file. `numbers` are those of the input.
+
+    `written` counts the bytes that are in the file.
+    """
 
     _file: ResultFile
     numbers: list[int] = field(default_factory=list)
+    written: int = 0
     _lines: list[bytes] = field(default_factory=list)
     _counts: list[Callable[[], None]] = field(default_factory=list)
     _size: int = 0
@@ -106,6 +114,7 @@ class _Buffer:
         if self._lines:
             self._file.append(self._lines)
         counts = self._counts
+        self.written += self._size
         self.numbers, self._lines, self._counts, self._size = [], [], [], 0
         for count in counts:
             count()

@@ -13,6 +13,7 @@ from mira_producer.engine.throughput import Throughput
 from mira_producer.jsonl.result_line import calls_of
 from mira_producer.report.recorder import Recorder
 from mira_queue.contract.outcome import Completion, Outcome
+from mira_queue.ledger.records import LostCalls
 
 # The names of models come from files and servers. Models beyond this number are counted together.
 MAX_MODELS = 50
@@ -24,7 +25,8 @@ NO_MODEL = "no model named"
 class Stats:
     """Statistics of one run. `before` and `failed_before` count the answers and errors that earlier runs wrote.
 
-    `clock` is monotonic, in seconds. The `recorder`, if there is one, gets every line.
+    `withdrawn` is the part of `usage` that no line has. `clock` is monotonic, in seconds. The `recorder`, if there is
+    one, gets every line.
     """
 
     total: int
@@ -38,6 +40,7 @@ class Stats:
     codes: Counter[str] = field(default_factory=Counter)
     unanswered_calls: int = 0
     usage: Usage = field(default_factory=Usage)
+    withdrawn: Usage = field(default_factory=Usage)
     models: dict[str, Usage] = field(default_factory=dict)
     began_s: float = field(init=False)
     _throughput: Throughput = field(init=False)
@@ -71,6 +74,14 @@ class Stats:
             self.unanswered_calls += outcome.unanswered_calls
         if self.recorder is not None:
             self.recorder.ended(custom_id, outcome, code=code_of(outcome), usage=usage, billed=billed)
+
+    def add_lost(self, lost: LostCalls, model: str) -> None:
+        """Count what the job of a line that stays pending has cost."""
+        self.unanswered_calls += lost.calls
+        if lost.usage:
+            usage = lost_usage(lost.usage).priced(self.prices, model)
+            self.withdrawn += usage
+            self.add_usage(usage, model or NO_MODEL)
 
     def add_usage(self, usage: Usage, model: str) -> None:
         """Count the usage of answers of a model."""

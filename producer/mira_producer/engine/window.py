@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 
-from mira_producer.client import MiraQueue
+from mira_producer.client import Job, MiraQueue
 from mira_producer.cost.spending import Spending
 from mira_producer.engine.account_errors import AccountErrors, is_of_account
 from mira_producer.engine.options import time_left
 from mira_producer.engine.pending_lines import PendingLines, pending_lines
 from mira_producer.engine.plan import Plan
 from mira_producer.engine.result_writer import Finished, ResultWriter
+from mira_producer.engine.written_jobs import WrittenJobs
+from mira_producer.jsonl.errors import FileReplaced
 from mira_producer.jsonl.request_line import InputLine, OpenLine
 from mira_queue.contract.account import Account
 from mira_queue.contract.crash_point import CrashPoint
@@ -21,7 +24,7 @@ from mira_queue.contract.errors import JobCancelled, JobNotFound, QueueUnavailab
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome
 from mira_queue.contract.states import JobState, JobStatus
-from mira_queue.ledger.records import NewJob, new_job_id
+from mira_queue.ledger.records import LostCalls, NewJob, new_job_id
 
 # Lines accepted in one round trip.
 CHUNK = 100
@@ -56,6 +59,7 @@ class Window:
         self._index = plan.index
         self._stats = plan.stats
         self.writer = ResultWriter(plan, queue.crash_points)
+        self._written = WrittenJobs(queue.ledger, plan, account.id, max_jobs=size)
         self._pending_lines = PendingLines(plan, account_errors, spending)
         self._spending = spending
         self._account_errors = account_errors
@@ -96,7 +100,7 @@ class Window:
             )
             for line in chunk
         ]
-        handles = self._queue.accept(jobs, self._account)
+        handles = self._accept(jobs)
         known: dict[str, InputLine] = {}
         for line, new, handle in zip(chunk, jobs, handles, strict=True):
             self._add_open(handle.id, line)
@@ -105,6 +109,14 @@ class Window:
         # If the server fails in between, they are checked again.
         self._pending = list(known.values())
         self._pending = self._take_over(known)
+
+    def _accept(self, jobs: list[NewJob]) -> list[Job]:
+        try:
+            return self._queue.accept(jobs, self._account)
+        except QueueUnavailable:
+            # If the server's memory is full, there may never be newer jobs that follow these.
+            self._written.delete_all()
+            raise
 
     def find_open(self) -> None:
         """Find jobs that a killed run left open, and write those that have finished.
@@ -151,9 +163,9 @@ class Window:
         """Take back jobs that have not started. Their lines stay pending; jobs that run end on their own."""
         jobs = [entry for entry in self.open.items() if wanted(entry[1])]
         lost = self._queue.ledger.remove_unstarted(self._account.id, [(job_id, line.key) for job_id, line in jobs])
-        withdrawn = [entry for entry, calls in zip(jobs, lost, strict=True) if calls is not None]
-        # Calls of a worker that crashed: with the job, the ledger forgets them.
-        self._count_billed((line.number, calls) for (_, line), calls in zip(jobs, lost, strict=True) if calls)
+        withdrawn = [entry for entry, each in zip(jobs, lost, strict=True) if each is not None]
+        # With the job, the ledger forgets them.
+        self._count_lost((line, each) for (_, line), each in zip(jobs, lost, strict=True) if each is not None)
         for _, line in withdrawn:
             if self._spending is not None:
                 self._spending.take_back(line)
@@ -168,7 +180,10 @@ class Window:
         self._write(finished)
         rest = list(self.open.items())
         statuses = self._queue.ledger.statuses([job_id for job_id, _ in rest])
-        failures = [not_answered(code, why, status.unanswered_calls) for status in statuses]
+        failures = [
+            replace(not_answered(code, why, status.unanswered_calls), lost_usage=status.lost_usage)
+            for status in statuses
+        ]
         self.writer.write([Finished(*entry, failure) for entry, failure in zip(rest, failures, strict=True)])
         self._drop(rest)
 
@@ -190,10 +205,15 @@ class Window:
             return True
 
     def close(self) -> None:
-        """Delete what the ledger keeps of this run, unless a job is open."""
-        if not self.open:
-            # If the server is down, it expires with the outcomes.
-            with suppress(QueueUnavailable):
+        """Delete what the ledger keeps of this run, except for open jobs, and what they need.
+
+        If another program has changed a file, the jobs of the lines that were written last stay for the next run.
+        """
+        # If the server is down, it expires with the outcomes.
+        with suppress(QueueUnavailable, FileReplaced):
+            self._written.delete_all()
+        with suppress(QueueUnavailable):
+            if not self.open:
                 self._queue.ledger.drop_group(self.group)
 
     def _take_over(self, known: dict[str, InputLine]) -> list[InputLine]:
@@ -217,7 +237,9 @@ class Window:
         outcomes = zip(ended, self._queue.outcomes(list(ended)), strict=True)
         stale = [job_id for job_id, outcome in outcomes if is_stale(outcome)]
         # That run was killed before it counted them, and with the job they would be lost.
-        self._count_billed((self.open[job_id].number, ended[job_id].unanswered_calls) for job_id in stale)
+        self._count_lost(
+            (self.open[job_id], LostCalls(ended[job_id].unanswered_calls, ended[job_id].lost_usage)) for job_id in stale
+        )
         self._drop([(job_id, self.open[job_id]) for job_id in stale])
         self._write([job_id for job_id in ended if job_id not in stale])
         return stale
@@ -236,15 +258,20 @@ class Window:
                 self._size = self._full_size
             finished.append(Finished(job_id, line, outcome, is_refused))
         # First the files, then the ledger: after a crash in between, the next run finds the line in the file.
-        self.writer.write(finished)
-        self._drop([(job_id, self.open[job_id]) for job_id in job_ids])
+        size = self.writer.write(finished)
+        jobs = [(job_id, self.open[job_id]) for job_id in job_ids]
+        self._written.add([(job_id, line.key) for job_id, line in jobs], size)
+        self._let_go(jobs)
+        self._written.delete_old()
         return len(finished)
 
-    def _count_billed(self, lost_calls: Iterable[tuple[int, int]]) -> None:
-        """Count lost calls of jobs that are deleted, by the number of their line."""
-        for number, calls in lost_calls:
-            self._stats.unanswered_calls += calls
-            self._plan.billed[number] += calls
+    def _count_lost(self, lost: Iterable[tuple[OpenLine, LostCalls]]) -> None:
+        """Count what jobs that are deleted have cost. Their lines stay pending."""
+        for line, each in lost:
+            self._stats.add_lost(each, line.model)
+            self._plan.billed[line.number] += each.calls
+            if self._spending is not None:
+                self._spending.add_lost(line, each)
 
     def _add_open(self, job_id: str, line: InputLine) -> None:
         if job_id not in self.open:

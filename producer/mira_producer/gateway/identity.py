@@ -9,10 +9,12 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.requests import Request
 
-_ATTRIBUTE = "identity"
+_ATTRIBUTE, _WITHDRAWN = "identity", "is_withdrawn"
 
 
 def new_identity() -> str:
@@ -29,3 +31,13 @@ def identity_of(request: Request) -> str:
         # The handler has read no body.
         setattr(request.state, _ATTRIBUTE, new_identity())
     return str(getattr(request.state, _ATTRIBUTE))
+
+
+def withdraw_identity(request: Request) -> None:
+    """Record that the object of a request was withdrawn because its client has gone. A retry creates another one."""
+    setattr(request.state, _WITHDRAWN, True)
+
+
+def is_withdrawn(state: Mapping[str, Any]) -> bool:
+    """Return True if the object of a request, given by its state, was withdrawn."""
+    return bool(state.get(_WITHDRAWN))

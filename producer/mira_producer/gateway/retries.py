@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mira_producer.gateway.body_digest import BodyDigest
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import ApiError, invalid, is_retried
-from mira_producer.gateway.identity import new_identity
+from mira_producer.gateway.identity import is_withdrawn, new_identity
 from mira_producer.gateway.open_requests import OpenRequests
 from mira_producer.gateway.threads import in_thread
 from mira_queue.contract import names
@@ -169,7 +169,7 @@ class _Counted(_Exchange):
 
     def close(self) -> None:
         if not self._written_s:
-            self._finish(is_received=False)
+            self._finish(is_received=is_withdrawn(self._state))
 
     def _finish(self, *, is_received: bool) -> None:
         """Record how the request has ended. Only the first call counts."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +11,10 @@ import orjson
 from starlette.requests import Request
 
 from mira_producer.async_client import AsyncJob
+from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
+from mira_producer.gateway.identity import withdraw_identity
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -93,15 +96,32 @@ async def wait(context: Context, job_id: str, timeout_s: float | None = None) ->
     return await AsyncJob(context.queue.job(job_id)).outcome(timeout_s)
 
 
-async def cancel_unstarted(context: Context, job_id: str) -> None:
-    """Cancel a job that nobody waits for any more, unless its call is in flight: that is paid for."""
+async def published_chunks(context: Context, feed: ChunkFeed, job_id: str) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield the chunks of a streamed answer as they are published, until the job has finished."""
+    subscription = feed.subscribe(job_id)
+    ended = asyncio.ensure_future(wait(context, job_id))
+    try:
+        while not ended.done():
+            arrived = asyncio.ensure_future(subscription.take())
+            try:
+                await asyncio.wait({arrived, ended}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                arrived.cancel()
+            for chunk in subscription.take_now() if not arrived.done() else arrived.result():
+                yield chunk
+        # The last chunks were published before the job finished.
+        await feed.read_rest(subscription)
+        for chunk in subscription.take_now():
+            yield chunk
+    finally:
+        feed.unsubscribe(subscription)
+        ended.cancel()
 
-    def cancel() -> None:
-        # Forgotten as well: a retry of the request creates it again.
-        if context.queue.ledger.cancel(job_id, only_unstarted=True):
-            context.queue.ledger.forget(job_id)
 
-    await in_thread(cancel)
+async def cancel_unstarted(context: Context, request: Request, job_id: str) -> None:
+    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for."""
+    if await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True):
+        withdraw_identity(request)
 
 
 def poll_headers(found: Found) -> dict[str, str]:

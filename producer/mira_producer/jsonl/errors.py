@@ -93,12 +93,17 @@ class FileDamaged(ResultFileError):
 class FileReplaced(ResultFileError):
     """Another program changed, replaced, or removed the file at `path` while it was written.
 
-    `saved` is the file that has every line that was written; None if the other program changed the file itself.
+    `saved` is the file that has every line that was written; None if the other program changed the file itself, which
+    has `size` bytes now instead of the `written` ones.
     """
 
-    def __init__(self, path: Path, saved: Path | None) -> None:
+    def __init__(self, path: Path, saved: Path | None, *, size: int = 0, written: int = 0) -> None:
         if saved is None:
-            brief, advice = f"{path}: another program changed it while it was written", "check its lines, then "
+            brief = (
+                f"{path}: another program changed it while it was written ({size:,} bytes instead of {written:,}). "
+                "Lines that it has lost are sent, and billed, again, except for those that were written last"
+            )
+            advice = "if you have a copy with those lines, put it back; then "
         elif saved == path:
             brief, advice = f"{path}: it was removed or renamed while it was written; it is there again", ""
         else:

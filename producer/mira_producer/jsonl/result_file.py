@@ -71,11 +71,12 @@ class ResultFile:
         The lines that were written are saved first, unless the other program has changed the file itself.
         """
         if self._replaced is None:
-            is_there = self._is_there()
-            if is_there and os.fstat(self._fd).st_size == self._size:
+            is_there, size = self._is_there(), os.fstat(self._fd).st_size
+            if is_there and size == self._size:
                 return
             # Only once: every later write fails for the same reason.
-            self._replaced = FileReplaced(self.path, None if is_there else self._save())
+            saved = None if is_there else self._save()
+            self._replaced = FileReplaced(self.path, saved, size=size, written=self._size)
         raise self._replaced
 
     def _is_there(self) -> bool:

@@ -10,8 +10,8 @@
 local id, old, new, name = unpack(ARGV)
 local new_key, new_first, new_waiting = unpack(KEYS, LAST_QUEUE + 1)
 local now = server_ms()
-local state, owner, outcome, history, not_before_ms
-  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'history', 'not_before_ms'))
+local state, owner, outcome, not_before_ms
+  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'not_before_ms'))
 local expires_ms = redis.call('ZSCORE', LEASED, id)
 local is_orphaned = state == 'running' and (not expires_ms or tonumber(expires_ms) <= now)
 if owner ~= old or outcome or (state ~= 'queued' and state ~= 'waiting' and not is_orphaned) then
@@ -31,9 +31,7 @@ if is_orphaned then
   end
 end
 redis.call('HSET', JOB, 'state', 'queued', 'account', new)
-if history then
-  redis.call('HSET', JOB, 'history', (string.gsub(history, '"rejections":%d+', '"rejections":0')))
-end
+forget_rejections()
 redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 redis.call('ZREM', LEASED, id)
 leave_queue(id)

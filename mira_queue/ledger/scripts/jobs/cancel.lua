@@ -2,19 +2,22 @@
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
 -- Uses  clock, job, listed
 -- KEYS  of the job (lib/job.lua), and its indexes (lib/listed.lua)
--- ARGV  1 job id   2 its account   3 result record ('' if another result backend gets it)   4 TTL in ms   5 1 if a call that is in flight may finish ('' otherwise)
--- Returns -1 (it has moved to another account) | 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome, or its call may finish) | nil (it does not exist)
-local id, account, record, ttl_ms, only_unstarted = unpack(ARGV)
-local state, owner, key, group, outcome, created_ms, project, calling
-  = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome', 'created_ms', 'project', 'calling'))
+-- ARGV  1 job id   2 its account   3 history of its calls, which the record contains
+--       4 result record ('' if another result backend gets it)   5 TTL in ms
+--       6 1 if a call that is in flight may finish ('' otherwise)
+-- Returns 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome, or its call may finish)
+--         | nil (it does not exist) | -1 (it has moved to another account, or has made a call: read it again)
+local id, account, known_history, record, ttl_ms, only_unstarted = unpack(ARGV)
+local state, owner, key, group, outcome, history, created_ms, project, calling = unpack(redis.call('HMGET', JOB,
+  'state', 'account', 'key', 'group', 'outcome', 'history', 'created_ms', 'project', 'calling'))
 if not state or state == 'cancelled' then
   return state and 1
 end
-if owner ~= account then
-  return -1
-end
 if state == 'succeeded' or state == 'failed' or outcome or (calling and only_unstarted ~= '') then
   return 0
+end
+if owner ~= account or (history or '') ~= known_history then
+  return -1
 end
 count_call()
 redis.call('HINCRBY', JOB, 'epoch', 1)

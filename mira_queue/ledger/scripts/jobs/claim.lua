@@ -28,7 +28,7 @@ if state == 'queued' or state == 'waiting' then
   end
   -- Its supervisor removes it from the queue, or resumes it. An outcome that is decided already can be stored.
   local is_late = deadline_ms and tonumber(deadline_ms) <= now
-  if group ~= '' and not outcome and (is_late or is_held(HOLDS, group, now)) then
+  if group ~= '' and not outcome and (is_late or is_held(HOLDS, group, account, now)) then
     return { 'held' }
   end
   epoch = epoch + 1

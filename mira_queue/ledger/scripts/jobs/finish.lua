@@ -4,8 +4,9 @@
 -- KEYS  of the job (lib/job.lua); without a group then its indexes (lib/listed.lua)
 -- ARGV  1 job id   2 epoch   3 succeeded | failed   4 result record ('' if another result backend has it)   5 TTL in ms
 --       6 name of the idempotency key   7 group   8 attempts   9 unanswered calls   10 error code ('' for none)
+--       11 history of its calls, for a retry ('' if it says nothing)
 -- Returns 1 | 0 (the lease is lost: nothing was stored)
-local id, epoch, end_state, record, ttl_ms, name, group, attempts, unanswered, code = unpack(ARGV)
+local id, epoch, end_state, record, ttl_ms, name, group, attempts, unanswered, code, history = unpack(ARGV)
 local state, held_epoch, created_ms, project
   = unpack(redis.call('HMGET', JOB, 'state', 'epoch', 'created_ms', 'project'))
 if held_epoch ~= epoch then
@@ -17,6 +18,9 @@ if state ~= 'running' then
 end
 redis.call('HSET', JOB, 'state', end_state, 'finished_ms', server_ms(), 'attempts', attempts, 'unanswered', unanswered,
   'reason', code)
+if history ~= '' then
+  redis.call('HSET', JOB, 'history', history)
+end
 redis.call('HDEL', JOB, 'token', 'calling', 'outcome')
 -- The request of a job that has succeeded is deleted.
 redis.call('PEXPIRE', REQUEST, end_state == 'failed' and ttl_ms or 0)

@@ -6,7 +6,8 @@
 -- Returns 'first' | 'low' (the lane of its new message) | nil (not lost, or held: it is queued without a message, and
 --         counts from now)
 local id, lost_before_ms, found_in = ARGV[1], ARGV[2], KEYS[#KEYS]
-local now, state, group, priority = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'group', 'priority'))
+local now, state, account, group, priority
+  = server_ms(), unpack(redis.call('HMGET', JOB, 'state', 'account', 'group', 'priority'))
 local sent_ms, overdue_ms = redis.call('ZSCORE', found_in, id), redis.call('ZSCORE', WAITING, id)
 if state == 'waiting' and overdue_ms and tonumber(overdue_ms) <= now then
   redis.call('HSET', JOB, 'state', 'queued')
@@ -24,4 +25,4 @@ end
 redis.call('ZREM', found_in, id)
 -- A job that has waited goes first. One with a low priority never does: many that are due together stay behind.
 redis.call('ZADD', priority == 'low' and LOW or FIRST, now, id)
-return not is_held(HOLDS, group, now) and (priority == 'low' and 'low' or 'first') or nil
+return not is_held(HOLDS, group, account, now) and (priority == 'low' and 'low' or 'first') or nil

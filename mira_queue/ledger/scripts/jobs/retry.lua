@@ -1,4 +1,5 @@
--- Retry a failed job on its owner's command. Attempts and crashes restart at zero; unanswered calls stay counted.
+-- Retry a failed job on its owner's command. Attempts and crashes restart at zero. Unanswered calls and lost tokens
+-- stay counted.
 -- Why atomic: the stored error is deleted and the job is queued, or neither.
 -- Uses  clock, job, listed
 -- KEYS  of the job (lib/job.lua); then the queued zset of its lane, and its indexes (lib/listed.lua)
@@ -16,7 +17,8 @@ if state ~= 'failed' or owner ~= account then
 end
 redis.call('HSET', JOB, 'state', 'queued', 'token', token)
 -- Without its deadline: its owner wants it to run now.
-redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason', 'history', 'deadline_ms')
+redis.call('HDEL', JOB, 'attempts', 'crashes', 'finished_ms', 'reason', 'deadline_ms')
+forget_rejections()
 redis.call('PERSIST', JOB)
 redis.call('PERSIST', REQUEST)
 if key ~= '' then

@@ -5,15 +5,15 @@
 -- Return the verdict of a job whose call must not start, or nothing; and the rejection that its call would probe.
 -- The account is {in_flight, holds (keys), holds_channel, rejections}.
 local function denied(account, job, epoch, member, now)
-  local state, held_epoch, group, model, deadline_ms, pauses = unpack(redis.call('HMGET', job, 'state', 'epoch', 'group',
-    'model', 'deadline_ms', 'pauses'))
+  local state, held_epoch, owner, group, model, deadline_ms, pauses = unpack(redis.call('HMGET', job, 'state', 'epoch',
+    'account', 'group', 'model', 'deadline_ms', 'pauses'))
   if state ~= 'running' or held_epoch ~= epoch then
     return { 'lost' }
   end
   if deadline_ms and tonumber(deadline_ms) <= now then
     return { 'expired' }
   end
-  if group and group ~= '' and is_held(account.holds, group, now) then
+  if group and group ~= '' and is_held(account.holds, group, owner, now) then
     return { 'held' }
   end
   local known = account.rejections
@@ -28,8 +28,8 @@ local function denied(account, job, epoch, member, now)
     return nil, rejection
   end
   if pauses then
-    local name = hold_name(group, rejection.field)
-    if is_held(account.holds, name, now) then
+    local name = rejected_name(group, owner, rejection.field)
+    if has_hold(account.holds, name, now) then
       return { 'held' }
     end
     -- This one tells its supervisor about the error.

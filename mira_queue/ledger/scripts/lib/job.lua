@@ -17,6 +17,15 @@ local function count_call()
   return redis.call('HDEL', JOB, 'calling') == 1 and redis.call('HINCRBY', JOB, 'unanswered', 1) or nil
 end
 
+-- Forget the 429s of the job's calls: they count against it only in one account, and in one life. What it has paid for
+-- stays on record.
+local function forget_rejections()
+  local history = redis.call('HGET', JOB, 'history')
+  if history then
+    redis.call('HSET', JOB, 'history', (string.gsub(history, '"rejections":%d+', '"rejections":0')))
+  end
+end
+
 -- Announce a finished job. Its keys live for `ttl_ms` from now.
 local function close(id, record, ttl_ms, name, group)
   redis.call('ZREM', LEASED, id)

@@ -12,11 +12,6 @@ local function read_rejections(key)
   return found
 end
 
--- Return the name of the hold of a batch that pauses at this rejection: of all its jobs, or of those with the model.
-local function hold_name(group, field)
-  return field == 'account' and group or group .. ' ' .. field
-end
-
 local function write_rejection(key, rejection)
   redis.call('HSET', key, rejection.field,
     string.format('%.0f %s %s', rejection.ends, rejection.probe, rejection.error))

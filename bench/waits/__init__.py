@@ -1,0 +1,1 @@
+"""CPU time and latency of waits for finished jobs."""
