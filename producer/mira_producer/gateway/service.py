@@ -58,7 +58,8 @@ class Service:
             if self.is_simulated:
                 # The simulator of this gateway has another port than that of an earlier one.
                 queue.ledger.set_base(queue.accounts.current.id, queue.accounts.current.base)
-            fleet = Fleet(self.settings, self.workers, None, self.say)
+            # Their users wait: single jobs do not wait for the lines of batches, nor does the first line of a batch.
+            fleet = Fleet(self.settings, self.workers, None, self.say, single=min(1, self.workers))
             server = _Server(self._config(queue), lambda: announce(queue, _url(listener)))
             watch = _Watch(fleet, server)
             ended = threading.Event()
