@@ -13,6 +13,8 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.waits",),
     ("bench.long_waits",),
     ("bench.bulk", "--full"),
+    ("bench.gateway_files",),
+    ("bench.gateway_jobs",),
 )
 
 

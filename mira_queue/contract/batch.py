@@ -185,16 +185,17 @@ class Batch:
     def to_json(self) -> bytes:
         found = orjson.loads(_json_of_batches().dump_json(self))
         unknown = found.pop(UNKNOWN)
-        options = {**unknown.pop("options", {}), **found["options"]}
-        return orjson.dumps({**unknown, **found, "options": options})
+        parts = {name: {**unknown.pop(name, {}), **found[name]} for name in _PARTS}
+        return orjson.dumps({**unknown, **found, **parts})
 
     @classmethod
     def from_json(cls, text: bytes) -> Batch:
         """Return the batch that `to_json` wrote, by this version or another one."""
         found = orjson.loads(text)
         unknown = unknown_fields(cls, found)
-        if in_options := unknown_fields(BatchOptions, found.get("options", {})):
-            unknown["options"] = in_options
+        for name, part in _PARTS.items():
+            if in_part := unknown_fields(part, found.get(name, {})):
+                unknown[name] = in_part
         return replace(_json_of_batches().validate_json(text), unknown=unknown)
 
     @property
@@ -274,13 +275,18 @@ class Batch:
         }
 
 
+# Fields of a batch that are records themselves: a newer version may have added fields to them, too.
+_PARTS: dict[str, type] = {"options": BatchOptions, "origin": BatchOrigin}
+
+
 @cache
 def _json_of_batches() -> TypeAdapter[Batch]:
     return TypeAdapter(Batch)
 
 
-def new_batch_id(*, simulated: bool = False) -> str:
-    return f"{SIMULATED_PREFIX if simulated else PREFIX}{uuid.uuid4().hex}"
+def new_batch_id(*, simulated: bool = False, identity: str = "") -> str:
+    """Return a new id, or that of the batch that a request creates, given the request's identity: a UUID."""
+    return f"{SIMULATED_PREFIX if simulated else PREFIX}{identity.replace('-', '') or uuid.uuid4().hex}"
 
 
 def run_batch_id(group: str, *, simulated: bool) -> str:

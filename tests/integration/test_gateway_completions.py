@@ -83,7 +83,6 @@ def test_flex_runs_after_interactive_jobs(openai_client: openai.OpenAI, gateway:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"stream": True}, "stream"),
         ({"extra_body": {"countdown": 60}}, "countdown"),
         ({"service_tier": "x"}, "service_tier"),
     ],

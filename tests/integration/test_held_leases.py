@@ -9,7 +9,7 @@ from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.rescue import Rescuer
 from mira_worker.runner import JobRunner
-from mira_worker.transport import HttpResponse
+from mira_worker.transport import HttpResponse, OnStream
 from structlog.testing import capture_logs
 
 from mira_queue.contract.names import Lane
@@ -23,7 +23,7 @@ from tests.support.ledger_steps import ACCOUNT, COMPLETION, LONG, MANY, PASSED, 
 class Silent:
     """A transport that is never used."""
 
-    def post(self, body: bytes) -> HttpResponse:
+    def post(self, body: bytes, on_stream: OnStream | None = None) -> HttpResponse:
         raise NotImplementedError
 
     def redact(self, text: str) -> str:

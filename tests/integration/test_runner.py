@@ -15,7 +15,7 @@ import structlog
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.runner import Done, JobRunner, ResultStore, SendAgain
-from mira_worker.transport import HttpResponse, Transport
+from mira_worker.transport import HttpResponse, OnStream, Transport
 
 from mira_queue.contract import names
 from mira_queue.contract.errors import InternalError, QueueUnavailable
@@ -38,7 +38,7 @@ class Broken(Exception):
 class BrokenTransport:
     """Fails as nobody foresaw. Its message quotes what no log may contain."""
 
-    def post(self, body: bytes) -> HttpResponse:
+    def post(self, body: bytes, on_stream: OnStream | None = None) -> HttpResponse:
         raise Broken(SECRET)
 
     def redact(self, text: str) -> str:
@@ -46,7 +46,7 @@ class BrokenTransport:
 
 
 class Answering(BrokenTransport):
-    def post(self, body: bytes) -> HttpResponse:
+    def post(self, body: bytes, on_stream: OnStream | None = None) -> HttpResponse:
         return HttpResponse(200, {}, orjson.dumps(BODY), 1)
 
 

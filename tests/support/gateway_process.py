@@ -49,7 +49,8 @@ class Gateway:
     @property
     def settings(self) -> Settings:
         """The settings of a producer on the same queue."""
-        return Settings(_env_file=None, **{**QUICK, **self.cli.settings})
+        wanted = {**QUICK, **self.cli.settings}
+        return Settings(_env_file=None, **{name: value for name, value in wanted.items() if value is not None})
 
     def create_key(self, name: str, *options: str) -> str:
         done = self.cli("keys", "create", "--name", name, *options)

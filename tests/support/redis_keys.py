@@ -64,13 +64,24 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "api-keys" | "batches" | "schema", *_]:
             return None
-        case ["mira", "accounts" | "workers" | "holds" | "clock"]:
+        case ["mira", "accounts" | "workers" | "holds" | "clock" | "gateways"]:
             return _without_end(client, key, None)
         case [
             "mira",
-            "finished" | "pace" | "sent" | "tokens" | "in-flight" | "turns" | "turn-ends" | "faults" | "rejections",
+            "finished"
+            | "chunks"
+            | "pace"
+            | "sent"
+            | "tokens"
+            | "in-flight"
+            | "turns"
+            | "turn-ends"
+            | "faults"
+            | "rejections",
             _,
         ]:
+            return _without_end(client, key, None)
+        case ["mira", "requests" | "http-key", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

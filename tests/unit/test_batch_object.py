@@ -59,6 +59,7 @@ def test_what_an_older_version_lacks_and_a_newer_one_added_does_no_harm() -> Non
         del written[name]
     written["colour"] = "blue"
     written["options"]["speed"] = 3
+    written["origin"]["region"] = "north"
 
     assert Batch.from_json(orjson.dumps(written)) == BATCH
 

@@ -43,6 +43,15 @@ def as_stream(request: bytes) -> bytes:
     return orjson.dumps({**orjson.loads(request), "stream": True})
 
 
+def asks_for_stream(request: bytes) -> bool:
+    """Return True if a request body, as `ChatRequest` writes it, asks for a stream.
+
+    A quote inside of a text is escaped. A field of another object with this name does no harm: the server does not
+    stream then.
+    """
+    return b'"stream":true' in request
+
+
 def has_end(body: bytes) -> bool:
     """Return True if the stream's end marker has arrived, after which nothing that matters follows."""
     return b"[DONE]" in body and DONE.search(body) is not None

@@ -24,8 +24,9 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_worker.attempt_log import log_attempt
+from mira_worker.chunk_publisher import ChunkPublisher
 from mira_worker.decision import MAX_COUNTDOWN, NO_COUNTS, Decision, Defer, Finish, Requeue, decide, decide_denied
-from mira_worker.event_stream import as_stream
+from mira_worker.event_stream import as_stream, asks_for_stream
 from mira_worker.leases import HeldLeases
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.pacing.waiting_line import HeldPermit
@@ -184,7 +185,10 @@ class JobRunner:
 
     def _call(self, held: HeldPermit) -> Decision:
         lease = held.lease
-        response = self._transport.post(as_stream(lease.body) if lease.history.is_streamed else lease.body)
+        body = as_stream(lease.body) if lease.history.is_streamed else lease.body
+        # Only clients of a gateway show an answer before it is complete.
+        is_published = lease.project and asks_for_stream(body)
+        response = self._transport.post(body, ChunkPublisher(self._ledger, lease) if is_published else None)
         self._crash_points.reach(CrashPoint.AFTER_ANSWER)
         now = datetime.now(UTC)
         meaning = read_response(response, now, self._transport.redact, re.compile(self._settings.failed_answer))

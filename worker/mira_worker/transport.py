@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -55,10 +56,13 @@ class NoResponse:
     begun: HttpResponse | None = None
 
 
+OnStream = Callable[[bytes], None]
+
+
 class Transport(Protocol):
     """Sends calls: the client below, or a test's. `redact` replaces the key in texts of errors and logs."""
 
-    def post(self, body: bytes) -> HttpResponse | NoResponse: ...
+    def post(self, body: bytes, on_stream: OnStream | None = None) -> HttpResponse | NoResponse: ...
 
     def redact(self, text: str) -> str: ...
 
@@ -110,8 +114,11 @@ class MiraClient:
         self._route: tuple[Any, str] | None = None
         self._route_lock = threading.Lock()
 
-    def post(self, body: bytes) -> HttpResponse | NoResponse:
-        """Send one request body. Never raises because of the network or the server."""
+    def post(self, body: bytes, on_stream: OnStream | None = None) -> HttpResponse | NoResponse:
+        """Send one request body. Never raises because of the network or the server.
+
+        `on_stream` gets the pieces of a streamed answer as they arrive.
+        """
         began_s = time.monotonic()
         exchange = self._exchanges.begin(self._total_s)
         response: urllib3.BaseHTTPResponse | None = None
@@ -130,7 +137,7 @@ class MiraClient:
                 preload_content=False,
                 decode_content=False,
             )
-            self._read(response, content, exchange)
+            self._read(response, content, exchange, on_stream)
             if doubt := exchange.doubt(response.status):
                 return NoResponse(InvalidResponse(doubt), True, _since_ms(began_s))
             return self._arrived(response, content, began_s)
@@ -167,7 +174,13 @@ class MiraClient:
         headers = {name.lower(): self.redact(value) for name, value in response.headers.items()}
         return HttpResponse(response.status, headers, bytes(content), _since_ms(began_s))
 
-    def _read(self, response: urllib3.BaseHTTPResponse, content: bytearray, exchange: Exchange) -> None:
+    def _read(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        content: bytearray,
+        exchange: Exchange,
+        on_stream: OnStream | None,
+    ) -> None:
         """Add the body to `content` as it arrives, so that an endless response takes no memory.
 
         A stream ends at its end marker. Some servers keep the connection open after it.
@@ -179,6 +192,8 @@ class MiraClient:
             content += chunk
             if is_stream is None:
                 is_stream = is_event_stream(response.headers.get("content-type", ""), bytes(content[:100]))
+            if is_stream and on_stream is not None and response.status == HTTPStatus.OK:
+                on_stream(chunk)
             # The marker may be split between two chunks.
             if is_stream and has_end(bytes(content[-len(chunk) - _MARKER_BYTES :])):
                 self._finish(response, exchange)

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
+from mira_producer.gateway.errors import ApiError, translated
+from mira_producer.gateway.event_stream import EventStream, data_event
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.job_ids import completion_id, job_of_completion
 from mira_producer.gateway.json_body import json_object
 from mira_producer.gateway.response_object import mira_object
-from mira_producer.gateway.response_request import priority_of, unsupported
+from mira_producer.gateway.response_request import priority_of
 from mira_producer.gateway.responses import json_response
-from mira_producer.gateway.single_jobs import Found, cancel_unstarted, find, poll_headers, submit, wait
+from mira_producer.gateway.single_jobs import (
+    Found,
+    cancel_unstarted,
+    find,
+    poll_headers,
+    published_chunks,
+    submit,
+    wait,
+)
+from mira_producer.gateway.streamed_completion import StreamedCompletion
 from mira_producer.gateway.waiting_response import WaitingResponse
 from mira_queue.contract.api_key import ApiKey
-from mira_queue.contract.errors import ResultTimeout
+from mira_queue.contract.errors import JobError, ResultTimeout
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.metadata import checked_metadata
 from mira_queue.contract.outcome import Failure, Outcome
@@ -74,24 +89,31 @@ class _Completions:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._feed = ChunkFeed(context.queue.ledger.read_chunks)
 
     async def create(self, request: Request, key: ApiKey) -> Response:
         body = await json_object(request)
-        if body.get("stream"):
-            raise unsupported("stream", "this version of the gateway does not stream chat completions")
         options = JobOptions(priority=priority_of(body), metadata=checked_metadata(body.get("metadata")))
         preference = preference_of(request.headers.getlist("prefer"))
-        job_id = await submit(self._context, key, body, options=options, view={"kind": KIND})
+        job_id = await submit(self._context, key, body, identity_of(request), options=options, view={"kind": KIND})
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, job_id)
+            await cancel_unstarted(self._context, request, job_id)
 
         async def answer() -> Mapping[str, Any]:
             return {**_body_of(await wait(self._context, job_id)), "id": completion_id(job_id)}
 
-        return (
-            await self._preferred(key, job_id, preference) if preference.is_async else WaitingResponse(answer, cancel)
+        if preference.is_async:
+            return await self._preferred(key, job_id, preference)
+        if not body.get("stream"):
+            return WaitingResponse(answer, cancel)
+        options_of_stream = body.get("stream_options")
+        wants_usage = isinstance(options_of_stream, dict) and options_of_stream.get("include_usage") is True
+        stream = EventStream(
+            self._events(request, job_id, StreamedCompletion(completion_id(job_id), include_usage=wants_usage))
         )
+        await stream.begin()
+        return stream
 
     async def retrieve(self, request: Request, key: ApiKey) -> Response:
         an_id = request.path_params["id"]
@@ -106,6 +128,34 @@ class _Completions:
                 await wait(self._context, job_id, preference.wait_s)
         found = await find(self._context, key, job_id, "chat completion", an_id, kind=KIND)
         return self._show(found, {"location": f"{PATH}/{an_id}", "preference-applied": "respond-async"})
+
+    async def _events(self, request: Request, job_id: str, stream: StreamedCompletion) -> AsyncIterator[bytes]:
+        """Yield the chunks of an answer while they arrive, and what is missing of the outcome.
+
+        If the client disconnects, the job is cancelled, unless its call is in flight. Raises the JobError of a job that
+        has failed before anything was sent.
+        """
+        is_started = False
+        try:
+            async for epoch, chunk in published_chunks(self._context, self._feed, job_id):
+                if data := stream.add(epoch, chunk):
+                    is_started = True
+                    yield data_event(data)
+            outcome = await wait(self._context, job_id)
+        except (asyncio.CancelledError, GeneratorExit):
+            await cancel_unstarted(self._context, request, job_id)
+            raise
+        try:
+            if isinstance(outcome, Failure):
+                raise outcome.to_error()
+            for data in stream.rest(outcome):
+                yield data_event(data)
+        except (ApiError, JobError) as error:
+            if not is_started:
+                raise
+            found = error if isinstance(error, ApiError) else translated(error)
+            assert found is not None
+            yield data_event(orjson.dumps(found.to_object()))
 
     def _show(self, found: Found, headers: Mapping[str, str] | None = None) -> Response:
         status = 200 if found.job.state.is_final else 202

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mira_producer.gateway.body_buffer import BodyBuffer
 from mira_producer.gateway.errors import ApiError
 from mira_producer.gateway.request_ids import HEADER, new_request_id
 
@@ -16,11 +17,24 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 100
 # A client that opens a connection, or begins a request, has this long until its headers are complete.
 HEADERS_WITHIN_S = 15.0
+# A client that sends nothing of its body for this long is cut off.
+BODY_IDLE_S = 60.0
 MAX_CONNECTIONS = 4096
+# Of a body that the application has not received yet. uvicorn's 64 KiB are one read: it would stop and start reading
+# all the time.
+MAX_BUFFERED_BYTES = 512 * 1024
 # If a connection is closed while the client still sends, the client may lose the response. What arrives for this long
 # after the response is read and dropped: the rest of a body, or of a request that was rejected by its headers.
 LINGER_S = 30.0
 LINGER_REJECTED_S = 5.0
+
+
+class Watcher(Protocol):
+    """An exchange that has to know what happens to its connection."""
+
+    def connection_used(self) -> None: ...
+
+    def connection_lost(self) -> None: ...
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -30,6 +44,11 @@ class BoundedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _in_headers = True
     _is_rejected = False
+    _body_s = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.watchers: set[Watcher] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,6 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        for watcher in list(self.watchers):
+            watcher.connection_lost()
 
     def data_received(self, data: bytes) -> None:
         if self._is_rejected:
@@ -59,6 +80,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        for watcher in list(self.watchers):
+            watcher.connection_used()
+        self.scope["state"]["connection"] = self
         self._in_headers = True
         if not self._is_rejected:
             self._await_headers()
@@ -73,10 +97,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self._reject(_too_large())
             return
         super().on_headers_complete()
+        self._body_s = self.loop.time()
+        self._deadline = self.loop.call_later(BODY_IDLE_S, self._check_body)
 
     def on_body(self, body: bytes) -> None:
-        if not self._is_rejected:
-            super().on_body(body)
+        if self._is_rejected or self.cycle.response_complete:
+            return
+        if not self.cycle.body:
+            self.cycle.body = BodyBuffer()  # type: ignore[assignment]
+        self._body_s = self.loop.time()
+        self.cycle.body += body
+        if len(self.cycle.body) > MAX_BUFFERED_BYTES:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if not self._is_rejected:
@@ -90,6 +123,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._reject(ApiError(400, msg, code="invalid_http"))
+
+    def _check_body(self) -> None:
+        """Close the connection if the client has sent nothing of its body for too long.
+
+        While the application has not received what arrived before, nothing is read: that is not the client's fault.
+        """
+        silent_s = 0.0 if self.flow.read_paused else self.loop.time() - self._body_s
+        if silent_s >= BODY_IDLE_S:
+            self.transport.abort()
+        else:
+            self._deadline = self.loop.call_later(BODY_IDLE_S - silent_s, self._check_body)
 
     def _await_headers(self) -> None:
         self._close_after(HEADERS_WITHIN_S)

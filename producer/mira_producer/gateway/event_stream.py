@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from mira_producer.gateway.waiting_response import KEEP_ALIVE_S
 
@@ -16,31 +17,50 @@ _COMMENT = b": keep-alive\n\n"
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """Return a response with these events."""
-    return StreamingResponse(_kept_alive(events), headers=_HEADERS, media_type="text/event-stream")
-
-
 def named_event(event: Mapping[str, Any]) -> bytes:
     """Return an event of OpenAI's responses, which has its type as its name."""
     return b"event: %b\ndata: %b\n\n" % (str(event["type"]).encode(), orjson.dumps(event))
 
 
-async def _kept_alive(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    following: asyncio.Future[bytes] | None = None
-    try:
+def data_event(data: bytes) -> bytes:
+    """Return an event of OpenAI's chat completions, which has no name."""
+    return b"data: %b\n\n" % data
+
+
+class EventStream(StreamingResponse):
+    """A response with these events. They begin immediately, in a task that ends with the response.
+
+    If the client disconnects, the events get a CancelledError where they wait.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        super().__init__(self._kept_alive(), headers=_HEADERS, media_type="text/event-stream")
+        self._events = events
+        self._following = asyncio.ensure_future(_next(events))
+
+    async def begin(self) -> None:
+        """Wait for the first event, for at most KEEP_ALIVE_S. Raises what the events raise before it."""
+        await asyncio.wait({self._following}, timeout=KEEP_ALIVE_S)
+        if self._following.done():
+            self._following.result()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._following.cancel()
+
+    async def _kept_alive(self) -> AsyncIterator[bytes]:
         while True:
-            following = asyncio.ensure_future(_next(events))
-            while not (await asyncio.wait({following}, timeout=KEEP_ALIVE_S))[0]:
+            while not (await asyncio.wait({self._following}, timeout=KEEP_ALIVE_S))[0]:
                 yield _COMMENT
-            event = following.result()
+            event = self._following.result()
             if not event:
                 return
+            self._following = asyncio.ensure_future(_next(self._events))
             yield event
-    finally:
-        if following is not None:
-            following.cancel()
 
 
 async def _next(events: AsyncIterator[bytes]) -> bytes:
+    """Return the next event, or nothing after the last one."""
     return await anext(events, b"")

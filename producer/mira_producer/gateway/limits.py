@@ -1,11 +1,10 @@
-"""Bounds of a request: the names in its Host header, the size of its body, and the time between its pieces."""
+"""Bounds of a request: the names in its Host header, and the size of its body."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 
-from anyio import fail_after
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,8 +13,6 @@ from mira_producer.gateway.errors import ApiError
 from mira_producer.gateway.responses import error_response
 from mira_queue.contract.settings import LOOPBACK_HOSTS, variable
 
-# A client that sends nothing for this long is cut off.
-BODY_IDLE_S = 60.0
 ANY_HOST = "*"
 
 
@@ -66,21 +63,12 @@ def too_large(max_bytes: int) -> ApiError:
 
 
 async def body_pieces(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives. Raises ApiError (413, 408), and ClientDisconnect if the connection breaks."""
+    """Yield the body as it arrives. Raises ApiError (413), and ClientDisconnect if the connection breaks."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large(max_bytes)
     count = 0
-    pieces = request.stream()
-    while True:
-        try:
-            with fail_after(BODY_IDLE_S):
-                piece = await anext(pieces, None)
-        except TimeoutError:
-            message = f"no byte of the body arrived for {BODY_IDLE_S:g} s"
-            raise ApiError(408, message, code="request_timeout", headers={"connection": "close"}) from None
-        if piece is None:
-            return
+    async for piece in request.stream():
         count += len(piece)
         if count > max_bytes:
             raise too_large(max_bytes)

@@ -5,6 +5,7 @@ Memory stays flat: pieces are collected up to BLOCK_BYTES, and parsed and writte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from python_multipart import MultipartParser
@@ -52,8 +53,19 @@ class Form:
     async def receive(self, request: Request) -> None:
         """Read the whole body. Raises ApiError."""
         parser = self._parser(request.headers.get("content-type", ""))
-        async for block in _blocks(request, self._max_file_bytes + OVERHEAD_BYTES):
-            await in_thread(_feed, parser, block)
+        feeding: asyncio.Future[None] | None = None
+        try:
+            async for block in _blocks(request, self._max_file_bytes + OVERHEAD_BYTES):
+                if feeding is not None:
+                    await feeding
+                # The next block is received while this one is written.
+                feeding = asyncio.ensure_future(in_thread(_feed, parser, block))
+            if feeding is not None:
+                await feeding
+        finally:
+            # Also if the client has gone: the caller is going to close the file.
+            if feeding is not None:
+                await asyncio.wait([feeding])
         if not self._is_complete:
             raise invalid(None, "the multipart body ends before its last boundary", "invalid_multipart")
         if self.filename is None:
@@ -133,21 +145,22 @@ def check_fields(fields: Mapping[str, str], known: frozenset[str]) -> None:
         raise invalid(unknown[0][:80], "no such parameter", UNKNOWN_PARAMETER)
 
 
-async def _blocks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _blocks(request: Request, max_bytes: int) -> AsyncIterator[list[bytes]]:
     pieces: list[bytes] = []
     size = 0
     async for piece in body_pieces(request, max_bytes):
         pieces.append(piece)
         size += len(piece)
         if size >= BLOCK_BYTES:
-            yield b"".join(pieces)
+            yield pieces
             pieces, size = [], 0
-    yield b"".join(pieces)
+    yield pieces
 
 
-def _feed(parser: MultipartParser, block: bytes) -> None:
+def _feed(parser: MultipartParser, pieces: list[bytes]) -> None:
     try:
-        parser.write(block)
+        for piece in pieces:
+            parser.write(piece)
     except FormParserError as error:
         raise _malformed(error) from None
 

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid
-from mira_producer.gateway.event_stream import event_stream, named_event
+from mira_producer.gateway.event_stream import EventStream, named_event
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.job_ids import job_of_response, response_id
 from mira_producer.gateway.json_body import json_object
-from mira_producer.gateway.response_object import first_events, last_events, response_object
+from mira_producer.gateway.response_events import ResponseEvents
+from mira_producer.gateway.response_object import response_object
 from mira_producer.gateway.response_request import parse_response_request
 from mira_producer.gateway.responses import json_response
-from mira_producer.gateway.single_jobs import Found, cancel_unstarted, find, flag_of, poll_headers, submit, wait
+from mira_producer.gateway.single_jobs import (
+    Found,
+    cancel_unstarted,
+    find,
+    flag_of,
+    poll_headers,
+    published_chunks,
+    submit,
+    wait,
+)
 from mira_producer.gateway.threads import in_thread
-from mira_producer.gateway.waiting_response import WaitingResponse, shielded
+from mira_producer.gateway.waiting_response import WaitingResponse
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Failure
 
 KIND = "response"
+OnDisconnect = Callable[[], Awaitable[None]] | None
 
 
 class _Responses:
@@ -34,15 +47,16 @@ class _Responses:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._feed = ChunkFeed(context.queue.ledger.read_chunks)
 
     async def create(self, request: Request, key: ApiKey) -> Response:
         wanted = parse_response_request(await json_object(request))
         options = JobOptions(priority=wanted.priority, metadata=wanted.metadata)
         view = {"kind": KIND, **wanted.view}
-        job_id = await submit(self._context, key, wanted.body, options=options, view=view)
+        job_id = await submit(self._context, key, wanted.body, identity_of(request), options=options, view=view)
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, job_id)
+            await cancel_unstarted(self._context, request, job_id)
 
         async def answer() -> Mapping[str, Any]:
             found = await self._ended(key, job_id)
@@ -53,7 +67,7 @@ class _Responses:
         if wanted.is_streamed:
             found = await self._found(key, response_id(job_id))
             events = self._events(key, found, -1, None if wanted.is_background else cancel)
-            return event_stream(events)
+            return EventStream(events)
         if wanted.is_background:
             return self._show(await self._found(key, response_id(job_id)))
         return WaitingResponse(answer, cancel)
@@ -65,7 +79,7 @@ class _Responses:
         after = request.query_params.get("starting_after", "-1")
         if not after.removeprefix("-").isdecimal() or len(after) > 9:
             raise invalid("starting_after", "expected the sequence number of an event")
-        return event_stream(self._events(key, found, int(after), None))
+        return EventStream(self._events(key, found, int(after), None))
 
     async def cancel(self, request: Request, key: ApiKey) -> Response:
         found = await self._found(key, request.path_params["id"])
@@ -93,24 +107,24 @@ class _Responses:
             raise outcome.to_error()
         return await self._found(key, response_id(job_id))
 
-    async def _events(self, key: ApiKey, found: Found, after: int, on_disconnect: Any) -> AsyncIterator[bytes]:
+    async def _events(self, key: ApiKey, found: Found, after: int, on_disconnect: OnDisconnect) -> AsyncIterator[bytes]:
         """Yield the events that follow the one with the number `after`."""
-        number = -1
+        events = ResponseEvents(found.job, after)
+        job_id = found.job.id
         try:
-            for event in first_events(found.job):
-                number += 1
-                if number > after:
-                    yield named_event({**event, "sequence_number": number})
-            outcome = await wait(self._context, found.job.id)
+            for event in events.first():
+                yield named_event(event)
+            async for epoch, chunk in published_chunks(self._context, self._feed, job_id):
+                for event in events.add(epoch, chunk):
+                    yield named_event(event)
+            outcome = await wait(self._context, job_id)
         except (asyncio.CancelledError, GeneratorExit):
             if on_disconnect is not None:
-                await shielded(on_disconnect())
+                await on_disconnect()
             raise
-        found = await self._found(key, response_id(found.job.id))
-        for event in last_events(found.job, outcome):
-            number += 1
-            if number > after:
-                yield named_event({**event, "sequence_number": number})
+        found = await self._found(key, response_id(job_id))
+        for event in events.rest(found.job, outcome):
+            yield named_event(event)
 
     def _show(self, found: Found) -> Response:
         return json_response(response_object(found.job, found.outcome), headers=poll_headers(found))

@@ -1,11 +1,11 @@
-"""OpenAI's response object of a job, and the events of its stream. Pure.
+"""OpenAI's response object of a job. Pure.
 
-Source: https://platform.openai.com/docs/api-reference/responses/object and .../responses-streaming.
+Source: https://platform.openai.com/docs/api-reference/responses/object
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -92,6 +92,11 @@ def usage_object(usage: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def message_id(job_id: str) -> str:
+    """Return the id of the message in the output of a job."""
+    return f"msg_{job_id.replace('-', '')}"
+
+
 def output_items(job_id: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the items of the output: a message with the text or the refusal, and one for each call of a function."""
     choice = _first(body.get("choices"))
@@ -111,7 +116,7 @@ def output_items(job_id: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
     if content:
         items.append(
-            {"type": "message", "id": f"msg_{name}", "role": "assistant", "status": status, "content": content}
+            {"type": "message", "id": message_id(job_id), "role": "assistant", "status": status, "content": content}
         )
     for place, call in enumerate(calls):
         function = call.get("function")
@@ -127,52 +132,6 @@ def output_items(job_id: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return items
-
-
-def first_events(job: JobStatus) -> Iterator[dict[str, Any]]:
-    """Yield the events of an accepted job. All events of a response have the same numbers in every stream."""
-    queued = {**response_object(job, None), "status": "queued"}
-    yield {"type": "response.created", "response": queued}
-    yield {"type": "response.in_progress", "response": {**queued, "status": "in_progress"}}
-
-
-def last_events(job: JobStatus, outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """Yield the events of a job that has finished: its output, and its end."""
-    found = response_object(job, outcome)
-    for index, item in enumerate(found["output"]):
-        yield from _item_events(index, item)
-    kind = {"cancelled": "response.failed"}.get(found["status"], f"response.{found['status']}")
-    yield {"type": kind, "response": found}
-
-
-def _item_events(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    where = {"output_index": index, "item_id": item["id"]}
-    if item["type"] == "function_call":
-        started = {**item, "arguments": "", "status": "in_progress"}
-        yield {"type": "response.output_item.added", "output_index": index, "item": started}
-        yield {"type": "response.function_call_arguments.delta", **where, "delta": item["arguments"]}
-        yield {
-            "type": "response.function_call_arguments.done",
-            **where,
-            "name": item["name"],
-            "arguments": item["arguments"],
-        }
-    else:
-        started = {**item, "content": [], "status": "in_progress"}
-        yield {"type": "response.output_item.added", "output_index": index, "item": started}
-        for place, part in enumerate(item["content"]):
-            yield from _part_events({**where, "content_index": place}, part)
-    yield {"type": "response.output_item.done", "output_index": index, "item": item}
-
-
-def _part_events(where: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    is_text = part["type"] == "output_text"
-    field, kind = ("text", "response.output_text") if is_text else ("refusal", "response.refusal")
-    more: dict[str, Any] = {"logprobs": []} if is_text else {}
-    yield {"type": "response.content_part.added", **where, "part": {**part, field: ""}}
-    yield {"type": f"{kind}.delta", **where, "delta": part[field], **more}
-    yield {"type": f"{kind}.done", **where, field: part[field], **more}
-    yield {"type": "response.content_part.done", **where, "part": part}
 
 
 def _first(choices: Any) -> Mapping[str, Any]:

@@ -85,6 +85,8 @@ def parse_response_request(found: Mapping[str, Any]) -> ResponseRequest:
     priority = priority_of(given)
     if "service_tier" in given:
         body["service_tier"] = given["service_tier"]
+    if streamed:
+        body["stream"] = True
     view = {name: given[name] for name in _REPEATED if name in given}
     view |= {"background": background, "parallel_tool_calls": _flag(given, "parallel_tool_calls", default=True)}
     return ResponseRequest(body, view, checked_metadata(given.get("metadata")), priority, background, streamed, stored)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 
 from mira_producer.async_client import AsyncJob
+from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
+from mira_producer.gateway.identity import withdraw_identity
+from mira_producer.gateway.key_limits import check_open
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -38,16 +42,23 @@ async def submit(
     context: Context,
     key: ApiKey,
     body: Mapping[str, Any],
+    identity: str,
     *,
     options: JobOptions = NO_OPTIONS,
     account: str = "",
     idempotency_key: str = "",
     view: Mapping[str, Any] | None = None,
 ) -> str:
-    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue."""
+    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue.
+
+    Repeating it with the same identity of a request returns the same job.
+    """
     check_field_names(body)
 
     def accept() -> str:
+        if key.max_open:
+            ledger = context.queue.ledger
+            check_open(key, ledger.batches(), ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
@@ -57,7 +68,7 @@ async def submit(
             project=key.project,
             view=orjson.dumps(view).decode() if view else "",
         )
-        return context.queue.accept([job], owner)[0].id
+        return context.queue.accept([replace(job, id=identity)], owner)[0].id
 
     return await in_thread(accept)
 
@@ -89,9 +100,32 @@ async def wait(context: Context, job_id: str, timeout_s: float | None = None) ->
     return await AsyncJob(context.queue.job(job_id)).outcome(timeout_s)
 
 
-async def cancel_unstarted(context: Context, job_id: str) -> None:
-    """Cancel a job that nobody waits for any more, unless its call is in flight: that is paid for."""
-    await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True)
+async def published_chunks(context: Context, feed: ChunkFeed, job_id: str) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield the chunks of a streamed answer as they are published, until the job has finished."""
+    subscription = feed.subscribe(job_id)
+    ended = asyncio.ensure_future(wait(context, job_id))
+    try:
+        while not ended.done():
+            arrived = asyncio.ensure_future(subscription.take())
+            try:
+                await asyncio.wait({arrived, ended}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                arrived.cancel()
+            for chunk in subscription.take_now() if not arrived.done() else arrived.result():
+                yield chunk
+        # The last chunks were published before the job finished.
+        await feed.read_rest(subscription)
+        for chunk in subscription.take_now():
+            yield chunk
+    finally:
+        feed.unsubscribe(subscription)
+        ended.cancel()
+
+
+async def cancel_unstarted(context: Context, request: Request, job_id: str) -> None:
+    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for."""
+    if await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True):
+        withdraw_identity(request)
 
 
 def poll_headers(found: Found) -> dict[str, str]:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import anyio
 import orjson
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -78,9 +77,3 @@ async def _disconnected(receive: Receive) -> None:
     """Return when the client has closed the connection. The body was read before."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def shielded(action: Awaitable[None]) -> None:
-    """Finish an action although the request is being cancelled."""
-    with anyio.CancelScope(shield=True):
-        await action
