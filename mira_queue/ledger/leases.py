@@ -61,7 +61,7 @@ class Leases(ScriptRunner):
         args.append(lease.history.with_lost_usage(outcome.lost_usage).to_json())
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         if not lease.group:
-            keys += names.listed_keys(lease.project, state, code)
+            keys += names.listed_keys(lease.account, lease.project, state, code)
         return bool(self._run("jobs/finish", keys, args))
 
     def defer(

@@ -18,6 +18,7 @@ from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InternalError, JobError, Poison, QueueUnavailable
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome
+from mira_queue.contract.pace import Permit
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.leases import Claimed
@@ -163,6 +164,10 @@ class JobRunner:
             "check the workers' logs and memory before you retry it"
         )
         self._apply(lease, self._decide(Failed(Poison(detail)), lease, is_charged=False))
+
+    def finish_expired(self, lease: Lease) -> None:
+        """Store the outcome of a job whose deadline has passed before it was claimed."""
+        self._apply(lease, decide_denied(Permit("expired"), lease))
 
     def _attempt(self, lease: Lease) -> Next:
         was_called = False
