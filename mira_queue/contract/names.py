@@ -22,9 +22,13 @@ KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expi
 CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
 FAULTS_TTL = timedelta(minutes=2)  # longer than the pause between two probes; faults further apart are unrelated
+GATEWAY_LEASE = timedelta(seconds=3)  # a gateway that is silent for longer has crashed
 HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
+HTTP_KEY_TTL = timedelta(days=1)  # an Idempotency-Key of the gateway
+HTTP_REQUEST_TTL = timedelta(hours=1)  # an HTTP request whose connection is still open
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
+RETRY_WITHIN = timedelta(minutes=10)  # after a connection broke; SDKs give up after this time
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
@@ -75,6 +79,9 @@ SCHEMA_KEY = "mira:schema"
 CLOCK = "mira:clock"
 # Hash, owned by the operator: API keys of the gateway, by the digest of the key. An entry lives until it is revoked.
 API_KEYS = "mira:api-keys"
+# Zset, owned by the gateways. An entry lives until RETRY_WITHIN after its gateway has stopped; the score is the end of
+# its lease.
+GATEWAYS = "mira:gateways"
 # No key: it never exists. A script deletes it first, so that a full server allows its other writes.
 NO_KEY = "mira:none"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
@@ -145,6 +152,24 @@ def listed_keys(account: str, project: str, state: str, code: str = "") -> list[
     projects = dict.fromkeys((project, ""))
     indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
     return [deadlines_key(account), *indexes]
+
+
+def recent_requests_key(api_key: str, digest: str) -> str:
+    """Zset, owned by the gateways: equal requests of an API key. It lives for HTTP_REQUEST_TTL, or RETRY_WITHIN.
+
+    A member is the identity of a request, its gateway, and the name of the call that added it. The score of one whose
+    response was lost is until when a retry may get the identity. It is infinite if the connection is open, and 9e15 if
+    that has broken and the handler still runs. `digest` is that of path and body.
+    """
+    return f"mira:requests:{hashlib.sha256(f'{api_key}:{digest}'.encode()).hexdigest()[:32]}"
+
+
+def http_idempotency_key(project: str, key: str) -> str:
+    """String, owned by the gateways: digest and identity of the first request with this key. It lives for HTTP_KEY_TTL.
+
+    It contains a hash, so the name is short and reveals nothing.
+    """
+    return f"mira:http-key:{hashlib.sha256(f'{project}:{key}'.encode()).hexdigest()[:32]}"
 
 
 def idempotency_key(account: str, key: str) -> str:

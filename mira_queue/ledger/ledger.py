@@ -11,6 +11,7 @@ from mira_queue.ledger.api_keys import ApiKeys
 from mira_queue.ledger.batches import Batches
 from mira_queue.ledger.chunks import Chunks
 from mira_queue.ledger.clock import Clock
+from mira_queue.ledger.http_requests import HttpRequests
 from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.listed_jobs import ListedJobs
@@ -19,7 +20,9 @@ from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
 
 
-class Ledger(Jobs, ListedJobs, Chunks, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock):
+class Ledger(
+    Jobs, ListedJobs, Chunks, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, HttpRequests, Clock
+):
     """The jobs on one server.
 
     `result_ttl` is the TTL of a finished job. With `keeps_results`, `finish` stores the outcome where Celery's Redis

@@ -68,7 +68,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
         case ["mira", "api-keys" | "batches" | "schema", *_]:
             return None
-        case ["mira", "accounts" | "workers" | "holds" | "clock"]:
+        case ["mira", "accounts" | "workers" | "holds" | "clock" | "gateways"]:
             return _without_end(client, key, None)
         case [
             "mira",
@@ -84,6 +84,8 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             | "rejections",
             _,
         ]:
+            return _without_end(client, key, None)
+        case ["mira", "requests" | "http-key", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

@@ -598,6 +598,16 @@ def test_a_single_call_that_is_a_little_early_does_not_replace_a_measured_window
     assert (rate_of(second).max_calls, rate_of(second).window_ms) == (4, 421)
 
 
+@pytest.mark.parametrize(("accepted", "learned"), [(175, (59, 6_036)), (100, (100, 17_901))])
+def test_several_whole_windows_of_a_first_guess_are_measured_as_such(accepted: int, learned: tuple[int, int]) -> None:
+    guess = Limit(60, 5_573, NOW_MS - 18_000, measured_ms=5_573)
+    estimate = replace(NOTHING, rate=guess, reset_ms=NOW_MS - 17_618, max_accepted=9)
+
+    rate = rate_of(after_rate_limit(estimate, hit(283, accepted=accepted, call_ms=6_000)))
+
+    assert (rate.max_calls, rate.window_ms) == learned
+
+
 def test_a_bucket_that_is_smaller_than_the_calls_sent_together_keeps_its_rate() -> None:
     known = Limit(20, 2_000, NOW_MS - 1, base_calls=20, measured_ms=2_000)
     estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 1_900, max_accepted=9)
@@ -619,10 +629,13 @@ def test_calls_that_a_window_has_rejected_do_not_count_in_it_and_those_of_a_buck
 
     first = after_rate_limit(estimate, later)
     second = after_rate_limit(first, replace(later, accepted=59))
-    bucket = after_rate_limit(estimate, replace(later, retry_after_ms=183))
+    of_bucket = replace(estimate, rate=replace(known, retry_after_ms=183))
+    bucket = after_rate_limit(of_bucket, replace(later, retry_after_ms=183))
 
     assert (first.uncounted, first.uncounted_until_ms) == (1, NOW_MS + 6_000)
     assert second.uncounted == 2
+    # Shortly before its end, a window states a short wait, too.
+    assert after_rate_limit(estimate, replace(later, retry_after_ms=183)).uncounted == 1
     assert bucket.uncounted == 0
 
 

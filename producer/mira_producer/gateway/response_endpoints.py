@@ -15,6 +15,7 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid
 from mira_producer.gateway.event_stream import EventStream, named_event
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.job_ids import job_of_response, response_id
 from mira_producer.gateway.json_body import json_object
 from mira_producer.gateway.response_events import ResponseEvents
@@ -52,10 +53,10 @@ class _Responses:
         wanted = parse_response_request(await json_object(request))
         options = JobOptions(priority=wanted.priority, metadata=wanted.metadata)
         view = {"kind": KIND, **wanted.view}
-        job_id = await submit(self._context, key, wanted.body, options=options, view=view)
+        job_id = await submit(self._context, key, wanted.body, identity_of(request), options=options, view=view)
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, job_id)
+            await cancel_unstarted(self._context, request, job_id)
 
         async def answer() -> Mapping[str, Any]:
             found = await self._ended(key, job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from mira_producer.async_client import AsyncJob
 from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
+from mira_producer.gateway.identity import withdraw_identity
 from mira_producer.gateway.key_limits import check_open
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
@@ -41,13 +42,17 @@ async def submit(
     context: Context,
     key: ApiKey,
     body: Mapping[str, Any],
+    identity: str,
     *,
     options: JobOptions = NO_OPTIONS,
     account: str = "",
     idempotency_key: str = "",
     view: Mapping[str, Any] | None = None,
 ) -> str:
-    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue."""
+    """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue.
+
+    Repeating it with the same identity of a request returns the same job.
+    """
     check_field_names(body)
 
     def accept() -> str:
@@ -63,7 +68,7 @@ async def submit(
             project=key.project,
             view=orjson.dumps(view).decode() if view else "",
         )
-        return context.queue.accept([job], owner)[0].id
+        return context.queue.accept([replace(job, id=identity)], owner)[0].id
 
     return await in_thread(accept)
 
@@ -117,9 +122,10 @@ async def published_chunks(context: Context, feed: ChunkFeed, job_id: str) -> As
         ended.cancel()
 
 
-async def cancel_unstarted(context: Context, job_id: str) -> None:
-    """Cancel a job that nobody waits for any more, unless its call is in flight: that is paid for."""
-    await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True)
+async def cancel_unstarted(context: Context, request: Request, job_id: str) -> None:
+    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for."""
+    if await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True):
+        withdraw_identity(request)
 
 
 def poll_headers(found: Found) -> dict[str, str]:

@@ -70,13 +70,15 @@ def _is_bucket(known: Limit, hit: RateLimitHit) -> bool:
     return hit.retry_after_ms <= interval_ms or hit.retry_after_ms == ROUNDED_MS
 
 
-def counts_rejected(limit: Limit) -> bool:
+def counts_rejected(limit: Limit, known: Limit | None) -> bool:
     """Return False if rate-limited calls do not count toward this limit.
 
-    It is then a window that states when it ends. A bucket does not count them either, but forgives none.
+    It is then a window that states when it ends. A bucket does not count them either, but forgives none. `known` is the
+    limit as it was before this 429.
     """
     interval_ms = limit.window_ms / limit.max_calls
-    return not limit.measured_ms or limit.retry_after_ms <= max(ROUNDED_MS, PERIODS * interval_ms)
+    wait_ms = max(limit.retry_after_ms, known.retry_after_ms if known else 0)
+    return not limit.measured_ms or wait_ms <= max(ROUNDED_MS, PERIODS * interval_ms)
 
 
 def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Limit:
@@ -95,8 +97,10 @@ def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Lim
         return replace(known, max_calls=together, base_calls=together, measured_ms=window_ms, since_ms=hit.now_ms)
     # A 429 never raises a rate.
     period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
-    # Until it was measured, a window is a guess.
-    windows = max(1, round(period_ms / known.window_ms)) if known.base_calls else 1
+    windows = max(1, round(period_ms / known.window_ms))
+    if not known.base_calls and calls < NEARLY * windows * known.max_calls:
+        # Until it was measured, a window is a guess.
+        windows = 1
     if not known.measured_ms and not is_computed(hit.retry_after_ms) and period_ms >= 2 * ROUNDED_MS:
         # Both ends are rounded up to a second. A window that is too short is noticed; one that is too long is not.
         period_ms = max(known.window_ms, period_ms // ROUNDED_MS * ROUNDED_MS)

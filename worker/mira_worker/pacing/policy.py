@@ -108,7 +108,7 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     # A concurrency limit with the same Retry-After was this rate limit.
     was_mistaken = fits(estimate.in_flight, window_ms)
     in_flight = None if was_mistaken else _probe_later(estimate.in_flight, hit.now_ms)
-    uncounted, until_ms = (0, 0) if counts_rejected(limit) else (1, hit.now_ms + limit.window_ms)
+    uncounted, until_ms = (0, 0) if counts_rejected(limit, known) else (1, hit.now_ms + limit.window_ms)
     return replace(
         estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms, uncounted=uncounted, uncounted_until_ms=until_ms
     )
