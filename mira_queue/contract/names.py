@@ -146,8 +146,8 @@ def listed_key(kind: str, project: str = "") -> str:
 def listed_keys(account: str, project: str, state: str, code: str = "") -> list[str]:
     """Return the deadlines of an account, and the indexes of a single job that ends, in the order of lib/listed.lua.
 
-    First the indexes of open jobs, then those of its final state and of its error code: of its project, if it has one, and of
-    all jobs.
+    First come the indexes of open jobs, then those of its final state and of its error code: of its project, if it has
+    one, and of all jobs.
     """
     projects = dict.fromkeys((project, ""))
     indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
