@@ -112,7 +112,7 @@ class _Completions:
         stream = EventStream(
             self._events(request, job_id, StreamedCompletion(completion_id(job_id), include_usage=wants_usage))
         )
-        await stream.begin()
+        await stream.begin(request.receive)
         return stream
 
     async def retrieve(self, request: Request, key: ApiKey) -> Response:
