@@ -32,6 +32,11 @@ class ListedJobs(ScriptRunner):
         """
         return list(islice(self.each_listed(wanted, after=after), limit))
 
+    def count_open(self, project: str) -> int:
+        """Return how many single jobs of a project have not finished, up to MAX_LISTED."""
+        found: Any = self._client.zcard(names.listed_key(names.OPEN, project))
+        return int(found)
+
     def each_listed(self, wanted: JobFilter, *, after: str = "", only_open: bool = False) -> Iterator[JobStatus]:
         """Yield the same jobs, or only those that have not finished.
 

@@ -272,6 +272,25 @@ def test_an_idempotency_key_of_two_requests_at_the_same_time_is_one_object(gatew
     assert files(gateway) - before == ids
 
 
+def test_a_retry_at_the_limit_of_open_jobs_gets_its_job_and_another_request_an_error(
+    gateway: Gateway, network: Network
+) -> None:
+    key = gateway.create_key("few", "--max-open", "1")
+    with (
+        CuttingProxy(gateway.port, network.choose) as proxy,
+        openai.OpenAI(base_url=proxy.url, api_key=key, max_retries=1) as client,
+    ):
+        network.cut_next(LOST_RESPONSE)
+        created = client.responses.create(model="mira-large", input="one", background=True)
+
+        with pytest.raises(openai.RateLimitError) as over:
+            client.responses.create(model="mira-large", input="two", background=True)
+        assert over.value.code == "max_open_reached"
+
+        client.responses.cancel(created.id)
+        assert client.responses.create(model="mira-large", input="two", background=True).status == "queued"
+
+
 def test_connections_that_are_cut_at_random_moments_duplicate_and_lose_nothing(gateway: Gateway) -> None:
     """The short form of `python -m bench.gateway_retries`."""
     dice = random.Random(8)

@@ -138,7 +138,7 @@ class BatchResource:
             return self._batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
         mine = self._batches.all() if key.max_open or key.max_cost_per_day else []
-        check_open(key, mine)
+        check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
         if body.mira.max_cost:
             parse_amount(body.mira.max_cost)
         options = BatchOptions(

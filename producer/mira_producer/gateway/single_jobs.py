@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
 from mira_producer.gateway.identity import withdraw_identity
+from mira_producer.gateway.key_limits import check_open
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -55,6 +57,11 @@ async def submit(
     check_field_names(body)
 
     def accept() -> str:
+        if key.max_open:
+            with suppress(JobNotFound):
+                # A retry: the limit has allowed this job.
+                return context.queue.ledger.status(identity).id
+            check_open(key, context.queue.batches.all(), context.queue.ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
