@@ -32,11 +32,6 @@ class ListedJobs(ScriptRunner):
         """
         return list(islice(self.each_listed(wanted, after=after), limit))
 
-    def count_open(self, project: str) -> int:
-        """Return how many single jobs of a project have not finished, up to MAX_LISTED."""
-        found: Any = self._client.zcard(names.listed_key(names.OPEN, project))
-        return int(found)
-
     def each_listed(self, wanted: JobFilter, *, after: str = "", only_open: bool = False) -> Iterator[JobStatus]:
         """Yield the same jobs, or only those that have not finished.
 
@@ -56,6 +51,10 @@ class ListedJobs(ScriptRunner):
             found = self._statuses_of(ids, [names.listed_key(kind, wanted.project) for kind in kinds])
             yield from (job for job in found if wanted.matches(job) and not (only_open and job.state.is_final))
             size = min(MAX_PAGE, size * 2)
+
+    def count_open(self, project: str) -> int:
+        """Return the number of a project's open single jobs, at most MAX_LISTED."""
+        return int(self._client.zcard(names.listed_key(names.OPEN, project)))
 
     def _place_of(self, job_id: str) -> Place:
         created: Any = self._client.hget(names.job_key(job_id), "created_ms")

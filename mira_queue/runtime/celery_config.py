@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
+import structlog
 from celery import Celery
 from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.entity import Exchange, Queue
 from kombu.transport import redis as redis_transport
+from kombu.transport.virtual import Message
 
 from mira_queue.contract.names import BULK_QUEUE, QUEUE
 from mira_queue.contract.server_url import SCHEMES, ServerUrl, parse_server_url
@@ -30,11 +32,37 @@ class FullServerChannel:
         return FullServerClient
 
 
-class JobChannel(FullServerChannel, redis_transport.Channel):
+class EnvelopedMessage(Message):
+    """Message of the queue. One without Celery's envelope raises ValueError, as one that is not JSON does."""
+
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        try:
+            super().__init__(payload, channel, **options)  # type: ignore[no-untyped-call]
+            needed = [self.delivery_tag, self.delivery_info["exchange"], self.delivery_info["routing_key"]]
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError("no envelope") from error
+        if not all(isinstance(each, str) for each in needed):
+            raise ValueError("no envelope")
+
+
+class TolerantChannel:
+    """Channel that drops what is not a message. With Celery's own, each such entry of a queue would end a worker."""
+
+    Message = EnvelopedMessage
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except ValueError as error:
+            structlog.get_logger("mira_queue.worker").error("malformed_message", reason=type(error).__name__)
+            return True
+
+
+class JobChannel(TolerantChannel, FullServerChannel, redis_transport.Channel):
     """Channel to one server."""
 
 
-class JobSentinelChannel(FullServerChannel, redis_transport.SentinelChannel):
+class JobSentinelChannel(TolerantChannel, FullServerChannel, redis_transport.SentinelChannel):
     """Channel to the master that the Sentinels name."""
 
 

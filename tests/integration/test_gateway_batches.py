@@ -164,6 +164,12 @@ def test_an_input_file_that_does_not_exist_or_is_no_input_is_rejected(openai_cli
     assert caught.value.param == "input_file_id"
 
 
+@pytest.mark.parametrize("batch_id", ["batch_0", "job-1", "batch_..", "batch_%00", "%2e%2e", "batch_%2fa"])
+def test_an_id_that_names_no_batch_is_not_found(openai_client: openai.OpenAI, batch_id: str) -> None:
+    with pytest.raises(openai.NotFoundError):
+        post(openai_client, f"/batches/{batch_id}/pause")
+
+
 def test_answers_can_be_read_from_the_first_line_on_and_stay_after_a_cancel(
     openai_client: openai.OpenAI, simulator: SimulatorProcess
 ) -> None:

@@ -33,7 +33,7 @@ def test_a_delayed_job_starts_when_its_time_has_come_and_not_before(
     assert (later.status().state, simulator.stats()["calls"]) == (JobState.WAITING, 1)
     # No message is on its way: a countdown would occupy the memory of a worker for an hour.
     assert redis_client.zscore(names.waiting_key(account), later.id) == later.status().due_ms
-    assert redis_client.hlen("unacked") == 0
+    wait_until("the message of the other job is acknowledged", lambda: redis_client.hlen("unacked") == 0)
     assert later.cancel()
 
 

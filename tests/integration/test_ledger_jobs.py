@@ -208,9 +208,9 @@ def test_a_call_that_was_in_flight_when_its_job_was_cancelled_is_counted(ledger:
     assert ledger.status(quiet.job_id).unanswered_calls == 0
 
 
-def paid(ledger: Ledger) -> str:
+def paid(ledger: Ledger, group: str = "") -> str:
     """Return a job that waits, and has received a response that was paid for and could not be used."""
-    held = running(ledger)
+    held = running(ledger, group=group)
     history = CallHistory(prompt_tokens=14, completion_tokens=6, rejections=5)
     assert ledger.defer(held, LONG, LONG, attempts=1, unanswered_calls=0, reason="broken", history=history)
     return held.job_id
@@ -258,7 +258,7 @@ def test_tokens_that_a_failed_job_has_paid_for_stay_counted_when_it_is_retried(l
 
 
 def test_a_withdrawn_job_leaves_the_tokens_that_it_has_paid_for(ledger: Ledger) -> None:
-    assert ledger.remove_unstarted(ACCOUNT, [(paid(ledger), "")]) == [LostCalls(0, LOST)]
+    assert ledger.remove_unstarted(ACCOUNT, [(paid(ledger, "a run"), "")]) == [LostCalls(0, LOST)]
 
 
 def test_a_withdrawn_job_owns_to_its_calls_that_were_not_answered(ledger: Ledger) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from typing import Any
 
-import pytest
 import redis
 
 from mira_queue import MiraQueue
@@ -25,6 +26,19 @@ MALFORMED = [
     (b"[[], {}, 7]", HEADERS),
     (b"[[], {}, {}]", {**HEADERS, "task": "another.task"}),
     (b'[["x"], {}, {}]', {**HEADERS, "eta": "soon"}),
+]
+
+# Entries of a queue that kombu cannot read.
+GARBAGE = [
+    SECRET.encode(),
+    b"\xff\xfe",
+    b"[]",
+    b"7",
+    b"{}",
+    json.dumps({"body": "", "properties": SECRET}).encode(),
+    json.dumps({"body": "not base64", "properties": {"body_encoding": "base64", "delivery_tag": "x"}}).encode(),
+    json.dumps({"body": "", "properties": {"delivery_tag": []}}).encode(),
+    json.dumps({"body": "", "properties": {"delivery_tag": "x", "body_encoding": "rot13"}}).encode(),
 ]
 
 
@@ -68,11 +82,36 @@ def test_a_malformed_message_is_dropped_and_logged_once_with_its_size(
     assert redis_client.hlen("unacked") == redis_client.llen(name) == 0
 
 
-@pytest.mark.usefixtures("queue")
-def test_a_worker_that_cannot_continue_exits_with_1(
-    start_worker: StartWorker, account: str, redis_client: redis.Redis
+def test_what_is_no_message_is_dropped_and_no_worker_ends(
+    start_worker: StartWorker, queue: MiraQueue, account: str, redis_client: redis.Redis
 ) -> None:
     worker = start_worker()
-    redis_client.lpush(queue_name(account, QUEUE), "not even an envelope")
+    name = queue_name(account, QUEUE)
+    for entry in GARBAGE:
+        redis_client.lpush(name, entry)
+    job = queue.enqueue([{"role": "user", "content": "hello"}])
 
-    assert worker.wait() == 1
+    assert job.result(timeout=60).text
+    wait_until("all are logged", lambda: len(worker.events("malformed_message")) == len(GARBAGE))
+    assert SECRET not in worker.log()
+    assert worker.stop() == 0
+    assert redis_client.hlen("unacked") == redis_client.llen(name) == 0
+
+
+BROKEN_WORKER = """
+import sys
+from celery import Celery, bootsteps
+from mira_worker.tasks import run_worker
+
+class Broken(bootsteps.StartStopStep):
+    def start(self, parent):
+        raise RuntimeError("cannot continue")
+
+app = Celery(broker="memory://")
+app.steps["worker"].add(Broken)
+sys.exit(run_worker(app, ["--quiet", "worker", "--pool", "solo"]))
+"""
+
+
+def test_a_worker_that_cannot_continue_exits_with_1() -> None:
+    assert subprocess.run([sys.executable, "-c", BROKEN_WORKER], capture_output=True, timeout=60).returncode == 1

@@ -28,7 +28,8 @@ from mira_worker.chunk_publisher import ChunkPublisher
 from mira_worker.decision import MAX_COUNTDOWN, NO_COUNTS, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.event_stream import as_stream, asks_for_stream
 from mira_worker.leases import HeldLeases
-from mira_worker.pacing.pacer import HeldPermit, Pacer
+from mira_worker.pacing.pacer import Pacer
+from mira_worker.pacing.waiting_line import HeldPermit
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited, read_response
 from mira_worker.server_message import server_message
 from mira_worker.transport import Transport

@@ -142,8 +142,8 @@ class Runtime:
         self.rescuer.report_alive()
         self.leases.start()
         for runner in self.runners.values():
-            wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.process)
-            PacerThread(runner.pacer, wake_ups, self.stopping, self.log).start()
+            wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.line.process)
+            PacerThread(runner.pacer.line, wake_ups, self.stopping, self.log).start()
         self.groups.start()
         self.rescuer.start()
         CpuAffinity().start()
@@ -159,7 +159,7 @@ class Runtime:
         self._last_poll_ends_s = time.monotonic() + LAST_POLL_S
         self.stopping.set()
         for runner in self.runners.values():
-            threading.Thread(target=runner.pacer.stop, daemon=True).start()
+            threading.Thread(target=runner.pacer.line.stop, daemon=True).start()
         self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
         timer = threading.Timer(self.settings.grace.total_seconds(), self._release_all, (exit_now,))
         timer.daemon = True

@@ -6,6 +6,7 @@ The batches are those of `mira_producer.batches`: `mira-queue batches` shows the
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from mira_queue.contract.problem import INVALID_URL
 
 # When an SDK that polls should ask again: a part of the time that is left, within these bounds.
 MIN_POLL_S, MAX_POLL_S, POLL_SHARE = 1.0, 60.0, 0.1
+_BATCH_ID = re.compile(r"batch_[0-9a-z_]{1,80}")
 # Paths of this machine, which only the operator needs.
 _OF_OPERATOR = ("files", "output", "errors")
 
@@ -124,6 +126,9 @@ class BatchResource:
 
     async def _found(self, request: Request, key: ApiKey) -> Batch:
         batch_id = request.path_params["id"]
+        # It becomes part of a path.
+        if not _BATCH_ID.fullmatch(batch_id):
+            raise not_found("batch", batch_id)
         batch = await in_thread(self._batches.get, batch_id)
         if not key.sees(batch.origin.project):
             raise not_found("batch", batch_id)

@@ -14,7 +14,10 @@ DAY_S = 86_400
 
 
 def check_open(key: ApiKey, batches: Iterable[Batch], single_jobs: int) -> None:
-    """Raise ApiError (429) if the project's open jobs, single ones and lines of batches, reach the key's limit."""
+    """Raise ApiError (429) if the project's open jobs reach the key's limit.
+
+    They are its open single jobs, and the lines of its batches that have not finished.
+    """
     if not key.max_open:
         return
     # A batch whose lines are not counted yet has at least one.

@@ -58,10 +58,11 @@ async def submit(
 
     def accept() -> str:
         if key.max_open:
+            ledger = context.queue.ledger
             with suppress(JobNotFound):
                 # A retry: the limit has allowed this job.
-                return context.queue.ledger.status(identity).id
-            check_open(key, context.queue.batches.all(), context.queue.ledger.count_open(key.project))
+                return ledger.status(identity).id
+            check_open(key, ledger.batches(), ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
