@@ -110,6 +110,8 @@ result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend.
 leased_key = _Key("mira:leased:", "Zset, owned by the account. An entry lives while its job runs.")
 # The score is when the job is overdue.
 waiting_key = _Key("mira:waiting:", "Zset, owned by the account. An entry lives while its job waits.")
+# The score is the deadline.
+deadlines_key = _Key("mira:deadlines:", "Zset, owned by accept: jobs. An entry lives until its job has ended.")
 # Base URL, circuit breaker, limits, counts.
 pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
 sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
@@ -141,14 +143,15 @@ def listed_key(kind: str, project: str = "") -> str:
     return f"mira:listed:{kind}:{project}" if project else f"mira:listed:{kind}"
 
 
-def listed_keys(project: str, state: str, code: str = "") -> list[str]:
-    """Return the indexes of a single job that ends, in the order of lib/listed.lua.
+def listed_keys(account: str, project: str, state: str, code: str = "") -> list[str]:
+    """Return the deadlines of an account, and the indexes of a single job that ends, in the order of lib/listed.lua.
 
-    First those of open jobs, then those of its final state and of its error code: of its project, if it has one, and of
+    First the indexes of open jobs, then those of its final state and of its error code: of its project, if it has one, and of
     all jobs.
     """
     projects = dict.fromkeys((project, ""))
-    return [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
+    indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
+    return [deadlines_key(account), *indexes]
 
 
 def recent_requests_key(api_key: str, digest: str) -> str:

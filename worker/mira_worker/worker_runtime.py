@@ -22,6 +22,7 @@ from mira_worker.clock_watch import ClockWatch
 from mira_worker.cpu_affinity import CpuAffinity
 from mira_worker.groups import GroupRunner
 from mira_worker.leases import HeldLeases
+from mira_worker.low_priority import LowPriorityYield
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.pacing.pacer_thread import PacerThread
 from mira_worker.rescue import Rescuer
@@ -92,6 +93,8 @@ class Runtime:
             self.stopping,
             self.log,
         )
+        lines = {account: runner.pacer.line for account, runner in self.runners.items()}
+        self.yielding = LowPriorityYield(ledger, lines, messages.single_waits, self.stopping, self.log)
         self.clock = ClockWatch(ledger, self.log)
         runners = list(self.runners.values())
         self.rescuer = Rescuer(
@@ -145,6 +148,7 @@ class Runtime:
             wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.line.process)
             PacerThread(runner.pacer.line, wake_ups, self.stopping, self.log).start()
         self.groups.start()
+        self.yielding.start()
         self.rescuer.start()
         CpuAffinity().start()
 
@@ -178,7 +182,9 @@ class Runtime:
             for lease in released:
                 self.runners[lease.account].pacer.abandon_call(lease.job_id, lease.epoch)
             for account in self.runners:
-                self._send(account, [lease.job_id for lease in released if lease.account == account])
+                for lane in (Lane.FIRST, Lane.LOW):
+                    mine = [lease.job_id for lease in released if (lease.account, lease.lane) == (account, lane)]
+                    self._send(account, mine, lane)
             self.log.warning("jobs_released", jobs=len(held))
         except QueueUnavailable as error:
             self.log.warning("release_failed", jobs=len(held), error=str(error))

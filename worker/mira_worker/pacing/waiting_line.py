@@ -50,13 +50,14 @@ class HeldPermit:
 class _Place:
     """Place of a job in the process's line."""
 
-    __slots__ = ("expires_s", "lease", "permit", "permit_s", "stir", "tokens")
+    __slots__ = ("expires_s", "lease", "makes_room", "permit", "permit_s", "stir", "tokens")
 
     def __init__(self, lease: Lease, estimate: int) -> None:
         self.lease = lease
         self.tokens = estimate
         self.permit: Permit | None = None
         self.permit_s = 0.0
+        self.makes_room = False
         self.stir = threading.Event()
         left = lease.time_left
         self.expires_s = math.inf if left is None else time.monotonic() + left.total_seconds()
@@ -90,6 +91,8 @@ class WaitingLine:
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._line: deque[_Place] = deque()
+        # Jobs with a low priority in line.
+        self._low = 0
         self._released: list[ReleasedPermit] = []
         self._in_flight: dict[str, Lease] = {}
 
@@ -118,6 +121,20 @@ class WaitingLine:
         with self._lock:
             if self._line:
                 self._line[0].stir.set()
+
+    @property
+    def has_low(self) -> bool:
+        """Return True if a job with a low priority waits."""
+        return self._low > 0
+
+    def yield_low(self) -> int:
+        """End the waits of jobs with a low priority, with the verdict "wait". Return how many that were."""
+        with self._lock:
+            low = [place for place in self._line if place.lease.is_low and place.permit is None]
+            for place in low:
+                place.makes_room = True
+                place.stir.set()
+        return len(low)
 
     def stop(self) -> None:
         """End every wait. `stopping` is set already."""
@@ -157,12 +174,13 @@ class WaitingLine:
         place = _Place(lease, tokens.estimated(lease.body) if self._configured.tokens else 0)
         with self._lock:
             self._line.append(place)
+            self._low += lease.is_low
             is_first = self._line[0] is place
             if place.expires_s < math.inf:
                 # The first job may sleep for longer than this one has time.
                 self._line[0].stir.set()
         try:
-            while place.permit is None and not self._stopping.is_set():
+            while place.permit is None and not place.makes_room and not self._stopping.is_set():
                 if not is_first:
                     place.stir.wait()
                     place.stir.clear()
@@ -190,7 +208,9 @@ class WaitingLine:
         """Request permits for all waiting jobs in one round trip. Return the seconds that the first one should wait."""
         with self._asking:
             with self._lock:
-                asking = [self._line[index] for index in range(min(MAX_JOBS_PER_REQUEST, len(self._line)))]
+                # Sorting keeps the order of jobs with the same priority.
+                line = sorted(self._line, key=lambda place: place.lease.is_low) if self._low else self._line
+                asking = list(islice(line, MAX_JOBS_PER_REQUEST))
                 released, self._released = self._released, []
             state, permits = self._ledger.acquire_permits(
                 self._account,
@@ -217,5 +237,6 @@ class WaitingLine:
     def _leave(self, place: _Place) -> None:
         with self._lock:
             self._line.remove(place)
+            self._low -= place.lease.is_low
             if self._line:
                 self._line[0].stir.set()
