@@ -24,6 +24,7 @@ from mira_queue import MiraQueue
 from tests.support.cutting_proxy import Cut, CuttingProxy, Where
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.simulator_process import SimulatorProcess
+from tests.support.waiting import wait_until
 
 CREATES = 1000
 CUT_SHARE = 0.3
@@ -119,6 +120,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         created = [each.result() for each in done]
         took_s = time.monotonic() - started_s
         objects = existing(gateway, direct) - before
+        for batch in direct.batches.list(limit=100):
+            direct.batches.cancel(batch.id)
+        wait_until(
+            "the batches have ended", lambda: all(batch.cancelled_at for batch in direct.batches.list(limit=100))
+        )
     print(f"{options.creates:,} creates in {took_s:.0f} s: {proxy.requests:,} requests, {proxy.cuts:,} connections cut")
     for where, count in network.planned.items():
         print(f"  planned {where.value}: {count:,}")

@@ -164,24 +164,25 @@ def test_requests_that_were_both_answered_are_two_objects(gateway: Gateway, http
     assert len({first["id"], second["id"], third["id"]}) == len(job_ids(gateway) - before) == 3
 
 
-def test_another_body_path_or_key_is_another_request(gateway: Gateway, client: openai.OpenAI, network: Network) -> None:
+def test_another_body_or_api_key_is_another_request(gateway: Gateway, client: openai.OpenAI, network: Network) -> None:
     other = gateway.create_key("other")
     network.cut_next(LOST_RESPONSE)
     with pytest.raises(openai.APIConnectionError):
         client.with_options(max_retries=0).responses.create(model="mira-large", input="lost", background=True)
     lost = {"model": "mira-large", "input": "lost", "background": True}
 
-    def retry(path: str, body: dict[str, Any], key: str) -> str:
-        with Http(gateway.url, key, **{COUNT: "1"}) as http:
+    with Http(gateway.url, gateway.key, **{COUNT: "1"}) as ours, Http(gateway.url, other, **{COUNT: "1"}) as theirs:
+
+        def retry(http: Http, path: str, body: dict[str, Any]) -> str:
             return str(http.create(path, json=body).json()["id"])
 
-    ids = {
-        retry("/responses", lost, gateway.key),
-        retry("/responses", lost, other),
-        retry("/responses", {**lost, "input": "other"}, gateway.key),
-        # The first retry has the identity of the lost request now.
-        retry("/responses", lost, gateway.key),
-    }
+        ids = {
+            retry(ours, "/responses", lost),
+            retry(theirs, "/responses", lost),
+            retry(ours, "/responses", {**lost, "input": "other"}),
+            # The first retry has the identity of the lost request now.
+            retry(ours, "/responses", lost),
+        }
     assert len(ids) == 4
 
 
@@ -270,6 +271,25 @@ def test_an_idempotency_key_of_two_requests_at_the_same_time_is_one_object(gatew
 
     assert len(ids) == 1
     assert files(gateway) - before == ids
+
+
+def test_a_retry_at_the_limit_of_open_jobs_gets_its_job_and_another_request_an_error(
+    gateway: Gateway, network: Network
+) -> None:
+    key = gateway.create_key("few", "--max-open", "1")
+    with (
+        CuttingProxy(gateway.port, network.choose) as proxy,
+        openai.OpenAI(base_url=proxy.url, api_key=key, max_retries=1) as client,
+    ):
+        network.cut_next(LOST_RESPONSE)
+        created = client.responses.create(model="mira-large", input="one", background=True)
+
+        with pytest.raises(openai.RateLimitError) as over:
+            client.responses.create(model="mira-large", input="two", background=True)
+        assert over.value.code == "max_open_reached"
+
+        client.responses.cancel(created.id)
+        assert client.responses.create(model="mira-large", input="two", background=True).status == "queued"
 
 
 def test_connections_that_are_cut_at_random_moments_duplicate_and_lose_nothing(gateway: Gateway) -> None:

@@ -38,7 +38,7 @@ RETRY_COUNT, IDEMPOTENCY_KEY = "x-stainless-retry-count", "idempotency-key"
 MAX_KEY_CHARS = 255
 # SDKs wait for at least 375 ms before a retry. A retry that comes sooner after a complete response repeats another
 # request.
-MIN_BACKOFF_S = 0.1
+MIN_BACKOFF_S = 0.3
 # SDKs wait for at most 8 s before a retry.
 DOUBTFUL_WITHIN = timedelta(seconds=12)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +59,9 @@ async def submit(
     def accept() -> str:
         if key.max_open:
             ledger = context.queue.ledger
+            with suppress(JobNotFound):
+                # A retry: the limit has allowed this job.
+                return ledger.status(identity).id
             check_open(key, ledger.batches(), ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
