@@ -14,6 +14,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.long_waits",),
     ("bench.bulk", "--full"),
     ("bench.gateway_files",),
+    ("bench.gateway_jobs",),
 )
 
 

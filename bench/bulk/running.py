@@ -47,10 +47,10 @@ def start_run(
         return subprocess.Popen(command, cwd=path.parent, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def run_file(path: Path, api_base: str, *arguments: str) -> Ran:
+def run_file(path: Path, api_base: str, *arguments: str, **variables: str) -> Ran:
     """Run a file until it is finished. Raise RuntimeError if a line was not answered."""
     began_s = time.monotonic()
-    process = start_run(path, api_base, *arguments)
+    process = start_run(path, api_base, *arguments, **variables)
     ran = Ran(0.0)
     watch = Thread(target=_watch, args=(process, ran))
     watch.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -12,7 +13,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from bench.pacing import first_run, ours, peer_process
+import structlog
+
+from bench.pacing import first_run, ours, peer_process, simulated
 from bench.pacing.figures import figures
 from bench.pacing.scenarios import PICTURE, SCENARIOS, TRUE_SCALE, Scenario
 from bench.pacing.servers import SERVERS
@@ -41,6 +44,7 @@ def options() -> argparse.ArgumentParser:
     add("--seconds", type=float, help="length of each run; ignored for scenarios with changes")
     add("--kill", type=int, metavar="SEED", help="kill workers at random; then only `early` has a target")
     add("--true-scale", action="store_true", help="one run: 60 per 60 s, 3 in flight, ten minutes")
+    add("--simulated", action="store_true", help="in a world with its own clock: no processes, no peers, no waiting")
     add("--json", type=Path, metavar="FILE", help="write the figures of every run to this file")
     add("--draw", type=Path, metavar="FILE", help="draw one run as SVG instead of measuring; needs matplotlib")
     return parser
@@ -57,6 +61,11 @@ def main() -> int:
         return 0
     groups = [scenario for group in chosen.group or GROUPS for scenario in GROUPS[group]]
     scenarios = _chosen(chosen, [TRUE_SCALE] if chosen.true_scale else groups)
+    if chosen.simulated:
+        scenarios = [each for each in scenarios if simulated.can_run(each)]
+        # Each needs all of a core.
+        chosen.parallel = 1
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     rows: list[Row] = []
     with ThreadPoolExecutor(chosen.parallel) as pool:
         for row in [row for scenario in scenarios for row in begun(scenario, chosen, pool)]:
@@ -81,6 +90,11 @@ def begun(scenario: Scenario, chosen: argparse.Namespace, pool: Executor) -> Ite
     """Yield functions that wait for a row: first mira-queue, then the peers of the scenario."""
     targets = scenario.targets if chosen.kill is None else {"early": scenario.targets["early"]}
     numbers = range(1 if chosen.true_scale else chosen.runs)
+    if chosen.simulated:
+        yield _row(
+            scenario, "mira-queue", targets, [pool.submit(_simulated, scenario, number + 1) for number in numbers]
+        )
+        return
     seeds = [None if chosen.kill is None else chosen.kill + number for number in numbers]
     yield _row(scenario, "mira-queue", targets, [pool.submit(_ours, scenario, seed) for seed in seeds])
     if scenario.peers_concurrency is None or chosen.kill is not None:
@@ -105,6 +119,12 @@ def _ours(scenario: Scenario, seed: int | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="mq-") as folder:
         run = ours.run_scenario(scenario, Path(folder), seed).run
     return _printed(scenario, figures(run), "mira-queue", f"{len(run.calls)} calls, {run.kills} kills")
+
+
+def _simulated(scenario: Scenario, seed: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="mq-") as folder:
+        run = simulated.run_scenario(scenario, Path(folder), seed)
+    return _printed(scenario, figures(run), "mira-queue", f"{len(run.calls)} calls")
 
 
 def _theirs(scenario: Scenario, peer: peer_process.Peer) -> dict[str, float]:

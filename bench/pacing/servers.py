@@ -50,6 +50,9 @@ TABLE = (
 # Kinds and forms that the table does not have. A target is that of the most similar row.
 MORE = (
     _row("leaky", "leaky bucket that holds 10, fractions", {**_LEAKY, "retry_after_form": "fraction"}, 0.97, 0.02),
+    _row("leaky-1", "leaky bucket that holds 1", {**_LEAKY, "burst": 1, "retry_after_form": "fraction"}, 0.97, 0.02),
+    _row("leaky-0", "leaky bucket that holds none", {**_LEAKY, "burst": 0, "retry_after_form": "fraction"}, 0.97, 0.02),
+    _row("sliding", "sliding window, fractions", {**_SLIDING, "retry_after_form": "fraction"}, 0.90, 0.01),
     _row("sliding-unix", "sliding window, Unix time", {**_SLIDING, "retry_after_form": "unix"}, 0.90, 0.01),
     _row(
         "sliding-reset", "sliding window, X-RateLimit-Reset in ms on each 429",

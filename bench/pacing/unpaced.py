@@ -7,7 +7,8 @@ from datetime import datetime
 
 import mira_worker.worker_runtime
 from mira_worker.__main__ import main
-from mira_worker.pacing.pacer import HeldPermit, Pacer
+from mira_worker.pacing.pacer import Pacer
+from mira_worker.pacing.waiting_line import HeldPermit
 from mira_worker.response_meaning import Meaning
 from mira_worker.transport import HttpResponse, NoResponse
 

@@ -285,8 +285,9 @@ def _json_of_batches() -> TypeAdapter[Batch]:
     return TypeAdapter(Batch)
 
 
-def new_batch_id(*, simulated: bool = False) -> str:
-    return f"{SIMULATED_PREFIX if simulated else PREFIX}{uuid.uuid4().hex}"
+def new_batch_id(*, simulated: bool = False, identity: str = "") -> str:
+    """Return a new id, or that of the batch that a request creates, given the request's identity: a UUID."""
+    return f"{SIMULATED_PREFIX if simulated else PREFIX}{identity.replace('-', '') or uuid.uuid4().hex}"
 
 
 def run_batch_id(group: str, *, simulated: bool) -> str:

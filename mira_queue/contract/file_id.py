@@ -6,7 +6,6 @@ A file of a batch has no record of its own: its id follows from that of the batc
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,8 +34,10 @@ class FileId:
         return f"{PREFIX}{self.created_ms:012x}{self.kind}{self.rest}"
 
 
-def new_file_id(now_ms: int) -> FileId:
-    return FileId(now_ms, FileKind.UPLOAD, secrets.token_hex(10))
+def file_id_of(identity: str) -> FileId:
+    """Return the id of the file that a request creates, given the request's identity: a UUID of version 7."""
+    digits = identity.replace("-", "")
+    return FileId(int(digits[:12], 16), FileKind.UPLOAD, digits[12:])
 
 
 def parse_file_id(text: str) -> FileId | None:

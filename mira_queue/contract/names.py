@@ -22,9 +22,13 @@ KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expi
 CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
 FAULTS_TTL = timedelta(minutes=2)  # longer than the pause between two probes; faults further apart are unrelated
+GATEWAY_LEASE = timedelta(seconds=3)  # a gateway that is silent for longer has crashed
 HOLD_TTL = timedelta(days=7)  # a hold that no supervisor has removed
+HTTP_KEY_TTL = timedelta(days=1)  # an Idempotency-Key of the gateway
+HTTP_REQUEST_TTL = timedelta(hours=1)  # an HTTP request whose connection is still open
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
+RETRY_WITHIN = timedelta(minutes=10)  # after a connection broke; SDKs give up after this time
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
@@ -79,6 +83,9 @@ API_KEYS = "mira:api-keys"
 WEBHOOK_EVENTS = "mira:webhook-events"
 # Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.
 WEBHOOK_RECEIVERS = "mira:webhook-receivers"
+# Zset, owned by the gateways. An entry lives until RETRY_WITHIN after its gateway has stopped; the score is the end of
+# its lease.
+GATEWAYS = "mira:gateways"
 # No key: it never exists. A script deletes it first, so that a full server allows its other writes.
 NO_KEY = "mira:none"
 # String, owned by rescue. It lives for WRITE_CHECK_TTL.
@@ -107,6 +114,8 @@ result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend.
 leased_key = _Key("mira:leased:", "Zset, owned by the account. An entry lives while its job runs.")
 # The score is when the job is overdue.
 waiting_key = _Key("mira:waiting:", "Zset, owned by the account. An entry lives while its job waits.")
+# The score is the deadline.
+deadlines_key = _Key("mira:deadlines:", "Zset, owned by accept: jobs. An entry lives until its job has ended.")
 # Base URL, circuit breaker, limits, counts.
 pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
 sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
@@ -138,14 +147,33 @@ def listed_key(kind: str, project: str = "") -> str:
     return f"mira:listed:{kind}:{project}" if project else f"mira:listed:{kind}"
 
 
-def listed_keys(project: str, state: str, code: str = "") -> list[str]:
-    """Return the indexes of a single job that ends, in the order of lib/listed.lua.
+def listed_keys(account: str, project: str, state: str, code: str = "") -> list[str]:
+    """Return the deadlines of an account, and the indexes of a single job that ends, in the order of lib/listed.lua.
 
-    First those of open jobs, then those of its final state and of its error code: of its project, if it has one, and of
-    all jobs.
+    First come the indexes of open jobs, then those of its final state and of its error code: of its project, if it has
+    one, and of all jobs.
     """
     projects = dict.fromkeys((project, ""))
-    return [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
+    indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
+    return [deadlines_key(account), *indexes]
+
+
+def recent_requests_key(api_key: str, digest: str) -> str:
+    """Zset, owned by the gateways: equal requests of an API key. It lives for HTTP_REQUEST_TTL, or RETRY_WITHIN.
+
+    A member is the identity of a request, its gateway, and the name of the call that added it. The score of one whose
+    response was lost is until when a retry may get the identity. It is infinite if the connection is open, and 9e15 if
+    that has broken and the handler still runs. `digest` is that of path and body.
+    """
+    return f"mira:requests:{hashlib.sha256(f'{api_key}:{digest}'.encode()).hexdigest()[:32]}"
+
+
+def http_idempotency_key(project: str, key: str) -> str:
+    """String, owned by the gateways: digest and identity of the first request with this key. It lives for HTTP_KEY_TTL.
+
+    It contains a hash, so the name is short and reveals nothing.
+    """
+    return f"mira:http-key:{hashlib.sha256(f'{project}:{key}'.encode()).hexdigest()[:32]}"
 
 
 webhook_endpoints_key = _Key(

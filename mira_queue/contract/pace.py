@@ -122,6 +122,8 @@ class Estimate:
     unrelated_ms: int = 0  # when the last of them was added; they expire
     reset_ms: int = 0  # end of the Retry-After of the last event of the rate
     reset_accepted: int = 0  # calls that had been accepted by then
+    uncounted: int = 0  # rate-limited calls on record that the API does not count
+    uncounted_until_ms: int = 0  # when they leave the window
     #: Fields of a newer version, which are written again.
     unknown: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -197,7 +199,7 @@ class RateLimitHit:
 
     `peak_window` is the most calls in an earlier window as long as its Retry-After. `in_known_window` is the number of
     calls in the window of the learned rate limit. `accepted` counts the account's calls that are not known to be
-    rate-limited.
+    rate-limited. `first_ms` is when the account's first call was sent, or 0 if it is too long ago to be on record.
     """
 
     now_ms: int
@@ -210,6 +212,7 @@ class RateLimitHit:
     peak_window: int = 0
     in_known_window: int = 0
     accepted: int = 0
+    first_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

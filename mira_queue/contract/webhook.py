@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import secrets
 import uuid
@@ -35,6 +36,7 @@ INCOMPLETE_REASONS = {"length": "max_output_tokens", "content_filter": "content_
 ENDPOINTS_ONLY = "-"
 # A rotated secret stays valid for so long.
 OVERLAP = timedelta(hours=24)
+MAX_SECRETS = 3
 MAX_URL = 2048
 ENDPOINT_PREFIX, SECRET_PREFIX = "we_", "whsec_"
 _ENDPOINT_ID = re.compile(r"we_[0-9a-f]{24}")
@@ -106,9 +108,14 @@ class WebhookEndpoint:
         return not self.disabled and (event.webhook == self.id or event.type in self.event_types)
 
     def rotated(self, now: int, *, keep_old: bool) -> Self:
-        """Return the endpoint with a new secret. The old one signs for OVERLAP, too, or not any more."""
-        old = [replace(self.secrets[0], until=now + int(OVERLAP.total_seconds()))] if keep_old else []
-        return replace(self, secrets=(SigningSecret(new_signing_secret()), *old), updated_at=now)
+        """Return the endpoint with a new secret. The old one signs for OVERLAP, too, or not any more.
+
+        So does one that still signs from an earlier rotation: a client that lost the response rotates again.
+        """
+        last, *earlier = self.secrets
+        old = [replace(last, until=now + int(OVERLAP.total_seconds())), *(each for each in earlier if now < each.until)]
+        kept = old[: MAX_SECRETS - 1] if keep_old else []
+        return replace(self, secrets=(SigningSecret(new_signing_secret()), *kept), updated_at=now)
 
     def signing_secrets(self, now: int) -> list[SecretStr]:
         return [each.value for each in self.secrets if not each.until or now < each.until]
@@ -126,8 +133,9 @@ class WebhookEndpoint:
         return orjson.dumps({**asdict(replace(self, secrets=())), "secrets": held})
 
 
-def new_endpoint_id() -> str:
-    return ENDPOINT_PREFIX + secrets.token_hex(12)
+def endpoint_id_of(identity: str) -> str:
+    """Return the id of the endpoint that a request with this identity creates."""
+    return ENDPOINT_PREFIX + hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
 def new_signing_secret() -> SecretStr:

@@ -21,6 +21,11 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode
 class Batches(ScriptRunner):
     """Verbs of batches."""
 
+    def add_batch(self, batch: Batch) -> bool:
+        """Write a new batch, which a supervisor then runs. Return False if it exists."""
+        keys = [names.batch_key(batch.id), names.BATCHES, names.OPEN_BATCHES]
+        return bool(self._run("batches/add", keys, [batch.id, batch.to_json(), batch.created_at]))
+
     def write_batch(self, batch: Batch) -> None:
         """Write the batch. If it has ended, it expires with its outcomes; so does a run, whose files are its record.
 

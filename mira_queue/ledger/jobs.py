@@ -91,8 +91,8 @@ class Jobs(ScriptRunner):
             failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
             keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
-            project = entry.get("project", "")
-            keys += [*names.webhook_keys(project), *names.listed_keys(project, JobState.CANCELLED)]
+            project, owner = entry.get("project", ""), entry.get("account", "")
+            keys += [*names.webhook_keys(project), *names.listed_keys(owner, project, JobState.CANCELLED)]
             known = [entry.get("account", ""), entry.get("history", "")]
             args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
             done = self._run("jobs/cancel", keys, args)
@@ -106,7 +106,7 @@ class Jobs(ScriptRunner):
         (entry,) = self._entries([job_id])
         account, status = entry.get("account", ""), status_of(job_id, entry)
         keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
-        keys += names.listed_keys(status.project, JobState.FAILED, status.code)
+        keys += names.listed_keys(account, status.project, JobState.FAILED, status.code)
         done = self._run("jobs/retry", keys, [job_id, account, uuid.uuid4().hex])
         if done is None:
             raise JobNotFound(job_id)
@@ -117,7 +117,7 @@ class Jobs(ScriptRunner):
         (entry,) = self._entries([job_id])
         status = status_of(job_id, entry)
         keys = names.job_keys(status.account, job_id, status.key)
-        keys += names.listed_keys(status.project, status.state, status.code)
+        keys += names.listed_keys(status.account, status.project, status.state, status.code)
         return bool(self._run("jobs/forget", keys, [job_id]))
 
     def open_jobs(self, account: str) -> list[str]:
@@ -140,6 +140,7 @@ class Jobs(ScriptRunner):
             calls = []
             for job_id, key in zip(piece, self.keys_of(piece), strict=True):
                 of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST), names.waiting_key(new)]
+                of_new += [names.deadlines_key(new), names.deadlines_key(old)]
                 calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
             answers = self._run_many("jobs/adopt", calls)
             moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
@@ -270,6 +271,7 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
 def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     keys: list[str] = [names.queued_key(account, jobs[0].lane), names.ACCOUNTS, names.pace_key(account)]
     keys += (names.waiting_key(account), names.listed_key(names.OPEN), names.listed_key(names.OPEN, jobs[0].project))
+    keys.append(names.deadlines_key(account))
     args: list[Any] = [account, base]
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))

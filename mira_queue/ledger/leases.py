@@ -63,7 +63,8 @@ class Leases(ScriptRunner):
         args.append(ending_of(outcome))
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         if not lease.group:
-            keys += [*names.webhook_keys(lease.project), *names.listed_keys(lease.project, state, code)]
+            keys += names.webhook_keys(lease.project)
+            keys += names.listed_keys(lease.account, lease.project, state, code)
         return bool(self._run("jobs/finish", keys, args))
 
     def defer(
@@ -87,7 +88,7 @@ class Leases(ScriptRunner):
         return bool(self._run("jobs/defer", names.job_keys(lease.account, lease.job_id), args))
 
     def release(self, lease: Lease) -> bool:
-        """Return the job to the queue; the caller sends its message, in the first lane. False if the lease is lost."""
+        """Return the job to the queue; the caller sends its message, in `lease.lane`. False if the lease is lost."""
         keys = names.job_keys(lease.account, lease.job_id)
         return bool(self._run("jobs/release", keys, [lease.job_id, lease.epoch]))
 
@@ -98,7 +99,7 @@ class Leases(ScriptRunner):
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project]:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, is_low]:
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,
@@ -111,6 +112,7 @@ def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
                 account=account,
                 time_left=None if left_ms < 0 else timedelta(milliseconds=left_ms),
                 project=decode(project),
+                is_low=bool(is_low),
             )
         case [b"store", epoch, outcome, key, group, project]:
             lease = Lease(

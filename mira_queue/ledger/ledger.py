@@ -11,6 +11,7 @@ from mira_queue.ledger.api_keys import ApiKeys
 from mira_queue.ledger.batches import Batches
 from mira_queue.ledger.chunks import Chunks
 from mira_queue.ledger.clock import Clock
+from mira_queue.ledger.http_requests import HttpRequests
 from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.listed_jobs import ListedJobs
@@ -21,7 +22,19 @@ from mira_queue.ledger.webhooks import Webhooks
 
 
 class Ledger(
-    Jobs, ListedJobs, Chunks, Leases, Rescue, Pacing, QueueStatsReader, Accounts, Batches, ApiKeys, Clock, Webhooks
+    Jobs,
+    ListedJobs,
+    Chunks,
+    Leases,
+    Rescue,
+    Pacing,
+    QueueStatsReader,
+    Accounts,
+    Batches,
+    ApiKeys,
+    HttpRequests,
+    Webhooks,
+    Clock,
 ):
     """The jobs on one server.
 

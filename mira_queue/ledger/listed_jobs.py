@@ -52,6 +52,10 @@ class ListedJobs(ScriptRunner):
             yield from (job for job in found if wanted.matches(job) and not (only_open and job.state.is_final))
             size = min(MAX_PAGE, size * 2)
 
+    def count_open(self, project: str) -> int:
+        """Return the number of a project's open single jobs, at most MAX_LISTED."""
+        return int(self._client.zcard(names.listed_key(names.OPEN, project)))
+
     def _place_of(self, job_id: str) -> Place:
         created: Any = self._client.hget(names.job_key(job_id), "created_ms")
         if created is None:

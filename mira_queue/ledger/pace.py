@@ -243,6 +243,8 @@ class Pacing(ScriptRunner):
             rate.allowed if rate else "",
             rate.window_ms + estimate.margin_ms if rate else 0,
             in_flight.allowed if in_flight else estimate.start,
+            estimate.uncounted,
+            estimate.uncounted_until_ms,
         ]
         return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
 

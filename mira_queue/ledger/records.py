@@ -103,6 +103,12 @@ class Lease:
     account: str = ""
     time_left: timedelta | None = None
     project: str = ""
+    is_low: bool = False
+
+    @property
+    def lane(self) -> Lane:
+        """Lane of the job's message when it returns to the queue: it has waited already, unless its priority is low."""
+        return Lane.LOW if self.is_low else Lane.FIRST
 
 
 @dataclass(frozen=True, slots=True)

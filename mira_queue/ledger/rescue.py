@@ -82,6 +82,21 @@ class Rescue(ScriptRunner):
                 return epoch
         return None
 
+    def past_deadline(self, account: str, limit: int) -> list[str]:
+        """Return single jobs of the account whose deadline has passed, the earliest first."""
+        return self._before(names.deadlines_key(account), None, limit)
+
+    def take_expired(self, account: str, job_id: str, lease: timedelta) -> Lease | None:
+        """Take a job whose deadline has passed, to be finished as expired. Return None if there is nothing to do."""
+        keys = [*names.job_keys(account, job_id), names.deadlines_key(account)]
+        taken = self._run("jobs/take_expired", keys, [job_id, account, in_ms(lease)])
+        if taken is None:
+            return None
+        epoch, attempts, crashes, unanswered, key, history, project = taken
+        known = CallHistory.from_json(history)
+        counts = attempts, crashes, unanswered
+        return Lease(job_id, epoch, b"", *counts, decode(key), "", known, account, project=decode(project))
+
     def resend(self, account: str, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> Lane | None:
         """Return the lane in which the job is queued, and in which the caller has to send its new message, or None."""
         keys = [*names.job_keys(account, job_id), names.queued_key(account, found_in)]

@@ -44,10 +44,13 @@ CONSTANTS_MS = {
     "CALL_HISTORY_MS": names.CALL_HISTORY,
     "CLOCK_TTL_MS": names.CLOCK_TTL,
     "FAULTS_TTL_MS": names.FAULTS_TTL,
+    "GATEWAY_LEASE_MS": names.GATEWAY_LEASE,
     "HOLD_TTL_MS": names.HOLD_TTL,
+    "HTTP_REQUEST_TTL_MS": names.HTTP_REQUEST_TTL,
     "KEY_MARGIN_MS": names.KEY_MARGIN,
     "MAX_STEP_MS": names.MAX_CLOCK_STEP,
     "MAX_SLEEP_MS": names.MAX_SLEEP,
+    "RETRY_WITHIN_MS": names.RETRY_WITHIN,
     "TURN_MS": names.TURN,
 }
 CONSTANTS = {"MAX_CHUNKS": names.MAX_CHUNKS, "MAX_LISTED": names.MAX_LISTED}
@@ -63,7 +66,7 @@ def scripts() -> dict[str, str]:
     values = {**{name: in_ms(value) for name, value in CONSTANTS_MS.items()}, **CONSTANTS}
     constants = "".join(f"local {name} = {value}\n" for name, value in values.items())
     loaded = {}
-    for folder in ("jobs", "pace", "batches", "clock", "api_keys", "webhooks"):
+    for folder in ("jobs", "pace", "batches", "clock", "api_keys", "http_requests", "webhooks"):
         for file in (root / folder).iterdir():
             text = file.read_text(encoding="utf-8")
             libraries = _libraries(root / "lib", text).values()

@@ -44,8 +44,10 @@ class Webhooks(ScriptRunner):
 
     # Endpoints.
 
-    def add_endpoint(self, endpoint: WebhookEndpoint) -> None:
-        self._client.hset(names.webhook_endpoints_key(endpoint.project), endpoint.id, endpoint.to_json())
+    def add_endpoint(self, endpoint: WebhookEndpoint) -> WebhookEndpoint:
+        """Add an endpoint, and return it, or the one that already has its id: that is the same request, repeated."""
+        self._client.hsetnx(names.webhook_endpoints_key(endpoint.project), endpoint.id, endpoint.to_json())
+        return self.endpoint(endpoint.project, endpoint.id) or endpoint
 
     def endpoints(self, project: str) -> list[WebhookEndpoint]:
         """Return the endpoints of a project, the newest first."""

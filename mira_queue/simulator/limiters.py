@@ -102,12 +102,11 @@ class SlidingLog(Limiter):
         return self.rate.window_s - (now - self._log[-1][0]) if self.used(now) else 0.0
 
 
-class FixedWindow(Limiter):
-    """Amount in each window. Windows begin at multiples of their length."""
+class CountingLimiter(Limiter):
+    """Limiter that counts what is used, and admits what remains without a delay."""
 
     def __init__(self, rate: Rate) -> None:
         super().__init__(rate)
-        self._began_s = -math.inf
         self._used = 0.0
 
     def admit(self, now: float, cost: float = 1.0) -> float | None:
@@ -115,6 +114,14 @@ class FixedWindow(Limiter):
             return None
         self._used += cost
         return 0.0
+
+
+class FixedWindow(CountingLimiter):
+    """Amount in each window. Windows begin at multiples of their length."""
+
+    def __init__(self, rate: Rate) -> None:
+        super().__init__(rate)
+        self._began_s = -math.inf
 
     def wait_s(self, now: float, cost: float = 1.0) -> float:
         if cost > self.rate.amount:
@@ -131,23 +138,16 @@ class FixedWindow(Limiter):
         return self.rate.window_s - now % self.rate.window_s
 
 
-class TokenBucket(Limiter):
+class TokenBucket(CountingLimiter):
     """Bucket that holds `burst` (by default the amount of a window). It starts full and fills up evenly."""
 
     def __init__(self, rate: Rate) -> None:
         super().__init__(rate)
-        self._used = 0.0
         self._at_s = -math.inf
 
     @property
     def size(self) -> float:
         return self.rate.amount if self.rate.burst is None else self.rate.burst
-
-    def admit(self, now: float, cost: float = 1.0) -> float | None:
-        if cost > self.remaining(now):
-            return None
-        self._used += cost
-        return 0.0
 
     def wait_s(self, now: float, cost: float = 1.0) -> float:
         if cost > self.size:
@@ -172,8 +172,8 @@ class LeakyBucket(Limiter):
         self._free_s = -math.inf  # when the next call may leave
 
     @property
-    def longest_s(self) -> float:
-        """Longest wait in the bucket."""
+    def max_delay_s(self) -> float:
+        """Maximum wait in the bucket."""
         return (self.rate.burst or 0.0) * self.rate.interval_s
 
     def admit(self, now: float, cost: float = 1.0) -> float | None:
@@ -184,7 +184,7 @@ class LeakyBucket(Limiter):
         return leaves_s - now
 
     def wait_s(self, now: float, cost: float = 1.0) -> float:
-        return max(0.0, self._free_s - now - self.longest_s)
+        return max(0.0, self._free_s - now - self.max_delay_s)
 
     def used(self, now: float) -> float:
         return self.reset_s(now) / self.rate.interval_s
@@ -193,7 +193,7 @@ class LeakyBucket(Limiter):
         if self.wait_s(now) > 0:
             return 0.0
         # An error of floating point must not cost a whole call.
-        return 1 + math.floor((self.longest_s - self.reset_s(now)) / self.rate.interval_s + TINY)
+        return 1 + math.floor((self.max_delay_s - self.reset_s(now)) / self.rate.interval_s + TINY)
 
     def reset_s(self, now: float) -> float:
         return max(0.0, self._free_s - now)

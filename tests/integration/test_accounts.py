@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.support.cli_process import Cli
 from tests.support.echo_api import EchoApi
 from tests.support.queue_process import QUICK, WorkerProcess
 from tests.support.run_process import ANSWERS, INPUT, RunProcess, read_lines, run_to_the_end, write_lines
+from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60.0
@@ -191,6 +193,28 @@ def test_one_worker_serves_the_accounts_of_its_file(
     assert {request.headers["x-team"] for request in api.requests} == {"blue"}
     assert "elsewhere" in (unserved.status().reason or "")
     unserved.cancel()
+
+
+def test_a_model_with_limits_of_its_own_is_an_account_and_other_models_of_the_same_key_do_not_wait_for_it(
+    simulator: SimulatorProcess, open_queue: Open, start: Start, tmp_path: Path
+) -> None:
+    simulator.configure(rate=1, rate_window_s=600, limited_models=["mira-pro"])
+    same = f'base = "{simulator.url}"\nkey_env = "SAME_KEY"\n'
+    path = accounts_file(tmp_path, pro=f'{same}models = ["mira-pro"]', others=f'{same}models = ["mira", "mira-max"]')
+    (tmp_path / ".env").write_text(f"SAME_KEY={PAID}\n")
+    start(api_base=simulator.url, api_key=None, accounts_file=path)
+    queue = open_queue(api_base=simulator.url, api_key=None, accounts_file=path)
+
+    limited = enqueue(queue, "one", "two", "three", account="pro")
+    wait_until("the model is at its limit", lambda: queue.ledger.pace_view("pro").breaker == "limit")
+    others = enqueue(queue, *(f"question {number}" for number in range(30)), account="others")
+
+    assert all(job.result(TIMEOUT_S).text for job in others)
+    assert queue.ledger.pace_view("others").counts.rate_limited == 0
+    assert queue.ledger.pace_view("pro").open_for > timedelta(minutes=5)
+    assert sum(job.status().state is JobState.SUCCEEDED for job in limited) == 1
+    for job in limited:
+        job.cancel()
 
 
 # --- a job whose account no worker serves ---

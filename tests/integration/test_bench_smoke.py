@@ -29,6 +29,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "alongside": ("bench.bulk --quick --runs 1 --only alongside", "alongside"),
     "outages": ("bench.outages --seconds 0.5 --in-flight 3 --kind refuse", "first answer"),
     "commands": ("bench.commands --command pause --in-flight 3 --call 1", "late"),
+    "gateway jobs": ("bench.gateway_jobs --calls 3 --jobs 10 --runs 1 --waits 10", "open waits"),
     "pacing with peers": ("bench.pacing --only in-flight --runs 1 --peer-runs 1 --seconds 2", "documented retry loop"),
     "pacing servers": ("bench.pacing --only tokens --runs 1 --seconds 3", "took"),
     # The first kill with this seed is after 5.1 s.

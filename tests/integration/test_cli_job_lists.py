@@ -2,46 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mira_queue.ledger.embedded import EmbeddedServer
-from tests.support.cli_process import Cli
+from tests.support.cli_process import Call, Cli
 
 
-@pytest.fixture(scope="module")
-def cli(short_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    state_dir = short_folder / "job-lists"
-    with EmbeddedServer(state_dir):
-        yield Cli(tmp_path_factory.mktemp("jobs"), state_dir=state_dir)
+@pytest.fixture
+def call(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    return Cli(tmp_path, redis_url=redis_url).here(monkeypatch, capsys)
 
 
-def test_jobs_are_listed_and_all_that_match_are_cancelled_after_a_count(cli: Cli) -> None:
-    delayed = cli("enqueue", "--delay", "2h", "--metadata", "tenant=7", "hello").out.strip()
-    late = cli("enqueue", "--deadline", "90m", "--priority", "low", "--metadata", "tenant=8", "hello").out.strip()
+def test_jobs_are_listed_and_all_that_match_are_cancelled_after_a_count(call: Call) -> None:
+    def listed(*options: str) -> Any:
+        return json.loads(call("jobs", "--json", *options)[1])
 
-    table = cli("jobs")
-    found = cli("jobs", "--json", "--metadata", "tenant=8", "--since", "1h")
-    first, second = cli("jobs", "--limit", "1"), cli("jobs", "--after", late)
-    counted = cli("jobs", "--cancel", "--metadata", "tenant=7")
-    cancelled = cli("jobs", "--cancel", "--yes", "--json", "--metadata", "tenant=7")
-    left = cli("jobs", "--json", "--state", "queued")
+    delayed = call("enqueue", "--delay", "2h", "--metadata", "tenant=7", "hello")[1].strip()
+    late = call("enqueue", "--deadline", "90m", "--priority", "low", "--metadata", "tenant=8", "hello")[1].strip()
 
-    rows = [line.split("\t") for line in table.out.splitlines()]
+    rows = [line.split("\t") for line in call("jobs")[1].splitlines()]
     assert [dict(zip(rows[0], row, strict=True))["id"] for row in rows[1:]] == [late, delayed]
-    [job] = found.json
+    [job] = listed("--metadata", "tenant=8", "--since", "1h")
     assert (job["id"], job["priority"], job["metadata"]) == (late, "low", {"tenant": "8"})
-    assert job["deadline_ms"] == pytest.approx(job["created_ms"] + 90 * 60 * 1000, abs=5000)
-    assert f"--after {late}" in first.err
-    assert delayed in second.out
-    assert late not in second.out
-    assert counted.code == 2
-    assert "1 jobs match" in counted.err
-    assert cancelled.json == {"done": 1}
-    assert [job["id"] for job in left.json] == [late]
-    assert cli("jobs", "--retry", "--yes", "--json").json == {"done": 0}
+    assert job["deadline_ms"] == pytest.approx(job["created_ms"] + 90 * 60 * 1000, abs=60_000)
+    assert f"--after {late}" in call("jobs", "--limit", "1")[2]
+    assert [job["id"] for job in listed("--after", late)] == [delayed]
+
+    code, _, counted = call("jobs", "--cancel", "--metadata", "tenant=7")
+    assert (code, "1 jobs match" in counted) == (2, True)
+    assert listed("--cancel", "--yes", "--metadata", "tenant=7") == {"done": 1}
+    assert [job["id"] for job in listed("--state", "queued")] == [late]
+    assert listed("--retry", "--yes") == {"done": 0}
+    assert listed("--cancel", "--yes") == {"done": 1}
 
 
 @pytest.mark.parametrize(
@@ -58,8 +53,8 @@ def test_jobs_are_listed_and_all_that_match_are_cancelled_after_a_count(cli: Cli
         (("enqueue", "--metadata", "tenant", "hello"), "--metadata"),
     ],
 )
-def test_a_wrong_option_is_one_line(cli: Cli, arguments: tuple[str, ...], keyword: str) -> None:
-    wrong = cli(*arguments)
+def test_a_wrong_option_is_one_line(call: Call, arguments: tuple[str, ...], keyword: str) -> None:
+    code, out, err = call(*arguments)
 
-    assert (wrong.code, wrong.out) == (2, "")
-    assert keyword in wrong.err
+    assert (code, out) == (2, "")
+    assert keyword in err

@@ -56,7 +56,7 @@ def is_listening(port: int) -> bool:
 def test_a_health_check_needs_no_key_and_readiness_counts_the_workers(gateway: Gateway) -> None:
     assert call(gateway, "GET", "/healthz").json() == {"status": "ok"}
     wait_until(
-        "its worker is ready", lambda: call(gateway, "GET", "/readyz").json() == {"status": "ready", "workers": 1}
+        "its worker is ready", lambda: call(gateway, "GET", "/readyz").json() == {"status": "ready", "workers": 2}
     )
 
 

@@ -82,6 +82,18 @@ def test_jobs_are_listed_in_pages_and_all_that_match_are_acted_on(call: Call, ga
     assert {job["state"] for job in call("GET", "", None, key)[1]["data"]} == {"cancelled"}
 
 
+def test_a_key_with_a_limit_rejects_jobs_above_it(call: Call, gateway: Gateway) -> None:
+    key = gateway.create_key("few", "--max-open", "2")
+    delayed = {"body": BODY, "delay": 3600}
+
+    found = [call("POST", "", delayed, key) for _ in range(3)]
+
+    assert [status for status, _ in found] == [200, 200, 429]
+    assert found[2][1]["error"]["code"] == "max_open_reached"
+    assert call("POST", "/cancel", {}, key)[1]["count"] == 2
+    assert call("POST", "", {"body": BODY}, key)[0] == 200
+
+
 def test_failed_jobs_are_retried_one_or_all(call: Call, simulator: SimulatorProcess, gateway: Gateway) -> None:
     key = gateway.create_key("failing")
     ids = [

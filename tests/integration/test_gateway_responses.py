@@ -53,7 +53,7 @@ def test_a_failed_response_has_the_error_and_one_that_is_waited_for_raises_it(op
 
 
 def test_a_response_can_be_cancelled_and_deleted(openai_client: openai.OpenAI, simulator: SimulatorProcess) -> None:
-    response = openai_client.responses.create(input="[[sim:slow=30]] Hello", background=True)
+    response = openai_client.responses.create(input="[[sim:slow=3]] Hello", background=True)
 
     cancelled = openai_client.responses.cancel(response.id)
     openai_client.responses.delete(response.id)

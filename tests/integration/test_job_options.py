@@ -87,3 +87,41 @@ def test_all_jobs_that_match_are_cancelled_or_retried(
     assert queue.cancel_all(metadata={"tenant": "8"}) == 2
     assert [job.status().state for job in delayed] == [JobState.CANCELLED] * 2
     assert other.status().state is JobState.FAILED
+
+
+def test_an_interactive_job_passes_those_of_a_low_priority_that_wait_for_the_account(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, account: str
+) -> None:
+    start_worker(concurrency=2)
+    assert queue.ledger.open_breaker(account, HOUR, message="a test")
+    low = [queue.enqueue(ask(f"low {number}"), priority="low") for number in range(6)]
+    wait_until("they occupy every thread", lambda: len(queue.jobs(state="running")) == 2)
+
+    interactive = queue.enqueue(ask("interactive"))
+
+    wait_until("it is in line", lambda: interactive.status().state is JobState.RUNNING)
+    queue.ledger.probe_now(account)
+    for job in (*low, interactive):
+        job.result(TIMEOUT_S)
+    finished = {job.id: job.status().finished_ms or 0 for job in (*low, interactive)}
+    assert finished[interactive.id] == min(finished.values())
+    assert [job.status().attempts for job in low] == [1] * 6
+    assert simulator.stats()["calls"] == 7
+
+
+def test_a_job_whose_deadline_passes_in_the_queue_expires_although_no_thread_is_free(
+    queue: MiraQueue, start_worker: StartWorker, simulator: SimulatorProcess, account: str
+) -> None:
+    start_worker(concurrency=1)
+    assert queue.ledger.open_breaker(account, HOUR, message="a test")
+    first = queue.enqueue(ask("first"))
+    wait_until("it occupies the thread", lambda: first.status().state is JobState.RUNNING)
+
+    late = [queue.enqueue(ask("late"), deadline=0.5) for _ in range(3)]
+
+    for job in late:
+        with pytest.raises(JobExpired):
+            job.result(TIMEOUT_S)
+    assert simulator.stats()["calls"] == 0
+    assert first.cancel()
+    queue.ledger.probe_now(account)

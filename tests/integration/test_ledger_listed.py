@@ -239,3 +239,30 @@ def test_a_retried_job_has_no_deadline_any_more(ledger: Ledger) -> None:
     assert ledger.retry(late.id)
 
     assert ledger.status(late.id).deadline_ms is None
+
+
+def test_a_job_whose_deadline_passes_in_the_queue_is_taken_once_to_be_finished(
+    ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    late, waits, early = ledger.accept(
+        ACCOUNT,
+        [
+            replace(new_job("order 7"), time_left=PASSED, project="mine"),
+            replace(new_job(), time_left=PASSED, delay=LONG),
+            replace(new_job(), time_left=LONG),
+        ],
+    )
+    held = claimed(ledger, ledger.accept(ACCOUNT, [replace(new_job(), time_left=PASSED)])[0].id)
+    assert sorted(ledger.past_deadline(ACCOUNT, 10)) == sorted([late.id, waits.id, held.job_id])
+
+    taken = [
+        ledger.take_expired(ACCOUNT, job_id, LONG) for job_id in (late.id, late.id, waits.id, early.id, held.job_id)
+    ]
+
+    assert [lease.job_id for lease in taken if lease] == [late.id, waits.id]
+    for lease in taken:
+        assert lease is None or ledger.finish(lease, Failure("expired", "late"))
+    assert ids(ledger, project="mine", code="expired") == [late.id]
+    assert ledger.past_deadline(ACCOUNT, 10) == []
+    assert ledger.finish(held, COMPLETION)
+    assert redis_client.zrange(names.deadlines_key(ACCOUNT), 0, -1) == [early.id.encode()]

@@ -197,6 +197,31 @@ def test_what_is_known_of_the_rate_ends_the_spacing(ledger: Ledger, line: Line) 
     assert line.verdicts(*jobs(ledger, 6)) == ["go"] * 5 + ["wait"]
 
 
+def test_rate_limited_calls_that_the_api_does_not_count_leave_room_until_they_leave_the_window(
+    ledger: Ledger, line: Line
+) -> None:
+    uncounted = replace(KNOWN, in_flight=None, start=50, uncounted=2, uncounted_until_ms=START_MS + 1_000)
+    ledger.store_estimate(ACCOUNT, 0, uncounted)
+
+    assert line.verdicts(*jobs(ledger, 8)) == ["go"] * 7 + ["wait"]
+    assert line.verdicts(*jobs(ledger, 1), at_ms=1_000) == ["wait"]
+
+
+@pytest.mark.parametrize(("age_ms", "is_known"), [(0, True), (130_000, False)])
+def test_a_429_tells_when_the_first_call_of_a_new_account_was_sent(
+    ledger: Ledger, line: Line, age_ms: int, is_known: bool
+) -> None:
+    (older,) = jobs(ledger, 1)
+    (permit,) = line.fly(older)
+    line.ask(released=[released(older, permit)], at_ms=100)
+    (last,) = jobs(ledger, 1)
+    _, (permit,) = line.ask(last, at_ms=200 + age_ms)
+
+    _, _, seen = ledger.record_rate_limit(ACCOUNT, call_name(last), permit, MINUTE, now_ms=START_MS + 300 + age_ms)
+
+    assert seen.first_ms == (START_MS if is_known else 0)
+
+
 def test_more_than_a_thousand_calls_are_counted_without_a_hole(ledger: Ledger) -> None:
     line = Line(ledger, configured=ConfiguredLimits(rate=1_500, window_ms=60_000, in_flight=5_000))
     ledger.store_estimate(ACCOUNT, 0, Estimate(rate=Limit(100_000, 1_000, START_MS), start=5_000))

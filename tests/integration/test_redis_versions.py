@@ -18,7 +18,13 @@ import pytest
 from tests.support.redis_pair import PortServer
 
 HERE = Path(__file__).parent
-LEDGER_TESTS = ["test_ledger_jobs.py", "test_ledger_ends.py", "test_ledger_batches.py", "test_webhook_deliveries.py"]
+LEDGER_TESTS = [
+    "test_ledger_jobs.py",
+    "test_ledger_listed.py",
+    "test_ledger_ends.py",
+    "test_ledger_batches.py",
+    "test_webhook_deliveries.py",
+]
 END_TO_END = ["test_jobs.py"]
 
 

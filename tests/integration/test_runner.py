@@ -110,7 +110,7 @@ def test_an_exception_fails_the_attempt_and_gives_its_slot_back(
     job_id = accepted(parts.ledger)
 
     outcome = parts.runner.run(job_id)
-    parts.pacer.renew_permits()
+    parts.pacer.line.renew_permits()
 
     assert isinstance(outcome, SendAgain)
     assert isinstance(outcome.error, InternalError)

@@ -28,7 +28,7 @@ from mira_queue.contract.webhook import (
     ENDPOINTS_ONLY,
     SigningSecret,
     WebhookEndpoint,
-    new_endpoint_id,
+    endpoint_id_of,
     new_signing_secret,
 )
 from mira_queue.ledger.ledger import Ledger
@@ -83,7 +83,7 @@ def end(ledger: Ledger, webhook: str, outcome: Outcome = COMPLETION, *, project:
 
 def add_endpoint(ledger: Ledger, server: RawServer, *event_types: str, project: str = PROJECT) -> WebhookEndpoint:
     endpoint = WebhookEndpoint(
-        new_endpoint_id(),
+        endpoint_id_of(new_job().id),
         project,
         "App",
         server.url,

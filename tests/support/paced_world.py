@@ -16,7 +16,8 @@ import structlog
 from mira_worker.pacing import growth
 from mira_worker.pacing.headers import room_left
 from mira_worker.pacing.learner import Learner
-from mira_worker.pacing.pacer import ASK_AGAIN, with_wait_margin
+from mira_worker.pacing.pacer import with_wait_margin
+from mira_worker.pacing.waiting_line import ASK_AGAIN
 from mira_worker.retry_after import wait_after_limit
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
@@ -53,6 +54,7 @@ class Process:
 class World:
     """`calls` is (ms since the start, whether it was accepted) of each call that reached the API.
 
+    `left_ms` is when the slot of each of them became free, in the same order: None for a rate-limited call.
     The jobs have the models of `models` in turn, and each call has `call_tokens` for the API's token limit.
     """
 
@@ -66,6 +68,7 @@ class World:
     models: tuple[str, ...] = ("mira",)
     call_tokens: int = 0
     open_jobs: int = 1_000_000
+    start_ms: int = START_MS
 
     def __post_init__(self) -> None:
         if "concurrency_retry_after_s" not in self.config.model_fields_set:
@@ -83,9 +86,10 @@ class World:
         ]
         models = itertools.cycle(self.models)
         self._models = {lease.job_id: next(models) for process in self.fleet for lease in process.idle}
-        self.now_ms = float(START_MS)
+        self.now_ms = float(self.start_ms)
         self.limits, self.retry_afters = AccountLimits(), RetryAfterLog()
         self.calls: list[tuple[float, bool]] = []
+        self.left_ms: list[float | None] = []
         self.early = 0
         self.most_in_flight = 0
         self.last_pace: PaceState | None = None
@@ -115,8 +119,13 @@ class World:
         return sum(not good for at_ms, good in self.calls if at_ms >= since_s * 1000)
 
     @property
+    def answered(self) -> int:
+        """Calls whose slot is free again."""
+        return sum(left_ms is not None for left_ms in self.left_ms)
+
+    @property
     def elapsed_s(self) -> float:
-        return (self.now_ms - START_MS) / 1000
+        return (self.now_ms - self.start_ms) / 1000
 
     def _at(self, delay_s: float, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now_ms + delay_s * 1000, next(self._order), happen))
@@ -162,7 +171,9 @@ class World:
         model = self._models[lease.job_id]
         verdict = self.limits.admit(self.config, now_s, self.call_tokens, model)
         is_rejected = verdict.limit is not None
-        self.calls.append((self.now_ms - START_MS, not is_rejected))
+        number = len(self.calls)
+        self.calls.append((self.now_ms - self.start_ms, not is_rejected))
+        self.left_ms.append(None)
         headers = self._rate_headers(model, now_s, is_rejected=is_rejected)
         if is_rejected:
             stated, promised_s = wait_headers.retry_after(verdict.wait_s, self.config.retry_after_form, now_s)
@@ -172,7 +183,7 @@ class World:
             return
         self.most_in_flight = max(self.most_in_flight, self.limits.in_flight)
         answered_s = verdict.delay_s + self._random.uniform(*self.config.latency_s)
-        self._at(answered_s, lambda: self._answer(process, lease, permit, headers))
+        self._at(answered_s, lambda: self._answer(process, lease, permit, headers, number))
 
     def _rate_headers(self, model: str, now_s: float, *, is_rejected: bool) -> dict[str, str]:
         if self.config.rate_headers_on == "429" and not is_rejected:
@@ -180,7 +191,8 @@ class World:
         standings = self.limits.standings(self.config, now_s, model)
         return _lower(wait_headers.rate_headers(standings, self.config.rate_headers, now_s))
 
-    def _answer(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str]) -> None:
+    def _answer(self, process: Process, lease: Lease, permit: Permit, headers: Mapping[str, str], number: int) -> None:
+        self.left_ms[number] = self.now_ms - self.start_ms
         self.limits.release(self._models[lease.job_id])
         self._at(self._travel(), lambda: self._land(process, lease, permit, headers))
 

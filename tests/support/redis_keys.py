@@ -50,6 +50,10 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return _strange_entries(client, key, JobState.QUEUED)
         case ["mira", "leased" | "waiting" as kind, _]:
             return _strange_entries(client, key, _STATE_OF_ENTRY[kind])
+        case ["mira", "deadlines", _]:
+            late: list[Any] = client.zrange(key, 0, -1)
+            over = [job_id for job_id in late if (state := _state(client, job_id.decode())) is None or state.is_final]
+            return f"deadlines of jobs that have ended: {over}" if over else None
         case ["mira", "listed", kind] if kind.startswith("open"):
             entries: list[Any] = client.zrange(key, 0, -1)
             states = [_state(client, job_id.decode()) for job_id in entries]
@@ -71,7 +75,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
         case ["mira", "delivery", _]:
             is_dead = client.hexists(key, "died_ms")
             return _without_end(client, key, None) if is_dead else "a delivery that is neither made nor dead"
-        case ["mira", "accounts" | "workers" | "holds" | "clock"]:
+        case ["mira", "accounts" | "workers" | "holds" | "clock" | "gateways"]:
             return _without_end(client, key, None)
         case [
             "mira",
@@ -87,6 +91,8 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             | "rejections",
             _,
         ]:
+            return _without_end(client, key, None)
+        case ["mira", "requests" | "http-key", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

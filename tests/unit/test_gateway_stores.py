@@ -11,10 +11,11 @@ import pytest
 from mira_producer.gateway.errors import ApiError
 from mira_producer.gateway.file_entry import FileEntry
 from mira_producer.gateway.file_store import ABANDONED_AFTER_S, FileStore
+from mira_producer.gateway.identity import new_identity
 from mira_producer.gateway.upload_store import UploadStore
 
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.file_id import FileId, FileKind, parse_file_id
+from mira_queue.contract.file_id import FileId, FileKind, file_id_of, parse_file_id
 
 KEY = ApiKey("key_1", "app1", Scope.SUBMIT, 1000)
 DAY_S = 86_400
@@ -33,7 +34,7 @@ def uploads(tmp_path: Path, files: FileStore) -> UploadStore:
 def stored(files: FileStore, content: bytes = b"{}\n") -> FileEntry:
     with files.begin() as part:
         part.write(content)
-        return part.finish("a.jsonl", "batch", "app1", DAY_S)
+        return part.finish(file_id_of(new_identity()), "a.jsonl", "batch", "app1", DAY_S)
 
 
 def make_old(record: Path) -> None:
@@ -80,10 +81,10 @@ def test_what_a_killed_upload_left_is_removed_and_a_running_one_stays(tmp_path: 
 
 
 def test_an_upload_takes_no_parts_after_its_hour_and_its_space_is_freed(tmp_path: Path, uploads: UploadStore) -> None:
-    upload = uploads.create(3, "a.jsonl", "app1", DAY_S)
+    upload = uploads.create(new_identity(), 3, "a.jsonl", "app1", DAY_S)
     with uploads.begin_part(upload) as part:
         part.write(b"abc")
-        part_id = uploads.add_part(upload, part)
+        part_id = uploads.add_part(new_identity(), upload, part)
     make_old(tmp_path / "uploads" / upload.id / "upload.json")
 
     late = uploads.get(upload.id, KEY)
@@ -96,7 +97,7 @@ def test_an_upload_takes_no_parts_after_its_hour_and_its_space_is_freed(tmp_path
 
 
 def test_a_part_that_was_not_completed_is_no_part(tmp_path: Path, uploads: UploadStore) -> None:
-    upload = uploads.create(3, "a.jsonl", "app1", DAY_S)
+    upload = uploads.create(new_identity(), 3, "a.jsonl", "app1", DAY_S)
     with uploads.begin_part(upload) as part:
         part.write(b"abc")
 
@@ -110,3 +111,24 @@ def test_ids_sort_by_time_and_nothing_else_is_an_id() -> None:
     assert parse_file_id(str(younger)) == younger
     for text in ("", "file-", "file-..", f"{older}/x", f"{older}\n", str(older).upper()):
         assert parse_file_id(text) is None
+
+
+def test_a_file_an_upload_and_a_part_that_are_created_again_are_created_once(
+    tmp_path: Path, files: FileStore, uploads: UploadStore
+) -> None:
+    file_id, identity, identity_of_part = file_id_of(new_identity()), new_identity(), new_identity()
+    with files.begin() as first, files.begin() as second:
+        for part, content in ((first, b"first"), (second, b"again")):
+            part.write(content)
+        entries = [part.finish(file_id, "a.jsonl", "batch", "app1", DAY_S) for part in (first, second)]
+    assert entries[0] == entries[1] == files.get(str(file_id))
+    assert entries[1].path.read_bytes() == b"first"
+
+    created = [uploads.create(identity, 3, "a.jsonl", "app1", DAY_S) for _ in range(2)]
+    for _ in range(2):
+        with uploads.begin_part(created[0]) as part:
+            part.write(b"abc")
+            part_id = uploads.add_part(identity_of_part, created[0], part)
+    assert created[0] == created[1]
+    assert uploads.complete(created[0], [part_id], None)[1].bytes == 3
+    assert len(list((tmp_path / "uploads").iterdir())) == 1

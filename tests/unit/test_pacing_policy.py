@@ -555,6 +555,103 @@ def test_a_rounded_wait_that_is_shorter_than_the_window_is_not_taken_for_another
     assert (rate_of(second).max_calls, rate_of(second).window_ms, second.in_flight) == (60, 5_000, None)
 
 
+@pytest.mark.parametrize(
+    ("elapsed_ms", "learned"),
+    [
+        pytest.param(883, (60, 5_900), id="the calls of a start are one window, which ends with the wait"),
+        pytest.param(5_017, (60, 10_034), id="as long as the wait"),
+        pytest.param(5_018, (8, 5_017), id="longer: the calls in the wait count"),
+    ],
+)
+def test_all_calls_of_a_new_account_are_in_the_window_of_its_first_429(
+    elapsed_ms: int, learned: tuple[int, int]
+) -> None:
+    first = hit(5_017, in_window=9, in_flight=9, accepted=60, first_ms=NOW_MS - elapsed_ms)
+
+    rate = rate_of(after_rate_limit(NOTHING, first))
+
+    assert (rate.max_calls, rate.window_ms) == learned
+
+
+@pytest.mark.parametrize("call_ms", [100, 20])
+def test_a_period_of_one_probe_is_measured_although_the_first_guess_of_the_window_is_much_shorter(call_ms: int) -> None:
+    guess = Limit(1, 12, NOW_MS - 200, measured_ms=12)
+    estimate = replace(NOTHING, rate=guess, reset_ms=NOW_MS - 190, max_accepted=9)
+
+    rate = rate_of(after_rate_limit(estimate, hit(19, accepted=2, call_ms=call_ms)))
+
+    # With calls that short, the account was idle in between.
+    assert (rate.max_calls, rate.window_ms) == ((2, 209) if call_ms == 100 else (1, 12))
+
+
+def test_a_single_call_that_is_a_little_early_does_not_replace_a_measured_window() -> None:
+    known = Limit(60, 6_000, NOW_MS - 9_000, base_calls=60, measured_ms=6_000)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 140, reset_accepted=60, margin_ms=60, max_accepted=9)
+
+    first = after_rate_limit(estimate, hit(81, accepted=62))
+    again_ms = NOW_MS + 200
+    second = after_rate_limit(first, hit(81, now_ms=again_ms, sent_ms=again_ms - 5, accepted=64))
+
+    assert rate_of(first) == replace(known, contradictions=1)
+    assert (first.margin_ms, first.reset_accepted) == (90, 60)
+    # The limit is lower: all calls since the last end of a window count.
+    assert (rate_of(second).max_calls, rate_of(second).window_ms) == (4, 421)
+
+
+@pytest.mark.parametrize(("accepted", "learned"), [(175, (59, 6_036)), (100, (100, 17_901))])
+def test_several_whole_windows_of_a_first_guess_are_measured_as_such(accepted: int, learned: tuple[int, int]) -> None:
+    guess = Limit(60, 5_573, NOW_MS - 18_000, measured_ms=5_573)
+    estimate = replace(NOTHING, rate=guess, reset_ms=NOW_MS - 17_618, max_accepted=9)
+
+    rate = rate_of(after_rate_limit(estimate, hit(283, accepted=accepted, call_ms=6_000)))
+
+    assert (rate.max_calls, rate.window_ms) == learned
+
+
+def test_a_full_window_is_not_taken_for_a_longer_one_because_a_call_was_early_once() -> None:
+    known = Limit(60, 6_000, NOW_MS - 12_300)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 6_270, max_accepted=9, margin_ms=60)
+    full = hit(6_000, in_window=60, accepted=60)
+
+    first = after_rate_limit(estimate, full)
+    later_ms = NOW_MS + 12_270
+    second = after_rate_limit(first, replace(full, now_ms=later_ms, sent_ms=later_ms - 5, accepted=120))
+
+    assert (rate_of(first).window_ms, rate_of(first).contradictions, first.margin_ms) == (6_000, 1, 90)
+    assert (rate_of(second).max_calls, rate_of(second).window_ms) == (60, 12_000)
+
+
+def test_a_bucket_that_is_smaller_than_the_calls_sent_together_keeps_its_rate() -> None:
+    known = Limit(20, 2_000, NOW_MS - 1, base_calls=20, measured_ms=2_000)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 1_900, max_accepted=9)
+
+    smaller = rate_of(after_rate_limit(estimate, hit(51, in_known_window=11, accepted=15)))
+    lower = rate_of(after_rate_limit(estimate, hit(51, in_known_window=11, accepted=19)))
+    window = rate_of(after_rate_limit(estimate, hit(1_051, in_known_window=11, accepted=15)))
+
+    assert (smaller.max_calls, smaller.window_ms) == (10, 1_000)
+    assert (lower.max_calls, lower.window_ms) == (19, 1_951)
+    # The next call is admitted much later than in a bucket of that rate.
+    assert (window.max_calls, window.window_ms) == (15, 2_951)
+
+
+def test_calls_that_a_window_has_rejected_do_not_count_in_it_and_those_of_a_bucket_do() -> None:
+    known = Limit(60, 5_017, NOW_MS - 1, measured_ms=5_017)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 4_017, max_accepted=9)
+    later = hit(1_983, accepted=60, in_known_window=2)
+
+    first = after_rate_limit(estimate, later)
+    second = after_rate_limit(first, replace(later, accepted=59))
+    of_bucket = replace(estimate, rate=replace(known, retry_after_ms=183))
+    bucket = after_rate_limit(of_bucket, replace(later, retry_after_ms=183))
+
+    assert (first.uncounted, first.uncounted_until_ms) == (1, NOW_MS + 6_000)
+    assert second.uncounted == 2
+    # Shortly before its end, a window states a short wait, too.
+    assert after_rate_limit(estimate, replace(later, retry_after_ms=183)).uncounted == 1
+    assert bucket.uncounted == 0
+
+
 @given(st.integers(2, 500), st.integers(1, 20), st.integers(1_001, 60_000))
 def test_what_a_used_up_limiter_admitted_between_two_429s_is_its_rate(calls: int, windows: int, window_ms: int) -> None:
     assume(window_ms % 100)

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_worker.pacing import pacer
+from mira_worker.pacing import waiting_line
 from mira_worker.pacing.pacer import Pacer, with_wait_margin
 
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, Verdict
@@ -54,7 +54,7 @@ class FarLedger:
 def test_a_call_leaves_though_its_server_is_so_far_away_that_every_check_of_the_breaker_is_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pacer, "STALE_S", 0.0)
+    monkeypatch.setattr(waiting_line, "STALE_S", 0.0)
     ledger: Any = FarLedger()
 
     leave = pacer_on(ledger).acquire(Lease("a-job", 1, b"{}"))
@@ -86,13 +86,13 @@ class ChangingLedger(FarLedger):
 def test_a_call_whose_permit_was_replaced_by_a_wait_requests_another_and_any_other_verdict_is_final(
     verdicts: list[Verdict], last: str, renewed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacer, "STALE_S", 0.0)
+    monkeypatch.setattr(waiting_line, "STALE_S", 0.0)
     ledger: Any = ChangingLedger(*verdicts)
     own = pacer_on(ledger)
 
     held = own.acquire(Lease("a-job", 1, b"{}"))
     ledger.renewed = []
-    own.renew_permits()
+    own.line.renew_permits()
 
     assert held.permit.verdict == last
     assert ledger.renewed == renewed

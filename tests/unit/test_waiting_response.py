@@ -143,7 +143,7 @@ def test_comments_keep_a_stream_open_and_events_notice_that_the_client_has_left(
                 ended.set()
 
         stream = EventStream(events())
-        await stream.begin()
+        await stream.begin(client.receive)
         response = asyncio.ensure_future(stream(SCOPE, client.receive, client.send))
         while b": keep-alive" not in client.body:
             client.heard.clear()

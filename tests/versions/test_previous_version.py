@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from mira_queue import JobState, MiraQueue
+from mira_queue.contract import names
+from mira_queue.contract.job_filter import JobFilter
 from tests.support.queue_process import OWN_COMMAND, QUICK, WorkerProcess, environment
 from tests.support.simulator_process import SimulatorProcess
 
@@ -64,13 +68,22 @@ def test_the_packages_of_the_previous_version_are_imported(previous: dict[str, s
 
 
 def test_a_worker_of_the_previous_version_runs_the_jobs_of_this_one(
-    previous: dict[str, str], own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    previous: dict[str, str],
+    own: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    queue: MiraQueue,
+    redis_client: redis.Redis,
 ) -> None:
     for name, value in previous.items():
         monkeypatch.setenv(name, value)
     with WorkerProcess.start(tmp_path, OWN_COMMAND, **own):
         monkeypatch.undo()
         assert produced(own, tmp_path, {}) == "True"
+    # It does not know the index of open jobs, and removes nothing from it. Readers compare an entry with the job.
+    assert [job.state for job in queue.ledger.listed(JobFilter())] == [JobState.SUCCEEDED] * 5
+    assert queue.ledger.listed(JobFilter(state=JobState.QUEUED)) == []
+    redis_client.delete(names.listed_key(names.OPEN))
 
 
 def test_a_worker_of_this_version_runs_the_jobs_of_the_previous_one(

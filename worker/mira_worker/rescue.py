@@ -1,4 +1,4 @@
-"""Rescue of jobs whose worker crashed, whose wait is over, or whose message the queue has lost.
+"""Rescue of jobs whose worker crashed, whose wait is over, whose deadline has passed, or whose message is lost.
 
 Every worker runs this step. It needs no leader, because each operation gives a job to one rescuer only. Its cost grows
 with the number of orphaned jobs, not with the length of the queue.
@@ -76,6 +76,9 @@ class Rescuer:
                 if job_ids := [*(rescued if lane is Lane.FIRST else []), *resent]:
                     self._send(account, job_ids, lane)
             self._log.info("rescued", account=account, leases=len(rescued), due=len(due), messages=len(lost))
+        for job_id in self._ledger.past_deadline(account, MAX_JOBS):
+            if lease := self._ledger.take_expired(account, job_id, self._settings.lease):
+                runner.finish_expired(lease)
         if interrupted := runner.release_interrupted():
             self._send(account, interrupted, Lane.FIRST)
             self._log.warning("jobs_released", jobs=len(interrupted))

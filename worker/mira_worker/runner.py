@@ -16,7 +16,9 @@ from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import InternalError, JobError, Poison, QueueUnavailable
+from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome
+from mira_queue.contract.pace import Permit
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.leases import Claimed
@@ -28,7 +30,8 @@ from mira_worker.chunk_publisher import ChunkPublisher
 from mira_worker.decision import MAX_COUNTDOWN, NO_COUNTS, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.event_stream import as_stream, asks_for_stream
 from mira_worker.leases import HeldLeases
-from mira_worker.pacing.pacer import HeldPermit, Pacer
+from mira_worker.pacing.pacer import Pacer
+from mira_worker.pacing.waiting_line import HeldPermit
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited, read_response
 from mira_worker.server_message import server_message
 from mira_worker.transport import Transport
@@ -66,7 +69,9 @@ class SendAgain:
 
 @dataclass(frozen=True, slots=True)
 class SendNow:
-    """The job is in the queue again, and needs a message immediately."""
+    """The job is in the queue again, and needs a message in this lane immediately."""
+
+    lane: Lane = Lane.FIRST
 
 
 Next = Finished | Done | SendAgain | SendNow
@@ -159,6 +164,10 @@ class JobRunner:
             "check the workers' logs and memory before you retry it"
         )
         self._apply(lease, self._decide(Failed(Poison(detail)), lease, is_charged=False))
+
+    def finish_expired(self, lease: Lease) -> None:
+        """Store the outcome of a job whose deadline has passed before it was claimed."""
+        self._apply(lease, decide_denied(Permit("expired"), lease))
 
     def _attempt(self, lease: Lease) -> Next:
         was_called = False
@@ -259,7 +268,7 @@ class JobRunner:
             # The lease expires, and the job is rescued.
             return Done()
         self._crash_points.reach(CrashPoint.AFTER_RELEASE)
-        return SendNow() if is_queued and sends_message else Done()
+        return SendNow(lease.lane) if is_queued and sends_message else Done()
 
     def _log_exception(self, event: str, lease: Lease, error: Exception) -> None:
         """Log where it was raised. Its message is left out, because it may quote the prompt or the key."""

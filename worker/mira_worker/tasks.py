@@ -170,8 +170,8 @@ def register(
                 return
             case Finished(outcome=Failure(code=code)):
                 raise Failed(code)
-            case SendNow():
-                life.send(runner.account, [job_id])
+            case SendNow(lane=lane):
+                life.send(runner.account, [job_id], lane)
         # The job has not finished. Celery's events must not show a success.
         raise Ignore
 
@@ -254,9 +254,15 @@ class WorkerLife:
         self._send(account, job_ids, Lane.BULK, group_size=size)
 
     def single_waits(self) -> bool:
-        """Return True if this process has received a message with one job, and has no free thread for it."""
+        """Return True if this process has received a message with one job, and has no free thread for it.
+
+        A job with a low priority does not count: no other job makes room for it.
+        """
         try:
-            return any(request.name == TASK for request in state.reserved_requests - state.active_requests)
+            return any(
+                request.name == TASK and request.delivery_info["priority"] != Lane.LOW.priority
+                for request in state.reserved_requests - state.active_requests
+            )
         except RuntimeError:
             # The sets changed during the iteration: the process is busy.
             return True

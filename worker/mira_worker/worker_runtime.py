@@ -22,6 +22,7 @@ from mira_worker.clock_watch import ClockWatch
 from mira_worker.cpu_affinity import CpuAffinity
 from mira_worker.groups import GroupRunner
 from mira_worker.leases import HeldLeases
+from mira_worker.low_priority import LowPriorityYield
 from mira_worker.pacing.pacer import Pacer
 from mira_worker.pacing.pacer_thread import PacerThread
 from mira_worker.rescue import Rescuer
@@ -92,6 +93,8 @@ class Runtime:
             self.stopping,
             self.log,
         )
+        lines = {account: runner.pacer.line for account, runner in self.runners.items()}
+        self.yielding = LowPriorityYield(ledger, lines, messages.single_waits, self.stopping, self.log)
         self.clock = ClockWatch(ledger, self.log)
         runners = list(self.runners.values())
         self.rescuer = Rescuer(
@@ -142,9 +145,10 @@ class Runtime:
         self.rescuer.report_alive()
         self.leases.start()
         for runner in self.runners.values():
-            wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.process)
-            PacerThread(runner.pacer, wake_ups, self.stopping, self.log).start()
+            wake_ups = self.ledger.wake_ups(runner.account, runner.pacer.line.process)
+            PacerThread(runner.pacer.line, wake_ups, self.stopping, self.log).start()
         self.groups.start()
+        self.yielding.start()
         self.rescuer.start()
         CpuAffinity().start()
 
@@ -159,7 +163,7 @@ class Runtime:
         self._last_poll_ends_s = time.monotonic() + LAST_POLL_S
         self.stopping.set()
         for runner in self.runners.values():
-            threading.Thread(target=runner.pacer.stop, daemon=True).start()
+            threading.Thread(target=runner.pacer.line.stop, daemon=True).start()
         self.log.info("stopping", in_flight=len(self.leases.held()), grace_s=self.settings.grace.total_seconds())
         timer = threading.Timer(self.settings.grace.total_seconds(), self._release_all, (exit_now,))
         timer.daemon = True
@@ -178,7 +182,9 @@ class Runtime:
             for lease in released:
                 self.runners[lease.account].pacer.abandon_call(lease.job_id, lease.epoch)
             for account in self.runners:
-                self._send(account, [lease.job_id for lease in released if lease.account == account])
+                for lane in (Lane.FIRST, Lane.LOW):
+                    mine = [lease.job_id for lease in released if (lease.account, lease.lane) == (account, lane)]
+                    self._send(account, mine, lane)
             self.log.warning("jobs_released", jobs=len(held))
         except QueueUnavailable as error:
             self.log.warning("release_failed", jobs=len(held), error=str(error))

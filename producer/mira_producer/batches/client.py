@@ -55,11 +55,16 @@ class StoredInput:
     """An input that the gateway has stored, and that never changes: it is linked, not copied.
 
     `name` is that of the file on the client's machine. `simulated` is True if a simulator answers the batch.
+    `identity` is that of the request that creates the batch: repeating it returns the same batch.
     """
 
     name: str
     origin: BatchOrigin
     simulated: bool = False
+    identity: str = ""
+
+    def new_batch_id(self) -> str:
+        return new_batch_id(simulated=self.simulated, identity=self.identity)
 
 
 class Batches:
@@ -104,7 +109,7 @@ class Batches:
         notes = _checked_metadata(metadata)
         if stored is None:
             _check_webhook(options.webhook, self._settings)
-        batch_id = new_batch_id(simulated=stored is not None and stored.simulated)
+        batch_id = stored.new_batch_id() if stored else new_batch_id()
         queue = queue_name(self._redis_url)
         self.spool.receive(batch_id, source, queue, table if known else None, link=stored is not None)
         self._crash_points.reach(CrashPoint.AFTER_COPY)
@@ -122,13 +127,15 @@ class Batches:
             origin=stored.origin if stored else BatchOrigin(),
         )
         try:
-            self._ledger.write_batch(batch)
+            is_new = self._ledger.add_batch(batch)
         except BaseException:
             # It may have been written, and the response lost: a batch without files would stay forever.
             with suppress(QueueUnavailable):
                 self._ledger.forget_batch(batch_id)
             self.spool.remove(batch_id)
             raise
+        if not is_new:
+            return self.get(batch_id)
         self._crash_points.reach(CrashPoint.AFTER_SUBMIT)
         self.spool.remember(batch, is_first=True)
         return self._tended(batch)

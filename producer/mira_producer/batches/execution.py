@@ -122,7 +122,7 @@ class Execution:
 
     def new_engine(self, plan: Plan) -> Engine:
         """Return an engine for the plan. The caller closes it."""
-        hooks = Hooks(self._show, self._owner.say, self._tend)
+        hooks = Hooks(self._show, self._owner.say, self._tend, self._owner.lines_ahead)
         self.engine = Engine(
             self._queue,
             plan,

@@ -10,6 +10,7 @@ import threading
 
 from structlog.typing import FilteringBoundLogger
 
+from mira_producer.batches.turns import Turns
 from mira_queue.contract.batch import Batch, BatchStatus, PausedBy
 from mira_queue.contract.commands import Command
 from mira_queue.ledger.ledger import Ledger
@@ -44,6 +45,10 @@ class Owner:
     def tend(self) -> None:
         """Check workers, for example. It is called every now and then. An exception ends the supervisor."""
 
+    def lines_ahead(self, limit: int) -> int:
+        """Return how many lines go ahead of the others (see turns.py), given the account's limit of calls in flight."""
+        return 0
+
     def show(self, batch: Batch) -> None:
         """Show the progress. It is called often."""
 
@@ -55,10 +60,16 @@ class Owner:
 class LedgerOwner(Owner):
     """Owner of a submitted batch. Its messages go to a log."""
 
-    def __init__(self, ledger: Ledger, batch_id: str, stopping: threading.Event, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, ledger: Ledger, batch_id: str, stopping: threading.Event, log: FilteringBoundLogger, turns: Turns
+    ) -> None:
         # Calls that are in flight when the process ends are found by the next supervisor.
         super().__init__(ledger, batch_id, stopping, hurry=stopping)
         self._log = log.bind(batch_id=batch_id)
+        self._turns = turns
+
+    def lines_ahead(self, limit: int) -> int:
+        return self._turns.share(self._batch_id, limit)
 
     def moved(self, status: BatchStatus) -> None:
         self._log.info("batch", status=status)

@@ -82,6 +82,8 @@ class Spool:
             if prices is not None:
                 with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write)
+            # Of a process that was killed while it received the same batch.
+            part.unlink(missing_ok=True)
             if not (link and _linked(source, part)):
                 with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write, 1024 * 1024)

@@ -13,6 +13,7 @@ from mira_producer.batches.lock import SupervisorLock
 from mira_producer.batches.owner import LedgerOwner
 from mira_producer.batches.spool import Spool
 from mira_producer.batches.supervisor import Supervisor
+from mira_producer.batches.turns import Turns
 from mira_producer.client import MiraQueue
 from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
 
@@ -37,6 +38,7 @@ class SupervisorProcess:
     _stopping: threading.Event
     _log: FilteringBoundLogger
     _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _turns: Turns = field(default_factory=Turns)
     _remove_at_s: float = 0.0
 
     def run(self) -> None:
@@ -93,10 +95,13 @@ class SupervisorProcess:
     def _supervise(self, batch_id: str) -> None:
         try:
             batch = self._queue.ledger.batch(batch_id)
-            owner = LedgerOwner(self._queue.ledger, batch_id, self._stopping, self._log)
-            with closing(
-                Supervisor(self._queue, batch, self._spool.files(batch_id), owner, window=WINDOW)
-            ) as supervisor:
+            owner = LedgerOwner(self._queue.ledger, batch_id, self._stopping, self._log, self._turns)
+            with (
+                self._turns.takes_part(batch),
+                closing(
+                    Supervisor(self._queue, batch, self._spool.files(batch_id), owner, window=WINDOW)
+                ) as supervisor,
+            ):
                 supervisor.run()
         except MiraQueueError as error:
             self._log.warning("batch_failed", batch_id=batch_id, error=str(error))

@@ -43,12 +43,14 @@ class Hooks:
     """Functions called between an engine's steps, from the thread of `run`. Each is called often, and must be quick.
 
     `show` gets the counts and the reason for waiting, `say` a message, `tend` checks workers and commands (an exception
-    of it ends the run).
+    of it ends the run). `lines_ahead` gets the account's limit of calls in flight (0 if it is unknown), and returns how
+    many lines go ahead of the others.
     """
 
     show: Callable[[Stats, Reason], None]
     say: Callable[[str], None]
     tend: Callable[[], None]
+    lines_ahead: Callable[[int], int] = lambda limit: 0
 
 
 class Engine:
@@ -86,6 +88,7 @@ class Engine:
             seen=self._record,
         )
         self._held: set[str] = set()
+        self._limit = 0
         self._next_withdrawal_s = 0.0
         self._collected_s = time.monotonic()
         self._next_check_s = time.monotonic() + CHECK_OPEN_S
@@ -195,9 +198,11 @@ class Engine:
     def _advance(self) -> None:
         if self._can_submit():
             self.window.fill()
+            self.window.send_ahead(self._hooks.lines_ahead(self._limit))
             # First a full window, then answers: an idle wait only if there is nothing else to do.
             self._collect(0.01 if self._can_submit() else COLLECT_S)
         else:
+            self.window.send_ahead(self._hooks.lines_ahead(self._limit))
             self._interrupted.wait(max(0.0, self._collected_s + GATHER_S - time.monotonic()))
             self._collect(COLLECT_S)
         self._hold_models()
@@ -230,5 +235,6 @@ class Engine:
         self._plan.put_in_order(between=lambda: self._queue.crash_points.reach(CrashPoint.AFTER_ORDER))
 
     def _record(self, view: PaceView, reason: Reason) -> None:
+        self._limit = view.estimate.in_flight.max_calls if view.estimate.in_flight else 0
         if self._plan.stats.recorder is not None:
             self._plan.stats.recorder.sampled(view, reason)

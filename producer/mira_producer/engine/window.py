@@ -69,6 +69,7 @@ class Window:
         self._pending: list[InputLine] = []
         self._bytes = 0
         self._checked: set[str] = set()
+        self._ahead: set[str] = set()
         #: Open jobs that waited for a retry when they were last checked.
         self.resting = 0
 
@@ -117,6 +118,19 @@ class Window:
             # If the server's memory is full, there may never be newer jobs that follow these.
             self._written.delete_all()
             raise
+
+    def send_ahead(self, count: int) -> None:
+        """Let `count` open lines go ahead of the other lines in the queue, with the single jobs.
+
+        They get a second message, of which a worker ignores the one that it receives last.
+        """
+        self._ahead &= self.open.keys()
+        missing = count - len(self._ahead)
+        if missing > 0:
+            # The last ones: the first messages of the others may have been received already.
+            ahead = list(islice((job_id for job_id in reversed(self.open) if job_id not in self._ahead), missing))
+            self._queue.send(self._account.id, ahead, Lane.LOW)
+            self._ahead.update(ahead)
 
     def find_open(self) -> None:
         """Find jobs that a killed run left open, and write those that have finished.

@@ -22,6 +22,7 @@ from mira_producer.gateway import (
     job_endpoints,
     model_endpoints,
     response_endpoints,
+    retries,
     sweep,
     uploads,
     webhook_deliveries,
@@ -49,7 +50,7 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     webhook_deliveries.routes,
 )
 # Tasks that run as long as the gateway. Each handles its own errors.
-BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, webhook_task.run)
+BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, retries.run, webhook_task.run)
 
 _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
 
@@ -61,6 +62,7 @@ def build_app(context: Context) -> Starlette:
         middleware=[
             Middleware(RequestIds, log=context.log),
             Middleware(AllowedHosts, hosts=context.hosts),
+            Middleware(retries.RecognizedRetries, ledger=context.queue.ledger, requests=context.open_requests),
         ],
         lifespan=lambda _: _background(context),
         exception_handlers={ApiError: _respond, MiraQueueError: _respond, HTTPException: _respond},

@@ -28,6 +28,7 @@ from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import conflict, invalid, not_found
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.files import found_file
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Empty, json_body
 from mira_producer.gateway.key_limits import check_open, max_cost
 from mira_producer.gateway.paging import Page, cut, listing, page_of
@@ -37,8 +38,9 @@ from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus
+from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel
+from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.problem import INVALID_URL
 
 # When an SDK that polls should ask again: a part of the time that is left, within these bounds.
@@ -78,7 +80,7 @@ class BatchResource:
         body = await json_body(request, CreateBatch)
         file = await found_input(self._context, body.input_file_id, key)
         await webhook_target(self._context, key, body.mira.webhook, "mira.webhook")
-        batch = await in_thread(self._submit, body, file, key)
+        batch = await in_thread(self._submit, body, file, key, identity_of(request))
         return await in_thread(self._shown, batch, key)
 
     async def list_all(self, request: Request, key: ApiKey) -> Response:
@@ -137,10 +139,13 @@ class BatchResource:
     async def _after(self, batch: Batch, key: ApiKey) -> Response:
         return await in_thread(lambda: self._shown(self._batches.get(batch.id), key))
 
-    def _submit(self, body: CreateBatch, file: FileEntry, key: ApiKey) -> Batch:
+    def _submit(self, body: CreateBatch, file: FileEntry, key: ApiKey, identity: str) -> Batch:
+        with suppress(BatchNotFound):
+            # A retry: the limits of the key have allowed this batch.
+            return self._batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
         mine = self._batches.all() if key.max_open or key.max_cost_per_day else []
-        check_open(key, mine)
+        check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
         if body.mira.max_cost:
             parse_amount(body.mira.max_cost)
         options = BatchOptions(
@@ -149,7 +154,7 @@ class BatchResource:
         )
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0)
-        stored = StoredInput(file.filename, origin, self._context.is_simulated)
+        stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
         return self._batches.submit(
             file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
         )

@@ -19,6 +19,7 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import ApiError, translated
 from mira_producer.gateway.event_stream import EventStream, data_event
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.job_ids import completion_id, job_of_completion
 from mira_producer.gateway.json_body import json_object
 from mira_producer.gateway.response_object import mira_object
@@ -99,11 +100,17 @@ class _Completions:
         )
         preference = preference_of(request.headers.getlist("prefer"))
         job_id = await submit(
-            self._context, key, body, options=options, view={"kind": KIND}, is_announced=preference.is_async
+            self._context,
+            key,
+            body,
+            identity_of(request),
+            options=options,
+            view={"kind": KIND},
+            is_announced=preference.is_async,
         )
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, job_id)
+            await cancel_unstarted(self._context, request, job_id)
 
         async def answer() -> Mapping[str, Any]:
             return {**_body_of(await wait(self._context, job_id)), "id": completion_id(job_id)}
@@ -114,8 +121,10 @@ class _Completions:
             return WaitingResponse(answer, cancel)
         options_of_stream = body.get("stream_options")
         wants_usage = isinstance(options_of_stream, dict) and options_of_stream.get("include_usage") is True
-        stream = EventStream(self._events(job_id, StreamedCompletion(completion_id(job_id), include_usage=wants_usage)))
-        await stream.begin()
+        stream = EventStream(
+            self._events(request, job_id, StreamedCompletion(completion_id(job_id), include_usage=wants_usage))
+        )
+        await stream.begin(request.receive)
         return stream
 
     async def retrieve(self, request: Request, key: ApiKey) -> Response:
@@ -132,7 +141,7 @@ class _Completions:
         found = await find(self._context, key, job_id, "chat completion", an_id, kind=KIND)
         return self._show(found, {"location": f"{PATH}/{an_id}", "preference-applied": "respond-async"})
 
-    async def _events(self, job_id: str, stream: StreamedCompletion) -> AsyncIterator[bytes]:
+    async def _events(self, request: Request, job_id: str, stream: StreamedCompletion) -> AsyncIterator[bytes]:
         """Yield the chunks of an answer while they arrive, and what is missing of the outcome.
 
         If the client disconnects, the job is cancelled, unless its call is in flight. Raises the JobError of a job that
@@ -146,7 +155,7 @@ class _Completions:
                     yield data_event(data)
             outcome = await wait(self._context, job_id)
         except (asyncio.CancelledError, GeneratorExit):
-            await cancel_unstarted(self._context, job_id)
+            await cancel_unstarted(self._context, request, job_id)
             raise
         try:
             if isinstance(outcome, Failure):

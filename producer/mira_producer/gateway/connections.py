@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,6 +29,14 @@ LINGER_S = 30.0
 LINGER_REJECTED_S = 5.0
 
 
+class Watcher(Protocol):
+    """An exchange that has to know what happens to its connection."""
+
+    def connection_used(self) -> None: ...
+
+    def connection_lost(self) -> None: ...
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which sets no such bounds, with our errors instead of its texts."""
 
@@ -37,6 +45,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_headers = True
     _is_rejected = False
     _body_s = 0.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.watchers: set[Watcher] = set()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -49,6 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        for watcher in list(self.watchers):
+            watcher.connection_lost()
 
     def data_received(self, data: bytes) -> None:
         if self._is_rejected:
@@ -66,6 +80,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        for watcher in list(self.watchers):
+            watcher.connection_used()
+        self.scope["state"]["connection"] = self
         self._in_headers = True
         if not self._is_rejected:
             self._await_headers()

@@ -10,6 +10,7 @@ from mira_producer.client import MiraQueue
 from mira_producer.gateway.access import Access
 from mira_producer.gateway.batch_files import BatchFiles
 from mira_producer.gateway.file_store import FileStore
+from mira_producer.gateway.open_requests import OpenRequests
 from mira_producer.gateway.upload_store import UploadStore
 from mira_queue.contract.settings import Settings
 
@@ -24,6 +25,7 @@ class Context:
     files: FileStore
     uploads: UploadStore
     batch_files: BatchFiles
+    open_requests: OpenRequests
     hosts: frozenset[str]
     log: FilteringBoundLogger
     is_simulated: bool = False

@@ -22,6 +22,8 @@ def endpoint(context: Context, method: str, path: str, handler: Handler, scope: 
     needed = scope or (Scope.READ if method == "GET" else Scope.SUBMIT)
 
     async def handle(request: Request) -> Response:
-        return await handler(request, await context.access.caller(request, needed))
+        # Before the handler reads the body: with that, the request gets its identity (see retries.py).
+        request.state.caller = key = await context.access.caller(request, needed)
+        return await handler(request, key)
 
     return Route(path, handle, methods=[method], name=f"{method} {path}")

@@ -97,6 +97,11 @@ def server_error() -> ApiError:
     return ApiError(500, "unexpected error in the gateway: its log names this request id", code="internal_error")
 
 
+def is_retried(status: int) -> bool:
+    """Return True if SDKs retry a request that gets this status, unless `x-should-retry` says no."""
+    return status in _RETRIED or status >= 500
+
+
 def _of_job(error: JobError) -> ApiError:
     """Return the error for a job that has failed. Each class of the tree keeps the meaning of its status.
 

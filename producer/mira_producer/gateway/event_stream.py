@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from mira_producer.gateway.waiting_response import KEEP_ALIVE_S
+from mira_producer.gateway.waiting_response import KEEP_ALIVE_S, disconnected
 
 _COMMENT = b": keep-alive\n\n"
 # Nginx would collect the events, and send them together at the end.
@@ -38,11 +39,24 @@ class EventStream(StreamingResponse):
         self._events = events
         self._following = asyncio.ensure_future(_next(events))
 
-    async def begin(self) -> None:
-        """Wait for the first event, for at most KEEP_ALIVE_S. Raises what the events raise before it."""
-        await asyncio.wait({self._following}, timeout=KEEP_ALIVE_S)
-        if self._following.done():
-            self._following.result()
+    async def begin(self, receive: Receive) -> None:
+        """Wait for the first event, for at most KEEP_ALIVE_S. Raises what the events raise before it.
+
+        Raises ClientDisconnect if the client disconnects before.
+        """
+        gone = asyncio.ensure_future(disconnected(receive))
+        try:
+            first = {self._following, gone}
+            await asyncio.wait(first, timeout=KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._following.done():
+                self._following.result()
+            elif gone.done():
+                raise ClientDisconnect
+        except BaseException:
+            self._following.cancel()
+            raise
+        finally:
+            gone.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -19,7 +19,7 @@ import orjson
 
 from mira_producer.gateway.errors import ApiError, storage_full
 from mira_producer.gateway.file_entry import FileEntry
-from mira_queue.contract.file_id import FileKind, new_file_id, parse_file_id
+from mira_queue.contract.file_id import FileId, FileKind, parse_file_id
 from mira_queue.runtime.private_files import make_private_dir, private_opener
 
 _CONTENT, _RECORD = "content", "file.json"
@@ -53,10 +53,13 @@ class PartialFile:
             (self.folder / _CONTENT).rename(path)
             sync_dir(path.parent)
 
-    def finish(self, filename: str, purpose: str, project: str, ttl_s: int) -> FileEntry:
-        """Store the file under a new id. When this returns, it is on disk."""
+    def finish(self, file_id: FileId, filename: str, purpose: str, project: str, ttl_s: int) -> FileEntry:
+        """Store the file under this id. When this returns, it is on disk.
+
+        If it exists, an earlier request has stored it, and it is returned.
+        """
         now_s = time.time()
-        file_id = str(new_file_id(int(now_s * 1000)))
+        target = self._root / str(file_id)
         record: dict[str, Any] = {
             "filename": filename,
             "bytes": self.bytes,
@@ -72,9 +75,12 @@ class PartialFile:
                 written.flush()
                 os.fsync(written.fileno())
             sync_dir(self.folder)
-            self.folder.rename(self._root / file_id)
+            try:
+                self.folder.rename(target)
+            except OSError:
+                record = orjson.loads((target / _RECORD).read_bytes())
             sync_dir(self._root)
-        return FileEntry(file_id, self._root / file_id / _CONTENT, **record)
+        return FileEntry(target.name, target / _CONTENT, **record)
 
     def __enter__(self) -> Self:
         return self

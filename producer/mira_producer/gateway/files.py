@@ -15,11 +15,13 @@ from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid, not_found
 from mira_producer.gateway.expiry import MAX_TTL_S, MIN_TTL_S
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.multipart import Form, check_fields
 from mira_producer.gateway.paging import cut, listing, page_of
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.threads import in_thread
 from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.file_id import file_id_of
 from mira_queue.contract.problem import MISSING_PARAMETER
 
 MAX_LISTED = 10_000
@@ -53,7 +55,8 @@ class Files:
             seconds = form.fields.get(SECONDS)
             ttl_s = int(seconds) if seconds else round(self._context.settings.file_ttl.total_seconds())
             assert form.filename is not None
-            stored = await in_thread(target.finish, form.filename, BATCH_PURPOSE, key.project, ttl_s)
+            file_id = file_id_of(identity_of(request))
+            stored = await in_thread(target.finish, file_id, form.filename, BATCH_PURPOSE, key.project, ttl_s)
         return json_response(stored.to_object())
 
     async def list_all(self, request: Request, key: ApiKey) -> Response:

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import ApiError, conflict, invalid
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Body, checked, json_object
 from mira_producer.gateway.paging import listing, page_of
 from mira_producer.gateway.response_object import seconds
@@ -144,6 +145,7 @@ class _Jobs:
                 self._context,
                 key,
                 wanted.body,
+                identity_of(request),
                 options=options,
                 account=wanted.account,
                 idempotency_key=wanted.key,

@@ -13,12 +13,17 @@ from mira_queue.contract.batch import Batch
 DAY_S = 86_400
 
 
-def check_open(key: ApiKey, batches: Iterable[Batch]) -> None:
-    """Raise ApiError (429) if the lines of the project's batches that have not finished reach the key's limit."""
+def check_open(key: ApiKey, batches: Iterable[Batch], single_jobs: int) -> None:
+    """Raise ApiError (429) if the project's open jobs reach the key's limit.
+
+    They are its open single jobs, and the lines of its batches that have not finished.
+    """
     if not key.max_open:
         return
     # A batch whose lines are not counted yet has at least one.
-    count = sum(max(1, batch.total - batch.done) for batch in _of_project(key, batches) if not batch.status.is_final)
+    count = single_jobs + sum(
+        max(1, batch.total - batch.done) for batch in _of_project(key, batches) if not batch.status.is_final
+    )
     if count >= key.max_open:
         raise ApiError(
             429,

@@ -15,6 +15,7 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import invalid
 from mira_producer.gateway.event_stream import EventStream, named_event
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.job_ids import job_of_response, response_id
 from mira_producer.gateway.json_body import json_object
 from mira_producer.gateway.response_events import ResponseEvents
@@ -56,11 +57,17 @@ class _Responses:
         options = JobOptions(priority=wanted.priority, metadata=wanted.metadata, webhook=webhook)
         view = {"kind": KIND, **wanted.view}
         job_id = await submit(
-            self._context, key, wanted.body, options=options, view=view, is_announced=wanted.is_background
+            self._context,
+            key,
+            wanted.body,
+            identity_of(request),
+            options=options,
+            view=view,
+            is_announced=wanted.is_background,
         )
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, job_id)
+            await cancel_unstarted(self._context, request, job_id)
 
         async def answer() -> Mapping[str, Any]:
             found = await self._ended(key, job_id)

@@ -22,6 +22,7 @@ from mira_producer.gateway.batch_files import BatchFiles
 from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.file_store import FileStore
+from mira_producer.gateway.open_requests import OpenRequests
 from mira_producer.gateway.upload_store import UploadStore
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
@@ -57,7 +58,8 @@ class Service:
             if self.is_simulated:
                 # The simulator of this gateway has another port than that of an earlier one.
                 queue.ledger.set_base(queue.accounts.current.id, queue.accounts.current.base)
-            fleet = Fleet(self.settings, self.workers, None, self.say)
+            # Their users wait: single jobs do not wait for the lines of batches, nor does the first line of a batch.
+            fleet = Fleet(self.settings, self.workers, None, self.say, single=min(1, self.workers))
             server = _Server(self._config(queue), lambda: announce(queue, _url(listener)))
             watch = _Watch(fleet, server)
             ended = threading.Event()
@@ -84,6 +86,7 @@ class Service:
             files,
             UploadStore(self.settings.state_dir, files),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
+            OpenRequests(queue.ledger),
             frozenset({*self.settings.gateway_hosts, self.host.lower()}),
             structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
             self.is_simulated,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,6 +15,8 @@ from mira_producer.async_client import AsyncJob
 from mira_producer.gateway.chunk_feed import ChunkFeed
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
+from mira_producer.gateway.identity import withdraw_identity
+from mira_producer.gateway.key_limits import check_open
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -40,6 +43,7 @@ async def submit(
     context: Context,
     key: ApiKey,
     body: Mapping[str, Any],
+    identity: str,
     *,
     options: JobOptions = NO_OPTIONS,
     account: str = "",
@@ -49,11 +53,18 @@ async def submit(
 ) -> str:
     """Accept a job of the key's project, and return its id. Raises the errors of MiraQueue.enqueue.
 
-    If it is announced, the webhook endpoints of the project receive the event of its end.
+    Repeating it with the same identity of a request returns the same job. If it is announced, the webhook endpoints of
+    the project receive the event of its end.
     """
     check_field_names(body)
 
     def accept() -> str:
+        if key.max_open:
+            ledger = context.queue.ledger
+            with suppress(JobNotFound):
+                # A retry: the limit has allowed this job.
+                return ledger.status(identity).id
+            check_open(key, ledger.batches(), ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
@@ -64,7 +75,7 @@ async def submit(
             view=orjson.dumps(view).decode() if view else "",
             is_announced=is_announced,
         )
-        return context.queue.accept([job], owner)[0].id
+        return context.queue.accept([replace(job, id=identity)], owner)[0].id
 
     return await in_thread(accept)
 
@@ -118,9 +129,10 @@ async def published_chunks(context: Context, feed: ChunkFeed, job_id: str) -> As
         ended.cancel()
 
 
-async def cancel_unstarted(context: Context, job_id: str) -> None:
-    """Cancel a job that nobody waits for any more, unless its call is in flight: that is paid for."""
-    await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True)
+async def cancel_unstarted(context: Context, request: Request, job_id: str) -> None:
+    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for."""
+    if await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True):
+        withdraw_identity(request)
 
 
 def poll_headers(found: Found) -> dict[str, str]:

@@ -25,11 +25,12 @@ from mira_producer.gateway.errors import conflict, invalid, not_found
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.file_store import FileStore, PartialFile, storing, sync_dir
 from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.file_id import file_id_of
 from mira_queue.runtime.private_files import make_private_dir, private_opener
 
 TTL_S = 3600
 READ_BYTES = 1024 * 1024
-_RECORD, _LOCK, _PART = "upload.json", "lock", "part_"
+_RECORD, _LOCK, _PART, _UPLOAD = "upload.json", "lock", "part_", "upload_"
 _UPLOAD_ID = re.compile(r"upload_[0-9a-f]{32}")
 _PART_ID = re.compile(r"part_[0-9a-f]{32}")
 
@@ -71,11 +72,14 @@ class UploadStore:
         self._root = state_dir.expanduser() / "uploads"
         self._files = files
 
-    def create(self, size: int, filename: str, project: str, ttl_s: int) -> Upload:
+    def create(self, identity: str, size: int, filename: str, project: str, ttl_s: int) -> Upload:
+        """Create an upload. Repeating it with the same identity of a request returns the same upload."""
         now_s = int(time.time())
-        upload = Upload(f"upload_{uuid.uuid4().hex}", size, filename, project, now_s, now_s + TTL_S, ttl_s)
+        upload = Upload(f"{_UPLOAD}{identity.replace('-', '')}", size, filename, project, now_s, now_s + TTL_S, ttl_s)
         with storing():
             make_private_dir(self._folder(upload.id))
+            if (existing := self._read(upload.id)) is not None:
+                return existing
             self._write(upload)
             sync_dir(self._root)
         return upload
@@ -91,11 +95,13 @@ class UploadStore:
         check_pending(upload)
         return PartialFile(self._folder(upload.id))
 
-    def add_part(self, upload: Upload, part: PartialFile) -> str:
-        """Store a part, and return its id. Raises ApiError."""
-        part_id = f"{_PART}{uuid.uuid4().hex}"
+    def add_part(self, identity: str, upload: Upload, part: PartialFile) -> str:
+        """Store a part, and return its id. Repeating it with the same identity is harmless. Raises ApiError."""
+        part_id = f"{_PART}{identity.replace('-', '')}"
         with self._locked(upload) as current:
             check_pending(current)
+            if (self._folder(upload.id) / part_id).exists():
+                return part_id
             size = sum(path.stat().st_size for path in self._folder(upload.id).glob(f"{_PART}*"))
             # A part that was sent again is stored twice. Of more than that, the disk is protected.
             if size + part.bytes > 2 * upload.bytes:
@@ -117,7 +123,8 @@ class UploadStore:
                 digest = _append(parts, target, with_digest=md5 is not None)
                 if md5 is not None and digest != md5.lower():
                     raise invalid("md5", f"the parts have the digest {digest}")
-                file = target.finish(upload.filename, BATCH_PURPOSE, upload.project, upload.ttl_s)
+                file_id = file_id_of(upload.id.removeprefix(_UPLOAD))
+                file = target.finish(file_id, upload.filename, BATCH_PURPOSE, upload.project, upload.ttl_s)
             completed = replace(current, status="completed", file_id=file.id)
             self._write(completed)
             self._remove_parts(upload)

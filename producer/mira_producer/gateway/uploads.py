@@ -16,6 +16,7 @@ from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import ApiError
 from mira_producer.gateway.expiry import ExpiresAfter
 from mira_producer.gateway.files import check_purpose
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Body, Empty, json_body
 from mira_producer.gateway.multipart import Form, check_fields, safe_file_name
 from mira_producer.gateway.responses import json_response
@@ -70,7 +71,9 @@ class Uploads:
         expiry = body.expires_after
         ttl_s = expiry.seconds if expiry else round(settings.file_ttl.total_seconds())
         name = safe_file_name(body.filename)
-        upload = await in_thread(self._context.uploads.create, body.bytes, name, key.project, ttl_s)
+        upload = await in_thread(
+            self._context.uploads.create, identity_of(request), body.bytes, name, key.project, ttl_s
+        )
         return json_response(upload.to_object())
 
     async def add_part(self, request: Request, key: ApiKey) -> Response:
@@ -78,7 +81,7 @@ class Uploads:
         part = await in_thread(self._context.uploads.begin_part, upload)
         with part:
             await Form("data", part, MAX_PART_BYTES, _check_part).receive(request)
-            part_id = await in_thread(self._context.uploads.add_part, upload, part)
+            part_id = await in_thread(self._context.uploads.add_part, identity_of(request), upload, part)
         shown = {"id": part_id, "object": "upload.part", "created_at": int(time.time()), "upload_id": upload.id}
         return json_response(shown)
 

@@ -40,7 +40,7 @@ class WaitingResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         result = asyncio.ensure_future(self._result())
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         try:
             is_started = False
             while not result.done():
@@ -73,7 +73,7 @@ class WaitingResponse(Response):
         await send({"type": "http.response.body", "body": body})
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
     """Return when the client has closed the connection. The body was read before."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint as route
 from mira_producer.gateway.errors import ApiError, invalid, not_found
+from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Body, json_body
 from mira_producer.gateway.paging import cut, listing, page_of
 from mira_producer.gateway.responses import json_response
@@ -28,7 +29,7 @@ from mira_queue.contract.webhook import (
     WebhookEndpoint,
     WebhookEvent,
     checked_url,
-    new_endpoint_id,
+    endpoint_id_of,
     new_event_id,
     new_signing_secret,
     payload_of,
@@ -120,11 +121,11 @@ class _Endpoints:
             raise ApiError(400, message, code="too_many_endpoints")
         now = int(time.time())
         secrets = (SigningSecret(new_signing_secret()),)
+        endpoint_id = endpoint_id_of(identity_of(request))
         created = WebhookEndpoint(
-            new_endpoint_id(), key.project, body.name, url, _unique(body.event_types), now, now, secrets
+            endpoint_id, key.project, body.name, url, _unique(body.event_types), now, now, secrets
         )
-        await in_thread(self._ledger.add_endpoint, created)
-        return json_response(_object(created, with_secret=True))
+        return json_response(_object(await in_thread(self._ledger.add_endpoint, created), with_secret=True))
 
     async def list_all(self, request: Request, key: ApiKey) -> Response:
         page = page_of(request)

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.pace import WakeUps
-from mira_worker.pacing.pacer import CALL_LEASE, Pacer
+from mira_worker.pacing.waiting_line import CALL_LEASE, WaitingLine
 
 # A permit that no request of this process carries is released within this.
 TICK = timedelta(milliseconds=25)
@@ -23,7 +23,7 @@ PAUSE_AFTER_FAILURE_S = 1.0
 class PacerThread:
     """Background thread of a pacer."""
 
-    _pacer: Pacer
+    _line: WaitingLine
     _wake_ups: WakeUps
     _stopping: threading.Event
     _log: FilteringBoundLogger
@@ -37,11 +37,11 @@ class PacerThread:
         while True:
             try:
                 if self._wake_ups.wait(TICK):
-                    self._pacer.stir()
-                self._pacer.tick()
+                    self._line.stir()
+                self._line.tick()
                 if time.monotonic() >= renew_s:
                     renew_s = time.monotonic() + CALL_LEASE.total_seconds() / RENEWALS_PER_LEASE
-                    self._pacer.renew_permits()
+                    self._line.renew_permits()
             except QueueUnavailable as error:
                 self._log.warning("pacer_failed", error=str(error))
                 self._stopping.wait(PAUSE_AFTER_FAILURE_S)

@@ -22,7 +22,7 @@ from mira_worker.pacing.intervals import (
     first_rate_interval_ms,
     margin_ms_of,
 )
-from mira_worker.pacing.measured import is_measurable, measured
+from mira_worker.pacing.measured import counts_rejected, guessed, is_early, is_measurable, measured
 
 # The margin grows with each 429 that is a little below the limit.
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
@@ -67,23 +67,33 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     accepted = (hit.in_known_window if known and known.measured_ms else hit.in_window) - 1
     reset_ms, period_ms = hit.now_ms + window_ms, hit.now_ms + window_ms - estimate.reset_ms
     calls = hit.accepted - estimate.reset_accepted
-    estimate = replace(estimate, reset_ms=reset_ms, reset_accepted=hit.accepted)
     margin_ms = max(estimate.margin_ms, margin_ms_of(window_ms))
+    if known and is_early(known, period_ms):
+        # The period goes on: the next event measures all of it.
+        limit = replace(known, contradictions=1)
+        margin_ms = round(min(estimate.margin_ms * MORE_MARGIN, known.window_ms * MAX_MARGIN_SHARE))
+        return replace(estimate, rate=limit, margin_ms=margin_ms)
+    estimate = replace(estimate, reset_ms=reset_ms, reset_accepted=hit.accepted)
     interval_ms = first_rate_interval_ms(window_ms)
-    if known and is_measurable(known, window_ms, period_ms, calls, accepted):
+    if known and is_measurable(known, hit, period_ms, calls, accepted):
         limit = measured(known, hit, period_ms, calls)
         # Each further 429 of the event means one fewer of these calls.
         estimate = replace(estimate, event_in_window=calls + 1 if limit.max_calls == calls else 0)
         # A limiter with a short window is a bucket: it forgives a call that is a little early.
         margin_ms = round(min(MAX_MARGIN_MS, limit.window_ms * MARGIN_SHARE))
     elif known is None or not (known.measured_ms or fits(known, window_ms)):
+        measured_ms = 0
+        if is_computed(window_ms):
+            accepted, measured_ms = guessed(hit)
+            margin_ms = round(min(margin_ms_of(measured_ms), measured_ms * MAX_MARGIN_SHARE))
+            estimate = replace(estimate, event_in_window=accepted + 1)
         limit = Limit(
             max(1, accepted),
             window_ms,
             hit.now_ms,
             interval_ms=interval_ms,
             seen_with=hit.in_flight,
-            measured_ms=window_ms if is_computed(window_ms) else 0,
+            measured_ms=measured_ms,
         )
     elif accepted >= known.max_calls:
         limit = _confirmed(known, min(accepted, known.allowed), hit.now_ms)
@@ -98,7 +108,10 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     # A concurrency limit with the same Retry-After was this rate limit.
     was_mistaken = fits(estimate.in_flight, window_ms)
     in_flight = None if was_mistaken else _probe_later(estimate.in_flight, hit.now_ms)
-    return replace(estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms)
+    uncounted, until_ms = (0, 0) if counts_rejected(limit, known) else (1, hit.now_ms + limit.window_ms)
+    return replace(
+        estimate, rate=limit, in_flight=in_flight, margin_ms=margin_ms, uncounted=uncounted, uncounted_until_ms=until_ms
+    )
 
 
 def _looks_in_flight(estimate: Estimate, known: Limit, hit: RateLimitHit) -> bool:
@@ -156,7 +169,8 @@ def _corrected(estimate: Estimate, kind: Kind) -> Estimate:
     in_flight = estimate.event_in_flight - estimate.event_rate_limited
     if kind == "rate" and rate and rate.since_ms == estimate.event_ms:
         # Until now this call counted as accepted.
-        estimate = replace(estimate, reset_accepted=estimate.reset_accepted - 1)
+        uncounted = estimate.uncounted + (estimate.uncounted > 0)
+        estimate = replace(estimate, reset_accepted=estimate.reset_accepted - 1, uncounted=uncounted)
         if 0 < in_window < rate.max_calls:
             base_calls = in_window if rate.base_calls else 0
             return replace(estimate, rate=replace(rate, max_calls=in_window, base_calls=base_calls))

@@ -2,7 +2,8 @@
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
 -- Uses  clock, listed
 -- KEYS  1 queued zset   2 accounts zset   3 pace hash   4 waiting zset   5 index of open jobs
---       6 index of open jobs of their project (the same without a project); then for each job: job hash, request, idempotency key
+--       6 index of open jobs of their project (the same without a project)
+--       7 deadlines zset; then for each job: job hash, request, idempotency key
 -- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
 --       request digest, name of the idempotency key ('' for none), group, model, ms until its deadline,
 --       1 if its batch pauses when the account is rejected, options ('' for none of them)
@@ -25,7 +26,7 @@ if base ~= '' then
 end
 for position = 0, (#ARGV - 2) / 9 - 1 do
   local id, body, digest, name, group, model, left_ms, pauses, options = unpack(ARGV, 9 * position + 3, 9 * position + 11)
-  local job, request, key = unpack(KEYS, 3 * position + 7, 3 * position + 9)
+  local job, request, key = unpack(KEYS, 3 * position + 8, 3 * position + 10)
   -- Only if it does not exist: a repeated call may come after the job has finished, and must not change its TTL.
   local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
   if not is_new then
@@ -43,6 +44,9 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
     if left_ms ~= '' then
       -- The ledger's time: a deadline of another clock would end early or late by the difference of the two.
       redis.call('HSET', job, 'deadline_ms', now + left_ms)
+      if group == '' then
+        redis.call('ZADD', KEYS[7], now + left_ms, id)
+      end
     end
     if pauses ~= '' then
       redis.call('HSET', job, 'pauses', pauses)

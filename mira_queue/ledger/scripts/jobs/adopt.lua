@@ -3,12 +3,13 @@
 -- first 429.
 -- Why atomic: a job belongs to one account at a time, and a worker that claims it at this moment keeps it.
 -- Uses  clock, job
--- KEYS  of the job in its old account (lib/job.lua); then of the new one: idempotency key, first queued zset, waiting zset
+-- KEYS  of the job in its old account (lib/job.lua); then of the new one: idempotency key, first queued zset,
+--       waiting zset, deadlines zset; then the old deadlines zset
 -- ARGV  1 job id   2 old account   3 new account   4 name of the idempotency key ('' for none)
 -- Returns 1 (moved: it needs a message in the first lane) | 0 (it runs, has ended, or is not in the old account)
 --         | -1 (the new account has a job with the same idempotency key)
 local id, old, new, name = unpack(ARGV)
-local new_key, new_first, new_waiting = unpack(KEYS, LAST_QUEUE + 1)
+local new_key, new_first, new_waiting, new_deadlines, old_deadlines = unpack(KEYS, LAST_QUEUE + 1)
 local now = server_ms()
 local state, owner, outcome, not_before_ms
   = unpack(redis.call('HMGET', JOB, 'state', 'account', 'outcome', 'not_before_ms'))
@@ -35,6 +36,11 @@ forget_rejections()
 redis.call('HDEL', JOB, 'token', 'due_ms', 'reason')
 redis.call('ZREM', LEASED, id)
 leave_queue(id)
+local deadline_ms = redis.call('ZSCORE', old_deadlines, id)
+if deadline_ms then
+  redis.call('ZREM', old_deadlines, id)
+  redis.call('ZADD', new_deadlines, deadline_ms, id)
+end
 if not_before_ms and tonumber(not_before_ms) > now then
   -- A message that comes earlier finds that it is not due.
   redis.call('HSET', JOB, 'state', 'waiting', 'due_ms', not_before_ms)

@@ -7,10 +7,10 @@ local function list_job(index, created_ms, id)
   redis.call('ZREMRANGEBYRANK', index, 0, -MAX_LISTED - 1)
 end
 
--- Move a job that has ended between the indexes from `first` on in KEYS: from those of open jobs (of its project, and of
--- all jobs) to the others, which live for `ttl_ms`.
+-- Remove a job that has ended from the deadlines, which are at `first` in KEYS. Move it between the indexes that follow: from
+-- those of open jobs (of its project, and of all jobs) to the others, which live for `ttl_ms`.
 local function list_end(id, project, created_ms, ttl_ms, first)
-  local ends = first + (project and 2 or 1)
+  local ends = first + 1 + (project and 2 or 1)
   for place = first, ends - 1 do
     redis.call('ZREM', KEYS[place], id)
   end
@@ -20,10 +20,10 @@ local function list_end(id, project, created_ms, ttl_ms, first)
   end
 end
 
--- Do the opposite.
+-- Do the opposite. A job that is retried has no deadline.
 local function list_open(id, project, created_ms, first)
-  local ends = first + (project and 2 or 1)
-  for place = first, ends - 1 do
+  local ends = first + 1 + (project and 2 or 1)
+  for place = first + 1, ends - 1 do
     list_job(KEYS[place], created_ms, id)
   end
   for place = ends, #KEYS do

@@ -23,10 +23,11 @@ local weight, holds_channel, JOBS, FIRST_JOB_KEY = tonumber(ARGV[12]), ARGV[13],
 local START, SLOW_CALLS, SLOW_MS = 2, 200, 5
 
 local version, open_until, probe, probe_until, rate, rate_ms, max_in_flight, total_sent, sent_bucket, sent_at,
-  total_spent, spent_bucket, at_ceiling, peak_in_flight, peak_sent, remaining, remaining_until, rate_bound, served
+  total_spent, spent_bucket, at_ceiling, peak_in_flight, peak_sent, remaining, remaining_until, rate_bound, served,
+  uncounted, uncounted_until
   = unpack(redis.call('HMGET', KEYS[1], 'version', 'open_until', 'probe', 'probe_until', 'rate', 'window_ms',
     'max_in_flight', 'sent', 'sent_bucket', 'sent_at', 'spent', 'tokens_bucket', 'at_ceiling', 'peak_in_flight',
-    'peak_sent', 'remaining', 'remaining_until', 'rate_bound', 'served'))
+    'peak_sent', 'remaining', 'remaining_until', 'rate_bound', 'served', 'uncounted', 'uncounted_until'))
 open_until, probe_until, sent_at = tonumber(open_until or 0), tonumber(probe_until or 0), tonumber(sent_at or 0)
 remaining_until, rate_ms = tonumber(remaining_until or 0), tonumber(rate_ms or 0)
 local ceiling = tonumber(max_in_flight or (max_configured > 0 and max_configured or START))
@@ -40,7 +41,8 @@ local sent = { key = KEYS[2], total = tonumber(total_sent or 0), bucket = sent_b
 local spent = { key = KEYS[3], total = tonumber(total_spent or 0), bucket = spent_bucket }
 local windows = {}
 if rate then
-  windows[1] = { reason = 'rate', log = sent, max = tonumber(rate), ms = rate_ms }
+  local more = tonumber(uncounted_until or 0) > now and uncounted or 0
+  windows[1] = { reason = 'rate', log = sent, max = rate + more, ms = rate_ms }
 end
 if max_calls > 0 then
   windows[#windows + 1] = { reason = 'configured', log = sent, max = max_calls, ms = calls_ms }

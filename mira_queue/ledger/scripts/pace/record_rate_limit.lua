@@ -6,7 +6,7 @@
 -- Returns {version of the estimate, estimate, now, calls sent in a Retry-After's length before the call started, calls
 --         in flight with it, peak in flight since the estimate was stored, duration of a call in ms, most calls in an
 --         earlier window of that length, calls in the learned rate limit's window before the call started, calls of the
---         account that are not known to be rate-limited}
+--         account that are not known to be rate-limited, when the account's first call was sent (0: too long ago)}
 local now, member, started, retry_after_ms = server_ms(ARGV[1]), unpack(ARGV, 2, 4)
 local in_flight = redis.call('ZCARD', KEYS[3])
 if redis.call('ZREM', KEYS[3], member) == 1 then
@@ -31,10 +31,11 @@ for head = 1, #earlier, 2 do
   end
   peak_window = math.max(peak_window, (earlier[head + 2] or window_began) - earlier[tail])
 end
+local first, first_ms = unpack(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES'))
 if not call_ms then
   -- No call has returned yet: a call takes at least as long as the first one has been in flight.
-  local oldest = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
-  call_ms = oldest and math.max(0, now - oldest) or 0
+  call_ms = first_ms and math.max(0, now - first_ms) or 0
 end
 return { version or '0', estimate or '', now, sent - window_began, math.max(1, in_flight), tonumber(peak_in_flight or 0),
-  tonumber(call_ms), peak_window, window_ms and sent - sent_before(window_ms) or 0, sent - (rate_limited or 0) }
+  tonumber(call_ms), peak_window, window_ms and sent - sent_before(window_ms) or 0, sent - (rate_limited or 0),
+  first == '0' and tonumber(first_ms) or 0 }

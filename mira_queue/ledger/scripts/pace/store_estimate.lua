@@ -2,9 +2,9 @@
 -- Why atomic: two processes that learn from the same calls must not overwrite each other.
 -- KEYS  1 pace hash
 -- ARGV  1 version that it follows from   2 estimate   3 calls ('' for no limit)   4 their window in ms
---       5 calls in flight
+--       5 calls in flight   6 rate-limited calls in the window that the API does not count   7 until when, in ms
 -- Returns the new version, or 0. A first version begins with the time, so that none repeats after the key has expired.
-local version, estimate, rate, window_ms, max_in_flight = unpack(ARGV)
+local version, estimate, rate, window_ms, max_in_flight, uncounted, uncounted_until = unpack(ARGV)
 local stored = redis.call('HGET', KEYS[1], 'version')
 if (stored or '0') ~= version then
   return 0
@@ -14,9 +14,10 @@ redis.call('HSET', KEYS[1], 'version', next_version, 'estimate', estimate, 'max_
   'at_ceiling', 0, 'peak_in_flight', 0, 'peak_sent', 0)
 redis.call('HINCRBY', KEYS[1], 'estimate_changes', 1)
 if rate == '' then
-  redis.call('HDEL', KEYS[1], 'rate', 'window_ms')
+  redis.call('HDEL', KEYS[1], 'rate', 'window_ms', 'uncounted', 'uncounted_until')
 else
-  redis.call('HSET', KEYS[1], 'rate', rate, 'window_ms', window_ms)
+  redis.call('HSET', KEYS[1], 'rate', rate, 'window_ms', window_ms, 'uncounted', uncounted, 'uncounted_until',
+    uncounted_until)
 end
 redis.call('PEXPIRE', KEYS[1], ACCOUNT_TTL_MS)
 return next_version
