@@ -11,6 +11,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.pool", "--slots", "3"),
     ("bench.pool", "--slots", "64", "--latency", "0.1"),
     ("bench.waits",),
+    ("bench.webhook_kills",),
     ("bench.long_waits",),
     ("bench.bulk", "--full"),
     ("bench.gateway_files",),

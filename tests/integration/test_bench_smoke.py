@@ -20,6 +20,7 @@ TIMEOUT_S = 240
 RUNS: dict[str, tuple[str, str]] = {
     "simulator": ("bench.simulator --runs 1 --seconds 0.2 --connections 2", "ratio"),
     "pool": ("bench.pool --runs 1 --jobs 20 --slots 2", "gevent"),
+    "webhook kills": ("bench.webhook_kills --jobs 20", "arrived"),
     "waits": ("bench.waits --jobs 20 --seconds 0.2", "woken"),
     "long waits": ("bench.long_waits --jobs 30 --days 1 --hour 0.05 --quota 5 --concurrency 2", "Retry-After"),
     "throughput": ("bench.bulk --quick --runs 1 --only throughput --without-peers", "stock Celery"),

@@ -72,6 +72,16 @@ def test_endpoints_are_managed_as_the_sdk_manages_them(client: openai.OpenAI, se
             call(first.id)
 
 
+def test_a_create_that_is_repeated_creates_one_endpoint(client: openai.OpenAI, server: RawServer) -> None:
+    again = {"Idempotency-Key": "the one endpoint"}
+    first, second = (
+        client.webhooks.create(name="App", url=server.url, event_types=TYPES, extra_headers=again) for _ in range(2)
+    )
+
+    assert first == second
+    assert [each.id for each in client.webhooks.list()] == [first.id]
+
+
 def test_another_project_does_not_see_an_endpoint(gateway: Gateway, client: openai.OpenAI, server: RawServer) -> None:
     endpoint = client.webhooks.create(name="App", url=server.url, event_types=TYPES)
     with gateway.client(gateway.create_key("other")) as other:
