@@ -52,6 +52,7 @@ def test_a_client_that_does_not_want_to_wait_gets_the_place_of_the_answer(openai
         model="mira", messages=ask("Hello"), extra_headers={"Prefer": "respond-async, wait=30"}
     )
 
+    assert 1000 <= int(raw.headers["openai-poll-after-ms"]) <= 120_000
     assert (raw.status_code, raw.headers["location"]) == (202, f"/v1/chat/completions/{accepted.id}")
     assert accepted.choices == []
     assert waited.choices[0].message.content == "Simulated answer to: Hello"

@@ -11,6 +11,7 @@ from mira_producer.gateway.access import Access
 from mira_producer.gateway.batch_files import BatchFiles
 from mira_producer.gateway.file_store import FileStore
 from mira_producer.gateway.open_requests import OpenRequests
+from mira_producer.gateway.poll_forecast import PollForecast
 from mira_producer.gateway.upload_store import UploadStore
 from mira_queue.contract.settings import Settings
 
@@ -26,6 +27,7 @@ class Context:
     uploads: UploadStore
     batch_files: BatchFiles
     open_requests: OpenRequests
+    forecast: PollForecast
     hosts: frozenset[str]
     log: FilteringBoundLogger
     is_simulated: bool = False

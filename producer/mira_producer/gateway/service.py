@@ -23,6 +23,7 @@ from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.file_store import FileStore
 from mira_producer.gateway.open_requests import OpenRequests
+from mira_producer.gateway.poll_forecast import PollForecast
 from mira_producer.gateway.upload_store import UploadStore
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
@@ -87,6 +88,7 @@ class Service:
             UploadStore(self.settings.state_dir, files),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
             OpenRequests(queue.ledger),
+            PollForecast(queue.ledger.pace_view),
             frozenset({*self.settings.gateway_hosts, self.host.lower()}),
             structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
             self.is_simulated,

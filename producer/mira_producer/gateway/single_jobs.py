@@ -27,16 +27,14 @@ from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.states import JobStatus
 from mira_queue.ledger.records import NewJob
 
-# Until a job has finished, an SDK's poll helpers ask again after this.
-POLL_AFTER_MS = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A job, and its outcome if it has finished."""
+    """A job, and its outcome if it has finished. Until then, a client should ask again after `poll_after_s`."""
 
     job: JobStatus
     outcome: Outcome | None
+    poll_after_s: float = 0.0
 
 
 async def submit(
@@ -87,7 +85,9 @@ async def find(context: Context, key: ApiKey, job_id: str, what: str, an_id: str
         job = context.queue.ledger.status(job_id)
         if not key.sees(job.project) or (kind and kind_of(job) != kind):
             raise JobNotFound(job_id)
-        return Found(job, context.queue.outcome_now(job_id) if job.state.is_final else None)
+        if job.state.is_final:
+            return Found(job, context.queue.outcome_now(job_id))
+        return Found(job, None, context.forecast.poll_after_s(job))
 
     try:
         if not job_id:
@@ -136,7 +136,7 @@ async def cancel_unstarted(context: Context, request: Request, job_id: str) -> N
 
 
 def poll_headers(found: Found) -> dict[str, str]:
-    return {} if found.job.state.is_final else {"openai-poll-after-ms": str(POLL_AFTER_MS)}
+    return {"openai-poll-after-ms": str(round(1000 * found.poll_after_s))} if found.poll_after_s else {}
 
 
 def flag_of(request: Request, name: str) -> bool:
