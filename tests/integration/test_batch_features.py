@@ -258,7 +258,7 @@ def test_a_supervisor_that_has_ended_leaves_no_zombie_with_whoever_started_it(
         ("input.jsonl", {"on_account_error": "ignore"}, {}, "expected pause or fail"),
         ("input.jsonl", {"max_tokens": -1}, {}, "expected 0"),
         ("input.jsonl", {"deadline_s": 1}, {}, "has passed already"),
-        ("input.jsonl", {}, {"key": "x" * 513}, "over the limit of 64 characters"),
+        ("input.jsonl", {}, {"key": "x" * 513}, "at most 512 characters"),
         ("input.jsonl", {}, {str(number): "" for number in range(17)}, "over the limit of 16"),
     ],
 )

@@ -30,6 +30,8 @@ RUNS: dict[str, tuple[str, str]] = {
     "alongside": ("bench.bulk --quick --runs 1 --only alongside", "alongside"),
     "outages": ("bench.outages --seconds 0.5 --in-flight 3 --kind refuse", "first answer"),
     "commands": ("bench.commands --command pause --in-flight 3 --call 1", "late"),
+    "gateway files": ("bench.gateway_files --runs 1 --megabytes 4 --lines 50", "through the gateway"),
+    "gateway retries": ("bench.gateway_retries --creates 12", "objects: 12"),
     "gateway jobs": ("bench.gateway_jobs --calls 3 --jobs 10 --runs 1 --waits 10", "open waits"),
     "pacing with peers": ("bench.pacing --only in-flight --runs 1 --peer-runs 1 --seconds 2", "documented retry loop"),
     "pacing servers": ("bench.pacing --only tokens --runs 1 --seconds 3", "took"),
