@@ -13,6 +13,8 @@ class Clock(ScriptRunner):
     def check_clock(self, *, is_first: bool = False) -> timedelta:
         """Return by how much the server's clock has jumped since the last check by any worker.
 
-        `is_first` is the first check of a process. If no other worker has checked since then, the time has passed.
+        `is_first` is the first check of a process. If no other worker has checked since then, the time has passed. From
+        now on, the process has to check often.
         """
+        self.watches_clock = True
         return timedelta(milliseconds=int(self._run("clock/check", [], [int(is_first)])))

@@ -89,7 +89,7 @@ def _libraries(folder: Traversable, text: str) -> dict[str, str]:
 @cache
 def uses_clock(name: str) -> bool:
     """Return True if a script reads the ledger's clock, whose key then comes last."""
-    return "local CLOCK = " in scripts()[name]
+    return "local CLOCK, " in scripts()[name]
 
 
 @cache
@@ -104,8 +104,9 @@ def ledger_ms(server_time: tuple[int, int], offset_ms: bytes | None) -> int:
     return int(seconds) * 1000 + int(micros) // 1000 + int(offset_ms or 0)
 
 
-def _command(script: str, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-    keys = [*keys, names.CLOCK] if uses_clock(script) else keys
+def _command(script: str, keys: Sequence[str], args: Sequence[Any], *, watches_clock: bool) -> tuple[Any, ...]:
+    if uses_clock(script):
+        keys, args = [*keys, names.CLOCK], [*args, int(watches_clock)]
     return ("EVALSHA", script_hash(script), len(keys), *keys, *args)
 
 
@@ -116,6 +117,8 @@ class ScriptRunner:
         self._client = client
         self._result_ttl_ms = in_ms(result_ttl)
         self.keeps_results = keeps_results
+        # Set by a process that checks the clock often: a large step that it finds was no time in which nothing ran.
+        self.watches_clock = False
         self._pipeline = SharedPipeline(client, scripts().values())
         self._has_replicas = isinstance(client.connection_pool, SentinelConnectionPool)
 
@@ -144,7 +147,7 @@ class ScriptRunner:
         """Run several scripts in one round trip, which other threads' scripts may share."""
         if not calls:
             return []
-        answers = self._pipeline.run([*(_command(*call) for call in calls), *then])
+        answers = self._pipeline.run([*(_command(*call, watches_clock=self.watches_clock) for call in calls), *then])
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise queue_error(answer)

@@ -29,7 +29,7 @@ def lowest(low: float, high: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("in_flight", "jobs"), [(1, 2), (2, 2), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (40, 10), (1000, 250)]
+    ("in_flight", "jobs"), [(1, 3), (3, 3), (7, 3), (8, 4), (12, 6), (20, 10), (21, 10), (40, 10), (1000, 250)]
 )
 def test_the_more_calls_are_out_the_more_jobs_must_meet_a_fault_in_a_row(in_flight: int, jobs: int) -> None:
     row = replace(ONE_SICK_JOB, in_flight=in_flight)
@@ -95,7 +95,7 @@ def test_a_later_pause_is_never_shorter(lasted_ms: int, more_ms: int) -> None:
 )
 def test_a_probe_is_charged_only_with_what_the_server_says_of_its_request(fault: JobError, of_a_probe: bool) -> None:
     assert is_charged(PROBE, fault) is of_a_probe
-    assert is_charged(replace(ONE_SICK_JOB, jobs=2), fault) is of_a_probe
+    assert is_charged(replace(ONE_SICK_JOB, jobs=3), fault) is of_a_probe
     assert is_charged(ONE_SICK_JOB, fault)
 
 
@@ -107,7 +107,7 @@ def test_a_fault_is_charged_as_the_jobs_own_or_if_too_few_other_jobs_have_one(
 
     assert is_charged(replace(row, is_own=True), fault)
     if not was_probe:
-        assert is_charged(row, fault) is (row.jobs < 2)
+        assert is_charged(row, fault) is (row.jobs < 3)
 
 
 def test_a_probe_of_a_job_whose_own_fault_it_is_does_not_open_the_breaker_again() -> None:

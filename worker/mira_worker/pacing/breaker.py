@@ -10,10 +10,10 @@ from mira_queue.contract.errors import JobError
 from mira_queue.contract.pace import FaultStreak
 
 # Faults of fewer jobs are the jobs' own.
-MIN_STREAK = 2
-# The breaker opens after faults of as many jobs as calls are in flight if these are few, or of half as many, or of a
-# quarter if that is more than MANY_JOBS. If many are in flight, a few faults before the next answer are chance.
-FEW_JOBS, MANY_JOBS = 3, 10
+MIN_STREAK = 3
+# The breaker opens after faults of half as many jobs as calls are in flight, or of a quarter if that is more than this.
+# If many are in flight, a few faults before the next answer are chance.
+MANY_JOBS = 10
 # Pauses between probes grow by this share of the outage's length, not with the number of faults. In the first minute,
 # they stay short: the end of an outage is noticed within two seconds.
 FIRST_PAUSE, SHORT_PAUSE, MAX_PAUSE = timedelta(milliseconds=250), timedelta(milliseconds=1500), timedelta(minutes=1)
@@ -48,8 +48,7 @@ def is_charged(streak: FaultStreak, fault: JobError) -> bool:
 
 
 def _jobs_that_open(in_flight: int) -> int:
-    few = max(MIN_STREAK, min(in_flight, FEW_JOBS))
-    return max(few, min(in_flight // 2, max(MANY_JOBS, in_flight // 4)))
+    return max(MIN_STREAK, min(in_flight // 2, max(MANY_JOBS, in_flight // 4)))
 
 
 def _pause(lasted_ms: int) -> timedelta:

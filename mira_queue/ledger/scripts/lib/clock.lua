@@ -1,7 +1,9 @@
 -- The ledger's clock: the server's clock, without its jumps. Workers read it every half second (clock/check.lua), so a
 -- larger step was a jump, or a time in which no worker reached the server. Either way, leases and waits must not end by
--- it. The clock's key is the last one of KEYS, and is removed here: the other keys of a script are its own.
-local CLOCK = table.remove(KEYS)
+-- it. To a producer, the same step may be a time in which no worker ran, and which has passed: it decides nothing.
+-- The clock's key is the last one of KEYS, and the last one of ARGV is 1 if the process watches the clock, else 0. Both are
+-- removed here: the others are the script's own.
+local CLOCK, WATCHES = table.remove(KEYS), table.remove(ARGV) == '1'
 local MAX_BACK_MS, READ_EVERY_MS = 1000, 200
 
 -- Return the ledger's time in ms, or the time that a test has passed in its place.
@@ -14,6 +16,9 @@ local function server_ms(given)
   local last, offset = unpack(redis.call('HMGET', CLOCK, 'server_ms', 'offset_ms'))
   local step = last and server - last or READ_EVERY_MS
   offset = tonumber(offset or 0)
+  if step > MAX_STEP_MS and not WATCHES then
+    return server + offset
+  end
   if step > MAX_STEP_MS or step < -MAX_BACK_MS then
     offset = offset - step
     redis.call('HINCRBY', CLOCK, 'jump_ms', step)
