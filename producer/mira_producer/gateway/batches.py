@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from starlette.routing import BaseRoute
 
 from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import is_verified, verify_batch
-from mira_producer.engine.options import parse_amount
+from mira_producer.engine.options import parse_amount, with_new_limits
 from mira_producer.gateway.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
@@ -30,7 +31,13 @@ from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.files import found_file
 from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Empty, json_body
-from mira_producer.gateway.key_limits import check_open, max_cost
+from mira_producer.gateway.key_limits import (
+    check_cost_of_retry,
+    check_open,
+    max_cost,
+    max_cost_of_resumed,
+    one_at_a_time,
+)
 from mira_producer.gateway.paging import Page, cut, listing, page_of
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.threads import in_thread
@@ -39,7 +46,7 @@ from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
-from mira_queue.contract.commands import Cancel
+from mira_queue.contract.commands import Cancel, Resume
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.problem import INVALID_URL
 
@@ -108,13 +115,13 @@ class BatchResource:
     async def resume(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, ResumeBatch)
         batch = await self._found(request, key)
-        await in_thread(self._batches.resume, batch.id, **body.model_dump())
+        await in_thread(self._resume, batch, body, key)
         return await self._after(batch, key)
 
     async def retry(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, RetryBatch)
         batch = await self._found(request, key)
-        await in_thread(self._batches.retry, batch.id, body.statuses)
+        await in_thread(self._retry, batch, body, key)
         return await self._after(batch, key)
 
     async def verify(self, request: Request, key: ApiKey) -> Response:
@@ -144,20 +151,50 @@ class BatchResource:
             # A retry: the limits of the key have allowed this batch.
             return self._batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
-        mine = self._batches.all() if key.max_open or key.max_cost_per_day else []
-        check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
         if body.mira.max_cost:
             parse_amount(body.mira.max_cost)
-        options = BatchOptions(
-            **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
-            deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
-        )
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0)
         stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
-        return self._batches.submit(
-            file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
-        )
+        with one_at_a_time(key, self._context.settings.state_dir):
+            mine = self._limiting(key)
+            check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
+            options = BatchOptions(
+                **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
+                deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
+            )
+            return self._batches.submit(
+                file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
+            )
+
+    def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
+        if body.max_cost:
+            parse_amount(body.max_cost)
+        with one_at_a_time(key, self._context.settings.state_dir):
+            cost = max_cost_of_resumed(key, body.max_cost, batch, self._limiting(key))
+            self._batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
+
+    def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
+        files = self._batches.spool.files_of(batch)
+        if batch.failed and files is not None and not files.errors.exists():
+            raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
+        with one_at_a_time(key, self._context.settings.state_dir):
+            check_cost_of_retry(key, batch, self._limiting(key))
+            self._batches.retry(batch.id, body.statuses)
+
+    def _limiting(self, key: ApiKey) -> list[Batch]:
+        """Return the batches that count for the limits of a key, with the limits that they were resumed with."""
+        if not (key.max_open or key.max_cost_per_day):
+            return []
+        mine = [batch for batch in self._batches.all() if batch.origin.project == key.project]
+        return [batch if batch.status.is_final else self._as_commanded(batch) for batch in mine]
+
+    def _as_commanded(self, batch: Batch) -> Batch:
+        command = self._context.queue.ledger.command_of(batch.id)
+        if not isinstance(command, Resume):
+            return batch
+        # Binding from the moment of the command, though its supervisor has not written it yet.
+        return replace(batch, options=with_new_limits(batch.options, command))
 
     def _page(self, page: Page, key: ApiKey) -> tuple[list[Batch], bool]:
         seen = {batch.id: batch for batch in self._batches.all() if key.sees(batch.origin.project)}
