@@ -9,7 +9,6 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import conflict, invalid, not_found
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.files import found_file
+from mira_producer.gateway.hidden_paths import batch_without_paths, verdict_without_paths
 from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Empty, json_body
 from mira_producer.gateway.key_limits import (
@@ -44,10 +44,13 @@ from mira_producer.gateway.threads import in_thread
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
+from mira_producer.jsonl.verify import Verdict
+from mira_producer.report.page import draw
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Resume
 from mira_queue.contract.errors import BatchNotFound
+from mira_queue.contract.file_id import FileKind
 from mira_queue.contract.problem import INVALID_URL
 
 # When an SDK that polls should ask again: a part of the time that is left, within these bounds.
@@ -126,12 +129,12 @@ class BatchResource:
 
     async def verify(self, request: Request, key: ApiKey) -> Response:
         batch = await self._found(request, key)
-        verdict = await in_thread(self._of_files, batch, lambda files: verify_batch(batch, files))
+        verdict = await in_thread(self._verdict, batch, key)
         return json_response({"object": "batch.verification", "batch_id": batch.id, **verdict.to_object()})
 
     async def report(self, request: Request, key: ApiKey) -> Response:
         batch = await self._found(request, key)
-        return HTMLResponse(await in_thread(self._page_of_report, batch))
+        return HTMLResponse(await in_thread(self._page_of_report, batch, key))
 
     async def _found(self, request: Request, key: ApiKey) -> Batch:
         batch_id = request.path_params["id"]
@@ -175,8 +178,7 @@ class BatchResource:
             self._batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
 
     def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
-        files = self._batches.spool.files_of(batch)
-        if batch.failed and files is not None and not files.errors.exists():
+        if batch.failed and not self._files_of(batch).errors.exists():
             raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
         with one_at_a_time(key, self._context.settings.state_dir):
             check_cost_of_retry(key, batch, self._limiting(key))
@@ -211,24 +213,36 @@ class BatchResource:
         if not batch.status.is_final and isinstance(self._context.queue.ledger.command_of(batch.id), Cancel):
             # Binding from the moment of the command, though its supervisor has not written it yet.
             batch = batch.moved(BatchStatus.CANCELLING, int(time.time()))
-        shown = batch.to_object()
         files = self._batches.spool.files_of(batch)
+        if files is not None and key.scope is not Scope.ADMIN:
+            batch = batch_without_paths(batch, files)
+        shown = batch.to_object()
         shown["mira"]["verified"] = is_verified(files) if files else None
         if key.scope is not Scope.ADMIN:
             for name in _OF_OPERATOR:
                 del shown["mira"][name]
         return shown
 
-    def _of_files(self, batch: Batch, act: Callable[[Any], Any]) -> Any:
+    def _files_of(self, batch: Batch) -> BatchFiles:
         files = self._batches.spool.files_of(batch)
         if files is None:
             raise conflict(f"the files of batch {batch.id} are on another machine", "files_elsewhere")
-        return act(files)
+        return files
 
-    def _page_of_report(self, batch: Batch) -> bytes:
+    def _verdict(self, batch: Batch, key: ApiKey) -> Verdict:
+        files = self._files_of(batch)
+        verdict = verify_batch(batch, files)
+        return verdict if key.scope is Scope.ADMIN else verdict_without_paths(verdict, batch, files)
+
+    def _page_of_report(self, batch: Batch, key: ApiKey) -> bytes:
+        files = self._files_of(batch)
+        errors = str(files.errors) if key.scope is Scope.ADMIN else batch.file_id(FileKind.ERRORS)
+        if key.scope is not Scope.ADMIN:
+            batch = batch_without_paths(batch, files)
+        base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
-            self._batches.report(batch.id, path)
+            draw(batch, files, base, path, errors)
             return path.read_bytes()
 
 

@@ -17,6 +17,7 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
 from mira_producer.gateway.identity import withdraw_identity
 from mira_producer.gateway.key_limits import check_open
+from mira_producer.gateway.project_key import project_key
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -66,8 +67,7 @@ async def submit(
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
-            # Each project has its own keys.
-            f"{key.project}:{idempotency_key}" if idempotency_key else "",
+            project_key(key.project, idempotency_key),
             options=options,
             project=key.project,
             view=orjson.dumps(view).decode() if view else "",
