@@ -295,6 +295,7 @@ def test_no_resume_and_no_second_batch_gets_more_than_the_cost_limit_of_a_key(
     client = gateway.client(gateway.create_key("thrifty", "--max-cost-per-day", "10"))
     simulator.configure(latency_s=0.5)
     batch = created(client, lines(20, "thrifty"), extra_body={"mira": {"max_cost": "4"}})
+    wait_until("it runs", lambda: ours(client.batches.retrieve(batch.id))["currency"])
     post(client, f"/batches/{batch.id}/pause")
     wait_until("it is paused", lambda: ours(client.batches.retrieve(batch.id))["paused"])
     simulator.configure(latency_s=0)
