@@ -68,7 +68,9 @@ class _Responses:
         )
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, request, job_id)
+            # A call in flight is stored in any case: the client's retry gets it.
+            if await cancel_unstarted(self._context, request, job_id):
+                await self._forget_unless_stored((await self._found(key, response_id(job_id))).job)
 
         async def answer() -> Mapping[str, Any]:
             return await self._ended(key, job_id)

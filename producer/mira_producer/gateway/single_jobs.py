@@ -129,10 +129,15 @@ async def published_chunks(context: Context, feed: ChunkFeed, job_id: str) -> As
         ended.cancel()
 
 
-async def cancel_unstarted(context: Context, request: Request, job_id: str) -> None:
-    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for."""
-    if await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True):
+async def cancel_unstarted(context: Context, request: Request, job_id: str) -> bool:
+    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for.
+
+    Return True if it was cancelled.
+    """
+    is_cancelled = await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True)
+    if is_cancelled:
         withdraw_identity(request)
+    return is_cancelled
 
 
 def poll_headers(found: Found) -> dict[str, str]:
