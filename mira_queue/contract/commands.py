@@ -56,6 +56,19 @@ _KINDS: dict[str, type[Command]] = {
 }  # fmt: skip
 
 
+def may_replace(command: Command, pending: Command, *, has_ended: bool) -> bool:
+    """Return True if a command may replace one that was not carried out yet. If not, it has to wait for that.
+
+    `has_ended` says whether the batch has a final status: then its supervisor carries out a retry, and nothing else.
+    """
+    if has_ended:
+        return not isinstance(pending, Retry)
+    if isinstance(pending, Cancel) or isinstance(command, Cancel):
+        return isinstance(command, Cancel)
+    # These contradict each other, and the later one counts. Of all others, something would be lost.
+    return isinstance(command, Pause | Resume) and pending in (Pause(), Resume())
+
+
 def to_json(command: Command) -> bytes:
     """Return the command as it is stored."""
     return orjson.dumps({"command": type(command).__name__.lower(), **asdict(command)})

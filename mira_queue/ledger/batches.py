@@ -12,7 +12,7 @@ import orjson
 
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch
-from mira_queue.contract.commands import Cancel, Command, Pause, from_json, to_json
+from mira_queue.contract.commands import Cancel, Command, Pause, from_json, may_replace, to_json
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.webhook import ENDPOINTS_ONLY, WebhookEvent, new_event_id
 from mira_queue.ledger.script_runner import ScriptRunner, decode
@@ -59,15 +59,24 @@ class Batches(ScriptRunner):
         """Return the IDs of the batches that a supervisor has to run. It costs the same however many have finished."""
         return [decode(each) for each in cast("set[bytes]", self._client.smembers(names.OPEN_BATCHES))]
 
-    def send_command(self, batch_id: str, command: Command) -> None:
-        """Store a command for the batch's supervisor; it replaces one that was not carried out yet.
+    def send_command(self, batch_id: str, command: Command) -> bool:
+        """Store a command for the batch's supervisor. Return False if an earlier one has to be carried out first.
 
         After a pause or a cancel, no call of the batch starts, whatever its supervisor does. Raises BatchNotFound.
         """
-        stops = isinstance(command, Pause | Cancel)
-        args = [to_json(command), int(stops), names.HOLDS_CHANNEL]
-        if not self._run("batches/send_command", [names.batch_key(batch_id), names.HOLDS], args):
-            raise BatchNotFound(batch_id)
+        key = names.batch_key(batch_id)
+        args = [to_json(command), int(isinstance(command, Pause | Cancel)), names.HOLDS_CHANNEL]
+        while True:
+            batch, pending = cast("list[bytes | None]", self._client.hmget(key, ["batch", "command"]))
+            if batch is None:
+                raise BatchNotFound(batch_id)
+            if pending is not None:
+                has_ended = Batch.from_json(batch).status.is_final
+                if not may_replace(command, from_json(pending), has_ended=has_ended):
+                    return False
+            # Otherwise, another command has arrived, or the supervisor has carried out the pending one.
+            if self._run("batches/send_command", [key, names.HOLDS], [*args, pending or b""]) == 1:
+                return True
 
     def command_of(self, batch_id: str) -> Command | None:
         """Return the command that has not been carried out yet."""

@@ -76,9 +76,8 @@ def _has_supervisor(queue: MiraQueue, batch: Batch) -> bool:
 
 
 def _adopt_batch(queue: MiraQueue, batch: Batch, new: Account) -> None:
-    if queue.ledger.command_of(batch.id) is not None:
+    if not queue.ledger.send_command(batch.id, Adopt(new.id)):
         raise AdoptionRefused(f"batch {batch.id}: an earlier command is in progress: run this command again later")
-    queue.ledger.send_command(batch.id, Adopt(new.id))
     end_s = time.monotonic() + BATCH_TIMEOUT_S
     # Reading the batch starts its supervisor if it has none.
     while queue.batches.get(batch.id).account != new.id:

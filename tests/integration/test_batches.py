@@ -206,6 +206,39 @@ def test_a_cancelled_batch_names_the_lines_that_were_not_run(
         batches.batches.pause(batch_id)
 
 
+def test_commands_in_quick_succession_are_all_binding(
+    batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    simulator.configure(latency_s=0.5)
+    batch_id = submitted(batches, tmp_path, entries())
+    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 3)
+
+    batches.batches.pause(batch_id)
+    batches.batches.resume(batch_id)
+    batches.batches.pause(batch_id)
+    assert "command" in paused(batches, batch_id)
+    batches.batches.cancel(batch_id)
+    for command in (batches.batches.resume, batches.batches.pause, batches.batches.retry):
+        with pytest.raises(BatchRefused):
+            command(batch_id)
+
+    at(batches, batch_id, BatchStatus.CANCELLED)
+    every_line_once(*results(batches, batch_id, tmp_path))
+
+
+def test_each_of_two_retries_runs_its_lines(batches: MiraQueue, tmp_path: Path) -> None:
+    kinds = ("400", "404")
+    lines = [{"custom_id": f"{kind}-{n}", "prompt": f"[[sim:{kind}x1]] {n}"} for kind in kinds for n in range(3)]
+    batch_id = submitted(batches, tmp_path, lines)
+    assert at(batches, batch_id, BatchStatus.COMPLETED).failed == len(lines)
+
+    for kind in kinds:
+        batches.batches.retry(batch_id, [kind])
+
+    wait_until("all are answered", lambda: batches.batches.get(batch_id).answered == len(lines))
+    assert at(batches, batch_id, BatchStatus.COMPLETED).failed == 0
+
+
 def test_a_batch_pauses_when_its_budget_is_used_up(
     batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import redis
 
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
-from mira_queue.contract.commands import Cancel, Command, Pause, Resume
+from mira_queue.contract.commands import Adopt, Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.ledger.ledger import Ledger
 from tests.support.ledger_steps import ACCOUNT, LIFE
@@ -68,9 +68,56 @@ def test_a_command_that_arrives_while_an_older_one_is_carried_out_stays(ledger: 
             ledger.send_command(batch_id, Cancel())
             both.wait()
             kept += ledger.command_of(batch_id) == Cancel()
+            ledger.ack_command(batch_id, Cancel())
         done.result()
 
     assert kept == ROUNDS
+
+
+RESUMES_WITH_MORE, RETRY, OTHER_RETRY = Resume(max_cost="20"), Retry(("402",)), Retry()
+
+
+@pytest.mark.parametrize(
+    ("pending", "command", "is_stored"),
+    [
+        (Cancel(), Resume(), False),
+        (Cancel(), Pause(), False),
+        (Cancel(), RETRY, False),
+        (Cancel(), Cancel(), True),
+        (RETRY, Cancel(), True),
+        (RETRY, OTHER_RETRY, False),
+        (RETRY, Pause(), False),
+        (Pause(), RETRY, False),
+        (Pause(), Resume(), True),
+        (Resume(), Pause(), True),
+        (RESUMES_WITH_MORE, Pause(), False),
+        (Adopt("another"), Pause(), False),
+    ],
+    ids=str,
+)
+def test_no_command_replaces_one_whose_effect_would_be_lost(
+    pending: Command, command: Command, is_stored: bool, ledger: Ledger, batch_id: str, redis_client: redis.Redis
+) -> None:
+    assert ledger.send_command(batch_id, pending)
+
+    assert ledger.send_command(batch_id, command) is is_stored
+
+    assert ledger.command_of(batch_id) == (command if is_stored else pending)
+    redis_client.delete(names.HOLDS)
+
+
+@pytest.mark.parametrize(("pending", "is_stored"), [(Pause(), True), (Cancel(), True), (RETRY, False)], ids=str)
+def test_a_batch_that_has_ended_carries_out_a_retry_only(
+    pending: Command, is_stored: bool, ledger: Ledger, redis_client: redis.Redis
+) -> None:
+    batch = Batch(new_batch_id(), BatchStatus.COMPLETED, "input.jsonl", "here", 1)
+    ledger.write_batch(batch)
+    ledger.send_command(batch.id, pending)
+
+    assert ledger.send_command(batch.id, OTHER_RETRY) is is_stored
+
+    redis_client.delete(names.HOLDS)
+    ledger.forget_batch(batch.id)
 
 
 @pytest.mark.parametrize(("command", "is_held"), [(Pause(), True), (Cancel(), True), (Resume(), False)])

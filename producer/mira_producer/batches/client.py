@@ -39,6 +39,8 @@ from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
 
 POLL_S = 0.5
+# A supervisor carries out most commands sooner. An earlier command that takes longer is reported.
+COMMAND_PATIENCE_S, COMMAND_POLL_S = 5.0, 0.1
 DATA_LOST = (
     "the queue's server has lost its data: resume sends the lines without an answer again; "
     "calls in flight at that time may have been billed"
@@ -177,7 +179,8 @@ class Batches:
         for lines whose request has changed since they were answered. Raise as `pause`, InputError.
         """
         batch = self.get(batch_id)
-        if not batch.status.is_final and not batch.paused:
+        pauses = isinstance(self._ledger.command_of(batch_id), Pause)
+        if not (batch.status.is_final or batch.paused or pauses):
             raise BatchRefused(f"batch {batch_id} is not paused: it is running")
         command = Resume(max_requests, max_tokens, max_cost, changed)
         if batch.paused_by == "budget" and command == Resume():
@@ -213,7 +216,7 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: its answers were deleted: submit the failed lines as another batch")
         if not holds_status(files.errors, statuses):
             raise BatchRefused(f"batch {batch_id}: no failed line has {' or '.join(statuses)}")
-        self._ledger.send_command(batch_id, Retry(tuple(statuses)))
+        self._send_when_possible(batch_id, Retry(tuple(statuses)))
         self._crash_points.reach(CrashPoint.AFTER_RETRY_COMMAND)
         # Read again: it may have ended in the meantime, and its supervisor have seen no command.
         batch = self._ledger.batch(batch_id)
@@ -286,7 +289,17 @@ class Batches:
             raise BatchRefused(f"batch {batch_id} has ended: {batch.status}")
         if _has_ended(batch):
             raise BatchRefused(f"batch {batch_id}: {PROCESS_ENDED}")
-        self._ledger.send_command(batch_id, command)
+        self._send_when_possible(batch_id, command)
+
+    def _send_when_possible(self, batch_id: str, command: Command) -> None:
+        """Send a command. If an earlier one has to be carried out first, wait for that."""
+        end_s = time.monotonic() + COMMAND_PATIENCE_S
+        while not self._ledger.send_command(batch_id, command):
+            if isinstance(self._ledger.command_of(batch_id), Cancel):
+                raise BatchRefused(f"batch {batch_id} is being cancelled")
+            if time.monotonic() > end_s:
+                raise BatchRefused(f"batch {batch_id}: an earlier command is in progress: send this one again later")
+            time.sleep(COMMAND_POLL_S)
 
     def _restored(self, batch_id: str) -> Batch | None:
         """Write a batch whose files are here into a ledger that has lost it, and return it. None: it has expired."""
