@@ -110,7 +110,8 @@ def _left_of_day(key: ApiKey, batches: Iterable[Batch]) -> Decimal:
 
 
 def _at_most(most: Decimal, asked: str | None) -> str:
-    return f"{min(most, Decimal(asked)):f}" if asked else f"{most:f}"
+    # Without the zeros that the digits of the costs have left.
+    return f"{min(most, Decimal(asked) if asked else most).normalize():f}"
 
 
 def _cost(batch: Batch) -> Decimal:
