@@ -38,6 +38,8 @@ class JobFilter:
             raise InvalidRequest("state", f"expected {', '.join(JobState)}") from None
         if code is not None and not isinstance(code, str):
             raise InvalidRequest("code", f"expected the code of an error, got {type(code).__name__}")
+        if code == "":
+            raise InvalidRequest("code", "expected the code of an error, got an empty text")
         if code and wanted not in (None, JobState.FAILED):
             raise InvalidRequest("code", f"only failed jobs have a code, and the state is {wanted}")
         if since is not None and not (isinstance(since, datetime) and since.tzinfo is not None):

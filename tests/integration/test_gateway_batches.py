@@ -288,6 +288,51 @@ def test_a_key_limits_the_open_jobs_of_its_project(gateway: Gateway, simulator: 
     assert ended(client, created(client, lines(1, "small too")).id).status == "completed"
 
 
+def test_no_resume_and_no_second_batch_gets_more_than_the_cost_limit_of_a_key(
+    gateway: Gateway, simulator: SimulatorProcess
+) -> None:
+    (gateway.cli.folder / "prices.toml").write_text('currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = 2\n')
+    client = gateway.client(gateway.create_key("thrifty", "--max-cost-per-day", "10"))
+    simulator.configure(latency_s=0.5)
+    batch = created(client, lines(20, "thrifty"), extra_body={"mira": {"max_cost": "4"}})
+    wait_until("it runs", lambda: ours(client.batches.retrieve(batch.id))["currency"])
+    post(client, f"/batches/{batch.id}/pause")
+    wait_until("it is paused", lambda: ours(client.batches.retrieve(batch.id))["paused"])
+    simulator.configure(latency_s=0)
+
+    with pytest.raises(openai.BadRequestError):
+        post(client, f"/batches/{batch.id}/resume", {"max_cost": "much"})
+    post(client, f"/batches/{batch.id}/resume", {"max_cost": ""})
+
+    with pytest.raises(openai.RateLimitError) as caught:
+        created(client, lines(1, "second"))
+    assert caught.value.code == "max_cost_reached"
+    assert ended(client, batch.id).status == "completed"
+    with MiraQueue(gateway.settings) as queue:
+        assert queue.batches.get(batch.id).options.max_cost == "10"
+    # What the first one has reserved, and not used, is free again.
+    assert ended(client, created(client, lines(1, "second")).id).status == "completed"
+    (gateway.cli.folder / "prices.toml").unlink()
+
+
+def test_a_project_does_not_learn_where_the_files_of_its_batch_are(gateway: Gateway) -> None:
+    client = gateway.client(gateway.create_key("curious"))
+    done = ended(client, created(client, [*lines(2, "curious"), line("blocked", "[[sim:moderation]]")]).id)
+    client.files.delete(done.error_file_id or "")
+
+    verdict = client.get(f"/batches/{done.id}/verify", cast_to=dict[str, Any])
+    page = client.get(f"/batches/{done.id}/report", cast_to=str)
+    of_operator = gateway.client().get(f"/batches/{done.id}/verify", cast_to=dict[str, Any])
+    with pytest.raises(openai.ConflictError) as caught:
+        post(client, f"/batches/{done.id}/retry")
+
+    assert [each["path"] for each in verdict["missing"]["examples"]] == [done.input_file_id]
+    assert str(gateway.state_dir) in of_operator["missing"]["examples"][0]["path"]
+    for text in (json.dumps(verdict), page, caught.value.message):
+        assert str(gateway.state_dir) not in text
+    assert (caught.value.code, "deleted" in caught.value.message) == ("invalid_state", True)
+
+
 def test_answers_expire_when_the_creator_wants(openai_client: openai.OpenAI) -> None:
     batch = created(openai_client, lines(2, "expiry"), output_expires_after={"anchor": "created_at", "seconds": 3600})
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from mira_queue import MiraQueue
 from tests.support.gateway_process import Gateway
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -46,6 +47,33 @@ def test_a_job_is_accepted_and_has_its_outcome(call: Call) -> None:
     assert (done["state"], done["error"]) == ("succeeded", None)
     status, conflict = call("POST", "", {"body": {**BODY, "temperature": 1}, "key": "order 7"})
     assert (status, conflict["error"]["code"]) == (422, "idempotency_key_reused")
+    assert conflict["error"]["param"] == "key"
+
+
+def test_the_idempotency_keys_of_a_project_are_its_own(call: Call, gateway: Gateway) -> None:
+    key = gateway.create_key("own")
+    with MiraQueue(gateway.settings) as queue:
+        foreign = queue.enqueue([{"role": "user", "content": "Another"}], key="own:k", delay=timedelta(hours=1))
+        of_both = [call("POST", "", {"body": BODY, "key": "k", "delay": 3600}, each)[1] for each in (key, gateway.key)]
+        _, again = call("POST", "", {"body": BODY, "key": "k", "delay": 3600}, key)
+        status, conflict = call("POST", "", {"body": {**BODY, "temperature": 1}, "key": "k"}, key)
+
+        assert len({foreign.id, *(job["id"] for job in of_both)}) == 3
+        assert (again["id"], again["key"]) == (of_both[0]["id"], "k")
+        assert (status, conflict["error"]["param"]) == (422, "key")
+        # The ledger's own names of the key and the job are nothing that a caller can use.
+        assert of_both[0]["id"] not in conflict["error"]["message"]
+        assert "own" not in conflict["error"]["message"]
+        for job_id in (foreign.id, *(job["id"] for job in of_both)):
+            assert call("POST", f"/{job_id}/cancel")[1]["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+@pytest.mark.parametrize("wanted", [{"code": ""}, {"state": ""}, {"metadata": {}}, {"since": ""}])
+def test_an_empty_filter_does_not_match_all_jobs(call: Call, action: str, wanted: dict[str, Any]) -> None:
+    status, found = call("POST", f"/{action}", {**wanted, "dry_run": True})
+
+    assert (status, found["error"]["param"]) == (400, *wanted)
 
 
 def test_delay_deadline_and_priority_are_those_of_the_job(call: Call) -> None:

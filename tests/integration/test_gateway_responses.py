@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from mira_queue import MiraQueue
 from tests.support.gateway_process import Gateway
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -39,8 +40,37 @@ def test_a_response_without_background_has_its_answer(openai_client: openai.Open
     response = openai_client.responses.create(input=[{"role": "user", "content": "Hello"}], store=False)
 
     assert (response.status, response.output_text) == ("completed", "Simulated answer to: Hello")
+    assert (response.model_extra or {})["store"] is False
     with pytest.raises(openai.NotFoundError):
         openai_client.responses.retrieve(response.id)
+
+
+def test_a_response_that_is_not_to_be_stored_is_not_when_it_was_streamed_or_has_failed(gateway: Gateway) -> None:
+    client = gateway.client(gateway.create_key("unstored"))
+
+    events: list[Any] = list(client.responses.create(input="Hello", stream=True, store=False))
+    failed: list[Any] = list(client.responses.create(input="[[sim:422]]", stream=True, store=False))
+    with pytest.raises(openai.UnprocessableEntityError):
+        client.responses.create(input="[[sim:422]]", store=False)
+
+    assert {each.response.store for each in (events[0], events[-1], failed[-1])} == {False}
+    assert (events[-1].type, failed[-1].type) == ("response.completed", "response.failed")
+    assert client.get("/jobs", cast_to=dict[str, Any])["data"] == []
+
+
+def test_a_response_that_is_not_to_be_stored_is_not_when_its_client_disconnects(gateway: Gateway) -> None:
+    client = gateway.client(gateway.create_key("gone"))
+    with MiraQueue(gateway.settings) as queue:
+        stream = client.responses.create(input="[[sim:429x1 retry-after=3600]]", stream=True, store=False)
+        (job,) = wait_until(
+            "the job waits",
+            lambda: client.get("/jobs", cast_to=dict[str, Any], options={"params": {"state": "waiting"}})["data"],
+        )
+
+        stream.close()
+
+        wait_until("it is forgotten", lambda: not client.get("/jobs", cast_to=dict[str, Any])["data"])
+        queue.ledger.probe_now(job["account"])
 
 
 def test_a_failed_response_has_the_error_and_one_that_is_waited_for_raises_it(openai_client: openai.OpenAI) -> None:

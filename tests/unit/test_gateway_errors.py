@@ -49,7 +49,7 @@ def test_every_error_class_has_an_entry_in_the_table(kind: type[MiraQueueError])
             "invalid_request",
         ),
         (InputError("nothing was submitted"), 400, "invalid_request_error", None, "invalid_value"),
-        (IdempotencyConflict("k", "j"), 422, "invalid_request_error", "Idempotency-Key", "idempotency_key_reused"),
+        (IdempotencyConflict("k", "j"), 422, "invalid_request_error", "key", "idempotency_key_reused"),
         (QueueUnavailable("down"), 503, "server_error", None, "queue_unavailable"),
         (ContentBlocked("blocked", 422), 422, "invalid_request_error", None, "content_blocked"),
         (BalanceUsedUp("empty", 402), 402, "insufficient_quota", None, "balance_used_up"),

@@ -13,6 +13,7 @@ from mira_producer.gateway.file_entry import FileEntry
 from mira_producer.gateway.file_store import ABANDONED_AFTER_S, FileStore
 from mira_producer.gateway.identity import new_identity
 from mira_producer.gateway.upload_store import UploadStore
+from structlog.testing import capture_logs
 
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.file_id import FileId, FileKind, file_id_of, parse_file_id
@@ -132,3 +133,43 @@ def test_a_file_an_upload_and_a_part_that_are_created_again_are_created_once(
     assert created[0] == created[1]
     assert uploads.complete(created[0], [part_id], None)[1].bytes == 3
     assert len(list((tmp_path / "uploads").iterdir())) == 1
+
+
+def change(record: Path, **fields: object) -> None:
+    record.write_bytes(orjson.dumps({**orjson.loads(record.read_bytes()), **fields}))
+
+
+def test_records_of_a_newer_version_are_read_and_an_upload_keeps_what_is_unknown(
+    tmp_path: Path, files: FileStore, uploads: UploadStore
+) -> None:
+    file, upload = stored(files), uploads.create(new_identity(), 3, "a.jsonl", "app1", DAY_S)
+    record = tmp_path / "uploads" / upload.id / "upload.json"
+    change(tmp_path / "files" / file.id / "file.json", color="blue", path="/etc/passwd")
+    change(record, color="blue")
+
+    assert list(FileStore(tmp_path).all()) == [file]
+    assert uploads.cancel(uploads.get(upload.id, KEY)).status == "cancelled"
+    assert orjson.loads(record.read_bytes())["color"] == "blue"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"bytes":"many"}'])
+def test_a_damaged_record_hides_no_other_and_is_not_deleted(
+    tmp_path: Path, files: FileStore, uploads: UploadStore, content: bytes
+) -> None:
+    damaged, file = stored(files), stored(files)
+    upload = uploads.create(new_identity(), 3, "a.jsonl", "app1", DAY_S)
+    records = [tmp_path / "files" / damaged.id / "file.json", tmp_path / "uploads" / upload.id / "upload.json"]
+    for record in records:
+        record.write_bytes(content)
+    other = FileStore(tmp_path)
+
+    with capture_logs() as logged:
+        assert list(other.all()) == list(other.all()) == [file]
+        assert other.get(damaged.id) is None
+        assert (other.sweep(), uploads.sweep()) == (0, 0)
+        with pytest.raises(ApiError) as caught:
+            uploads.get(upload.id, KEY)
+
+    assert caught.value.status == 404
+    assert sorted(each["path"] for each in logged) == sorted(map(str, records))
+    assert all(record.exists() for record in records)

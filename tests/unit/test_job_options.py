@@ -74,6 +74,7 @@ def test_a_wrong_option_is_named(given: dict[str, Any], field: str) -> None:
     [
         ({"state": "done"}, "state"),
         ({"code": 402}, "code"),
+        ({"code": ""}, "code"),
         ({"code": "poison", "state": "queued"}, "code"),
         ({"since": datetime(2030, 1, 1)}, "since"),
         ({"metadata": {"key": 7}}, "metadata"),

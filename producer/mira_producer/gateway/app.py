@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from anyio import create_task_group
+from anyio import create_task_group, sleep
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -49,8 +49,10 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     webhook_endpoints.routes,
     webhook_deliveries.routes,
 )
-# Tasks that run as long as the gateway. Each handles its own errors.
+# Tasks that run as long as the gateway. Each handles the errors that it expects.
 BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, retries.run, webhook_task.run)
+# A task that has failed begins again after this.
+RESTART_AFTER_S = 5.0
 
 _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has no such method", "method_not_allowed")}
 
@@ -76,9 +78,19 @@ def build_app(context: Context) -> Starlette:
 async def _background(context: Context) -> AsyncIterator[None]:
     async with create_task_group() as group:
         for task in BACKGROUND:
-            group.start_soon(task, context)
+            group.start_soon(_lasting, task, context)
         yield
         group.cancel_scope.cancel()
+
+
+async def _lasting(task: Callable[[Context], Coroutine[Any, Any, None]], context: Context) -> None:
+    """Run a task until the gateway stops. A bug in one task must not end the others, and with them the gateway."""
+    while True:
+        try:
+            await task(context)
+        except Exception:
+            context.log.exception("background_task_failed", task=task.__module__)
+        await sleep(RESTART_AFTER_S)
 
 
 async def _respond(request: Request, error: Exception) -> Response:

@@ -9,8 +9,8 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,36 @@ from starlette.routing import BaseRoute
 
 from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import is_verified, verify_batch
-from mira_producer.engine.options import parse_amount
+from mira_producer.engine.options import parse_amount, with_new_limits
 from mira_producer.gateway.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.errors import conflict, invalid, not_found
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.files import found_file
+from mira_producer.gateway.hidden_paths import batch_without_paths, verdict_without_paths
 from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Empty, json_body
-from mira_producer.gateway.key_limits import check_open, max_cost
+from mira_producer.gateway.key_limits import (
+    check_cost_of_retry,
+    check_open,
+    max_cost,
+    max_cost_of_resumed,
+    one_at_a_time,
+)
 from mira_producer.gateway.paging import Page, cut, listing, page_of
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.threads import in_thread
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
+from mira_producer.jsonl.verify import Verdict
+from mira_producer.report.page import draw
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
-from mira_queue.contract.commands import Cancel
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
+from mira_queue.contract.commands import Cancel, Resume
 from mira_queue.contract.errors import BatchNotFound
+from mira_queue.contract.file_id import FileKind
 from mira_queue.contract.problem import INVALID_URL
 
 # When an SDK that polls should ask again: a part of the time that is left, within these bounds.
@@ -108,23 +118,23 @@ class BatchResource:
     async def resume(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, ResumeBatch)
         batch = await self._found(request, key)
-        await in_thread(self._batches.resume, batch.id, **body.model_dump())
+        await in_thread(self._resume, batch, body, key)
         return await self._after(batch, key)
 
     async def retry(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, RetryBatch)
         batch = await self._found(request, key)
-        await in_thread(self._batches.retry, batch.id, body.statuses)
+        await in_thread(self._retry, batch, body, key)
         return await self._after(batch, key)
 
     async def verify(self, request: Request, key: ApiKey) -> Response:
         batch = await self._found(request, key)
-        verdict = await in_thread(self._of_files, batch, lambda files: verify_batch(batch, files))
+        verdict = await in_thread(self._verdict, batch, key)
         return json_response({"object": "batch.verification", "batch_id": batch.id, **verdict.to_object()})
 
     async def report(self, request: Request, key: ApiKey) -> Response:
         batch = await self._found(request, key)
-        return HTMLResponse(await in_thread(self._page_of_report, batch))
+        return HTMLResponse(await in_thread(self._page_of_report, batch, key))
 
     async def _found(self, request: Request, key: ApiKey) -> Batch:
         batch_id = request.path_params["id"]
@@ -144,20 +154,49 @@ class BatchResource:
             # A retry: the limits of the key have allowed this batch.
             return self._batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
-        mine = self._batches.all() if key.max_open or key.max_cost_per_day else []
-        check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
         if body.mira.max_cost:
             parse_amount(body.mira.max_cost)
-        options = BatchOptions(
-            **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
-            deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
-        )
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0)
         stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
-        return self._batches.submit(
-            file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
-        )
+        with one_at_a_time(key, self._context.settings.state_dir):
+            mine = self._limiting(key)
+            check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
+            options = BatchOptions(
+                **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
+                deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
+            )
+            return self._batches.submit(
+                file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
+            )
+
+    def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
+        if body.max_cost:
+            parse_amount(body.max_cost)
+        with one_at_a_time(key, self._context.settings.state_dir):
+            cost = max_cost_of_resumed(key, body.max_cost, batch, self._limiting(key))
+            self._batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
+
+    def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
+        if batch.failed and not self._files_of(batch).errors.exists():
+            raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
+        with one_at_a_time(key, self._context.settings.state_dir):
+            check_cost_of_retry(key, batch, self._limiting(key))
+            self._batches.retry(batch.id, body.statuses)
+
+    def _limiting(self, key: ApiKey) -> list[Batch]:
+        """Return the batches that count for the limits of a key, with the limits that they were resumed with."""
+        if not (key.max_open or key.max_cost_per_day):
+            return []
+        mine = [batch for batch in self._batches.all() if batch.origin.project == key.project]
+        return [batch if batch.status.is_final else self._as_commanded(batch) for batch in mine]
+
+    def _as_commanded(self, batch: Batch) -> Batch:
+        command = self._context.queue.ledger.command_of(batch.id)
+        if not isinstance(command, Resume):
+            return batch
+        # Binding from the moment of the command, though its supervisor has not written it yet.
+        return replace(batch, options=with_new_limits(batch.options, command))
 
     def _page(self, page: Page, key: ApiKey) -> tuple[list[Batch], bool]:
         seen = {batch.id: batch for batch in self._batches.all() if key.sees(batch.origin.project)}
@@ -174,24 +213,36 @@ class BatchResource:
         if not batch.status.is_final and isinstance(self._context.queue.ledger.command_of(batch.id), Cancel):
             # Binding from the moment of the command, though its supervisor has not written it yet.
             batch = batch.moved(BatchStatus.CANCELLING, int(time.time()))
-        shown = batch.to_object()
         files = self._batches.spool.files_of(batch)
+        if files is not None and key.scope is not Scope.ADMIN:
+            batch = batch_without_paths(batch, files)
+        shown = batch.to_object()
         shown["mira"]["verified"] = is_verified(files) if files else None
         if key.scope is not Scope.ADMIN:
             for name in _OF_OPERATOR:
                 del shown["mira"][name]
         return shown
 
-    def _of_files(self, batch: Batch, act: Callable[[Any], Any]) -> Any:
+    def _files_of(self, batch: Batch) -> BatchFiles:
         files = self._batches.spool.files_of(batch)
         if files is None:
             raise conflict(f"the files of batch {batch.id} are on another machine", "files_elsewhere")
-        return act(files)
+        return files
 
-    def _page_of_report(self, batch: Batch) -> bytes:
+    def _verdict(self, batch: Batch, key: ApiKey) -> Verdict:
+        files = self._files_of(batch)
+        verdict = verify_batch(batch, files)
+        return verdict if key.scope is Scope.ADMIN else verdict_without_paths(verdict, batch, files)
+
+    def _page_of_report(self, batch: Batch, key: ApiKey) -> bytes:
+        files = self._files_of(batch)
+        errors = str(files.errors) if key.scope is Scope.ADMIN else batch.file_id(FileKind.ERRORS)
+        if key.scope is not Scope.ADMIN:
+            batch = batch_without_paths(batch, files)
+        base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
-            self._batches.report(batch.id, path)
+            draw(batch, files, base, path, errors)
             return path.read_bytes()
 
 

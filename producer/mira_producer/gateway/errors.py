@@ -124,7 +124,10 @@ TABLE: tuple[tuple[type[MiraQueueError], Callable[[Any], ApiError]], ...] = (
     (InvalidRequest, lambda error: invalid(error.field, error.reason, error.code)),
     (
         IdempotencyConflict,
-        lambda error: ApiError(422, str(error), code="idempotency_key_reused", param="Idempotency-Key"),
+        # Its message has the key and the job as the ledger names them, which are not the caller's.
+        lambda _: ApiError(
+            422, "key: it belongs to another request: choose another key", code="idempotency_key_reused", param="key"
+        ),
     ),
     (JobNotFound, lambda error: not_found("job", error.job_id)),
     (BatchNotFound, lambda error: not_found("batch", error.batch_id)),

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
+
+from mira_queue.contract.known_fields import known_fields
 
 BATCH_PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
 
@@ -27,6 +33,11 @@ class FileEntry:
     project: str
     expires_at: int = 0
 
+    @classmethod
+    def of_record(cls, an_id: str, path: Path, record: Mapping[str, Any]) -> FileEntry:
+        """Return a stored file. Raises ValueError."""
+        return _checked().validate_python({**known_fields(cls, record), "id": an_id, "path": path})
+
     @property
     def is_expired(self) -> bool:
         return bool(self.expires_at) and time.time() >= self.expires_at
@@ -43,3 +54,8 @@ class FileEntry:
             "status": "processed",
             "expires_at": self.expires_at or None,
         }
+
+
+@cache
+def _checked() -> TypeAdapter[FileEntry]:
+    return TypeAdapter(FileEntry)

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import orjson
 
 from mira_producer.gateway.errors import ApiError, storage_full
 from mira_producer.gateway.file_entry import FileEntry
+from mira_producer.gateway.records import Records
 from mira_queue.contract.file_id import FileId, FileKind, parse_file_id
 from mira_queue.runtime.private_files import make_private_dir, private_opener
 
@@ -60,7 +61,7 @@ class PartialFile:
         """
         now_s = time.time()
         target = self._root / str(file_id)
-        record: dict[str, Any] = {
+        record = {
             "filename": filename,
             "bytes": self.bytes,
             "created_at": int(now_s),
@@ -78,9 +79,13 @@ class PartialFile:
             try:
                 self.folder.rename(target)
             except OSError:
-                record = orjson.loads((target / _RECORD).read_bytes())
+                stored = _stored(target, Records())
+                if stored is None:
+                    raise
+            else:
+                stored = FileEntry.of_record(target.name, target / _CONTENT, record)
             sync_dir(self._root)
-        return FileEntry(target.name, target / _CONTENT, **record)
+        return stored
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +104,8 @@ class FileStore:
     def __init__(self, state_dir: Path) -> None:
         self._root = state_dir.expanduser() / "files"
         # Records never change.
-        self._records: dict[str, FileEntry] = {}
+        self._entries: dict[str, FileEntry] = {}
+        self._records = Records()
 
     def begin(self) -> PartialFile:
         """Raises ApiError if the directory cannot be written to."""
@@ -114,16 +120,16 @@ class FileStore:
         parsed = parse_file_id(file_id)
         if parsed is None or parsed.kind is not FileKind.UPLOAD:
             return None
-        found = self._records.get(file_id) or self._read(file_id)
+        found = self._entries.get(file_id) or self._read(file_id)
         return None if found is None or found.is_expired or not found.path.exists() else found
 
     def all(self) -> Iterator[FileEntry]:
         """Yield all files that have not expired."""
         names = self._names()
-        for gone in self._records.keys() - names:
-            self._records.pop(gone, None)
+        for gone in self._entries.keys() - names:
+            self._entries.pop(gone, None)
         for name in names:
-            found = self._records.get(name) or self._read(name)
+            found = self._entries.get(name) or self._read(name)
             if found is not None and not found.is_expired:
                 yield found
 
@@ -151,13 +157,14 @@ class FileStore:
             return set()
 
     def _read(self, file_id: str) -> FileEntry | None:
-        folder = self._root / file_id
-        try:
-            record: dict[str, Any] = orjson.loads((folder / _RECORD).read_bytes())
-        except FileNotFoundError:
-            return None
-        entry = self._records[file_id] = FileEntry(file_id, folder / _CONTENT, **record)
+        entry = _stored(self._root / file_id, self._records)
+        if entry is not None:
+            self._entries[file_id] = entry
         return entry
+
+
+def _stored(folder: Path, records: Records) -> FileEntry | None:
+    return records.read(folder / _RECORD, lambda record: FileEntry.of_record(folder.name, folder / _CONTENT, record))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mira_producer.gateway.multipart import Form, check_fields
 from mira_producer.gateway.paging import cut, listing, page_of
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.threads import in_thread
+from mira_producer.gateway.whole_number import whole_number
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.file_id import file_id_of
 from mira_queue.contract.problem import MISSING_PARAMETER
@@ -109,8 +110,8 @@ def check_ttl(anchor: str | None, seconds: str | None) -> None:
     """Raises ApiError."""
     if anchor is not None and anchor != "created_at":
         raise invalid(ANCHOR, f"expected created_at, got {anchor[:40]!r}")
-    if seconds is not None and not (seconds.isdecimal() and MIN_TTL_S <= int(seconds[:12]) <= MAX_TTL_S):
-        raise invalid(SECONDS, f"expected {MIN_TTL_S:,} to {MAX_TTL_S:,}, got {seconds[:40]!r}")
+    if seconds is not None:
+        whole_number(SECONDS, seconds, MIN_TTL_S, MAX_TTL_S)
 
 
 def _check(fields: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from mira_producer.gateway.errors import ApiError, conflict, invalid
 from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.json_body import Body, checked, json_object
 from mira_producer.gateway.paging import listing, page_of
+from mira_producer.gateway.project_key import key_of
 from mira_producer.gateway.response_object import seconds
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import Found, find, poll_headers, submit
@@ -66,7 +67,7 @@ def job_object(job: JobStatus) -> dict[str, Any]:
         "created_at": seconds(job.created_ms),
         "state": job.state,
         "model": job.model,
-        "key": job.key.removeprefix(f"{job.project}:") or None,
+        "key": key_of(job) or None,
         "priority": job.priority,
         "metadata": dict(job.metadata),
         "account": job.account,
@@ -199,6 +200,9 @@ class _Jobs:
 
     async def _act(self, request: Request, key: ApiKey, verb: str) -> Response:
         wanted = checked(ActionBody, await json_object(request))
+        if wanted.metadata == {}:
+            # A caller whose variable is empty would act on all jobs.
+            raise invalid("metadata", "expected at least one pair: leave the parameter out to match all jobs")
         queue = self._context.queue
         matching, act = (
             (queue.cancellable, queue.cancel_matching) if verb == "cancel" else (queue.retryable, queue.retry_matching)

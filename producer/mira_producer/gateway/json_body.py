@@ -15,6 +15,8 @@ from mira_queue.contract.problem import MISSING_PARAMETER, UNKNOWN_PARAMETER
 # More than any chat request that the API accepts.
 MAX_JSON_BYTES = 16 * 1024 * 1024
 INVALID_JSON = "invalid_json"
+# orjson writes 254 levels, but reads 1,024. The objects around a part of a body, such as an event, have at most these.
+_LEVELS_AROUND = 16
 _CODES = {"missing": MISSING_PARAMETER, "extra_forbidden": UNKNOWN_PARAMETER}
 _REASONS = {"missing": "this parameter is required", "extra_forbidden": "no such parameter"}
 
@@ -45,6 +47,7 @@ async def json_object(request: Request, max_bytes: int = MAX_JSON_BYTES) -> dict
         raise invalid(None, f"the body is not JSON: {error}", INVALID_JSON) from None
     if not isinstance(found, dict):
         raise invalid(None, "the body is not a JSON object", INVALID_JSON)
+    _check_depth(found)
     return found
 
 
@@ -59,6 +62,16 @@ def checked(model: type[BodyT], found: dict[str, Any]) -> BodyT:
         return model.model_validate_json(orjson.dumps(found))
     except ValidationError as error:
         raise _first(error) from None
+
+
+def _check_depth(found: Any) -> None:
+    """Raise ApiError for a body that could be read, but not written again."""
+    for _ in range(_LEVELS_AROUND):
+        found = [found]
+    try:
+        orjson.dumps(found)
+    except orjson.JSONEncodeError:
+        raise invalid(None, "the body has too many levels of objects and arrays", INVALID_JSON) from None
 
 
 def _first(error: ValidationError) -> ApiError:

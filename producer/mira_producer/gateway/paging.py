@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from starlette.requests import Request
 
 from mira_producer.gateway.errors import invalid
+from mira_producer.gateway.whole_number import whole_number
 
 T = TypeVar("T")
 MAX_LIMIT = 100
@@ -27,13 +28,11 @@ class Page:
 def page_of(request: Request, *, max_limit: int = MAX_LIMIT, default_limit: int = DEFAULT_LIMIT) -> Page:
     """Return the page that a request names. Raises ApiError."""
     query = request.query_params
-    limit = query.get("limit", str(default_limit))
-    if not limit.isdecimal() or not 1 <= int(limit[:9]) <= max_limit:
-        raise invalid("limit", f"expected a number from 1 to {max_limit:,}, got {limit[:40]!r}")
+    limit = whole_number("limit", query.get("limit", str(default_limit)), 1, max_limit)
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise invalid("order", f"expected asc or desc, got {order[:40]!r}")
-    return Page(query.get("after", ""), int(limit), "asc" if order == "asc" else "desc")
+    return Page(query.get("after", ""), limit, "asc" if order == "asc" else "desc")
 
 
 def cut(items: Sequence[T], page: Page, place_of: Callable[[T], Any], after: Any = None) -> tuple[list[T], bool]:

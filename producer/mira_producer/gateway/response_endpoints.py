@@ -19,7 +19,7 @@ from mira_producer.gateway.identity import identity_of
 from mira_producer.gateway.job_ids import job_of_response, response_id
 from mira_producer.gateway.json_body import json_object
 from mira_producer.gateway.response_events import ResponseEvents
-from mira_producer.gateway.response_object import response_object
+from mira_producer.gateway.response_object import is_stored, response_object
 from mira_producer.gateway.response_request import parse_response_request
 from mira_producer.gateway.responses import json_response
 from mira_producer.gateway.single_jobs import (
@@ -38,6 +38,7 @@ from mira_producer.gateway.webhook_target import take_webhook
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Failure
+from mira_queue.contract.states import JobStatus
 
 KIND = "response"
 OnDisconnect = Callable[[], Awaitable[None]] | None
@@ -67,13 +68,12 @@ class _Responses:
         )
 
         async def cancel() -> None:
-            await cancel_unstarted(self._context, request, job_id)
+            # A call in flight is stored in any case: the client's retry gets it.
+            if await cancel_unstarted(self._context, request, job_id):
+                await self._forget_unless_stored((await self._found(key, response_id(job_id))).job)
 
         async def answer() -> Mapping[str, Any]:
-            found = await self._ended(key, job_id)
-            if not wanted.is_stored:
-                await in_thread(self._context.queue.ledger.forget, job_id)
-            return response_object(found.job, found.outcome)
+            return await self._ended(key, job_id)
 
         if wanted.is_streamed:
             found = await self._found(key, response_id(job_id))
@@ -111,12 +111,19 @@ class _Responses:
     async def _found(self, key: ApiKey, an_id: str) -> Found:
         return await find(self._context, key, job_of_response(an_id), "response", an_id, kind=KIND)
 
-    async def _ended(self, key: ApiKey, job_id: str) -> Found:
-        """Wait for a job. Raises the error of a failed one."""
+    async def _ended(self, key: ApiKey, job_id: str) -> Mapping[str, Any]:
+        """Wait for a job, and return its response. Raises the error of a failed one."""
         outcome = await wait(self._context, job_id)
+        found = await self._found(key, response_id(job_id))
+        await self._forget_unless_stored(found.job)
         if isinstance(outcome, Failure):
             raise outcome.to_error()
-        return await self._found(key, response_id(job_id))
+        return response_object(found.job, found.outcome)
+
+    async def _forget_unless_stored(self, job: JobStatus) -> None:
+        """Delete a job that has finished and whose response is not to be stored."""
+        if not is_stored(job):
+            await in_thread(self._context.queue.ledger.forget, job.id)
 
     async def _events(self, key: ApiKey, found: Found, after: int, on_disconnect: OnDisconnect) -> AsyncIterator[bytes]:
         """Yield the events that follow the one with the number `after`."""
@@ -134,6 +141,7 @@ class _Responses:
                 await on_disconnect()
             raise
         found = await self._found(key, response_id(job_id))
+        await self._forget_unless_stored(found.job)
         for event in events.rest(found.job, outcome):
             yield named_event(event)
 

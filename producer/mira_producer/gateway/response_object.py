@@ -25,9 +25,14 @@ _STATUSES = {
 }
 
 
+def is_stored(job: JobStatus) -> bool:
+    """Return True if the response is to be stored after its client has received it."""
+    return bool(_view(job).get("store", True))
+
+
 def response_object(job: JobStatus, outcome: Outcome | None) -> dict[str, Any]:
     """Return the object. `outcome` is that of a job that has finished."""
-    view: dict[str, Any] = orjson.loads(job.view) if job.view else {}
+    view = _view(job)
     completion = outcome if isinstance(outcome, Completion) else None
     reason = INCOMPLETE_REASONS.get(completion.finish_reason or "") if completion else None
     failure = outcome if isinstance(outcome, Failure) and job.state is JobState.FAILED else None
@@ -49,7 +54,7 @@ def response_object(job: JobStatus, outcome: Outcome | None) -> dict[str, Any]:
         "previous_response_id": None,
         "reasoning": None,
         "service_tier": view.get("service_tier", "default"),
-        "store": True,
+        "store": view.get("store", True),
         "temperature": view.get("temperature"),
         "text": view.get("text") or {"format": {"type": "text"}},
         "tool_choice": view.get("tool_choice", "auto"),
@@ -59,6 +64,11 @@ def response_object(job: JobStatus, outcome: Outcome | None) -> dict[str, Any]:
         "usage": usage_object(completion.usage) if completion else None,
         "mira": mira_object(job),
     }
+
+
+def _view(job: JobStatus) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(job.view) if job.view else {}
+    return found
 
 
 def mira_object(job: JobStatus) -> dict[str, Any]:

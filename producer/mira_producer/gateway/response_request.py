@@ -51,7 +51,6 @@ class ResponseRequest:
     priority: Priority
     is_background: bool
     is_streamed: bool
-    is_stored: bool
 
 
 def parse_response_request(found: Mapping[str, Any]) -> ResponseRequest:
@@ -88,8 +87,9 @@ def parse_response_request(found: Mapping[str, Any]) -> ResponseRequest:
     if streamed:
         body["stream"] = True
     view = {name: given[name] for name in _REPEATED if name in given}
-    view |= {"background": background, "parallel_tool_calls": _flag(given, "parallel_tool_calls", default=True)}
-    return ResponseRequest(body, view, checked_metadata(given.get("metadata")), priority, background, streamed, stored)
+    view |= {"background": background, "store": stored}
+    view |= {"parallel_tool_calls": _flag(given, "parallel_tool_calls", default=True)}
+    return ResponseRequest(body, view, checked_metadata(given.get("metadata")), priority, background, streamed)
 
 
 def priority_of(given: Mapping[str, Any]) -> Priority:

@@ -17,6 +17,7 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.errors import not_found
 from mira_producer.gateway.identity import withdraw_identity
 from mira_producer.gateway.key_limits import check_open
+from mira_producer.gateway.project_key import project_key
 from mira_producer.gateway.threads import in_thread
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
@@ -66,8 +67,7 @@ async def submit(
         owner = context.queue.accounts.named(account or key.account or None)
         job = NewJob.single(
             check_of(context.settings, owner)(body),
-            # Each project has its own keys.
-            f"{key.project}:{idempotency_key}" if idempotency_key else "",
+            project_key(key.project, idempotency_key),
             options=options,
             project=key.project,
             view=orjson.dumps(view).decode() if view else "",
@@ -129,10 +129,15 @@ async def published_chunks(context: Context, feed: ChunkFeed, job_id: str) -> As
         ended.cancel()
 
 
-async def cancel_unstarted(context: Context, request: Request, job_id: str) -> None:
-    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for."""
-    if await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True):
+async def cancel_unstarted(context: Context, request: Request, job_id: str) -> bool:
+    """Cancel a job whose request is not waited for any more, unless its call is in flight: that is paid for.
+
+    Return True if it was cancelled.
+    """
+    is_cancelled = await in_thread(context.queue.ledger.cancel, job_id, only_unstarted=True)
+    if is_cancelled:
         withdraw_identity(request)
+    return is_cancelled
 
 
 def poll_headers(found: Found) -> dict[str, str]:

@@ -12,20 +12,24 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+from pydantic import TypeAdapter
 
 from mira_producer.batches.lock import wait_for_lock
 from mira_producer.gateway.errors import conflict, invalid, not_found
 from mira_producer.gateway.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.file_store import FileStore, PartialFile, storing, sync_dir
+from mira_producer.gateway.records import Records
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.file_id import file_id_of
+from mira_queue.contract.known_fields import all_fields, stored_fields
 from mira_queue.runtime.private_files import make_private_dir, private_opener
 
 TTL_S = 3600
@@ -50,6 +54,12 @@ class Upload:
     ttl_s: int
     status: Status = "pending"
     file_id: str = ""
+    unknown: dict[str, Any] = field(default_factory=dict, compare=False)  # of a newer version, and written again
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Upload:
+        """Return a stored upload. Raises ValueError."""
+        return _checked().validate_python(all_fields(cls, record))
 
     def to_object(self, file: FileEntry | None = None) -> dict[str, Any]:
         return {
@@ -65,12 +75,18 @@ class Upload:
         }
 
 
+@cache
+def _checked() -> TypeAdapter[Upload]:
+    return TypeAdapter(Upload)
+
+
 class UploadStore:
     """The uploads of a state directory. Several gateways may use the same one."""
 
     def __init__(self, state_dir: Path, files: FileStore) -> None:
         self._root = state_dir.expanduser() / "uploads"
         self._files = files
+        self._records = Records()
 
     def create(self, identity: str, size: int, filename: str, project: str, ttl_s: int) -> Upload:
         """Create an upload. Repeating it with the same identity of a request returns the same upload."""
@@ -145,7 +161,9 @@ class UploadStore:
         count = 0
         for folder in self._root.glob("upload_*"):
             found = self._read(folder.name)
-            if found is None or time.time() >= found.expires_at:
+            # One that cannot be read may belong to a newer version.
+            is_left = found is None and not (folder / _RECORD).exists()
+            if is_left or (found is not None and time.time() >= found.expires_at):
                 shutil.rmtree(folder, ignore_errors=True)
                 count += 1
         return count
@@ -179,9 +197,8 @@ class UploadStore:
         return self._root / upload_id
 
     def _read(self, upload_id: str) -> Upload | None:
-        try:
-            found = Upload(**orjson.loads((self._folder(upload_id) / _RECORD).read_bytes()))
-        except FileNotFoundError:
+        found = self._records.read(self._folder(upload_id) / _RECORD, Upload.of_record)
+        if found is None:
             return None
         is_late = found.status == "pending" and time.time() >= found.expires_at
         return replace(found, status="expired") if is_late else found
@@ -190,7 +207,7 @@ class UploadStore:
         path = self._folder(upload.id) / _RECORD
         part = path.with_suffix(f".{uuid.uuid4().hex}")
         with open(part, "xb", opener=private_opener) as written:
-            written.write(orjson.dumps(asdict(upload)))
+            written.write(orjson.dumps(stored_fields(upload)))
             written.flush()
             os.fsync(written.fileno())
         part.replace(path)

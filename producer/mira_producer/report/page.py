@@ -32,14 +32,17 @@ def check_report(path: Path, files: Iterable[Path] = ()) -> None:
         raise InputError(f"{path}: cannot be written: {folder} is not a directory that you can write to")
 
 
-def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path) -> None:
-    """Write the page: the files tell how the lines ended, the supervisor's record when. Raises InputError."""
+def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path, errors: str = "") -> None:
+    """Write the page: the files tell how the lines ended, the supervisor's record when. Raises InputError.
+
+    `errors` is the name of the error file, by default its path.
+    """
     try:
         recorder, began_s = recorder_file.saved(files.record)
     except FileNotFoundError:
         raise InputError(f"batch {batch.id}: there is nothing to report: its status is {batch.status}") from None
     began = datetime.fromtimestamp(began_s, UTC).astimezone()
-    write_report(path, batch, str(files.errors), api_base, began, written(files, prices_of(files)), recorder)
+    write_report(path, batch, errors or str(files.errors), api_base, began, written(files, prices_of(files)), recorder)
 
 
 def write_report(
