@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -125,3 +126,21 @@ def test_a_job_whose_deadline_passes_in_the_queue_expires_although_no_thread_is_
     assert simulator.stats()["calls"] == 0
     assert first.cancel()
     queue.ledger.probe_now(account)
+
+
+def test_time_in_which_no_worker_ran_counts_against_no_delay_and_no_deadline(
+    queue: MiraQueue, redis_client: redis.Redis
+) -> None:
+    # The last worker has read the clock five minutes ago.
+    before_ms = round(1000 * time.time()) - 300_000
+    redis_client.hset(names.CLOCK, mapping={"server_ms": before_ms, "offset_ms": 0})
+
+    job = queue.enqueue(ask("later"), delay=HOUR, deadline=2 * HOUR)
+    queue.ledger.check_clock(is_first=True)
+
+    status = job.status()
+    assert status.due_ms is not None
+    assert status.deadline_ms is not None
+    assert status.due_ms / 1000 - time.time() == pytest.approx(3600, abs=60)
+    assert status.deadline_ms / 1000 - time.time() == pytest.approx(7200, abs=60)
+    job.cancel()

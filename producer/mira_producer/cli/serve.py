@@ -88,7 +88,9 @@ def _service_module() -> Any:
         # Takes a quarter of a second, so only this command loads it.
         return importlib.import_module("mira_producer.gateway.service")
     except ImportError as error:
-        raise StartError(f"serve needs more packages ({error}): pip install 'mira-queue[gateway]'") from None
+        raise StartError(
+            f"serve needs more packages ({error}): make install, or pip install 'PATH[gateway]' with the path of the checkout"
+        ) from None
 
 
 def _check_accounts(settings: Settings) -> None:
