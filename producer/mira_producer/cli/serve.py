@@ -89,7 +89,7 @@ def _service_module() -> Any:
         return importlib.import_module("mira_producer.gateway.service")
     except ImportError as error:
         raise StartError(
-            f"serve needs more packages ({error}): make install, or pip install 'PATH[gateway]' with the path of the checkout"
+            f"serve needs more packages ({error}): make install, or pip install 'PATH[gateway]' (PATH: the checkout)"
         ) from None
 
 
