@@ -29,7 +29,7 @@ MAX_MEDIAN_MS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one kind of wait: CPU time of the waiting process, and milliseconds from the end of a job to its wait's."""
+    """Figures of one kind of wait: CPU time of the waiting process, and ms from the end of a job to the end of its wait."""
 
     kind: str
     cpu_s: float

@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Scope(StrEnum):
-    """What a key may do. Each scope includes those before it."""
+    """Scope of a key: the requests that it allows. Each scope includes those before it."""
 
     READ = "read"
     SUBMIT = "submit"

@@ -14,7 +14,7 @@ _ID = re.compile(r"file-([0-9a-f]{12})([uioe])([0-9a-z_]{1,64})")
 
 
 class FileKind(StrEnum):
-    """Where a file comes from: an upload, or a batch's input, answers, or errors."""
+    """Origin of a file: an upload, or a batch's input, answers, or errors."""
 
     UPLOAD = "u"
     INPUT = "i"

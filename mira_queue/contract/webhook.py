@@ -54,7 +54,7 @@ def ending_of(outcome: Outcome) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """What has happened. Scripts write it when it happens.
+    """Event that has happened. Scripts write it when it happens.
 
     `subject` is the id of the job or the batch, and `kind` the kind of OpenAI's object behind which the job is.
     `webhook` is the job's or batch's own: a URL, the id of an endpoint, or ENDPOINTS_ONLY. `metadata` is JSON.

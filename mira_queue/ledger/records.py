@@ -121,7 +121,7 @@ class DecidedLease:
 
 @dataclass(frozen=True, slots=True)
 class LostCalls:
-    """What a job that is deleted has cost: calls that may have been billed, and tokens of unusable responses."""
+    """Cost of a job that is deleted: calls that may have been billed, and tokens of unusable responses."""
 
     calls: int = 0
     usage: Mapping[str, int] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a connection is cut: after `after_bytes`, or `after_s`. With `resets`, both ends get an RST, not a FIN."""
+    """Cut of a connection: after `after_bytes`, or `after_s`. With `resets`, both ends get an RST, not a FIN."""
 
     where: Where
     after_bytes: int = 0

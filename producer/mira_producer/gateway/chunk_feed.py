@@ -16,7 +16,7 @@ from mira_producer.gateway.threads import in_thread
 from mira_queue.contract.errors import QueueUnavailable
 from mira_queue.ledger.chunks import ReadChunks
 
-# Nobody reads faster than that.
+# No reader notices less than that.
 MIN_POLL_S = 0.025
 MAX_POLL_S = 0.25
 

@@ -18,7 +18,7 @@ from mira_queue.contract.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What routes use. `hosts` are the names that a Host header may have, in addition to addresses."""
+    """Objects that routes use. `hosts` are the names that a Host header may have, in addition to addresses."""
 
     queue: MiraQueue
     settings: Settings

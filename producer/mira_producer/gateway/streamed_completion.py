@@ -28,7 +28,7 @@ def diverged() -> ApiError:
 
 
 class StreamedCompletion:
-    """What one client has received so far. `an_id` replaces the id that the server gave."""
+    """Part of a stream that one client has received so far. `an_id` replaces the id that the server gave."""
 
     def __init__(self, an_id: str, *, include_usage: bool = False) -> None:
         self._id = an_id

@@ -1,4 +1,4 @@
--- Send a dead delivery again: its attempts begin anew, with one that is due immediately.
+-- Send a dead delivery again: its attempts begin again, with one that is due immediately.
 -- Why atomic: it is either due or dead.
 -- Uses  clock, receivers
 -- KEYS  1 receivers zset   2 receiver's zset   3 delivery hash   4 dead deliveries of the project
