@@ -29,7 +29,7 @@ MAX_MEDIAN_MS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of one kind of wait: CPU time of the waiting process, and ms from the end of a job to the end of its wait."""
+    """Figures of one kind of wait: CPU time of the process, and ms from the end of a job to that of its wait."""
 
     kind: str
     cpu_s: float
