@@ -218,12 +218,7 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: no failed line has {' or '.join(statuses)}")
         self._send_when_possible(batch_id, Retry(tuple(statuses)))
         self._crash_points.reach(CrashPoint.AFTER_RETRY_COMMAND)
-        # Read again: it may have ended in the meantime, and its supervisor have seen no command.
-        batch = self._ledger.batch(batch_id)
-        if batch.status.is_final:
-            batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
-            self._ledger.write_batch(batch)
-        self._tended(batch)
+        self._reopen(batch_id)
 
     def results(self, batch_id: str, output: Path | str, errors: Path | str | None = None) -> tuple[int, int]:
         """Copy the lines that are complete by now. Return how many answers and errors they are.
@@ -291,12 +286,24 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: {PROCESS_ENDED}")
         self._send_when_possible(batch_id, command)
 
+    def _reopen(self, batch_id: str) -> None:
+        """Open a batch whose lines run again. It may have ended in the meantime, and its supervisor seen no command."""
+        batch = self._ledger.batch(batch_id)
+        if batch.status.is_final:
+            batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
+            self._ledger.write_batch(batch)
+        self._tended(batch)
+
     def _send_when_possible(self, batch_id: str, command: Command) -> None:
         """Send a command. If an earlier one has to be carried out first, wait for that."""
         end_s = time.monotonic() + COMMAND_PATIENCE_S
         while not self._ledger.send_command(batch_id, command):
-            if isinstance(self._ledger.command_of(batch_id), Cancel):
+            pending = self._ledger.command_of(batch_id)
+            if isinstance(pending, Cancel):
                 raise BatchRefused(f"batch {batch_id} is being cancelled")
+            if isinstance(pending, Retry):
+                # The process that sent it may have been killed before it opened the batch.
+                self._reopen(batch_id)
             if time.monotonic() > end_s:
                 raise BatchRefused(f"batch {batch_id}: an earlier command is in progress: send this one again later")
             time.sleep(COMMAND_POLL_S)
