@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
+import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Any
 
 import typer
@@ -80,7 +82,11 @@ def serve(
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
         codes = service.Service(settings, host, port, workers, console.message, simulate).run(_announce)
-    raise typer.Exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    # Everything is closed. An idle thread of anyio's may have outlived its event loop, and Python would wait for it forever.
+    os._exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
 
 
 def _service_module() -> Any:
