@@ -85,7 +85,7 @@ def serve(
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    # Everything is closed. An idle thread of anyio's may have outlived its event loop, and Python would wait for it forever.
+    # Everything is closed. An idle thread may have outlived its event loop, and Python would wait for it forever.
     os._exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
 
 
