@@ -83,12 +83,18 @@ def test_a_failed_batch_lists_all_its_problems_and_is_not_cut_to_fit_a_screen(
     assert shown["mira"]["errors_left_out"] == 0
 
 
+def partly_answered(queue: MiraQueue, simulator: SimulatorProcess, folder: Path, count: int) -> str:
+    """Submit the usual lines to a slow API. Return the batch's id when more than `count` lines are answered."""
+    simulator.configure(latency_s=0.5)
+    batch_id = submitted(queue, folder, entries())
+    wait_until("some are answered", lambda: queue.batches.get(batch_id).answered > count)
+    return batch_id
+
+
 def test_a_paused_batch_waits_and_a_resumed_one_goes_on(
     batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    simulator.configure(latency_s=0.5)
-    batch_id = submitted(batches, tmp_path, entries())
-    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 5)
+    batch_id = partly_answered(batches, simulator, tmp_path, 5)
 
     batches.batches.pause(batch_id)
 
@@ -191,9 +197,7 @@ def test_killed_supervisors_are_followed_by_others_and_every_line_comes_once(
 def test_a_cancelled_batch_names_the_lines_that_were_not_run(
     batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    simulator.configure(latency_s=0.5)
-    batch_id = submitted(batches, tmp_path, entries())
-    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 3)
+    batch_id = partly_answered(batches, simulator, tmp_path, 3)
 
     batches.batches.cancel(batch_id)
 
@@ -209,9 +213,7 @@ def test_a_cancelled_batch_names_the_lines_that_were_not_run(
 def test_commands_in_quick_succession_are_all_binding(
     batches: MiraQueue, simulator: SimulatorProcess, tmp_path: Path
 ) -> None:
-    simulator.configure(latency_s=0.5)
-    batch_id = submitted(batches, tmp_path, entries())
-    wait_until("some are answered", lambda: batches.batches.get(batch_id).answered > 3)
+    batch_id = partly_answered(batches, simulator, tmp_path, 3)
 
     batches.batches.pause(batch_id)
     batches.batches.resume(batch_id)

@@ -64,7 +64,7 @@ def test_the_first_call_of_a_small_project_starts_within_two_turns(slow_api: Sim
         during = [at for at in calls(slow_api, "large") if first_s < at < last_s]
         print(f"{len(between)} calls before the first; {len(during)} alongside; {last_s - first_s:.1f} s")
         assert len(between) <= 2 * SLOTS
-        # The large batch goes on.
+        # The large batch continues.
         assert during
         assert large.batches.retrieve(large_id).status == "in_progress"
         large.batches.cancel(large_id)

@@ -69,7 +69,7 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
     calls = hit.accepted - estimate.reset_accepted
     margin_ms = max(estimate.margin_ms, margin_ms_of(window_ms))
     if known and is_early(known, period_ms):
-        # The period goes on: the next event measures all of it.
+        # The period continues: the next event measures all of it.
         limit = replace(known, contradictions=1)
         margin_ms = round(min(estimate.margin_ms * MORE_MARGIN, known.window_ms * MAX_MARGIN_SHARE))
         return replace(estimate, rate=limit, margin_ms=margin_ms)

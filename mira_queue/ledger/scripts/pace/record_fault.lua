@@ -6,10 +6,10 @@
 -- KEYS  1 pace hash   2 in-flight zset   3 turns zset   4 faults zset
 -- ARGV  1 now in ms ('' for the server's clock)   2 job:epoch   3 job id   4 when the call started in ms
 --       5 channel of wake-ups, without the process   6 message of the server
--- Returns {jobs whose faults count (this one, too, if it is not sick), calls in flight with it, ms since faults first opened the breaker (0 if they have
---         not since the last response), 1 if it was the probe of a breaker that faults had opened, 1 if it started before
---         the breaker last opened, 1 if it has closed the breaker, 1 if the service has answered a call that started
---         after the job's earlier fault}
+-- Returns {jobs whose faults count (this one, too, if it is not sick), calls in flight with it, ms since faults first
+--         opened the breaker (0 if they have not since the last response), 1 if it was the probe of a breaker that faults
+--         had opened, 1 if it started before the breaker last opened, 1 if it has closed the breaker, 1 if the service has
+--         answered a call that started after the job's earlier fault}
 local given, member, job_id, started, channel, message = unpack(ARGV)
 local now = server_ms(given)
 local reason, probe, faults_since, opened_at, answered = unpack(redis.call('HMGET', KEYS[1],
