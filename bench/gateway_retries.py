@@ -98,7 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--creates", type=int, default=CREATES)
     parser.add_argument("--seed", type=int, default=8)
     parser.add_argument(
-        "--pairs", action="store_true", help="two creates each have the same content (see gateway/retries.py)"
+        "--pairs",
+        action="store_true",
+        help="two creates each have the same content (see gateway/retries)",
     )
     options = parser.parse_args(argv)
     network = Network(options.seed)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from mira_producer.gateway import connections
-from mira_producer.gateway.connections import BoundedProtocol
+from mira_producer.gateway.http import connections
+from mira_producer.gateway.http.connections import BoundedProtocol
 from starlette.types import Receive, Scope, Send
 
 from tests.support.waiting import wait_until

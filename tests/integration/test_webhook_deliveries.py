@@ -14,7 +14,7 @@ import openai
 import pytest
 import redis
 import structlog
-from mira_producer.gateway.event_ids import object_id
+from mira_producer.gateway.jobs.event_ids import object_id
 from mira_producer.webhooks.deliverer import MAX_PER_RECEIVER, Deliverer
 from mira_producer.webhooks.sender import Sender
 

@@ -10,9 +10,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mira_producer.gateway import body_digest
-from mira_producer.gateway.body_digest import BodyDigest
-from mira_producer.gateway.identity import new_identity
+from mira_producer.gateway.retries import body_digest
+from mira_producer.gateway.retries.body_digest import BodyDigest
+from mira_producer.gateway.retries.identity import new_identity
 
 from mira_queue.contract.file_id import file_id_of, parse_file_id
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from mira_producer.adoption import AdoptionRefused
 from mira_producer.fleet import WorkersFail
-from mira_producer.gateway.errors import MAX_RETRY_AFTER_S, TABLE, ApiError, translated
+from mira_producer.gateway.http.errors import MAX_RETRY_AFTER_S, TABLE, ApiError, translated
 from mira_producer.jsonl.errors import InputError
 
 from mira_queue.contract.errors import (

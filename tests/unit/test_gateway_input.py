@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from mira_producer.gateway.errors import ApiError
-from mira_producer.gateway.files import SECONDS, check_ttl
-from mira_producer.gateway.json_body import INVALID_JSON, json_object
-from mira_producer.gateway.paging import page_of
+from mira_producer.gateway.files.file_endpoints import SECONDS, check_ttl
+from mira_producer.gateway.http.errors import ApiError
+from mira_producer.gateway.http.json_body import INVALID_JSON, json_object
+from mira_producer.gateway.http.paging import page_of
 from starlette.requests import Request
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from mira_producer.gateway.errors import ApiError
-from mira_producer.gateway.file_entry import FileEntry
-from mira_producer.gateway.file_store import ABANDONED_AFTER_S, FileStore
-from mira_producer.gateway.identity import new_identity
-from mira_producer.gateway.upload_store import UploadStore
+from mira_producer.gateway.files.file_entry import FileEntry
+from mira_producer.gateway.files.file_store import ABANDONED_AFTER_S, FileStore
+from mira_producer.gateway.files.upload_store import UploadStore
+from mira_producer.gateway.http.errors import ApiError
+from mira_producer.gateway.retries.identity import new_identity
 from structlog.testing import capture_logs
 
 from mira_queue.contract.api_key import ApiKey, Scope

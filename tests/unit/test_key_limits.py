@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mira_producer.batches.lock import is_locked
-from mira_producer.gateway.errors import ApiError
+from mira_producer.gateway.http.errors import ApiError
 from mira_producer.gateway.key_limits import (
     DAY_S,
     check_cost_of_retry,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from mira_producer.gateway.poll_forecast import PollForecast
+from mira_producer.gateway.jobs.poll_forecast import PollForecast
 
 from mira_queue import JobState, JobStatus
 from mira_queue.contract.pace import Estimate

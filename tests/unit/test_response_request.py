@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mira_producer.gateway.errors import ApiError
-from mira_producer.gateway.response_request import ResponseRequest, parse_response_request
+from mira_producer.gateway.http.errors import ApiError
+from mira_producer.gateway.jobs.response_request import ResponseRequest, parse_response_request
 
 from mira_queue import InvalidRequest
 from mira_queue.contract.job_options import Priority

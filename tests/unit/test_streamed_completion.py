@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 import pytest
-from mira_producer.gateway.errors import ApiError
-from mira_producer.gateway.response_events import ResponseEvents
-from mira_producer.gateway.streamed_completion import DONE, StreamedCompletion
+from mira_producer.gateway.http.errors import ApiError
+from mira_producer.gateway.jobs.response_events import ResponseEvents
+from mira_producer.gateway.jobs.streamed_completion import DONE, StreamedCompletion
 
 from mira_queue import Completion, JobState, JobStatus
 

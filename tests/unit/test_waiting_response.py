@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
-from mira_producer.gateway import event_stream, waiting_response
-from mira_producer.gateway.event_stream import EventStream
-from mira_producer.gateway.waiting_response import WaitingResponse
+from mira_producer.gateway.jobs import event_stream, waiting_response
+from mira_producer.gateway.jobs.event_stream import EventStream
+from mira_producer.gateway.jobs.waiting_response import WaitingResponse
 from starlette.requests import ClientDisconnect
 
 from mira_queue import Unprocessable

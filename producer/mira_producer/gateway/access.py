@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pydantic import SecretStr
 from starlette.requests import Request
 
-from mira_producer.gateway.errors import ApiError
-from mira_producer.gateway.threads import in_thread
+from mira_producer.gateway.http.errors import ApiError
+from mira_producer.gateway.http.threads import in_thread
 from mira_queue.contract.api_key import ApiKey, Scope, digest_of
 
 # A revoked key is accepted for at most this long. Every request would cost a round trip otherwise.

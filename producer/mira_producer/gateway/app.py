@@ -14,34 +14,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway import (
-    batches,
-    completion_endpoints,
-    files,
-    health,
-    job_endpoints,
-    model_endpoints,
-    response_endpoints,
-    retries,
-    sweep,
-    uploads,
-    webhook_deliveries,
-    webhook_endpoints,
-    webhook_task,
-)
+from mira_producer.gateway import health, model_endpoints
+from mira_producer.gateway.batches import batch_endpoints
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.errors import ApiError, translated
-from mira_producer.gateway.limits import AllowedHosts
-from mira_producer.gateway.request_ids import RequestIds
-from mira_producer.gateway.responses import error_response
+from mira_producer.gateway.files import file_endpoints, sweep, upload_endpoints
+from mira_producer.gateway.http.errors import ApiError, translated
+from mira_producer.gateway.http.limits import AllowedHosts
+from mira_producer.gateway.http.request_ids import RequestIds
+from mira_producer.gateway.http.responses import error_response
+from mira_producer.gateway.jobs import completion_endpoints, job_endpoints, response_endpoints
+from mira_producer.gateway.retries import recognized_retries as retries
+from mira_producer.gateway.webhooks import webhook_deliveries, webhook_endpoints, webhook_task
 from mira_queue.contract.errors import MiraQueueError
 
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     health.routes,
-    files.routes,
-    uploads.routes,
-    batches.routes,
+    file_endpoints.routes,
+    upload_endpoints.routes,
+    batch_endpoints.routes,
     completion_endpoints.routes,
     response_endpoints.routes,
     job_endpoints.routes,
@@ -50,7 +41,11 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     webhook_deliveries.routes,
 )
 # Tasks that run as long as the gateway. Each handles the errors that it expects.
-BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (sweep.run, retries.run, webhook_task.run)
+BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (
+    sweep.run,
+    retries.run,
+    webhook_task.run,
+)
 # A task that has failed begins again after this.
 RESTART_AFTER_S = 5.0
 

@@ -8,11 +8,11 @@ from structlog.typing import FilteringBoundLogger
 
 from mira_producer.client import MiraQueue
 from mira_producer.gateway.access import Access
-from mira_producer.gateway.batch_files import BatchFiles
-from mira_producer.gateway.file_store import FileStore
-from mira_producer.gateway.open_requests import OpenRequests
-from mira_producer.gateway.poll_forecast import PollForecast
-from mira_producer.gateway.upload_store import UploadStore
+from mira_producer.gateway.files.batch_files import BatchFiles
+from mira_producer.gateway.files.file_store import FileStore
+from mira_producer.gateway.files.upload_store import UploadStore
+from mira_producer.gateway.jobs.poll_forecast import PollForecast
+from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_queue.contract.settings import Settings
 
 

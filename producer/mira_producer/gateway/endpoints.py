@@ -22,7 +22,7 @@ def endpoint(context: Context, method: str, path: str, handler: Handler, scope: 
     needed = scope or (Scope.READ if method == "GET" else Scope.SUBMIT)
 
     async def handle(request: Request) -> Response:
-        # Before the handler reads the body: with that, the request gets its identity (see retries.py).
+        # Before the handler reads the body: with that, the request gets its identity (see retries/).
         request.state.caller = key = await context.access.caller(request, needed)
         return await handler(request, key)
 

@@ -7,8 +7,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.responses import json_response
-from mira_producer.gateway.threads import in_thread
+from mira_producer.gateway.http.responses import json_response
+from mira_producer.gateway.http.threads import in_thread
 
 
 def routes(context: Context) -> list[BaseRoute]:

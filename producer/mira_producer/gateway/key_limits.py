@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from mira_producer.batches.lock import wait_for_lock
-from mira_producer.gateway.errors import ApiError
+from mira_producer.gateway.http.errors import ApiError
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.batch import Batch
 

@@ -10,9 +10,9 @@ from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
-from mira_producer.gateway.errors import not_found
-from mira_producer.gateway.paging import listing
-from mira_producer.gateway.responses import json_response
+from mira_producer.gateway.http.errors import not_found
+from mira_producer.gateway.http.paging import listing
+from mira_producer.gateway.http.responses import json_response
 from mira_producer.request_check import default_model
 from mira_queue.contract.api_key import ApiKey
 

@@ -18,13 +18,13 @@ from mira_producer.client import MiraQueue
 from mira_producer.fleet import STOP_MARGIN, Fleet, WorkersFail
 from mira_producer.gateway.access import Access
 from mira_producer.gateway.app import build_app
-from mira_producer.gateway.batch_files import BatchFiles
-from mira_producer.gateway.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.file_store import FileStore
-from mira_producer.gateway.open_requests import OpenRequests
-from mira_producer.gateway.poll_forecast import PollForecast
-from mira_producer.gateway.upload_store import UploadStore
+from mira_producer.gateway.files.batch_files import BatchFiles
+from mira_producer.gateway.files.file_store import FileStore
+from mira_producer.gateway.files.upload_store import UploadStore
+from mira_producer.gateway.http.connections import MAX_CONNECTIONS, BoundedProtocol
+from mira_producer.gateway.jobs.poll_forecast import PollForecast
+from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
 from mira_queue.contract.settings import LOOPBACK_HOSTS, Settings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.errors import invalid
-from mira_producer.gateway.threads import in_thread
+from mira_producer.gateway.http.errors import invalid
+from mira_producer.gateway.http.threads import in_thread
 from mira_producer.webhooks.target import checked_webhook
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.errors import InvalidRequest

@@ -1,0 +1,1 @@
+"""Files and uploads, and the folders of the state directory that have them."""

@@ -1,0 +1,121 @@
+"""`/v1/files`: upload, list, retrieve, content, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from mira_producer.gateway.context import Context
+from mira_producer.gateway.endpoints import endpoint
+from mira_producer.gateway.files.content import content_response
+from mira_producer.gateway.files.expiry import MAX_TTL_S, MIN_TTL_S
+from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry
+from mira_producer.gateway.files.multipart import Form, check_fields
+from mira_producer.gateway.http.errors import invalid, not_found
+from mira_producer.gateway.http.paging import cut, listing, page_of
+from mira_producer.gateway.http.responses import json_response
+from mira_producer.gateway.http.threads import in_thread
+from mira_producer.gateway.http.whole_number import whole_number
+from mira_producer.gateway.retries.identity import identity_of
+from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.file_id import file_id_of
+from mira_queue.contract.problem import MISSING_PARAMETER
+
+MAX_LISTED = 10_000
+ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
+_FIELDS = frozenset({"purpose", ANCHOR, SECONDS})
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    files = Files(context)
+    return [
+        endpoint(context, "POST", "/v1/files", files.create),
+        endpoint(context, "GET", "/v1/files", files.list_all),
+        endpoint(context, "GET", "/v1/files/{id}", files.retrieve),
+        endpoint(context, "DELETE", "/v1/files/{id}", files.delete),
+        endpoint(context, "GET", "/v1/files/{id}/content", files.content),
+    ]
+
+
+class Files:
+    """Handlers of the resource."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def create(self, request: Request, key: ApiKey) -> Response:
+        target = await in_thread(self._context.files.begin)
+        with target:
+            form = Form("file", target, self._context.settings.max_file_bytes, _check)
+            await form.receive(request)
+            check_purpose(form.fields.get("purpose"))
+            seconds = form.fields.get(SECONDS)
+            ttl_s = int(seconds) if seconds else round(self._context.settings.file_ttl.total_seconds())
+            assert form.filename is not None
+            file_id = file_id_of(identity_of(request))
+            stored = await in_thread(target.finish, file_id, form.filename, BATCH_PURPOSE, key.project, ttl_s)
+        return json_response(stored.to_object())
+
+    async def list_all(self, request: Request, key: ApiKey) -> Response:
+        page = page_of(request, max_limit=MAX_LISTED, default_limit=MAX_LISTED)
+        purpose = request.query_params.get("purpose")
+        found = await in_thread(self._all)
+        seen = [each for each in found if key.sees(each.project) and purpose in (None, each.purpose)]
+        # The ids sort by time.
+        part, has_more = cut(seen, page, lambda each: each.id, page.after or None)
+        return json_response(listing([each.to_object() for each in part], has_more=has_more))
+
+    async def retrieve(self, request: Request, key: ApiKey) -> Response:
+        return json_response((await self._found(request, key)).to_object())
+
+    async def content(self, request: Request, key: ApiKey) -> Response:
+        return await content_response(request, await self._found(request, key))
+
+    async def delete(self, request: Request, key: ApiKey) -> Response:
+        file = await self._found(request, key)
+        if self._context.files.holds(file):
+            await in_thread(self._context.files.delete, file.id)
+        else:
+            await in_thread(self._context.batch_files.delete, file)
+        return json_response({"id": file.id, "object": "file", "deleted": True})
+
+    async def _found(self, request: Request, key: ApiKey) -> FileEntry:
+        return await found_file(self._context, request.path_params["id"], key)
+
+    def _all(self) -> list[FileEntry]:
+        return list(chain(self._context.files.all(), self._context.batch_files.all()))
+
+
+async def found_file(context: Context, file_id: str, key: ApiKey, param: str = "id") -> FileEntry:
+    """Return a file that the key sees. Raises ApiError (404)."""
+    found = await in_thread(context.files.get, file_id) or await in_thread(context.batch_files.get, file_id)
+    if found is None or not key.sees(found.project):
+        raise not_found("file", file_id, param)
+    return found
+
+
+def check_purpose(purpose: str | None) -> None:
+    """Raises ApiError. Files for anything but batches have no use here."""
+    if purpose is None:
+        raise invalid("purpose", "this parameter is required", MISSING_PARAMETER)
+    if purpose != BATCH_PURPOSE:
+        raise invalid("purpose", f"expected {BATCH_PURPOSE}, got {purpose[:40]!r}")
+
+
+def check_ttl(anchor: str | None, seconds: str | None) -> None:
+    """Raises ApiError."""
+    if anchor is not None and anchor != "created_at":
+        raise invalid(ANCHOR, f"expected created_at, got {anchor[:40]!r}")
+    if seconds is not None:
+        whole_number(SECONDS, seconds, MIN_TTL_S, MAX_TTL_S)
+
+
+def _check(fields: Mapping[str, str]) -> None:
+    check_fields(fields, _FIELDS)
+    if "purpose" in fields:
+        check_purpose(fields["purpose"])
+    check_ttl(fields.get(ANCHOR), fields.get(SECONDS))

@@ -1,0 +1,1 @@
+"""HTTP: bounds of requests and connections, JSON and errors in OpenAI's format, and pages of lists."""

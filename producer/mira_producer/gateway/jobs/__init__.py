@@ -1,0 +1,1 @@
+"""Single jobs, as chat completions, as responses, and in our own format."""

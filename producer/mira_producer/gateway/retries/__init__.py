@@ -1,0 +1,1 @@
+"""Recognized retries: the identity of a request, and what its retries get."""

@@ -1,0 +1,1 @@
+"""Webhooks over HTTP: endpoints and deliveries, and the task that delivers."""
