@@ -125,7 +125,8 @@ def _tokens_of(outcome: Outcome) -> tuple[int, int, int]:
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, is_low]:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, *more]:
+            is_low, traceparent = more
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,
@@ -139,6 +140,7 @@ def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
                 time_left=None if left_ms < 0 else timedelta(milliseconds=left_ms),
                 project=decode(project),
                 is_low=bool(is_low),
+                traceparent=decode(traceparent),
             )
         case [b"store", epoch, outcome, key, group, project]:
             lease = Lease(
