@@ -49,7 +49,9 @@ def routes(context: Context) -> list[BaseRoute]:
 
         return action(context, f"/batches/{{id}}/{name}", handle)
 
-    return [route(name, act) for name, act in (("pause", pause), ("resume", resume), ("cancel", cancel), ("retry", retry))]
+    return [
+        route(name, act) for name, act in (("pause", pause), ("resume", resume), ("cancel", cancel), ("retry", retry))
+    ]
 
 
 def _resume_fields(form: Mapping[str, str]) -> dict[str, Any]:

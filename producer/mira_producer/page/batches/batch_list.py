@@ -76,7 +76,9 @@ def _page(
     context: Context, audience: Audience, matches: Callable[[BatchState], bool], place: Place | None
 ) -> BatchPage:
     """Return a page of batches. It reads no batch after the page, and no batch's files."""
-    batches, found, count = context.queue.batches, [], 0
+    batches = context.queue.batches
+    found: list[BatchState] = []
+    count = 0
     while count < MAX_READ:
         part = batches.after(place, PER_PAGE + 1)
         for batch, command in part:

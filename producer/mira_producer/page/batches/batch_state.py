@@ -36,8 +36,8 @@ _COMMANDS: Mapping[type[Command], str] = {
 # What to do about a pause. A message that says it has none.
 _ADVICE: Mapping[PausedBy, str] = {
     "owner": "Resume it to send its other lines.",
-    "account": "Fix the account (its balance, plan, or key), and then resume the batch. One line is sent first, to check "
-    "the account. Answered lines are not sent again.",
+    "account": "Fix the account (its balance, plan, or key), and then resume the batch. One line is sent first, to "
+    "check the account. Answered lines are not sent again.",
     "budget": "Resume it with a larger budget.",
 }
 

@@ -32,9 +32,9 @@ def store_edited(context: Context, file: FileEntry, texts: Mapping[int, str], id
             if target.bytes + len(block) > settings.max_file_bytes:
                 raise too_large(settings.max_file_bytes)
             if len(block) >= _BLOCK_BYTES:
-                target.write(block)
+                target.write(bytes(block))
                 block.clear()
-        target.write(block)
+        target.write(bytes(block))
         ttl_s = round(settings.file_ttl.total_seconds())
         return target.finish(file_id, _plain_name(file.filename), BATCH_PURPOSE, file.project, ttl_s)
 

@@ -110,7 +110,11 @@ class FileChecks:
         settings, path = self._context.settings, check.file.path
         try:
             survey(
-                path, check_of(settings, check.account), default_model(settings, check.account), check.prices, check.survey
+                path,
+                check_of(settings, check.account),
+                default_model(settings, check.account),
+                check.prices,
+                check.survey,
             )
             check.invalid = _invalid_lines(check)
         except InputError as error:
