@@ -10,7 +10,7 @@ from typing import Literal
 from mira_producer.cost.prices import money
 from mira_producer.engine.options import with_new_limits
 from mira_producer.gateway.batches.hidden_paths import batch_without_paths
-from mira_queue.contract.batch import Batch, BatchFiles, BatchStatus, PausedBy
+from mira_queue.contract.batch import Batch, BatchFiles, BatchStatus, Kind, PausedBy
 from mira_queue.contract.commands import Adopt, Cancel, Command, Pause, Resume, Retry
 
 Mark = Literal["", "good", "bad", "warn", "active"]
@@ -32,6 +32,9 @@ _COMMANDS: Mapping[type[Command], str] = {
     Retry: "retrying",
     Cancel: "cancelling",
     Adopt: "moving to another account",
+}
+_ADVICE_ON_WAIT: Mapping[Kind, str] = {
+    "worker": "Start a worker for its account: mira-queue worker, or mira-queue serve --workers 1.",
 }
 # What to do about a pause. A message that says it has none.
 _ADVICE: Mapping[PausedBy, str] = {
@@ -122,8 +125,8 @@ def state_of(batch: Batch, command: Command | None = None) -> BatchState:
         return _paused(batch)
     if batch.waiting.words:
         until_ms = 1000 * (batch.updated_at + batch.waiting.wait.total_seconds()) if batch.waiting.wait else 0.0
-        reason = f"It waits: {batch.waiting.words}."
-        return BatchState(batch, "waiting", "warn", False, reason, until_ms, batch.waiting.message)
+        reason, advice = _sentence(batch.waiting.words), _ADVICE_ON_WAIT.get(batch.waiting.kind, "")
+        return BatchState(batch, "waiting", "warn", False, reason, until_ms, batch.waiting.message, advice)
     if batch.held_models:
         models = ", ".join(batch.held_models)
         reason = f"The account's plan lacks the models of some lines, which are not sent: {models}."
@@ -137,5 +140,9 @@ def without_paths(batch: Batch, files: BatchFiles | None, *, may_act: bool) -> B
 
 
 def _paused(batch: Batch) -> BatchState:
-    reason = "A user has paused it." if batch.paused_by == "owner" else f"It is paused: {batch.paused}."
+    reason = "A user has paused it." if batch.paused_by == "owner" else _sentence(batch.paused)
     return BatchState(batch, "paused", "warn", reason=reason, advice=_ADVICE.get(batch.paused_by, ""))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
