@@ -8,11 +8,18 @@ from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
 from mira_producer.page import overview, sign_in, static_files
+from mira_producer.page.batches import batch_actions, batch_lines, batch_list, batch_view, new_batch
 
 VIEWS: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     static_files.routes,
     sign_in.routes,
     overview.routes,
+    batch_list.routes,
+    # Before the view of one batch, whose id could be any word.
+    new_batch.routes,
+    batch_view.routes,
+    batch_lines.routes,
+    batch_actions.routes,
 )
 
 
