@@ -18,6 +18,7 @@ BULK_QUEUE = "mira.bulk"
 # TTLs of an account's keys. A job's keys live for MIRA_RESULT_TTL after the job has finished.
 ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
+JOB_ACTION_TTL = timedelta(days=1)  # after the last progress of an action on many jobs
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
@@ -108,6 +109,10 @@ request_key = _Key("mira:request:", "String, owned by the job. It lives as long 
 chunks_key = _Key("mira:chunks:", "List, owned by the job's worker. It lives for CHUNKS_TTL after its last entry.")
 batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
+# An action on many jobs, with its progress.
+job_action_key = _Key(
+    "mira:job-action:", "String, owned by a gateway. It lives for JOB_ACTION_TTL after its last write."
+)
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
 # The score is the end of the lease.

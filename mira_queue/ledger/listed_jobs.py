@@ -52,14 +52,22 @@ class ListedJobs(ScriptRunner):
         for _, _, matching in self._pieces(wanted, start, only_open=only_open):
             yield from matching
 
-    def search(self, wanted: JobFilter, after: Place | None, limit: int, max_read: int = MAX_READ) -> FoundJobs:
+    def search(
+        self,
+        wanted: JobFilter,
+        after: Place | None,
+        limit: int,
+        *,
+        only_open: bool = False,
+        max_read: int = MAX_READ,
+    ) -> FoundJobs:
         """Return at most `limit` jobs that match, from those that follow `after`. It reads about `max_read` jobs.
 
         A filter that few jobs match thus costs no more than another one: the next call goes on.
         """
         found: list[JobStatus] = []
         read = 0
-        for count, last, matching in self._pieces(wanted, after):
+        for count, last, matching in self._pieces(wanted, after, only_open=only_open):
             read += count
             found += matching
             if len(found) > limit:
