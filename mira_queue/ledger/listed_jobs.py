@@ -79,7 +79,7 @@ class ListedJobs(ScriptRunner):
 
     def count_listed(self, wanted: JobFilter, *, only_open: bool = False) -> int:
         """Return how many listed jobs match, or match and have not finished."""
-        if wanted.model or wanted.metadata or wanted.state not in (None, *FINAL):
+        if not wanted.is_indexed:
             return sum(1 for _ in self.each_listed(wanted, only_open=only_open))
         indexes = [names.listed_key(kind, wanted.project) for kind in _indexes_of(wanted, only_open=only_open)]
         # The jobs of these entries may have expired. No other entry has to be read.
