@@ -7,6 +7,7 @@ A lease has an epoch, and an operation with an old epoch changes nothing.
 from __future__ import annotations
 
 from mira_queue.ledger.accounts import Accounts
+from mira_queue.ledger.activity import Activities
 from mira_queue.ledger.api_keys import ApiKeys
 from mira_queue.ledger.batches import Batches
 from mira_queue.ledger.chunks import Chunks
@@ -20,6 +21,7 @@ from mira_queue.ledger.listed_jobs import ListedJobs
 from mira_queue.ledger.pace import Pacing
 from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
+from mira_queue.ledger.timelines import Timelines
 from mira_queue.ledger.webhooks import Webhooks
 
 
@@ -34,6 +36,8 @@ class Ledger(
     Pacing,
     QueueStatsReader,
     Accounts,
+    Activities,
+    Timelines,
     Batches,
     ApiKeys,
     HttpRequests,
