@@ -49,6 +49,11 @@ def new_action_id() -> str:
 class JobActions(ScriptRunner):
     """Operations of gateways."""
 
+    def begin_job_action(self, action: JobAction) -> bool:
+        """Store a new action. Return False if it has begun already."""
+        ttl_ms = in_ms(names.JOB_ACTION_TTL)
+        return bool(self._client.set(names.job_action_key(action.id), orjson.dumps(action), px=ttl_ms, nx=True))
+
     def write_job_action(self, action: JobAction) -> None:
         """Store the progress of an action."""
         self._client.set(names.job_action_key(action.id), orjson.dumps(action), px=in_ms(names.JOB_ACTION_TTL))

@@ -8,11 +8,15 @@ from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
 from mira_producer.page import overview, sign_in, static_files
+from mira_producer.page.jobs import job_actions, job_list, job_view
 
 VIEWS: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     static_files.routes,
     sign_in.routes,
     overview.routes,
+    job_list.routes,
+    job_actions.routes,
+    job_view.routes,
 )
 
 

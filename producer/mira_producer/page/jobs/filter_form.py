@@ -35,9 +35,11 @@ class FilterForm:
     @classmethod
     def of(cls, given: ImmutableMultiDict[str, str]) -> Self:
         """Return the filter in the query of a URL, or in a form."""
-        texts = {each.name: given.get(each.name, "").strip()[:MAX_CHARS] for each in fields(cls)}
+        texts = {
+            each.name: given.get(each.name, "").strip()[:MAX_CHARS] for each in fields(cls) if each.name != "metadata"
+        }
         pairs = [text for each in given.getlist("metadata") if (text := each.strip()[:MAX_CHARS])]
-        return cls(**{**texts, "metadata": tuple(pairs[: MAX_METADATA + 1])})
+        return cls(**texts, metadata=tuple(pairs[: MAX_METADATA + 1]))
 
     @property
     def query(self) -> dict[str, Any]:

@@ -81,14 +81,14 @@ class _JobList:
             projects=await in_thread(self._projects, visitor.audience),
             states=STATES,
             after=place,
-            **values_of(form, page),
+            **_values(form, page, visitor.audience),
         )
 
     async def changes(self, request: Request, audience: Audience) -> Mapping[str, str]:
         form = FilterForm.of(request.query_params)
         wanted = form.wanted(audience.project, datetime.now(UTC))
         page = await in_thread(read_page, self._context.queue, form, wanted, None)
-        return {"jobs": fragment(request, audience, "parts/job_table.html", after="", **values_of(form, page))}
+        return {"jobs": fragment(request, audience, "parts/job_table.html", after="", **_values(form, page, audience))}
 
     async def _search(self, request: Request, visitor: Visitor, text: str) -> Response:
         queue = self._context.queue
@@ -99,7 +99,14 @@ class _JobList:
         if not jobs and job_of_line(text):
             lines = await in_thread(find_line, queue.batches, visitor.audience, text)
         return render(
-            request, visitor, "job_search.html", 200 if jobs or lines.found else 404, text=text, jobs=jobs, lines=lines
+            request,
+            visitor,
+            "job_search.html",
+            200 if jobs or lines.found else 404,
+            text=text,
+            jobs=jobs,
+            lines=lines,
+            line_text=lines.found.text if lines.found else "",
         )
 
     def _projects(self, audience: Audience) -> list[str]:
@@ -117,9 +124,16 @@ def read_page(queue: MiraQueue, form: FilterForm, wanted: JobFilter, place: Plac
     return JobPage(tuple(found.jobs), place_after, len(found.jobs) < PAGE_SIZE and found.next is not None, counts)
 
 
-def values_of(form: FilterForm, page: JobPage) -> dict[str, Any]:
+def _values(form: FilterForm, page: JobPage, audience: Audience) -> dict[str, Any]:
     """Return what the table shows."""
-    return {"form": form, "page": page, "tabs": TABS, "max_listed": names.MAX_LISTED, "actions": _actions(form)}
+    return {
+        "form": form,
+        "page": page,
+        "tabs": TABS,
+        "max_listed": names.MAX_LISTED,
+        "actions": _actions(form),
+        "with_project": not audience.project,
+    }
 
 
 def _actions(form: FilterForm) -> list[tuple[str, str]]:

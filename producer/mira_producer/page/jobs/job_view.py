@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.errors import conflict
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.page.jobs.job_reader import MAX_SHOWN, JobPage, messages_of, read_job
+from mira_producer.page.jobs.timeline_text import event_text
 from mira_producer.page.rendering import fragment, render
 from mira_producer.page.views import Redirect, action, live, view
 from mira_producer.page.visitor import Audience, Visitor
@@ -56,12 +58,12 @@ class _JobView:
             may_see_request=may_see,
             is_admin=visitor.key.scope is Scope.ADMIN,
             setting=variable("page_requests"),
-            **_values(page),
+            **self._values(page),
         )
 
     async def changes(self, request: Request, audience: Audience) -> Mapping[str, str]:
         page = await self._read(request, audience)
-        return {"job": fragment(request, audience, "parts/job_state.html", **_values(page))}
+        return {"job": fragment(request, audience, "parts/job_state.html", **self._values(page))}
 
     async def download(self, request: Request, visitor: Visitor) -> Response:
         """Return the whole response of the API as a file."""
@@ -86,14 +88,22 @@ class _JobView:
         job_id = request.path_params["id"]
         if len(job_id) > 100:
             raise JobNotFound(job_id)
-        return await in_thread(
-            read_job, self._context.queue, audience, job_id, self._context.prices.read(), with_request=with_request
-        )
+        return await in_thread(read_job, self._context.queue, audience, job_id, self._prices, with_request=with_request)
 
+    def _values(self, page: JobPage) -> dict[str, Any]:
+        answer = page.answer
+        return {
+            "page": page,
+            "job": page.job,
+            "answer": answer[:MAX_SHOWN],
+            "is_cut": len(answer) > MAX_SHOWN,
+            "currency": self._prices.currency,
+            "event_text": event_text,
+        }
 
-def _values(page: JobPage) -> dict[str, Any]:
-    answer = page.answer
-    return {"page": page, "job": page.job, "answer": answer[:MAX_SHOWN], "is_cut": len(answer) > MAX_SHOWN}
+    @property
+    def _prices(self) -> Prices:
+        return load_prices(None)
 
 
 def _done(request: Request, job_id: str, is_done: bool, done: str, not_done: str) -> Response:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from mira_producer.batches.client import Batches
 from mira_producer.page.visitor import Audience
 from mira_queue.contract.batch import Batch
@@ -26,6 +28,14 @@ class FoundLine:
     is_error: bool
     number: int
     line: bytes
+
+    @property
+    def text(self) -> str:
+        """The line, indented if it is JSON."""
+        try:
+            return orjson.dumps(orjson.loads(self.line), option=orjson.OPT_INDENT_2).decode()
+        except orjson.JSONDecodeError:
+            return self.line.decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)
