@@ -32,7 +32,7 @@ PATH = "/jobs"
 _PLACE = re.compile(r"(\d{1,16})-([0-9a-f-]{1,64})")
 PAGE_SIZE = 50
 MAX_SEARCH_CHARS = 600
-TABS = (OPEN, *sorted(FINAL))
+TABS = (OPEN, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class _JobList:
         if text:
             return await self._search(request, visitor, text)
         form = FilterForm.of(request.query_params)
-        problem, page, wanted = "", JobPage((), "", False, {}), JobFilter()
+        problem, page, wanted = "", JobPage((), "", False, dict.fromkeys(TABS, 0)), JobFilter()
         try:
             wanted = form.wanted(visitor.project, datetime.now(UTC))
         except InvalidRequest as error:
@@ -131,17 +131,17 @@ def _values(form: FilterForm, page: JobPage, audience: Audience) -> dict[str, An
         "page": page,
         "tabs": TABS,
         "max_listed": names.MAX_LISTED,
-        "actions": _actions(form),
+        "actions": _actions(form, page.counts),
         "with_project": not audience.project,
     }
 
 
-def _actions(form: FilterForm) -> list[tuple[str, str]]:
-    """Return the actions on all jobs that match, with their labels. Only failed jobs are retried."""
+def _actions(form: FilterForm, counts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return the actions on all jobs that match, with their labels, if there may be such jobs."""
     found = []
-    if form.code or form.state in ("", JobState.FAILED):
+    if counts[JobState.FAILED] and (form.code or form.state in ("", JobState.FAILED)):
         found.append(("retry", "Retry all that have failed"))
-    if not form.code and form.state not in FINAL:
+    if counts[OPEN] and not form.code and form.state not in FINAL:
         found.append(("cancel", "Cancel all that have not finished"))
     return found
 

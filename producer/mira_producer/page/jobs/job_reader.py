@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -62,11 +63,11 @@ class JobPage:
 
     @property
     def webhook(self) -> str:
-        """The host of the job's webhook, or the ID of an endpoint: a URL may contain a secret."""
+        """The host of the job's own webhook, or the ID of an endpoint: a URL may contain a secret."""
         target = self.details.webhook
-        if not target or is_endpoint_id(target):
-            return target
-        return "endpoints of the project" if target == ENDPOINTS_ONLY else target.split("://", 1)[-1].split("/", 1)[0]
+        if target == ENDPOINTS_ONLY:
+            return ""
+        return target if is_endpoint_id(target) else urlsplit(target).hostname or ""
 
     @property
     def is_cancellable(self) -> bool:

@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 
 from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.http.errors import conflict
+from mira_producer.gateway.http.errors import conflict, not_found
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.page.jobs.job_reader import MAX_SHOWN, JobPage, messages_of, read_job
 from mira_producer.page.jobs.timeline_text import event_text
@@ -84,11 +84,14 @@ class _JobView:
         return _done(request, job_id, is_done, "The job is queued again.", "The job has not failed, or runs again.")
 
     async def _read(self, request: Request, audience: Audience, *, with_request: bool = False) -> JobPage:
-        """Return the job that the URL names. Raises JobNotFound."""
+        """Return the job that the URL names. Raises ApiError (404)."""
         job_id = request.path_params["id"]
-        if len(job_id) > 100:
-            raise JobNotFound(job_id)
-        return await in_thread(read_job, self._context.queue, audience, job_id, self._prices, with_request=with_request)
+        try:
+            return await in_thread(
+                read_job, self._context.queue, audience, job_id, self._prices, with_request=with_request
+            )
+        except JobNotFound:
+            raise not_found("job", job_id) from None
 
     def _values(self, page: JobPage) -> dict[str, Any]:
         answer = page.answer
