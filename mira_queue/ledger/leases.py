@@ -125,21 +125,8 @@ def _tokens_of(outcome: Outcome) -> tuple[int, int, int]:
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [
-            b"run",
-            epoch,
-            body,
-            attempts,
-            crashes,
-            unanswered,
-            key,
-            group,
-            history,
-            left_ms,
-            project,
-            is_low,
-            traceparent,
-        ]:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, *more]:
+            is_low, traceparent = more
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,
