@@ -20,6 +20,7 @@ ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
 ACTIVITY_MINUTES = timedelta(hours=1)  # how long the ends of jobs are counted per minute, before they become totals
 ACTIVITY_HOURS = timedelta(days=2)  # how long tokens are counted per hour: today, in every time zone
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
+JOB_ACTION_TTL = timedelta(days=1)  # after the last progress of an action on many jobs
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
@@ -120,6 +121,10 @@ chunks_key = _Key("mira:chunks:", "List, owned by the job's worker. It lives for
 timeline_key = _Key("mira:timeline:", "List, owned by the single job. It lives as long as the job.")
 batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
+# An action on many jobs, with its progress.
+job_action_key = _Key(
+    "mira:job-action:", "String, owned by the gateways. It lives for JOB_ACTION_TTL after a write."
+)
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
 # The score is the end of the lease.

@@ -14,6 +14,8 @@ from mira_queue.ledger.batches import Batches
 from mira_queue.ledger.chunks import Chunks
 from mira_queue.ledger.clock import Clock
 from mira_queue.ledger.http_requests import HttpRequests
+from mira_queue.ledger.job_actions import JobActions
+from mira_queue.ledger.job_details import JobDetailsReader
 from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.listed_jobs import ListedJobs
@@ -27,6 +29,8 @@ from mira_queue.ledger.webhooks import Webhooks
 class Ledger(
     Jobs,
     ListedJobs,
+    JobDetailsReader,
+    JobActions,
     Chunks,
     Leases,
     Rescue,

@@ -95,7 +95,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             _,
         ]:
             return _without_end(client, key, None)
-        case ["mira", "requests" | "http-key", _]:
+        case ["mira", "requests" | "http-key" | "job-action", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

@@ -31,8 +31,14 @@ class Wait:
 
 def waits_of(accounts: Iterable[AccountState], batches: Iterable[BatchState]) -> list[Wait]:
     """Return the waits, those first that need the user."""
-    found = [wait for account in accounts for wait in _of_account(account)]
-    found += [_of_batch(state) for state in batches if state.is_open and state.reason]
+    by_account = {account.id: list(_of_account(account)) for account in accounts}
+    found = [wait for waits in by_account.values() for wait in waits]
+    # A batch that waits for its account has the same reason.
+    found += [
+        _of_batch(state)
+        for state in batches
+        if state.is_open and state.reason and (state.batch.paused or not by_account.get(state.batch.account))
+    ]
     return sorted(found, key=lambda wait: wait.mark != "bad")
 
 
