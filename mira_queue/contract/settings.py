@@ -406,6 +406,17 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
+    traces: Literal["off", "on"] = Field(
+        "off", description="on: record traces, and export them to an OpenTelemetry collector (OTEL_* variables)."
+    )
+    trace_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the lines of files whose traces are exported, from 0 to 1. Those of failed calls always "
+        "are.",
+    )
+
     crash_at: Annotated[str, AfterValidator(_crash_at)] | None = Field(
         None, description="For tests only: the crash point at which a process crashes. Needs a simulator."
     )

@@ -281,9 +281,11 @@ def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[
 
 
 def _options(job: NewJob) -> bytes:
-    if job.lane is Lane.BULK:
+    if job.lane is Lane.BULK and not job.traceparent:
         return b""
     found: dict[str, Any] = {}
+    if job.traceparent:
+        found["traceparent"] = job.traceparent
     if job.delay:
         found["delay_ms"] = in_ms(job.delay)
     if job.priority is not Priority.NORMAL:

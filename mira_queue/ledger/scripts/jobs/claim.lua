@@ -6,14 +6,14 @@
 -- ARGV  1 job id   2 account   3 its base URL at the worker   4 lease in ms
 --       5 token of this claim (a repeated call with the same token gets the same response)
 -- Returns {'run', epoch, request, attempts, crashes, unanswered, key, group, history, ms until the deadline of a single
---         job (-1: none), project, 1 if its priority is low}
+--         job (-1: none), project, 1 if its priority is low, traceparent}
 --         | {'store', epoch, outcome, key, group, project} | {'early', ms until due} | {'held'} | {'leased'} | {'final'} | {'missing'}
 --         | {'foreign'} (it is another account's, or the queue knows the account with another base URL)
 local id, account, base, lease_ms, token = unpack(ARGV)
 local state, owner, epoch, held_token, due_ms, attempts, crashes, unanswered, key, group, outcome, deadline_ms,
-  history, project, priority
+  history, project, priority, traceparent
   = unpack(redis.call('HMGET', JOB, 'state', 'account', 'epoch', 'token', 'due_ms', 'attempts', 'crashes', 'unanswered',
-    'key', 'group', 'outcome', 'deadline_ms', 'history', 'project', 'priority'))
+    'key', 'group', 'outcome', 'deadline_ms', 'history', 'project', 'priority', 'traceparent'))
 if not state then
   return { 'missing' }
 end
@@ -46,4 +46,5 @@ if outcome then
 end
 return { 'run', tonumber(epoch), redis.call('GET', REQUEST), tonumber(attempts or 0), tonumber(crashes or 0),
   tonumber(unanswered or 0), key, group, history or '',
-  group == '' and deadline_ms and math.max(0, deadline_ms - now) or -1, project or '', priority == 'low' and 1 or 0 }
+  group == '' and deadline_ms and math.max(0, deadline_ms - now) or -1, project or '', priority == 'low' and 1 or 0,
+  traceparent or '' }
