@@ -335,8 +335,7 @@ def test_the_list_has_pages(gateway: Gateway, openai_client: openai.OpenAI) -> N
 
         assert len(seen) == len(ids)
         assert set(seen) == ids
-        for batch_id in ids:
-            wait_until("it has ended", lambda batch_id=batch_id: "completed" in state_of(browser, batch_id))
+        wait_until("all have ended", lambda: all("completed" in state_of(browser, each) for each in ids))
 
 
 def test_a_reader_sees_its_project_and_acts_on_nothing(gateway: Gateway, browser: Browser) -> None:
