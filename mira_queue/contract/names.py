@@ -29,6 +29,7 @@ HTTP_REQUEST_TTL = timedelta(hours=1)  # an HTTP request whose connection is sti
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
 RETRY_WITHIN = timedelta(minutes=10)  # after a connection broke; SDKs give up after this time
+USAGE_TTL = timedelta(days=2)  # of a project without open jobs: longer than the day whose cost it has
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
@@ -148,14 +149,18 @@ def listed_key(kind: str, project: str = "") -> str:
 
 
 def listed_keys(account: str, project: str, state: str, code: str = "") -> list[str]:
-    """Return the deadlines of an account, and the indexes of a single job that ends, in the order of lib/listed.lua.
+    """Return the keys of a single job that ends or is retried, in the order of lib/listed.lua.
 
-    First come the indexes of open jobs, then those of its final state and of its error code: of its project, if it has
-    one, and of all jobs.
+    They are the deadlines of its account, the usage of its project, and its indexes. First come those of open jobs,
+    then those of its final state and of its error code: of its project, if it has one, and of all jobs.
     """
     projects = dict.fromkeys((project, ""))
     indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
-    return [deadlines_key(account), *indexes]
+    return [deadlines_key(account), usage_key(project), *indexes]
+
+
+# Open jobs and lines, and the cost of the day.
+usage_key = _Key("mira:usage:", "Hash, owned by the project. It lives while it has open jobs, and then for USAGE_TTL.")
 
 
 def recent_requests_key(api_key: str, digest: str) -> str:

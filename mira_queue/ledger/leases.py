@@ -13,6 +13,7 @@ from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
 from mira_queue.contract.webhook import ending_of
+from mira_queue.ledger.billed_tokens import billed_tokens
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo, Why
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -60,7 +61,7 @@ class Leases(ScriptRunner):
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
         args += [outcome.attempts, outcome.unanswered_calls, code]
         args.append(lease.history.with_lost_usage(outcome.lost_usage).to_json())
-        args.append(ending_of(outcome))
+        args += [ending_of(outcome), *billed_tokens(outcome, len(lease.body))]
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         if not lease.group:
             keys += names.webhook_keys(lease.project)

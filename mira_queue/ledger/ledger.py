@@ -16,6 +16,7 @@ from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.listed_jobs import ListedJobs
 from mira_queue.ledger.pace import Pacing
+from mira_queue.ledger.project_usage import ProjectUsages
 from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
 from mira_queue.ledger.webhooks import Webhooks
@@ -32,6 +33,7 @@ class Ledger(
     Accounts,
     Batches,
     ApiKeys,
+    ProjectUsages,
     HttpRequests,
     Webhooks,
     Clock,

@@ -52,6 +52,7 @@ CONSTANTS_MS = {
     "MAX_SLEEP_MS": names.MAX_SLEEP,
     "RETRY_WITHIN_MS": names.RETRY_WITHIN,
     "TURN_MS": names.TURN,
+    "USAGE_TTL_MS": names.USAGE_TTL,
 }
 CONSTANTS = {"MAX_CHUNKS": names.MAX_CHUNKS, "MAX_LISTED": names.MAX_LISTED}
 

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from mira_queue.contract.errors import InvalidRequest, JobNotFound
 from mira_queue.contract.job_filter import MAX_LIMIT, JobFilter
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.ledger import Ledger
 
@@ -83,14 +84,14 @@ class JobLists(ABC):
                 done += self.ledger.cancel(job_id)
         return done
 
-    def retry_matching(self, wanted: JobFilter) -> int:
-        """Do what `retry_all` does, with a filter."""
+    def retry_matching(self, wanted: JobFilter, limits: ProjectLimits = NO_LIMITS) -> int:
+        """Do what `retry_all` does, with a filter. Raises LimitReached as soon as a limit of the gateway is reached."""
         done = 0
         for job_id in self.retryable(wanted):
             with suppress(JobNotFound):
-                done += self.retry_job(job_id)
+                done += self.retry_job(job_id, limits)
         return done
 
     @abstractmethod
-    def retry_job(self, job_id: str) -> bool:
+    def retry_job(self, job_id: str, limits: ProjectLimits = NO_LIMITS) -> bool:
         """Run a failed job again. Return False if the job has not failed."""

@@ -70,6 +70,8 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return None
         case ["mira", "webhook-endpoints", _]:
             return None
+        case ["mira", "usage", _]:
+            return _without_end(client, key, None)
         case ["mira", "dead-deliveries" | "receiver-pause", _]:
             return _without_end(client, key, None)
         case ["mira", "delivery", _]:

@@ -34,6 +34,7 @@ from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import BatchNotFound, InvalidRequest, MiraQueueError, QueueUnavailable
 from mira_queue.contract.metadata import checked_metadata
+from mira_queue.contract.project_limits import NO_LIMITS, LimitReached, ProjectLimits
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
@@ -57,13 +58,16 @@ class StoredInput:
     """An input that the gateway has stored, and that never changes: it is linked, not copied.
 
     `name` is that of the file on the client's machine. `simulated` is True if a simulator answers the batch.
-    `identity` is that of the request that creates the batch: repeating it returns the same batch.
+    `identity` is that of the request that creates the batch: repeating it returns the same batch. `limits` are those of
+    its project, and `lines` is how many of its lines count until its supervisor has counted them.
     """
 
     name: str
     origin: BatchOrigin
     simulated: bool = False
     identity: str = ""
+    limits: ProjectLimits = NO_LIMITS
+    lines: int = 1
 
     def new_batch_id(self) -> str:
         return new_batch_id(simulated=self.simulated, identity=self.identity)
@@ -97,7 +101,7 @@ class Batches:
         The file is copied: it may change or be removed afterward. `prices` is a price table; None: `prices.toml` of
         the working directory, if it exists. `account` is the name of an account; the batch keeps it, whatever key is
         set later. `stored` describes a file of the gateway. Raise InputError (a file that cannot be read, a wrong
-        option), UnknownAccount, QueueUnavailable.
+        option), UnknownAccount, QueueUnavailable, and LimitReached for a limit of the gateway.
         """
         owner = self._accounts.named(account)
         source = Path(path)
@@ -129,11 +133,14 @@ class Batches:
             origin=stored.origin if stored else BatchOrigin(),
         )
         try:
-            is_new = self._ledger.add_batch(batch)
+            is_new = self._ledger.add_batch(batch, *((stored.limits, stored.lines) if stored else ()))
+        except LimitReached:
+            self.spool.remove(batch_id)
+            raise
         except BaseException:
             # It may have been written, and the response lost: a batch without files would stay forever.
             with suppress(QueueUnavailable):
-                self._ledger.forget_batch(batch_id)
+                self._ledger.forget_batch(batch_id, batch.origin.project)
             self.spool.remove(batch_id)
             raise
         if not is_new:

@@ -52,6 +52,7 @@ def serve(
     simulate: options.Simulate = False,
     simulate_without_key: options.SimulateWithoutKey = False,
     simulator_options: options.SimulatorOptions = "",
+    prices_path: options.PriceTable = None,
 ) -> None:
     """Serve OpenAI's API over HTTP, with workers.
 
@@ -66,6 +67,7 @@ def serve(
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     service = _service_module()
+    price_table = service.PriceTable(prices_path)
     configure_logs(settings.log_format, settings.log_level)
     # A client that has gone must not end the process; neither must a closed terminal under nohup.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -81,7 +83,8 @@ def serve(
         if any(Spool(settings.state_dir).ids()):
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
-        codes = service.Service(settings, host, port, workers, console.message, simulate).run(_announce)
+        served = service.Service(settings, host, port, workers, console.message, simulate, price_table)
+        codes = served.run(_announce)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 import uvicorn
@@ -24,6 +24,7 @@ from mira_producer.gateway.files.file_store import FileStore
 from mira_producer.gateway.files.upload_store import UploadStore
 from mira_producer.gateway.http.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
+from mira_producer.gateway.price_table import PriceTable
 from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_producer.interrupts import interrupts_call
 from mira_producer.processes import StartError
@@ -46,6 +47,7 @@ class Service:
     workers: int
     say: Callable[[str], None]
     is_simulated: bool = False
+    price_table: PriceTable = field(default_factory=PriceTable)
 
     def run(self, announce: Callable[[MiraQueue, str], None]) -> list[int]:
         """Serve until a signal stops the process. Return the exit codes of the workers.
@@ -89,6 +91,7 @@ class Service:
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
             OpenRequests(queue.ledger),
             PollForecast(queue.ledger.pace_view),
+            self.price_table,
             frozenset({*self.settings.gateway_hosts, self.host.lower()}),
             structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
             self.is_simulated,

@@ -1,13 +1,13 @@
 -- Cancel a job: it gets no completion. A call in flight cannot be recalled, and its response is not stored.
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
--- Uses  clock, job, job_event, listed
+-- Uses  clock, job, job_event, job_usage, listed
 -- KEYS  of the job (lib/job.lua), of an event (lib/events.lua), and its indexes (lib/listed.lua)
 -- ARGV  1 job id   2 its account   3 history of its calls, which the record contains
 --       4 result record ('' if another result backend gets it)   5 TTL in ms
---       6 1 if a call that is in flight may finish ('' otherwise)
+--       6 1 if a call that is in flight may finish ('' otherwise)   7 and 8 tokens of the prompts and the answers of its calls
 -- Returns 1 (cancelled, by this call or an earlier one) | 0 (it has an outcome, or its call may finish)
 --         | nil (it does not exist) | -1 (it has moved to another account, or has made a call: read it again)
-local id, account, known_history, record, ttl_ms, only_unstarted = unpack(ARGV)
+local id, account, known_history, record, ttl_ms, only_unstarted, prompt_tokens, completion_tokens = unpack(ARGV)
 local state, owner, key, group, outcome, history, created_ms, project, calling, webhook, epoch
   = unpack(redis.call('HMGET', JOB, 'state', 'account', 'key', 'group', 'outcome', 'history', 'created_ms', 'project',
     'calling', 'webhook', 'epoch'))
@@ -28,6 +28,9 @@ leave_queue(id)
 redis.call('DEL', REQUEST)
 if group == '' then
   add_end(LAST_QUEUE + 1, id, webhook, project, epoch, 'cancelled', '')
+  if project then
+    close_job_usage(JOB, KEYS[LAST_QUEUE + 4], prompt_tokens, completion_tokens)
+  end
   list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 3)
 end
 close(id, record, ttl_ms, key, group)

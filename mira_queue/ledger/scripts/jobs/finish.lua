@@ -1,13 +1,15 @@
 -- Finish a job: store its outcome, once, and close its ledger entry.
 -- Why atomic: each job has one outcome, and no client sees a finished job without its outcome.
--- Uses  clock, job, job_event, listed
+-- Uses  clock, job, job_event, job_usage, listed
 -- KEYS  of the job (lib/job.lua); without a group then those of an event (lib/events.lua), and its indexes
 --       (lib/listed.lua)
 -- ARGV  1 job id   2 epoch   3 succeeded | failed   4 result record ('' if another result backend has it)   5 TTL in ms
 --       6 name of the idempotency key   7 group   8 attempts   9 unanswered calls   10 error code ('' for none)
 --       11 history of its calls, for a retry ('' if it says nothing)   12 type of its event: completed | incomplete | failed
+--       13 and 14 tokens of the prompts and the answers of all its calls
 -- Returns 1 | 0 (the lease is lost: nothing was stored)
-local id, epoch, end_state, record, ttl_ms, name, group, attempts, unanswered, code, history, ending = unpack(ARGV)
+local id, epoch, end_state, record, ttl_ms, name, group, attempts, unanswered, code, history, ending,
+  prompt_tokens, completion_tokens = unpack(ARGV)
 local state, held_epoch, created_ms, project, webhook
   = unpack(redis.call('HMGET', JOB, 'state', 'epoch', 'created_ms', 'project', 'webhook'))
 if held_epoch ~= epoch then
@@ -27,6 +29,9 @@ redis.call('HDEL', JOB, 'token', 'calling', 'outcome')
 redis.call('PEXPIRE', REQUEST, end_state == 'failed' and ttl_ms or 0)
 if group == '' then
   add_end(LAST_QUEUE + 1, id, webhook, project, epoch, ending, code)
+  if project then
+    close_job_usage(JOB, KEYS[LAST_QUEUE + 4], prompt_tokens, completion_tokens)
+  end
   list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 3)
 end
 close(id, record, ttl_ms, name, group)

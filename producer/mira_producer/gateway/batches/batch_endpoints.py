@@ -9,7 +9,8 @@ import math
 import re
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,15 @@ from mira_producer.gateway.http.paging import Page, cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.key_limits import (
-    check_cost_of_retry,
-    check_open,
+    additional_cost,
+    check_table,
+    cost_of_retry,
+    explained,
+    limits_of,
     max_cost,
     max_cost_of_resumed,
-    one_at_a_time,
+    open_lines,
+    repeated,
 )
 from mira_producer.gateway.retries.identity import identity_of
 from mira_producer.gateway.webhook_target import webhook_target
@@ -49,9 +54,10 @@ from mira_producer.report.page import draw
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Resume
-from mira_queue.contract.errors import BatchNotFound
+from mira_queue.contract.errors import BatchNotFound, MiraQueueError
 from mira_queue.contract.file_id import FileKind
 from mira_queue.contract.problem import INVALID_URL
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectUsage
 
 # When an SDK that polls should ask again: a part of the time that is left, within these bounds.
 MIN_POLL_S, MAX_POLL_S, POLL_SHARE = 1.0, 60.0, 0.1
@@ -158,38 +164,66 @@ class BatchResource:
             parse_amount(body.mira.max_cost)
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0)
-        stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
-        with one_at_a_time(key, self._context.settings.state_dir):
-            mine = self._limiting(key)
-            check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
-            options = BatchOptions(
-                **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
-                deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
-            )
+        if key.max_cost_per_day or body.mira.max_cost:
+            check_table(self._context.price_table.prices())
+        lines = open_lines(key, file.path)
+        stored = StoredInput(file.filename, origin, self._context.is_simulated, identity, limits_of(key), lines)
+        deadline_s = math.ceil(time.time() + window_of(body.completion_window).total_seconds())
+
+        def submit() -> Batch:
+            cost = max_cost(key, body.mira.max_cost, self._usage(key))
             return self._batches.submit(
-                file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
+                file.path,
+                options=BatchOptions(**{**body.mira.model_dump(), "max_cost": cost}, deadline_s=deadline_s),
+                metadata=body.metadata,
+                prices=self._context.price_table.path,
+                account=key.account or None,
+                stored=stored,
             )
+
+        with explained(key, lambda: self._usage(key), lines):
+            return repeated(submit)
 
     def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
         if body.max_cost:
             parse_amount(body.max_cost)
-        with one_at_a_time(key, self._context.settings.state_dir):
-            cost = max_cost_of_resumed(key, body.max_cost, batch, self._limiting(key))
-            self._batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
+        own = batch if batch.status.is_final else self._as_commanded(batch)
+
+        def resume() -> None:
+            cost = max_cost_of_resumed(key, body.max_cost, own, self._usage(key))
+            additional = additional_cost(own, cost)
+            with self._reserved(batch, key, cost=additional, needed=additional):
+                self._batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
+
+        with explained(key, lambda: self._usage(key)):
+            repeated(resume)
 
     def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
         if batch.failed and not self._files_of(batch).errors.exists():
             raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
-        with one_at_a_time(key, self._context.settings.state_dir):
-            check_cost_of_retry(key, batch, self._limiting(key))
+        with (
+            explained(key, lambda: self._usage(key), batch.failed),
+            self._reserved(batch, key, lines=batch.failed, cost=cost_of_retry(batch)),
+        ):
             self._batches.retry(batch.id, body.statuses)
 
-    def _limiting(self, key: ApiKey) -> list[Batch]:
-        """Return the batches that count for the limits of a key, with the limits that they were resumed with."""
-        if not (key.max_open or key.max_cost_per_day):
-            return []
-        mine = [batch for batch in self._batches.all() if batch.origin.project == key.project]
-        return [batch if batch.status.is_final else self._as_commanded(batch) for batch in mine]
+    @contextmanager
+    def _reserved(self, batch: Batch, key: ApiKey, lines: int = 0, cost: int = 0, needed: int = 0) -> Iterator[None]:
+        """Count what a command is about to allow. Raises LimitReached."""
+        ledger = self._context.queue.ledger
+        limits = limits_of(key)
+        if not batch.origin.project or batch.origin.project != key.project or not limits:
+            yield
+            return
+        ledger.reserve(batch, limits, lines=lines, cost=cost, needed=needed)
+        try:
+            yield
+        except MiraQueueError:
+            ledger.reserve(batch, NO_LIMITS, lines=-lines, cost=-cost)
+            raise
+
+    def _usage(self, key: ApiKey) -> ProjectUsage:
+        return self._context.queue.ledger.usage_of(key.project)
 
     def _as_commanded(self, batch: Batch) -> Batch:
         command = self._context.queue.ledger.command_of(batch.id)

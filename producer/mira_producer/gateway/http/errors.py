@@ -23,6 +23,7 @@ from mira_queue.contract.errors import (
     ResultTimeout,
     UnknownAccount,
 )
+from mira_queue.contract.project_limits import LimitReached
 
 # An SDK that gets a longer `Retry-After` gives up immediately.
 MAX_RETRY_AFTER_S = 120
@@ -131,6 +132,7 @@ TABLE: tuple[tuple[type[MiraQueueError], Callable[[Any], ApiError]], ...] = (
     ),
     (JobNotFound, lambda error: not_found("job", error.job_id)),
     (BatchNotFound, lambda error: not_found("batch", error.batch_id)),
+    (LimitReached, lambda error: ApiError(429, str(error), code=f"max_{error.limit}_reached", should_retry=False)),
     (UnknownAccount, lambda error: invalid("account", str(error), "unknown_account")),
     (AccountConflict, lambda error: ApiError(500, str(error), code="account_conflict", should_retry=False)),
     (QueueUnusable, lambda error: ApiError(503, str(error), code="queue_unusable", should_retry=False)),

@@ -19,6 +19,7 @@ from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.project_key import key_of
 from mira_producer.gateway.jobs.response_object import seconds
 from mira_producer.gateway.jobs.single_jobs import Found, find, poll_headers, submit
+from mira_producer.gateway.key_limits import explained, limits_of
 from mira_producer.gateway.retries.identity import identity_of
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.request_fields import wrong_name
@@ -28,6 +29,7 @@ from mira_queue.contract.job_filter import JobFilter
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.problem import UNKNOWN_PARAMETER
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.states import JobStatus
 
 PATH = "/v1/jobs"
@@ -188,7 +190,7 @@ class _Jobs:
 
     async def retry(self, request: Request, key: ApiKey) -> Response:
         found = await self._found(key, request.path_params["id"])
-        if not await in_thread(self._context.queue.retry_job, found.job.id):
+        if not await in_thread(self._retry, key, found.job.id):
             raise conflict(f"job {found.job.id} has not failed: it is {found.job.state}", "invalid_state")
         return self._show(await self._found(key, found.job.id))
 
@@ -204,9 +206,7 @@ class _Jobs:
             # A caller whose variable is empty would act on all jobs.
             raise invalid("metadata", "expected at least one pair: leave the parameter out to match all jobs")
         queue = self._context.queue
-        matching, act = (
-            (queue.cancellable, queue.cancel_matching) if verb == "cancel" else (queue.retryable, queue.retry_matching)
-        )
+        matching = queue.cancellable if verb == "cancel" else queue.retryable
         jobs = JobFilter.checked(
             state=wanted.state,
             code=wanted.code,
@@ -214,8 +214,22 @@ class _Jobs:
             since=_time("since", wanted.since),
             project=_project_of(key),
         )
-        count = len(await in_thread(matching, jobs)) if wanted.dry_run else await in_thread(act, jobs)
+
+        def act() -> int:
+            if wanted.dry_run:
+                return len(matching(jobs))
+            if verb == "cancel":
+                return queue.cancel_matching(jobs)
+            with explained(key, lambda: queue.ledger.usage_of(key.project)):
+                return queue.retry_matching(jobs, _limits_of_retry(key))
+
+        count = await in_thread(act)
         return json_response({"object": f"job.{verb}", "count": count, "dry_run": wanted.dry_run})
+
+    def _retry(self, key: ApiKey, job_id: str) -> bool:
+        queue = self._context.queue
+        with explained(key, lambda: queue.ledger.usage_of(key.project)):
+            return queue.retry_job(job_id, _limits_of_retry(key))
 
     async def _found(self, key: ApiKey, job_id: str) -> Found:
         return await find(self._context, key, job_id, "job", job_id)
@@ -227,6 +241,11 @@ class _Jobs:
 def _project_of(key: ApiKey) -> str:
     """Return the project whose jobs the key lists. An admin lists those of all projects."""
     return "" if key.scope is Scope.ADMIN else key.project
+
+
+def _limits_of_retry(key: ApiKey) -> ProjectLimits:
+    # An admin also retries the jobs of other projects, which its limits do not concern.
+    return NO_LIMITS if key.scope is Scope.ADMIN else limits_of(key)
 
 
 def _metadata_of(request: Request) -> dict[str, str] | None:
