@@ -35,6 +35,8 @@ WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two re
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 # Jobs in each index of single jobs. A list then costs the same, whatever the length of the queue.
 MAX_LISTED = 10_000
+# Deliveries of webhooks in each list of recent ones.
+MAX_RECENT_DELIVERIES = 1000
 # Chunks of a streamed answer in one run of a script, whose arguments are limited.
 MAX_CHUNKS = 1000
 
@@ -84,6 +86,8 @@ API_KEYS = "mira:api-keys"
 WEBHOOK_EVENTS = "mira:webhook-events"
 # Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.
 WEBHOOK_RECEIVERS = "mira:webhook-receivers"
+# Zset, owned by the gateways: recent deliveries of all projects. It lives for MIRA_RESULT_TTL after the last one.
+ALL_DELIVERIES = "mira:all-deliveries"
 # Zset, owned by the gateways. An entry lives until RETRY_WITHIN after its gateway has stopped; the score is the end of
 # its lease.
 GATEWAYS = "mira:gateways"
@@ -186,7 +190,7 @@ webhook_endpoints_key = _Key(
 )
 delivery_key = _Key(
     "mira:delivery:",
-    "Hash, owned by the gateways. It lives until it is delivered, or for MIRA_RESULT_TTL as a dead one.",
+    "Hash, owned by the gateways. It lives while it is pending, and then for MIRA_RESULT_TTL.",
 )
 # The score is when the delivery is due, or when the lease of a running attempt ends.
 receiver_key = _Key(
@@ -195,6 +199,11 @@ receiver_key = _Key(
 receiver_pause_key = _Key("mira:receiver-pause:", "String, owned by the gateways. It lives until the pause has passed.")
 # The score is when the delivery died.
 dead_deliveries_key = _Key("mira:dead-deliveries:", "Zset, owned by the project. It lives for MIRA_RESULT_TTL.")
+# The score is when the delivery was made. An entry lives until MAX_RECENT_DELIVERIES newer ones exist.
+deliveries_key = _Key(
+    "mira:deliveries:",
+    "Zset, owned by the project: recent deliveries. It lives for MIRA_RESULT_TTL after the last one.",
+)
 
 
 @lru_cache(maxsize=1000)

@@ -54,7 +54,11 @@ CONSTANTS_MS = {
     "TURN_MS": names.TURN,
     "USAGE_TTL_MS": names.USAGE_TTL,
 }
-CONSTANTS = {"MAX_CHUNKS": names.MAX_CHUNKS, "MAX_LISTED": names.MAX_LISTED}
+CONSTANTS = {
+    "MAX_CHUNKS": names.MAX_CHUNKS,
+    "MAX_LISTED": names.MAX_LISTED,
+    "MAX_RECENT_DELIVERIES": names.MAX_RECENT_DELIVERIES,
+}
 
 # A full server rejects this script, and runs the others: accepted jobs finish.
 _ADDS_WORK = "jobs/accept"

@@ -72,12 +72,12 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             return None
         case ["mira", "usage", project]:
             return _wrong_usage(client, key, project)
-        case ["mira", "dead-deliveries" | "receiver-pause", _]:
+        case ["mira", "dead-deliveries" | "deliveries" | "receiver-pause" | "deleted", _]:
             return _without_end(client, key, None)
         case ["mira", "delivery", _]:
-            is_dead = client.hexists(key, "died_ms")
-            return _without_end(client, key, None) if is_dead else "a delivery that is neither made nor dead"
-        case ["mira", "accounts" | "workers" | "holds" | "clock" | "gateways"]:
+            is_settled = client.hexists(key, "died_ms") or client.hexists(key, "delivered_ms")
+            return _without_end(client, key, None) if is_settled else "a delivery that is neither made nor dead"
+        case ["mira", "all-deliveries" | "accounts" | "workers" | "holds" | "clock" | "gateways"]:
             return _without_end(client, key, None)
         case [
             "mira",

@@ -82,7 +82,7 @@ def create(
         reason = "needs a price table: --prices FILE, or prices.toml here. Start the gateway with the same table"
         raise typer.BadParameter(reason, param_hint="--max-cost-per-day")
     secret = new_secret()
-    with _queue(of_simulated) as queue:
+    with queue_of(of_simulated) as queue:
         queue.accounts.named(account)
         queue.ledger.add_api_key(secret, key)
     console.message(f"API key {key.id} of project {key.project}, with the scope {key.scope}. It is shown only now:")
@@ -92,7 +92,7 @@ def create(
 @app.command("list", epilog=LIST_HELP_END)
 def list_keys(of_simulated: OfSimulated = False, as_json: Json = False) -> None:
     """List the API keys, with the open jobs and today's cost of their projects. The keys are stored nowhere."""
-    with _queue(of_simulated) as queue:
+    with queue_of(of_simulated) as queue:
         found = queue.ledger.api_keys()
         rows = list(zip(found, queue.ledger.usages_of([key.project for key in found]), strict=True))
     if as_json:
@@ -109,7 +109,7 @@ def revoke(
     of_simulated: OfSimulated = False,
 ) -> None:
     """Revoke API keys. Within a second, gateways reject them. Accepted jobs and batches continue."""
-    with _queue(of_simulated) as queue:
+    with queue_of(of_simulated) as queue:
         count = queue.ledger.revoke_api_keys(which)
     if not count:
         console.error(f"no API key has the id or the name {which[:80]!r}: mira-queue keys list shows all")
@@ -118,7 +118,8 @@ def revoke(
 
 
 @contextmanager
-def _queue(of_simulated: bool) -> Iterator[MiraQueue]:
+def queue_of(of_simulated: bool) -> Iterator[MiraQueue]:
+    """The queue of a gateway that was started here, with --simulate or without."""
     settings = load_settings()
     with MiraQueue(simulated(settings, SERVE_GROUP) if of_simulated else settings) as queue:
         yield queue
