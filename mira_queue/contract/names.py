@@ -185,6 +185,14 @@ def http_idempotency_key(project: str, key: str) -> str:
     return f"mira:http-key:{hashlib.sha256(f'{project}:{key}'.encode()).hexdigest()[:32]}"
 
 
+def deleted_key(digest: str) -> str:
+    """String, owned by the gateways: place and project of a deleted object. It lives for HTTP_KEY_TTL.
+
+    Its Idempotency-Key must not create it again, and lists continue after it. `digest` is that of its identity.
+    """
+    return f"mira:deleted:{digest}"
+
+
 webhook_endpoints_key = _Key(
     "mira:webhook-endpoints:", "Hash, owned by the project: its endpoints by id. An entry lives until it is deleted."
 )

@@ -32,12 +32,18 @@ class ListedJobs(ScriptRunner):
         """
         return list(islice(self.each_listed(wanted, after=after), limit))
 
-    def each_listed(self, wanted: JobFilter, *, after: str = "", only_open: bool = False) -> Iterator[JobStatus]:
-        """Yield the same jobs, or only those that have not finished.
+    def listed_after(self, wanted: JobFilter, start: Place | None, limit: int) -> list[JobStatus]:
+        """Do the same, after a place in which there may be no job any more."""
+        return list(islice(self.each_listed(wanted, start=start), limit))
+
+    def each_listed(
+        self, wanted: JobFilter, *, after: str = "", start: Place | None = None, only_open: bool = False
+    ) -> Iterator[JobStatus]:
+        """Yield the same jobs, or only those that have not finished; after a job, or after a place.
 
         They are read in pages: a job whose state changes meanwhile may be left out.
         """
-        start = self._place_of(after) if after else None
+        start = self._place_of(after) if after else start
         kinds = [kind for kind in _indexes_of(wanted) if kind == names.OPEN or not only_open]
         merged = heapq.merge(
             *(self._entries_of(kind, wanted.project, start, wanted.since_ms) for kind in kinds), reverse=True

@@ -195,7 +195,7 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: {batch.paused}: resume it with a larger one: {larger}")
         if max_cost:
             parse_amount(max_cost)
-        if max_cost and not batch.currency:
+        if max_cost and not (batch.currency or self._has_prices(batch)):
             raise BatchRefused(f"batch {batch_id} was submitted without a price table: it has no cost to limit")
         self._refuse_small_budget(batch, command)
         self._send(batch_id, command)
@@ -268,6 +268,11 @@ class Batches:
         command = self._ledger.command_of(batch_id)
         batch = self.get(batch_id)
         return batch, batch.status.is_final or (bool(batch.paused) and (command is None or _has_ended(batch)))
+
+    def _has_prices(self, batch: Batch) -> bool:
+        """Return True if the batch has a price table. Its record has the currency only from its first progress on."""
+        files = self.spool.files_of(batch)
+        return files is not None and bool(prices_of(files))
 
     def _refuse_small_budget(self, batch: Batch, command: Resume) -> None:
         """Raise BatchRefused if the batch would pause again immediately, as far as its files are here."""

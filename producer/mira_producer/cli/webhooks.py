@@ -53,8 +53,8 @@ def list_deliveries(
 ) -> None:
     """List recent deliveries, the newest first. A gateway (mira-queue serve) makes them.
 
-    pending: an attempt follows. dead: no attempt follows, because the last one has failed, the receiver wants no more, or
-    too many deliveries waited for it.
+    pending: an attempt follows. dead: no attempt follows, because the last one has failed, the receiver wants no more,
+    or too many deliveries waited for it.
     """
     with queue_of(of_simulated) as queue:
         found = queue.ledger.recent_deliveries(state=state, limit=limit)
@@ -81,11 +81,9 @@ def resend(
         if all_dead:
             dead = queue.ledger.recent_deliveries(state=DeliveryState.DEAD, limit=MAX_RECENT_DELIVERIES)
             count = sum(_resend(queue.ledger, each) for each in dead)
-    console.message(f"sent again: {plural(count, 'delivery', 'deliveries')}")
+    console.message(f"sent again: {plural(count, 'webhook')}")
     if missing:
-        console.error(
-            f"no dead delivery has the id {missing[0][:80]!r}: mira-queue webhooks list --state dead shows all"
-        )
+        console.error(f"no dead delivery has the id {missing[0][:80]!r}: see mira-queue webhooks list --state dead")
         raise typer.Exit(console.EXIT_FAILED)
 
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from mira_producer.cost.prices import DEFAULT_TABLE, Prices, load_prices
+from mira_producer.gateway.http.errors import ApiError
+from mira_producer.jsonl.errors import InputError
 
 
 class PriceTable:
@@ -18,10 +20,15 @@ class PriceTable:
         self._prices = load_prices(path)
 
     def prices(self) -> Prices:
-        """Return the prices, or no prices if there is no table. Raises InputError."""
+        """Return the prices, or no prices if there is no table. Raises ApiError if the table is wrong by now."""
         version = self._version()
         if version != self._seen:
-            self._prices = load_prices(self.path)
+            try:
+                self._prices = load_prices(self.path)
+            except InputError:
+                # Where it is, and what is wrong, is a matter of the operator: the next start of the gateway says it.
+                reason = "the gateway's price table cannot be used: its operator has to fix it"
+                raise ApiError(500, reason, code="no_price_table", should_retry=False) from None
             self._seen = version
         return self._prices
 

@@ -22,9 +22,9 @@ from starlette.routing import BaseRoute
 
 from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import is_verified, verify_batch
-from mira_producer.engine.options import parse_amount, with_new_limits
+from mira_producer.engine.options import with_new_limits
 from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
-from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths
+from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths, without_paths
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.files.file_endpoints import found_file
@@ -33,6 +33,7 @@ from mira_producer.gateway.http.errors import conflict, invalid, not_found
 from mira_producer.gateway.http.json_body import Empty, json_body
 from mira_producer.gateway.http.paging import Page, cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
+from mira_producer.gateway.http.spelling import http_spelling
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.key_limits import (
     additional_cost,
@@ -160,8 +161,6 @@ class BatchResource:
             # A retry: the limits of the key have allowed this batch.
             return self._batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
-        if body.mira.max_cost:
-            parse_amount(body.mira.max_cost)
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0)
         if key.max_cost_per_day or body.mira.max_cost:
@@ -185,8 +184,6 @@ class BatchResource:
             return repeated(submit)
 
     def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
-        if body.max_cost:
-            parse_amount(body.max_cost)
         own = batch if batch.status.is_final else self._as_commanded(batch)
 
         def resume() -> None:
@@ -250,6 +247,7 @@ class BatchResource:
         files = self._batches.spool.files_of(batch)
         if files is not None and key.scope is not Scope.ADMIN:
             batch = batch_without_paths(batch, files)
+        batch = replace(batch, paused=http_spelling(batch.paused))
         shown = batch.to_object()
         shown["mira"]["verified"] = is_verified(files) if files else None
         if key.scope is not Scope.ADMIN:
@@ -276,7 +274,11 @@ class BatchResource:
         base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
-            draw(batch, files, base, path, errors)
+            try:
+                draw(batch, files, base, path, errors)
+            except InputError as error:
+                reason = without_paths(error.brief.replace(f"{folder}/", ""), batch, files)
+                raise conflict(f"batch {batch.id}: {reason}", "no_report") from None
             return path.read_bytes()
 
 

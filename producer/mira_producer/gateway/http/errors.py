@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mira_producer.batches.client import BatchRefused
+from mira_producer.gateway.http.spelling import http_spelling
 from mira_producer.jsonl.errors import InputError, InvalidInput, StorageFull
 from mira_queue.contract.errors import (
     AccountConflict,
@@ -144,10 +145,10 @@ TABLE: tuple[tuple[type[MiraQueueError], Callable[[Any], ApiError]], ...] = (
     ),
     (ResultTimeout, lambda error: ApiError(504, str(error), code="not_finished", should_retry=True)),
     (JobError, _of_job),
-    (BatchRefused, lambda error: conflict(str(error), "invalid_state")),
+    (BatchRefused, lambda error: conflict(http_spelling(str(error)), "invalid_state")),
     (StorageFull, lambda error: storage_full(error.reason)),
     (InvalidInput, lambda error: invalid(error.problems[0].field, error.problems[0].reason, error.problems[0].code)),
-    (InputError, lambda error: invalid(None, error.brief)),
+    (InputError, lambda error: invalid(None, http_spelling(error.brief))),
 )
 
 

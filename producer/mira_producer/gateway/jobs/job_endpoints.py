@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,26 +12,28 @@ from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
-from mira_producer.gateway.http.errors import ApiError, conflict, invalid
+from mira_producer.gateway.http.errors import ApiError, conflict, invalid, not_found
 from mira_producer.gateway.http.json_body import Body, checked, json_object
 from mira_producer.gateway.http.paging import listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
+from mira_producer.gateway.jobs.field_names import wrong_name
 from mira_producer.gateway.jobs.project_key import key_of
 from mira_producer.gateway.jobs.response_object import seconds
 from mira_producer.gateway.jobs.single_jobs import Found, find, poll_headers, submit
 from mira_producer.gateway.key_limits import explained, limits_of
 from mira_producer.gateway.retries.identity import identity_of
 from mira_producer.gateway.webhook_target import webhook_target
-from mira_producer.request_fields import wrong_name
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.errors import InvalidRequest, JobNotFound
 from mira_queue.contract.job_filter import JobFilter
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.problem import UNKNOWN_PARAMETER
 from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.states import JobStatus
+from mira_queue.contract.webhook import digest_of_identity
+from mira_queue.ledger.listed_jobs import Place
 
 PATH = "/v1/jobs"
 # A time: Unix seconds, or an ISO time with a zone.
@@ -108,9 +111,12 @@ def _time(name: str, value: Time | None) -> datetime | None:
     if value is None:
         return None
     try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
+        found = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        raise invalid(name, "expected Unix seconds, or an ISO time such as 2030-01-31T18:00:00Z") from None
+        found = None
+    if found is None or found.tzinfo is None:
+        raise invalid(name, "expected Unix seconds, or an ISO time with a zone, such as 2030-01-31T18:00:00Z")
+    return found
 
 
 def _check_names(found: dict[str, Any], model: type[Body]) -> None:
@@ -174,11 +180,8 @@ class _Jobs:
             since=_time("since", float(since) if since and since.replace(".", "", 1).isdecimal() else since),
             project=_project_of(key),
         )
-        after = page.after
-        if after:
-            # An id of another project must not be told from one that does not exist.
-            await self._found(key, after)
-        found = await in_thread(self._context.queue.ledger.listed, wanted, after=after, limit=page.limit + 1)
+        after = await in_thread(self._place_of, key, page.after) if page.after else None
+        found = await in_thread(self._context.queue.ledger.listed_after, wanted, after, page.limit + 1)
         shown = [job_object(job) for job in found[: page.limit]]
         return json_response(listing(shown, has_more=len(found) > page.limit))
 
@@ -225,6 +228,19 @@ class _Jobs:
 
         count = await in_thread(act)
         return json_response({"object": f"job.{verb}", "count": count, "dry_run": wanted.dry_run})
+
+    def _place_of(self, key: ApiKey, job_id: str) -> Place:
+        """Return the place after which a page begins, also if the job was deleted. Raises ApiError."""
+        ledger = self._context.queue.ledger
+        with suppress(JobNotFound):
+            job = ledger.status(job_id)
+            # An id of another project must not be told from one that does not exist.
+            if key.sees(job.project):
+                return job.created_ms, job_id
+        deleted = ledger.deleted(digest_of_identity(job_id))
+        if deleted is None or not key.sees(deleted.project):
+            raise not_found("job", job_id, "after")
+        return deleted.created, job_id
 
     def _retry(self, key: ApiKey, job_id: str) -> bool:
         queue = self._context.queue

@@ -15,11 +15,11 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.errors import not_found
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.chunk_feed import ChunkFeed
+from mira_producer.gateway.jobs.field_names import check_field_names
 from mira_producer.gateway.jobs.project_key import project_key
 from mira_producer.gateway.key_limits import explained, limits_of, price_of
 from mira_producer.gateway.retries.identity import withdraw_identity
 from mira_producer.request_check import check_of
-from mira_producer.request_fields import check_field_names
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.errors import JobNotFound
 from mira_queue.contract.job_options import NO_OPTIONS, JobOptions
