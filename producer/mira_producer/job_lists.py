@@ -52,7 +52,10 @@ class JobLists(ABC):
         metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
     ) -> int:
-        """Cancel all listed jobs that match and have not finished. Return how many this call has cancelled."""
+        """Cancel all listed jobs that match and have not finished. Return how many this call has cancelled.
+
+        They are jobs of all accounts and all projects of the queue: give `metadata` to cancel those of one app.
+        """
         return self.cancel_matching(JobFilter.checked(state=state, metadata=metadata, since=since))
 
     def retry_all(

@@ -37,6 +37,7 @@ from mira_queue.contract.metadata import checked_metadata
 from mira_queue.contract.project_limits import NO_LIMITS, LimitReached, ProjectLimits
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.accounts_file import path_of
 from mira_queue.runtime.crash_points import CrashPoints
 
 POLL_S = 0.5
@@ -117,7 +118,15 @@ class Batches:
             _check_webhook(options.webhook, self._settings)
         batch_id = stored.new_batch_id() if stored else new_batch_id()
         queue = queue_name(self._redis_url)
-        self.spool.receive(batch_id, source, queue, table if known else None, link=stored is not None)
+        accounts = path_of(self._settings)
+        self.spool.receive(
+            batch_id,
+            source,
+            queue,
+            table if known else None,
+            accounts=accounts if accounts.exists() else None,
+            link=stored is not None,
+        )
         self._crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(

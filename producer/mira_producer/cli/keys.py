@@ -81,7 +81,7 @@ def create(
     if max_cost_per_day and not load_prices(prices_path):
         reason = "needs a price table: --prices FILE, or prices.toml here. Start the gateway with the same table"
         raise typer.BadParameter(reason, param_hint="--max-cost-per-day")
-    secret = new_secret()
+    secret = new_secret(simulated=of_simulated)
     with queue_of(of_simulated) as queue:
         queue.accounts.named(account)
         queue.ledger.add_api_key(secret, key)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -84,7 +85,7 @@ def serve(
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
         served = service.Service(settings, host, port, workers, console.message, simulate, price_table)
-        codes = served.run(_announce)
+        codes = served.run(partial(_announce, simulate))
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
@@ -111,10 +112,10 @@ def _check_accounts(settings: Settings) -> None:
         network_path(account.base)
 
 
-def _announce(queue: MiraQueue, url: str) -> None:
+def _announce(is_simulated: bool, queue: MiraQueue, url: str) -> None:
     """Print the address, and the first key if there is none yet, in the variables that SDKs read."""
     console.data(f"OPENAI_BASE_URL={url}")
-    secret = new_secret()
+    secret = new_secret(simulated=is_simulated)
     first = ApiKey(new_key_id(), FIRST_KEY_NAME, Scope.ADMIN, int(time.time()))
     if queue.ledger.add_first_api_key(secret, first):
         console.data(f"OPENAI_API_KEY={secret.get_secret_value()}")

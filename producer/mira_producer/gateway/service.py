@@ -85,7 +85,7 @@ class Service:
         context = Context(
             queue,
             self.settings,
-            Access(queue.ledger.api_key),
+            Access(queue.ledger.api_key, is_simulated=self.is_simulated),
             files,
             UploadStore(self.settings.state_dir, files),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
