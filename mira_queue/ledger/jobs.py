@@ -21,7 +21,6 @@ from mira_queue.contract.outcome import Failure, celery_record
 from mira_queue.contract.project_limits import NO_LIMITS, LimitReached, ProjectLimits
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.announcements import Announcements
-from mira_queue.ledger.billed_tokens import billed_tokens
 from mira_queue.ledger.memory import Headroom
 from mira_queue.ledger.records import Accepted, LostCalls, NewJob
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -96,12 +95,13 @@ class Jobs(ScriptRunner):
             (entry,) = self._entries([job_id])
             failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
-            keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
             project, owner = entry.get("project", ""), entry.get("account", "")
+            keys = names.job_keys(owner, job_id, entry["key"], entry["group"])
+            keys += [names.activity_key(owner), names.timeline_key(job_id)]
             keys += [*names.webhook_keys(project), *names.listed_keys(owner, project, JobState.CANCELLED)]
-            known = [entry.get("account", ""), entry.get("history", "")]
+            known = [owner, entry.get("history", "")]
             args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
-            args += billed_tokens(failure)
+            args += [failure.lost_usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")]
             done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
@@ -113,6 +113,7 @@ class Jobs(ScriptRunner):
         (entry,) = self._entries([job_id])
         account, status = entry.get("account", ""), status_of(job_id, entry)
         keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
+        keys.append(names.timeline_key(job_id))
         keys += names.listed_keys(account, status.project, JobState.FAILED, status.code)
         args = [job_id, account, uuid.uuid4().hex, limits.max_open, limits.max_cost]
         done = self._run("jobs/retry", keys, args)
@@ -126,7 +127,7 @@ class Jobs(ScriptRunner):
         """Delete a single job that has finished. Return False if it is open. Raises JobNotFound."""
         (entry,) = self._entries([job_id])
         status = status_of(job_id, entry)
-        keys = names.job_keys(status.account, job_id, status.key)
+        keys = [*names.job_keys(status.account, job_id, status.key), names.timeline_key(job_id)]
         keys += names.listed_keys(status.account, status.project, status.state, status.code)
         return bool(self._run("jobs/forget", keys, [job_id]))
 
@@ -150,7 +151,7 @@ class Jobs(ScriptRunner):
             calls = []
             for job_id, key in zip(piece, self.keys_of(piece), strict=True):
                 of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST), names.waiting_key(new)]
-                of_new += [names.deadlines_key(new), names.deadlines_key(old)]
+                of_new += [names.deadlines_key(new), names.deadlines_key(old), names.timeline_key(job_id)]
                 calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
             answers = self._run_many("jobs/adopt", calls)
             moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
@@ -295,9 +296,11 @@ def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[
 
 
 def _options(job: NewJob) -> bytes:
-    if job.lane is Lane.BULK:
+    if job.lane is Lane.BULK and not job.traceparent:
         return b""
     found: dict[str, Any] = {}
+    if job.traceparent:
+        found["traceparent"] = job.traceparent
     if job.delay:
         found["delay_ms"] = in_ms(job.delay)
     if job.priority is not Priority.NORMAL:

@@ -14,6 +14,8 @@ from mira_producer.gateway.files.upload_store import UploadStore
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
 from mira_producer.gateway.price_table import PriceTable
 from mira_producer.gateway.retries.open_requests import OpenRequests
+from mira_producer.page.live import LiveTopics
+from mira_producer.page.session import Sessions
 from mira_queue.contract.settings import Settings
 
 
@@ -31,5 +33,7 @@ class Context:
     forecast: PollForecast
     price_table: PriceTable
     hosts: frozenset[str]
+    sessions: Sessions
+    live: LiveTopics
     log: FilteringBoundLogger
     is_simulated: bool = False

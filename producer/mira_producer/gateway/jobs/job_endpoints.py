@@ -59,8 +59,10 @@ class ActionBody(Body):
 
     state: str | None = None
     code: str | None = None
+    model: str | None = None
     metadata: dict[str, str] | None = None
     since: Time | None = None
+    until: Time | None = None
     dry_run: bool = False
 
 
@@ -119,6 +121,10 @@ def _time(name: str, value: Time | None) -> datetime | None:
     return found
 
 
+def _number_or_text(value: str | None) -> Time | None:
+    return float(value) if value and value.replace(".", "", 1).isdecimal() else value
+
+
 def _check_names(found: dict[str, Any], model: type[Body]) -> None:
     """Reject a misspelled option with the right name."""
     for name in found:
@@ -172,12 +178,13 @@ class _Jobs:
         if page.order == "asc":
             raise invalid("order", "jobs are listed with the newest first: expected desc")
         query = request.query_params
-        since = query.get("since")
         wanted = JobFilter.checked(
             state=query.get("state"),
             code=query.get("code"),
+            model=query.get("model"),
             metadata=_metadata_of(request),
-            since=_time("since", float(since) if since and since.replace(".", "", 1).isdecimal() else since),
+            since=_time("since", _number_or_text(query.get("since"))),
+            until=_time("until", _number_or_text(query.get("until"))),
             project=_project_of(key),
         )
         after = await in_thread(self._place_of, key, page.after) if page.after else None
@@ -209,25 +216,27 @@ class _Jobs:
             # A caller whose variable is empty would act on all jobs.
             raise invalid("metadata", "expected at least one pair: leave the parameter out to match all jobs")
         queue = self._context.queue
-        matching = queue.cancellable if verb == "cancel" else queue.retryable
+        count = queue.count_cancellable if verb == "cancel" else queue.count_retryable
         jobs = JobFilter.checked(
             state=wanted.state,
             code=wanted.code,
+            model=wanted.model,
             metadata=wanted.metadata,
             since=_time("since", wanted.since),
+            until=_time("until", wanted.until),
             project=_project_of(key),
         )
 
         def act() -> int:
             if wanted.dry_run:
-                return len(matching(jobs))
+                return count(jobs)
             if verb == "cancel":
                 return queue.cancel_matching(jobs)
             with explained(key, lambda: queue.ledger.usage_of(key.project)):
                 return queue.retry_matching(jobs, _limits_of_retry(key))
 
-        count = await in_thread(act)
-        return json_response({"object": f"job.{verb}", "count": count, "dry_run": wanted.dry_run})
+        found = await in_thread(act)
+        return json_response({"object": f"job.{verb}", "count": found, "dry_run": wanted.dry_run})
 
     def _place_of(self, key: ApiKey, job_id: str) -> Place:
         """Return the place after which a page begins, also if the job was deleted. Raises ApiError."""
