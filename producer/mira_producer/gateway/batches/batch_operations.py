@@ -32,6 +32,7 @@ from mira_producer.gateway.key_limits import (
 )
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.remove_errors import check_statuses
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
 from mira_producer.jsonl.verify import Verdict
 from mira_producer.report.page import draw
@@ -144,6 +145,10 @@ class BatchOperations:
     def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
         if batch.failed and not self._files_of(batch).errors.exists():
             raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
+        try:
+            check_statuses(body.statuses)
+        except InputError as error:
+            raise invalid("statuses", error.brief.removeprefix("status: ")) from None
         with one_at_a_time(key, self._context.settings.state_dir):
             check_cost_of_retry(key, batch, self._limiting(key))
             self.batches.retry(batch.id, body.statuses)
