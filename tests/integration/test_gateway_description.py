@@ -24,6 +24,7 @@ SUPPORT = Path(tests.__file__).parent / "support"
 # It takes a minute. On a machine with much other work, it takes several.
 TIMEOUT_S = 600
 MODEL = "mira"
+FINAL = ("completed", "failed", "expired", "cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,20 @@ def gateway(simulator_process: SimulatorProcess) -> Iterator[Gateway]:
     options: dict[str, Any] = {"check_limits": "none", "webhook_hosts": "localhost"}
     with started_gateway(api_base=simulator_process.url, **options) as running:
         yield running
+        end_all(running)
+
+
+def end_all(gateway: Gateway) -> None:
+    """Leave nothing open: jobs that start later, batches, and endpoints."""
+    with gateway.client() as client, requests.Session() as http:
+        http.trust_env = False
+        http.headers["Authorization"] = f"Bearer {gateway.key}"
+        assert http.post(f"{gateway.url}/jobs/cancel", json={}, timeout=TIMEOUT_S).status_code == 200
+        for batch in client.batches.list():
+            if batch.status not in FINAL:
+                client.batches.cancel(batch.id)
+        for endpoint in client.webhooks.list():
+            client.webhooks.delete(endpoint.id)
 
 
 def line(number: int, model: str = MODEL) -> bytes:

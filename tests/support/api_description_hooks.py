@@ -18,7 +18,18 @@ KNOWN: dict[str, list[str]] = json.loads(os.environ.get("KNOWN_OBJECTS", "{}"))
 REJECTED_VALID_REQUEST = "ST202"
 # A schema cannot say that an object exists, that a time is in the future, or that a name is allowed.
 MEANINGS = (
-    *("account", "after", "bytes", "deadline", "max_cost", "mira.max_cost", "mira.webhook", "not_before", "part_ids"),
+    *(
+        "account",
+        "after",
+        "bytes",
+        "data",
+        "deadline",
+        "max_cost",
+        "mira.max_cost",
+        "mira.webhook",
+        "not_before",
+        "part_ids",
+    ),
     *("since", "statuses", "until", "url", "webhook"),
 )
 CALLS = ("create_chat_completion", "create_response")
