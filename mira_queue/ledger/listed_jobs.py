@@ -43,12 +43,18 @@ class ListedJobs(ScriptRunner):
         """
         return list(islice(self.each_listed(wanted, after=after), limit))
 
-    def each_listed(self, wanted: JobFilter, *, after: str = "", only_open: bool = False) -> Iterator[JobStatus]:
-        """Yield the same jobs, or only those that have not finished.
+    def listed_after(self, wanted: JobFilter, start: Place | None, limit: int) -> list[JobStatus]:
+        """Do the same, after a place in which there may be no job any more."""
+        return list(islice(self.each_listed(wanted, start=start), limit))
+
+    def each_listed(
+        self, wanted: JobFilter, *, after: str = "", start: Place | None = None, only_open: bool = False
+    ) -> Iterator[JobStatus]:
+        """Yield the same jobs, or only those that have not finished; after a job, or after a place.
 
         They are read in pages: a job whose state changes meanwhile may be left out.
         """
-        start = self._place_of(after) if after else None
+        start = self._place_of(after) if after else start
         for _, _, matching in self._pieces(wanted, start, only_open=only_open):
             yield from matching
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from mira_producer.gateway.files.expiry import ExpiresAfter
 from mira_producer.gateway.http.json_body import Body
+from mira_queue.contract.api_key import checked_cost
 from mira_queue.contract.batch import ENDPOINT, OnAccountError
 from mira_queue.contract.metadata import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
 from mira_queue.contract.webhook import MAX_URL
@@ -47,6 +48,13 @@ Metadata = Annotated[
 ]
 
 
+def _checked_max_cost(text: str) -> str:
+    return checked_cost(text) if text else text
+
+
+MaxCost = Annotated[str, Field(max_length=40), AfterValidator(_checked_max_cost)]
+
+
 class OwnOptions(Body):
     """Options that OpenAI does not have: those of `mira-queue submit`."""
 
@@ -55,7 +63,7 @@ class OwnOptions(Body):
     ordered: bool = False
     max_requests: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=0)] = 0
-    max_cost: Annotated[str, Field(max_length=40)] = ""
+    max_cost: MaxCost = ""
     webhook: Annotated[str, Field(max_length=MAX_URL)] = ""
 
 
@@ -75,7 +83,7 @@ class ResumeBatch(Body):
 
     max_requests: Annotated[int, Field(ge=0)] | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
-    max_cost: Annotated[str, Field(max_length=40)] | None = None
+    max_cost: MaxCost | None = None
     changed: Literal["rerun", "keep"] | None = None
 
 
