@@ -15,7 +15,7 @@ import orjson
 
 from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import verify_batch
-from mira_producer.engine.options import with_new_limits
+from mira_producer.engine.options import parse_amount, with_new_limits
 from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
 from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths, without_paths
 from mira_producer.gateway.context import Context
@@ -36,6 +36,7 @@ from mira_producer.gateway.key_limits import (
 )
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.remove_errors import check_statuses
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
 from mira_producer.jsonl.verify import Verdict
 from mira_producer.report.page import draw
@@ -125,6 +126,7 @@ class BatchOperations:
             # A retry: the limits of the key have allowed this batch.
             return self.batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
+        _check_amount(body.mira.max_cost, "mira.max_cost")
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0, user)
         if key.max_cost_per_day or body.mira.max_cost:
@@ -148,6 +150,7 @@ class BatchOperations:
             return repeated(submit)
 
     def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
+        _check_amount(body.max_cost, "max_cost")
         own = self.as_commanded(batch)
 
         def resume() -> None:
@@ -162,6 +165,10 @@ class BatchOperations:
     def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
         if batch.failed and not self._files_of(batch).errors.exists():
             raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
+        try:
+            check_statuses(body.statuses)
+        except InputError as error:
+            raise invalid("statuses", error.brief.removeprefix("status: ")) from None
         with (
             explained(key, lambda: self._usage(key), batch.failed),
             self._reserved(batch, key, lines=batch.failed, cost=cost_of_retry(batch)),
@@ -194,7 +201,10 @@ class BatchOperations:
 
     def _verdict(self, batch: Batch, key: ApiKey) -> Verdict:
         files = self._files_of(batch)
-        verdict = verify_batch(batch, files)
+        try:
+            verdict = verify_batch(batch, files)
+        except InputError as error:
+            raise conflict(f"batch {batch.id}: its files cannot be compared: {error.brief}", "invalid_state") from None
         return verdict if key.scope is Scope.ADMIN else verdict_without_paths(verdict, batch, files)
 
     def _report(self, batch: Batch, key: ApiKey) -> bytes:
@@ -209,8 +219,17 @@ class BatchOperations:
                 draw(batch, files, base, path, errors)
             except InputError as error:
                 reason = without_paths(error.brief.replace(f"{folder}/", ""), batch, files)
-                raise conflict(f"batch {batch.id}: {reason}", "no_report") from None
+                raise conflict(reason, "invalid_state") from None
             return path.read_bytes()
+
+
+def _check_amount(text: str | None, param: str) -> None:
+    """Raise ApiError if the text is not an amount; an empty one, or None, is no limit."""
+    try:
+        if text:
+            parse_amount(text)
+    except InputError:
+        raise invalid(param, f"expected an amount above 0, such as 10 or 0.50, got {text!r}") from None
 
 
 def _check_first_line(path: Path, url: str) -> None:

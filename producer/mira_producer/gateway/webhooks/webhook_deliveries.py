@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import Described, Parameter
+from mira_producer.gateway.description.pages import AFTER, limit
 from mira_producer.gateway.endpoints import endpoint as route
 from mira_producer.gateway.http.errors import invalid, not_found
 from mira_producer.gateway.http.json_body import Empty, json_body
+from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.paging import listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.event_ids import object_id
 from mira_producer.gateway.jobs.response_object import seconds
+from mira_producer.gateway.webhooks.webhook_objects import DeliveryObject
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.delivery import DeliveryState
 from mira_queue.ledger.webhooks import Delivery
@@ -24,12 +26,20 @@ from mira_queue.ledger.webhooks import Delivery
 PATH = "/v1/webhook_deliveries"
 KIND = "dead webhook delivery"
 
+LIST = Described(
+    "list_webhook_deliveries",
+    "List recent deliveries, the newest first.",
+    Listing[DeliveryObject],
+    query=(AFTER, limit(), Parameter("state", "Only deliveries in this state.", {"enum": list(DeliveryState)})),
+)
+RESEND = Described("resend_webhook_delivery", "Send a dead delivery again.", DeliveryObject, Empty)
+
 
 def routes(context: Context) -> list[BaseRoute]:
     resource = _Deliveries(context)
     return [
-        route(context, "GET", PATH, resource.list_recent),
-        route(context, "POST", f"{PATH}/{{id}}/resend", resource.resend),
+        route(context, "GET", PATH, resource.list_recent, LIST),
+        route(context, "POST", f"{PATH}/{{id}}/resend", resource.resend, RESEND),
     ]
 
 
@@ -66,15 +76,15 @@ class _Deliveries:
             or not await in_thread(self._ledger.resend_delivery, found)
         ):
             raise not_found(KIND, an_id)
-        return json_response({**_object(found), "status": DeliveryState.PENDING})
+        return json_response({**_object(found), "status": "pending"})
 
 
-def _object(found: Delivery) -> dict[str, Any]:
+def _object(found: Delivery) -> DeliveryObject:
     return {
         "id": found.id,
         "object": "webhook_delivery",
-        "status": found.state,
-        "created_at": seconds(found.created_ms),
+        "status": found.state.value,
+        "created_at": found.created_ms // 1000,
         "attempted_at": seconds(found.attempted_ms),
         "next_attempt_at": seconds(found.due_ms),
         "delivered_at": seconds(found.delivered_ms),
