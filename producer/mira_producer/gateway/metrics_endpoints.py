@@ -7,10 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
+from mira_producer.jsonl.errors import InputError
 from mira_producer.metrics.collector import registry_of
 from mira_producer.metrics.workers_wanted import demand_object
 from mira_queue.contract.api_key import ApiKey
@@ -18,7 +20,16 @@ from mira_queue.contract.api_key import ApiKey
 
 def routes(context: Context) -> list[BaseRoute]:
     ledger, slots = context.queue.ledger, context.settings.concurrency
-    registry = registry_of(ledger, slots, context.price_table.prices)
+
+    def prices() -> Prices:
+        try:
+            return load_prices(None)
+        except InputError as error:
+            # The other metrics matter more than the cost.
+            context.log.warning("no_prices", error=str(error))
+            return Prices()
+
+    registry = registry_of(ledger, slots, prices)
 
     async def metrics(_: Request, __: ApiKey) -> Response:
         return Response(await in_thread(generate_latest, registry), media_type=CONTENT_TYPE_LATEST)
