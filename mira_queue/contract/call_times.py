@@ -32,6 +32,9 @@ class Histogram:
     sum_s: float
 
 
+NO_CALLS = Histogram((), (0,), 0.0)
+
+
 def fields_of(calls: Iterable[CallTimes | None]) -> list[str | int]:
     """Return what these calls add to the account's hash: a field and an amount, for each field in turn."""
     found: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mira_queue.contract import names
-from mira_queue.contract.call_times import Histogram, histograms_of
+from mira_queue.contract.call_times import NO_CALLS, Histogram, histograms_of
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 Kind = Literal["job", "line"]
@@ -49,12 +49,12 @@ class Activity:
 
     account: str
     now_ms: int
-    durations: Histogram
-    waits: Histogram
     ends: Sequence[Ends] = ()
     totals: Counter[tuple[str, str]] = field(default_factory=Counter)
     hours: dict[tuple[int, str], Tokens] = field(default_factory=dict)
     tokens: dict[str, Tokens] = field(default_factory=dict)
+    durations: Histogram = NO_CALLS
+    waits: Histogram = NO_CALLS
 
     def per_minute(self, kind: Kind | None = None) -> list[tuple[int, int, int]]:
         """Return (start of the minute in ms, succeeded, failed) for each minute of the last hour, the oldest first.
@@ -102,7 +102,8 @@ class Activities(ScriptRunner):
 
 def _activity(account: str, now_ms: int, fields: dict[str, int], times: dict[str, int]) -> Activity:
     ends = []
-    activity = Activity(account, now_ms, *histograms_of(times))
+    durations, waits = histograms_of(times)
+    activity = Activity(account, now_ms, durations=durations, waits=waits)
     first_minute_ms = now_ms - names.ACTIVITY_MINUTES.total_seconds() * 1000
     for time, what, of, value in _parsed(fields):
         if what == "end":

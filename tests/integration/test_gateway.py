@@ -76,7 +76,8 @@ def test_prometheus_and_a_scaler_read_the_queue_with_a_key_that_may_only_read(
     assert ended.labels["kind"] == "job"
     assert ended.value >= 1
     assert sum(each.value for each in counts["mira_queue_call_duration_seconds"] if each.name.endswith("_count")) >= 1
-    assert (wanted["workers_wanted"], wanted["workers"]) == (0, 1)
+    assert wanted["workers_wanted"] == 0
+    assert wanted["workers"] >= 1
     for path in ("/metrics", "/v1/workers_wanted"):
         assert call(gateway, "GET", path).status_code == 401
 
