@@ -9,13 +9,17 @@ from starlette.routing import BaseRoute
 
 from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import TEXT, Described
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.jsonl.errors import InputError
 from mira_producer.metrics.collector import registry_of
-from mira_producer.metrics.workers_wanted import demand_object
+from mira_producer.metrics.workers_wanted import WorkersWanted, demand_object
 from mira_queue.contract.api_key import ApiKey
+
+METRICS = Described("read_metrics", "Return metrics of the queue for Prometheus.", media={"text/plain": TEXT})
+WANTED = Described("read_workers_wanted", "Return how many workers the open jobs could use.", WorkersWanted)
 
 
 def routes(context: Context) -> list[BaseRoute]:
@@ -38,4 +42,7 @@ def routes(context: Context) -> list[BaseRoute]:
         stats = await in_thread(ledger.queue_stats)
         return json_response(demand_object(stats, slots))
 
-    return [endpoint(context, "GET", "/metrics", metrics), endpoint(context, "GET", "/v1/workers_wanted", wanted)]
+    return [
+        endpoint(context, "GET", "/metrics", metrics, METRICS),
+        endpoint(context, "GET", "/v1/workers_wanted", wanted, WANTED),
+    ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from mira_queue.ledger.accounts import PaceView
 from mira_queue.ledger.queue_stats import AccountStats, QueueStats
@@ -24,6 +26,25 @@ class Demand:
     jobs: int
     calls: int
     workers: int
+
+
+class AccountDemand(TypedDict):
+    """Demand of one account, as JSON."""
+
+    account: str
+    jobs: int
+    calls: int
+    workers_wanted: int
+
+
+class WorkersWanted(TypedDict):
+    """Number of workers for a scaler, as JSON, with the live ones and the slots of each."""
+
+    object: Literal["workers_wanted"]
+    workers_wanted: int
+    workers: int
+    slots_per_worker: int
+    accounts: list[AccountDemand]
 
 
 def useful_calls(jobs: int, in_flight: int, rate_per_s: float | None, call_s: float) -> int:
@@ -54,7 +75,7 @@ def workers_wanted(demands: Sequence[Demand], slots: int) -> int:
     return workers_for(sum(each.calls for each in demands), slots)
 
 
-def demand_object(stats: QueueStats, slots: int) -> Mapping[str, Any]:
+def demand_object(stats: QueueStats, slots: int) -> WorkersWanted:
     """Return the numbers as JSON for a scaler."""
     demands = [demand_of(each, slots) for each in stats.accounts]
     return {
