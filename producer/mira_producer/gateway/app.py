@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from mira_producer.client import TRACES
 from mira_producer.gateway import health, model_endpoints
 from mira_producer.gateway.batches import batch_endpoints
 from mira_producer.gateway.context import Context
@@ -26,6 +27,7 @@ from mira_producer.gateway.jobs import completion_endpoints, job_endpoints, resp
 from mira_producer.gateway.retries import recognized_retries as retries
 from mira_producer.gateway.webhooks import webhook_deliveries, webhook_endpoints, webhook_task
 from mira_queue.contract.errors import MiraQueueError
+from mira_queue.runtime.traces import load_traces
 
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
@@ -54,9 +56,11 @@ _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has 
 
 def build_app(context: Context) -> Starlette:
     """Return the ASGI application of a gateway."""
+    traces = load_traces(context.settings, TRACES)
     app = Starlette(
         routes=[route for routes in RESOURCES for route in routes(context)],
         middleware=[
+            *([Middleware(traces.IncomingContext)] if traces else []),
             Middleware(RequestIds, log=context.log),
             Middleware(AllowedHosts, hosts=context.hosts),
             Middleware(retries.RecognizedRetries, ledger=context.queue.ledger, requests=context.open_requests),
