@@ -99,7 +99,8 @@ class Leases(ScriptRunner):
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, is_low, sent_by]:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, *more]:
+            is_low, traceparent = more
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,
@@ -113,7 +114,7 @@ def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
                 time_left=None if left_ms < 0 else timedelta(milliseconds=left_ms),
                 project=decode(project),
                 is_low=bool(is_low),
-                traceparent=decode(sent_by),
+                traceparent=decode(traceparent),
             )
         case [b"store", epoch, outcome, key, group, project]:
             lease = Lease(

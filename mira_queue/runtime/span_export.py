@@ -91,5 +91,3 @@ def span_context_of(traceparent: str) -> SpanContext | None:
     """Return the span's context in its W3C form. None if there is none, or if it is not valid."""
     context = get_current_span(_W3C.extract({_TRACEPARENT: traceparent})).get_span_context()
     return context if context.is_valid else None
-
-
