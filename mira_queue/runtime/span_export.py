@@ -88,6 +88,8 @@ def traceparent_now() -> str:
 
 
 def span_context_of(traceparent: str) -> SpanContext | None:
-    """Return the span's context in its W3C form. None if there is none, or if it is not valid."""
+    """Return the context of a span from its W3C form. None if there is none, or if it is not valid."""
+    if not traceparent:
+        return None
     context = get_current_span(_W3C.extract({_TRACEPARENT: traceparent})).get_span_context()
     return context if context.is_valid else None

@@ -132,7 +132,7 @@ class Runtime:
         )
         make: Callable[..., JobRunner] = JobRunner
         if self._traces is not None:
-            make, client = self._traces.runner(account.base), self._traces.transport(client, account.base)
+            make, client = self._traces.runner(account.base), self._traces.transport(client)
         return make(
             settings,
             self.ledger,

@@ -6,12 +6,13 @@ OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.context import Context
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import Tracer
 from opentelemetry.util.genai.handler import TelemetryHandler
 from opentelemetry.util.genai.invocation import InferenceInvocation
 from opentelemetry.util.genai.types import Error
@@ -21,11 +22,12 @@ from mira_queue.contract.outcome import Completion, Failure
 from mira_queue.contract.settings import MIRA_BASE
 from mira_queue.contract.token_estimate import count
 from mira_queue.contract.unicode import printable
-from mira_queue.ledger.records import Lease
 from mira_queue.runtime.span_export import SCOPE
 from mira_worker.decision import Decision, Defer, Finish
 from mira_worker.server_message import server_message
-from mira_worker.traces.http_spans import server_attributes
+from mira_worker.traces.attempt import Attempt
+from mira_worker.traces.backdated import BackdatedTracers
+from mira_worker.traces.http_spans import HttpSpans, server_attributes
 from mira_worker.traces.messages import input_messages, output_messages
 
 # Characters of a text from a server that an attribute holds.
@@ -33,48 +35,45 @@ MAX_CHARS = 200
 
 
 class ChatSpans:
-    """Records the calls to one base."""
+    """Writes the spans of calls to one base."""
 
-    def __init__(self, provider: TracerProvider, base: str) -> None:
-        self._handler = TelemetryHandler(provider, instrumentation_scope_name=SCOPE)
+    def __init__(self, tracer: Tracer, base: str) -> None:
+        self._tracers = BackdatedTracers(tracer)
+        # Durations would be those of the writing.
+        no_metrics = NoOpMeterProvider()
+        self._handler = TelemetryHandler(self._tracers, no_metrics, instrumentation_scope_name=SCOPE)
+        self._requests = HttpSpans(tracer, base)
         # Another server has OpenAI's API, and the conventions call this format by its name.
         self._provider = "mira" if base == MIRA_BASE else "openai"
         server = server_attributes(base)
         self._address, self._port = str(server["server.address"]), int(server["server.port"])
 
-    @contextmanager
-    def chat(self, lease: Lease) -> Iterator[InferenceInvocation]:
-        """Record a call of a job, until the caller has its decision."""
-        request = orjson.loads(lease.body)
+    def write(self, attempt: Attempt, decision: Decision, context: Context) -> None:
+        """Write the spans of a call that ends now, and of its HTTP request. Their parent is that of the context."""
+        request = orjson.loads(attempt.lease.body)
+        self._tracers.since(attempt.call_began_ns)
         chat = self._handler.inference(
             self._provider,
             request_model=_text(request.get("model")),
             server_address=self._address,
             server_port=self._port,
+            context=context,
         )
-        try:
-            _add_request(chat, request, is_streamed=lease.history.is_streamed)
-            yield chat
-        except BaseException as error:
-            # Its message may quote the prompt.
-            chat.fail(Error(None, type(error).__name__))
-            raise
-        chat.stop()
+        if attempt.request is not None:
+            self._requests.write(attempt.request, chat.context)
+        _add_request(chat, request, is_streamed=attempt.lease.history.is_streamed)
+        match decision:
+            case Finish(outcome=Completion() as completion):
+                _add_response(chat, completion)
+                chat.stop()
+            case Finish(outcome=Failure() as failure):
+                chat.fail(_error(failure.to_error(), attempt.lease.body))
+            case Defer(error=error):
+                chat.fail(_error(error, attempt.lease.body))
 
 
-def record_call(chat: InferenceInvocation, decision: Decision, request: bytes) -> None:
-    """Add how a call has ended, and end its span if it has failed."""
-    match decision:
-        case Finish(outcome=Completion() as completion):
-            _add_response(chat, completion)
-        case Finish(outcome=Failure() as failure):
-            _fail(chat, failure.to_error(), request)
-        case Defer(error=error):
-            _fail(chat, error, request)
-
-
-def _fail(chat: InferenceInvocation, error: JobError, request: bytes) -> None:
-    chat.fail(Error(server_message(error, request), error.code))
+def _error(error: JobError, request: bytes) -> Error:
+    return Error(server_message(error, request), error.code)
 
 
 def _add_request(chat: InferenceInvocation, request: Mapping[str, Any], *, is_streamed: bool) -> None:
