@@ -79,6 +79,8 @@ SCHEMA_KEY = "mira:schema"
 CLOCK = "mira:clock"
 # Hash, owned by the operator: API keys of the gateway, by the digest of the key. An entry lives until it is revoked.
 API_KEYS = "mira:api-keys"
+# String, owned by the gateways: the secret that signs the cookies of the web page. It lives as long as the data.
+PAGE_SECRET = "mira:page-secret"
 # List, owned by the gateways: events in JSON. An entry lives until a gateway has made its deliveries.
 WEBHOOK_EVENTS = "mira:webhook-events"
 # Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.

@@ -99,8 +99,21 @@ class Leases(ScriptRunner):
 
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, *more]:
-            is_low, traceparent = more
+        case [
+            b"run",
+            epoch,
+            body,
+            attempts,
+            crashes,
+            unanswered,
+            key,
+            group,
+            history,
+            left_ms,
+            project,
+            is_low,
+            traceparent,
+        ]:
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,

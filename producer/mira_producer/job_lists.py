@@ -28,18 +28,21 @@ class JobLists(ABC):
         *,
         state: str | None = None,
         code: str | None = None,
+        model: str | None = None,
         metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> list[JobStatus]:
         """Return at most `limit` recent single jobs that match, the newest first.
 
-        `state` is a state ("failed"), and `code` the code of an error ("balance_used_up"). A job matches `metadata` if
-        it has all these pairs, and `since` if it was accepted at that time or later. `after` is the id of the last job
-        of the previous page. Raises InvalidRequest for a wrong argument.
+        `state` is a state ("failed"), `code` the code of an error ("balance_used_up"), and `model` that of the request.
+        A job matches `metadata` if it has all these pairs, `since` if it was accepted at that time or later, and
+        `until` if it was accepted before. `after` is the id of the last job of the previous page. Raises InvalidRequest
+        for a wrong argument.
         """
-        wanted = JobFilter.checked(state=state, code=code, metadata=metadata, since=since)
+        wanted = JobFilter.checked(state=state, code=code, model=model, metadata=metadata, since=since, until=until)
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidRequest("limit", f"expected 1 to {MAX_LIMIT}")
         return self.ledger.listed(wanted, after=after or "", limit=limit)
@@ -48,21 +51,29 @@ class JobLists(ABC):
         self,
         *,
         state: str | None = None,
+        model: str | None = None,
         metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
     ) -> int:
         """Cancel all listed jobs that match and have not finished. Return how many this call has cancelled."""
-        return self.cancel_matching(JobFilter.checked(state=state, metadata=metadata, since=since))
+        return self.cancel_matching(
+            JobFilter.checked(state=state, model=model, metadata=metadata, since=since, until=until)
+        )
 
     def retry_all(
         self,
         *,
         code: str | None = None,
+        model: str | None = None,
         metadata: Mapping[str, str] | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
     ) -> int:
         """Retry all listed jobs that match and have failed. Return how many are queued again."""
-        return self.retry_matching(JobFilter.checked(code=code, metadata=metadata, since=since))
+        return self.retry_matching(
+            JobFilter.checked(code=code, model=model, metadata=metadata, since=since, until=until)
+        )
 
     def cancellable(self, wanted: JobFilter) -> list[str]:
         """Return the ids of the listed jobs that match and have not finished."""

@@ -66,7 +66,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
-        case ["mira", "api-keys" | "batches" | "schema", *_]:
+        case ["mira", "api-keys" | "batches" | "page-secret" | "schema", *_]:
             return None
         case ["mira", "webhook-endpoints", _]:
             return None

@@ -54,8 +54,10 @@ class ActionBody(Body):
 
     state: str | None = None
     code: str | None = None
+    model: str | None = None
     metadata: dict[str, str] | None = None
     since: Time | None = None
+    until: Time | None = None
     dry_run: bool = False
 
 
@@ -111,6 +113,10 @@ def _time(name: str, value: Time | None) -> datetime | None:
         raise invalid(name, "expected Unix seconds, or an ISO time such as 2030-01-31T18:00:00Z") from None
 
 
+def _number_or_text(value: str | None) -> Time | None:
+    return float(value) if value and value.replace(".", "", 1).isdecimal() else value
+
+
 def _check_names(found: dict[str, Any], model: type[Body]) -> None:
     """Reject a misspelled option with the right name."""
     for name in found:
@@ -164,12 +170,13 @@ class _Jobs:
         if page.order == "asc":
             raise invalid("order", "jobs are listed with the newest first: expected desc")
         query = request.query_params
-        since = query.get("since")
         wanted = JobFilter.checked(
             state=query.get("state"),
             code=query.get("code"),
+            model=query.get("model"),
             metadata=_metadata_of(request),
-            since=_time("since", float(since) if since and since.replace(".", "", 1).isdecimal() else since),
+            since=_time("since", _number_or_text(query.get("since"))),
+            until=_time("until", _number_or_text(query.get("until"))),
             project=_project_of(key),
         )
         after = page.after
@@ -210,8 +217,10 @@ class _Jobs:
         jobs = JobFilter.checked(
             state=wanted.state,
             code=wanted.code,
+            model=wanted.model,
             metadata=wanted.metadata,
             since=_time("since", wanted.since),
+            until=_time("until", wanted.until),
             project=_project_of(key),
         )
         count = len(await in_thread(matching, jobs)) if wanted.dry_run else await in_thread(act, jobs)
