@@ -9,7 +9,7 @@ from typing import Any
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.metadata import checked_metadata
-from mira_queue.contract.states import JobState, JobStatus
+from mira_queue.contract.states import FINAL, JobState, JobStatus
 
 MAX_LIMIT = 1000
 
@@ -53,6 +53,11 @@ class JobFilter:
         state_of_code = JobState.FAILED if error_code else wanted
         since_ms, until_ms = _unix_ms("since", since), _unix_ms("until", until)
         return cls(state_of_code, error_code, checked_metadata(metadata), since_ms, project, of_model, until_ms)
+
+    @property
+    def is_indexed(self) -> bool:
+        """Return True if an index has the jobs that match, and no others: a count reads none of them."""
+        return not self.model and not self.metadata and self.state in (None, *FINAL)
 
     def matches(self, job: JobStatus) -> bool:
         return (

@@ -370,6 +370,11 @@ class Settings(BaseSettings):
         "ignored.",
     )
 
+    page_requests: Literal["hidden", "shown"] = Field(
+        "hidden",
+        description="Requests of jobs on the web page. shown: users with the scope admin see the prompts.",
+    )
+
     max_file_bytes: int = Field(
         8 * 1024**3, ge=1024, description="Maximum size of a file that the gateway accepts, in bytes."
     )

@@ -18,7 +18,7 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode
 # Entries of an index, and jobs, that are read in one round trip. The first page is often enough.
 MIN_PAGE, MAX_PAGE = 50, 500
 # Jobs that one call of `search` reads, roughly: it takes tens of milliseconds.
-MAX_READ = 1000
+MAX_READ = 500
 
 # When a job was accepted (ms), and its id: the order of a list.
 Place = tuple[int, str]
@@ -52,14 +52,22 @@ class ListedJobs(ScriptRunner):
         for _, _, matching in self._pieces(wanted, start, only_open=only_open):
             yield from matching
 
-    def search(self, wanted: JobFilter, after: Place | None, limit: int, max_read: int = MAX_READ) -> FoundJobs:
+    def search(
+        self,
+        wanted: JobFilter,
+        after: Place | None,
+        limit: int,
+        *,
+        only_open: bool = False,
+        max_read: int = MAX_READ,
+    ) -> FoundJobs:
         """Return at most `limit` jobs that match, from those that follow `after`. It reads about `max_read` jobs.
 
         A filter that few jobs match thus costs no more than another one: the next call goes on.
         """
         found: list[JobStatus] = []
         read = 0
-        for count, last, matching in self._pieces(wanted, after):
+        for count, last, matching in self._pieces(wanted, after, only_open=only_open):
             read += count
             found += matching
             if len(found) > limit:
@@ -71,7 +79,7 @@ class ListedJobs(ScriptRunner):
 
     def count_listed(self, wanted: JobFilter, *, only_open: bool = False) -> int:
         """Return how many listed jobs match, or match and have not finished."""
-        if wanted.model or wanted.metadata or wanted.state not in (None, *FINAL):
+        if not wanted.is_indexed:
             return sum(1 for _ in self.each_listed(wanted, only_open=only_open))
         indexes = [names.listed_key(kind, wanted.project) for kind in _indexes_of(wanted, only_open=only_open)]
         # The jobs of these entries may have expired. No other entry has to be read.
@@ -145,7 +153,7 @@ class ListedJobs(ScriptRunner):
                 pipeline.zrem(index, *expired)
             pipeline.execute()
         return [
-            status_of(job_id, {decode(name): decode(value) for name, value in raw.items()})
+            status_of(job_id, {name.decode(): value.decode() for name, value in raw.items()})
             for job_id, raw in found.items()
             if raw
         ]

@@ -71,7 +71,8 @@ class Rescue(ScriptRunner):
         Then it needs a message in the first lane. Return a new Lease if it is a poison job, to be finished as one, or
         None if another rescuer took it.
         """
-        match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
+        keys = [*names.job_keys(account, job_id), names.timeline_key(job_id)]
+        match self._run("jobs/rescue", keys, [job_id, max_crashes, in_ms(lease)]):
             case [b"poison", epoch, attempts, crashes, unanswered, key, group, history, project, traceparent]:
                 counts = attempts, crashes, unanswered
                 known = CallHistory.from_json(history)

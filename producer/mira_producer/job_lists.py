@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -85,23 +85,42 @@ class JobLists(ABC):
             return []
         return [job.id for job in self.ledger.each_listed(replace(wanted, state=JobState.FAILED))]
 
+    def count_cancellable(self, wanted: JobFilter) -> int:
+        """Return how many jobs `cancellable` returns, usually without reading them."""
+        return self.ledger.count_listed(wanted, only_open=True)
+
+    def count_retryable(self, wanted: JobFilter) -> int:
+        """Return how many jobs `retryable` returns, usually without reading them."""
+        if wanted.state not in (None, JobState.FAILED):
+            return 0
+        return self.ledger.count_listed(replace(wanted, state=JobState.FAILED))
+
     def cancel_matching(self, wanted: JobFilter) -> int:
         """Do what `cancel_all` does, with a filter."""
-        done = 0
         # All ids first: the lists change with every job.
-        for job_id in self.cancellable(wanted):
-            with suppress(JobNotFound):
-                done += self.ledger.cancel(job_id)
-        return done
+        return self.cancel_jobs(self.cancellable(wanted))
 
     def retry_matching(self, wanted: JobFilter) -> int:
         """Do what `retry_all` does, with a filter."""
-        done = 0
-        for job_id in self.retryable(wanted):
-            with suppress(JobNotFound):
-                done += self.retry_job(job_id)
-        return done
+        return self.retry_jobs(self.retryable(wanted))
+
+    def cancel_jobs(self, job_ids: Sequence[str]) -> int:
+        """Cancel these jobs. Return how many this call has cancelled. Jobs that have expired are skipped."""
+        return _count(self.ledger.cancel, job_ids)
+
+    def retry_jobs(self, job_ids: Sequence[str]) -> int:
+        """Retry these jobs. Return how many are queued again. Jobs that have expired are skipped."""
+        return _count(self.retry_job, job_ids)
 
     @abstractmethod
     def retry_job(self, job_id: str) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
+
+
+def _count(act: Callable[[str], bool], job_ids: Sequence[str]) -> int:
+    """Return for how many jobs `act` has returned True."""
+    done = 0
+    for job_id in job_ids:
+        with suppress(JobNotFound):
+            done += act(job_id)
+    return done

@@ -65,9 +65,9 @@ def jobs(
     wanted = JobFilter.checked(state=state, code=code, model=model, metadata=notes_of(metadata), since=first, until=end)
     with MiraQueue() as queue:
         if is_cancel:
-            _act("cancel", "cancelled", queue.cancellable, queue.cancel_matching, wanted, is_sure, as_json)
+            _act("cancel", "cancelled", queue.count_cancellable, queue.cancel_matching, wanted, is_sure, as_json)
         elif is_retry:
-            _act("retry", "queued again", queue.retryable, queue.retry_matching, wanted, is_sure, as_json)
+            _act("retry", "queued again", queue.count_retryable, queue.retry_matching, wanted, is_sure, as_json)
         else:
             _show(queue, wanted, limit, after or "", as_json)
 
@@ -92,7 +92,7 @@ def _show(queue: MiraQueue, wanted: JobFilter, limit: int, after: str, as_json: 
 def _act(
     verb: str,
     done: str,
-    matching: Callable[[JobFilter], list[str]],
+    matching: Callable[[JobFilter], int],
     act: Callable[[JobFilter], int],
     wanted: JobFilter,
     is_sure: bool,
@@ -100,7 +100,7 @@ def _act(
 ) -> None:
     """Count first, ask, then act."""
     if not is_sure:
-        count = len(matching(wanted))
+        count = matching(wanted)
         if not sys.stdin.isatty():
             raise typer.BadParameter(f"{count:,} jobs match: to {verb} them, add --yes", param_hint=f"--{verb}")
         if not typer.confirm(f"{verb} {count:,} jobs?", err=True):

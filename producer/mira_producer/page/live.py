@@ -36,6 +36,10 @@ class LiveTopics:
         self._topics: dict[Hashable, _Topic] = {}
         self._streams = 0
 
+    def is_stopping(self) -> bool:
+        """Return True if the gateway stops: work in the background ends, too."""
+        return self._stopping.is_set()
+
     def stream(self, key: Hashable, read: Read, is_signed_in: Callable[[], Awaitable[bool]]) -> Response:
         """Return a stream of fragments: first all of them, and then those that change. Raises ApiError."""
         if self._streams >= MAX_STREAMS:

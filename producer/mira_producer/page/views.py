@@ -57,7 +57,14 @@ def view(context: Context, path: str, handler: Handler) -> Route:
     return Route(path, handle, methods=["GET"], name=f"page {path}")
 
 
-def action(context: Context, path: str, handler: Handler, scope: Scope = Scope.ADMIN) -> Route:
+def action(
+    context: Context,
+    path: str,
+    handler: Handler,
+    scope: Scope = Scope.ADMIN,
+    *,
+    max_form_bytes: int = MAX_FORM_BYTES,
+) -> Route:
     """Return the route of an action. It needs the scope and a CSRF token, and is logged with its user.
 
     A browser gets a redirect, and a script that accepts only JSON gets JSON. An error of ours becomes a notice on the
@@ -75,7 +82,7 @@ def action(context: Context, path: str, handler: Handler, scope: Scope = Scope.A
             raise ApiError(403, f"your key has the scope {visitor.key.scope}: this needs {scope}", code="read_only")
         # With the caller, a repeated request is recognized: see gateway/retries.
         request.state.caller = visitor.key
-        request.state.form = form = await form_of(request)
+        request.state.form = form = await form_of(request, max_form_bytes)
         token = form.get("csrf") or request.headers.get("x-csrf-token", "")
         if is_cross_site(request) or not compare_digest(token.encode(), visitor.csrf.encode()):
             raise ApiError(403, "this form is too old: go back, and reload the page", code="csrf")
@@ -135,11 +142,11 @@ def live(context: Context, path: str, read: Reader) -> Route:
     return Route(path, handle, methods=["GET"], name=f"page {path}")
 
 
-async def form_of(request: Request) -> ImmutableMultiDict[str, str]:
+async def form_of(request: Request, max_bytes: int = MAX_FORM_BYTES) -> ImmutableMultiDict[str, str]:
     """Return the fields of a form. A body of another type is not read. Raises ApiError."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != URLENCODED:
         return ImmutableMultiDict()
-    body = b"".join([piece async for piece in body_pieces(request, MAX_FORM_BYTES)])
+    body = b"".join([piece async for piece in body_pieces(request, max_bytes)])
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS)
     except ValueError:

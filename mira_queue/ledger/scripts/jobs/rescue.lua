@@ -1,7 +1,7 @@
 -- Rescue a job whose lease has expired, because its worker crashed.
 -- Why atomic: of any number of rescuers one gets the job, and only if its worker has not extended the lease.
--- Uses  clock, job
--- KEYS  of the job (lib/job.lua)
+-- Uses  clock, job, timeline
+-- KEYS  of the job (lib/job.lua), and its timeline
 -- ARGV  1 job id   2 crashes that make it a poison job   3 lease in ms, for storing the outcome of a poison job
 -- Returns {'queued', epoch of the expired lease} | {'nothing'}
 --         | {'poison', epoch, attempts, crashes, unanswered, key, group, history, project, traceparent}
@@ -20,6 +20,9 @@ if state ~= 'running' then
   return { 'nothing' }
 end
 redis.call('HDEL', JOB, 'token')
+if group == '' then
+  add_lease(KEYS[LAST_QUEUE + 1], now, nil, 'crashed')
+end
 local counted = count_call()
 -- Only during its call can a job have crashed its worker. A job that waited for a permit is innocent.
 crashes = counted and not outcome and redis.call('HINCRBY', JOB, 'crashes', 1) or tonumber(crashes or 0)

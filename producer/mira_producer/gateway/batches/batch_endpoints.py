@@ -106,7 +106,7 @@ class BatchResource:
         return HTMLResponse(await self._operations.report(await self._found(request, key), key))
 
     async def _found(self, request: Request, key: ApiKey) -> Batch:
-        return await self._operations.found(request.path_params["id"], key)
+        return await self._operations.found(request.path_params["id"], key.sees)
 
     async def _after(self, batch: Batch, key: ApiKey) -> Response:
         return await in_thread(lambda: self._shown(self._batches.get(batch.id), key))

@@ -6,6 +6,7 @@ import math
 import re
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,13 +55,13 @@ class BatchOperations:
     def batches(self) -> Batches:
         return self._context.queue.batches
 
-    async def found(self, batch_id: str, key: ApiKey) -> Batch:
-        """Return a batch that the key sees. Raises ApiError (404)."""
+    async def found(self, batch_id: str, sees: Callable[[str], bool]) -> Batch:
+        """Return a batch. Raises ApiError (404) if there is none, or if the caller does not see its project."""
         # It becomes part of a path.
         if not _BATCH_ID.fullmatch(batch_id):
             raise not_found("batch", batch_id)
         batch = await in_thread(self.batches.get, batch_id)
-        if not key.sees(batch.origin.project):
+        if not sees(batch.origin.project):
             raise not_found("batch", batch_id)
         return batch
 

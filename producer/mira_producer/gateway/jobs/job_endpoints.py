@@ -211,8 +211,10 @@ class _Jobs:
             # A caller whose variable is empty would act on all jobs.
             raise invalid("metadata", "expected at least one pair: leave the parameter out to match all jobs")
         queue = self._context.queue
-        matching, act = (
-            (queue.cancellable, queue.cancel_matching) if verb == "cancel" else (queue.retryable, queue.retry_matching)
+        count, act = (
+            (queue.count_cancellable, queue.cancel_matching)
+            if verb == "cancel"
+            else (queue.count_retryable, queue.retry_matching)
         )
         jobs = JobFilter.checked(
             state=wanted.state,
@@ -223,8 +225,8 @@ class _Jobs:
             until=_time("until", wanted.until),
             project=_project_of(key),
         )
-        count = len(await in_thread(matching, jobs)) if wanted.dry_run else await in_thread(act, jobs)
-        return json_response({"object": f"job.{verb}", "count": count, "dry_run": wanted.dry_run})
+        found = await in_thread(count if wanted.dry_run else act, jobs)
+        return json_response({"object": f"job.{verb}", "count": found, "dry_run": wanted.dry_run})
 
     async def _found(self, key: ApiKey, job_id: str) -> Found:
         return await find(self._context, key, job_id, "job", job_id)
