@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import set_span_in_context
 
 from mira_queue.contract.settings import Settings
+from mira_queue.contract.timeline import CallRecord
 from mira_queue.ledger.records import Lease
 from mira_queue.runtime import span_export
 from mira_worker.decision import Decision
@@ -65,20 +66,20 @@ class TracedRunner(JobRunner):
         with self._recorded(lease):
             return super()._attempt(lease)
 
-    def _call(self, held: HeldPermit) -> Decision:
+    def _call(self, held: HeldPermit) -> tuple[Decision, CallRecord]:
         attempt = self._traces.current.attempt
         assert attempt is not None
         attempt.call_began_ns = time.time_ns()
-        decision = super()._call(held)
+        decision, call = super()._call(held)
         processes = self._traces.processes
         if error_code(decision) or processes.is_sampled(held.lease):
             self._chats.write(attempt, decision, set_span_in_context(processes.span_of(attempt), Context()))
-        return decision
+        return decision, call
 
-    def _apply(self, lease: Lease, decision: Decision) -> Next:
+    def _apply(self, lease: Lease, decision: Decision, call: CallRecord | None = None) -> Next:
         if (attempt := self._traces.current.attempt) is not None:
             attempt.decision = decision
-        return super()._apply(lease, decision)
+        return super()._apply(lease, decision, call)
 
     @contextmanager
     def _recorded(self, lease: Lease) -> Iterator[None]:
