@@ -411,8 +411,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
-    report_content: Literal["show", "hide"] = Field(
-        "show", description="show: report pages quote the prompts and the answers of slow and failed lines."
+    report_content: Literal["shown", "hidden"] = Field(
+        "shown",
+        description="Prompts and answers in reports that commands write. shown: slow and failed lines are quoted.",
     )
     traces: Literal["off", "on"] = Field(
         "off", description="on: record traces, and export them to an OpenTelemetry collector (OTEL_* variables)."

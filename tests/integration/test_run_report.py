@@ -55,7 +55,7 @@ def test_after_a_resume_the_page_covers_the_whole_file_and_hides_its_content_on_
     write_lines(tmp_path / INPUT, prompts[:5])
     assert run_to_the_end(tmp_path, INPUT, "--workers", "0", **target).wait() == 0
     write_lines(tmp_path / INPUT, prompts)
-    hidden = {**target, "report_content": "hide"}
+    hidden = {**target, "report_content": "hidden"}
 
     assert run_to_the_end(tmp_path, INPUT, "--workers", "0", "--report", REPORT, **hidden).wait() == 0
 

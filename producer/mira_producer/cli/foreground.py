@@ -259,7 +259,7 @@ def _no_key(account: Account) -> str:
 
 def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say, settings: Settings) -> None:
     try:
-        draw(batch, files, where, path, shows_content=settings.report_content == "show")
+        draw(batch, files, where, path, shows_content=settings.report_content == "shown")
         say(f"report: {path}")
     except InputError as error:
         # The answers are saved, whatever happens to the page.

@@ -175,8 +175,7 @@ class BatchOperations:
         base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
-            # A key that only reads sees what the page shows it elsewhere.
-            is_shown = key.scope is Scope.ADMIN and self._context.settings.report_content == "show"
+            is_shown = key.scope is Scope.ADMIN and self._context.settings.page_requests == "shown"
             draw(batch, files, base, path, errors, shows_content=is_shown)
             return path.read_bytes()
 
