@@ -23,6 +23,7 @@ from mira_queue.contract.errors import InvalidRequest, JobCancelled, JobNotFound
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Failure, Outcome, outcome_of, outcome_of_record
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
@@ -331,9 +332,9 @@ class MiraQueue(JobLists):
         self.send(account.id, [job.id for job in accepted if job.is_new and job.is_due], jobs[0].lane)
         return [self.job(job.id) for job in accepted]
 
-    def retry_job(self, job_id: str) -> bool:
+    def retry_job(self, job_id: str, limits: ProjectLimits = NO_LIMITS) -> bool:
         """Do what `Job.retry` does."""
-        done = self.ledger.retry(job_id)
+        done = self.ledger.retry(job_id, limits)
         if done:
             status = self.ledger.status(job_id)
             self.ledger.probe_now(status.account)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -52,6 +53,7 @@ def serve(
     simulate: options.Simulate = False,
     simulate_without_key: options.SimulateWithoutKey = False,
     simulator_options: options.SimulatorOptions = "",
+    prices_path: options.PriceTable = None,
 ) -> None:
     """Serve OpenAI's API over HTTP, with workers.
 
@@ -66,6 +68,7 @@ def serve(
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     service = _service_module()
+    price_table = service.PriceTable(prices_path)
     configure_logs(settings.log_format, settings.log_level)
     # A client that has gone must not end the process; neither must a closed terminal under nohup.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -81,7 +84,8 @@ def serve(
         if any(Spool(settings.state_dir).ids()):
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
-        codes = service.Service(settings, host, port, workers, console.message, simulate).run(_announce)
+        served = service.Service(settings, host, port, workers, console.message, simulate, price_table)
+        codes = served.run(partial(_announce, simulate))
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
@@ -108,10 +112,10 @@ def _check_accounts(settings: Settings) -> None:
         network_path(account.base)
 
 
-def _announce(queue: MiraQueue, url: str) -> None:
+def _announce(is_simulated: bool, queue: MiraQueue, url: str) -> None:
     """Print the addresses, and the first key if there is none yet, in the variables that SDKs read."""
     console.data(f"OPENAI_BASE_URL={url}")
-    secret = new_secret()
+    secret = new_secret(simulated=is_simulated)
     first = ApiKey(new_key_id(), FIRST_KEY_NAME, Scope.ADMIN, int(time.time()))
     if queue.ledger.add_first_api_key(secret, first):
         console.data(f"OPENAI_API_KEY={secret.get_secret_value()}")
