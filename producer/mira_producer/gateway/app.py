@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
 from mira_producer.client import TRACES
-from mira_producer.gateway import health, model_endpoints, openapi_endpoint
+from mira_producer.gateway import health, metrics_endpoints, model_endpoints, openapi_endpoint
 from mira_producer.gateway.batches import batch_endpoints
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files import file_endpoints, sweep, upload_endpoints
@@ -36,6 +36,7 @@ from mira_queue.runtime.traces import load_traces
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     health.routes,
+    metrics_endpoints.routes,
     openapi_endpoint.routes,
     file_endpoints.routes,
     upload_endpoints.routes,
