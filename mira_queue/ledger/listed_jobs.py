@@ -73,7 +73,7 @@ class ListedJobs(ScriptRunner):
         """
         found: list[JobStatus] = []
         read = 0
-        for count, last, matching in self._pieces(wanted, after, only_open=only_open):
+        for count, last, matching in self._pieces(wanted, after, only_open=only_open, size=limit + 1):
             read += count
             found += matching
             if len(found) > limit:
@@ -99,12 +99,14 @@ class ListedJobs(ScriptRunner):
         return sum(pipeline.execute())
 
     def _pieces(
-        self, wanted: JobFilter, start: Place | None, *, only_open: bool = False
+        self, wanted: JobFilter, start: Place | None, *, only_open: bool = False, size: int = MIN_PAGE
     ) -> Iterator[tuple[int, Place, list[JobStatus]]]:
-        """Yield for each piece of the merged indexes: the number of its entries, the last one, and the matches."""
+        """Yield for each piece of the merged indexes: the number of its entries, the last one, and the matches.
+
+        `size` is that of the first piece.
+        """
         kinds = _indexes_of(wanted, only_open=only_open)
         merged = heapq.merge(*(self._entries_of(kind, wanted, start) for kind in kinds), reverse=True)
-        size = MIN_PAGE
         last: Place | None = None
         while page := list(islice(merged, size)):
             # A job that ended between the reads of two indexes is in both.
