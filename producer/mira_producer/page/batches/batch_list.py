@@ -10,14 +10,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.gateway.batches.hidden_paths import batch_without_paths
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.threads import in_thread
-from mira_producer.page.batches.batch_state import BatchState, state_of
+from mira_producer.page.batches.batch_state import BatchState, state_of, without_paths
 from mira_producer.page.rendering import fragment, render
 from mira_producer.page.views import live, view
 from mira_producer.page.visitor import Audience, Visitor
-from mira_queue.contract.batch import BatchStatus
+from mira_queue.contract.batch import Batch, BatchStatus
 
 PER_PAGE = 25
 # Batches that are read together, and at most for one page, if few of them match. The next page continues there.
@@ -86,17 +85,14 @@ def _page(
             place = batch.created_at, batch.id
             state = state_of(batch, command)
             if audience.sees(batch.origin.project) and matches(state):
-                found.append(_without_paths(context, state, audience))
+                found.append(state if audience.may_act else state_of(_without_paths(context, batch), command))
         if len(part) < PER_READ:
             return BatchPage(tuple(found), "")
     return BatchPage(tuple(found), _text(place))
 
 
-def _without_paths(context: Context, state: BatchState, audience: Audience) -> BatchState:
-    if audience.may_act or not state.batch.paused:
-        return state
-    files = context.queue.batches.spool.files_of(state.batch)
-    return state if files is None else state_of(batch_without_paths(state.batch, files))
+def _without_paths(context: Context, batch: Batch) -> Batch:
+    return without_paths(batch, context.queue.batches.spool.files_of(batch), may_act=False)
 
 
 def _place(text: str) -> Place | None:

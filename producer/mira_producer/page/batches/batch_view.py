@@ -26,7 +26,7 @@ from mira_queue.contract.file_id import FileKind, parse_file_id
 # The report is a page of its own, with its style inside.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 # Parts of the view that change while the batch runs, by the id of their element.
-PARTS = ("state", "actions", "numbers", "errors", "results", "chart")
+PARTS = ("state", "why", "actions", "numbers", "errors", "results", "chart")
 
 
 @dataclass(frozen=True, slots=True)
