@@ -419,6 +419,10 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
+    report_content: Literal["shown", "hidden"] = Field(
+        "shown",
+        description="Prompts and answers in reports that commands write. shown: slow and failed lines are quoted.",
+    )
     traces: Literal["off", "on"] = Field(
         "off", description="on: record traces, and export them to an OpenTelemetry collector (OTEL_* variables)."
     )

@@ -261,7 +261,8 @@ class Batches:
         batch = self.get(batch_id)
         files = self._files(batch)
         check_report(Path(path), (files.output, files.errors, files.input))
-        draw(batch, files, self._accounts.with_id(batch.account).base or self._settings.api_base, Path(path))
+        base = self._accounts.with_id(batch.account).base or self._settings.api_base
+        draw(batch, files, base, Path(path), shows_content=self._settings.report_content == "shown")
 
     def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         """Return the batch when it has ended or is paused, at the latest after `timeout` seconds (None: no limit).

@@ -161,10 +161,11 @@ def run(
             plan, end, reason = supervisor.work.plan or plan, supervisor.end, supervisor.reason
         result = conclude(batch_id, plan, end, reason, say)
         if report is not None and supervisor is not None:
-            _report(supervisor.work.batch, files, where, report, say)
+            _report(supervisor.work.batch, files, where, report, say, settings)
         elif report is not None:
             # A report of an earlier run is worth more than one of nothing.
-            say(f"report: {report} was not written, because nothing was sent")
+            fix = f"mira-queue report {batch_id} -o {report}"
+            say(f"report: {report} was not written, because nothing was sent; {fix} writes that of the earlier run")
         return result
 
 
@@ -250,9 +251,9 @@ def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
     say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")
 
 
-def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -> None:
+def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say, settings: Settings) -> None:
     try:
-        draw(batch, files, where, path)
+        draw(batch, files, where, path, shows_content=settings.report_content == "shown")
         say(f"report: {path}")
     except InputError as error:
         # The answers are saved, whatever happens to the page.

@@ -215,8 +215,9 @@ class BatchOperations:
         base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
+            is_shown = key.scope is Scope.ADMIN and self._context.settings.page_requests == "shown"
             try:
-                draw(batch, files, base, path, errors)
+                draw(batch, files, base, path, errors, shows_content=is_shown)
             except InputError as error:
                 reason = without_paths(error.brief.replace(f"{folder}/", ""), batch, files)
                 raise conflict(reason, "invalid_state") from None
