@@ -1,0 +1,134 @@
+"""The processes of one gateway: itself on a fixed port, its workers, and the supervisor of its batches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from mira_queue.contract.settings import Settings
+from tests.chaos.child import Child, module
+from tests.chaos.gateway.options import GatewayOptions
+from tests.support.batch_steps import started
+
+# Time beyond the grace period after which an exit on SIGTERM counts as late: workers have 5 s more, on a busy machine.
+EXIT_MARGIN_S = 20.0
+MAX_RESTART_S = 1.5
+
+
+class Service:
+    """Keeps a gateway running. `tend` is called often: it restarts the gateway, and resumes stopped processes."""
+
+    def __init__(self, options: GatewayOptions, settings: Settings, env: Mapping[str, str], folder: Path) -> None:
+        self._options = options
+        self._settings = settings
+        self.port = _free_port()
+        command = module("tests.chaos.gateway.serve", "serve", "--port", str(self.port))
+        self.gateway = Child("gateway", [*command, "--workers", str(options.workers)], env, folder)
+        self._start_at_s: float | None = 0.0
+        #: Stopped processes by their file descriptors (a PID could be reused), and when they continue.
+        self._stopped: dict[int, float] = {}
+        #: Exits that the driver did not cause, and exits after SIGTERM that failed.
+        self.unexpected_exits: list[str] = []
+        self.late_exits = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Return True if the gateway runs, and is neither stopped nor about to exit."""
+        return self.gateway.is_alive and not self._stopped and self.gateway.must_end_by_s is None
+
+    @property
+    def has_stopped(self) -> bool:
+        return bool(self._stopped)
+
+    def workers(self) -> list[int]:
+        """Return the PIDs of the gateway's workers."""
+        if not self.gateway.is_alive:
+            return []
+        return [pid for pid, parent in _parents().items() if parent == self.gateway.pid and _is_worker(pid)]
+
+    def supervisors(self) -> list[int]:
+        return started(self._settings)
+
+    def kill(self, pick: float) -> None:
+        self.gateway.kill()
+        self._start_at_s = time.monotonic() + pick * MAX_RESTART_S
+
+    def term(self) -> None:
+        self.gateway.signal(signal.SIGTERM)
+        self.gateway.must_end_by_s = time.monotonic() + self._options.grace_s + EXIT_MARGIN_S
+
+    def stop(self, pid: int, for_s: float) -> None:
+        """Stop a process, which continues after `for_s`."""
+        with suppress(ProcessLookupError):
+            fd = os.pidfd_open(pid)
+            signal.pidfd_send_signal(fd, signal.SIGSTOP)
+            self._stopped[fd] = time.monotonic() + for_s
+
+    def has_due(self) -> bool:
+        """Return True if a stopped process is due to continue."""
+        return any(time.monotonic() >= due_s for due_s in self._stopped.values())
+
+    def resume(self, *, all_of_them: bool = False) -> None:
+        """Let the stopped processes continue that are due."""
+        for fd, due_s in list(self._stopped.items()):
+            if all_of_them or time.monotonic() >= due_s:
+                del self._stopped[fd]
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGCONT)
+                os.close(fd)
+
+    def tend(self) -> None:
+        now_s = time.monotonic()
+        if self.gateway.is_alive:
+            if self.gateway.must_end_by_s is not None and now_s > self.gateway.must_end_by_s:
+                self.late_exits += 1
+                self.kill(0.0)
+            return
+        if self._start_at_s is None:
+            code = self.gateway.exit_code
+            if self.gateway.must_end_by_s is None or code != 0:
+                why = "unexpected" if self.gateway.must_end_by_s is None else "after SIGTERM"
+                self.unexpected_exits.append(f"exit code {code}, {why}")
+            self._start_at_s = now_s
+        if now_s >= self._start_at_s:
+            self._start_at_s = None
+            self.gateway.start()
+
+    def end(self) -> None:
+        """Stop everything. The gateway stops its workers."""
+        self.resume(all_of_them=True)
+        self.gateway.end(self._options.grace_s + EXIT_MARGIN_S)
+        for pid in self.supervisors():
+            kill(pid)
+
+
+def kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of each process."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            # The name, in parentheses, may contain anything.
+            found[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def _is_worker(pid: int) -> bool:
+    with suppress(OSError):
+        return b"mira_worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
