@@ -1,7 +1,7 @@
 """Batches in the ledger: the state of each batch, and the command that its supervisor has not carried out yet.
 
-Only the supervisor writes the batch. Owners write commands. Lines are in files on the supervisor's machine, so a batch
-takes the same memory of the server for ten lines as for ten million.
+Only the supervisor writes the batch, except that a retry opens one that has ended. Owners write commands. Lines are in
+files on the supervisor's machine, so a batch takes the same memory of the server for ten lines as for ten million.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, cast
 import orjson
 
 from mira_queue.contract import names
-from mira_queue.contract.batch import Batch
-from mira_queue.contract.commands import Cancel, Command, Pause, from_json, may_replace, to_json
+from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.commands import Cancel, Command, Pause, Retry, from_json, may_replace, to_json
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.webhook import ENDPOINTS_ONLY, WebhookEvent, new_event_id
 from mira_queue.ledger.script_runner import ScriptRunner, decode
@@ -89,6 +89,24 @@ class Batches(ScriptRunner):
         found: Any = self._client.hget(names.batch_key(batch_id), "command")
         if found is not None and from_json(found) == command:
             self._run("batches/ack_command", [names.batch_key(batch_id)], [found])
+
+    def reopen_for_retry(self, batch_id: str, now_s: int) -> Batch:
+        """Open a batch that has ended while a retry is commanded. Return the batch. Raises BatchNotFound.
+
+        Once the supervisor has carried out the retry, the batch may have ended again: that end stays.
+        """
+        key = names.batch_key(batch_id)
+        while True:
+            seen, command = cast("list[bytes | None]", self._client.hmget(key, ["batch", "command"]))
+            if seen is None:
+                raise BatchNotFound(batch_id)
+            batch = Batch.from_json(seen)
+            if not batch.status.is_final or command is None or not isinstance(from_json(command), Retry):
+                return batch
+            opened = batch.moved(BatchStatus.IN_PROGRESS, now_s)
+            args = [batch_id, command, seen, opened.to_json(), int(not batch.is_run)]
+            if self._run("batches/reopen", [key, names.OPEN_BATCHES], args):
+                return opened
 
     def hold(self, group: str) -> None:
         """Keep the jobs of a batch from starting. Those that wait for a permit return to the queue, without a message.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mira_queue.contract.batch import Batch, BatchFiles, BatchStatus
+from mira_queue.contract.commands import Retry
 from mira_queue.ledger.ledger import Ledger
 
 
@@ -28,3 +29,24 @@ def test_only_batches_that_a_supervisor_has_to_run_are_open(ledger: Ledger) -> N
 
     for each in ledger.batches():
         ledger.forget_batch(each.id)
+
+
+def test_a_commanded_retry_opens_a_batch_that_has_ended(ledger: Ledger) -> None:
+    ledger.write_batch(batch("ended", BatchStatus.COMPLETED))
+    ledger.send_command("ended", Retry())
+
+    assert ledger.reopen_for_retry("ended", 2).status is BatchStatus.IN_PROGRESS
+    assert ledger.batch("ended").status is BatchStatus.IN_PROGRESS
+    assert ledger.open_batches() == ["ended"]
+    ledger.forget_batch("ended")
+
+
+def test_a_batch_that_has_ended_again_after_a_retry_stays_ended(ledger: Ledger) -> None:
+    ledger.write_batch(batch("ended", BatchStatus.COMPLETED))
+    ledger.send_command("ended", Retry())
+    # Between the command and the next step of the client, which may be stopped there for any time.
+    ledger.ack_command("ended", Retry())
+
+    assert ledger.reopen_for_retry("ended", 2).status is BatchStatus.COMPLETED
+    assert ledger.open_batches() == []
+    ledger.forget_batch("ended")

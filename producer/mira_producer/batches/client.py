@@ -288,11 +288,7 @@ class Batches:
 
     def _reopen(self, batch_id: str) -> None:
         """Open a batch whose lines run again. It may have ended in the meantime, and its supervisor seen no command."""
-        batch = self._ledger.batch(batch_id)
-        if batch.status.is_final:
-            batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
-            self._ledger.write_batch(batch)
-        self._tended(batch)
+        self._tended(self._ledger.reopen_for_retry(batch_id, int(time.time())))
 
     def _send_when_possible(self, batch_id: str, command: Command) -> None:
         """Send a command. If an earlier one has to be carried out first, wait for that."""

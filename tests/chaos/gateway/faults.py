@@ -19,6 +19,8 @@ from tests.support.simulator_process import SimulatorProcess
 HEARD_AFTER_S = 0.1
 # After this time without a target, an event kills the gateway instead.
 PATIENCE_S = 30.0
+# Share of the faults that may hit a gateway while it starts. The others wait until it is ready.
+STARTING_SHARE = 0.15
 # SIGSTOP of the gateway. The longer ones exceed the timeout of the clients.
 STOP_S = (2.0, 10.0)
 # Shorter than the wait before the second attempt of a delivery.
@@ -62,16 +64,17 @@ class GatewayFaults:
         """Inject the event. Return False if there is no target yet."""
         since_s = self._waiting_since_s.setdefault(event, time.monotonic())
         fault = event.fault
-        done = self._inject(fault, event.pick)
-        if not done and time.monotonic() - since_s > PATIENCE_S:
+        impatient = time.monotonic() - since_s > PATIENCE_S
+        done = self._inject(fault, event.pick, impatient)
+        if not done and impatient:
             fault = GatewayFault.KILL_GATEWAY
-            done = self._inject(fault, event.pick)
+            done = self._inject(fault, event.pick, impatient)
         if done:
             self.counts[fault] += 1
             self._note(fault)
         return done
 
-    def _inject(self, fault: GatewayFault, pick: float) -> bool:
+    def _inject(self, fault: GatewayFault, pick: float, impatient: bool) -> bool:
         match fault:
             case GatewayFault.RECEIVER_DOWN | GatewayFault.RECEIVER_ERRORS:
                 if not self._log.is_in_trouble:
@@ -87,7 +90,8 @@ class GatewayFaults:
                 for pid in found:
                     kill(pid)
                 return bool(found)
-        return self._service.is_whole and self._hit_gateway(fault, pick)
+        is_target = self._service.is_whole if pick < STARTING_SHARE or impatient else self._service.is_ready
+        return is_target and self._hit_gateway(fault, pick)
 
     def _hit_gateway(self, fault: GatewayFault, pick: float) -> bool:
         workers = self._service.workers()

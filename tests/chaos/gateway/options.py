@@ -15,7 +15,7 @@ class GatewayOptions:
     creates: int = 2_000
     batches: int = 20
     lines: int = 200
-    faults: int = 80
+    faults: int = 60
     seed: int = 1
     #: Time over which creates and batches are spread. Outages make it longer.
     minutes: float = 8.0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 from mira_queue.contract.settings import Settings
 from tests.chaos.child import Child, module
@@ -18,6 +19,7 @@ from tests.support.batch_steps import started
 # Time beyond the grace period after which an exit on SIGTERM counts as late: workers have 5 s more, on a busy machine.
 EXIT_MARGIN_S = 20.0
 MAX_RESTART_S = 1.5
+READY_TIMEOUT_S = 1.0
 
 
 class Service:
@@ -42,8 +44,11 @@ class Service:
         return self.gateway.is_alive and not self._stopped and self.gateway.must_end_by_s is None
 
     @property
-    def has_stopped(self) -> bool:
-        return bool(self._stopped)
+    def is_ready(self) -> bool:
+        """Return True if the gateway accepts requests and reaches the server."""
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=READY_TIMEOUT_S):
+            return self.is_whole
+        return False
 
     def workers(self) -> list[int]:
         """Return the PIDs of the gateway's workers."""
