@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ from mira_producer.cli.own_simulator import SERVE_GROUP, simulated, start_own_si
 from mira_producer.cli.paths import made
 from mira_producer.cli.simulator_options import split_options
 from mira_producer.client import MiraQueue
+from mira_producer.fleet import WorkersFail
 from mira_producer.processes import StartError
 from mira_queue.contract.api_key import ApiKey, Scope, new_key_id, new_secret
 from mira_queue.contract.settings import Settings, SettingsError, variable
@@ -81,12 +82,21 @@ def serve(
         if any(Spool(settings.state_dir).ids()):
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
-        codes = service.Service(settings, host, port, workers, console.message, simulate).run(_announce)
+        gateway = service.Service(settings, host, port, workers, console.message, simulate)
+        try:
+            codes = gateway.run(_announce)
+        except WorkersFail as error:
+            console.error(str(error))
+            codes = [console.EXIT_FAILED]
+    _exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit after everything is closed. An idle thread may have outlived its event loop: Python would wait for it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    # Everything is closed. An idle thread may have outlived its event loop, and Python would wait for it forever.
-    os._exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+    os._exit(code)
 
 
 def _service_module() -> Any:

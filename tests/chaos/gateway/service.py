@@ -15,6 +15,7 @@ from mira_queue.contract.settings import Settings
 from tests.chaos.child import Child, module
 from tests.chaos.gateway.options import GatewayOptions
 from tests.support.batch_steps import started
+from tests.support.child_processes import children
 
 # Time beyond the grace period after which an exit on SIGTERM counts as late: workers have 5 s more, on a busy machine.
 EXIT_MARGIN_S = 20.0
@@ -52,9 +53,7 @@ class Service:
 
     def workers(self) -> list[int]:
         """Return the PIDs of the gateway's workers."""
-        if not self.gateway.is_alive:
-            return []
-        return [pid for pid, parent in _parents().items() if parent == self.gateway.pid and _is_worker(pid)]
+        return children(self.gateway.pid, "mira_worker") if self.gateway.is_alive else []
 
     def supervisors(self) -> list[int]:
         return started(self._settings)
@@ -121,19 +120,3 @@ def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-def _parents() -> dict[int, int]:
-    """Return the parent of each process."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):
-            # The name, in parentheses, may contain anything.
-            found[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
-
-
-def _is_worker(pid: int) -> bool:
-    with suppress(OSError):
-        return b"mira_worker" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return False
