@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +143,15 @@ def test_a_worker_that_is_killed_is_replaced_each_time(settings: Any, tmp_path: 
     said: list[str] = []
     fleet = Fleet(settings, 1, tmp_path / "log", said.append)
     fleet.start()
+
+    def are_replaced(count: int) -> bool:
+        fleet.replace_crashed()
+        return len(said) == count
+
     for count in range(1, MAX_EARLY_EXITS + 2):
         (pid,) = wait_until("it has started", lambda: children(os.getpid(), "mira_worker"))
         os.kill(pid, signal.SIGKILL)
-        wait_until("it is replaced", lambda count=count: fleet.replace_crashed() or len(said) == count)
+        wait_until("it is replaced", partial(are_replaced, count))
     fleet.stop(timedelta(seconds=PATIENCE_S), at_once=True)
 
 
