@@ -19,7 +19,7 @@ from tests.support.simulator_process import SimulatorProcess
 HEARD_AFTER_S = 0.1
 # After this time without a target, an event kills the gateway instead.
 PATIENCE_S = 30.0
-# Share of the faults that may hit a gateway while it starts. The others wait until it is ready.
+# Share of the faults that may hit a gateway while it starts. The others wait until its workers work.
 STARTING_SHARE = 0.15
 # SIGSTOP of the gateway. The longer ones exceed the timeout of the clients.
 STOP_S = (2.0, 10.0)
@@ -90,8 +90,13 @@ class GatewayFaults:
                 for pid in found:
                     kill(pid)
                 return bool(found)
-        is_target = self._service.is_whole if pick < STARTING_SHARE or impatient else self._service.is_ready
+        may_be_starting = impatient or pick < STARTING_SHARE
+        is_target = self._service.is_whole if may_be_starting else self._is_working()
         return is_target and self._hit_gateway(fault, pick)
+
+    def _is_working(self) -> bool:
+        """Return True if the gateway is ready and workers call. A system that only starts proves little."""
+        return self._service.is_ready and self._simulator.stats()["in_flight"] > 0
 
     def _hit_gateway(self, fault: GatewayFault, pick: float) -> bool:
         workers = self._service.workers()
