@@ -31,10 +31,21 @@ class Batches(ScriptRunner):
 
         The first write of a final status adds the event for webhooks.
         """
+        self._write(batch, only_new=False)
+
+    def restore_batch(self, batch: Batch) -> Batch:
+        """Write a batch that the ledger has lost. Return the batch that it has then.
+
+        That is another one if the batch was not lost: it was added, or written, since the caller missed it.
+        """
+        return batch if self._write(batch, only_new=True) else self.batch(batch.id)
+
+    def _write(self, batch: Batch, *, only_new: bool) -> bool:
         is_open = not (batch.status.is_final or batch.is_run)
         keys = [names.batch_key(batch.id), names.BATCHES, names.OPEN_BATCHES, *names.webhook_keys(batch.origin.project)]
         args = [batch.id, batch.to_json(), batch.status, batch.created_at, int(is_open)]
-        self._run("batches/write", keys, [*args, "" if is_open else self._result_ttl_ms, _event_of(batch)])
+        args += ["" if is_open else self._result_ttl_ms, _event_of(batch), int(only_new)]
+        return bool(self._run("batches/write", keys, args))
 
     def batch(self, batch_id: str) -> Batch:
         """Raises BatchNotFound."""

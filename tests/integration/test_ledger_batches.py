@@ -50,3 +50,14 @@ def test_a_batch_that_has_ended_again_after_a_retry_stays_ended(ledger: Ledger) 
     assert ledger.reopen_for_retry("ended", 2).status is BatchStatus.COMPLETED
     assert ledger.open_batches() == []
     ledger.forget_batch("ended")
+
+
+def test_a_batch_is_restored_only_if_it_was_lost(ledger: Ledger) -> None:
+    there = batch("there")
+    ledger.write_batch(there)
+
+    assert ledger.restore_batch(replace(there, paused="lost", paused_by="lost")) == ledger.batch("there") == there
+    assert ledger.restore_batch(batch("lost", BatchStatus.COMPLETED)).status is BatchStatus.COMPLETED
+    assert {each.id for each in ledger.batches()} == {"there", "lost"}
+    for each in ledger.batches():
+        ledger.forget_batch(each.id)

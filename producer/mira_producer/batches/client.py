@@ -131,10 +131,12 @@ class Batches:
         try:
             is_new = self._ledger.add_batch(batch)
         except BaseException:
-            # It may have been written, and the response lost: a batch without files would stay forever.
-            with suppress(QueueUnavailable):
-                self._ledger.forget_batch(batch_id)
-            self.spool.remove(batch_id)
+            # It may have been written, and the response lost: a batch without files would stay forever. The batch of a
+            # request stays, because the request may be repeated, even while this one is running.
+            if stored is None or not stored.identity:
+                with suppress(QueueUnavailable):
+                    self._ledger.forget_batch(batch_id)
+                self.spool.remove(batch_id)
             raise
         if not is_new:
             return self.get(batch_id)
@@ -315,8 +317,8 @@ class Batches:
             batch = replace(at_rest(batch), answered=answered, failed=failed, paused=DATA_LOST, paused_by="lost")
         elif time.time() - batch.updated_at > self._settings.result_ttl.total_seconds():
             return None
-        self._ledger.write_batch(batch)
-        return batch
+        # Not lost, if it was submitted since the caller missed it in the ledger.
+        return self._ledger.restore_batch(batch)
 
     def _tended(self, batch: Batch) -> Batch:
         """Return the batch, and start a supervisor if its files are here and none is running.

@@ -12,7 +12,7 @@ from openai.types import Batch
 from tests.chaos import workload
 from tests.chaos.accounting import Hits, Remarks, is_right
 from tests.chaos.gateway.clients import Create, Kind, file_name, is_cancelled, project_of
-from tests.chaos.gateway.objects import EVENT_OF, Objects, plain_id
+from tests.chaos.gateway.objects import EVENT_OF, FINAL_BATCHES, Objects, plain_id
 from tests.chaos.gateway.options import GatewayOptions
 from tests.chaos.gateway.webhook_log import Arrival
 from tests.chaos.system import Stored
@@ -38,6 +38,8 @@ class Found:
 def add_creates(done: Sequence[Create], objects: Mapping[int, Sequence[str]], what: str, remarks: Remarks) -> Found:
     """Compare creates with the ids of the objects of each number."""
     found = Found()
+    # A client may try again after an error.
+    returned = {create.number for create in done if create.id}
     for create in done:
         ids = objects.get(create.number, ())
         if create.id:
@@ -50,7 +52,7 @@ def add_creates(done: Sequence[Create], objects: Mapping[int, Sequence[str]], wh
                 remarks.add(f"another {what}", f"{create}: {ids}")
         else:
             found.failed += 1
-            found.unseen += bool(ids)
+            found.unseen += bool(ids) and create.number not in returned
         if len(ids) > 1:
             found.duplicated += 1
             remarks.add(f"duplicated {what}", f"{create}: {ids}")
@@ -144,8 +146,16 @@ class Webhooks:
 
 def expected_webhooks(objects: Objects) -> dict[tuple[str, str], str]:
     """Return the type of the event of each object that has ended, by the path of its receiver and its plain id."""
-    ends = [(job["metadata"], plain_id(job["id"]), EVENT_OF.get(job["state"], "")) for job in objects.jobs]
-    ends += [(batch.metadata or {}, batch.id, f"batch.{batch.status}") for batch in objects.batches]
+    ends = [
+        (job["metadata"], plain_id(job["id"]), EVENT_OF[job["state"]])
+        for job in objects.jobs
+        if job["state"] in EVENT_OF
+    ]
+    ends += [
+        (batch.metadata or {}, batch.id, f"batch.{batch.status}")
+        for batch in objects.batches
+        if batch.status in FINAL_BATCHES
+    ]
     return {(PATHS[project_of(int(metadata["n"]))], an_id): kind for metadata, an_id, kind in ends}
 
 

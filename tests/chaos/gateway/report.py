@@ -74,7 +74,7 @@ def report(
             Measure("single creates", single),
             *(Measure(f"  {kind}", kinds[kind]) for kind in Kind if kind not in (Kind.FILE, Kind.BATCH)),
             Measure("single creates that were not made", options.creates - single, 0),
-            Measure("batches that were not made", options.batches - groups["batch"].returned, 0),
+            Measure("batches that were not made", options.batches - len(objects.batches), 0),
             *(
                 measure
                 for what, found in groups.items()

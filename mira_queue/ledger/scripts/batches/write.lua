@@ -3,9 +3,12 @@
 -- Uses  events
 -- KEYS  1 batch hash   2 batches zset   3 set of open batches; then those of an event (lib/events.lua)
 -- ARGV  1 id   2 the batch   3 its status   4 time of its creation   5 1 if a supervisor has to run it, else 0
---       6 TTL in ms ('' if it does not expire)   7 event ('' for none)
--- Returns nothing
-local id, batch, status, created_at, is_open, ttl_ms, event = unpack(ARGV)
+--       6 TTL in ms ('' if it does not expire)   7 event ('' for none)   8 1 to write it only if there is none, else 0
+-- Returns 1 | 0 (there is one)
+local id, batch, status, created_at, is_open, ttl_ms, event, only_new = unpack(ARGV)
+if only_new == '1' and redis.call('HEXISTS', KEYS[1], 'batch') == 1 then
+  return 0
+end
 if event ~= '' then
   -- The end is written more than once: by a supervisor that continues after a crash, and if a response was lost.
   local before = redis.call('HGET', KEYS[1], 'batch')
@@ -25,3 +28,4 @@ if is_open == '1' then
 else
   redis.call('SREM', KEYS[3], id)
 end
+return 1
