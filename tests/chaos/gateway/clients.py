@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,11 +20,13 @@ from tests.chaos.gateway.options import GatewayOptions
 
 MODEL = "mira"
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
-# Ten retries take about a minute, so few creates fail. Those with a name are repeated until they succeed.
-MAX_RETRIES = 10
+# They take up to a minute and a half, so few creates fail. Those with a name are repeated until they succeed.
+MAX_RETRIES = 12
 # Shorter than a long SIGSTOP of the gateway: some requests time out, and the client closes their connections.
 TIMEOUT_S = 8.0
 REPEAT_AFTER_S = 1.0
+# A request whose client has given up is handled by then, or will never be.
+SETTLED_AFTER_S = 15.0
 CANCEL_SHARE = 0.04
 # Batches that wait for each other would miss most faults.
 BATCH_THREADS = 4
@@ -194,25 +196,47 @@ class Clients:
         project = project_of(number)
         sdk, webhook = self._sdk[project], self.webhooks[project]
         file = (file_name(number), self._lines(number))
-        made = self._record(number, Kind.FILE, project, lambda: sdk.files.create(file=file, purpose="batch").id)
-        # If the client got an error, the file may exist.
-        file_id = made.id or next((each.id for each in sdk.files.list() if each.filename == file_name(number)), "")
-        if not file_id:
-            return
-        self._record(
+        file_id = self._made(
+            number,
+            Kind.FILE,
+            lambda name: sdk.files.create(file=file, purpose="batch", extra_headers=name).id,
+            lambda: (each.id for each in sdk.files.list() if each.filename == file_name(number)),
+        )
+        self._made(
             number,
             Kind.BATCH,
-            project,
-            lambda: (
-                sdk.batches.create(
-                    input_file_id=file_id,
-                    endpoint=ENDPOINT,
-                    completion_window="24h",
-                    metadata={"n": str(number)},
-                    extra_body={"mira": {"webhook": webhook}} if webhook else {},
-                ).id
-            ),
+            lambda name: self._post_batch(sdk, number, file_id, webhook, name),
+            lambda: (each.id for each in sdk.batches.list() if (each.metadata or {})["n"] == str(number)),
         )
+
+    def _made(
+        self,
+        number: int,
+        kind: Kind,
+        post: Callable[[dict[str, str]], str],
+        existing: Callable[[], Iterator[str]],
+    ) -> str:
+        """Create until it succeeds. Half of them have a key. The others are not repeated if the object exists."""
+        name = {"Idempotency-Key": f"{kind} {number}"} if number // 2 % 2 else {}
+        while not self._ended.is_set():
+            create = self._record(number, kind, project_of(number), lambda: post(name))
+            if create.id:
+                return create.id
+            self._ended.wait(REPEAT_AFTER_S if name else SETTLED_AFTER_S)
+            with suppress(openai.APIError):
+                if not name and (an_id := next(existing(), "")):
+                    return an_id
+        return ""
+
+    def _post_batch(self, sdk: openai.OpenAI, number: int, file_id: str, webhook: str, name: dict[str, str]) -> str:
+        return sdk.batches.create(
+            input_file_id=file_id,
+            endpoint=ENDPOINT,
+            completion_window="24h",
+            metadata={"n": str(number)},
+            extra_body={"mira": {"webhook": webhook}} if webhook else {},
+            extra_headers=name,
+        ).id
 
     def _lines(self, batch: int) -> bytes:
         lines = [
