@@ -17,7 +17,10 @@ BULK_QUEUE = "mira.bulk"
 
 # TTLs of an account's keys. A job's keys live for MIRA_RESULT_TTL after the job has finished.
 ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
+ACTIVITY_MINUTES = timedelta(hours=1)  # how long the ends of jobs are counted per minute, before they become totals
+ACTIVITY_HOURS = timedelta(days=2)  # how long tokens are counted per hour: today, in every time zone
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
+JOB_ACTION_TTL = timedelta(days=1)  # after the last progress of an action on many jobs
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
@@ -37,6 +40,12 @@ WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two re
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 # Jobs in each index of single jobs. A list then costs the same, whatever the length of the queue.
 MAX_LISTED = 10_000
+# Fields of an account's activity. From then on, the tokens of a model that is new count for no model by name.
+MAX_ACTIVITY = 5000
+# Leases in the timeline of a job. The first ones and the last ones stay.
+MAX_LEASES, FIRST_LEASES = 20, 5
+# Changes of an account's learned limits that are kept.
+MAX_LIMIT_CHANGES = 200
 # Chunks of a streamed answer in one run of a script, whose arguments are limited.
 MAX_CHUNKS = 1000
 
@@ -82,6 +91,8 @@ SCHEMA_KEY = "mira:schema"
 CLOCK = "mira:clock"
 # Hash, owned by the operator: API keys of the gateway, by the digest of the key. An entry lives until it is revoked.
 API_KEYS = "mira:api-keys"
+# String, owned by the gateways: the secret that signs the cookies of the web page. It lives as long as the data.
+PAGE_SECRET = "mira:page-secret"
 # List, owned by the gateways: events in JSON. An entry lives until a gateway has made its deliveries.
 WEBHOOK_EVENTS = "mira:webhook-events"
 # Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.
@@ -109,8 +120,14 @@ class _Key:
 job_key = _Key("mira:job:", "Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL.")
 request_key = _Key("mira:request:", "String, owned by the job. It lives as long as the job, or until the job succeeds.")
 chunks_key = _Key("mira:chunks:", "List, owned by the job's worker. It lives for CHUNKS_TTL after its last entry.")
+# One entry for each of its leases that did not finish it.
+timeline_key = _Key("mira:timeline:", "List, owned by the single job. It lives as long as the job.")
 batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
+# An action on many jobs, with its progress.
+job_action_key = _Key(
+    "mira:job-action:", "String, owned by the gateways. It lives for JOB_ACTION_TTL after a write."
+)
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
 # The score is the end of the lease.
@@ -123,6 +140,12 @@ deadlines_key = _Key("mira:deadlines:", "Zset, owned by accept: jobs. An entry l
 pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
 sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
 tokens_key = _Key("mira:tokens:", "Zset, owned by the account: tokens that were used. It lives as long as `sent_key`.")
+# Jobs that ended, per minute, and their tokens, per hour; older ones are added to totals (lib/activity.lua).
+activity_key = _Key("mira:activity:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a job has ended.")
+# Histograms of the durations of calls, and of the waits for permits (lib/call_times.lua).
+call_times_key = _Key("mira:call-times:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call.")
+# Learned limits, with the time of each change. The oldest of MAX_LIMIT_CHANGES makes room.
+limit_changes_key = _Key("mira:limits:", "List, owned by the account. It lives for ACCOUNT_TTL after a change.")
 # The score is the end of the call's lease.
 in_flight_key = _Key("mira:in-flight:", "Zset, owned by the account: calls in flight. KEY_MARGIN after a lease.")
 # The score is the number of calls granted to the process.

@@ -141,6 +141,16 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitChange:
+    """Learned limits of an account from a time on: calls per window, and calls in flight. 0 means "not known"."""
+
+    at_ms: int
+    rate: int
+    window_ms: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """Verdict on one call. If the call may start, the numbers say what it started alongside (see pace/acquire.lua).
 

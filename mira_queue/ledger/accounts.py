@@ -185,5 +185,10 @@ def _view(
     )
 
 
+def process_name() -> str:
+    """Return the name of this process among all workers: PID@HOST."""
+    return f"{os.getpid()}@{socket.gethostname()}"
+
+
 def _entry(account: str) -> str:
-    return f"{account}:{os.getpid()}@{socket.gethostname()}"
+    return f"{account}:{process_name()}"

@@ -66,6 +66,34 @@ class Batches(ScriptRunner):
             self._client.zrem(names.BATCHES, *gone)
         return [Batch.from_json(each) for each in found if each is not None]
 
+    def batches_after(self, place: tuple[int, str] | None, count: int) -> list[tuple[Batch, Command | None]]:
+        """Return at most `count` batches, the newest first, each with its command that was not carried out yet.
+
+        They are those after a place: the time of creation and the ID of a batch, which need not exist any more. The
+        cost does not grow with the number of batches.
+        """
+        found: list[tuple[Batch, Command | None]] = []
+        begin = 0 if place is None else self._client.zcount(names.BATCHES, f"({place[0]}", "+inf")
+        while len(found) < count:
+            ids = cast(
+                "list[tuple[bytes, float]]",
+                self._client.zrevrange(names.BATCHES, begin, begin + count - 1, withscores=True),
+            )
+            begin += count
+            after = [decode(each) for each, at in ids if place is None or (int(at), decode(each)) < place]
+            pipeline = self._client.pipeline(transaction=False)
+            for batch_id in after:
+                pipeline.hmget(names.batch_key(batch_id), ["batch", "command"])
+            records = cast("list[tuple[bytes | None, bytes | None]]", pipeline.execute())
+            found += [
+                (Batch.from_json(batch), from_json(command) if command else None)
+                for batch, command in records
+                if batch is not None
+            ]
+            if len(ids) < count:
+                break
+        return found[:count]
+
     def open_batches(self) -> list[str]:
         """Return the IDs of the batches that a supervisor has to run. It costs the same however many have finished."""
         return [decode(each) for each in cast("set[bytes]", self._client.smembers(names.OPEN_BATCHES))]

@@ -90,11 +90,13 @@ class Jobs(ScriptRunner):
             (entry,) = self._entries([job_id])
             failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
-            keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
             project, owner = entry.get("project", ""), entry.get("account", "")
+            keys = names.job_keys(owner, job_id, entry["key"], entry["group"])
+            keys += [names.activity_key(owner), names.timeline_key(job_id)]
             keys += [*names.webhook_keys(project), *names.listed_keys(owner, project, JobState.CANCELLED)]
-            known = [entry.get("account", ""), entry.get("history", "")]
+            known = [owner, entry.get("history", "")]
             args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
+            args += [failure.lost_usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")]
             done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
@@ -106,6 +108,7 @@ class Jobs(ScriptRunner):
         (entry,) = self._entries([job_id])
         account, status = entry.get("account", ""), status_of(job_id, entry)
         keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
+        keys.append(names.timeline_key(job_id))
         keys += names.listed_keys(account, status.project, JobState.FAILED, status.code)
         done = self._run("jobs/retry", keys, [job_id, account, uuid.uuid4().hex])
         if done is None:
@@ -116,7 +119,7 @@ class Jobs(ScriptRunner):
         """Delete a single job that has finished. Return False if it is open. Raises JobNotFound."""
         (entry,) = self._entries([job_id])
         status = status_of(job_id, entry)
-        keys = names.job_keys(status.account, job_id, status.key)
+        keys = [*names.job_keys(status.account, job_id, status.key), names.timeline_key(job_id)]
         keys += names.listed_keys(status.account, status.project, status.state, status.code)
         return bool(self._run("jobs/forget", keys, [job_id]))
 
@@ -140,7 +143,7 @@ class Jobs(ScriptRunner):
             calls = []
             for job_id, key in zip(piece, self.keys_of(piece), strict=True):
                 of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST), names.waiting_key(new)]
-                of_new += [names.deadlines_key(new), names.deadlines_key(old)]
+                of_new += [names.deadlines_key(new), names.deadlines_key(old), names.timeline_key(job_id)]
                 calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
             answers = self._run_many("jobs/adopt", calls)
             moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
@@ -281,9 +284,11 @@ def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[
 
 
 def _options(job: NewJob) -> bytes:
-    if job.lane is Lane.BULK:
+    if job.lane is Lane.BULK and not job.traceparent:
         return b""
     found: dict[str, Any] = {}
+    if job.traceparent:
+        found["traceparent"] = job.traceparent
     if job.delay:
         found["delay_ms"] = in_ms(job.delay)
     if job.priority is not Priority.NORMAL:

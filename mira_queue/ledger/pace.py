@@ -20,6 +20,7 @@ from mira_queue.contract.pace import (
     ConfiguredLimits,
     Estimate,
     FaultStreak,
+    LimitChange,
     PaceState,
     Permit,
     RateLimitHit,
@@ -245,8 +246,15 @@ class Pacing(ScriptRunner):
             in_flight.allowed if in_flight else estimate.start,
             estimate.uncounted,
             estimate.uncounted_until_ms,
+            _limits_text(estimate),
         ]
-        return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
+        keys = [names.pace_key(account), names.limit_changes_key(account)]
+        return int(self._run("pace/store_estimate", keys, args))
+
+    def limit_changes(self, account: str) -> list[LimitChange]:
+        """Return the last changes of the account's learned limits, the oldest first: at most MAX_LIMIT_CHANGES."""
+        found: Any = self._client.lrange(names.limit_changes_key(account), 0, -1)
+        return [LimitChange(*map(int, entry.split())) for entry in found]
 
     def jobs_left(self, account: str) -> int:
         """Return how many jobs of the account wait for a worker or have one, without those that wait after a fault."""
@@ -264,6 +272,13 @@ def _permit(verdict: bytes, *details: Any) -> Permit:
     if verdict == b"rejected":
         return Permit("rejected", error=Failure(**known_fields(Failure, orjson.loads(details[0]))))
     return Permit(cast(Verdict, decode(verdict)), *details)
+
+
+def _limits_text(estimate: Estimate) -> str:
+    """Return the learned limits as an entry of their changes; 0 means that one is not known."""
+    rate, in_flight = estimate.rate, estimate.in_flight
+    of_rate = f"{rate.max_calls} {rate.retry_after_ms}" if rate else "0 0"
+    return f"{of_rate} {in_flight.max_calls if in_flight else 0}"
 
 
 def _clock(now_ms: int | None) -> int | str:

@@ -23,7 +23,7 @@ class NewJob:
     the producer and of the ledger may differ. A job with a `delay` waits for so long; then rescue sends its message.
     `project` is the project of the gateway that it belongs to, and `view` is what the gateway's object of the job shows
     in addition to its status and its outcome. `webhook` receives the event of its end: see WebhookEvent. Without
-    it, there is no event.
+    it, there is no event. `traceparent` is the W3C trace context of the span that sent it, if traces are on.
     """
 
     request: ChatRequest
@@ -39,6 +39,7 @@ class NewJob:
     project: str = ""
     view: str = ""
     webhook: str = ""
+    traceparent: str = ""
 
     @classmethod
     def single(
@@ -104,6 +105,7 @@ class Lease:
     time_left: timedelta | None = None
     project: str = ""
     is_low: bool = False
+    traceparent: str = ""
 
     @property
     def lane(self) -> Lane:

@@ -41,7 +41,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
     if key.startswith(CELERYS) or "reply.celery.pidbox" in key:
         return None
     match key.split(":", 2):
-        case ["mira", "job" | "request", job_id]:
+        case ["mira", "job" | "request" | "timeline", job_id]:
             return _without_end(client, key, job_id)
         case ["mira", "key", _]:
             holder: Any = client.get(key)
@@ -66,7 +66,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
-        case ["mira", "api-keys" | "batches" | "schema", *_]:
+        case ["mira", "api-keys" | "batches" | "page-secret" | "schema", *_]:
             return None
         case ["mira", "webhook-endpoints", _]:
             return None
@@ -88,11 +88,14 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             | "turns"
             | "turn-ends"
             | "faults"
-            | "rejections",
+            | "rejections"
+            | "activity"
+            | "call-times"
+            | "limits",
             _,
         ]:
             return _without_end(client, key, None)
-        case ["mira", "requests" | "http-key", _]:
+        case ["mira", "requests" | "http-key" | "job-action", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)

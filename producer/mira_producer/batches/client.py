@@ -162,6 +162,14 @@ class Batches:
         found += filter(None, map(self._restored, missing))
         return [self._tended(batch) for batch in sorted(found, key=lambda batch: batch.created_at, reverse=True)]
 
+    def after(self, place: tuple[int, str] | None, count: int) -> list[tuple[Batch, Command | None]]:
+        """Return at most `count` batches after a place, the newest first, each with its command that is in progress.
+
+        A place is the time of creation and the ID of a batch. Unlike `all`, it reads no other batches, and does not
+        restore those that the server has lost.
+        """
+        return [(self._tended(batch), command) for batch, command in self._ledger.batches_after(place, count)]
+
     def pause(self, batch_id: str) -> None:
         """Send nothing more of it; calls in flight finish. Raise BatchNotFound, BatchRefused."""
         self._send(batch_id, Pause())

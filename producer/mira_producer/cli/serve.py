@@ -119,11 +119,12 @@ def _check_accounts(settings: Settings) -> None:
 
 
 def _announce(queue: MiraQueue, url: str) -> None:
-    """Print the address, and the first key if there is none yet, in the variables that SDKs read."""
+    """Print the addresses, and the first key if there is none yet, in the variables that SDKs read."""
     console.data(f"OPENAI_BASE_URL={url}")
     secret = new_secret()
     first = ApiKey(new_key_id(), FIRST_KEY_NAME, Scope.ADMIN, int(time.time()))
     if queue.ledger.add_first_api_key(secret, first):
         console.data(f"OPENAI_API_KEY={secret.get_secret_value()}")
         console.message("The first API key was created. It is shown only now; mira-queue keys makes others.")
-    console.message(f"The gateway is ready: {url}. Ctrl-C stops it.")
+    page = queue.settings.page_url or url.removesuffix("/v1")
+    console.message(f"The gateway is ready: {url}. Its web page: {page}/. Ctrl-C stops it.")

@@ -26,26 +26,28 @@ class Access:
 
     async def caller(self, request: Request, scope: Scope) -> ApiKey:
         """Return the API key of a request. Raises ApiError if it has none, or if that does not include the scope."""
-        digest = digest_of(_secret_of(request))
-        known = self._cached.get(digest)
-        if known is None or time.monotonic() >= known[1]:
-            known = await self._read(digest)
-        key = known[0]
+        key = await self.known(digest_of(_secret_of(request)))
+        if key is None:
+            raise _unauthorized("unknown or revoked API key: mira-queue keys create makes one")
         if not key.scope.includes(scope):
             raise ApiError(
                 403, f"API key {key.id} has the scope {key.scope}: this needs {scope}", code="insufficient_scope"
             )
         return key
 
-    async def _read(self, digest: str) -> tuple[ApiKey, float]:
+    async def known(self, digest: str) -> ApiKey | None:
+        """Return the API key with this digest, or None if it never existed or was revoked."""
+        key, until_s = self._cached.get(digest, (None, 0.0))
+        if key is not None and time.monotonic() < until_s:
+            return key
         key = await in_thread(self._lookup, digest)
         if key is None:
             self._cached.pop(digest, None)
-            raise _unauthorized("unknown or revoked API key: mira-queue keys create makes one")
+            return None
         if len(self._cached) >= MAX_CACHED:
             self._cached.clear()
-        self._cached[digest] = known = (key, time.monotonic() + CACHE_S)
-        return known
+        self._cached[digest] = (key, time.monotonic() + CACHE_S)
+        return key
 
 
 def _secret_of(request: Request) -> SecretStr:

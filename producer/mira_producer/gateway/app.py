@@ -25,6 +25,10 @@ from mira_producer.gateway.http.responses import error_response
 from mira_producer.gateway.jobs import completion_endpoints, job_endpoints, response_endpoints
 from mira_producer.gateway.retries import recognized_retries as retries
 from mira_producer.gateway.webhooks import webhook_deliveries, webhook_endpoints, webhook_task
+from mira_producer.page.error_page import error_page
+from mira_producer.page.routes import routes as page_routes
+from mira_producer.page.subpath import Subpath
+from mira_producer.page.views import is_for_browser
 from mira_queue.contract.errors import MiraQueueError
 
 # One line for each resource.
@@ -39,6 +43,7 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     model_endpoints.routes,
     webhook_endpoints.routes,
     webhook_deliveries.routes,
+    page_routes,
 )
 # Tasks that run as long as the gateway. Each handles the errors that it expects.
 BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (
@@ -57,7 +62,8 @@ def build_app(context: Context) -> Starlette:
     app = Starlette(
         routes=[route for routes in RESOURCES for route in routes(context)],
         middleware=[
-            Middleware(RequestIds, log=context.log),
+            Middleware(Subpath, page_url=context.settings.page_url),
+            Middleware(RequestIds, log=context.log, respond=_response),
             Middleware(AllowedHosts, hosts=context.hosts),
             Middleware(retries.RecognizedRetries, ledger=context.queue.ledger, requests=context.open_requests),
         ],
@@ -100,4 +106,9 @@ async def _respond(request: Request, error: Exception) -> Response:
             raise error
         error = found
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return _response(request, error)
+
+
+def _response(request: Request, error: ApiError) -> Response:
+    """Return an error as a page for a browser, or in OpenAI's format."""
+    return error_page(request, error) if is_for_browser(request) else error_response(error)

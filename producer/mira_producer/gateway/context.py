@@ -13,6 +13,8 @@ from mira_producer.gateway.files.file_store import FileStore
 from mira_producer.gateway.files.upload_store import UploadStore
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
 from mira_producer.gateway.retries.open_requests import OpenRequests
+from mira_producer.page.live import LiveTopics
+from mira_producer.page.session import Sessions
 from mira_queue.contract.settings import Settings
 
 
@@ -29,5 +31,7 @@ class Context:
     open_requests: OpenRequests
     forecast: PollForecast
     hosts: frozenset[str]
+    sessions: Sessions
+    live: LiveTopics
     log: FilteringBoundLogger
     is_simulated: bool = False

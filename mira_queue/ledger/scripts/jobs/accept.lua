@@ -8,7 +8,7 @@
 --       request digest, name of the idempotency key ('' for none), group, model, ms until its deadline,
 --       1 if its batch pauses when the account is rejected, options ('' for none of them)
 --       The options are a JSON object: delay_ms (it waits for so long, and rescue sends its message), priority, metadata,
---       project, view, webhook
+--       project, view, webhook, traceparent
 -- Returns the base URL that the queue knows, if it is another one: nothing was accepted
 --         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
 local now = server_ms()
@@ -70,6 +70,9 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
       end
       if options.webhook then
         redis.call('HSET', job, 'webhook', options.webhook)
+      end
+      if options.traceparent then
+        redis.call('HSET', job, 'traceparent', options.traceparent)
       end
       due_ms = options.delay_ms and now + options.delay_ms
     end

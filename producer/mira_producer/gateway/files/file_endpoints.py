@@ -48,17 +48,7 @@ class Files:
         self._context = context
 
     async def create(self, request: Request, key: ApiKey) -> Response:
-        target = await in_thread(self._context.files.begin)
-        with target:
-            form = Form("file", target, self._context.settings.max_file_bytes, _check)
-            await form.receive(request)
-            check_purpose(form.fields.get("purpose"))
-            seconds = form.fields.get(SECONDS)
-            ttl_s = int(seconds) if seconds else round(self._context.settings.file_ttl.total_seconds())
-            assert form.filename is not None
-            file_id = file_id_of(identity_of(request))
-            stored = await in_thread(target.finish, file_id, form.filename, BATCH_PURPOSE, key.project, ttl_s)
-        return json_response(stored.to_object())
+        return json_response((await receive_file(self._context, request, key)).to_object())
 
     async def list_all(self, request: Request, key: ApiKey) -> Response:
         page = page_of(request, max_limit=MAX_LISTED, default_limit=MAX_LISTED)
@@ -88,6 +78,20 @@ class Files:
 
     def _all(self) -> list[FileEntry]:
         return list(chain(self._context.files.all(), self._context.batch_files.all()))
+
+
+async def receive_file(context: Context, request: Request, key: ApiKey) -> FileEntry:
+    """Store the file of a multipart body, as its stream arrives. Raises ApiError."""
+    target = await in_thread(context.files.begin)
+    with target:
+        form = Form("file", target, context.settings.max_file_bytes, _check)
+        await form.receive(request)
+        check_purpose(form.fields.get("purpose"))
+        seconds = form.fields.get(SECONDS)
+        ttl_s = int(seconds) if seconds else round(context.settings.file_ttl.total_seconds())
+        assert form.filename is not None
+        file_id = file_id_of(identity_of(request))
+        return await in_thread(target.finish, file_id, form.filename, BATCH_PURPOSE, key.project, ttl_s)
 
 
 async def found_file(context: Context, file_id: str, key: ApiKey, param: str = "id") -> FileEntry:

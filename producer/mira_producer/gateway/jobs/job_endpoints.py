@@ -54,8 +54,10 @@ class ActionBody(Body):
 
     state: str | None = None
     code: str | None = None
+    model: str | None = None
     metadata: dict[str, str] | None = None
     since: Time | None = None
+    until: Time | None = None
     dry_run: bool = False
 
 
@@ -111,6 +113,10 @@ def _time(name: str, value: Time | None) -> datetime | None:
         raise invalid(name, "expected Unix seconds, or an ISO time such as 2030-01-31T18:00:00Z") from None
 
 
+def _number_or_text(value: str | None) -> Time | None:
+    return float(value) if value and value.replace(".", "", 1).isdecimal() else value
+
+
 def _check_names(found: dict[str, Any], model: type[Body]) -> None:
     """Reject a misspelled option with the right name."""
     for name in found:
@@ -164,12 +170,13 @@ class _Jobs:
         if page.order == "asc":
             raise invalid("order", "jobs are listed with the newest first: expected desc")
         query = request.query_params
-        since = query.get("since")
         wanted = JobFilter.checked(
             state=query.get("state"),
             code=query.get("code"),
+            model=query.get("model"),
             metadata=_metadata_of(request),
-            since=_time("since", float(since) if since and since.replace(".", "", 1).isdecimal() else since),
+            since=_time("since", _number_or_text(query.get("since"))),
+            until=_time("until", _number_or_text(query.get("until"))),
             project=_project_of(key),
         )
         after = page.after
@@ -204,18 +211,22 @@ class _Jobs:
             # A caller whose variable is empty would act on all jobs.
             raise invalid("metadata", "expected at least one pair: leave the parameter out to match all jobs")
         queue = self._context.queue
-        matching, act = (
-            (queue.cancellable, queue.cancel_matching) if verb == "cancel" else (queue.retryable, queue.retry_matching)
+        count, act = (
+            (queue.count_cancellable, queue.cancel_matching)
+            if verb == "cancel"
+            else (queue.count_retryable, queue.retry_matching)
         )
         jobs = JobFilter.checked(
             state=wanted.state,
             code=wanted.code,
+            model=wanted.model,
             metadata=wanted.metadata,
             since=_time("since", wanted.since),
+            until=_time("until", wanted.until),
             project=_project_of(key),
         )
-        count = len(await in_thread(matching, jobs)) if wanted.dry_run else await in_thread(act, jobs)
-        return json_response({"object": f"job.{verb}", "count": count, "dry_run": wanted.dry_run})
+        found = await in_thread(count if wanted.dry_run else act, jobs)
+        return json_response({"object": f"job.{verb}", "count": found, "dry_run": wanted.dry_run})
 
     async def _found(self, key: ApiKey, job_id: str) -> Found:
         return await find(self._context, key, job_id, "job", job_id)
