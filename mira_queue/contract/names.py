@@ -125,9 +125,7 @@ timeline_key = _Key("mira:timeline:", "List, owned by the single job. It lives a
 batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
 # An action on many jobs, with its progress.
-job_action_key = _Key(
-    "mira:job-action:", "String, owned by the gateways. It lives for JOB_ACTION_TTL after a write."
-)
+job_action_key = _Key("mira:job-action:", "String, owned by the gateways. It lives for JOB_ACTION_TTL after a write.")
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
 # The score is the end of the lease.
