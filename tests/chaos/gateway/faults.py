@@ -45,7 +45,8 @@ class GatewayFaults:
         self._log = log
         self._simulator = simulator
         self._note = note
-        self._last_s = time.monotonic()
+        #: Since when planned faults have found no target.
+        self._waiting_since_s: float | None = None
         self.counts: Counter[GatewayFault] = Counter()
         self.in_flight = 0
         #: For each request: the crashes of workers or of the server during which it was in flight.
@@ -63,13 +64,15 @@ class GatewayFaults:
     def inject(self, event: GatewayEvent) -> bool:
         """Inject the event. Return False if there is no target yet."""
         fault = event.fault
-        impatient = time.monotonic() - self._last_s > PATIENCE_S
+        if self._waiting_since_s is None:
+            self._waiting_since_s = time.monotonic()
+        impatient = time.monotonic() - self._waiting_since_s > PATIENCE_S
         done = self._inject(fault, event.pick, impatient)
         if not done and impatient:
             fault = GatewayFault.KILL_GATEWAY
             done = self._inject(fault, event.pick, impatient)
         if done:
-            self._last_s = time.monotonic()
+            self._waiting_since_s = None
             self.counts[fault] += 1
             self._note(fault)
         return done
