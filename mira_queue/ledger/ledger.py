@@ -6,6 +6,7 @@ A lease has an epoch, and an operation with an old epoch changes nothing.
 
 from __future__ import annotations
 
+from mira_queue.ledger.account_details import AccountDetailsReader
 from mira_queue.ledger.accounts import Accounts
 from mira_queue.ledger.activity import Activities
 from mira_queue.ledger.api_keys import ApiKeys
@@ -36,6 +37,7 @@ class Ledger(
     Pacing,
     QueueStatsReader,
     Accounts,
+    AccountDetailsReader,
     Activities,
     Timelines,
     Batches,

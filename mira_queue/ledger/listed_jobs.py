@@ -18,7 +18,7 @@ from mira_queue.ledger.script_runner import ScriptRunner, decode
 # Entries of an index, and jobs, that are read in one round trip. The first page is often enough.
 MIN_PAGE, MAX_PAGE = 50, 500
 # Jobs that one call of `search` reads, roughly: it takes tens of milliseconds.
-MAX_READ = 1000
+MAX_READ = 500
 
 # When a job was accepted (ms), and its id: the order of a list.
 Place = tuple[int, str]
@@ -153,7 +153,7 @@ class ListedJobs(ScriptRunner):
                 pipeline.zrem(index, *expired)
             pipeline.execute()
         return [
-            status_of(job_id, {decode(name): decode(value) for name, value in raw.items()})
+            status_of(job_id, {name.decode(): value.decode() for name, value in raw.items()})
             for job_id, raw in found.items()
             if raw
         ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 import requests
 
 from mira_queue import MiraQueue
+from mira_queue.ledger.job_actions import JobAction
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.page_browser import Browser, signed_in
 from tests.support.simulator_process import SimulatorProcess
@@ -396,3 +399,32 @@ def test_another_project_does_not_see_an_action(gateway: Gateway, browser: Brows
     with signed_in(gateway, reader) as other:
         assert other.get(f"/jobs/all/{fields['action']}").status_code == 404
     assert browser.get("/jobs/all/act_" + "0" * 32).status_code == 404
+
+
+def test_an_action_of_a_crashed_gateway_is_shown_as_stopped(browser: Browser, queue: MiraQueue) -> None:
+    now_ms = round(time.time() * 1000)
+    running = JobAction("act_" + "a" * 32, "retry", "someone", "", "state=failed", 900, now_ms, now_ms, 300, 299)
+    silent = replace(running, id="act_" + "b" * 32, written_ms=now_ms - 3_600_000)
+    for each in (running, silent):
+        assert queue.ledger.begin_job_action(each)
+
+    assert "300 of 900" in browser.get(f"/jobs/all/{running.id}").text
+    stopped = browser.get(f"/jobs/all/{silent.id}").text
+    assert "crashed" in stopped
+    assert "299 of 900 jobs are queued again" in stopped
+
+
+def test_a_gateway_that_stops_ends_its_actions_and_says_how_far_they_came(simulator: SimulatorProcess) -> None:
+    with started_gateway(workers=0, api_base=simulator.url) as own, MiraQueue(own.settings) as queue:
+        queue.enqueue_many([{"messages": MESSAGES}] * 2000, delay=HOUR)
+        with signed_in(own) as browser:
+            fields = fields_of(browser.get("/jobs/all/confirm?verb=cancel"))
+            browser.act("/jobs/all", fields)
+
+            assert own.stop() == 0
+        action = queue.ledger.job_action(fields["action"])
+        assert action is not None
+        assert action.has_ended
+        assert action.changed == action.handled
+        assert (action.stopped == "") is (action.handled == action.total)
+        assert 2000 - action.changed == queue.cancel_all()

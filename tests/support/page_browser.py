@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,6 +51,14 @@ class Browser:
     def act(self, path: str, data: Mapping[str, str] | None = None, **options: Any) -> requests.Response:
         """Send a form with the token of its user."""
         return self.post(path, {"csrf": self.csrf, **(data or {})}, **options)
+
+    def events(self, path: str) -> Iterator[dict[str, str]]:
+        """Yield the HTML of the elements that change, by their ids, as the page's script gets it."""
+        with self.get(path, stream=True) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
+            for line in answer.iter_lines(chunk_size=1):
+                if line.startswith(b"data: "):
+                    yield json.loads(line.removeprefix(b"data: "))["html"]
 
     def sign_in(self, key: str, form: requests.Response | None = None) -> requests.Response:
         """Fill in the form, and return the page that follows."""

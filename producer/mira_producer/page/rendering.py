@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from mira_producer.cost.prices import money
+from mira_producer.page.accounts.limit_chart import change_text
 from mira_producer.page.static_files import static_path
 from mira_producer.page.subpath import path_of, root_of
 from mira_producer.page.visitor import Audience, Visitor
@@ -79,6 +80,7 @@ def _templates() -> Environment:
         count="{:,}".format,
         countdown=countdown,
         duration=duration,
+        limits=change_text,
         milliseconds=milliseconds,
         money=money,
         moment=moment,
