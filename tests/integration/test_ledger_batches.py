@@ -6,11 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mira_queue.contract.batch import Batch, BatchFiles, BatchStatus
-<<<<<<< HEAD
-from mira_queue.contract.commands import Retry
-=======
-from mira_queue.contract.commands import Pause
->>>>>>> layout
+from mira_queue.contract.commands import Pause, Retry
 from mira_queue.ledger.ledger import Ledger
 
 
@@ -35,7 +31,6 @@ def test_only_batches_that_a_supervisor_has_to_run_are_open(ledger: Ledger) -> N
         ledger.forget_batch(each.id)
 
 
-<<<<<<< HEAD
 def test_a_commanded_retry_opens_a_batch_that_has_ended(ledger: Ledger) -> None:
     ledger.write_batch(batch("ended", BatchStatus.COMPLETED))
     ledger.send_command("ended", Retry())
@@ -64,7 +59,10 @@ def test_a_batch_is_restored_only_if_it_was_lost(ledger: Ledger) -> None:
     assert ledger.restore_batch(replace(there, paused="lost", paused_by="lost")) == ledger.batch("there") == there
     assert ledger.restore_batch(batch("lost", BatchStatus.COMPLETED)).status is BatchStatus.COMPLETED
     assert {each.id for each in ledger.batches()} == {"there", "lost"}
-=======
+    for each in ledger.batches():
+        ledger.forget_batch(each.id)
+
+
 def test_batches_are_read_page_by_page_and_a_batch_that_has_gone_hides_no_other(ledger: Ledger) -> None:
     # Several in the same second: their order is that of their ids.
     created = {f"batch_{number}": 100 + number // 3 for number in range(10)}
@@ -83,6 +81,5 @@ def test_batches_are_read_page_by_page_and_a_batch_that_has_gone_hides_no_other(
     assert [batch_id for page in pages for batch_id, _ in page] == newest_first
     assert [batch_id for page in pages for batch_id, command in page if command] == ["batch_4"]
 
->>>>>>> layout
     for each in ledger.batches():
         ledger.forget_batch(each.id)
