@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match, Route
 
-from mira_producer.gateway import health, model_endpoints
+from mira_producer.gateway import health, model_endpoints, openapi_endpoint
 from mira_producer.gateway.batches import batch_endpoints
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files import file_endpoints, sweep, upload_endpoints
@@ -34,6 +34,7 @@ from mira_queue.contract.errors import MiraQueueError
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     health.routes,
+    openapi_endpoint.routes,
     file_endpoints.routes,
     upload_endpoints.routes,
     batch_endpoints.routes,
@@ -97,9 +98,10 @@ async def _lasting(task: Callable[[Context], Coroutine[Any, Any, None]], context
 async def _respond(request: Request, error: Exception) -> Response:
     """Return the response for an error of a handler, or of the router."""
     if isinstance(error, HTTPException):
+        headers = {"allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
         message, code = _MESSAGES.get(error.status_code, (error.detail, None))
         where = f"{message}: {request.method} {request.url.path[:200]}"
-        error = ApiError(error.status_code, where, code=code, headers=error.headers)
+        error = ApiError(error.status_code, where, code=code, headers=headers)
     elif isinstance(error, MiraQueueError):
         found = translated(error)
         if found is None:
@@ -112,3 +114,10 @@ async def _respond(request: Request, error: Exception) -> Response:
 def _response(request: Request, error: ApiError) -> Response:
     """Return an error as a page for a browser, or in OpenAI's format."""
     return error_page(request, error) if is_for_browser(request) else error_response(error)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of the request's path. Starlette names those of one route, and each has one method."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next(route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in routes if route.path == path for method in route.methods or ()})

@@ -15,12 +15,16 @@ from starlette.routing import BaseRoute
 from mira_producer.batches.client import Batches
 from mira_producer.batches.verification import is_verified
 from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch
+from mira_producer.gateway.batches.batch_object import BatchObject, VerificationObject
 from mira_producer.gateway.batches.batch_operations import BatchOperations
 from mira_producer.gateway.batches.hidden_paths import batch_without_paths
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import TEXT, Described
+from mira_producer.gateway.description.pages import PAGE
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.http.errors import invalid
 from mira_producer.gateway.http.json_body import Empty, json_body
+from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.paging import Page, cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
@@ -33,20 +37,44 @@ MIN_POLL_S, MAX_POLL_S, POLL_SHARE = 1.0, 60.0, 0.1
 # Paths of this machine, which only the operator needs.
 _OF_OPERATOR = ("files", "output", "errors")
 
+CREATE = Described("create_batch", "Create a batch from a file.", BatchObject, CreateBatch, errors=(404, 409, 507))
+LIST = Described("list_batches", "List batches, the newest first.", Listing[BatchObject], query=PAGE)
+RETRIEVE = Described("retrieve_batch", "Return a batch.", BatchObject, polled=True)
+CANCEL = Described("cancel_batch", "Cancel a batch.", BatchObject, Empty, errors=(409,), polled=True)
+PAUSE = Described("pause_batch", "Send no more lines.", BatchObject, Empty, errors=(409,), polled=True)
+RESUME = Described(
+    "resume_batch",
+    "Send lines again, optionally with another budget.",
+    BatchObject,
+    ResumeBatch,
+    errors=(409,),
+    polled=True,
+)
+RETRY = Described(
+    "retry_batch",
+    "Run failed lines again.",
+    BatchObject,
+    RetryBatch,
+    errors=(409,),
+    polled=True,
+)
+VERIFY = Described("verify_batch", "Compare the files of a batch.", VerificationObject, errors=(409,))
+REPORT = Described("report_batch", "Return a page about a batch.", media={"text/html": TEXT}, errors=(409,))
+
 
 def routes(context: Context) -> list[BaseRoute]:
     batches = BatchResource(context)
     one = "/v1/batches/{id}"
     return [
-        endpoint(context, "POST", "/v1/batches", batches.create),
-        endpoint(context, "GET", "/v1/batches", batches.list_all),
-        endpoint(context, "GET", one, batches.retrieve),
-        endpoint(context, "POST", f"{one}/cancel", batches.cancel),
-        endpoint(context, "POST", f"{one}/pause", batches.pause),
-        endpoint(context, "POST", f"{one}/resume", batches.resume),
-        endpoint(context, "POST", f"{one}/retry", batches.retry),
-        endpoint(context, "GET", f"{one}/verify", batches.verify),
-        endpoint(context, "GET", f"{one}/report", batches.report),
+        endpoint(context, "POST", "/v1/batches", batches.create, CREATE),
+        endpoint(context, "GET", "/v1/batches", batches.list_all, LIST),
+        endpoint(context, "GET", one, batches.retrieve, RETRIEVE),
+        endpoint(context, "POST", f"{one}/cancel", batches.cancel, CANCEL),
+        endpoint(context, "POST", f"{one}/pause", batches.pause, PAUSE),
+        endpoint(context, "POST", f"{one}/resume", batches.resume, RESUME),
+        endpoint(context, "POST", f"{one}/retry", batches.retry, RETRY),
+        endpoint(context, "GET", f"{one}/verify", batches.verify, VERIFY),
+        endpoint(context, "GET", f"{one}/report", batches.report, REPORT),
     ]
 
 

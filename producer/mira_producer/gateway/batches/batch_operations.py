@@ -32,6 +32,7 @@ from mira_producer.gateway.key_limits import (
 )
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.remove_errors import check_statuses
 from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
 from mira_producer.jsonl.verify import Verdict
 from mira_producer.report.page import draw
@@ -120,8 +121,7 @@ class BatchOperations:
             # A retry: the limits of the key have allowed this batch.
             return self.batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
         _check_first_line(file.path, body.endpoint)
-        if body.mira.max_cost:
-            parse_amount(body.mira.max_cost)
+        _check_amount(body.mira.max_cost, "mira.max_cost")
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0, user)
         stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
@@ -137,8 +137,7 @@ class BatchOperations:
             )
 
     def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
-        if body.max_cost:
-            parse_amount(body.max_cost)
+        _check_amount(body.max_cost, "max_cost")
         with one_at_a_time(key, self._context.settings.state_dir):
             cost = max_cost_of_resumed(key, body.max_cost, batch, self._limiting(key))
             self.batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
@@ -146,6 +145,10 @@ class BatchOperations:
     def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
         if batch.failed and not self._files_of(batch).errors.exists():
             raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
+        try:
+            check_statuses(body.statuses)
+        except InputError as error:
+            raise invalid("statuses", error.brief.removeprefix("status: ")) from None
         with one_at_a_time(key, self._context.settings.state_dir):
             check_cost_of_retry(key, batch, self._limiting(key))
             self.batches.retry(batch.id, body.statuses)
@@ -164,7 +167,10 @@ class BatchOperations:
 
     def _verdict(self, batch: Batch, key: ApiKey) -> Verdict:
         files = self._files_of(batch)
-        verdict = verify_batch(batch, files)
+        try:
+            verdict = verify_batch(batch, files)
+        except InputError as error:
+            raise conflict(f"batch {batch.id}: its files cannot be compared: {error.brief}", "invalid_state") from None
         return verdict if key.scope is Scope.ADMIN else verdict_without_paths(verdict, batch, files)
 
     def _report(self, batch: Batch, key: ApiKey) -> bytes:
@@ -175,8 +181,20 @@ class BatchOperations:
         base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
-            draw(batch, files, base, path, errors)
+            try:
+                draw(batch, files, base, path, errors)
+            except InputError as error:
+                raise conflict(error.brief, "invalid_state") from None
             return path.read_bytes()
+
+
+def _check_amount(text: str | None, param: str) -> None:
+    """Raise ApiError if the text is not an amount; an empty one, or None, is no limit."""
+    try:
+        if text:
+            parse_amount(text)
+    except InputError:
+        raise invalid(param, f"expected an amount above 0, such as 10 or 0.50, got {text!r}") from None
 
 
 def _check_first_line(path: Path, url: str) -> None:

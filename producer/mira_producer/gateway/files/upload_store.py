@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from mira_producer.batches.lock import wait_for_lock
-from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry
+from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry, FileObject
 from mira_producer.gateway.files.file_store import FileStore, PartialFile, storing, sync_dir
 from mira_producer.gateway.files.records import Records
 from mira_producer.gateway.http.errors import conflict, invalid, not_found
@@ -39,6 +40,20 @@ _UPLOAD_ID = re.compile(r"upload_[0-9a-f]{32}")
 _PART_ID = re.compile(r"part_[0-9a-f]{32}")
 
 Status = Literal["pending", "completed", "cancelled", "expired"]
+
+
+class UploadObject(TypedDict):
+    """An upload in parts, of which `file` is the result."""
+
+    id: str
+    object: Literal["upload"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Status
+    file: FileObject | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,7 @@ class Upload:
         """Return a stored upload. Raises ValueError."""
         return _checked().validate_python(all_fields(cls, record))
 
-    def to_object(self, file: FileEntry | None = None) -> dict[str, Any]:
+    def to_object(self, file: FileEntry | None = None) -> UploadObject:
         return {
             "id": self.id,
             "object": "upload",

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from mira_producer.async_client import AsyncJob
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.http.errors import not_found
+from mira_producer.gateway.http.errors import invalid, not_found
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.chunk_feed import ChunkFeed
 from mira_producer.gateway.jobs.project_key import project_key
@@ -27,6 +27,8 @@ from mira_queue.contract.job_options import NO_OPTIONS, JobOptions
 from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.states import JobStatus
 from mira_queue.ledger.records import NewJob
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,5 +147,8 @@ def poll_headers(found: Found) -> dict[str, str]:
 
 
 def flag_of(request: Request, name: str) -> bool:
-    """Return a parameter of the query that is true or false."""
-    return request.query_params.get(name, "").lower() in ("true", "1")
+    """Return a parameter of the query that is true or false; by default false. Raises ApiError."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in _FLAGS:
+        raise invalid(name, f"expected true or false, got {text[:40]!r}")
+    return _FLAGS[text]

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import Described
+from mira_producer.gateway.description.pages import PAGE
 from mira_producer.gateway.endpoints import endpoint as route
 from mira_producer.gateway.http.errors import not_found
 from mira_producer.gateway.http.json_body import Empty, json_body
+from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.paging import cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.event_ids import object_id
+from mira_producer.gateway.webhooks.webhook_objects import DeliveryObject
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.ledger.webhooks import Delivery
 
 PATH = "/v1/webhook_deliveries"
 KIND = "dead webhook delivery"
 
+LIST = Described(
+    "list_dead_webhook_deliveries",
+    "List deliveries that have failed for three days, the newest first.",
+    Listing[DeliveryObject],
+    query=PAGE,
+    errors=(404,),
+)
+RESEND = Described("resend_webhook_delivery", "Send a delivery again.", DeliveryObject, Empty)
+
 
 def routes(context: Context) -> list[BaseRoute]:
     resource = _Deliveries(context)
     return [
-        route(context, "GET", PATH, resource.list_dead),
-        route(context, "POST", f"{PATH}/{{id}}/resend", resource.resend),
+        route(context, "GET", PATH, resource.list_dead, LIST),
+        route(context, "POST", f"{PATH}/{{id}}/resend", resource.resend, RESEND),
     ]
 
 
@@ -64,7 +75,7 @@ def _projects(key: ApiKey) -> list[str]:
     return [key.project, ""] if key.scope is Scope.ADMIN else [key.project]
 
 
-def _object(found: Delivery) -> dict[str, Any]:
+def _object(found: Delivery) -> DeliveryObject:
     return {
         "id": found.id,
         "object": "webhook_delivery",
