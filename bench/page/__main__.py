@@ -94,7 +94,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=10_000, help="jobs that ended (default: 10,000)")
     parser.add_argument("--waiting", type=int, default=1_000, help="single jobs that wait (default: 1,000)")
     parser.add_argument("--calls", type=int, default=30, help="requests of each view (default: 30)")
-    parser.add_argument("--stream", type=float, default=10, metavar="S", help="time of each stream (default: 10 s)")
+    parser.add_argument("--stream", type=float, default=5, metavar="S", help="time of each stream (default: 5 s)")
     parser.add_argument("--open", type=float, default=120, metavar="S", help="time of ten open pages (default: 120 s)")
     chosen = parser.parse_args()
     with ExitStack() as stack:
@@ -138,18 +138,18 @@ def _response_times(world: World, calls: int) -> Table:
 
 
 async def _server_time(world: World, seconds: float) -> Table:
-    """Return the table of the server's processor time with one open page of each view, without that of no page."""
-    table = Table(f"server time of an open page, {seconds:g} s each", ("% of a core",))
-    idle = await _share(world, seconds)
-    table.add("no page", f"{idle:.2f}")
+    """Return the table of the server's processor time without and with one open page of each view."""
+    table = Table(f"server time of an open page, {seconds:g} s each", ("% of a core without it", "with it"))
     for view in world.views:
         path = await asyncio.to_thread(world.stream_of, view)
         if not path:
             continue
+        # Just before: the server writes its data to disk at times.
+        idle = await _share(world, seconds)
         async with open_pages(world.base, world.cookie, [path]):
-            added = await _share(world, seconds) - idle
-        table.add(_name(world, view), f"{added:.2f}", targets=[(LIGHT, added)])
-        progress(f"{view}: {added:.2f} %")
+            busy = await _share(world, seconds)
+        table.add(_name(world, view), f"{idle:.2f}", f"{busy:.2f}", targets=[(LIGHT, busy - idle)])
+        progress(f"{view}: {busy:.2f} % of a core, {idle:.2f} % without it")
     return table
 
 
@@ -169,10 +169,10 @@ async def _leaks(world: World, seconds: float) -> Table:
     # Once before: what is loaded, cached, and pooled at the first use is no leak. Each thread has its connection.
     await call_together(world.base, world.cookie, "/jobs", 4 * THREADS)
     async with open_pages(world.base, world.cookie, ten):
-        await asyncio.sleep(WARM_UP_S)
+        await asyncio.sleep(min(WARM_UP_S, seconds))
     closed = await _held_at_rest(world)
     async with open_pages(world.base, world.cookie, ten) as pages:
-        await asyncio.sleep(WARM_UP_S)
+        await asyncio.sleep(min(WARM_UP_S, seconds))
         first = Held.by(pid, world.server)
         await asyncio.sleep(seconds)
         last, events = Held.by(pid, world.server), pages.events

@@ -1,4 +1,4 @@
-"""A ledger with many open lines and jobs that ended, as the operations of a queue write them."""
+"""A ledger with many open lines and jobs that ended. The lines are copies of one that was accepted."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+import redis
+
 from mira_queue import MiraQueue
+from mira_queue.contract import names
 from mira_queue.contract.batch import Batch, BatchStatus, new_batch_id
 from mira_queue.contract.errors import BadRequest, ServerError
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Failure
+from mira_queue.ledger.connection import connect
 from mira_queue.ledger.records import Lease, NewJob, new_job_id
 
 BATCH = 2000
+# KEYS  job hash, request, queued zset   ARGV  the job, the prefixes of the first two keys, and the new jobs
+_COPY = """
+local score = redis.call('ZSCORE', KEYS[3], ARGV[1])
+for place = 4, #ARGV do
+  redis.call('COPY', KEYS[1], ARGV[2] .. ARGV[place])
+  redis.call('COPY', KEYS[2], ARGV[3] .. ARGV[place])
+  redis.call('ZADD', KEYS[3], score, ARGV[place])
+end
+"""
 LEASE = timedelta(hours=1)
 WAITING = timedelta(hours=6)
 MESSAGES = [{"role": "user", "content": "Summarize the order in two sentences."}]
@@ -42,12 +55,10 @@ def fill(queue: MiraQueue, lines: int, jobs: int, waiting: int, project: str) ->
 def _lines(queue: MiraQueue, count: int) -> str:
     account, request, now_s = queue.accounts.current, queue.check({"messages": MESSAGES}), int(time.time())
     batch_id, group = new_batch_id(), "a-benchmark"
-    for start in range(0, count, BATCH):
-        jobs = [
-            NewJob(request, new_job_id(), f"{group}:{number}", group, Lane.BULK)
-            for number in range(start, min(count, start + BATCH))
-        ]
-        queue.ledger.accept(account.id, jobs, base=account.base)
+    first = NewJob(request, new_job_id(), f"{group}:0", group, Lane.BULK)
+    queue.ledger.accept(account.id, [first], base=account.base)
+    with connect(queue.redis_url) as client:
+        _copy(client, account.id, first.id, count - 1)
     batch = Batch(
         batch_id,
         BatchStatus.IN_PROGRESS,
@@ -63,6 +74,16 @@ def _lines(queue: MiraQueue, count: int) -> str:
     )
     queue.ledger.add_batch(batch)
     return batch_id
+
+
+def _copy(client: redis.Redis, account: str, job_id: str, count: int) -> None:
+    """Add copies of an open line. A million of them are accepted in minutes, and copied in seconds."""
+    queued = names.queued_key(account, Lane.BULK)
+    keys = [names.job_key(job_id), names.request_key(job_id), queued]
+    prefixes = names.job_key(""), names.request_key("")
+    for start in range(0, count, BATCH):
+        ids = [new_job_id() for _ in range(start, min(count, start + BATCH))]
+        client.eval(_COPY, len(keys), *keys, job_id, *prefixes, *ids)
 
 
 def _ended(queue: MiraQueue, count: int, project: str) -> str:

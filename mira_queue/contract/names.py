@@ -32,14 +32,16 @@ HTTP_REQUEST_TTL = timedelta(hours=1)  # an HTTP request whose connection is sti
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
 RETRY_WITHIN = timedelta(minutes=10)  # after a connection broke; SDKs give up after this time
-DOUBTFUL_WITHIN = timedelta(
-    seconds=12
-)  # the same for each retry, if the response was written; SDKs wait for at most 8 s
+# The same for each retry, if the response was written; SDKs wait for at most 8 s.
+DOUBTFUL_WITHIN = timedelta(seconds=12)
+USAGE_TTL = timedelta(days=2)  # of a project without open jobs: longer than the day whose cost it has
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 # Jobs in each index of single jobs. A list then costs the same, whatever the length of the queue.
 MAX_LISTED = 10_000
+# Deliveries of webhooks in each list of recent ones.
+MAX_RECENT_DELIVERIES = 1000
 # Fields of an account's activity. From then on, the tokens of a model that is new count for no model by name.
 MAX_ACTIVITY = 5000
 # Leases in the timeline of a job. The first ones and the last ones stay.
@@ -97,6 +99,8 @@ PAGE_SECRET = "mira:page-secret"
 WEBHOOK_EVENTS = "mira:webhook-events"
 # Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.
 WEBHOOK_RECEIVERS = "mira:webhook-receivers"
+# Zset, owned by the gateways: recent deliveries of all projects. It lives for MIRA_RESULT_TTL after the last one.
+ALL_DELIVERIES = "mira:all-deliveries"
 # Zset, owned by the gateways. An entry lives until RETRY_WITHIN after its gateway has stopped; the score is the end of
 # its lease.
 GATEWAYS = "mira:gateways"
@@ -172,14 +176,18 @@ def listed_key(kind: str, project: str = "") -> str:
 
 
 def listed_keys(account: str, project: str, state: str, code: str = "") -> list[str]:
-    """Return the deadlines of an account, and the indexes of a single job that ends, in the order of lib/listed.lua.
+    """Return the keys of a single job that ends or is retried, in the order of lib/listed.lua.
 
-    First come the indexes of open jobs, then those of its final state and of its error code: of its project, if it has
-    one, and of all jobs.
+    They are the deadlines of its account, the usage of its project, and its indexes. First come those of open jobs,
+    then those of its final state and of its error code: of its project, if it has one, and of all jobs.
     """
     projects = dict.fromkeys((project, ""))
     indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
-    return [deadlines_key(account), *indexes]
+    return [deadlines_key(account), usage_key(project), *indexes]
+
+
+# Open jobs and lines, and the cost of the day.
+usage_key = _Key("mira:usage:", "Hash, owned by the project. It lives while it has open jobs, and then for USAGE_TTL.")
 
 
 def recent_requests_key(api_key: str, digest: str) -> str:
@@ -200,12 +208,20 @@ def http_idempotency_key(project: str, key: str) -> str:
     return f"mira:http-key:{hashlib.sha256(f'{project}:{key}'.encode()).hexdigest()[:32]}"
 
 
+def deleted_key(digest: str) -> str:
+    """String, owned by the gateways: place and project of a deleted object. It lives for HTTP_KEY_TTL.
+
+    Its Idempotency-Key must not create it again, and lists continue after it. `digest` is that of its identity.
+    """
+    return f"mira:deleted:{digest}"
+
+
 webhook_endpoints_key = _Key(
     "mira:webhook-endpoints:", "Hash, owned by the project: its endpoints by id. An entry lives until it is deleted."
 )
 delivery_key = _Key(
     "mira:delivery:",
-    "Hash, owned by the gateways. It lives until it is delivered, or for MIRA_RESULT_TTL as a dead one.",
+    "Hash, owned by the gateways. It lives while it is pending, and then for MIRA_RESULT_TTL.",
 )
 # The score is when the delivery is due, or when the lease of a running attempt ends.
 receiver_key = _Key(
@@ -214,6 +230,11 @@ receiver_key = _Key(
 receiver_pause_key = _Key("mira:receiver-pause:", "String, owned by the gateways. It lives until the pause has passed.")
 # The score is when the delivery died.
 dead_deliveries_key = _Key("mira:dead-deliveries:", "Zset, owned by the project. It lives for MIRA_RESULT_TTL.")
+# The score is when the delivery was made. An entry lives until MAX_RECENT_DELIVERIES newer ones exist.
+deliveries_key = _Key(
+    "mira:deliveries:",
+    "Zset, owned by the project: recent deliveries. It lives for MIRA_RESULT_TTL after the last one.",
+)
 
 
 @lru_cache(maxsize=1000)

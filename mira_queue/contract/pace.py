@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from mira_queue.contract.call_times import CallTimes
 from mira_queue.contract.known_fields import all_fields, stored_fields
 from mira_queue.contract.outcome import Failure
 
@@ -180,6 +181,7 @@ class ReleasedPermit:
     tokens: int = 0
     remaining: int | None = None
     remaining_ms: int = 0
+    times: CallTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -402,6 +402,14 @@ class Settings(BaseSettings):
         description="Time for the receiver of a webhook to respond. Then another attempt follows.",
     )
 
+    webhook_max_waiting: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of webhook deliveries that wait for one receiver. Others become dead deliveries, "
+        "which are listed and can be sent again.",
+    )
+
     health_file: Path | None = Field(
         None, description="File that a worker touches at every check for orphaned jobs. For health checks."
     )
@@ -411,6 +419,10 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
+    report_content: Literal["shown", "hidden"] = Field(
+        "shown",
+        description="Prompts and answers in reports that commands write. shown: slow and failed lines are quoted.",
+    )
     traces: Literal["off", "on"] = Field(
         "off", description="on: record traces, and export them to an OpenTelemetry collector (OTEL_* variables)."
     )

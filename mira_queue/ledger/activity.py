@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mira_queue.contract import names
+from mira_queue.contract.call_times import NO_CALLS, Histogram, histograms_of
 from mira_queue.ledger.script_runner import ScriptRunner, decode
 
 Kind = Literal["job", "line"]
@@ -41,6 +42,7 @@ class Tokens:
 class Activity:
     """Activity of one account.
 
+    `durations` are those of calls that were not rate-limited. `waits` are those of jobs for their permits.
     `ends` has the minutes of the last hour, and `totals` counts all jobs that ended, by kind and code. `hours` has the
     tokens of the last two days, by the start of the hour (ms) and the model, and `tokens` those of all time.
     """
@@ -51,6 +53,8 @@ class Activity:
     totals: Counter[tuple[str, str]] = field(default_factory=Counter)
     hours: dict[tuple[int, str], Tokens] = field(default_factory=dict)
     tokens: dict[str, Tokens] = field(default_factory=dict)
+    durations: Histogram = NO_CALLS
+    waits: Histogram = NO_CALLS
 
     def per_minute(self, kind: Kind | None = None) -> list[tuple[int, int, int]]:
         """Return (start of the minute in ms, succeeded, failed) for each minute of the last hour, the oldest first.
@@ -91,16 +95,15 @@ class Activities(ScriptRunner):
         now_ms = self._now_ms()
         pipeline: Any = self._client.pipeline(transaction=False)
         for account in accounts:
-            pipeline.hgetall(names.activity_key(account))
-        return [
-            _activity(account, now_ms, {decode(name): int(value) for name, value in raw.items()})
-            for account, raw in zip(accounts, pipeline.execute(), strict=True)
-        ]
+            pipeline.hgetall(names.activity_key(account)).hgetall(names.call_times_key(account))
+        found = iter({decode(name): int(value) for name, value in fields.items()} for fields in pipeline.execute())
+        return [_activity(account, now_ms, next(found), next(found)) for account in accounts]
 
 
-def _activity(account: str, now_ms: int, fields: dict[str, int]) -> Activity:
+def _activity(account: str, now_ms: int, fields: dict[str, int], times: dict[str, int]) -> Activity:
     ends = []
-    activity = Activity(account, now_ms)
+    durations, waits = histograms_of(times)
+    activity = Activity(account, now_ms, durations=durations, waits=waits)
     first_minute_ms = now_ms - names.ACTIVITY_MINUTES.total_seconds() * 1000
     for time, what, of, value in _parsed(fields):
         if what == "end":
@@ -114,7 +117,7 @@ def _activity(account: str, now_ms: int, fields: dict[str, int]) -> Activity:
         if time:
             _add(activity.hours.setdefault((time * HOUR_MS, of), Tokens()), tokens)
     ends.sort(key=lambda each: each.minute_ms)
-    return Activity(account, now_ms, ends, activity.totals, activity.hours, activity.tokens)
+    return replace(activity, ends=ends)
 
 
 def _parsed(fields: dict[str, int]) -> Iterator[tuple[int, str, str, int]]:

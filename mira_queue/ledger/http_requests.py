@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -25,6 +26,14 @@ class Loss:
 
     request: OpenRequest
     within: timedelta | None = names.RETRY_WITHIN
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedObject:
+    """An object that its owner has deleted: when it was created, in the unit of its lists, and its project."""
+
+    created: int
+    project: str
 
 
 class HttpRequests(ScriptRunner):
@@ -73,6 +82,18 @@ class HttpRequests(ScriptRunner):
         """Return the identity of the first request with an Idempotency-Key, or None if that was another request."""
         found = self._run("http_requests/claim_key", [place], [identity, digest, in_ms(names.HTTP_KEY_TTL)])
         return decode(found) if found else None
+
+    def set_deleted(self, digest: str, project: str, created: int) -> None:
+        """Record that an object was deleted, before it is. `digest` is `digest_of_identity` of its request."""
+        self._client.set(names.deleted_key(digest), f"{created}:{project}", px=names.HTTP_KEY_TTL)
+
+    def deleted(self, digest: str) -> DeletedObject | None:
+        """Return what is known of an object that was deleted in the last HTTP_KEY_TTL."""
+        found: Any = self._client.get(names.deleted_key(digest))
+        if found is None:
+            return None
+        created, _, project = decode(found).partition(":")
+        return DeletedObject(int(created), project)
 
     def free_http_key(self, place: str, identity: str, digest: str) -> None:
         """Forget the Idempotency-Key of a request that was wrong."""

@@ -16,6 +16,7 @@ from mira_queue.contract.timeline import CallRecord
 from mira_queue.contract.token_estimate import count
 from mira_queue.contract.webhook import ending_of
 from mira_queue.ledger.accounts import process_name
+from mira_queue.ledger.billed_tokens import billed_tokens
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo, Why
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -67,6 +68,7 @@ class Leases(ScriptRunner):
         args += [outcome.attempts, outcome.unanswered_calls, code]
         args.append(lease.history.with_lost_usage(outcome.lost_usage).to_json())
         args += [ending_of(outcome), *_tokens_of(outcome), _text_of(lease, call)]
+        args += billed_tokens(outcome, len(lease.body))
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
         keys.append(names.activity_key(lease.account))
         if not lease.group:

@@ -20,6 +20,7 @@ from mira_queue.ledger.jobs import Jobs
 from mira_queue.ledger.leases import Leases
 from mira_queue.ledger.listed_jobs import ListedJobs
 from mira_queue.ledger.pace import Pacing
+from mira_queue.ledger.project_usage import ProjectUsages
 from mira_queue.ledger.queue_stats import QueueStatsReader
 from mira_queue.ledger.rescue import Rescue
 from mira_queue.ledger.timelines import Timelines
@@ -42,6 +43,7 @@ class Ledger(
     Timelines,
     Batches,
     ApiKeys,
+    ProjectUsages,
     HttpRequests,
     Webhooks,
     Clock,

@@ -43,12 +43,18 @@ class ListedJobs(ScriptRunner):
         """
         return list(islice(self.each_listed(wanted, after=after), limit))
 
-    def each_listed(self, wanted: JobFilter, *, after: str = "", only_open: bool = False) -> Iterator[JobStatus]:
-        """Yield the same jobs, or only those that have not finished.
+    def listed_after(self, wanted: JobFilter, start: Place | None, limit: int) -> list[JobStatus]:
+        """Do the same, after a place in which there may be no job any more."""
+        return list(islice(self.each_listed(wanted, start=start), limit))
+
+    def each_listed(
+        self, wanted: JobFilter, *, after: str = "", start: Place | None = None, only_open: bool = False
+    ) -> Iterator[JobStatus]:
+        """Yield the same jobs, or only those that have not finished; after a job, or after a place.
 
         They are read in pages: a job whose state changes meanwhile may be left out.
         """
-        start = self._place_of(after) if after else None
+        start = self._place_of(after) if after else start
         for _, _, matching in self._pieces(wanted, start, only_open=only_open):
             yield from matching
 
@@ -67,7 +73,7 @@ class ListedJobs(ScriptRunner):
         """
         found: list[JobStatus] = []
         read = 0
-        for count, last, matching in self._pieces(wanted, after, only_open=only_open):
+        for count, last, matching in self._pieces(wanted, after, only_open=only_open, size=limit + 1):
             read += count
             found += matching
             if len(found) > limit:
@@ -93,12 +99,14 @@ class ListedJobs(ScriptRunner):
         return sum(pipeline.execute())
 
     def _pieces(
-        self, wanted: JobFilter, start: Place | None, *, only_open: bool = False
+        self, wanted: JobFilter, start: Place | None, *, only_open: bool = False, size: int = MIN_PAGE
     ) -> Iterator[tuple[int, Place, list[JobStatus]]]:
-        """Yield for each piece of the merged indexes: the number of its entries, the last one, and the matches."""
+        """Yield for each piece of the merged indexes: the number of its entries, the last one, and the matches.
+
+        `size` is that of the first piece.
+        """
         kinds = _indexes_of(wanted, only_open=only_open)
         merged = heapq.merge(*(self._entries_of(kind, wanted, start) for kind in kinds), reverse=True)
-        size = MIN_PAGE
         last: Place | None = None
         while page := list(islice(merged, size)):
             # A job that ended between the reads of two indexes is in both.

@@ -14,6 +14,7 @@ import redis
 from redis.client import PubSub
 
 from mira_queue.contract import names
+from mira_queue.contract.call_times import CallTimes, fields_of
 from mira_queue.contract.known_fields import known_fields
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.pace import (
@@ -140,14 +141,25 @@ class Pacing(ScriptRunner):
         self._run("pace/probe_now", keys, [names.wake_channel(account), in_ms(ends_waits_over)])
 
     def record_rate_limit(
-        self, account: str, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None
+        self,
+        account: str,
+        call: str,
+        permit: Permit,
+        retry_after: timedelta,
+        now_ms: int | None = None,
+        times: CallTimes | None = None,
     ) -> tuple[int, Estimate, RateLimitHit]:
         """Release the permit of a rate-limited call. Return the estimate, after its version, and what is on record."""
         retry_after_ms = in_ms(retry_after)
         version, estimate, now, *numbers = self._run(
             "pace/record_rate_limit",
-            [names.pace_key(account), names.sent_key(account), names.in_flight_key(account)],
-            [_clock(now_ms), call, permit.at_ms, retry_after_ms],
+            [
+                names.pace_key(account),
+                names.sent_key(account),
+                names.in_flight_key(account),
+                names.call_times_key(account),
+            ],
+            [_clock(now_ms), call, permit.at_ms, retry_after_ms, *fields_of([times])],
         )
         hit = RateLimitHit(now, permit.at_ms, retry_after_ms, *numbers)
         return int(version), Estimate.from_json(estimate), hit
@@ -160,6 +172,7 @@ class Pacing(ScriptRunner):
         now_ms: int | None = None,
         *,
         message: str = "",
+        times: CallTimes | None = None,
     ) -> FaultStreak:
         """Release the permit of a call that ended in a server fault or a broken connection. Store the message."""
         jobs, in_flight, lasted_ms, *flags = self._run(
@@ -169,6 +182,7 @@ class Pacing(ScriptRunner):
                 names.in_flight_key(account),
                 names.turns_key(account),
                 names.faults_key(account),
+                names.call_times_key(account),
             ],
             [
                 _clock(now_ms),
@@ -177,6 +191,7 @@ class Pacing(ScriptRunner):
                 permit.at_ms,
                 names.wake_channel(account),
                 message,
+                *fields_of([times]),
             ],
         )
         return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
@@ -277,7 +292,7 @@ def _permit(verdict: bytes, *details: Any) -> Permit:
 def _limits_text(estimate: Estimate) -> str:
     """Return the learned limits as an entry of their changes; 0 means that one is not known."""
     rate, in_flight = estimate.rate, estimate.in_flight
-    of_rate = f"{rate.max_calls} {rate.retry_after_ms}" if rate else "0 0"
+    of_rate = f"{rate.max_calls} {rate.window_ms}" if rate else "0 0"
     return f"{of_rate} {in_flight.max_calls if in_flight else 0}"
 
 
@@ -294,6 +309,7 @@ def _release_call(
         names.in_flight_key(account),
         names.turns_key(account),
         names.rejections_key(account),
+        names.call_times_key(account),
     ]
     calls = [
         value
@@ -308,4 +324,5 @@ def _release_call(
             call.remaining_ms,
         )
     ]
-    return "pace/release", keys, [_clock(now_ms), names.wake_channel(account), *calls]
+    args = [_clock(now_ms), names.wake_channel(account), len(released), *calls]
+    return "pace/release", keys, args + fields_of(call.times for call in released)

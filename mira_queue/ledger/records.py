@@ -11,6 +11,7 @@ from typing import Literal
 from mira_queue.contract.call_history import NO_HISTORY, CallHistory
 from mira_queue.contract.job_options import NO_OPTIONS, JobOptions, Priority
 from mira_queue.contract.names import Lane
+from mira_queue.contract.project_limits import NO_LIMITS, JobPrice, ProjectLimits
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.webhook import ENDPOINTS_ONLY
 
@@ -24,6 +25,7 @@ class NewJob:
     `project` is the project of the gateway that it belongs to, and `view` is what the gateway's object of the job shows
     in addition to its status and its outcome. `webhook` receives the event of its end: see WebhookEvent. Without
     it, there is no event. `traceparent` is the W3C trace context of the span that sent it, if traces are on.
+    `limits` are those of its project, and `price` is what its calls cost, if that is known.
     """
 
     request: ChatRequest
@@ -40,6 +42,8 @@ class NewJob:
     view: str = ""
     webhook: str = ""
     traceparent: str = ""
+    limits: ProjectLimits = NO_LIMITS
+    price: JobPrice | None = None
 
     @classmethod
     def single(

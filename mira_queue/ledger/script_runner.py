@@ -54,6 +54,7 @@ CONSTANTS_MS = {
     "MAX_SLEEP_MS": names.MAX_SLEEP,
     "RETRY_WITHIN_MS": names.RETRY_WITHIN,
     "TURN_MS": names.TURN,
+    "USAGE_TTL_MS": names.USAGE_TTL,
 }
 CONSTANTS = {
     "FIRST_LEASES": names.FIRST_LEASES,
@@ -62,6 +63,7 @@ CONSTANTS = {
     "MAX_LEASES": names.MAX_LEASES,
     "MAX_LIMIT_CHANGES": names.MAX_LIMIT_CHANGES,
     "MAX_LISTED": names.MAX_LISTED,
+    "MAX_RECENT_DELIVERIES": names.MAX_RECENT_DELIVERIES,
 }
 
 # A full server rejects this script, and runs the others: accepted jobs finish.

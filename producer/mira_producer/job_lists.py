@@ -10,6 +10,7 @@ from datetime import datetime
 
 from mira_queue.contract.errors import InvalidRequest, JobNotFound
 from mira_queue.contract.job_filter import MAX_LIMIT, JobFilter
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.ledger import Ledger
 
@@ -56,7 +57,10 @@ class JobLists(ABC):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> int:
-        """Cancel all listed jobs that match and have not finished. Return how many this call has cancelled."""
+        """Cancel all listed jobs that match and have not finished. Return how many this call has cancelled.
+
+        They are jobs of all accounts and all projects of the queue: give `metadata` to cancel those of one app.
+        """
         return self.cancel_matching(
             JobFilter.checked(state=state, model=model, metadata=metadata, since=since, until=until)
         )
@@ -100,20 +104,20 @@ class JobLists(ABC):
         # All ids first: the lists change with every job.
         return self.cancel_jobs(self.cancellable(wanted))
 
-    def retry_matching(self, wanted: JobFilter) -> int:
-        """Do what `retry_all` does, with a filter."""
-        return self.retry_jobs(self.retryable(wanted))
+    def retry_matching(self, wanted: JobFilter, limits: ProjectLimits = NO_LIMITS) -> int:
+        """Do what `retry_all` does, with a filter. Raises LimitReached as soon as a limit of the gateway is reached."""
+        return self.retry_jobs(self.retryable(wanted), limits)
 
     def cancel_jobs(self, job_ids: Sequence[str]) -> int:
         """Cancel these jobs. Return how many this call has cancelled. Jobs that have expired are skipped."""
         return _count(self.ledger.cancel, job_ids)
 
-    def retry_jobs(self, job_ids: Sequence[str]) -> int:
+    def retry_jobs(self, job_ids: Sequence[str], limits: ProjectLimits = NO_LIMITS) -> int:
         """Retry these jobs. Return how many are queued again. Jobs that have expired are skipped."""
-        return _count(self.retry_job, job_ids)
+        return _count(lambda job_id: self.retry_job(job_id, limits), job_ids)
 
     @abstractmethod
-    def retry_job(self, job_id: str) -> bool:
+    def retry_job(self, job_id: str, limits: ProjectLimits = NO_LIMITS) -> bool:
         """Run a failed job again. Return False if the job has not failed."""
 
 

@@ -15,6 +15,7 @@ import openai
 import pytest
 import requests
 from mira_producer.cli.own_simulator import SERVE_GROUP, simulated
+from prometheus_client.parser import text_string_to_metric_families
 
 from mira_queue import MiraQueue
 from mira_queue.contract.batch import is_simulated
@@ -61,6 +62,27 @@ def test_a_health_check_needs_no_key_and_readiness_counts_the_workers(gateway: G
     wait_until(
         "its worker is ready", lambda: call(gateway, "GET", "/readyz").json() == {"status": "ready", "workers": 2}
     )
+
+
+def test_prometheus_and_a_scaler_read_the_queue_with_a_key_that_may_only_read(
+    gateway: Gateway, openai_client: openai.OpenAI
+) -> None:
+    openai_client.chat.completions.create(model="mira", messages=[{"role": "user", "content": "Hi"}])
+    reader = {"Authorization": f"Bearer {gateway.create_key('a-reader', '--scope', 'read')}"}
+
+    text = call(gateway, "GET", "/metrics", headers=reader)
+    wanted = call(gateway, "GET", "/v1/workers_wanted", headers=reader).json()
+
+    assert text.headers["content-type"].startswith("text/plain; version=")
+    counts = {family.name: family.samples for family in text_string_to_metric_families(text.text)}
+    [ended] = [each for each in counts["mira_queue_jobs_ended"] if each.labels["outcome"] == "succeeded"]
+    assert ended.labels["kind"] == "job"
+    assert ended.value >= 1
+    assert sum(each.value for each in counts["mira_queue_call_duration_seconds"] if each.name.endswith("_count")) >= 1
+    assert wanted["workers_wanted"] == 0
+    assert wanted["workers"] >= 1
+    for path in ("/metrics", "/v1/workers_wanted"):
+        assert call(gateway, "GET", path).status_code == 401
 
 
 @pytest.mark.parametrize(

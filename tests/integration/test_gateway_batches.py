@@ -276,7 +276,7 @@ def test_250_batches_are_paged_automatically(gateway: Gateway) -> None:
 
 def test_a_key_limits_the_open_jobs_of_its_project(gateway: Gateway, simulator: SimulatorProcess) -> None:
     simulator.configure(latency_s=0.5)
-    client = gateway.client(gateway.create_key("small", "--max-open", "5"))
+    client = gateway.client(gateway.create_key("small", "--max-open", "20"))
     first = created(client, lines(20, "small"))
     wait_until("its lines are counted", lambda: client.batches.retrieve(first.id).status == "in_progress")
 

@@ -15,12 +15,12 @@ import openai
 import pytest
 import requests
 
-from tests.integration.test_gateway_batches import created, ended, line, lines
+from tests.integration.test_gateway_batches import FINAL, created, ended, line, lines
 from tests.support.gateway_process import Gateway
 from tests.support.page_browser import Browser, signed_in
 from tests.support.run_process import write_lines
 from tests.support.simulator_process import SimulatorProcess
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 MAX_COUNT_OF_INVALID = 20
 
@@ -335,7 +335,11 @@ def test_the_list_has_pages(gateway: Gateway, openai_client: openai.OpenAI) -> N
 
         assert len(seen) == len(ids)
         assert set(seen) == ids
-        wait_until("all have ended", lambda: all("completed" in state_of(browser, each) for each in ids))
+
+    def is_over() -> bool:
+        return all(batch.status in FINAL for batch in openai_client.batches.list(limit=100) if batch.id in ids)
+
+    wait_until("all have ended", is_over, 4 * PATIENCE_S)
 
 
 def test_a_reader_sees_its_project_and_acts_on_nothing(gateway: Gateway, browser: Browser) -> None:

@@ -12,7 +12,8 @@ import requests
 
 from tests.support.gateway_process import Gateway
 
-TIMEOUT_S = 30
+# The first report of a gateway loads a large library.
+TIMEOUT_S = 90
 HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
 
 

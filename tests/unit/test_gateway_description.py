@@ -51,7 +51,8 @@ def test_every_route_of_the_api_is_described_and_nothing_else_is(
 
     assert served - described == set()
     assert {each for each in described if each[1].startswith("/v1/")} - served == set()
-    assert {path for _, path in described if not path.startswith("/v1/")} == {"/healthz", "/readyz", "/openapi.json"}
+    others = {"/healthz", "/readyz", "/openapi.json", "/metrics"}
+    assert {path for _, path in described if not path.startswith("/v1/")} == others
 
 
 def test_every_operation_has_a_name_of_its_own_and_a_success(description: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from mira_producer.page.batches.batch_state import state_of
 from mira_producer.page.batches.error_groups import error_groups
 from mira_producer.page.batches.result_rows import MAX_TEXT_CHARS, row_of
 from mira_producer.page.batches.throughput_chart import MAX_BARS, chart_of
-from mira_producer.report.recorder import Recorder
+from mira_producer.report.recorder import Example, Recorder
 
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOrigin, BatchStatus, PausedBy, Reason
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
@@ -90,7 +90,10 @@ def test_a_batch_says_what_started_it(origin: BatchOrigin, words: str) -> None:
 
 def test_errors_are_grouped_by_code_and_have_an_example() -> None:
     codes = {"server_error (503)": 2, "content_blocked (422)": 4, "server_error (502)": 3, "unreachable": 1, "gone": 0}
-    samples = {"server_error (502)": ("line-7", "Bad gateway"), "content_blocked (422)": ("line-1", "violence")}
+    samples = {
+        "server_error (502)": [Example("line-7", 7, "Bad gateway")],
+        "content_blocked (422)": [Example("line-1", 1, "violence")],
+    }
 
     groups = error_groups(replace(FAILED, codes=codes), samples)
 

@@ -20,7 +20,7 @@ def call_record(held: HeldPermit, response: HttpResponse | NoResponse, meaning: 
         response.status if isinstance(response, HttpResponse) else 0,
         response.latency_ms,
         "" if isinstance(meaning, Completion) else meaning.error.code,
-        round(held.waited.total_seconds() * 1000),
+        held.waited_ms,
         held.waited_for,
     )
 

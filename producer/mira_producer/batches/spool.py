@@ -19,6 +19,8 @@ from mira_queue.runtime.private_files import make_private_dir, private_opener
 _BATCH = "batch.json"
 # Names the queue that a batch was submitted to: only that queue's supervisor knows whether the batch still exists.
 _QUEUE = "queue"
+# Path of the accounts file of the process that has submitted the batch.
+_ACCOUNTS = "accounts"
 
 
 class Spool:
@@ -66,7 +68,14 @@ class Spool:
                 path.unlink(missing_ok=True)
 
     def receive(
-        self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None, *, link: bool = False
+        self,
+        batch_id: str,
+        source: Path,
+        queue_name: str,
+        prices: Path | None = None,
+        *,
+        accounts: Path | None = None,
+        link: bool = False,
     ) -> BatchFiles:
         """Copy the input, complete and synced, so that the user may change or remove it; and the price table.
 
@@ -83,6 +92,8 @@ class Spool:
             make_private_dir(folder)
             with open(folder / _QUEUE, "w", opener=private_opener) as queue_file:
                 queue_file.write(queue_name)
+            if accounts is not None:
+                (folder / _ACCOUNTS).write_text(str(accounts))
             if prices is not None:
                 with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write)
@@ -98,6 +109,11 @@ class Spool:
             where = error.filename or source
             raise InputError(f"{where}: {error.strerror}: nothing was submitted") from None
         return files
+
+    def accounts_file(self, batch_id: str) -> Path | None:
+        """Return the accounts file with which a batch was submitted; None if there was none."""
+        path = _text(self.folder(batch_id) / _ACCOUNTS)
+        return Path(path) if path else None
 
     def remember(self, batch: Batch, *, is_first: bool = False) -> None:
         """Write a copy of a submitted batch next to its files. Without room for it, the batch still runs.

@@ -15,6 +15,7 @@ from mira_producer.cli.options import Json, Metadata, notes_of, time_option
 from mira_producer.cli.status import COLUMNS as STATUS_COLUMNS
 from mira_producer.cli.status import row_of
 from mira_producer.client import MiraQueue
+from mira_producer.text import plural
 from mira_queue.contract.job_filter import MAX_LIMIT, JobFilter
 from mira_queue.contract.states import JobState
 
@@ -102,11 +103,11 @@ def _act(
     if not is_sure:
         count = matching(wanted)
         if not sys.stdin.isatty():
-            raise typer.BadParameter(f"{count:,} jobs match: to {verb} them, add --yes", param_hint=f"--{verb}")
-        if not typer.confirm(f"{verb} {count:,} jobs?", err=True):
+            raise typer.BadParameter(f"to {verb} {plural(count, 'job')}, add --yes", param_hint=f"--{verb}")
+        if not typer.confirm(f"{verb} {plural(count, 'job')}?", err=True):
             raise typer.Exit(console.EXIT_FAILED)
     changed = act(wanted)
     if as_json:
         console.json_data({"done": changed})
     else:
-        console.message(f"{changed:,} jobs are {done}")
+        console.message(f"{plural(changed, 'job')} {'is' if changed == 1 else 'are'} {done}")

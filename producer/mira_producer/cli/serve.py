@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -53,6 +54,7 @@ def serve(
     simulate: options.Simulate = False,
     simulate_without_key: options.SimulateWithoutKey = False,
     simulator_options: options.SimulatorOptions = "",
+    prices_path: options.PriceTable = None,
 ) -> None:
     """Serve OpenAI's API over HTTP, with workers.
 
@@ -67,6 +69,7 @@ def serve(
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     service = _service_module()
+    price_table = service.PriceTable(prices_path)
     configure_logs(settings.log_format, settings.log_level)
     # A client that has gone must not end the process; neither must a closed terminal under nohup.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -82,9 +85,9 @@ def serve(
         if any(Spool(settings.state_dir).ids()):
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
-        gateway = service.Service(settings, host, port, workers, console.message, simulate)
+        served = service.Service(settings, host, port, workers, console.message, simulate, price_table)
         try:
-            codes = gateway.run(_announce)
+            codes = served.run(partial(_announce, simulate))
         except WorkersFail as error:
             console.error(str(error))
             codes = [console.EXIT_FAILED]
@@ -118,10 +121,10 @@ def _check_accounts(settings: Settings) -> None:
         network_path(account.base)
 
 
-def _announce(queue: MiraQueue, url: str) -> None:
+def _announce(is_simulated: bool, queue: MiraQueue, url: str) -> None:
     """Print the addresses, and the first key if there is none yet, in the variables that SDKs read."""
     console.data(f"OPENAI_BASE_URL={url}")
-    secret = new_secret()
+    secret = new_secret(simulated=is_simulated)
     first = ApiKey(new_key_id(), FIRST_KEY_NAME, Scope.ADMIN, int(time.time()))
     if queue.ledger.add_first_api_key(secret, first):
         console.data(f"OPENAI_API_KEY={secret.get_secret_value()}")

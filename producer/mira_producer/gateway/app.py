@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
-from mira_producer.gateway import health, model_endpoints, openapi_endpoint
+from mira_producer.client import TRACES
+from mira_producer.gateway import health, metrics_endpoints, model_endpoints, openapi_endpoint
 from mira_producer.gateway.batches import batch_endpoints
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files import file_endpoints, sweep, upload_endpoints
@@ -30,10 +31,12 @@ from mira_producer.page.routes import routes as page_routes
 from mira_producer.page.subpath import Subpath
 from mira_producer.page.views import is_for_browser
 from mira_queue.contract.errors import MiraQueueError
+from mira_queue.runtime.traces import load_traces
 
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     health.routes,
+    metrics_endpoints.routes,
     openapi_endpoint.routes,
     file_endpoints.routes,
     upload_endpoints.routes,
@@ -60,9 +63,11 @@ _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has 
 
 def build_app(context: Context) -> Starlette:
     """Return the ASGI application of a gateway."""
+    traces = load_traces(context.settings, TRACES)
     app = Starlette(
         routes=[route for routes in RESOURCES for route in routes(context)],
         middleware=[
+            *([Middleware(traces.IncomingContext)] if traces else []),
             Middleware(Subpath, page_url=context.settings.page_url),
             Middleware(RequestIds, log=context.log, respond=_response),
             Middleware(AllowedHosts, hosts=context.hosts),

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import structlog
@@ -25,6 +25,7 @@ from mira_producer.gateway.files.file_store import FileStore
 from mira_producer.gateway.files.upload_store import UploadStore
 from mira_producer.gateway.http.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
+from mira_producer.gateway.price_table import PriceTable
 from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_producer.interrupts import interrupts_call
 from mira_producer.page.live import LiveTopics
@@ -49,6 +50,7 @@ class Service:
     workers: int
     say: Callable[[str], None]
     is_simulated: bool = False
+    price_table: PriceTable = field(default_factory=PriceTable)
 
     def run(self, announce: Callable[[MiraQueue, str], None]) -> list[int]:
         """Serve until a signal stops the process. Return the exit codes of the workers.
@@ -90,12 +92,13 @@ class Service:
         context = Context(
             queue,
             self.settings,
-            Access(queue.ledger.api_key),
+            Access(queue.ledger.api_key, is_simulated=self.is_simulated),
             files,
             UploadStore(self.settings.state_dir, files),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
             OpenRequests(queue.ledger),
             PollForecast(queue.ledger.pace_view),
+            self.price_table,
             frozenset({*self.settings.gateway_hosts, self.host.lower(), page.hostname or self.host.lower()}),
             Sessions(queue.ledger.page_secret, is_secure=page.scheme == "https"),
             LiveTopics(stopping, log),

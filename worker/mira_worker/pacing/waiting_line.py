@@ -14,6 +14,7 @@ from datetime import timedelta
 from itertools import islice
 
 from mira_queue.contract import names
+from mira_queue.contract.call_times import CallTimes
 from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, Reason, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
@@ -42,14 +43,18 @@ SINGLE_JOBS_WEIGHT = 1 / 4
 class HeldPermit:
     """Permission to make one call of a job.
 
-    `waited` is how long the job waited for it, and `waited_for` the last reason.
+    `waited_ms` is how long the job waited for it, and `waited_for` the last reason.
     """
 
     lease: Lease
     permit: Permit
     tokens: int = 0
-    waited: timedelta = timedelta(0)
+    waited_ms: int = 0
     waited_for: Reason = ""
+
+    def times(self, duration_ms: int | None) -> CallTimes:
+        """Return the times of the call, whose response took so long."""
+        return CallTimes(duration_ms, self.waited_ms)
 
 
 class _Place:
@@ -111,8 +116,8 @@ class WaitingLine:
                 return HeldPermit(lease, Permit("wait"), place.tokens)
             permit = self._confirmed(lease, place.permit, place.permit_s)
             if permit.verdict != "wait":
-                waited = timedelta(seconds=time.monotonic() - began_s)
-                return HeldPermit(lease, permit, place.tokens, waited, place.reason)
+                waited_ms = round((time.monotonic() - began_s) * 1000)
+                return HeldPermit(lease, permit, place.tokens, waited_ms, place.reason)
 
     def release(self, released: ReleasedPermit) -> None:
         """Release a permit with the next request or the next tick."""

@@ -1,6 +1,6 @@
 -- Cancel a job: it gets no completion. A call in flight cannot be recalled, and its response is not stored.
 -- Why atomic: a job either has its outcome already, or it is cancelled, never both.
--- Uses  activity, clock, job, job_event, listed
+-- Uses  activity, clock, job, job_event, job_usage, listed
 -- KEYS  of the job (lib/job.lua), the account's activity, its timeline, the keys of an event (lib/events.lua), and its
 --       indexes (lib/listed.lua)
 -- ARGV  1 job id   2 its account   3 history of its calls, which the record contains
@@ -33,6 +33,9 @@ redis.call('DEL', REQUEST)
 if group == '' then
   redis.call('PEXPIRE', KEYS[LAST_QUEUE + 2], ttl_ms)
   add_end(LAST_QUEUE + 3, id, webhook, project, epoch, 'cancelled', '')
+  if project then
+    close_job_usage(JOB, KEYS[LAST_QUEUE + 6], prompt, completion)
+  end
   list_end(id, project, created_ms, ttl_ms, LAST_QUEUE + 5)
 end
 close(id, record, ttl_ms, key, group)

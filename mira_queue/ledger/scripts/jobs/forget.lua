@@ -10,7 +10,9 @@ if state == 'queued' or state == 'running' or state == 'waiting' then
   return 0
 end
 redis.call('DEL', JOB, REQUEST, RESULT, IDEMPOTENCY, KEYS[LAST_QUEUE + 1])
-for place = LAST_QUEUE + 2, #KEYS do
+redis.call('ZREM', KEYS[LAST_QUEUE + 2], id)
+-- Not the usage of its project, which comes next: an ended job does not count.
+for place = LAST_QUEUE + 4, #KEYS do
   redis.call('ZREM', KEYS[place], id)
 end
 return 1

@@ -7,7 +7,7 @@ local MINUTE_MS, HOUR_MS = 60000, 3600000
 
 -- Add the old entries to the totals. This happens at most once per minute.
 local function tidy(activity, now)
-  local minute = string.format('%.0f', math.floor(now / MINUTE_MS))
+  local minute = tostring(math.floor(now / MINUTE_MS))
   if redis.call('HGET', activity, 'tidied') == minute then
     return
   end
@@ -27,7 +27,7 @@ local function tidy(activity, now)
 end
 
 local function add_count(activity, now, unit_ms, what, of, amount)
-  local field = string.format('%.0f %s %s', math.floor(now / unit_ms), what, of)
+  local field = math.floor(now / unit_ms) .. ' ' .. what .. ' ' .. of
   if redis.call('HINCRBY', activity, field, amount) ~= tonumber(amount) then
     return
   end

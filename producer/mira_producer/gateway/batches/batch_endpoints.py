@@ -27,6 +27,7 @@ from mira_producer.gateway.http.json_body import Empty, json_body
 from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.paging import Page, cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
+from mira_producer.gateway.http.spelling import http_spelling
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.retries.identity import identity_of
 from mira_queue.contract.api_key import ApiKey, Scope
@@ -156,6 +157,7 @@ class BatchResource:
         if files is not None and key.scope is not Scope.ADMIN:
             batch = batch_without_paths(batch, files)
         shown = batch.to_object()
+        shown["mira"]["paused"] = http_spelling(batch.paused) or None
         shown["mira"]["verified"] = is_verified(files) if files else None
         if key.scope is not Scope.ADMIN:
             for name in _OF_OPERATOR:

@@ -6,8 +6,8 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,18 +17,22 @@ from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import verify_batch
 from mira_producer.engine.options import parse_amount, with_new_limits
 from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
-from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths
+from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths, without_paths
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files.file_endpoints import found_file
 from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry
 from mira_producer.gateway.http.errors import conflict, invalid, not_found
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.key_limits import (
-    check_cost_of_retry,
-    check_open,
+    additional_cost,
+    check_table,
+    cost_of_retry,
+    explained,
+    limits_of,
     max_cost,
     max_cost_of_resumed,
-    one_at_a_time,
+    open_lines,
+    repeated,
 )
 from mira_producer.gateway.webhook_target import webhook_target
 from mira_producer.jsonl.errors import InputError
@@ -39,9 +43,10 @@ from mira_producer.report.page import draw
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
 from mira_queue.contract.commands import Cancel, Resume
-from mira_queue.contract.errors import BatchNotFound
+from mira_queue.contract.errors import BatchNotFound, MiraQueueError
 from mira_queue.contract.file_id import FileKind
 from mira_queue.contract.problem import INVALID_URL
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectUsage
 
 _BATCH_ID = re.compile(r"batch_[0-9a-z_]{1,80}")
 
@@ -124,23 +129,38 @@ class BatchOperations:
         _check_amount(body.mira.max_cost, "mira.max_cost")
         expiry = body.output_expires_after
         origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0, user)
-        stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
-        with one_at_a_time(key, self._context.settings.state_dir):
-            mine = self._limiting(key)
-            check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
-            options = BatchOptions(
-                **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
-                deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
-            )
+        if key.max_cost_per_day or body.mira.max_cost:
+            check_table(self._context.price_table.prices())
+        lines = open_lines(key, file.path)
+        stored = StoredInput(file.filename, origin, self._context.is_simulated, identity, limits_of(key), lines)
+        deadline_s = math.ceil(time.time() + window_of(body.completion_window).total_seconds())
+
+        def submit() -> Batch:
+            cost = max_cost(key, body.mira.max_cost, self._usage(key))
             return self.batches.submit(
-                file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
+                file.path,
+                options=BatchOptions(**{**body.mira.model_dump(), "max_cost": cost}, deadline_s=deadline_s),
+                metadata=body.metadata,
+                prices=self._context.price_table.path,
+                account=key.account or None,
+                stored=stored,
             )
+
+        with explained(key, lambda: self._usage(key), lines):
+            return repeated(submit)
 
     def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
         _check_amount(body.max_cost, "max_cost")
-        with one_at_a_time(key, self._context.settings.state_dir):
-            cost = max_cost_of_resumed(key, body.max_cost, batch, self._limiting(key))
-            self.batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
+        own = self.as_commanded(batch)
+
+        def resume() -> None:
+            cost = max_cost_of_resumed(key, body.max_cost, own, self._usage(key))
+            additional = additional_cost(own, cost)
+            with self._reserved(batch, key, cost=additional, needed=additional):
+                self.batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
+
+        with explained(key, lambda: self._usage(key)):
+            repeated(resume)
 
     def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
         if batch.failed and not self._files_of(batch).errors.exists():
@@ -149,15 +169,29 @@ class BatchOperations:
             check_statuses(body.statuses)
         except InputError as error:
             raise invalid("statuses", error.brief.removeprefix("status: ")) from None
-        with one_at_a_time(key, self._context.settings.state_dir):
-            check_cost_of_retry(key, batch, self._limiting(key))
+        with (
+            explained(key, lambda: self._usage(key), batch.failed),
+            self._reserved(batch, key, lines=batch.failed, cost=cost_of_retry(batch)),
+        ):
             self.batches.retry(batch.id, body.statuses)
 
-    def _limiting(self, key: ApiKey) -> list[Batch]:
-        """Return the batches that count for the limits of a key, with the limits that they were resumed with."""
-        if not (key.max_open or key.max_cost_per_day):
-            return []
-        return [self.as_commanded(batch) for batch in self.batches.all() if batch.origin.project == key.project]
+    @contextmanager
+    def _reserved(self, batch: Batch, key: ApiKey, lines: int = 0, cost: int = 0, needed: int = 0) -> Iterator[None]:
+        """Count what a command is about to allow. Raises LimitReached."""
+        ledger = self._context.queue.ledger
+        limits = limits_of(key)
+        if not batch.origin.project or batch.origin.project != key.project or not limits:
+            yield
+            return
+        ledger.reserve(batch, limits, lines=lines, cost=cost, needed=needed)
+        try:
+            yield
+        except MiraQueueError:
+            ledger.reserve(batch, NO_LIMITS, lines=-lines, cost=-cost)
+            raise
+
+    def _usage(self, key: ApiKey) -> ProjectUsage:
+        return self._context.queue.ledger.usage_of(key.project)
 
     def _files_of(self, batch: Batch) -> BatchFiles:
         files = self.batches.spool.files_of(batch)
@@ -181,10 +215,12 @@ class BatchOperations:
         base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
         with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
             path = Path(folder) / "report.html"
+            is_shown = key.scope is Scope.ADMIN and self._context.settings.page_requests == "shown"
             try:
-                draw(batch, files, base, path, errors)
+                draw(batch, files, base, path, errors, shows_content=is_shown)
             except InputError as error:
-                raise conflict(error.brief, "invalid_state") from None
+                reason = without_paths(error.brief.replace(f"{folder}/", ""), batch, files)
+                raise conflict(reason, "invalid_state") from None
             return path.read_bytes()
 
 

@@ -28,8 +28,9 @@ from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.http.whole_number import whole_number
 from mira_producer.gateway.retries.identity import identity_of
 from mira_queue.contract.api_key import ApiKey
-from mira_queue.contract.file_id import file_id_of
+from mira_queue.contract.file_id import file_id_of, identity_of_file
 from mira_queue.contract.problem import MISSING_PARAMETER
+from mira_queue.contract.webhook import digest_of_identity
 
 MAX_LISTED = 10_000
 ANCHOR, SECONDS = "expires_after[anchor]", "expires_after[seconds]"
@@ -102,6 +103,8 @@ class Files:
     async def delete(self, request: Request, key: ApiKey) -> Response:
         file = await self._found(request, key)
         if self._context.files.holds(file):
+            digest = digest_of_identity(identity_of_file(file.id))
+            await in_thread(self._context.queue.ledger.set_deleted, digest, file.project, file.created_at)
             await in_thread(self._context.files.delete, file.id)
         else:
             await in_thread(self._context.batch_files.delete, file)

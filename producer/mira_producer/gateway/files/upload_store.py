@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -176,8 +176,8 @@ class UploadStore:
         count = 0
         for folder in self._root.glob("upload_*"):
             found = self._read(folder.name)
-            # One that cannot be read may belong to a newer version.
-            is_left = found is None and not (folder / _RECORD).exists()
+            # One that cannot be read may belong to a newer version. One without a record may just be created.
+            is_left = found is None and not (folder / _RECORD).exists() and _age_s(folder) > TTL_S
             if is_left or (found is not None and time.time() >= found.expires_at):
                 shutil.rmtree(folder, ignore_errors=True)
                 count += 1
@@ -227,6 +227,12 @@ class UploadStore:
             os.fsync(written.fileno())
         part.replace(path)
         sync_dir(path.parent)
+
+
+def _age_s(folder: Path) -> float:
+    with suppress(OSError):
+        return time.time() - folder.stat().st_mtime
+    return 0.0
 
 
 def check_pending(upload: Upload) -> None:

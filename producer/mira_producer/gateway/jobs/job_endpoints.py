@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -15,25 +16,29 @@ from mira_producer.gateway.context import Context
 from mira_producer.gateway.description.described import Described, Parameter
 from mira_producer.gateway.description.pages import AFTER, limit
 from mira_producer.gateway.endpoints import endpoint
-from mira_producer.gateway.http.errors import ApiError, conflict, invalid
+from mira_producer.gateway.http.errors import ApiError, conflict, invalid, not_found
 from mira_producer.gateway.http.json_body import Body, Empty, checked, json_body, json_object
 from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.paging import listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.chat_objects import ChatBody
+from mira_producer.gateway.jobs.field_names import wrong_name
 from mira_producer.gateway.jobs.job_object import FinishedJobObject, JobObject, job_object, with_outcome
 from mira_producer.gateway.jobs.single_jobs import Found, find, poll_headers, submit
+from mira_producer.gateway.key_limits import explained, limits_of
 from mira_producer.gateway.retries.identity import identity_of
 from mira_producer.gateway.webhook_target import webhook_target
-from mira_producer.request_fields import wrong_name
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.errors import InvalidRequest
+from mira_queue.contract.errors import InvalidRequest, JobNotFound
 from mira_queue.contract.job_filter import JobFilter
 from mira_queue.contract.job_options import MAX_DELAY, JobOptions, Priority
 from mira_queue.contract.metadata import Metadata
 from mira_queue.contract.problem import UNKNOWN_PARAMETER
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.states import JobState
+from mira_queue.contract.webhook import digest_of_identity
+from mira_queue.ledger.listed_jobs import Place
 
 PATH = "/v1/jobs"
 # A time: Unix seconds, or an ISO time with a zone.
@@ -117,9 +122,12 @@ def _time(name: str, value: Time | None) -> datetime | None:
     if value is None:
         return None
     try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
+        found = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError):
-        raise invalid(name, "expected Unix seconds, or an ISO time such as 2030-01-31T18:00:00Z") from None
+        found = None
+    if found is None or found.tzinfo is None:
+        raise invalid(name, "expected Unix seconds, or an ISO time with a zone, such as 2030-01-31T18:00:00Z")
+    return found
 
 
 def _number_or_text(value: str | None) -> Time | None:
@@ -188,11 +196,8 @@ class _Jobs:
             until=_time("until", _number_or_text(query.get("until"))),
             project=_project_of(key),
         )
-        after = page.after
-        if after:
-            # An id of another project must not be told from one that does not exist.
-            await self._found(key, after)
-        found = await in_thread(self._context.queue.ledger.listed, wanted, after=after, limit=page.limit + 1)
+        after = await in_thread(self._place_of, key, page.after) if page.after else None
+        found = await in_thread(self._context.queue.ledger.listed_after, wanted, after, page.limit + 1)
         shown = [job_object(job) for job in found[: page.limit]]
         return json_response(listing(shown, has_more=len(found) > page.limit))
 
@@ -206,7 +211,7 @@ class _Jobs:
     async def retry(self, request: Request, key: ApiKey) -> Response:
         await json_body(request, Empty)
         found = await self._found(key, request.path_params["id"])
-        if not await in_thread(self._context.queue.retry_job, found.job.id):
+        if not await in_thread(self._retry, key, found.job.id):
             raise conflict(f"job {found.job.id} has not failed: it is {found.job.state}", "invalid_state")
         return self._show(await self._found(key, found.job.id))
 
@@ -219,11 +224,7 @@ class _Jobs:
     async def _act(self, request: Request, key: ApiKey, verb: Literal["cancel", "retry"]) -> Response:
         wanted = checked(ActionBody, await json_object(request))
         queue = self._context.queue
-        count, act = (
-            (queue.count_cancellable, queue.cancel_matching)
-            if verb == "cancel"
-            else (queue.count_retryable, queue.retry_matching)
-        )
+        count = queue.count_cancellable if verb == "cancel" else queue.count_retryable
         jobs = JobFilter.checked(
             state=wanted.state,
             code=wanted.code,
@@ -233,8 +234,35 @@ class _Jobs:
             until=_time("until", wanted.until),
             project=_project_of(key),
         )
-        found = await in_thread(count if wanted.dry_run else act, jobs)
+
+        def act() -> int:
+            if wanted.dry_run:
+                return count(jobs)
+            if verb == "cancel":
+                return queue.cancel_matching(jobs)
+            with explained(key, lambda: queue.ledger.usage_of(key.project)):
+                return queue.retry_matching(jobs, _limits_of_retry(key))
+
+        found = await in_thread(act)
         return json_response(ActionResult(object=f"job.{verb}", count=found, dry_run=wanted.dry_run))
+
+    def _place_of(self, key: ApiKey, job_id: str) -> Place:
+        """Return the place after which a page begins, also if the job was deleted. Raises ApiError."""
+        ledger = self._context.queue.ledger
+        with suppress(JobNotFound):
+            job = ledger.status(job_id)
+            # An id of another project must not be told from one that does not exist.
+            if key.sees(job.project):
+                return job.created_ms, job_id
+        deleted = ledger.deleted(digest_of_identity(job_id))
+        if deleted is None or not key.sees(deleted.project):
+            raise not_found("job", job_id, "after")
+        return deleted.created, job_id
+
+    def _retry(self, key: ApiKey, job_id: str) -> bool:
+        queue = self._context.queue
+        with explained(key, lambda: queue.ledger.usage_of(key.project)):
+            return queue.retry_job(job_id, _limits_of_retry(key))
 
     async def _found(self, key: ApiKey, job_id: str) -> Found:
         return await find(self._context, key, job_id, "job", job_id)
@@ -246,6 +274,11 @@ class _Jobs:
 def _project_of(key: ApiKey) -> str:
     """Return the project whose jobs the key lists. An admin lists those of all projects."""
     return "" if key.scope is Scope.ADMIN else key.project
+
+
+def _limits_of_retry(key: ApiKey) -> ProjectLimits:
+    # An admin also retries the jobs of other projects, which its limits do not concern.
+    return NO_LIMITS if key.scope is Scope.ADMIN else limits_of(key)
 
 
 def _metadata_of(request: Request) -> dict[str, str] | None:

@@ -42,6 +42,7 @@ from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobStatus
+from mira_queue.contract.webhook import digest_of_identity
 
 KIND = "response"
 MAX_EVENT = 999_999_999
@@ -133,8 +134,10 @@ class _Responses:
         found = await self._found(key, an_id)
 
         def delete() -> None:
-            self._context.queue.ledger.cancel(found.job.id)
-            self._context.queue.ledger.forget(found.job.id)
+            ledger, job = self._context.queue.ledger, found.job
+            ledger.set_deleted(digest_of_identity(job.id), job.project, job.created_ms)
+            ledger.cancel(job.id)
+            ledger.forget(job.id)
 
         await in_thread(delete)
         return json_response(Deleted(id=an_id, object="response", deleted=True))

@@ -24,13 +24,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.http.errors import ApiError, invalid, is_retried
+from mira_producer.gateway.http.errors import ApiError, conflict, invalid, is_retried
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.retries.body_digest import BodyDigest
 from mira_producer.gateway.retries.identity import is_withdrawn, new_identity
 from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_queue.contract import names
 from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.webhook import digest_of_identity
 from mira_queue.ledger.http_requests import Loss, OpenRequest
 from mira_queue.ledger.ledger import Ledger
 
@@ -198,10 +199,14 @@ class _Named(_Exchange):
         if not 1 <= len(self._key) <= MAX_KEY_CHARS:
             raise invalid("Idempotency-Key", f"expected 1 to {MAX_KEY_CHARS} characters, got {len(self._key)}")
         place = names.http_idempotency_key(caller.project, self._key)
-        identity = await in_thread(self._ledger.claim_http_key, place, new_identity(), digest)
+        fresh = new_identity()
+        identity = await in_thread(self._ledger.claim_http_key, place, fresh, digest)
         if identity is None:
             reason = "it belongs to a request with another path or body: choose another key"
             raise ApiError(422, f"Idempotency-Key: {reason}", code="idempotency_key_reused", param="Idempotency-Key")
+        if identity != fresh and await in_thread(self._ledger.deleted, digest_of_identity(identity)) is not None:
+            # Not again: it would run, and be billed, again.
+            raise conflict("Idempotency-Key: its object was deleted: choose another key", "object_deleted")
         self._claimed = (place, identity, digest)
         return identity
 

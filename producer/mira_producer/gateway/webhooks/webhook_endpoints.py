@@ -28,6 +28,7 @@ from mira_producer.webhooks.sender import Sender
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.unicode import is_unicode
 from mira_queue.contract.webhook import (
+    ENDPOINT_PREFIX,
     EVENT_TYPES,
     SigningSecret,
     WebhookEndpoint,
@@ -151,7 +152,10 @@ class _Endpoints:
         found = await in_thread(self._ledger.endpoints, key.project)
         after = next((_place(each) for each in found if each.id == page.after), None)
         if page.after and after is None:
-            raise invalid("after", f"no {KIND} {page.after[:80]!r}")
+            deleted = await in_thread(self._ledger.deleted, page.after.removeprefix(ENDPOINT_PREFIX))
+            if deleted is None or deleted.project != key.project:
+                raise invalid("after", f"no {KIND} {page.after[:80]!r}")
+            after = deleted.created, page.after
         shown, has_more = cut(found, page, _place, after)
         return json_response(listing([_object(each) for each in shown], has_more=has_more))
 
@@ -175,7 +179,9 @@ class _Endpoints:
         return json_response(_object(await self._changed(request, key, change)))
 
     async def delete(self, request: Request, key: ApiKey) -> Response:
-        an_id = request.path_params["id"]
+        found = await self._found(request, key)
+        an_id = found.id
+        await in_thread(self._ledger.set_deleted, an_id.removeprefix(ENDPOINT_PREFIX), key.project, found.created_at)
         if not await in_thread(self._ledger.delete_endpoint, key.project, an_id):
             raise not_found(KIND, an_id)
         return json_response(Deleted(id=an_id, object="webhook_endpoint.deleted", deleted=True))

@@ -62,17 +62,21 @@ class DeliveredEvent(TypedDict):
 
 
 class DeliveryObject(TypedDict):
-    """A delivery that has failed for three days (`dead`), or is sent again (`pending`)."""
+    """A delivery: an attempt follows (`pending`), it was made (`delivered`), or no attempt follows (`dead`)."""
 
     id: str
     object: Literal["webhook_delivery"]
-    status: Literal["dead", "pending"]
+    status: Literal["pending", "delivered", "dead"]
     created_at: int
+    attempted_at: int | None
+    next_attempt_at: int | None
+    delivered_at: int | None
     failed_at: int | None
     event: DeliveredEvent
+    project: str | None
     target: str
     attempts: int
-    last_result: str
+    last_result: str | None
 
 
 class EventDetails(TypedDict):

@@ -16,11 +16,11 @@ from mira_producer.page.batches.batch_state import BatchState, state_of, without
 from mira_producer.page.rendering import fragment, render
 from mira_producer.page.views import live, view
 from mira_producer.page.visitor import Audience, Visitor
-from mira_queue.contract.batch import BatchStatus
+from mira_queue.contract.batch import Batch, BatchStatus
 
 PER_PAGE = 25
-# Batches that one page reads at most, if few of them match the filter. The next page continues there.
-MAX_READ = 500
+# Batches that are read together, and at most for one page, if few of them match. The next page continues there.
+PER_READ, MAX_READ = 50, 250
 Place = tuple[int, str]
 _PLACE = re.compile(r"(\d{1,12})-(batch_[0-9a-z_]{1,80})")
 # What the filter offers, by its value in the URL.
@@ -75,24 +75,24 @@ def routes(context: Context) -> list[BaseRoute]:
 def _page(
     context: Context, audience: Audience, matches: Callable[[BatchState], bool], place: Place | None
 ) -> BatchPage:
-    """Return a page of batches. It reads no batch after the page, and no batch's files."""
-    batches = context.queue.batches
+    """Return a page of batches. It reads few batches after the page, and files of those on it only."""
     found: list[BatchState] = []
-    count = 0
-    while count < MAX_READ:
-        part = batches.after(place, PER_PAGE + 1)
+    for _ in range(MAX_READ // PER_READ):
+        part = context.queue.batches.after(place, PER_READ)
         for batch, command in part:
             if len(found) == PER_PAGE:
                 return BatchPage(tuple(found), _text(place))
             place = batch.created_at, batch.id
-            files = batches.spool.files_of(batch)
-            state = state_of(without_paths(batch, files, may_act=audience.may_act), command)
+            state = state_of(batch, command)
             if audience.sees(batch.origin.project) and matches(state):
-                found.append(state)
-        count += len(part)
-        if len(part) <= PER_PAGE:
+                found.append(state if audience.may_act else state_of(_without_paths(context, batch), command))
+        if len(part) < PER_READ:
             return BatchPage(tuple(found), "")
     return BatchPage(tuple(found), _text(place))
+
+
+def _without_paths(context: Context, batch: Batch) -> Batch:
+    return without_paths(batch, context.queue.batches.spool.files_of(batch), may_act=False)
 
 
 def _place(text: str) -> Place | None:

@@ -13,20 +13,20 @@ from mira_producer.batches.verification import is_verified
 from mira_producer.gateway.batches.batch_operations import BatchOperations
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.threads import in_thread
+from mira_producer.page.batches.batch_records import BatchRecords
 from mira_producer.page.batches.batch_state import BatchState, state_of, without_paths
 from mira_producer.page.batches.error_groups import ErrorGroup, error_groups
-from mira_producer.page.batches.throughput_chart import ThroughputChart, chart_of
+from mira_producer.page.batches.throughput_chart import ThroughputChart
 from mira_producer.page.rendering import fragment, render
 from mira_producer.page.views import live, view
 from mira_producer.page.visitor import Audience, Visitor
-from mira_producer.report import recorder_file
 from mira_queue.contract.batch import Batch
 from mira_queue.contract.file_id import FileKind, parse_file_id
 
 # The report is a page of its own, with its style inside.
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 # Parts of the view that change while the batch runs, by the id of their element.
-PARTS = ("state", "actions", "numbers", "errors", "results", "chart")
+PARTS = ("state", "why", "actions", "numbers", "errors", "results", "chart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class ShownBatch:
 
 
 def routes(context: Context) -> list[BaseRoute]:
-    operations = BatchOperations(context)
+    operations, records = BatchOperations(context), BatchRecords()
 
     async def shown(request: Request, audience: Audience) -> ShownBatch:
         batch = await operations.found(request.path_params["id"], audience.sees)
-        return await in_thread(_shown, context, batch, audience)
+        return await in_thread(_shown, context, records, batch, audience)
 
     async def show(request: Request, visitor: Visitor) -> Response:
         found = await shown(request, visitor.audience)
@@ -87,23 +87,16 @@ def routes(context: Context) -> list[BaseRoute]:
     ]
 
 
-def _shown(context: Context, batch: Batch, audience: Audience) -> ShownBatch:
+def _shown(context: Context, records: BatchRecords, batch: Batch, audience: Audience) -> ShownBatch:
     files = context.queue.batches.spool.files_of(batch)
     command = context.queue.ledger.command_of(batch.id)
     state = state_of(without_paths(batch, files, may_act=audience.may_act), command)
     if files is None:
         return ShownBatch(state, False, error_groups(batch, {}), None, None, "")
-    samples, chart = {}, None
-    try:
-        recorder, _ = recorder_file.saved(files.record)
-    except FileNotFoundError:
-        # Its supervisor has not saved it yet.
-        pass
-    else:
-        samples, chart = recorder.samples, chart_of(recorder)
+    record = records.of(files.record)
     file_id = batch.file_id(FileKind.INPUT)
     parsed = parse_file_id(file_id)
     is_upload = parsed is not None and parsed.kind is FileKind.UPLOAD and context.files.get(file_id) is not None
     return ShownBatch(
-        state, True, error_groups(batch, samples), chart, is_verified(files), file_id if is_upload else ""
+        state, True, error_groups(batch, record.samples), record.chart, is_verified(files), file_id if is_upload else ""
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mira_producer.report.recorder import Example
 from mira_queue.contract.batch import CANCELLED_CODE, EXPIRED_CODE, Batch
 from mira_queue.contract.errors import ERROR_CODES, Cause, error_for_code
 
@@ -39,8 +40,8 @@ class ErrorGroup:
         return self.code in ERROR_CODES or self.code in _ADVICE_OF_CODE
 
 
-def error_groups(batch: Batch, samples: Mapping[str, tuple[str, str]]) -> list[ErrorGroup]:
-    """Return the groups, the largest first. `samples` has an example for each counted code."""
+def error_groups(batch: Batch, samples: Mapping[str, Sequence[Example]]) -> list[ErrorGroup]:
+    """Return the groups, the largest first. `samples` has examples for each counted code."""
     groups: dict[str, ErrorGroup] = {}
     for counted, count in batch.codes.items():
         found = _COUNTED.fullmatch(counted)
@@ -49,8 +50,8 @@ def error_groups(batch: Batch, samples: Mapping[str, tuple[str, str]]) -> list[E
         group.count += count
         if status:
             group.statuses += (status,)
-        if not group.example:
-            group.example, group.message = samples.get(counted, ("", ""))
+        if not group.example and (examples := samples.get(counted)):
+            group.example, group.message = examples[0].custom_id, examples[0].detail
     return sorted((each for each in groups.values() if each.count > 0), key=lambda each: -each.count)
 
 

@@ -11,6 +11,7 @@ from mira_producer.cost.prices import Prices, load_prices
 from mira_producer.engine.survey import Survey, seconds_of, survey
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files.file_entry import FileEntry
+from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.retries.identity import new_identity
 from mira_producer.jsonl.edited_copy import lines_at
 from mira_producer.jsonl.errors import InputError
@@ -77,7 +78,7 @@ class FileCheck:
 
 
 class FileChecks:
-    """The last checks of a gateway, by file and account. A file never changes, so a check stays true."""
+    """The last checks of a gateway, by file and account. Files never change. Other prices need another check."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -91,10 +92,11 @@ class FileChecks:
         `account_name` is the account of the caller's key; empty: the gateway's current one.
         """
         account = self._context.queue.accounts.named(account_name or None)
-        place = (file.id, account.id)
-        if place not in self._checks:
+        place, prices = (file.id, account.id), await in_thread(load_prices, None)
+        found = self._checks.get(place)
+        if found is None or found.prices != prices:
             self._forget_old()
-            self._checks[place] = found = FileCheck(file, account, load_prices(None))
+            self._checks[place] = found = FileCheck(file, account, prices)
             self._tasks[place] = asyncio.create_task(to_thread.run_sync(self._run, found, limiter=self._limiter))
         if task := self._tasks.get(place):
             done, _ = await asyncio.wait([task], timeout=patience_s)
@@ -102,9 +104,12 @@ class FileChecks:
                 self._tasks.pop(place, None)
                 if task.exception() is not None:
                     # A full disk, or a bug: the next request checks again.
-                    del self._checks[place]
+                    self._checks.pop(place, None)
                 task.result()
-        return self._checks[place]
+        if found.is_valid:
+            # The account's limits may have been learned since.
+            await in_thread(self._estimate, found)
+        return found
 
     def _run(self, check: FileCheck) -> None:
         settings, path = self._context.settings, check.file.path
@@ -121,10 +126,12 @@ class FileChecks:
             # Its problem has the path of our copy, which the user does not know.
             problems = getattr(error, "problems", ())
             check.reason = f"{_where(problems[0])}{problems[0].reason}" if problems else error.brief
+        check.is_complete = True
+
+    def _estimate(self, check: FileCheck) -> None:
         estimate = self._context.queue.ledger.pace_view(check.account.id).estimate
         if known := seconds_of(check.survey.lines, check.account.limits, estimate):
             check.seconds, check.limit = known
-        check.is_complete = True
 
     def _forget_old(self) -> None:
         for place in list(self._checks)[: len(self._checks) - MAX_CHECKS + 1]:

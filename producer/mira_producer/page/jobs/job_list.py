@@ -102,7 +102,6 @@ class _JobList:
             request,
             visitor,
             "job_search.html",
-            200 if jobs or lines.found else 404,
             text=text,
             jobs=jobs,
             lines=lines,

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.cost.prices import Prices, load_prices
+from mira_producer.cost.prices import Prices
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.errors import conflict, not_found
 from mira_producer.gateway.http.threads import in_thread
@@ -106,7 +106,7 @@ class _JobView:
 
     @property
     def _prices(self) -> Prices:
-        return load_prices(None)
+        return self._context.price_table.prices()
 
 
 def _done(request: Request, job_id: str, is_done: bool, done: str, not_done: str) -> Response:
