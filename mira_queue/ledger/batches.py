@@ -57,7 +57,7 @@ class Batches(ScriptRunner):
         return batch if self._write(batch, replaces=b"none") else self.batch(batch.id)
 
     def _write(self, batch: Batch, *, replaces: bytes = b"", command: bytes = b"") -> bool:
-        """Write the batch. Return False if it does not replace `replaces`, or another command than `command` is pending."""
+        """Write the batch. Return False if another one than `replaces`, or another command, is stored."""
         is_open = not (batch.status.is_final or batch.is_run)
         project = batch.origin.project
         keys = [*_keys(batch.id, project), *names.webhook_keys(project)]
