@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -10,7 +11,7 @@ from mira_producer.batches.client import StoredInput
 from mira_producer.batches.spool import Spool
 
 from mira_queue import MiraQueue
-from mira_queue.contract.batch import Batch, BatchOrigin, BatchStatus
+from mira_queue.contract.batch import BatchOrigin, BatchStatus
 from mira_queue.contract.errors import BatchNotFound, QueueUnavailable
 from tests.support import redis_keys
 from tests.support.batch_steps import at, end_supervisors, entries, every_line_once, results, submitted, supervisors
@@ -101,8 +102,8 @@ def test_a_request_whose_batch_was_added_and_that_failed_gets_the_same_batch_whe
     stored = StoredInput("input.jsonl", BatchOrigin("project"), identity="019aa000-0000-7000-8000-000000000000")
     add = batches.ledger.add_batch
 
-    def add_without_a_response(batch: Batch) -> bool:
-        add(batch)
+    def add_without_a_response(*arguments: Any) -> bool:
+        add(*arguments)
         raise QueueUnavailable("the response was lost")
 
     with monkeypatch.context() as patch:
