@@ -75,7 +75,7 @@ def test_a_batch_is_paused_resumed_and_cancelled_with_the_keyboard(
     press(tab, "Cancel the batch")
     expect(state).to_contain_text("cancelled")
     with MiraQueue(gateway.settings) as queue:
-        assert queue.batches.status(batch.id).status == "cancelled"
+        assert queue.batches.get(batch.id).status == "cancelled"
 
 
 def test_every_action_of_a_finished_batch_is_reached_and_failed_lines_are_retried(

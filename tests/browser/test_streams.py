@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -22,7 +23,7 @@ SHOW = """(hidden) => {
 
 
 @pytest.fixture
-def queue(gateway: Gateway) -> MiraQueue:
+def queue(gateway: Gateway) -> Iterator[MiraQueue]:
     with MiraQueue(gateway.settings) as found:
         yield found
         found.cancel_all()
@@ -30,14 +31,6 @@ def queue(gateway: Gateway) -> MiraQueue:
 
 def is_stream(request: Request) -> bool:
     return "/live/" in request.url
-
-
-def connections(gateway: Gateway) -> int:
-    """Return the number of connections to the gateway that this machine has: a stream has one of its own."""
-    port = f":{gateway.port:04X}"
-    with open("/proc/net/tcp", encoding="ascii") as table:
-        rows = [row.split() for row in table]
-    return sum(local.endswith(port) and state == "01" for _, local, _, state, *_ in rows[1:])
 
 
 def test_a_hidden_tab_closes_its_stream_and_a_visible_one_opens_it_again(

@@ -91,7 +91,7 @@ def demo_queue() -> Iterator[Demo]:
         limits: dict[str, Any] = {"rate": RATE, "rate_window_s": WINDOW_S, "latency_s": LATENCY_S}
         simulator = stack.enter_context(SimulatorProcess.start(**limits))
         app = stack.enter_context(receiver(lambda _: response(503)))
-        settings = {"api_base": simulator.url, "webhook_hosts": LOCAL[0]}
+        settings: dict[str, Any] = {"api_base": simulator.url, "webhook_hosts": LOCAL[0]}
         gateway = stack.enter_context(started_gateway("--prices", str(folder / "prices.toml"), **settings))
         queue = stack.enter_context(MiraQueue(gateway.settings))
         client = stack.enter_context(gateway.client())
