@@ -9,10 +9,10 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve unit test test-docker test-sdks check format docs errors-doc bench bench-pacing chaos release clean
+.PHONY: help install run serve unit test test-docker test-sdks check format docs errors-doc bench bench-pacing chaos chaos-gateway release clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer, or name one: make PYTHON=python3.12 run"; exit 2; }
@@ -71,6 +71,9 @@ bench-pacing: $(STAMP) ## Print the share of an account's limit that workers rea
 
 chaos: $(STAMP) ## Inject faults at random moments, then check that nothing is lost, duplicated, or wrong
 	@$(BIN)/python -m tests.chaos
+
+chaos-gateway: $(STAMP) ## Kill the gateway and all behind it at random, then check every object and webhook
+	@$(BIN)/python -m tests.chaos.gateway
 
 release: check ## Build sdist and wheel of a tagged commit (uploads nothing)
 	@$(BIN)/python .ci/release_check.py

@@ -32,6 +32,8 @@ HTTP_REQUEST_TTL = timedelta(hours=1)  # an HTTP request whose connection is sti
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
 RETRY_WITHIN = timedelta(minutes=10)  # after a connection broke; SDKs give up after this time
+# The same for each retry, if the response was written; SDKs wait for at most 8 s.
+DOUBTFUL_WITHIN = timedelta(seconds=12)
 USAGE_TTL = timedelta(days=2)  # of a project without open jobs: longer than the day whose cost it has
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports

@@ -1,7 +1,7 @@
 """Batches in the ledger: the state of each batch, and the command that its supervisor has not carried out yet.
 
-Only the supervisor writes the batch. Owners write commands. Lines are in files on the supervisor's machine, so a batch
-takes the same memory of the server for ten lines as for ten million.
+Only the supervisor writes the batch, except that a retry opens one that has ended. Owners write commands. Lines are in
+files on the supervisor's machine, so a batch takes the same memory of the server for ten lines as for ten million.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, cast
 import orjson
 
 from mira_queue.contract import names
-from mira_queue.contract.batch import Batch
-from mira_queue.contract.commands import Cancel, Command, Pause, from_json, may_replace, to_json
+from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.commands import Cancel, Command, Pause, Retry, from_json, may_replace, to_json
 from mira_queue.contract.errors import BatchNotFound
 from mira_queue.contract.project_limits import NO_LIMITS, LimitReached, ProjectLimits, nano
 from mira_queue.contract.webhook import ENDPOINTS_ONLY, WebhookEvent, new_event_id
@@ -47,12 +47,23 @@ class Batches(ScriptRunner):
 
         The first write of a final status adds the event for webhooks.
         """
+        self._write(batch)
+
+    def restore_batch(self, batch: Batch) -> Batch:
+        """Write a batch that the ledger has lost. Return the batch that it has then.
+
+        That is another one if the batch was not lost: it was added, or written, since the caller missed it.
+        """
+        return batch if self._write(batch, replaces=b"none") else self.batch(batch.id)
+
+    def _write(self, batch: Batch, *, replaces: bytes = b"", command: bytes = b"") -> bool:
+        """Write the batch. Return False if another one than `replaces`, or another command, is stored."""
         is_open = not (batch.status.is_final or batch.is_run)
         project = batch.origin.project
         keys = [*_keys(batch.id, project), *names.webhook_keys(project)]
         args = [batch.id, batch.to_json(), batch.status, batch.created_at, int(is_open)]
         args += ["" if is_open else self._result_ttl_ms, _event_of(batch), project, *_usage_of(batch)]
-        self._run("batches/write", keys, args)
+        return bool(self._run("batches/write", keys, [*args, replaces, command]))
 
     def batch(self, batch_id: str) -> Batch:
         """Raises BatchNotFound."""
@@ -135,6 +146,23 @@ class Batches(ScriptRunner):
         found: Any = self._client.hget(names.batch_key(batch_id), "command")
         if found is not None and from_json(found) == command:
             self._run("batches/ack_command", [names.batch_key(batch_id)], [found])
+
+    def reopen_for_retry(self, batch_id: str, now_s: int) -> Batch:
+        """Open a batch that has ended while a retry is commanded. Return the batch. Raises BatchNotFound.
+
+        Once the supervisor has carried out the retry, the batch may have ended again: that end stays.
+        """
+        key = names.batch_key(batch_id)
+        while True:
+            seen, command = cast("list[bytes | None]", self._client.hmget(key, ["batch", "command"]))
+            if seen is None:
+                raise BatchNotFound(batch_id)
+            batch = Batch.from_json(seen)
+            if not batch.status.is_final or command is None or not isinstance(from_json(command), Retry):
+                return batch
+            opened = batch.moved(BatchStatus.IN_PROGRESS, now_s)
+            if self._write(opened, replaces=seen, command=command):
+                return opened
 
     def hold(self, group: str) -> None:
         """Keep the jobs of a batch from starting. Those that wait for a permit return to the queue, without a message.

@@ -40,14 +40,17 @@ class HttpRequests(ScriptRunner):
     """Operations of gateways."""
 
     def begin_http_request(
-        self, place: str, new_identity: str, gateway: str, *, is_retry: bool, has_time: bool
+        self, place: str, new_identity: str, gateway: str, *, retry_count: int, has_time: bool
     ) -> OpenRequest | None:
         """Record a request, with the new identity unless it is recognized as a retry.
 
+        `retry_count` is 0 for a first request. A later retry is recognized for longer: if no gateway was running, the
+        earlier ones have passed the time.
         Return None if a retry has to ask again: the request that it repeats may still be in progress. With `has_time`,
         that includes requests of other gateways whose connections seem to be open: the gateway may have been killed.
         """
-        args = [new_identity, gateway, "1" if is_retry else "", "1" if has_time else ""]
+        late = min(names.RETRY_WITHIN, names.DOUBTFUL_WITHIN * (retry_count - 1))
+        args = [new_identity, gateway, in_ms(late) if retry_count else "", "1" if has_time else ""]
         found = self._run("http_requests/begin", [place, names.GATEWAYS], args)
         if not found:
             return None

@@ -71,6 +71,14 @@ class Webhooks(ScriptRunner):
         endpoints = map(WebhookEndpoint.from_json, found.values())
         return sorted(endpoints, key=lambda each: (each.created_at, each.id), reverse=True)
 
+    def endpoints_of_projects(self, projects: Sequence[str]) -> list[WebhookEndpoint]:
+        """Return the endpoints of these projects, the newest first, in one round trip."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for project in projects:
+            pipeline.hvals(names.webhook_endpoints_key(project))
+        endpoints = [WebhookEndpoint.from_json(each) for found in pipeline.execute() for each in found]
+        return sorted(endpoints, key=lambda each: (each.created_at, each.id), reverse=True)
+
     def endpoint(self, project: str, endpoint_id: str) -> WebhookEndpoint | None:
         found: Any = self._client.hget(names.webhook_endpoints_key(project), endpoint_id)
         return None if found is None else WebhookEndpoint.from_json(found)

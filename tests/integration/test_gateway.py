@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +21,7 @@ from mira_queue import MiraQueue
 from mira_queue.contract.batch import is_simulated
 from mira_queue.runtime.settings_loader import load_settings
 from tests.support.batch_steps import end_supervisors
+from tests.support.child_processes import children
 from tests.support.cli_process import Cli
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.simulator_process import SimulatorProcess
@@ -159,6 +162,22 @@ def test_an_open_request_finishes_after_sigterm_and_a_second_start_prints_no_key
             wait_until("it is ready", lambda: "ready" in log.read_text())
             second.terminate()
             assert second.stdout.read() == ""
+
+
+def test_a_gateway_whose_workers_cannot_run_exits_with_a_message(simulator_process: SimulatorProcess) -> None:
+    with started_gateway(workers=1, api_base=simulator_process.url) as gateway:
+        # Handlers have run in threads, which must not keep the process.
+        assert call(gateway, "GET", "/readyz").status_code in (200, 503)
+
+        def is_over() -> bool:
+            for pid in children(gateway.process.pid, "mira_worker"):
+                os.kill(pid, signal.SIGSEGV)
+            return gateway.process.poll() is not None
+
+        wait_until("it has given up", is_over)
+
+        assert gateway.process.returncode == 1
+        assert "exit code -11" in gateway.log.read_text().splitlines()[-1]
 
 
 def test_a_simulated_gateway_is_a_complete_service_without_a_key(tmp_path: Path) -> None:

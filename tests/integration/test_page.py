@@ -14,7 +14,7 @@ from tests.support.page_browser import Browser, signed_in
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
-VIEWS = ["/", "/batches", "/jobs", "/accounts", "/workers"]
+VIEWS = ["/", "/batches", "/jobs", "/accounts", "/workers", "/webhooks"]
 pytestmark = pytest.mark.usefixtures("gateway")
 
 

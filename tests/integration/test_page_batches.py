@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -16,7 +17,7 @@ import pytest
 import requests
 
 from tests.integration.test_gateway_batches import FINAL, created, ended, line, lines
-from tests.support.gateway_process import Gateway
+from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.page_browser import Browser, signed_in
 from tests.support.run_process import write_lines
 from tests.support.simulator_process import SimulatorProcess
@@ -171,6 +172,29 @@ def test_a_wrong_option_is_shown_in_the_form_which_keeps_the_others(browser: Bro
     assert 'value="77"' in answer.text
     assert browser.act(f"{place}/start", {"identity": "../../x"}).status_code == 400
     assert browser.act(f"{place}/start", {"identity": identity, "max_cost": "1"}).status_code == 400
+
+
+def test_the_cost_is_estimated_with_the_price_table_of_the_gateway_and_limited(
+    simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    table = tmp_path / "gateway-prices.toml"
+    table.write_text('currency = "EUR"\n[models.mira]\nprompt = 1_000_000\ncompletion = 1_000_000\n')
+    with started_gateway("--prices", str(table), api_base=simulator.url) as gateway, signed_in(gateway) as browser:
+        priced, unpriced = line("a", "x"), line("b", "x")
+        unpriced["body"]["model"] = "mira-mini"
+        page = checked(browser, uploaded(browser, text_of([priced])))
+        assert re.search(r"at most [\d,.]+ EUR", page)
+        place = uploaded(browser, text_of([priced, unpriced]))
+        assert "no price for mira-mini" in checked(browser, place)
+        form = {"identity": field(checked(browser, place), "identity"), "max_cost": "5"}
+        assert browser.act(f"{place}/start", form).status_code == 400
+
+        batch_id = started(browser, lines(20, "cost"), max_cost="30")
+
+        wait_until("it is paused", lambda: state_of(browser, batch_id).startswith("paused"))
+        assert "EUR" in state_of(browser, batch_id)
+        browser.act(f"/batches/{batch_id}/cancel")
+        wait_until("it is cancelled", lambda: state_of(browser, batch_id).startswith("cancelled"))
 
 
 def test_an_upload_needs_a_token_and_a_file(browser: Browser) -> None:

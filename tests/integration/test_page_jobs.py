@@ -14,7 +14,9 @@ import pytest
 import requests
 
 from mira_queue import MiraQueue
+from mira_queue.contract.names import Lane
 from mira_queue.ledger.job_actions import JobAction
+from mira_queue.ledger.records import NewJob, new_job_id
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.page_browser import Browser, signed_in
 from tests.support.simulator_process import SimulatorProcess
@@ -214,16 +216,24 @@ def test_an_output_line_is_found_in_the_files_of_its_batch(browser: Browser, gat
             "the batch ends", lambda: found if (found := client.batches.retrieve(batch.id)).output_file_id else None
         )
         lines = client.files.content(str(done.output_file_id)).text.splitlines()
+    # Its job is deleted: the batch has ended.
     line_id = re.findall(r'"id":"(batch_req_[^"]+)"', lines[1])[0]
-    # As if the ledger had deleted its job, as it does with the jobs of earlier lines.
-    with MiraQueue(gateway.settings) as queue:
-        queue.ledger._client.delete(f"mira:job:{line_id.removeprefix('batch_req_')}")
-
     page = browser.get("/jobs", params={"q": line_id})
 
     assert page.status_code == 200
     assert "Line 2 of the output" in page.text
     assert f"/batches/{batch.id}" in page.text
+
+
+def test_a_line_that_is_open_is_shown_and_its_batch_decides_on_it(browser: Browser, queue: MiraQueue) -> None:
+    account = queue.accounts.current
+    line = NewJob(queue.check({"messages": MESSAGES}), new_job_id(), "a line", "a group", Lane.BULK)
+    queue.ledger.accept(account.id, [line], base=account.base)
+
+    assert browser.get("/jobs", params={"q": f"batch_req_{line.id}"}).url.endswith(f"/jobs/{line.id}")
+    assert "Cancel" not in browser.get(f"/jobs/{line.id}").text.partition("<main")[2]
+    assert browser.act(f"/jobs/{line.id}/cancel").status_code == 409
+    assert queue.ledger.remove_unstarted(account.id, [(line.id, "a line")]) != [None]
 
 
 # --- one job ---

@@ -76,7 +76,7 @@ def test_a_wrong_part_of_a_filter_is_named(pair: tuple[str, str], field: str) ->
     assert raised.value.field == field
 
 
-@pytest.mark.parametrize("kind", set(EventKind) - {EventKind.CALLED})
+@pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.CALLED])
 def test_each_kind_of_event_has_a_text(kind: EventKind) -> None:
     assert event_text(TimelineEvent(NOW_MS, kind, worker="7@host", reason="a reason", until_ms=NOW_MS + 5000))
 

@@ -147,10 +147,12 @@ class Batches:
             self.spool.remove(batch_id)
             raise
         except BaseException:
-            # It may have been written, and the response lost: a batch without files would stay forever.
-            with suppress(QueueUnavailable):
-                self._ledger.forget_batch(batch_id, batch.origin.project)
-            self.spool.remove(batch_id)
+            # It may have been written, and the response lost: a batch without files would stay forever. The batch of a
+            # request stays, because the request may be repeated, even while this one is running.
+            if stored is None or not stored.identity:
+                with suppress(QueueUnavailable):
+                    self._ledger.forget_batch(batch_id, batch.origin.project)
+                self.spool.remove(batch_id)
             raise
         if not is_new:
             return self.get(batch_id)
@@ -318,11 +320,7 @@ class Batches:
 
     def _reopen(self, batch_id: str) -> None:
         """Open a batch whose lines run again. It may have ended in the meantime, and its supervisor seen no command."""
-        batch = self._ledger.batch(batch_id)
-        if batch.status.is_final:
-            batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
-            self._ledger.write_batch(batch)
-        self._tended(batch)
+        self._tended(self._ledger.reopen_for_retry(batch_id, int(time.time())))
 
     def _send_when_possible(self, batch_id: str, command: Command) -> None:
         """Send a command. If an earlier one has to be carried out first, wait for that."""
@@ -349,8 +347,8 @@ class Batches:
             batch = replace(at_rest(batch), answered=answered, failed=failed, paused=DATA_LOST, paused_by="lost")
         elif time.time() - batch.updated_at > self._settings.result_ttl.total_seconds():
             return None
-        self._ledger.write_batch(batch)
-        return batch
+        # Not lost, if it was submitted since the caller missed it in the ledger.
+        return self._ledger.restore_batch(batch)
 
     def _tended(self, batch: Batch) -> Batch:
         """Return the batch, and start a supervisor if its files are here and none is running.

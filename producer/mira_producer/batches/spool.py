@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -78,11 +79,14 @@ class Spool:
     ) -> BatchFiles:
         """Copy the input, complete and synced, so that the user may change or remove it; and the price table.
 
-        With `link`, the source is synced and never changes: it gets a second name, if the file system allows that.
-        Raise InputError.
+        With `link`, the source is synced and never changes: it gets a second name, if the file system allows that. If
+        the request that submits it is repeated, the input is here already. Raise InputError.
         """
         folder, files = self.folder(batch_id), self.files(batch_id)
-        part = folder / "input.part"
+        if self.holds(batch_id):
+            return files
+        # The same request may be handled twice at the same time.
+        part = folder / f"input.{uuid.uuid4().hex}.part"
         try:
             make_private_dir(self.root.parent)
             make_private_dir(folder)
@@ -93,8 +97,6 @@ class Spool:
             if prices is not None:
                 with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write)
-            # Of a process that was killed while it received the same batch.
-            part.unlink(missing_ok=True)
             if not (link and _linked(source, part)):
                 with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write, 1024 * 1024)
@@ -102,7 +104,8 @@ class Spool:
                     os.fsync(write.fileno())
             part.rename(files.input)
         except OSError as error:
-            self.remove(batch_id)
+            if not self.holds(batch_id):
+                self.remove(batch_id)
             where = error.filename or source
             raise InputError(f"{where}: {error.strerror}: nothing was submitted") from None
         return files

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ from mira_producer.cli.own_simulator import SERVE_GROUP, simulated, start_own_si
 from mira_producer.cli.paths import made
 from mira_producer.cli.simulator_options import split_options
 from mira_producer.client import MiraQueue
+from mira_producer.fleet import WorkersFail
 from mira_producer.processes import StartError
 from mira_queue.contract.api_key import ApiKey, Scope, new_key_id, new_secret
 from mira_queue.contract.settings import Settings, SettingsError, variable
@@ -85,12 +86,20 @@ def serve(
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
         served = service.Service(settings, host, port, workers, console.message, simulate, price_table)
-        codes = served.run(partial(_announce, simulate))
+        try:
+            codes = served.run(partial(_announce, simulate))
+        except WorkersFail as error:
+            console.error(str(error))
+            codes = [console.EXIT_FAILED]
+    _exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit after everything is closed. An idle thread may have outlived its event loop: Python would wait for it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    # Everything is closed. An idle thread may have outlived its event loop, and Python would wait for it forever.
-    os._exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+    os._exit(code)
 
 
 def _service_module() -> Any:

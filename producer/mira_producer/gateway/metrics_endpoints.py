@@ -7,13 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.cost.prices import Prices, load_prices
+from mira_producer.cost.prices import Prices
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.description.described import TEXT, Described
 from mira_producer.gateway.endpoints import endpoint
+from mira_producer.gateway.http.errors import ApiError
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
-from mira_producer.jsonl.errors import InputError
 from mira_producer.metrics.collector import registry_of
 from mira_producer.metrics.workers_wanted import WorkersWanted, demand_object
 from mira_queue.contract.api_key import ApiKey
@@ -27,8 +27,8 @@ def routes(context: Context) -> list[BaseRoute]:
 
     def prices() -> Prices:
         try:
-            return load_prices(None)
-        except InputError as error:
+            return context.price_table.prices()
+        except ApiError as error:
             # The other metrics matter more than the cost.
             context.log.warning("no_prices", error=str(error))
             return Prices()

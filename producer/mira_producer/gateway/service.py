@@ -100,7 +100,7 @@ class Service:
             PollForecast(queue.ledger.pace_view),
             self.price_table,
             frozenset({*self.settings.gateway_hosts, self.host.lower(), page.hostname or self.host.lower()}),
-            Sessions(queue.ledger.page_secret, is_secure=page.scheme == "https"),
+            Sessions(queue.ledger.page_secret(), is_secure=page.scheme == "https"),
             LiveTopics(stopping, log),
             log,
             self.is_simulated,

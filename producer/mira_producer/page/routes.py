@@ -12,6 +12,7 @@ from mira_producer.page.accounts import account_actions, account_list, account_v
 from mira_producer.page.batches import batch_actions, batch_lines, batch_list, batch_view, new_batch
 from mira_producer.page.jobs import job_actions, job_list, job_view
 from mira_producer.page.overview import overview
+from mira_producer.page.webhooks import webhook_view
 from mira_producer.page.workers import worker_list
 
 VIEWS: tuple[Callable[[Context], list[BaseRoute]], ...] = (
@@ -31,6 +32,7 @@ VIEWS: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     account_view.routes,
     account_actions.routes,
     worker_list.routes,
+    webhook_view.routes,
 )
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 from itsdangerous import BadData, Signer, URLSafeTimedSerializer
 from pydantic import SecretStr
@@ -26,23 +24,16 @@ class Notice:
 
 
 class Sessions:
-    """The cookies of one queue. All its gateways sign with the same secret, which `read_secret` returns.
+    """The cookies of one queue, whose gateways all sign with the same secret.
 
     A session has the digest of its API key, so it ends when the key is revoked.
     """
 
-    def __init__(self, read_secret: Callable[[], SecretStr], *, is_secure: bool) -> None:
-        self._read_secret = read_secret
+    def __init__(self, secret: SecretStr, *, is_secure: bool) -> None:
+        self._secret = secret.get_secret_value()
         self._is_secure = is_secure
-
-    @cached_property
-    def _secret(self) -> str:
-        return self._read_secret().get_secret_value()
-
-    @cached_property
-    def _suffix(self) -> str:
         # Browsers share the cookies of all ports of a host. Each may have a gateway with a queue of its own.
-        return hashlib.sha256(self._secret.encode()).hexdigest()[:8]
+        self._suffix = hashlib.sha256(self._secret.encode()).hexdigest()[:8]
 
     def start(self, request: Request, response: Response, digest: str) -> None:
         """Sign in the holder of the API key with this digest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from pydantic import SecretStr
 from starlette.requests import Request
@@ -45,7 +46,9 @@ def routes(context: Context) -> list[BaseRoute]:
             return _form(request, place, f"Too many wrong keys. Wait {wait_s} s, and try again.", 429)
         digest = digest_of(SecretStr(fields.get("key", "").strip()))
         key = await context.access.known(digest)
-        context.log.info("page_sign_in", key=key.id if key else "", address=address)
+        context.log.info(
+            "page_sign_in", request_id=request.state.request_id, key=key.id if key else "", address=address
+        )
         if key is None:
             tries.add(address)
             return _form(request, place, WRONG_KEY, 401)
@@ -68,12 +71,13 @@ def routes(context: Context) -> list[BaseRoute]:
 class Tries:
     """Wrong keys of each address in the last minute: at most MAX_TRIES are checked."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def add(self, address: str) -> None:
         times = self._times.setdefault(address, deque(maxlen=MAX_TRIES))
-        times.append(time.monotonic())
+        times.append(self._clock())
         self._times.move_to_end(address)
         if len(self._times) > MAX_ADDRESSES:
             self._times.popitem(last=False)
@@ -83,7 +87,7 @@ class Tries:
         times = self._times.get(address)
         if times is None or len(times) < MAX_TRIES:
             return 0
-        left_s = times[0] + TRIES_WINDOW_S - time.monotonic()
+        left_s = times[0] + TRIES_WINDOW_S - self._clock()
         return int(left_s) + 1 if left_s > 0 else 0
 
 

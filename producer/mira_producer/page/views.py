@@ -97,6 +97,7 @@ def action(
                 raise
         context.log.info(
             "page_action",
+            request_id=request.state.request_id,
             action=path,
             path=path_of(request),
             user=visitor.name,

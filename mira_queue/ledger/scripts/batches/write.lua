@@ -6,12 +6,19 @@
 -- ARGV  1 id   2 the batch   3 its status   4 time of its creation   5 1 if a supervisor has to run it, else 0
 --       6 TTL in ms ('' if it does not expire)   7 event ('' for none)   8 its project ('' for none)
 --       9 its open lines ('' if they are not counted yet)   10 what it may still cost   11 its cost
--- Returns nothing
-local id, batch, status, created_at, is_open, ttl_ms, event, project, lines, reserved, cost = unpack(ARGV)
+--       12 the batch that it replaces ('none': there is none; '' for any)   13 the command that is pending ('' for any)
+-- Returns 1 | 0 (there is another batch, or another command)
+local id, batch, status, created_at, is_open, ttl_ms, event, project, lines, reserved, cost, replaces, command = unpack(ARGV)
+local stored = redis.call('HGET', KEYS[1], 'batch')
+if replaces ~= '' and (stored or 'none') ~= replaces then
+  return 0
+end
+if command ~= '' and redis.call('HGET', KEYS[1], 'command') ~= command then
+  return 0
+end
 if event ~= '' then
   -- The end is written more than once: by a supervisor that continues after a crash, and if a response was lost.
-  local before = redis.call('HGET', KEYS[1], 'batch')
-  if not before or cjson.decode(before).status ~= status then
+  if not stored or cjson.decode(stored).status ~= status then
     add_event(5, cjson.decode(event))
   end
 end
@@ -40,3 +47,4 @@ if is_open == '1' then
 else
   redis.call('SREM', KEYS[3], id)
 end
+return 1

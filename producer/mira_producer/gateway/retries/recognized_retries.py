@@ -6,9 +6,10 @@ that says that it is a retry gets the identity of an equal request whose respons
 
 A response counts as received if the client uses the connection again, or leaves it open for RECEIVED_AFTER_S. If the
 connection breaks sooner, nothing shows whether the client has received what was in the buffers of the network: the loss
-is doubtful. A retry is then recognized for some seconds only, as long as SDKs wait. This is wrong in one case: within
-these seconds, a client sends the same request a second time, on purpose, its first attempt never reaches a gateway, and
-its retry gets the first object. The other choice would be wrong whenever a network loses a response: the work would run
+is doubtful. A retry is then recognized for some seconds only, as long as SDKs wait. A second retry is recognized for
+twice as long, because no gateway may have been running at the first one, and so on. This is wrong in one case: within
+this time, a client sends the same request a second time, on purpose, its first attempt never reaches a gateway, and its
+retry gets the first object. The other choice would be wrong whenever a network loses a response: the work would run
 twice, and be billed twice. A proxy that has received a response counts as its client: what breaks behind the proxy is
 not noticed.
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -40,8 +40,6 @@ MAX_KEY_CHARS = 255
 # SDKs wait for at least 375 ms before a retry. A retry that comes sooner after a complete response repeats another
 # request.
 MIN_BACKOFF_S = 0.3
-# SDKs wait for at most 8 s before a retry.
-DOUBTFUL_WITHIN = timedelta(seconds=12)
 
 
 async def run(context: Context) -> None:
@@ -141,7 +139,8 @@ class _Counted(_Exchange):
         count = self._headers.get(RETRY_COUNT, "0")
         self._request = await self._requests.begin(
             names.recent_requests_key(caller.id, digest),
-            is_retry=count.isdecimal() and int(count[:9]) > 0,
+            # A larger number is recognized for no longer.
+            retry_count=int(count[:3]) if count.isdecimal() else 0,
             is_over=lambda: self._is_broken,
         )
         return self._request.identity
@@ -182,7 +181,7 @@ class _Counted(_Exchange):
             self._requests.end(request)
         elif self._written_s:
             wait_s = self._written_s + MIN_BACKOFF_S - time.monotonic()
-            asyncio.get_running_loop().call_later(wait_s, self._requests.lose, Loss(request, DOUBTFUL_WITHIN))
+            asyncio.get_running_loop().call_later(wait_s, self._requests.lose, Loss(request, names.DOUBTFUL_WITHIN))
         else:
             self._requests.lose(Loss(request))
 

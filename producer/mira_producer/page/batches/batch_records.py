@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mira_producer.page.batches.throughput_chart import ThroughputChart, chart_of
 from mira_producer.report import recorder_file
+from mira_producer.report.recorder import Example
 
 MAX_RECORDS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """`samples` has the custom_id and the message of a line for each counted code."""
+    """`samples` has examples of lines for each counted code."""
 
-    samples: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     chart: ThroughputChart | None = None
 
 

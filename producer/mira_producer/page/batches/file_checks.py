@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from anyio import CapacityLimiter, to_thread
 
-from mira_producer.cost.prices import Prices, load_prices
+from mira_producer.cost.prices import Prices
 from mira_producer.engine.survey import Survey, seconds_of, survey
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files.file_entry import FileEntry
@@ -92,7 +92,7 @@ class FileChecks:
         `account_name` is the account of the caller's key; empty: the gateway's current one.
         """
         account = self._context.queue.accounts.named(account_name or None)
-        place, prices = (file.id, account.id), await in_thread(load_prices, None)
+        place, prices = (file.id, account.id), await in_thread(self._context.price_table.prices)
         found = self._checks.get(place)
         if found is None or found.prices != prices:
             self._forget_old()

@@ -74,14 +74,21 @@ class _JobView:
         return Response(orjson.dumps(page.outcome.body, option=orjson.OPT_INDENT_2), 200, headers, "application/json")
 
     async def cancel(self, request: Request, visitor: Visitor) -> Response:
-        job_id = (await self._read(request, visitor.audience)).job.id
+        job_id = await self._single_job(request, visitor)
         is_done = await in_thread(self._context.queue.ledger.cancel, job_id)
         return _done(request, job_id, is_done, "The job is cancelled.", "The job had already finished.")
 
     async def retry(self, request: Request, visitor: Visitor) -> Response:
-        job_id = (await self._read(request, visitor.audience)).job.id
+        job_id = await self._single_job(request, visitor)
         is_done = await in_thread(self._context.queue.retry_job, job_id)
         return _done(request, job_id, is_done, "The job is queued again.", "The job has not failed, or runs again.")
+
+    async def _single_job(self, request: Request, visitor: Visitor) -> str:
+        """Return the ID of the job. Raises ApiError for a line of a file: its batch decides on it."""
+        page = await self._read(request, visitor.audience)
+        if page.details.group:
+            raise conflict(f"job {page.job.id} is a line of a batch: cancel or retry the batch", "invalid_state")
+        return page.job.id
 
     async def _read(self, request: Request, audience: Audience, *, with_request: bool = False) -> JobPage:
         """Return the job that the URL names. Raises ApiError (404)."""

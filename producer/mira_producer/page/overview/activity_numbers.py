@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mira_producer.cost.prices import Prices, money
+from mira_producer.text import plural
 from mira_queue.ledger.activity import MINUTE_MS, Activity, Kind
 
 DAY_MS = 24 * 60 * MINUTE_MS
@@ -28,8 +29,8 @@ class Bar:
 class ActivityNumbers:
     """Activity of all accounts. `codes` are errors of the last hour, the most frequent first.
 
-    Rates are per minute, over the last minute. `cost` is empty without prices, and `unpriced` counts tokens of models
-    that have no price. Days begin at midnight UTC.
+    Rates are per minute, over the last minute. `cost` is empty without prices, and `cost_note` says what it includes.
+    Days begin at midnight UTC.
     """
 
     jobs_per_minute: int
@@ -44,11 +45,11 @@ class ActivityNumbers:
     completion_tokens: int
     uncounted: int
     cost: str
-    unpriced: int
+    cost_note: str
 
 
-def numbers_of(activities: Sequence[Activity], now_ms: int, prices: Prices) -> ActivityNumbers:
-    """Return the numbers of these accounts together."""
+def numbers_of(activities: Sequence[Activity], now_ms: int, prices: Prices | None) -> ActivityNumbers:
+    """Return the numbers of these accounts together. `prices` is None if the price table cannot be read."""
     codes: Counter[str] = Counter()
     for activity in activities:
         codes += activity.by_code()
@@ -62,7 +63,7 @@ def numbers_of(activities: Sequence[Activity], now_ms: int, prices: Prices) -> A
         for model, tokens in activity.tokens_since(now_ms // DAY_MS * DAY_MS).items():
             prompt, completion = prompt + tokens.prompt, completion + tokens.completion
             uncounted += tokens.uncounted
-            of_model = prices.cost(model, tokens.prompt, tokens.completion)
+            of_model = prices.cost(model, tokens.prompt, tokens.completion) if prices else None
             cost += of_model or 0
             unpriced += tokens.prompt + tokens.completion if of_model is None else 0
     return ActivityNumbers(
@@ -78,8 +79,16 @@ def numbers_of(activities: Sequence[Activity], now_ms: int, prices: Prices) -> A
         completion_tokens=completion,
         uncounted=uncounted,
         cost=money(cost, prices.currency) if prices else "",
-        unpriced=unpriced if prices else 0,
+        cost_note=_cost_note(prices, unpriced),
     )
+
+
+def _cost_note(prices: Prices | None, unpriced: int) -> str:
+    if prices is None:
+        return "the price table cannot be read"
+    if not prices:
+        return "there is no price table"
+    return f"{plural(unpriced, 'token')} without a price" if unpriced else "by the price table"
 
 
 def _minutes(activities: Sequence[Activity], kind: Kind | None = None) -> list[tuple[int, int, int]]:
