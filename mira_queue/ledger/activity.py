@@ -70,11 +70,11 @@ class Activity:
                 (failed if each.code else succeeded)[each.minute_ms] += each.count
         return [(at_ms, succeeded[at_ms], failed[at_ms]) for at_ms in range(first_ms, last_ms + 1, MINUTE_MS)]
 
-    def by_code(self, since_ms: int = 0) -> Counter[str]:
+    def by_code(self, since_ms: int = 0, kind: Kind | None = None) -> Counter[str]:
         """Return how many jobs and lines ended with each code ("" for success), at most within the last hour."""
         found: Counter[str] = Counter()
         for each in self.ends:
-            if each.minute_ms >= since_ms:
+            if each.minute_ms >= since_ms and kind in (None, each.kind):
                 found[each.code] += each.count
         return found
 

@@ -33,7 +33,7 @@ class Access:
         secret = _secret_of(request)
         key = await self.known(digest_of(secret))
         if key is None:
-            raise _unauthorized(self._why_unknown(secret.get_secret_value()))
+            raise _unauthorized(self.why_unknown(secret.get_secret_value()))
         if not key.scope.includes(scope):
             raise ApiError(
                 403, f"API key {key.id} has the scope {key.scope}: this needs {scope}", code="insufficient_scope"
@@ -54,17 +54,22 @@ class Access:
         self._cached[digest] = (key, time.monotonic() + CACHE_S)
         return key
 
-    def _why_unknown(self, secret: str) -> str:
+    @property
+    def create_command(self) -> str:
+        """The command that makes a key for this gateway."""
+        return f"mira-queue keys create{' --simulated' if self._is_simulated else ''}"
+
+    def why_unknown(self, secret: str) -> str:
+        """Return why no key is known with this secret. It does not tell if the key has ever existed."""
         of_simulated = secret.startswith(SIMULATED_KEY_PREFIX)
         if of_simulated and not self._is_simulated:
-            return "this API key is for a gateway with --simulate: mira-queue keys create makes one for this gateway"
+            return f"this API key is for a gateway with --simulate: {self.create_command} makes one for this gateway"
         if self._is_simulated and not of_simulated:
             return (
                 "unknown or revoked API key: this gateway runs with --simulate and has keys of its own: "
-                "mira-queue keys create --simulated makes one"
+                f"{self.create_command} makes one"
             )
-        option = " --simulated" if self._is_simulated else ""
-        return f"unknown or revoked API key: mira-queue keys create{option} makes one"
+        return f"unknown or revoked API key: {self.create_command} makes one"
 
 
 def _secret_of(request: Request) -> SecretStr:

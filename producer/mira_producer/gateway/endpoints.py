@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.description.described import Described
+from mira_producer.gateway.http.query import check_query
 from mira_queue.contract.api_key import ApiKey, Scope
 
 Handler = Callable[[Request, ApiKey], Awaitable[Response]]
@@ -46,6 +47,8 @@ def endpoint(
     async def handle(request: Request) -> Response:
         # Before the handler reads the body: with that, the request gets its identity (see retries/).
         request.state.caller = key = await context.access.caller(request, needed)
+        if described is not None:
+            check_query(request, described.query)
         return await handler(request, key)
 
     return Endpoint(method, path, handle, described, has_key=True)

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from structlog.typing import FilteringBoundLogger
 
 from mira_producer.gateway.http.errors import ApiError
-from mira_queue.contract.errors import MiraQueueError
+from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
 
 INTERVAL_S = 1.0
 # Without a change, a comment follows after this. It also finds out if the user is still signed in.
@@ -121,8 +121,13 @@ class _Topic:
     async def _step(self) -> None:
         try:
             found = {PROBLEM_ID: "", **await self.read()}
-        except (MiraQueueError, ApiError) as error:
-            found = {PROBLEM_ID: UNAVAILABLE if isinstance(error, MiraQueueError) else error.message}
+        except QueueUnavailable:
+            found = {PROBLEM_ID: UNAVAILABLE}
+        except ApiError as error:
+            found = {PROBLEM_ID: error.message}
+        except MiraQueueError as error:
+            # Such as a filter that is wrong: the stream is as wrong as the view.
+            found = {PROBLEM_ID: f"The page cannot be updated: {error}"}
         newer = self.version + 1
         changed = {name: html for name, html in found.items() if self._fragments.get(name, (0, None))[1] != html}
         if changed:

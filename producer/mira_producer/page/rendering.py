@@ -19,7 +19,7 @@ from mira_producer.page.accounts.limit_chart import change_text
 from mira_producer.page.static_files import static_path
 from mira_producer.page.subpath import path_of, root_of
 from mira_producer.page.visitor import Audience, Visitor
-from mira_producer.text import duration, milliseconds, per_time, plural
+from mira_producer.text import duration, milliseconds, plural
 
 
 def render(
@@ -84,7 +84,6 @@ def _templates() -> Environment:
         milliseconds=milliseconds,
         money=money,
         moment=moment,
-        per_time=per_time,
         plural=plural,
     )
     return found

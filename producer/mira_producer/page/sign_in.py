@@ -22,18 +22,20 @@ from mira_queue.contract.api_key import Scope, digest_of
 MAX_TRIES = 10
 TRIES_WINDOW_S = 60.0
 MAX_ADDRESSES = 10_000
-# One message for every wrong key: it does not tell if the key has ever existed.
-WRONG_KEY = "This key is unknown or revoked. Keys begin with mq-, and mira-queue keys create makes one."
 
 
 def routes(context: Context) -> list[BaseRoute]:
     tries = Tries()
 
+    def form_page(request: Request, place: str, problem: str = "", status: int = 200) -> Response:
+        values = {"place": place, "problem": problem, "create": context.access.create_command}
+        return secured(render(request, None, "sign_in.html", status, **values))
+
     async def form(request: Request) -> Response:
         place = _place(request.query_params.get("next", ""))
         if await visitor_of(context, request) is not None:
             return secured(Redirect(request, place))
-        return _form(request, place)
+        return form_page(request, place)
 
     async def sign_in(request: Request) -> Response:
         fields = await form_of(request)
@@ -43,15 +45,17 @@ def routes(context: Context) -> list[BaseRoute]:
         address = request.client.host if request.client else ""
         wait_s = tries.wait_s(address)
         if wait_s:
-            return _form(request, place, f"Too many wrong keys. Wait {wait_s} s, and try again.", 429)
-        digest = digest_of(SecretStr(fields.get("key", "").strip()))
+            return form_page(request, place, f"Too many wrong keys. Wait {wait_s} s, and try again.", 429)
+        secret = fields.get("key", "").strip()
+        digest = digest_of(SecretStr(secret))
         key = await context.access.known(digest)
         context.log.info(
             "page_sign_in", request_id=request.state.request_id, key=key.id if key else "", address=address
         )
         if key is None:
             tries.add(address)
-            return _form(request, place, WRONG_KEY, 401)
+            reason = context.access.why_unknown(secret)
+            return form_page(request, place, f"{reason[:1].upper()}{reason[1:]}.", 401)
         response = secured(Redirect(request, place))
         context.sessions.start(request, response, digest)
         return response
@@ -93,7 +97,3 @@ class Tries:
 
 def _place(wanted: str) -> str:
     return wanted if is_local(wanted) and not wanted.startswith(SIGN_IN) else "/"
-
-
-def _form(request: Request, place: str, problem: str = "", status: int = 200) -> Response:
-    return secured(render(request, None, "sign_in.html", status, place=place, problem=problem))

@@ -14,6 +14,12 @@ from mira_producer.gateway.http.threads import in_thread
 from mira_producer.page.views import Redirect, action
 from mira_producer.page.visitor import Visitor
 
+NOTICE = "The account's next call starts immediately, to check it."
+NOTICE_WITHOUT_JOBS = (
+    "No call was made: no job of the account is queued. Resume a paused batch, or retry a failed job: its first call "
+    "starts immediately, and checks the account."
+)
+
 
 def routes(context: Context) -> list[BaseRoute]:
     ledger = context.queue.ledger
@@ -21,7 +27,8 @@ def routes(context: Context) -> list[BaseRoute]:
     async def check(request: Request, _: Visitor) -> Response:
         account = await _account_of(request)
         await in_thread(ledger.probe_now, account)
-        return Redirect(request, f"/accounts/{account}", "The account's next call starts immediately, to check it.")
+        (stats,) = await in_thread(ledger.account_stats, [account])
+        return Redirect(request, f"/accounts/{account}", NOTICE if stats.open_jobs else NOTICE_WITHOUT_JOBS)
 
     async def forget(request: Request, _: Visitor) -> Response:
         account = await _account_of(request)

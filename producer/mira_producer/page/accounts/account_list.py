@@ -18,11 +18,11 @@ from mira_producer.page.visitor import Audience, Visitor
 
 def routes(context: Context) -> list[BaseRoute]:
     async def show(request: Request, visitor: Visitor) -> Response:
-        accounts = await in_thread(account_states, context.queue)
+        accounts = await in_thread(account_states, context)
         return render(request, visitor, "account_list.html", live="/live/accounts", accounts=accounts)
 
     async def read(request: Request, audience: Audience) -> Mapping[str, str]:
-        accounts = await in_thread(account_states, context.queue)
+        accounts = await in_thread(account_states, context)
         return {"accounts": fragment(request, audience, "parts/account_cards.html", accounts=accounts)}
 
     return [view(context, "/accounts", show), live(context, "/live/accounts", read)]

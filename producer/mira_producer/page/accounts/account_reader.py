@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mira_producer.client import MiraQueue
+from mira_producer.gateway.context import Context
 from mira_producer.page.accounts.account_state import AccountState, state_of
 
 
-def account_states(queue: MiraQueue, accounts: Sequence[str] | None = None) -> list[AccountState]:
+def account_states(context: Context, accounts: Sequence[str] | None = None) -> list[AccountState]:
     """Return the states of these accounts, or of all."""
-    ledger = queue.ledger
+    queue, ledger = context.queue, context.queue.ledger
     found = ledger.account_stats(ledger.accounts() if accounts is None else accounts)
     details = ledger.account_details([stats.pace for stats in found])
     return [
-        state_of(stats, of_account, queue.accounts.with_id(stats.pace.account).limits)
+        state_of(
+            stats,
+            of_account,
+            queue.accounts.with_id(stats.pace.account).limits,
+            is_simulated=context.is_simulated,
+        )
         for stats, of_account in zip(found, details, strict=True)
     ]

@@ -24,6 +24,11 @@ _ADVICE: dict[Kind, str] = {
 REJECTED_ADVICE = (
     "Fix the account (its balance, plan, or key), and then check it here. Batches that have paused can be resumed then."
 )
+# Without a job, a check makes no call.
+NO_CALL_ADVICE = (
+    "Fix the account (its balance, plan, or key), and then resume its paused batches, or retry its failed jobs. The "
+    "first call checks the account."
+)
 HOUR_MS = 3_600_000
 
 
@@ -76,7 +81,7 @@ class AccountState:
 
 
 def state_of(
-    stats: AccountStats, details: AccountDetails, configured: ConfiguredLimits, learned_since_ms: int = 0
+    stats: AccountStats, details: AccountDetails, configured: ConfiguredLimits, *, is_simulated: bool = False
 ) -> AccountState:
     """Return the state of an account."""
     pace = stats.pace
@@ -86,7 +91,7 @@ def state_of(
     until_ms = pace.now_ms + in_ms(reason.wait) if reason.wait else 0.0
     return AccountState(
         id=pace.account,
-        base=pace.base,
+        base=f"Simulator of Mira: {pace.base}" if is_simulated and pace.base else pace.base,
         words=words,
         mark=mark,
         in_flight=_in_flight(stats, configured),
@@ -131,7 +136,7 @@ def _in_flight(stats: AccountStats, configured: ConfiguredLimits) -> Use:
         return Use(stats.pace.in_flight, learned.allowed, f"{_source(learned.confirmations)}{probing}")
     if ceiling:
         return Use(stats.pace.in_flight, ceiling, "configured limit")
-    return Use(stats.pace.in_flight, estimate.start, "no limit known; this many so far")
+    return Use(stats.pace.in_flight, estimate.start, "no limit known yet; mira-queue tries this many")
 
 
 def _rate(stats: AccountStats, details: AccountDetails, configured: ConfiguredLimits) -> Use:

@@ -16,7 +16,7 @@ from mira_producer.page.accounts.account_reader import account_states
 from mira_producer.page.accounts.account_state import AccountState
 from mira_producer.page.accounts.limit_chart import LimitChart, charts_of
 from mira_producer.page.overview.recent_batches import recent_batches
-from mira_producer.page.overview.waits import Wait, waits_of
+from mira_producer.page.overview.waits import Wait, paused_of, waits_of
 from mira_producer.page.rendering import fragment, render
 from mira_producer.page.views import live, view
 from mira_producer.page.visitor import Audience, Visitor
@@ -58,14 +58,14 @@ def _read(context: Context, account_id: str, audience: Audience) -> ShownAccount
     ledger = context.queue.ledger
     if account_id not in ledger.accounts():
         raise not_found("account", account_id)
-    (account,) = account_states(context.queue, [account_id])
+    (account,) = account_states(context, [account_id])
     changes = ledger.limit_changes(account_id)
-    batches = [state.batch for state in recent_batches(context, audience)]
+    batches = recent_batches(context, audience)
     (pace,) = ledger.pace_views([account_id])
     return ShownAccount(
         account,
-        waits_of([account], []),
+        waits_of([account], paused_of(account_id, batches)),
         charts_of(changes, pace.now_ms),
         changes[::-1],
-        read_workers(ledger, [account_id], batches, audience),
+        read_workers(ledger, [account_id], [state.batch for state in batches], audience),
     )

@@ -39,7 +39,10 @@ def routes(context: Context) -> list[BaseRoute]:
     async def retry(batch: Batch, form: Mapping[str, str], visitor: Visitor) -> str:
         code = form.get("code", "")
         await operations.retry(batch, checked(RetryBatch, {"statuses": [code] if code else []}), visitor.key)
-        return f"The lines with the error {code} run again." if code else "All failed lines run again."
+        lines = f"The lines with the error {code} run again" if code else "All failed lines run again"
+        return (
+            f"The batch was paused, and resumes. {lines}, and so do its pending lines." if batch.paused else f"{lines}."
+        )
 
     def route(name: str, act: Any) -> BaseRoute:
         async def handle(request: Request, visitor: Visitor) -> Response:

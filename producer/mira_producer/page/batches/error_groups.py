@@ -21,12 +21,17 @@ _ADVICE_OF_CODE = {
     EXPIRED_CODE: "The deadline passed before the line was sent. A retry runs it without a deadline.",
     CANCELLED_CODE: "The batch was cancelled before the line was sent.",
 }
+# Such lines are pending for a batch that pauses on errors of the account.
+_RESUME = "Fix the account (its balance, plan, or key), and resume the batch: that runs these lines again."
 _RETRYABLE = "A retry can succeed."
 
 
 @dataclass(slots=True)
 class ErrorGroup:
-    """Lines with one code. `example` is the custom_id of one of them, and `message` is what the server said to it."""
+    """Lines with one code. `example` is the custom_id of one of them, and `message` is what the server said to it.
+
+    `resumes` is True if the resume of the batch runs them again: they need no retry of their own.
+    """
 
     code: str
     count: int = 0
@@ -34,10 +39,11 @@ class ErrorGroup:
     example: str = ""
     message: str = ""
     advice: str = ""
+    resumes: bool = False
 
     @property
     def can_retry(self) -> bool:
-        return self.code in ERROR_CODES or self.code in _ADVICE_OF_CODE
+        return not self.resumes and (self.code in ERROR_CODES or self.code in _ADVICE_OF_CODE)
 
 
 def error_groups(batch: Batch, samples: Mapping[str, Sequence[Example]]) -> list[ErrorGroup]:
@@ -46,13 +52,19 @@ def error_groups(batch: Batch, samples: Mapping[str, Sequence[Example]]) -> list
     for counted, count in batch.codes.items():
         found = _COUNTED.fullmatch(counted)
         code, status = (found[1], found[2]) if found else (counted, None)
-        group = groups.setdefault(code, ErrorGroup(code, advice=_advice(code)))
+        resumes = bool(batch.paused) and batch.options.on_account_error == "pause" and _is_of_account(code)
+        advice = _RESUME if resumes else _advice(code)
+        group = groups.setdefault(code, ErrorGroup(code, advice=advice, resumes=resumes))
         group.count += count
         if status:
             group.statuses += (status,)
         if not group.example and (examples := samples.get(counted)):
             group.example, group.message = examples[0].custom_id, examples[0].detail
     return sorted((each for each in groups.values() if each.count > 0), key=lambda each: -each.count)
+
+
+def _is_of_account(code: str) -> bool:
+    return code in ERROR_CODES and error_for_code(code).cause is Cause.ACCOUNT
 
 
 def _advice(code: str) -> str:

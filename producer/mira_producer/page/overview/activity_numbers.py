@@ -26,6 +26,15 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedByCode:
+    """How many single jobs, and how many lines of batches, ended with an error."""
+
+    code: str
+    jobs: int
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActivityNumbers:
     """Activity of all accounts. `codes` are errors of the last hour, the most frequent first.
 
@@ -38,7 +47,7 @@ class ActivityNumbers:
     answered: int
     failed: int
     cancelled: int
-    codes: Sequence[tuple[str, int]]
+    codes: Sequence[FailedByCode]
     bars: Sequence[Bar]
     top: int
     prompt_tokens: int
@@ -51,8 +60,10 @@ class ActivityNumbers:
 def numbers_of(activities: Sequence[Activity], now_ms: int, prices: Prices | None) -> ActivityNumbers:
     """Return the numbers of these accounts together. `prices` is None if the price table cannot be read."""
     codes: Counter[str] = Counter()
+    of_jobs: Counter[str] = Counter()
     for activity in activities:
         codes += activity.by_code()
+        of_jobs += activity.by_code(kind="job")
     answered, cancelled = codes.pop("", 0), codes.pop("cancelled", 0)
     minutes = _minutes(activities)
     top = max((good + bad for _, good, bad in minutes), default=0)
@@ -72,7 +83,7 @@ def numbers_of(activities: Sequence[Activity], now_ms: int, prices: Prices | Non
         answered=answered,
         failed=codes.total(),
         cancelled=cancelled,
-        codes=codes.most_common(),
+        codes=[FailedByCode(code, of_jobs[code], count - of_jobs[code]) for code, count in codes.most_common()],
         bars=[Bar(at_ms, good, bad, good * scale, bad * scale) for at_ms, good, bad in minutes],
         top=top,
         prompt_tokens=prompt,

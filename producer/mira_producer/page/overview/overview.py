@@ -17,6 +17,7 @@ from mira_producer.page.accounts.account_reader import account_states
 from mira_producer.page.accounts.account_state import AccountState
 from mira_producer.page.batches.batch_state import BatchState
 from mira_producer.page.overview.activity_numbers import ActivityNumbers, numbers_of
+from mira_producer.page.overview.failed_jobs import failed_by_account
 from mira_producer.page.overview.recent_batches import recent_batches
 from mira_producer.page.overview.waits import Wait, waits_of
 from mira_producer.page.rendering import fragment, render
@@ -31,9 +32,13 @@ PARTS = ("waits", "numbers", "activity", "errors", "accounts", "workers", "batch
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All that the overview shows. `batches` are the open ones among the most recent."""
+    """All that the overview shows. `batches` are the open ones among the most recent.
+
+    `failed_jobs` are the numbers of single jobs that the account has rejected, by code.
+    """
 
     waits: list[Wait]
+    failed_jobs: list[tuple[str, int]]
     numbers: ActivityNumbers
     accounts: list[AccountState]
     workers: list[WorkerState]
@@ -75,13 +80,14 @@ def _prices(context: Context) -> Prices | None:
 def _read(context: Context, audience: Audience) -> Overview:
     ledger = context.queue.ledger
     ids = ledger.accounts()
-    accounts = account_states(context.queue, ids)
+    accounts = account_states(context, ids)
     batches = recent_batches(context, audience)
     activities = ledger.activities(ids)
     now_ms = activities[0].now_ms if activities else 0
     open_batches = [state for state in batches if state.is_open]
     return Overview(
         waits_of(accounts, open_batches),
+        failed_by_account(ledger, audience),
         numbers_of(activities, now_ms, _prices(context)),
         accounts,
         read_workers(ledger, ids, [state.batch for state in batches], audience),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mira_producer.page.accounts.account_state import REJECTED_ADVICE, AccountState
+from mira_producer.page.accounts.account_state import NO_CALL_ADVICE, REJECTED_ADVICE, AccountState
 from mira_producer.page.batches.batch_state import BatchState
 from mira_producer.text import plural
 
@@ -42,6 +42,11 @@ def waits_of(accounts: Iterable[AccountState], batches: Iterable[BatchState]) ->
     return sorted(found, key=lambda wait: wait.mark != "bad")
 
 
+def paused_of(account: str, batches: Iterable[BatchState]) -> list[BatchState]:
+    """Return the paused batches of an account."""
+    return [state for state in batches if state.is_open and state.batch.paused and state.batch.account == account]
+
+
 def _of_account(state: AccountState) -> Iterator[Wait]:
     place = f"/accounts/{state.id}"
     check = (f"{place}/check", "Check the account now")
@@ -49,7 +54,10 @@ def _of_account(state: AccountState) -> Iterator[Wait]:
     for model, failure in state.rejections:
         what = f"calls for the model {model}" if model else "every call"
         text = f"The API rejects {what} ({failure.code}): {failure.detail.rstrip('.')}."
-        yield Wait(subject, place, text, "bad", advice=REJECTED_ADVICE, action=check[0], label=check[1])
+        if state.open_jobs:
+            yield Wait(subject, place, text, "bad", advice=REJECTED_ADVICE, action=check[0], label=check[1])
+        else:
+            yield Wait(subject, place, text, "bad", advice=NO_CALL_ADVICE)
     if not state.reason or any(not model for model, _ in state.rejections):
         return
     needs_user = state.kind == "worker" and not state.workers
