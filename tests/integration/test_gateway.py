@@ -24,6 +24,7 @@ from tests.support.batch_steps import end_supervisors
 from tests.support.child_processes import children
 from tests.support.cli_process import Cli
 from tests.support.gateway_process import Gateway, started_gateway
+from tests.support.page_browser import Browser
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
 
@@ -198,6 +199,12 @@ def test_a_simulated_gateway_is_a_complete_service_without_a_key(tmp_path: Path)
             wait_until("it has ended", lambda: client.batches.retrieve(batch.id).status == "completed")
 
         assert is_simulated(batch.id)
+        with Browser(int(url.rpartition(":")[2].partition("/")[0])) as browser:
+            assert "keys create --simulated" in browser.get("/sign-in").text
+            rejected = browser.post("/sign-in", {"key": "mq-" + "0" * 48})
+            assert (rejected.status_code, "with --simulate" in rejected.text) == (401, True)
+            browser.sign_in(key)
+            assert "Simulator of Mira" in browser.get("/accounts").text
         assert [each["id"] for each in cli("batches", "--json").json] == [batch.id]
         assert [each["name"] for each in cli("keys", "list", "--simulated", "--json").json] == ["default"]
         assert cli("keys", "list", "--json").json == []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import openai
 import pytest
 import requests
 
@@ -108,6 +109,23 @@ def test_jobs_are_listed_in_pages_and_all_that_match_are_acted_on(call: Call, ga
     assert call("POST", "/cancel", {"metadata": {"n": "1"}}, key)[1]["count"] == 1
     assert call("POST", "/cancel", {}, key)[1]["count"] == 1
     assert {job["state"] for job in call("GET", "", None, key)[1]["data"]} == {"cancelled"}
+
+
+@pytest.mark.parametrize("name", ["status", "metadata", "code[0]", "metadat[n]", "purpose"])
+def test_a_parameter_that_a_list_does_not_have_is_named(call: Call, name: str) -> None:
+    status, answer = call("GET", "", **{name: "failed"})
+
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "unknown_parameter", name)
+    assert "state" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["batches", "files", "webhook_endpoints", "webhook_deliveries"])
+def test_every_list_checks_its_parameters_and_accepts_those_of_the_sdks(gateway: Gateway, name: str) -> None:
+    with gateway.client() as client, pytest.raises(openai.BadRequestError) as raised:
+        client.get(f"/{name}?state_=dead", cast_to=object)
+    assert raised.value.param == "state_"
+    with gateway.client() as client:
+        client.get(f"/{name}?limit=2&order=desc", cast_to=object)
 
 
 def test_a_key_with_a_limit_rejects_jobs_above_it(call: Call, gateway: Gateway) -> None:

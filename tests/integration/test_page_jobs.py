@@ -303,6 +303,13 @@ def test_a_live_list_has_new_jobs(browser: Browser, gateway: Gateway, queue: Mir
     queue.cancel_all()
 
 
+def test_a_live_list_with_a_wrong_filter_says_what_is_wrong(browser: Browser) -> None:
+    problem = next(browser.events("/live/jobs?state=lost"))["live-problem"]
+
+    assert "state" in problem
+    assert "unavailable" not in problem
+
+
 def test_requests_are_hidden_unless_setting_and_scope_allow_them(
     browser: Browser, gateway: Gateway, queue: MiraQueue, simulator: SimulatorProcess
 ) -> None:

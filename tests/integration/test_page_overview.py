@@ -57,7 +57,7 @@ def test_an_empty_balance_is_the_reason_why_nothing_moves(poor_gateway: Gateway)
         numbers = text_of(browser.get("/").text)
 
         assert "balance" in waits
-        assert "Check the account now" in waits
+        assert "Check the account now" not in waits
         assert f"answered {CALLS} " in numbers
         assert re.search(r"insufficient_balance|balance", text_of(browser.get("/").text))
         account = re.search(r"/accounts/([\w-]+)", browser.get("/accounts").text)
@@ -67,6 +67,11 @@ def test_an_empty_balance_is_the_reason_why_nothing_moves(poor_gateway: Gateway)
         done = browser.act(f"{account[0]}/check")
         assert done.status_code == 200
         assert 'class="notice"' in done.text
+        # No job is queued.
+        assert "No call" in done.text
+        assert "balance_used_up" in text_of(browser.get("/").text)
+        assert "1 single job failed" in text_of(browser.get("/").text)
+        assert '/jobs?state=failed&amp;code=balance_used_up"' in browser.get("/").text
         # The notice is shown once.
         assert 'class="notice"' not in browser.get(account[0]).text
 

@@ -16,7 +16,7 @@ from mira_producer.page.batches.result_rows import MAX_TEXT_CHARS, row_of
 from mira_producer.page.batches.throughput_chart import MAX_BARS, chart_of
 from mira_producer.report.recorder import Example, Recorder
 
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOrigin, BatchStatus, PausedBy, Reason
+from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchOrigin, BatchStatus, PausedBy, Reason
 from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.errors import ERROR_CODES
 from mira_queue.contract.outcome import Completion, Failure
@@ -110,6 +110,18 @@ def test_every_code_of_ours_has_advice_and_can_be_retried() -> None:
     groups = error_groups(replace(FAILED, codes=dict.fromkeys(codes, 1)), {})
 
     assert {each.code for each in groups if each.advice and each.can_retry} == codes
+
+
+def test_lines_that_the_account_rejected_run_again_with_the_resume_of_a_paused_batch() -> None:
+    codes = {"balance_used_up (402)": 2, "server_error (503)": 1}
+    paused = replace(RUNNING, failed=3, codes=codes, paused="the account was rejected", paused_by="account")
+    kept = replace(paused, options=BatchOptions(on_account_error="fail"))
+
+    rejected, failed = error_groups(paused, {})
+    assert [(each.resumes, each.can_retry) for each in (rejected, failed)] == [(True, False), (False, True)]
+    assert "resume" in rejected.advice
+    for other in (replace(paused, paused=""), kept):
+        assert [each.can_retry for each in error_groups(other, {})] == [True, True]
 
 
 def test_a_code_of_another_version_has_no_retry() -> None:

@@ -14,7 +14,7 @@ from mira_producer.page.accounts.account_state import AccountState, state_of
 from mira_producer.page.accounts.limit_chart import change_text, charts_of
 from mira_producer.page.batches import batch_state
 from mira_producer.page.overview.activity_numbers import numbers_of
-from mira_producer.page.overview.waits import waits_of
+from mira_producer.page.overview.waits import paused_of, waits_of
 from mira_producer.page.visitor import Audience
 from mira_producer.page.workers.worker_state import worker_states
 
@@ -74,6 +74,29 @@ def test_a_rejected_account_is_the_first_wait_and_says_how_to_go_on() -> None:
     assert "insufficient_balance" in wait.text
     assert (wait.action, wait.label) == ("/accounts/prod/check", "Check the account now")
     assert "resume" in wait.advice
+
+
+def test_without_a_job_a_check_of_the_account_would_make_no_call_and_a_paused_batch_is_resumed() -> None:
+    rejected = account(details=AccountDetails(1000, 0, {"": NO_MONEY}))
+    states = [
+        batch_state.state_of(batch(paused="the balance is used up", paused_by="account", account=name))
+        for name in ("prod", "other")
+    ]
+
+    first, second = waits_of([rejected], paused_of("prod", states))
+
+    assert (first.place, first.action) == ("/accounts/prod", "")
+    assert "resume" in first.advice
+    assert (second.mark, second.label) == ("bad", "Resume")
+
+
+def test_the_simulator_is_not_shown_as_a_real_service() -> None:
+    stats = AccountStats(PACE, dict.fromkeys(Lane, 0), dict.fromkeys(Lane, 0), 0, 0)
+    shown = state_of(stats, AccountDetails(120_000, 0), NO_LIMITS, is_simulated=True)
+
+    assert "imulator" in shown.base
+    assert PACE.base in shown.base
+    assert account().base == PACE.base
 
 
 def test_a_model_that_the_plan_lacks_does_not_hide_why_the_other_jobs_wait() -> None:
@@ -136,6 +159,7 @@ def test_numbers_are_the_sum_of_all_accounts_over_the_last_minute_the_last_hour_
     ends = [
         Ends(minute - MINUTE_MS, "job", "", 40),
         Ends(minute, "job", "timeout", 3),
+        Ends(minute, "line", "timeout", 2),
         Ends(minute, "line", "", 7),
         Ends(minute, "line", "cancelled", 5),
     ]
@@ -147,9 +171,9 @@ def test_numbers_are_the_sum_of_all_accounts_over_the_last_minute_the_last_hour_
     numbers = numbers_of([activity, other], NOW_MS, Prices("USD", {"mira": Price(Decimal("0.5"), Decimal(2))}))
 
     # Half of this minute has passed: half of the one before counts.
-    assert (numbers.jobs_per_minute, numbers.lines_per_minute) == (23, 7)
-    assert (numbers.answered, numbers.failed, numbers.cancelled) == (47, 3, 5)
-    assert numbers.codes == [("timeout", 3)]
+    assert (numbers.jobs_per_minute, numbers.lines_per_minute) == (23, 9)
+    assert (numbers.answered, numbers.failed, numbers.cancelled) == (47, 5, 5)
+    assert [(each.code, each.jobs, each.lines) for each in numbers.codes] == [("timeout", 3, 2)]
     assert (numbers.prompt_tokens, numbers.completion_tokens) == (1_000_010, 2_000_020)
     assert (numbers.cost, numbers.uncounted) == ("4.50 USD", 1)
     assert numbers.cost_note.startswith("30 tokens")

@@ -113,7 +113,7 @@ def test_a_fragment_escapes_text_and_has_the_subpath_in_its_links() -> None:
         request("/queue/", root="/queue"),
         Audience("", True),
         "parts/overview_waits.html",
-        shown=SimpleNamespace(waits=[Wait("x", "/accounts/x", "<b>x</b>", "bad", 0.0, "call", *TEXTS)]),
+        shown=SimpleNamespace(failed_jobs=[], waits=[Wait("x", "/accounts/x", "<b>x</b>", "bad", 0.0, "call", *TEXTS)]),
     )
     assert "&lt;b&gt;" in from_text
     assert "<b>" not in from_text
