@@ -9,7 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
 # Much longer than any step takes on a busy machine.
-TIMEOUT_MS = 12_000
+TIMEOUT_MS = 60_000
 HEIGHT = 900
 PHONE, DESKTOP = 390, 1280
 
