@@ -7,7 +7,7 @@ ARG PYTHON_IMAGE=python:3.13-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 # Extras of pyproject.toml, comma-separated: `gateway` is mira-queue serve, `report` draws the pages of batches,
 # and `dashboard` adds Flower.
-ARG EXTRAS="gateway,report"
+ARG EXTRAS="gateway,otel,report"
 WORKDIR /src
 RUN python3 -m venv /opt/mira-queue
 # The dependencies alone, from a package that has no code yet: a change of code does not download them again.

@@ -9,10 +9,10 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve unit test test-docker check format docs errors-doc bench bench-pacing chaos release clean
+.PHONY: help install run serve unit test test-docker test-sdks check format docs errors-doc bench bench-pacing chaos chaos-gateway release clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: install Python 3.11 or newer, or name one: make PYTHON=python3.12 run"; exit 2; }
@@ -42,6 +42,9 @@ test: $(STAMP) ## Run all tests (embedded server, real workers, simulator; needs
 test-docker: $(STAMP) ## Test the Compose stack on a Docker Engine (takes minutes)
 	@MIRA_TEST_DOCKER=1 $(PYTEST) tests/docker -rs
 
+test-sdks: $(STAMP) ## Test the gateway with the Rust SDK (needs cargo; builds for minutes)
+	@MIRA_TEST_SDKS=1 $(PYTEST) tests/sdk_rust -rs
+
 check: $(STAMP) ## Check format, lint rules, types, and import directions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -68,6 +71,12 @@ bench-pacing: $(STAMP) ## Print the share of an account's limit that workers rea
 
 chaos: $(STAMP) ## Inject faults at random moments, then check that nothing is lost, duplicated, or wrong
 	@$(BIN)/python -m tests.chaos
+
+chaos-gateway: $(STAMP) ## Kill the gateway and all behind it at random, then check every object and webhook
+	@$(BIN)/python -m tests.chaos.gateway
+
+screenshots: $(STAMP) ## Write docs/screenshots (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots
 
 release: check ## Build sdist and wheel of a tagged commit (uploads nothing)
 	@$(BIN)/python .ci/release_check.py

@@ -16,6 +16,7 @@ BENCHES: tuple[tuple[str, ...], ...] = (
     ("bench.bulk", "--full"),
     ("bench.gateway_files",),
     ("bench.gateway_jobs",),
+    ("bench.page",),
 )
 
 

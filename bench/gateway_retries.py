@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -21,7 +18,7 @@ from typing import Literal
 import openai
 
 from mira_queue import MiraQueue
-from tests.support.cutting_proxy import Cut, CuttingProxy, Where
+from tests.support.cutting_proxy import CuttingProxy, RandomCuts
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -34,27 +31,6 @@ MAX_RETRIES = 10
 MODEL = "mira-large"
 ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
-# Bytes of a request or a response, after which it may be cut.
-MAX_BYTES = 900
-MAX_WAIT_S = 0.02
-
-
-class Network:
-    """Cuts at random moments, and counts where."""
-
-    def __init__(self, seed: int) -> None:
-        self._dice = random.Random(seed)
-        self._lock = threading.Lock()
-        self.planned: Counter[Where] = Counter()
-
-    def choose(self) -> Cut | None:
-        with self._lock:
-            if self._dice.random() >= CUT_SHARE:
-                return None
-            where = self._dice.choice(list(Where))
-            self.planned[where] += 1
-            resets = self._dice.random() < 0.5
-            return Cut(where, self._dice.randrange(MAX_BYTES), self._dice.random() * MAX_WAIT_S, resets)
 
 
 def response(client: openai.OpenAI, number: int) -> str:
@@ -103,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="two creates each have the same content (see gateway/retries)",
     )
     options = parser.parse_args(argv)
-    network = Network(options.seed)
+    network = RandomCuts(options.seed, CUT_SHARE)
     with (
         SimulatorProcess.start() as simulator,
         started_gateway(api_base=simulator.url, workers=0) as gateway,

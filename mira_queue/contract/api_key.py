@@ -13,6 +13,8 @@ from enum import StrEnum
 from pydantic import SecretStr
 
 KEY_PREFIX = "mq-"
+# A key of a simulated gateway says so: it is not valid on a real one, nor is a real key there.
+SIMULATED_KEY_PREFIX = "mq-sim-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -55,9 +57,9 @@ class ApiKey:
         return self.scope is Scope.ADMIN or project == self.project
 
 
-def new_secret() -> SecretStr:
+def new_secret(*, simulated: bool = False) -> SecretStr:
     """Return a new key: 192 random bits."""
-    return SecretStr(KEY_PREFIX + secrets.token_hex(24))
+    return SecretStr((SIMULATED_KEY_PREFIX if simulated else KEY_PREFIX) + secrets.token_hex(24))
 
 
 def new_key_id() -> str:

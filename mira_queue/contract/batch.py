@@ -109,13 +109,15 @@ class BatchOrigin:
     """The request over HTTP that created a batch. All fields are empty for a batch of the command line.
 
     `project` is that of the API key, and `file_id` the input file. `window` is the completion window as it was given.
-    The answers expire `output_ttl_s` after the batch has ended; 0: with the batch.
+    The answers expire `output_ttl_s` after the batch has ended; 0: with the batch. `user` is the person who started it
+    on the web page.
     """
 
     project: str = ""
     file_id: str = ""
     window: str = ""
     output_ttl_s: int = 0
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 # Waits before the attempts, as Standard Webhooks specifies: about 72 hours in total.
 WAITS = (
@@ -26,6 +27,14 @@ _OVERLOADED = frozenset({429, 502, 504})
 MIN_PAUSE = timedelta(seconds=5)
 # A receiver may ask for any wait. After this one, it is tried again.
 MAX_PAUSE = timedelta(hours=1)
+
+
+class DeliveryState(StrEnum):
+    """State of a delivery. A dead one has no further attempt, unless it is sent again."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,6 +332,11 @@ def error_for_code(code: str) -> type[JobError]:
     return _BY_CODE.get(code, JobError)
 
 
+def error_codes() -> list[str]:
+    """Return the codes of all errors of jobs."""
+    return sorted(_BY_CODE)
+
+
 def error_named(name: str) -> type[JobError]:
     """Return the class of this name, as a result backend stores it, or JobError if a newer version stored it."""
     return _BY_NAME.get(name, JobError)

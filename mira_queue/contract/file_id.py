@@ -6,6 +6,7 @@ A file of a batch has no record of its own: its id follows from that of the batc
 from __future__ import annotations
 
 import re
+import uuid
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,12 @@ def file_id_of(identity: str) -> FileId:
     """Return the id of the file that a request creates, given the request's identity: a UUID of version 7."""
     digits = identity.replace("-", "")
     return FileId(int(digits[:12], 16), FileKind.UPLOAD, digits[12:])
+
+
+def identity_of_file(text: str) -> str:
+    """Return the identity of the request that has created an uploaded file, given the file's id."""
+    found = parse_file_id(text)
+    return "" if found is None else str(uuid.UUID(f"{found.created_ms:012x}{found.rest}"))
 
 
 def parse_file_id(text: str) -> FileId | None:

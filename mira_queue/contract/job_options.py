@@ -66,9 +66,9 @@ class JobOptions:
         if delay is not None and not_before is not None:
             raise InvalidRequest("not_before", "give one of the two: delay or not_before")
         if isinstance(delay, datetime):
-            raise InvalidRequest("delay", "expected a timedelta or seconds: pass a time as not_before=...")
+            raise InvalidRequest("delay", "expected a timedelta or seconds; a time goes into not_before")
         if not_before is not None and not isinstance(not_before, datetime):
-            raise InvalidRequest("not_before", "expected a datetime with a time zone: pass a duration as delay=...")
+            raise InvalidRequest("not_before", "expected a datetime with a time zone; a duration goes into delay")
         if not_before is None:
             wait = timedelta(0) if delay is None else _span("delay", delay, now)
         else:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.unicode import is_unicode
 
 # The limits of OpenAI's API.
 MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
+
+# Metadata as a field of a model that pydantic checks.
+Metadata = Annotated[
+    dict[
+        Annotated[str, Field(min_length=1, max_length=MAX_METADATA_KEY)],
+        Annotated[str, Field(max_length=MAX_METADATA_VALUE)],
+    ],
+    Field(max_length=MAX_METADATA),
+]
 
 
 def checked_metadata(metadata: Any) -> Mapping[str, str]:

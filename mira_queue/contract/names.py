@@ -17,7 +17,10 @@ BULK_QUEUE = "mira.bulk"
 
 # TTLs of an account's keys. A job's keys live for MIRA_RESULT_TTL after the job has finished.
 ACCOUNT_TTL = timedelta(days=7)  # after its last call or worker
+ACTIVITY_MINUTES = timedelta(hours=1)  # how long the ends of jobs are counted per minute, before they become totals
+ACTIVITY_HOURS = timedelta(days=2)  # how long tokens are counted per hour: today, in every time zone
 CALL_HISTORY = timedelta(minutes=2)  # calls that the logs keep, and the longest window of a rate limit
+JOB_ACTION_TTL = timedelta(days=1)  # after the last progress of an action on many jobs
 KEY_MARGIN = timedelta(minutes=1)  # added to the TTL of keys whose entries expire by themselves
 CHUNKS_TTL = timedelta(minutes=1)  # after the last chunk; longer than the pause between two of them
 CLOCK_TTL = timedelta(days=7)  # after the clock was last read
@@ -29,11 +32,22 @@ HTTP_REQUEST_TTL = timedelta(hours=1)  # an HTTP request whose connection is sti
 MAX_CLOCK_STEP = timedelta(seconds=5)  # a larger step of the server's clock between two reads is a jump
 MAX_SLEEP = timedelta(seconds=30)  # a process that waits requests permits again after this time at the latest
 RETRY_WITHIN = timedelta(minutes=10)  # after a connection broke; SDKs give up after this time
+# The same for each retry, if the response was written; SDKs wait for at most 8 s.
+DOUBTFUL_WITHIN = timedelta(seconds=12)
+USAGE_TTL = timedelta(days=2)  # of a project without open jobs: longer than the day whose cost it has
 TURN = timedelta(milliseconds=500)  # a process that requests no permit for this long after its wait loses its turn
 WORKERS_TTL = timedelta(days=1)  # longer than a worker may leave between two reports
 WRITE_CHECK_TTL = timedelta(milliseconds=1)
 # Jobs in each index of single jobs. A list then costs the same, whatever the length of the queue.
 MAX_LISTED = 10_000
+# Deliveries of webhooks in each list of recent ones.
+MAX_RECENT_DELIVERIES = 1000
+# Fields of an account's activity. From then on, the tokens of a model that is new count for no model by name.
+MAX_ACTIVITY = 5000
+# Leases in the timeline of a job. The first ones and the last ones stay.
+MAX_LEASES, FIRST_LEASES = 20, 5
+# Changes of an account's learned limits that are kept.
+MAX_LIMIT_CHANGES = 200
 # Chunks of a streamed answer in one run of a script, whose arguments are limited.
 MAX_CHUNKS = 1000
 
@@ -79,10 +93,14 @@ SCHEMA_KEY = "mira:schema"
 CLOCK = "mira:clock"
 # Hash, owned by the operator: API keys of the gateway, by the digest of the key. An entry lives until it is revoked.
 API_KEYS = "mira:api-keys"
+# String, owned by the gateways: the secret that signs the cookies of the web page. It lives as long as the data.
+PAGE_SECRET = "mira:page-secret"
 # List, owned by the gateways: events in JSON. An entry lives until a gateway has made its deliveries.
 WEBHOOK_EVENTS = "mira:webhook-events"
 # Zset, owned by the gateways: receivers. An entry lives while there are deliveries; the score is when the next is due.
 WEBHOOK_RECEIVERS = "mira:webhook-receivers"
+# Zset, owned by the gateways: recent deliveries of all projects. It lives for MIRA_RESULT_TTL after the last one.
+ALL_DELIVERIES = "mira:all-deliveries"
 # Zset, owned by the gateways. An entry lives until RETRY_WITHIN after its gateway has stopped; the score is the end of
 # its lease.
 GATEWAYS = "mira:gateways"
@@ -106,8 +124,12 @@ class _Key:
 job_key = _Key("mira:job:", "Hash, owned by the job. It lives while the job is open, and then for MIRA_RESULT_TTL.")
 request_key = _Key("mira:request:", "String, owned by the job. It lives as long as the job, or until the job succeeds.")
 chunks_key = _Key("mira:chunks:", "List, owned by the job's worker. It lives for CHUNKS_TTL after its last entry.")
+# One entry for each of its leases that did not finish it.
+timeline_key = _Key("mira:timeline:", "List, owned by the single job. It lives as long as the job.")
 batch_key = _Key("mira:batch:", "Hash, owned by the batch. It lives while that is open, and then for MIRA_RESULT_TTL.")
 finished_key = _Key("mira:finished:", "List, owned by the group's engine. It lives for MIRA_RESULT_TTL after its end.")
+# An action on many jobs, with its progress.
+job_action_key = _Key("mira:job-action:", "String, owned by the gateways. It lives for JOB_ACTION_TTL after a write.")
 # A channel of the same name announces the result.
 result_key = _Key("celery-task-meta-", "String, owned by Celery's Redis backend. It lives for MIRA_RESULT_TTL.")
 # The score is the end of the lease.
@@ -120,6 +142,12 @@ deadlines_key = _Key("mira:deadlines:", "Zset, owned by accept: jobs. An entry l
 pace_key = _Key("mira:pace:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call or worker.")
 sent_key = _Key("mira:sent:", "Zset, owned by the account: calls. It lives for CALL_HISTORY or the longest window.")
 tokens_key = _Key("mira:tokens:", "Zset, owned by the account: tokens that were used. It lives as long as `sent_key`.")
+# Jobs that ended, per minute, and their tokens, per hour; older ones are added to totals (lib/activity.lua).
+activity_key = _Key("mira:activity:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a job has ended.")
+# Histograms of the durations of calls, and of the waits for permits (lib/call_times.lua).
+call_times_key = _Key("mira:call-times:", "Hash, owned by the account. It lives for ACCOUNT_TTL after a call.")
+# Learned limits, with the time of each change. The oldest of MAX_LIMIT_CHANGES makes room.
+limit_changes_key = _Key("mira:limits:", "List, owned by the account. It lives for ACCOUNT_TTL after a change.")
 # The score is the end of the call's lease.
 in_flight_key = _Key("mira:in-flight:", "Zset, owned by the account: calls in flight. KEY_MARGIN after a lease.")
 # The score is the number of calls granted to the process.
@@ -148,14 +176,18 @@ def listed_key(kind: str, project: str = "") -> str:
 
 
 def listed_keys(account: str, project: str, state: str, code: str = "") -> list[str]:
-    """Return the deadlines of an account, and the indexes of a single job that ends, in the order of lib/listed.lua.
+    """Return the keys of a single job that ends or is retried, in the order of lib/listed.lua.
 
-    First come the indexes of open jobs, then those of its final state and of its error code: of its project, if it has
-    one, and of all jobs.
+    They are the deadlines of its account, the usage of its project, and its indexes. First come those of open jobs,
+    then those of its final state and of its error code: of its project, if it has one, and of all jobs.
     """
     projects = dict.fromkeys((project, ""))
     indexes = [listed_key(kind, each) for kind in (OPEN, state, code) if kind for each in projects]
-    return [deadlines_key(account), *indexes]
+    return [deadlines_key(account), usage_key(project), *indexes]
+
+
+# Open jobs and lines, and the cost of the day.
+usage_key = _Key("mira:usage:", "Hash, owned by the project. It lives while it has open jobs, and then for USAGE_TTL.")
 
 
 def recent_requests_key(api_key: str, digest: str) -> str:
@@ -176,12 +208,20 @@ def http_idempotency_key(project: str, key: str) -> str:
     return f"mira:http-key:{hashlib.sha256(f'{project}:{key}'.encode()).hexdigest()[:32]}"
 
 
+def deleted_key(digest: str) -> str:
+    """String, owned by the gateways: place and project of a deleted object. It lives for HTTP_KEY_TTL.
+
+    Its Idempotency-Key must not create it again, and lists continue after it. `digest` is that of its identity.
+    """
+    return f"mira:deleted:{digest}"
+
+
 webhook_endpoints_key = _Key(
     "mira:webhook-endpoints:", "Hash, owned by the project: its endpoints by id. An entry lives until it is deleted."
 )
 delivery_key = _Key(
     "mira:delivery:",
-    "Hash, owned by the gateways. It lives until it is delivered, or for MIRA_RESULT_TTL as a dead one.",
+    "Hash, owned by the gateways. It lives while it is pending, and then for MIRA_RESULT_TTL.",
 )
 # The score is when the delivery is due, or when the lease of a running attempt ends.
 receiver_key = _Key(
@@ -190,6 +230,11 @@ receiver_key = _Key(
 receiver_pause_key = _Key("mira:receiver-pause:", "String, owned by the gateways. It lives until the pause has passed.")
 # The score is when the delivery died.
 dead_deliveries_key = _Key("mira:dead-deliveries:", "Zset, owned by the project. It lives for MIRA_RESULT_TTL.")
+# The score is when the delivery was made. An entry lives until MAX_RECENT_DELIVERIES newer ones exist.
+deliveries_key = _Key(
+    "mira:deliveries:",
+    "Zset, owned by the project: recent deliveries. It lives for MIRA_RESULT_TTL after the last one.",
+)
 
 
 @lru_cache(maxsize=1000)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
+from mira_queue.contract.call_times import CallTimes
 from mira_queue.contract.known_fields import all_fields, stored_fields
 from mira_queue.contract.outcome import Failure
 
@@ -141,6 +142,16 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitChange:
+    """Learned limits of an account from a time on: calls per window, and calls in flight. 0 means "not known"."""
+
+    at_ms: int
+    rate: int
+    window_ms: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Permit:
     """Verdict on one call. If the call may start, the numbers say what it started alongside (see pace/acquire.lua).
 
@@ -170,6 +181,7 @@ class ReleasedPermit:
     tokens: int = 0
     remaining: int | None = None
     remaining_ms: int = 0
+    times: CallTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)

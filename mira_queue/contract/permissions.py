@@ -27,6 +27,8 @@ KEY_COMMANDS = (
     "LPUSH {key} x",
     "LRANGE {key} 0 0",
     "LREM {key} 0 x",
+    "LSET {key} 0 x",
+    "LTRIM {key} 0 0",
     "MGET {key}",
     "PERSIST {key}",
     "PEXPIRE {key} 1",

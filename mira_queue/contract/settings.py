@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, Self
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from pydantic_settings import (
 )
 
 from mira_queue.contract.account import checked_name
+from mira_queue.contract.api_key import Scope
 from mira_queue.contract.crash_point import parse_crash_at
 from mira_queue.contract.durations import duration, in_seconds
 from mira_queue.contract.endpoint import (
@@ -38,6 +40,8 @@ from mira_queue.contract.webhook import checked_secret
 
 ENV_PREFIX = "MIRA_"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+_LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 ZERO = timedelta(0)
 SECOND = timedelta(seconds=1)
@@ -160,6 +164,7 @@ def _crash_at(value: str) -> str:
     return value
 
 
+_SUBPATH = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\*")
 
 
@@ -170,6 +175,24 @@ def _parse_hosts(value: Any) -> Any:
     if wrong := [name for name in hosts if not _HOST.fullmatch(name)]:
         raise ValueError(f"expected names without ports, separated by commas, got {wrong[0][:80]!r}")
     return hosts
+
+
+def _parse_networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ip_network(each.strip(), strict=False) for each in value.split(",") if each.strip())
+    except ValueError:
+        raise ValueError(f"expected addresses or networks, separated by commas, got {value[:80]!r}") from None
+
+
+def _page_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+        raise ValueError(f"expected a URL such as https://mira.example.com/queue, got {value[:80]!r}")
+    if not _SUBPATH.fullmatch(parts.path):
+        raise ValueError("expected a path of letters, digits, ., _, ~ and -")
+    return value.rstrip("/")
 
 
 def _parse_secrets(value: Any) -> Any:
@@ -189,6 +212,8 @@ KeyHeader = Annotated[str, AfterValidator(checked_header_name)]
 # NoDecode: a value that is not JSON gets our message, without the value.
 Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(parse_headers)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_hosts)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_parse_networks)]
+PageUrl = Annotated[str, AfterValidator(_page_url)]
 RateLimitSetting = Annotated[RateLimit, BeforeValidator(_parse_rate_limit)]
 Seconds = Annotated[timedelta, BeforeValidator(_parse_seconds)]
 
@@ -326,6 +351,30 @@ class Settings(BaseSettings):
         "localhost are always allowed. *: every name.",
     )
 
+    page_url: PageUrl | None = Field(
+        None,
+        description="URL of the web page if a proxy is in front of the gateway: https://mira.example.com/queue. Its "
+        "host is allowed, and it may have a path.",
+    )
+    page_user_header: KeyHeader | None = Field(
+        None,
+        description="Header in which an authenticating proxy names the user of the web page: X-Forwarded-User. Not "
+        "set: users sign in with a key. The proxy must remove this header from requests of clients.",
+    )
+    page_user_scope: Literal[Scope.READ, Scope.ADMIN] = Field(
+        Scope.READ, description="Scope of these users. read: view all projects. admin: also act."
+    )
+    page_proxies: Networks = Field(
+        _LOOPBACK,
+        description="Addresses or networks of such proxies, separated by commas. From other addresses, the header is "
+        "ignored.",
+    )
+
+    page_requests: Literal["hidden", "shown"] = Field(
+        "hidden",
+        description="Requests of jobs on the web page. shown: users with the scope admin see the prompts.",
+    )
+
     max_file_bytes: int = Field(
         8 * 1024**3, ge=1024, description="Maximum size of a file that the gateway accepts, in bytes."
     )
@@ -353,6 +402,14 @@ class Settings(BaseSettings):
         description="Time for the receiver of a webhook to respond. Then another attempt follows.",
     )
 
+    webhook_max_waiting: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of webhook deliveries that wait for one receiver. Others become dead deliveries, "
+        "which are listed and can be sent again.",
+    )
+
     health_file: Path | None = Field(
         None, description="File that a worker touches at every check for orphaned jobs. For health checks."
     )
@@ -361,6 +418,21 @@ class Settings(BaseSettings):
         "auto", description="Format of the logs: json or text. auto: text on a terminal, otherwise json."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    report_content: Literal["shown", "hidden"] = Field(
+        "shown",
+        description="Prompts and answers in reports that commands write. shown: slow and failed lines are quoted.",
+    )
+    traces: Literal["off", "on"] = Field(
+        "off", description="on: record traces, and export them to an OpenTelemetry collector (OTEL_* variables)."
+    )
+    trace_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of the lines of files whose traces are exported, from 0 to 1. Those of failed calls always "
+        "are.",
+    )
 
     crash_at: Annotated[str, AfterValidator(_crash_at)] | None = Field(
         None, description="For tests only: the crash point at which a process crashes. Needs a simulator."

@@ -135,7 +135,12 @@ class WebhookEndpoint:
 
 def endpoint_id_of(identity: str) -> str:
     """Return the id of the endpoint that a request with this identity creates."""
-    return ENDPOINT_PREFIX + hashlib.sha256(identity.encode()).hexdigest()[:24]
+    return ENDPOINT_PREFIX + digest_of_identity(identity)
+
+
+def digest_of_identity(identity: str) -> str:
+    """Return a short digest of the identity of a request, which the ids of some objects contain."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
 def new_signing_secret() -> SecretStr:

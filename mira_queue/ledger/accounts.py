@@ -33,7 +33,7 @@ class Counts:
 
 # A worker that has not reported itself for two intervals and this long has crashed.
 REPORT_MARGIN = timedelta(seconds=2)
-_FIELDS = ["base", "estimate", "reason", "open_until", "probe", "message", *Counts.__dataclass_fields__]
+_FIELDS = ["base", "estimate", "reason", "open_until", "probe", "message", "call_ms", *Counts.__dataclass_fields__]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PaceView:
     `open_for` is how long it stays open. `next_in` is the time until the first process that waits requests a permit
     again: if a rate limit makes them wait, the next call starts then. It is zero if no process waits. `message` is what
     the server said last when it rejected a call or failed. `workers` counts the live worker processes that serve the
-    account.
+    account. `call_ms` is how long its calls take, or 0 before the first one.
     """
 
     account: str
@@ -59,6 +59,7 @@ class PaceView:
     counts: Counts = Counts()
     message: str = ""
     workers: int = 0
+    call_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def _view(
     turn_ends: Sequence[tuple[bytes, float]],
     workers: int,
 ) -> PaceView:
-    base, estimate, reason, open_until, probe, message, *counts = fields
+    base, estimate, reason, open_until, probe, message, call_ms, *counts = fields
     ends = [end_ms for _, end_ms in turn_ends]
     first_ms = int(min(ends)) - now_ms - in_ms(names.TURN) if ends else 0
     return PaceView(
@@ -182,8 +183,14 @@ def _view(
         Counts(*(int(count or 0) for count in counts)),
         decode(message or b""),
         workers,
+        int(call_ms or 0),
     )
 
 
+def process_name() -> str:
+    """Return the name of this process among all workers: PID@HOST."""
+    return f"{os.getpid()}@{socket.gethostname()}"
+
+
 def _entry(account: str) -> str:
-    return f"{account}:{os.getpid()}@{socket.gethostname()}"
+    return f"{account}:{process_name()}"

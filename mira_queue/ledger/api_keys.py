@@ -1,7 +1,8 @@
-"""API keys of the gateway in the ledger: records by the digest of the key."""
+"""API keys of the gateway in the ledger: records by the digest of the key. And the secret of its web page."""
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import orjson
@@ -38,6 +39,12 @@ class ApiKeys(ScriptRunner):
         found: Any = self._client.hgetall(names.API_KEYS)
         revoked = [digest for digest, record in found.items() if which in (_key(record).id, _key(record).name)]
         return int(self._client.hdel(names.API_KEYS, *revoked)) if revoked else 0
+
+    def page_secret(self) -> SecretStr:
+        """Return the secret that signs the cookies of the web page. The first gateway creates it."""
+        self._client.set(names.PAGE_SECRET, secrets.token_hex(32), nx=True)
+        found: Any = self._client.get(names.PAGE_SECRET)
+        return SecretStr(found.decode())
 
 
 def _key(record: bytes) -> ApiKey:

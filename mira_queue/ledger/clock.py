@@ -10,6 +10,10 @@ from mira_queue.ledger.script_runner import ScriptRunner
 class Clock(ScriptRunner):
     """Operations on the clock."""
 
+    def now_ms(self) -> int:
+        """Return the ledger's time, in Unix milliseconds: that of a job's times."""
+        return self._now_ms()
+
     def check_clock(self, *, is_first: bool = False) -> timedelta:
         """Return by how much the server's clock has jumped since the last check by any worker.
 

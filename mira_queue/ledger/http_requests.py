@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from mira_queue.contract import names
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
@@ -27,18 +28,29 @@ class Loss:
     within: timedelta | None = names.RETRY_WITHIN
 
 
+@dataclass(frozen=True, slots=True)
+class DeletedObject:
+    """An object that its owner has deleted: when it was created, in the unit of its lists, and its project."""
+
+    created: int
+    project: str
+
+
 class HttpRequests(ScriptRunner):
     """Operations of gateways."""
 
     def begin_http_request(
-        self, place: str, new_identity: str, gateway: str, *, is_retry: bool, has_time: bool
+        self, place: str, new_identity: str, gateway: str, *, retry_count: int, has_time: bool
     ) -> OpenRequest | None:
         """Record a request, with the new identity unless it is recognized as a retry.
 
+        `retry_count` is 0 for a first request. A later retry is recognized for longer: if no gateway was running, the
+        earlier ones have passed the time.
         Return None if a retry has to ask again: the request that it repeats may still be in progress. With `has_time`,
         that includes requests of other gateways whose connections seem to be open: the gateway may have been killed.
         """
-        args = [new_identity, gateway, "1" if is_retry else "", "1" if has_time else ""]
+        late = min(names.RETRY_WITHIN, names.DOUBTFUL_WITHIN * (retry_count - 1))
+        args = [new_identity, gateway, in_ms(late) if retry_count else "", "1" if has_time else ""]
         found = self._run("http_requests/begin", [place, names.GATEWAYS], args)
         if not found:
             return None
@@ -70,6 +82,18 @@ class HttpRequests(ScriptRunner):
         """Return the identity of the first request with an Idempotency-Key, or None if that was another request."""
         found = self._run("http_requests/claim_key", [place], [identity, digest, in_ms(names.HTTP_KEY_TTL)])
         return decode(found) if found else None
+
+    def set_deleted(self, digest: str, project: str, created: int) -> None:
+        """Record that an object was deleted, before it is. `digest` is `digest_of_identity` of its request."""
+        self._client.set(names.deleted_key(digest), f"{created}:{project}", px=names.HTTP_KEY_TTL)
+
+    def deleted(self, digest: str) -> DeletedObject | None:
+        """Return what is known of an object that was deleted in the last HTTP_KEY_TTL."""
+        found: Any = self._client.get(names.deleted_key(digest))
+        if found is None:
+            return None
+        created, _, project = decode(found).partition(":")
+        return DeletedObject(int(created), project)
 
     def free_http_key(self, place: str, identity: str, digest: str) -> None:
         """Forget the Idempotency-Key of a request that was wrong."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from typing import Any
@@ -17,6 +18,7 @@ from mira_queue.contract.errors import AccountConflict, IdempotencyConflict, Job
 from mira_queue.contract.job_options import Priority
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, celery_record
+from mira_queue.contract.project_limits import NO_LIMITS, LimitReached, ProjectLimits
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.announcements import Announcements
 from mira_queue.ledger.memory import Headroom
@@ -53,13 +55,14 @@ class Jobs(ScriptRunner):
 
         `base` is the account's base URL, if it is known. Raises AccountConflict if the queue knows another one:
         nothing was accepted. Raises IdempotencyConflict for the first key that belongs to a different request; the
-        other jobs are accepted. Raises QueueUnavailable if the server's memory is almost full.
+        other jobs are accepted. Raises LimitReached for the first job that a limit of the project does not allow.
+        Raises QueueUnavailable if the server's memory is almost full.
         """
         self._headroom.check(len(jobs), sum(len(job.request.body) for job in jobs))
         pieces = list(_pieces(jobs))
         answers = self._run_replicated("jobs/accept", [_accept_call(account, base, piece) for piece in pieces])
         accepted = []
-        conflict: IdempotencyConflict | None = None
+        refused: IdempotencyConflict | LimitReached | None = None
         for piece, others in zip(pieces, answers, strict=True):
             if isinstance(others, bytes):
                 raise AccountConflict(account, base, decode(others))
@@ -67,10 +70,12 @@ class Jobs(ScriptRunner):
             for place, job in enumerate(piece):
                 verdict, job_id = known.get(place, ("accepted", job.id))
                 if verdict == "conflict":
-                    conflict = conflict or IdempotencyConflict(job.key, job_id)
+                    refused = refused or IdempotencyConflict(job.key, job_id)
+                if verdict in ("open", "cost"):
+                    refused = refused or _limit_reached(verdict)
                 accepted.append(Accepted(job_id, verdict == "accepted", is_due=not job.delay))
-        if conflict:
-            raise conflict
+        if refused:
+            raise refused
         return accepted
 
     def status(self, job_id: str) -> JobStatus:
@@ -90,33 +95,39 @@ class Jobs(ScriptRunner):
             (entry,) = self._entries([job_id])
             failure = cancelled(status_of(job_id, entry))
             record = celery_record(job_id, failure, datetime.now(UTC)) if self.keeps_results else b""
-            keys = names.job_keys(entry.get("account", ""), job_id, entry["key"], entry["group"])
             project, owner = entry.get("project", ""), entry.get("account", "")
+            keys = names.job_keys(owner, job_id, entry["key"], entry["group"])
+            keys += [names.activity_key(owner), names.timeline_key(job_id)]
             keys += [*names.webhook_keys(project), *names.listed_keys(owner, project, JobState.CANCELLED)]
-            known = [entry.get("account", ""), entry.get("history", "")]
+            known = [owner, entry.get("history", "")]
             args = [job_id, *known, record, self._result_ttl_ms, "1" if only_unstarted else ""]
+            args += [failure.lost_usage.get(name, 0) for name in ("prompt_tokens", "completion_tokens")]
             done = self._run("jobs/cancel", keys, args)
             if done is None:
                 raise JobNotFound(job_id)
             if done >= 0:
                 return bool(done)
 
-    def retry(self, job_id: str) -> bool:
-        """Queue a failed job again. Return False if it is not failed. Raises JobNotFound."""
+    def retry(self, job_id: str, limits: ProjectLimits = NO_LIMITS) -> bool:
+        """Queue a failed job again. Return False if it is not failed. Raises JobNotFound, LimitReached."""
         (entry,) = self._entries([job_id])
         account, status = entry.get("account", ""), status_of(job_id, entry)
         keys = [*names.job_keys(account, job_id, entry["key"]), names.queued_key(account, status.priority.lane)]
+        keys.append(names.timeline_key(job_id))
         keys += names.listed_keys(account, status.project, JobState.FAILED, status.code)
-        done = self._run("jobs/retry", keys, [job_id, account, uuid.uuid4().hex])
+        args = [job_id, account, uuid.uuid4().hex, limits.max_open, limits.max_cost]
+        done = self._run("jobs/retry", keys, args)
         if done is None:
             raise JobNotFound(job_id)
+        if isinstance(done, bytes):
+            raise _limit_reached(decode(done))
         return bool(done)
 
     def forget(self, job_id: str) -> bool:
         """Delete a single job that has finished. Return False if it is open. Raises JobNotFound."""
         (entry,) = self._entries([job_id])
         status = status_of(job_id, entry)
-        keys = names.job_keys(status.account, job_id, status.key)
+        keys = [*names.job_keys(status.account, job_id, status.key), names.timeline_key(job_id)]
         keys += names.listed_keys(status.account, status.project, status.state, status.code)
         return bool(self._run("jobs/forget", keys, [job_id]))
 
@@ -140,7 +151,7 @@ class Jobs(ScriptRunner):
             calls = []
             for job_id, key in zip(piece, self.keys_of(piece), strict=True):
                 of_new = [names.idempotency_key(new, key), names.queued_key(new, Lane.FIRST), names.waiting_key(new)]
-                of_new += [names.deadlines_key(new), names.deadlines_key(old)]
+                of_new += [names.deadlines_key(new), names.deadlines_key(old), names.timeline_key(job_id)]
                 calls.append(([*names.job_keys(old, job_id, key), *of_new], [job_id, old, new, key]))
             answers = self._run_many("jobs/adopt", calls)
             moved += [job_id for job_id, answer in zip(piece, answers, strict=True) if answer == 1]
@@ -255,6 +266,10 @@ def cancelled(status: JobStatus) -> Failure:
     return Failure.from_error(JobCancelled(detail, None, *counts, lost_usage=status.lost_usage))
 
 
+def _limit_reached(limit: str) -> LimitReached:
+    return LimitReached("open" if limit == "open" else "cost")
+
+
 def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
     piece: list[NewJob] = []
     size = 0
@@ -271,7 +286,7 @@ def _pieces(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
 def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[str], list[Any]]:
     keys: list[str] = [names.queued_key(account, jobs[0].lane), names.ACCOUNTS, names.pace_key(account)]
     keys += (names.waiting_key(account), names.listed_key(names.OPEN), names.listed_key(names.OPEN, jobs[0].project))
-    keys.append(names.deadlines_key(account))
+    keys += (names.deadlines_key(account), names.usage_key(jobs[0].project))
     args: list[Any] = [account, base]
     for job in jobs:
         keys += (names.job_key(job.id), names.request_key(job.id), names.idempotency_key(account, job.key))
@@ -281,9 +296,11 @@ def _accept_call(account: str, base: str, jobs: Sequence[NewJob]) -> tuple[list[
 
 
 def _options(job: NewJob) -> bytes:
-    if job.lane is Lane.BULK:
+    if job.lane is Lane.BULK and not job.traceparent:
         return b""
     found: dict[str, Any] = {}
+    if job.traceparent:
+        found["traceparent"] = job.traceparent
     if job.delay:
         found["delay_ms"] = in_ms(job.delay)
     if job.priority is not Priority.NORMAL:
@@ -296,6 +313,10 @@ def _options(job: NewJob) -> bytes:
         found["view"] = job.view
     if job.webhook:
         found["webhook"] = job.webhook
+    if job.limits:
+        found.update(asdict(job.limits))
+    if job.price:
+        found["price"] = astuple(job.price)
     return orjson.dumps(found) if found else b""
 
 

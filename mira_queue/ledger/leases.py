@@ -12,7 +12,11 @@ from mira_queue.contract.call_history import CallHistory
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Failure, Outcome, celery_record
 from mira_queue.contract.states import JobState
+from mira_queue.contract.timeline import CallRecord
+from mira_queue.contract.token_estimate import count
 from mira_queue.contract.webhook import ending_of
+from mira_queue.ledger.accounts import process_name
+from mira_queue.ledger.billed_tokens import billed_tokens
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo, Why
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -31,7 +35,7 @@ class Leases(ScriptRunner):
         calls = [
             (
                 [*names.job_keys(account, job_id), names.pace_key(account)],
-                [job_id, account, base, in_ms(lease), uuid.uuid4().hex],
+                [job_id, account, base, in_ms(lease), uuid.uuid4().hex, process_name()],
             )
             for job_id in job_ids
         ]
@@ -53,16 +57,22 @@ class Leases(ScriptRunner):
         """Record the outcome before another result backend stores it. Return False if the lease is lost."""
         return bool(self._run("jobs/record_outcome", [names.job_key(lease.job_id)], [lease.epoch, outcome]))
 
-    def finish(self, lease: Lease, outcome: Outcome) -> bool:
-        """Store the outcome, once. Return False if the lease is lost and nothing was stored."""
+    def finish(self, lease: Lease, outcome: Outcome, call: CallRecord | None = None) -> bool:
+        """Store the outcome, once. Return False if the lease is lost and nothing was stored.
+
+        `call` is the call that brought the outcome, for the timeline of a single job.
+        """
         record = celery_record(lease.job_id, outcome, datetime.now(UTC)) if self.keeps_results else b""
         state, code = (JobState.FAILED, outcome.code) if isinstance(outcome, Failure) else (JobState.SUCCEEDED, "")
         args = [lease.job_id, lease.epoch, state, record, self._result_ttl_ms, lease.key, lease.group]
         args += [outcome.attempts, outcome.unanswered_calls, code]
         args.append(lease.history.with_lost_usage(outcome.lost_usage).to_json())
-        args.append(ending_of(outcome))
+        args += [ending_of(outcome), *_tokens_of(outcome), _text_of(lease, call)]
+        args += billed_tokens(outcome, len(lease.body))
         keys = names.job_keys(lease.account, lease.job_id, lease.key, lease.group)
+        keys.append(names.activity_key(lease.account))
         if not lease.group:
+            keys.append(names.timeline_key(lease.job_id))
             keys += names.webhook_keys(lease.project)
             keys += names.listed_keys(lease.account, lease.project, state, code)
         return bool(self._run("jobs/finish", keys, args))
@@ -77,6 +87,7 @@ class Leases(ScriptRunner):
         unanswered_calls: int,
         reason: str,
         history: CallHistory | None = None,
+        call: CallRecord | None = None,
     ) -> bool:
         """Let the job wait, without a lease. Return False if the lease is lost.
 
@@ -84,22 +95,40 @@ class Leases(ScriptRunner):
         sends no message.
         """
         args = [lease.job_id, lease.epoch, in_ms(wait), in_ms(lost_after), attempts, unanswered_calls, reason]
-        args.append((history or lease.history).to_json())
-        return bool(self._run("jobs/defer", names.job_keys(lease.account, lease.job_id), args))
+        args += [(history or lease.history).to_json(), _text_of(lease, call)]
+        return bool(self._run("jobs/defer", _keys_with_timeline(lease), args))
 
     def release(self, lease: Lease) -> bool:
         """Return the job to the queue; the caller sends its message, in `lease.lane`. False if the lease is lost."""
-        keys = names.job_keys(lease.account, lease.job_id)
-        return bool(self._run("jobs/release", keys, [lease.job_id, lease.epoch]))
+        return bool(self._run("jobs/release", _keys_with_timeline(lease), [lease.job_id, lease.epoch]))
 
     def requeue(self, account: str, job_ids: Sequence[str], lane: Lane) -> list[str]:
         """Requeue jobs of a message of the account's lane that have not started. Return those that need a new one."""
         return [decode(job_id) for job_id in self._run("jobs/requeue", [names.queued_key(account, lane)], job_ids)]
 
 
+def _keys_with_timeline(lease: Lease) -> list[str]:
+    return [*names.job_keys(lease.account, lease.job_id), names.timeline_key(lease.job_id)]
+
+
+def _text_of(lease: Lease, call: CallRecord | None) -> str:
+    """Return the call for the timeline. Lines of files have none."""
+    return call.to_text() if call and not lease.group else ""
+
+
+def _tokens_of(outcome: Outcome) -> tuple[int, int, int]:
+    """Return the tokens of prompts and of answers, unusable ones included, and 1 if the answer reports none."""
+    prompt, completion = (count(outcome.lost_usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    if isinstance(outcome, Failure):
+        return prompt, completion, 0
+    asked, answered = (count(outcome.usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    return prompt + asked, completion + answered, int(not asked + answered)
+
+
 def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
     match answer:
-        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, is_low]:
+        case [b"run", epoch, body, attempts, crashes, unanswered, key, group, history, left_ms, project, *more]:
+            is_low, traceparent = more
             counts = attempts, crashes, unanswered
             return Lease(
                 job_id,
@@ -113,6 +142,7 @@ def _claimed(account: str, job_id: str, answer: Any) -> Claimed:
                 time_left=None if left_ms < 0 else timedelta(milliseconds=left_ms),
                 project=decode(project),
                 is_low=bool(is_low),
+                traceparent=decode(traceparent),
             )
         case [b"store", epoch, outcome, key, group, project]:
             lease = Lease(

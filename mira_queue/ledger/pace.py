@@ -14,12 +14,14 @@ import redis
 from redis.client import PubSub
 
 from mira_queue.contract import names
+from mira_queue.contract.call_times import CallTimes, fields_of
 from mira_queue.contract.known_fields import known_fields
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.pace import (
     ConfiguredLimits,
     Estimate,
     FaultStreak,
+    LimitChange,
     PaceState,
     Permit,
     RateLimitHit,
@@ -139,14 +141,25 @@ class Pacing(ScriptRunner):
         self._run("pace/probe_now", keys, [names.wake_channel(account), in_ms(ends_waits_over)])
 
     def record_rate_limit(
-        self, account: str, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None
+        self,
+        account: str,
+        call: str,
+        permit: Permit,
+        retry_after: timedelta,
+        now_ms: int | None = None,
+        times: CallTimes | None = None,
     ) -> tuple[int, Estimate, RateLimitHit]:
         """Release the permit of a rate-limited call. Return the estimate, after its version, and what is on record."""
         retry_after_ms = in_ms(retry_after)
         version, estimate, now, *numbers = self._run(
             "pace/record_rate_limit",
-            [names.pace_key(account), names.sent_key(account), names.in_flight_key(account)],
-            [_clock(now_ms), call, permit.at_ms, retry_after_ms],
+            [
+                names.pace_key(account),
+                names.sent_key(account),
+                names.in_flight_key(account),
+                names.call_times_key(account),
+            ],
+            [_clock(now_ms), call, permit.at_ms, retry_after_ms, *fields_of([times])],
         )
         hit = RateLimitHit(now, permit.at_ms, retry_after_ms, *numbers)
         return int(version), Estimate.from_json(estimate), hit
@@ -159,6 +172,7 @@ class Pacing(ScriptRunner):
         now_ms: int | None = None,
         *,
         message: str = "",
+        times: CallTimes | None = None,
     ) -> FaultStreak:
         """Release the permit of a call that ended in a server fault or a broken connection. Store the message."""
         jobs, in_flight, lasted_ms, *flags = self._run(
@@ -168,6 +182,7 @@ class Pacing(ScriptRunner):
                 names.in_flight_key(account),
                 names.turns_key(account),
                 names.faults_key(account),
+                names.call_times_key(account),
             ],
             [
                 _clock(now_ms),
@@ -176,6 +191,7 @@ class Pacing(ScriptRunner):
                 permit.at_ms,
                 names.wake_channel(account),
                 message,
+                *fields_of([times]),
             ],
         )
         return FaultStreak(jobs, in_flight, lasted_ms, *map(bool, flags))
@@ -245,8 +261,15 @@ class Pacing(ScriptRunner):
             in_flight.allowed if in_flight else estimate.start,
             estimate.uncounted,
             estimate.uncounted_until_ms,
+            _limits_text(estimate),
         ]
-        return int(self._run("pace/store_estimate", [names.pace_key(account)], args))
+        keys = [names.pace_key(account), names.limit_changes_key(account)]
+        return int(self._run("pace/store_estimate", keys, args))
+
+    def limit_changes(self, account: str) -> list[LimitChange]:
+        """Return the last changes of the account's learned limits, the oldest first: at most MAX_LIMIT_CHANGES."""
+        found: Any = self._client.lrange(names.limit_changes_key(account), 0, -1)
+        return [LimitChange(*map(int, entry.split())) for entry in found]
 
     def jobs_left(self, account: str) -> int:
         """Return how many jobs of the account wait for a worker or have one, without those that wait after a fault."""
@@ -266,6 +289,13 @@ def _permit(verdict: bytes, *details: Any) -> Permit:
     return Permit(cast(Verdict, decode(verdict)), *details)
 
 
+def _limits_text(estimate: Estimate) -> str:
+    """Return the learned limits as an entry of their changes; 0 means that one is not known."""
+    rate, in_flight = estimate.rate, estimate.in_flight
+    of_rate = f"{rate.max_calls} {rate.window_ms}" if rate else "0 0"
+    return f"{of_rate} {in_flight.max_calls if in_flight else 0}"
+
+
 def _clock(now_ms: int | None) -> int | str:
     return "" if now_ms is None else now_ms
 
@@ -279,6 +309,7 @@ def _release_call(
         names.in_flight_key(account),
         names.turns_key(account),
         names.rejections_key(account),
+        names.call_times_key(account),
     ]
     calls = [
         value
@@ -293,4 +324,5 @@ def _release_call(
             call.remaining_ms,
         )
     ]
-    return "pace/release", keys, [_clock(now_ms), names.wake_channel(account), *calls]
+    args = [_clock(now_ms), names.wake_channel(account), len(released), *calls]
+    return "pace/release", keys, args + fields_of(call.times for call in released)

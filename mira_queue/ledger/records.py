@@ -11,6 +11,7 @@ from typing import Literal
 from mira_queue.contract.call_history import NO_HISTORY, CallHistory
 from mira_queue.contract.job_options import NO_OPTIONS, JobOptions, Priority
 from mira_queue.contract.names import Lane
+from mira_queue.contract.project_limits import NO_LIMITS, JobPrice, ProjectLimits
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.webhook import ENDPOINTS_ONLY
 
@@ -23,7 +24,8 @@ class NewJob:
     the producer and of the ledger may differ. A job with a `delay` waits for so long; then rescue sends its message.
     `project` is the project of the gateway that it belongs to, and `view` is what the gateway's object of the job shows
     in addition to its status and its outcome. `webhook` receives the event of its end: see WebhookEvent. Without
-    it, there is no event.
+    it, there is no event. `traceparent` is the W3C trace context of the span that sent it, if traces are on.
+    `limits` are those of its project, and `price` is what its calls cost, if that is known.
     """
 
     request: ChatRequest
@@ -39,6 +41,9 @@ class NewJob:
     project: str = ""
     view: str = ""
     webhook: str = ""
+    traceparent: str = ""
+    limits: ProjectLimits = NO_LIMITS
+    price: JobPrice | None = None
 
     @classmethod
     def single(
@@ -104,6 +109,7 @@ class Lease:
     time_left: timedelta | None = None
     project: str = ""
     is_low: bool = False
+    traceparent: str = ""
 
     @property
     def lane(self) -> Lane:

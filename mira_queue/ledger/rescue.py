@@ -71,12 +71,22 @@ class Rescue(ScriptRunner):
         Then it needs a message in the first lane. Return a new Lease if it is a poison job, to be finished as one, or
         None if another rescuer took it.
         """
-        match self._run("jobs/rescue", names.job_keys(account, job_id), [job_id, max_crashes, in_ms(lease)]):
-            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history, project]:
+        keys = [*names.job_keys(account, job_id), names.timeline_key(job_id)]
+        match self._run("jobs/rescue", keys, [job_id, max_crashes, in_ms(lease)]):
+            case [b"poison", epoch, attempts, crashes, unanswered, key, group, history, project, traceparent]:
                 counts = attempts, crashes, unanswered
                 known = CallHistory.from_json(history)
                 return Lease(
-                    job_id, epoch, b"", *counts, decode(key), decode(group), known, account, project=decode(project)
+                    job_id,
+                    epoch,
+                    b"",
+                    *counts,
+                    decode(key),
+                    decode(group),
+                    known,
+                    account,
+                    project=decode(project),
+                    traceparent=decode(traceparent),
                 )
             case [b"queued", int(epoch)]:
                 return epoch
@@ -92,10 +102,13 @@ class Rescue(ScriptRunner):
         taken = self._run("jobs/take_expired", keys, [job_id, account, in_ms(lease)])
         if taken is None:
             return None
-        epoch, attempts, crashes, unanswered, key, history, project = taken
+        epoch, attempts, crashes, unanswered, key, history, project, traceparent = taken
         known = CallHistory.from_json(history)
         counts = attempts, crashes, unanswered
-        return Lease(job_id, epoch, b"", *counts, decode(key), "", known, account, project=decode(project))
+        of_gateway, sent_by = decode(project), decode(traceparent)
+        return Lease(
+            job_id, epoch, b"", *counts, decode(key), "", known, account, project=of_gateway, traceparent=sent_by
+        )
 
     def resend(self, account: str, job_id: str, found_in: Lane = Lane.FIRST, lost_before_ms: int = 0) -> Lane | None:
         """Return the lane in which the job is queued, and in which the caller has to send its new message, or None."""

@@ -41,6 +41,8 @@ def decode(value: Any) -> str:
 # What scripts and Python have to agree on.
 CONSTANTS_MS = {
     "ACCOUNT_TTL_MS": names.ACCOUNT_TTL,
+    "ACTIVITY_HOURS_MS": names.ACTIVITY_HOURS,
+    "ACTIVITY_MINUTES_MS": names.ACTIVITY_MINUTES,
     "CALL_HISTORY_MS": names.CALL_HISTORY,
     "CLOCK_TTL_MS": names.CLOCK_TTL,
     "FAULTS_TTL_MS": names.FAULTS_TTL,
@@ -52,8 +54,17 @@ CONSTANTS_MS = {
     "MAX_SLEEP_MS": names.MAX_SLEEP,
     "RETRY_WITHIN_MS": names.RETRY_WITHIN,
     "TURN_MS": names.TURN,
+    "USAGE_TTL_MS": names.USAGE_TTL,
 }
-CONSTANTS = {"MAX_CHUNKS": names.MAX_CHUNKS, "MAX_LISTED": names.MAX_LISTED}
+CONSTANTS = {
+    "FIRST_LEASES": names.FIRST_LEASES,
+    "MAX_ACTIVITY": names.MAX_ACTIVITY,
+    "MAX_CHUNKS": names.MAX_CHUNKS,
+    "MAX_LEASES": names.MAX_LEASES,
+    "MAX_LIMIT_CHANGES": names.MAX_LIMIT_CHANGES,
+    "MAX_LISTED": names.MAX_LISTED,
+    "MAX_RECENT_DELIVERIES": names.MAX_RECENT_DELIVERIES,
+}
 
 # A full server rejects this script, and runs the others: accepted jobs finish.
 _ADDS_WORK = "jobs/accept"

@@ -14,6 +14,8 @@ from datetime import timedelta
 from typing import Any
 
 from mira_queue.contract import names
+from mira_queue.contract.delivery import DeliveryState
+from mira_queue.contract.errors import InvalidRequest
 from mira_queue.contract.webhook import WebhookEndpoint, WebhookEvent, is_endpoint_id
 from mira_queue.ledger.script_runner import ScriptRunner, decode, in_ms
 
@@ -25,8 +27,8 @@ MAX_DEAD = 10_000
 class Delivery:
     """Delivery of an event to one receiver. `target` is a URL, or the id of an endpoint of the event's project.
 
-    `attempts` counts those that have failed, and `result` is that of the last one. Times are Unix milliseconds of the
-    queue's server; `died_ms` is None while the delivery is not dead.
+    `attempts` counts those that were made, and `result` is that of the last one. Times are Unix milliseconds of the
+    queue's server: of the last attempt, and of the next one. `died_ms` and `delivered_ms` are None before that.
     """
 
     id: str
@@ -37,6 +39,20 @@ class Delivery:
     created_ms: int
     result: str = ""
     died_ms: int | None = None
+    delivered_ms: int | None = None
+    attempted_ms: int | None = None
+    due_ms: int | None = None
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Its place in a list."""
+        return self.created_ms, self.id
+
+    @property
+    def state(self) -> DeliveryState:
+        if self.died_ms is not None:
+            return DeliveryState.DEAD
+        return DeliveryState.PENDING if self.delivered_ms is None else DeliveryState.DELIVERED
 
 
 class Webhooks(ScriptRunner):
@@ -53,6 +69,14 @@ class Webhooks(ScriptRunner):
         """Return the endpoints of a project, the newest first."""
         found: Any = self._client.hgetall(names.webhook_endpoints_key(project))
         endpoints = map(WebhookEndpoint.from_json, found.values())
+        return sorted(endpoints, key=lambda each: (each.created_at, each.id), reverse=True)
+
+    def endpoints_of_projects(self, projects: Sequence[str]) -> list[WebhookEndpoint]:
+        """Return the endpoints of these projects, the newest first, in one round trip."""
+        pipeline: Any = self._client.pipeline(transaction=False)
+        for project in projects:
+            pipeline.hvals(names.webhook_endpoints_key(project))
+        endpoints = [WebhookEndpoint.from_json(each) for found in pipeline.execute() for each in found]
         return sorted(endpoints, key=lambda each: (each.created_at, each.id), reverse=True)
 
     def endpoint(self, project: str, endpoint_id: str) -> WebhookEndpoint | None:
@@ -87,18 +111,30 @@ class Webhooks(ScriptRunner):
         found: Any = self._client.lrange(names.WEBHOOK_EVENTS, 0, limit - 1)
         return list(found)
 
-    def expand_events(self, expanded: Iterable[tuple[bytes, Sequence[str]]]) -> int:
-        """Replace events by deliveries to these targets. Return how many deliveries were made, by this gateway."""
+    def expand_events(
+        self, expanded: Iterable[tuple[bytes, Sequence[str]]], max_waiting: int
+    ) -> tuple[int, list[Delivery]]:
+        """Replace events by deliveries to these targets.
+
+        Return how many deliveries this gateway has made, and those that are dead because `max_waiting` others wait for
+        their receiver.
+        """
         calls: list[tuple[list[str], list[Any]]] = []
+        too_many = f"{max_waiting} deliveries wait for this receiver already (MIRA_WEBHOOK_MAX_WAITING)"
         for event, targets in expanded:
-            keys, args = [names.WEBHOOK_EVENTS, names.WEBHOOK_RECEIVERS], [event]
+            project = WebhookEvent.from_json(event).project
+            keys = [names.WEBHOOK_EVENTS, names.WEBHOOK_RECEIVERS, names.dead_deliveries_key(project)]
+            keys += [names.deliveries_key(project), names.ALL_DELIVERIES]
+            args: list[Any] = [event, self._result_ttl_ms, MAX_DEAD, max_waiting, too_many]
             for target in targets:
                 delivery_id, receiver = f"whd_{uuid.uuid4().hex}", _receiver_of(target)
                 keys += (names.delivery_key(delivery_id), names.receiver_key(receiver))
                 args += (delivery_id.encode(), receiver.encode(), target.encode())
             calls.append((keys, args))
         answers = self._run_many("webhooks/expand", calls)
-        return sum((len(keys) - 2) // 2 for (keys, _), answer in zip(calls, answers, strict=True) if answer)
+        mine = [(keys, answer) for (keys, _), answer in zip(calls, answers, strict=True) if answer is not None]
+        dead = self._deliveries([decode(each) for _, ids in mine for each in ids])
+        return sum((len(keys) - 5) // 2 for keys, _ in mine), [each for each in dead if each is not None]
 
     # Deliveries.
 
@@ -119,15 +155,22 @@ class Webhooks(ScriptRunner):
         found = self._deliveries(list(claimed))
         for (delivery_id, receiver), delivery in zip(claimed.items(), found, strict=True):
             if delivery is None:
-                self._complete(receiver, delivery_id)
+                self._drop(receiver, delivery_id, "")
         return [each for each in found if each is not None]
 
-    def complete_delivery(self, delivery: Delivery) -> None:
-        """Remove a delivery: it was delivered, or nothing receives it any more."""
-        self._complete(delivery.receiver, delivery.id)
+    def complete_delivery(self, delivery: Delivery, result: str) -> None:
+        """Record that a delivery was made. It is listed until newer ones make it leave the list."""
+        keys = [*_keys_of(delivery), names.deliveries_key(delivery.event.project)]
+        args = [delivery.receiver, delivery.id, delivery.attempts + 1, result, self._result_ttl_ms]
+        self._run("webhooks/complete", keys, args)
 
-    def _complete(self, receiver: str, delivery_id: str) -> None:
-        self._run("webhooks/complete", _keys(receiver, delivery_id), [receiver, delivery_id])
+    def drop_delivery(self, delivery: Delivery) -> None:
+        """Remove a delivery that nothing receives any more."""
+        self._drop(delivery.receiver, delivery.id, delivery.event.project)
+
+    def _drop(self, receiver: str, delivery_id: str, project: str) -> None:
+        keys = [*_keys(receiver, delivery_id), names.deliveries_key(project), names.ALL_DELIVERIES]
+        self._run("webhooks/drop", keys, [receiver, delivery_id])
 
     def postpone_delivery(self, delivery: Delivery, result: str, wait: timedelta, pause: timedelta) -> bool:
         """Record a failed attempt. The next one is due after `wait`, and the receiver gets nothing during `pause`."""
@@ -140,6 +183,29 @@ class Webhooks(ScriptRunner):
         keys = [*_keys_of(delivery), names.dead_deliveries_key(delivery.event.project)]
         args = [delivery.receiver, delivery.id, delivery.attempts + 1, result, self._result_ttl_ms, MAX_DEAD]
         return bool(self._run("webhooks/bury", keys, args))
+
+    def recent_deliveries(
+        self, project: str | None = None, *, state: DeliveryState | None = None, after: str = "", limit: int = 20
+    ) -> list[Delivery]:
+        """Return recent deliveries of a project, or of all (None), the newest first, or those `after` another one.
+
+        At most MAX_RECENT_DELIVERIES are listed. A project's dead deliveries are all listed, if only they are wanted.
+        Raises InvalidRequest if there is no delivery `after`.
+        """
+        index = names.ALL_DELIVERIES if project is None else names.deliveries_key(project)
+        if project is not None and state is DeliveryState.DEAD:
+            index = names.dead_deliveries_key(project)
+        ids: Any = self._client.zrange(index, 0, -1)
+        found = [each for each in self._deliveries([decode(each) for each in ids]) if each is not None]
+        start = self._place_of_delivery(after, project) if after else None
+        wanted = [each for each in found if state in (None, each.state) and (start is None or each.place < start)]
+        return sorted(wanted, key=lambda each: each.place, reverse=True)[:limit]
+
+    def _place_of_delivery(self, delivery_id: str, project: str | None) -> tuple[int, str]:
+        (found,) = self._deliveries([delivery_id])
+        if found is None or project not in (None, found.event.project):
+            raise InvalidRequest("after", f"no webhook delivery {delivery_id[:80]!a}")
+        return found.place
 
     def dead_deliveries(self, project: str) -> list[Delivery]:
         """Return the dead deliveries of a project, the newest first."""
@@ -179,7 +245,7 @@ def _keys(receiver: str, delivery_id: str) -> list[str]:
 def _delivery(delivery_id: str, raw: dict[bytes, bytes]) -> Delivery | None:
     if not raw:
         return None
-    died = raw.get(b"died_ms")
+    times = (raw.get(name) for name in (b"died_ms", b"delivered_ms", b"attempted_ms", b"due_ms"))
     return Delivery(
         delivery_id,
         WebhookEvent.from_json(raw[b"event"]),
@@ -188,5 +254,5 @@ def _delivery(delivery_id: str, raw: dict[bytes, bytes]) -> Delivery | None:
         int(raw[b"attempts"]),
         int(raw[b"created_ms"]),
         decode(raw.get(b"result", b"")),
-        int(died) if died else None,
+        *(int(time) if time else None for time in times),
     )

@@ -23,6 +23,7 @@ from mira_queue.contract.errors import InvalidRequest, JobCancelled, JobNotFound
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Failure, Outcome, outcome_of, outcome_of_record
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.request import ChatRequest
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.states import JobState, JobStatus
@@ -39,9 +40,12 @@ from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.celery_config import build_celery, stores_results_itself
 from mira_queue.runtime.crash_points import CrashPoints
 from mira_queue.runtime.settings_loader import load_settings
+from mira_queue.runtime.traces import load_traces
 
 MAX_JOBS_PER_ACCEPT = 500
 NO_WORKER = "no worker is running"
+# Loaded if traces are on.
+TRACES = "mira_producer.traces"
 
 
 class Job:
@@ -132,6 +136,8 @@ class MiraQueue(JobLists):
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
         self.settings = settings or load_settings(**overrides)
         self.accounts = load_accounts(self.settings)
+        traces = load_traces(self.settings, TRACES)
+        self._spans = traces and traces.SendSpans()
         self._server = QueueServer(self.settings)
         try:
             self.redis_url = self._server.open()
@@ -163,6 +169,7 @@ class MiraQueue(JobLists):
         queue.accounts = load_accounts(queue.settings)
         queue.crash_points = CrashPoints(queue.settings.crash_at)
         queue.redis_url = ""
+        queue._spans = None
         ledger = InlineLedger(respond)
         # Both have the methods that a client of single jobs calls, and no others.
         queue.ledger = cast(Ledger, ledger)
@@ -190,6 +197,8 @@ class MiraQueue(JobLists):
         Waits of other threads end with QueueUnavailable.
         """
         self.waits.close()
+        if self._spans is not None:
+            self._spans.close()
         self._celery.close()
         self._server.close()
 
@@ -308,16 +317,24 @@ class MiraQueue(JobLists):
         handles = []
         # In chunks: a job that is accepted long before its message is sent looks like one whose message was lost.
         for start in range(0, len(jobs), MAX_JOBS_PER_ACCEPT):
-            self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
-            accepted = self.ledger.accept(account.id, jobs[start : start + MAX_JOBS_PER_ACCEPT], base=account.base)
-            self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
-            self.send(account.id, [job.id for job in accepted if job.is_new and job.is_due], jobs[start].lane)
-            handles += [self.job(job.id) for job in accepted]
+            chunk = jobs[start : start + MAX_JOBS_PER_ACCEPT]
+            if self._spans is None:
+                handles += self._accept(chunk, account)
+            else:
+                with self._spans.send(account.id, chunk) as traced:
+                    handles += self._accept(traced, account)
         return handles
 
-    def retry_job(self, job_id: str) -> bool:
+    def _accept(self, jobs: Sequence[NewJob], account: Account) -> list[Job]:
+        self.crash_points.reach(CrashPoint.BEFORE_ACCEPT)
+        accepted = self.ledger.accept(account.id, jobs, base=account.base)
+        self.crash_points.reach(CrashPoint.AFTER_ACCEPT)
+        self.send(account.id, [job.id for job in accepted if job.is_new and job.is_due], jobs[0].lane)
+        return [self.job(job.id) for job in accepted]
+
+    def retry_job(self, job_id: str, limits: ProjectLimits = NO_LIMITS) -> bool:
         """Do what `Job.retry` does."""
-        done = self.ledger.retry(job_id)
+        done = self.ledger.retry(job_id, limits)
         if done:
             status = self.ledger.status(job_id)
             self.ledger.probe_now(status.account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -55,7 +56,8 @@ class Fleet:
             if code is None:
                 continue
             self._workers.remove(entry)
-            early = time.monotonic() - started_s < HEALTHY_AFTER_S
+            # SIGKILL comes from outside: from an operator, or because the machine had no memory left for a moment.
+            early = time.monotonic() - started_s < HEALTHY_AFTER_S and code != -signal.SIGKILL
             self._early_exits = self._early_exits + 1 if early else 0
             if self._early_exits >= MAX_EARLY_EXITS:
                 raise WorkersFail(f"workers exit as soon as they start (exit code {code}){self._end_of_log()}")

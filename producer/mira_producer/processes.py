@@ -163,7 +163,7 @@ def written(value: Any) -> str:
     if isinstance(value, Mapping):
         return orjson.dumps({name: written(text) for name, text in value.items()}).decode()
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return str(value)
 
 

@@ -66,12 +66,21 @@ def check_field_names(names: Iterable[str]) -> None:
 
 def wrong_name(name: str) -> str:
     """Return what is wrong with the name of a field, or an empty string."""
-    if name in KNOWN_FIELDS:
-        return ""
-    if name in _NOT_A_FIELD:
+    if is_option(name):
         return f"not a field of a chat request: {_NOT_A_FIELD[name]}"
-    close = get_close_matches(name, KNOWN_FIELDS, 1, SIMILARITY)
-    return f"unknown field; did you mean {close[0]}?" if close else ""
+    close = similar_field(name)
+    return f"unknown field; did you mean {close}?" if close else ""
+
+
+def is_option(name: str) -> bool:
+    """Return True if a name is that of an option of a task queue or a client, and of no field."""
+    return name in _NOT_A_FIELD and name not in KNOWN_FIELDS
+
+
+def similar_field(name: str) -> str:
+    """Return the known field that a name misspells, or an empty string."""
+    close = [] if name in KNOWN_FIELDS else get_close_matches(name, KNOWN_FIELDS, 1, SIMILARITY)
+    return close[0] if close else ""
 
 
 class WrongNames:

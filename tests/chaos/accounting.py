@@ -107,7 +107,7 @@ def add_outcomes(
             continue
         ended = system.ended(record)
         found.dead_letters += ended.is_dead_letter
-        if not _is_right(ended, job, hits):
+        if not is_right(ended, job, hits):
             found.wrong += 1
             remarks.add("wrong outcome", f"job {job.number}, {job_id}: {_seen(ended, job, seen_calls, hits)}")
         found.declared_unanswered += ended.unanswered_calls
@@ -124,7 +124,7 @@ def add_outcomes(
     return found
 
 
-def _is_right(ended: Stored, job: workload.ChaosJob, hits: Hits) -> bool:
+def is_right(ended: Stored, job: workload.ChaosJob, hits: Hits) -> bool:
     """Return True if this is the outcome that the job asks for.
 
     A dead letter is right if the job was in flight at that many crashes of its worker.
@@ -164,7 +164,7 @@ def add_lines(
                 job = workload.job(options.seed, expected[custom_id])
                 ended = system.line_ended(entry)
                 found.dead_letters += ended.is_dead_letter
-                if not _is_right(ended, job, hits):
+                if not is_right(ended, job, hits):
                     found.wrong += 1
                     remarks.add("wrong line", f"{path.name}, {custom_id}: {_seen(ended, job, seen_calls, hits)}")
             else:

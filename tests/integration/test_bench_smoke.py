@@ -33,6 +33,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "gateway files": ("bench.gateway_files --runs 1 --megabytes 4 --lines 50", "through the gateway"),
     "gateway retries": ("bench.gateway_retries --creates 12", "objects: 12"),
     "gateway jobs": ("bench.gateway_jobs --calls 3 --jobs 10 --runs 1 --waits 10", "open waits"),
+    "page": ("bench.page --lines 200 --jobs 60 --waiting 20 --calls 2 --stream 0.2 --open 0.5", "open pages"),
     "pacing with peers": ("bench.pacing --only in-flight --runs 1 --peer-runs 1 --seconds 2", "documented retry loop"),
     "pacing servers": ("bench.pacing --only tokens --runs 1 --seconds 3", "took"),
     # The first kill with this seed is after 5.1 s.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
@@ -19,17 +21,30 @@ from prometheus_client.parser import text_string_to_metric_families
 from mira_queue import MiraQueue
 from mira_queue.contract.account import Account
 from mira_queue.contract.batch import Batch, BatchStatus
+from mira_queue.contract.call_times import CallTimes
 from mira_queue.contract.names import Lane
-from mira_queue.contract.pace import Estimate, Limit
+from mira_queue.contract.pace import Estimate, Limit, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import NewJob
 from tests.support.cli_process import Call, Cli, call_in_process
-from tests.support.ledger_steps import ACCOUNT, LONG, ask, new_job, request, running, waiting
+from tests.support.ledger_steps import (
+    ACCOUNT,
+    COMPLETION,
+    FAILURE,
+    LONG,
+    accepted,
+    ask,
+    new_job,
+    request,
+    running,
+    waiting,
+)
 from tests.support.waiting import wait_until
 
 BASE = "https://api.example/v1"
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+DASHBOARD = DOCS.parent / "grafana" / "mira-queue.json"
 RATE = Limit(60, 6_500, 1_700_000_000_000, step=1)
 IN_FLIGHT = Limit(3, 5_000, 1_700_000_000_000)
 
@@ -195,6 +210,68 @@ def test_the_docs_list_every_metric_and_no_other(call: Call) -> None:
     served = set(re.findall(r"^# TYPE (\S+) ", out, re.MULTILINE))
     listed = set(re.findall(r"^\| (mira_queue_\w+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE))
     assert served == listed
+
+
+def test_the_dashboard_uses_every_metric_and_no_other(call: Call) -> None:
+    _, out, _ = call("metrics", "--once")
+    served = set(re.findall(r"^# TYPE (\S+) ", out, re.MULTILINE))
+    expressions = " ".join(
+        target["expr"] for panel in json.loads(DASHBOARD.read_text())["panels"] for target in panel["targets"]
+    )
+    # A histogram is queried by its buckets.
+    used = {name.removesuffix("_bucket") for name in re.findall(r"mira_queue_\w+", expressions)}
+
+    assert used == served
+
+
+def test_ends_tokens_and_times_are_counted_and_the_cost_has_the_prices_of_the_table(
+    ledger: Ledger, now: Callable[[], Numbers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not [name for name in now() if name[0] == "cost_total"]
+    (tmp_path / "prices.toml").write_text('currency = "USD"\n[models.mira]\nprompt = 2\ncompletion = 10\n')
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 500_000}
+    for group, outcome in (("", COMPLETION), ("a file", replace(COMPLETION, usage=usage)), ("", FAILURE)):
+        lease = running(ledger, group=group)
+        while not (permit := ask(ledger, lease)[1][0]).may_start:
+            pass
+        ledger.release_permits(
+            "an-account", [ReleasedPermit(call_name(lease), permit, times=CallTimes(duration_ms=700, waited_ms=20))]
+        )
+        assert ledger.finish(lease, outcome)
+    ledger.cancel(accepted(ledger))
+
+    found = now()
+
+    ends = {name[1:]: value for name, value in found.items() if name[0] == "jobs_ended_total"}
+    assert ends == {
+        ("", "job", "succeeded"): 1,
+        ("", "line", "succeeded"): 1,
+        (FAILURE.code, "job", "failed"): 1,
+        ("", "job", "cancelled"): 1,
+    }
+    assert [found["tokens_total", kind, "mira"] for kind in ("prompt", "completion")] == [1_000_000, 500_000]
+    assert found["cost_total", "USD", "mira"] == 7
+    buckets = [found["call_duration_seconds_bucket", end] for end in ("0.5", "1", "+Inf")]
+    assert (buckets, found["call_duration_seconds_sum",]) == ([0, 3, 3], 2.1)
+    assert [found["permit_wait_seconds_bucket", end] for end in ("0.01", "0.1")] == [0, 3]
+
+
+def test_the_number_of_workers_follows_the_jobs_and_is_printed_for_a_scaler(
+    queue: MiraQueue, ledger: Ledger, call: Call, now: Callable[[], Numbers]
+) -> None:
+    assert (now()["workers_wanted",], now()["oldest_queued_job_seconds",]) == (0, 0)
+    ledger.store_estimate(ACCOUNT, 0, Estimate(in_flight=replace(IN_FLIGHT, max_calls=70)))
+    queue.accept([NewJob(request(), f"line-{number}", lane=Lane.BULK) for number in range(100)], Account(ACCOUNT, BASE))
+
+    code, out, err = call("metrics", "--json")
+
+    assert (code, err) == (0, "")
+    shown = json.loads(out)
+    # 70 calls, 32 slots each.
+    assert (shown["workers_wanted"], shown["workers"], shown["slots_per_worker"]) == (3, 1, 32)
+    assert shown["accounts"] == [{"account": ACCOUNT, "jobs": 100, "calls": 70, "workers_wanted": 3}]
+    assert (now()["workers_wanted",], now()["usable_calls",], now()["live_workers",]) == (3, 70, 1)
 
 
 def test_the_exporter_outlives_the_queues_server(cli: Cli) -> None:

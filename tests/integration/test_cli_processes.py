@@ -12,12 +12,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from mira_producer.fleet import Fleet, WorkersFail
+from mira_producer.fleet import MAX_EARLY_EXITS, Fleet, WorkersFail
 from mira_producer.processes import StartError, environment_of, start_simulator, start_worker, stop
 
 from mira_queue import MiraQueue
@@ -26,6 +27,7 @@ from mira_queue.contract.batch import BatchStatus
 from mira_queue.contract.names import Lane
 from mira_queue.ledger.records import NewJob, new_job_id
 from tests.support.batch_steps import end_supervisors, entries, submitted
+from tests.support.child_processes import children
 from tests.support.cli_process import Cli
 from tests.support.queue_process import API_KEY
 from tests.support.simulator_process import SimulatorProcess
@@ -135,6 +137,22 @@ def test_a_worker_that_dies_is_told_of_and_replaced(place: int, cli: Cli, stack:
     assert "a worker has crashed (exit code -9)" in log.read_text()
     assert answered.out == "Simulated answer to: hello\n"
     assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_that_is_killed_is_replaced_each_time(settings: Any, tmp_path: Path) -> None:
+    said: list[str] = []
+    fleet = Fleet(settings, 1, tmp_path / "log", said.append)
+    fleet.start()
+
+    def are_replaced(count: int) -> bool:
+        fleet.replace_crashed()
+        return len(said) == count
+
+    for count in range(1, MAX_EARLY_EXITS + 2):
+        (pid,) = wait_until("it has started", lambda: children(os.getpid(), "mira_worker"))
+        os.kill(pid, signal.SIGKILL)
+        wait_until("it is replaced", partial(are_replaced, count))
+    fleet.stop(timedelta(seconds=PATIENCE_S), at_once=True)
 
 
 def test_workers_that_cannot_start_are_not_started_for_ever(settings: Any, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +15,13 @@ import openai
 import pytest
 import requests
 from mira_producer.cli.own_simulator import SERVE_GROUP, simulated
+from prometheus_client.parser import text_string_to_metric_families
 
 from mira_queue import MiraQueue
 from mira_queue.contract.batch import is_simulated
 from mira_queue.runtime.settings_loader import load_settings
 from tests.support.batch_steps import end_supervisors
+from tests.support.child_processes import children
 from tests.support.cli_process import Cli
 from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.simulator_process import SimulatorProcess
@@ -58,6 +62,27 @@ def test_a_health_check_needs_no_key_and_readiness_counts_the_workers(gateway: G
     wait_until(
         "its worker is ready", lambda: call(gateway, "GET", "/readyz").json() == {"status": "ready", "workers": 2}
     )
+
+
+def test_prometheus_and_a_scaler_read_the_queue_with_a_key_that_may_only_read(
+    gateway: Gateway, openai_client: openai.OpenAI
+) -> None:
+    openai_client.chat.completions.create(model="mira", messages=[{"role": "user", "content": "Hi"}])
+    reader = {"Authorization": f"Bearer {gateway.create_key('a-reader', '--scope', 'read')}"}
+
+    text = call(gateway, "GET", "/metrics", headers=reader)
+    wanted = call(gateway, "GET", "/v1/workers_wanted", headers=reader).json()
+
+    assert text.headers["content-type"].startswith("text/plain; version=")
+    counts = {family.name: family.samples for family in text_string_to_metric_families(text.text)}
+    [ended] = [each for each in counts["mira_queue_jobs_ended"] if each.labels["outcome"] == "succeeded"]
+    assert ended.labels["kind"] == "job"
+    assert ended.value >= 1
+    assert sum(each.value for each in counts["mira_queue_call_duration_seconds"] if each.name.endswith("_count")) >= 1
+    assert wanted["workers_wanted"] == 0
+    assert wanted["workers"] >= 1
+    for path in ("/metrics", "/v1/workers_wanted"):
+        assert call(gateway, "GET", path).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -137,6 +162,22 @@ def test_an_open_request_finishes_after_sigterm_and_a_second_start_prints_no_key
             wait_until("it is ready", lambda: "ready" in log.read_text())
             second.terminate()
             assert second.stdout.read() == ""
+
+
+def test_a_gateway_whose_workers_cannot_run_exits_with_a_message(simulator_process: SimulatorProcess) -> None:
+    with started_gateway(workers=1, api_base=simulator_process.url) as gateway:
+        # Handlers have run in threads, which must not keep the process.
+        assert call(gateway, "GET", "/readyz").status_code in (200, 503)
+
+        def is_over() -> bool:
+            for pid in children(gateway.process.pid, "mira_worker"):
+                os.kill(pid, signal.SIGSEGV)
+            return gateway.process.poll() is not None
+
+        wait_until("it has given up", is_over)
+
+        assert gateway.process.returncode == 1
+        assert "exit code -11" in gateway.log.read_text().splitlines()[-1]
 
 
 def test_a_simulated_gateway_is_a_complete_service_without_a_key(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import time
 from collections import Counter
 from pathlib import Path
@@ -275,7 +276,7 @@ def test_250_batches_are_paged_automatically(gateway: Gateway) -> None:
 
 def test_a_key_limits_the_open_jobs_of_its_project(gateway: Gateway, simulator: SimulatorProcess) -> None:
     simulator.configure(latency_s=0.5)
-    client = gateway.client(gateway.create_key("small", "--max-open", "5"))
+    client = gateway.client(gateway.create_key("small", "--max-open", "20"))
     first = created(client, lines(20, "small"))
     wait_until("its lines are counted", lambda: client.batches.retrieve(first.id).status == "in_progress")
 
@@ -350,3 +351,24 @@ def test_the_stored_input_is_linked_and_not_copied(gateway: Gateway, openai_clie
     assert stored.samefile(gateway.state_dir / "batches" / batch.id / "input.jsonl")
     openai_client.files.delete(batch.input_file_id)
     assert ended(openai_client, batch.id).status == "completed"
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 0\r\n", ""])
+def test_the_node_sdks_cancel_has_an_empty_body_of_the_type_json(
+    gateway: Gateway, openai_client: openai.OpenAI, length: str
+) -> None:
+    file = openai_client.files.create(file=("a.jsonl", b'{"prompt": "hello"}\n'), purpose="batch")
+    batch = openai_client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    head = (
+        f"POST /v1/batches/{batch.id}/cancel HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {gateway.key}\r\n"
+        f"Content-Type: application/json\r\n{length}Connection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", gateway.port), 30) as connection:
+        connection.sendall(head.encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    # A short batch may have ended before.
+    assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 409 "))
+    assert b"invalid_json" not in answer

@@ -122,6 +122,33 @@ def test_a_key_with_a_limit_rejects_jobs_above_it(call: Call, gateway: Gateway) 
     assert call("POST", "", {"body": BODY}, key)[0] == 200
 
 
+def test_a_list_continues_after_a_job_that_was_deleted_meanwhile(call: Call, gateway: Gateway) -> None:
+    key = gateway.create_key("deleting")
+    with gateway.client(key) as client:
+        ids = [client.responses.create(model="mira", input=f"{n}", background=True).id for n in range(4)]
+        _, first = call("GET", "", None, key, limit=2)
+        client.responses.delete(ids[2])
+
+    _, second = call("GET", "", None, key, limit=2, after=first["last_id"])
+
+    assert [job["id"].replace("-", "") for job in second["data"]] == [
+        an_id.removeprefix("resp_") for an_id in ids[1::-1]
+    ]
+    assert call("GET", "", None, gateway.create_key("strange"), after=first["last_id"])[0] == 404
+
+
+def test_an_error_names_parameters_of_the_api(call: Call) -> None:
+    for name, instead in (("countdown", "delay"), ("idempotency_key", "Idempotency-Key"), ("priority", "service_tier")):
+        status, found = call("POST", "", {"body": {**BODY, name: 1}})
+        assert (status, found["error"]["param"]) == (400, f"body.{name}")
+        assert instead in found["error"]["message"]
+        assert "=" not in found["error"]["message"]
+        assert "command line" not in found["error"]["message"]
+    status, found = call("POST", "", {"body": BODY, "not_before": "2030-01-31T18:00:00"})
+    assert (status, found["error"]["param"]) == (400, "not_before")
+    assert "datetime" not in found["error"]["message"]
+
+
 def test_failed_jobs_are_retried_one_or_all(call: Call, simulator: SimulatorProcess, gateway: Gateway) -> None:
     key = gateway.create_key("failing")
     ids = [

@@ -292,6 +292,24 @@ def test_a_retry_at_the_limit_of_open_jobs_gets_its_job_and_another_request_an_e
         assert client.responses.create(model="mira-large", input="two", background=True).status == "queued"
 
 
+def test_an_object_that_was_deleted_is_not_created_again_under_its_idempotency_key(gateway: Gateway) -> None:
+    def named(client: openai.OpenAI, key: str) -> openai.OpenAI:
+        return client.with_options(default_headers={"Idempotency-Key": key})
+
+    with gateway.client() as client:
+        first = named(client, "deleted 1").responses.create(model="mira-large", input="once", background=True)
+        file = named(client, "deleted 2").files.create(file=("a.jsonl", b"{}\n"), purpose="batch")
+        client.responses.delete(first.id)
+        client.files.delete(file.id)
+
+        with pytest.raises(openai.ConflictError) as caught:
+            named(client, "deleted 1").responses.create(model="mira-large", input="once", background=True)
+        assert caught.value.code == "object_deleted"
+        assert caught.value.response.headers["x-should-retry"] == "false"
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(first.id)
+
+
 def test_connections_that_are_cut_at_random_moments_duplicate_and_lose_nothing(gateway: Gateway) -> None:
     """The short form of `python -m bench.gateway_retries`."""
     dice = random.Random(8)

@@ -201,10 +201,14 @@ def test_dead_deliveries_are_listed_for_their_project_and_sent_again(gateway: Ga
         first, second = received(server, SECRET, 2)
         assert first.id == second.id
         assert _dead(client) == []
+        listed: Any = client.get("/webhook_deliveries", cast_to=object)
+        assert dead["id"] in [each["id"] for each in listed["data"]]
+        with pytest.raises(openai.BadRequestError):
+            client.get("/webhook_deliveries?state=lost", cast_to=object)
 
 
 def _dead(client: openai.OpenAI) -> list[dict[str, Any]]:
-    found: Any = client.get("/webhook_deliveries", cast_to=object)
+    found: Any = client.get("/webhook_deliveries?state=dead", cast_to=object)
     data: list[dict[str, Any]] = found["data"]
     return data
 

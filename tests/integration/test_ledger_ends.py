@@ -35,8 +35,8 @@ from tests.support.ledger_steps import (
 )
 from tests.support.simulator_process import SimulatorProcess
 
-# Keys that belong to no single job: bindings of queues, and the list of accounts.
-SHARED = ("_kombu", names.ACCOUNTS)
+# Keys that belong to no single job: bindings of queues, the list of accounts, and the account's activity.
+SHARED = ("_kombu", names.ACCOUNTS, names.activity_key(ACCOUNT))
 
 # --- life spans ---
 
@@ -66,6 +66,7 @@ def test_everything_of_a_cancelled_job_has_an_end(ledger: Ledger, redis_client: 
     assert kept.pop(names.job_key(job_id))
     assert names.request_key(job_id) not in kept
     assert len(kept) == 3
+    assert life_ms(redis_client, names.activity_key(ACCOUNT)) > 0
     assert all(kept.values())
 
 

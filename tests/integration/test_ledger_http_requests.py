@@ -16,8 +16,8 @@ PLACE = names.recent_requests_key("key_1", "digest")
 OURS, THEIRS = "gateway-1", "gateway-2"
 
 
-def begun(ledger: Ledger, gateway: str = OURS, *, is_retry: bool = False, has_time: bool = True) -> OpenRequest | None:
-    return ledger.begin_http_request(PLACE, str(uuid.uuid4()), gateway, is_retry=is_retry, has_time=has_time)
+def begun(ledger: Ledger, gateway: str = OURS, *, retry_count: int = 0, has_time: bool = True) -> OpenRequest | None:
+    return ledger.begin_http_request(PLACE, str(uuid.uuid4()), gateway, retry_count=retry_count, has_time=has_time)
 
 
 def first(ledger: Ledger, gateway: str = OURS) -> OpenRequest:
@@ -30,7 +30,7 @@ def test_a_retry_gets_the_identity_of_a_lost_request_and_only_one_retry_does(led
     lost = first(ledger)
     ledger.lose_http_requests([Loss(lost)])
 
-    found, other = begun(ledger, THEIRS, is_retry=True, has_time=False), begun(ledger, is_retry=True, has_time=False)
+    found, other = begun(ledger, THEIRS, retry_count=1, has_time=False), begun(ledger, retry_count=1, has_time=False)
 
     assert found is not None
     assert other is not None
@@ -40,13 +40,13 @@ def test_a_retry_gets_the_identity_of_a_lost_request_and_only_one_retry_does(led
 def test_a_retry_that_is_lost_is_found_by_the_next_one(ledger: Ledger) -> None:
     lost = first(ledger)
     ledger.lose_http_requests([Loss(lost)])
-    retry = begun(ledger, is_retry=True)
+    retry = begun(ledger, retry_count=1)
     assert retry is not None
     ledger.lose_http_requests([Loss(retry)])
     # The end of the first request, reported late, changes nothing.
     ledger.lose_http_requests([Loss(lost)])
 
-    again, another = begun(ledger, is_retry=True), begun(ledger, is_retry=True)
+    again, another = begun(ledger, retry_count=1), begun(ledger, retry_count=1)
 
     assert again is not None
     assert another is not None
@@ -61,7 +61,7 @@ def test_a_request_whose_connection_is_open_or_that_was_answered_is_not_repeated
     if is_received:
         ledger.end_http_requests([request])
 
-    found = begun(ledger, is_retry=True)
+    found = begun(ledger, retry_count=1)
 
     assert found is not None
     assert found.identity != request.identity
@@ -70,11 +70,11 @@ def test_a_request_whose_connection_is_open_or_that_was_answered_is_not_repeated
 def test_a_retry_waits_for_the_handler_of_the_request_that_it_repeats(ledger: Ledger) -> None:
     lost = first(ledger)
     ledger.lose_http_requests([Loss(lost, None)])
-    assert begun(ledger, is_retry=True) is None
-    assert begun(ledger, THEIRS, is_retry=True, has_time=False) is None
+    assert begun(ledger, retry_count=1) is None
+    assert begun(ledger, THEIRS, retry_count=1, has_time=False) is None
 
     ledger.lose_http_requests([Loss(lost)])
-    found = begun(ledger, THEIRS, is_retry=True)
+    found = begun(ledger, THEIRS, retry_count=1)
 
     assert found is not None
     assert found.identity == lost.identity
@@ -83,10 +83,10 @@ def test_a_retry_waits_for_the_handler_of_the_request_that_it_repeats(ledger: Le
 def test_a_retry_finds_the_request_of_a_gateway_that_has_stopped(ledger: Ledger, redis_client: redis.Redis) -> None:
     lost = first(ledger)
     # It may still live: whether it does, its lease tells later.
-    assert begun(ledger, THEIRS, is_retry=True) is None
+    assert begun(ledger, THEIRS, retry_count=1) is None
     redis_client.zadd(names.GATEWAYS, {OURS: ledger._now_ms() - 1})
 
-    found = begun(ledger, THEIRS, is_retry=True)
+    found = begun(ledger, THEIRS, retry_count=1)
 
     assert found is not None
     assert found.identity == lost.identity
@@ -97,7 +97,7 @@ def test_a_retry_after_ten_minutes_is_another_request(ledger: Ledger, redis_clie
     ledger.lose_http_requests([Loss(late)])
     redis_client.zincrby(PLACE, -600_000, late.entry)
 
-    found = begun(ledger, is_retry=True)
+    found = begun(ledger, retry_count=1)
 
     assert found is not None
     assert found.identity != late.identity
@@ -107,16 +107,29 @@ def test_a_certain_loss_is_found_before_a_doubtful_one(ledger: Ledger) -> None:
     doubtful, certain = first(ledger), first(ledger)
     ledger.lose_http_requests([Loss(doubtful, timedelta(seconds=10)), Loss(certain)])
 
-    found = [begun(ledger, is_retry=True) for _ in range(2)]
+    found = [begun(ledger, retry_count=1) for _ in range(2)]
 
     assert [each.identity for each in found if each] == [certain.identity, doubtful.identity]
+
+
+def test_a_doubtful_loss_is_recognized_for_longer_by_a_later_retry(ledger: Ledger, redis_client: redis.Redis) -> None:
+    doubtful = first(ledger)
+    ledger.lose_http_requests([Loss(doubtful, names.DOUBTFUL_WITHIN)])
+    # The first retries found no gateway, which was starting for that long.
+    redis_client.zincrby(PLACE, -2.5 * names.DOUBTFUL_WITHIN.total_seconds() * 1000, doubtful.entry)
+
+    too_late, found = begun(ledger, retry_count=2), begun(ledger, retry_count=3)
+
+    assert too_late is not None
+    assert found is not None
+    assert found.identity == doubtful.identity != too_late.identity
 
 
 def test_a_call_that_is_repeated_because_its_response_was_lost_counts_once(ledger: Ledger) -> None:
     ledger.lose_http_requests([Loss(first(ledger)), Loss(first(ledger))])
     name = str(uuid.uuid4())
 
-    answers = {ledger.begin_http_request(PLACE, name, OURS, is_retry=True, has_time=True) for _ in range(2)}
+    answers = {ledger.begin_http_request(PLACE, name, OURS, retry_count=1, has_time=True) for _ in range(2)}
 
     (answer,) = answers
     assert answer is not None

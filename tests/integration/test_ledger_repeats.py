@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -171,9 +172,16 @@ def shape(client: redis.Redis) -> dict[str, Any]:
                     b"opened_at",
                     b"sent_at",
                     b"sent_bucket",
+                    b"claimed_ms",
+                    b"calling",
+                    b"tidied",
                 }
                 times |= {b"probe_until", b"probe"}
-                return {name: name in times or name == b"token" or plain(inner) for name, inner in value.items()}
+                # Counts of ends begin with their minute.
+                return {
+                    re.sub(rb"^\d+ ", b"", name): name in times or name == b"token" or plain(inner)
+                    for name, inner in value.items()
+                }
             case list():
                 return len(value)
             case bytes() if len(value) > 30:

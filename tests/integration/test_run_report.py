@@ -40,12 +40,29 @@ def test_a_run_says_what_it_cost_and_leaves_a_page(tmp_path: Path, target: dict[
         assert words in page
     assert "<i>" not in page
     assert API_KEY not in page
-    assert "a secret of mine" not in page
+    assert "a secret of mine" in page
 
     # All is done: a page of nothing would only take the place of this one.
     again = run_to_the_end(tmp_path, INPUT, "--workers", "0", "--report", REPORT, **target)
     assert "nothing was sent" in again.said()
     assert (tmp_path / REPORT).read_text(encoding="utf-8") == page
+
+
+def test_after_a_resume_the_page_covers_the_whole_file_and_hides_its_content_on_request(
+    tmp_path: Path, target: dict[str, Any]
+) -> None:
+    prompts = [{"custom_id": f"line-{number}", "prompt": f"A secret {number}"} for number in range(8)]
+    write_lines(tmp_path / INPUT, prompts[:5])
+    assert run_to_the_end(tmp_path, INPUT, "--workers", "0", **target).wait() == 0
+    write_lines(tmp_path / INPUT, prompts)
+    hidden = {**target, "report_content": "hidden"}
+
+    assert run_to_the_end(tmp_path, INPUT, "--workers", "0", "--report", REPORT, **hidden).wait() == 0
+
+    page = (tmp_path / REPORT).read_text(encoding="utf-8")
+    assert "8 of 8 lines" in page
+    assert all(line["custom_id"] in page for line in prompts)
+    assert "A secret" not in page
 
 
 @pytest.mark.parametrize(

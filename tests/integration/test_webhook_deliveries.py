@@ -21,7 +21,7 @@ from mira_producer.webhooks.sender import Sender
 from mira_queue import InvalidRequest, MiraQueue
 from mira_queue.contract import names
 from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
-from mira_queue.contract.delivery import WAITS
+from mira_queue.contract.delivery import WAITS, DeliveryState
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.webhook import (
@@ -68,7 +68,7 @@ def deliver(settings: Settings, ledger: Ledger, redis_client: redis.Redis) -> It
             return count
 
     yield lambda hosts=LOCAL: asyncio.run(asyncio.wait_for(until_idle(hosts), BOUND_S))
-    for pattern in ("mira:delivery:*", "mira:receiver*", "mira:webhook-*"):
+    for pattern in ("mira:delivery:*", "mira:receiver*", "mira:webhook-*", "mira:*deliveries*"):
         for key in redis_client.scan_iter(pattern):
             redis_client.delete(key)
 
@@ -105,6 +105,10 @@ def hurry(client: redis.Redis) -> None:
     for key in (*client.scan_iter("mira:receiver:*"), names.WEBHOOK_RECEIVERS):
         for member, _ in client.zscan_iter(key):
             client.zadd(key, {member: 0}, xx=True)
+
+
+def states(ledger: Ledger) -> list[DeliveryState]:
+    return [each.state for each in ledger.recent_deliveries(PROJECT)]
 
 
 # --- what is delivered ---
@@ -275,7 +279,7 @@ def test_after_its_last_attempt_a_delivery_is_listed_as_dead_and_can_be_sent_aga
 
         assert len(server.requests) == len(WAITS) + 1
         assert ledger.dead_deliveries(PROJECT) == []
-        assert not list(redis_client.scan_iter("mira:delivery:*"))
+        assert states(ledger) == [DeliveryState.DELIVERED]
 
 
 def test_a_slow_receiver_delays_no_other(ledger: Ledger, server: RawServer, deliver: Deliver) -> None:
@@ -382,7 +386,7 @@ def test_a_receiver_that_breaks_the_connection_or_answers_nonsense_is_a_failure(
             hurry(redis_client)
 
         assert len(server.requests) == len(answers)
-        assert not list(redis_client.scan_iter("mira:delivery:*"))
+        assert states(ledger) == [DeliveryState.DELIVERED]
 
 
 def test_a_gateway_that_is_killed_during_an_attempt_loses_no_delivery(
@@ -390,9 +394,9 @@ def test_a_gateway_that_is_killed_during_an_attempt_loses_no_delivery(
 ) -> None:
     end(ledger, server.url)
     events = ledger.webhook_events(10)
-    assert ledger.expand_events([(events[0], [server.url])]) == 1
+    assert ledger.expand_events([(events[0], [server.url])], 10) == (1, [])
     # Another gateway has seen the same event.
-    assert ledger.expand_events([(events[0], [server.url])]) == 0
+    assert ledger.expand_events([(events[0], [server.url])], 10) == (0, [])
     (receiver_name,) = ledger.due_receivers(10)
     # Its lease has passed, and nothing was settled.
     assert len(ledger.claim_deliveries([(receiver_name, 10)], PASSED)) == 1
@@ -406,7 +410,7 @@ def test_two_gateways_do_not_claim_the_same_delivery_and_a_late_result_changes_n
     ledger: Ledger, server: RawServer, redis_client: redis.Redis, deliver: Deliver
 ) -> None:
     end(ledger, server.url)
-    ledger.expand_events([(event, [server.url]) for event in ledger.webhook_events(10)])
+    ledger.expand_events([(event, [server.url]) for event in ledger.webhook_events(10)], 10)
     (name,) = ledger.due_receivers(10)
     (claim,) = ledger.claim_deliveries([(name, 10)], LONG)
     assert ledger.claim_deliveries([(name, 10)], LONG) == []
@@ -418,7 +422,71 @@ def test_two_gateways_do_not_claim_the_same_delivery_and_a_late_result_changes_n
     assert len(server.requests) == 1
     assert not ledger.postpone_delivery(claim, "HTTP 500", PASSED, PASSED)
     assert not ledger.bury_delivery(claim, "HTTP 500")
-    assert not list(redis_client.scan_iter("mira:*deliver*"))
+    assert states(ledger) == [DeliveryState.DELIVERED]
+
+
+def test_a_receiver_with_too_many_deliveries_gets_dead_ones_that_can_be_sent_again(
+    ledger: Ledger, server: RawServer, deliver: Deliver
+) -> None:
+    for _ in range(5):
+        end(ledger, server.url)
+    _, dead = ledger.expand_events([(event, [server.url]) for event in ledger.webhook_events(10)], 3)
+
+    assert len(dead) == 2
+    assert all("MIRA_WEBHOOK_MAX_WAITING" in each.result for each in dead)
+    assert {each.id for each in ledger.dead_deliveries(PROJECT)} == {each.id for each in dead}
+    deliver()
+    assert len(server.requests) == 3
+    assert all(map(ledger.resend_delivery, dead))
+    deliver()
+    assert len(server.requests) == 5
+    assert states(ledger) == [DeliveryState.DELIVERED] * 5
+
+
+def test_recent_deliveries_are_listed_with_what_became_of_them_page_by_page(ledger: Ledger, deliver: Deliver) -> None:
+    answers = [200, 500, 410]
+    with receiver(lambda request: response(answers[request.number])) as server:
+        for _ in answers:
+            end(ledger, server.url)
+            deliver()
+        url = server.url
+
+    found = ledger.recent_deliveries(PROJECT)
+
+    assert [(each.state, each.attempts, each.result) for each in found] == [
+        (DeliveryState.DEAD, 1, "HTTP 410"),
+        (DeliveryState.PENDING, 1, "HTTP 500"),
+        (DeliveryState.DELIVERED, 1, "HTTP 200"),
+    ]
+    assert found[1].due_ms is not None
+    assert found[1].attempted_ms is not None
+    assert found[1].due_ms > found[1].attempted_ms >= found[1].created_ms
+    for state, expected in zip(("dead", "pending", "delivered"), found, strict=True):
+        assert ledger.recent_deliveries(PROJECT, state=DeliveryState(state)) == [expected]
+    first = ledger.recent_deliveries(PROJECT, limit=2)
+    assert first + ledger.recent_deliveries(PROJECT, after=first[-1].id) == found
+    with pytest.raises(InvalidRequest):
+        ledger.recent_deliveries("app2", after=first[-1].id)
+    end(ledger, url, project="app2")
+    ledger.expand_events([(event, [url]) for event in ledger.webhook_events(10)], 10)
+    assert [each.event.project for each in ledger.recent_deliveries()] == ["app2", PROJECT, PROJECT, PROJECT]
+
+
+def test_the_list_of_recent_deliveries_is_bounded_and_older_ones_leave_nothing_behind(
+    ledger: Ledger, redis_client: redis.Redis, server: RawServer, deliver: Deliver
+) -> None:
+    end(ledger, server.url)
+    ledger.expand_events([(event, [server.url]) for event in ledger.webhook_events(10)], 10)
+    key = names.deliveries_key(PROJECT)
+    redis_client.zadd(key, {f"newer-{number}": 10**15 for number in range(names.MAX_RECENT_DELIVERIES)})
+    end(ledger, server.url)
+    ledger.expand_events([(event, [server.url]) for event in ledger.webhook_events(10)], 10)
+
+    assert redis_client.zcard(key) == names.MAX_RECENT_DELIVERIES
+    deliver()
+
+    assert len(server.requests) == 2
+    assert not list(redis_client.scan_iter("mira:delivery:*"))
 
 
 def test_during_a_rotation_both_secrets_verify(ledger: Ledger, server: RawServer, deliver: Deliver) -> None:

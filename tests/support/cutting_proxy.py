@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,8 +35,33 @@ class Cut:
     resets: bool = False
 
 
+class RandomCuts:
+    """Chooses cuts at random moments, and counts the planned ones. `share` is that of the requests that are cut."""
+
+    # Bytes of a request or a response, after which it may be cut.
+    MAX_BYTES = 900
+    MAX_WAIT_S = 0.02
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._dice = random.Random(seed)
+        self._share = share
+        self.planned: Counter[Where] = Counter()
+
+    def choose(self) -> Cut | None:
+        """Return whether a request is cut, and where. The proxy's thread calls it."""
+        if self._dice.random() >= self._share:
+            return None
+        where = self._dice.choice(list(Where))
+        self.planned[where] += 1
+        resets = self._dice.random() < 0.5
+        return Cut(where, self._dice.randrange(self.MAX_BYTES), self._dice.random() * self.MAX_WAIT_S, resets)
+
+
 class CuttingProxy:
-    """Listens on `port`. `choose` returns for each request whether its connection is cut, and where."""
+    """Listens on `port`. `choose` returns for each request whether its connection is cut, and where.
+
+    While the target does not listen, connections are closed.
+    """
 
     def __init__(self, target: int, choose: Callable[[], Cut | None]) -> None:
         self._target = target
@@ -69,7 +96,11 @@ class CuttingProxy:
         self._loop.close()
 
     async def _connect(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            to_client.close()
+            return
         await _Connection(self, self._choose, to_client, to_gateway).run(client, gateway)
 
 

@@ -41,7 +41,7 @@ def _leak(client: redis.Redis, key: str) -> str | None:
     if key.startswith(CELERYS) or "reply.celery.pidbox" in key:
         return None
     match key.split(":", 2):
-        case ["mira", "job" | "request", job_id]:
+        case ["mira", "job" | "request" | "timeline", job_id]:
             return _without_end(client, key, job_id)
         case ["mira", "key", _]:
             holder: Any = client.get(key)
@@ -66,16 +66,18 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             batch: Any = client.hget(key, "batch")
             ended = batch is not None and Batch.from_json(batch).status.is_final
             return _without_end(client, key, None) if ended or client.zscore(names.BATCHES, batch_id) is None else None
-        case ["mira", "api-keys" | "batches" | "schema", *_]:
+        case ["mira", "api-keys" | "batches" | "page-secret" | "schema", *_]:
             return None
         case ["mira", "webhook-endpoints", _]:
             return None
-        case ["mira", "dead-deliveries" | "receiver-pause", _]:
+        case ["mira", "usage", project]:
+            return _wrong_usage(client, key, project)
+        case ["mira", "dead-deliveries" | "deliveries" | "receiver-pause" | "deleted", _]:
             return _without_end(client, key, None)
         case ["mira", "delivery", _]:
-            is_dead = client.hexists(key, "died_ms")
-            return _without_end(client, key, None) if is_dead else "a delivery that is neither made nor dead"
-        case ["mira", "accounts" | "workers" | "holds" | "clock" | "gateways"]:
+            is_settled = client.hexists(key, "died_ms") or client.hexists(key, "delivered_ms")
+            return _without_end(client, key, None) if is_settled else "a delivery that is neither made nor dead"
+        case ["mira", "all-deliveries" | "accounts" | "workers" | "holds" | "clock" | "gateways"]:
             return _without_end(client, key, None)
         case [
             "mira",
@@ -88,11 +90,14 @@ def _leak(client: redis.Redis, key: str) -> str | None:
             | "turns"
             | "turn-ends"
             | "faults"
-            | "rejections",
+            | "rejections"
+            | "activity"
+            | "call-times"
+            | "limits",
             _,
         ]:
             return _without_end(client, key, None)
-        case ["mira", "requests" | "http-key", _]:
+        case ["mira", "requests" | "http-key" | "job-action", _]:
             return _without_end(client, key, None)
         case _ if key.startswith("celery-task-meta-"):
             return _without_end(client, key, None)
@@ -112,6 +117,15 @@ def _without_end(client: redis.Redis, key: str, job_id: str | None) -> str | Non
     if state is not None and not state.is_final:
         return None
     return f"never expires, and its job is {state or 'not there'}"
+
+
+def _wrong_usage(client: redis.Redis, key: str, project: str) -> str | None:
+    """Check that the open jobs of a project are those that count for its limits."""
+    jobs, lines = (int(value or 0) for value in client.hmget(key, "jobs", "lines"))
+    listed = client.zcard(names.listed_key(names.OPEN, project))
+    if jobs != listed:
+        return f"counts {jobs} open jobs of {listed}"
+    return None if jobs + lines else _without_end(client, key, None)
 
 
 def _strange_entries(client: redis.Redis, key: str, state: JobState) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mira_producer.cost.usage import Usage
 from mira_producer.report import recorder_file as recording
-from mira_producer.report.recorder import Recorder
+from mira_producer.report.recorder import Example, Recorder
 
 from mira_queue.contract.outcome import Completion, Failure
 
@@ -54,7 +54,7 @@ def test_a_record_that_was_saved_is_drawn_as_it_was(record: Path) -> None:
     ]
     assert sorted(found.slowest) == sorted(recorder.slowest)
     assert found.latencies.quantile(0.5) == recorder.latencies.quantile(0.5)
-    assert found.samples == {"unreachable": ("line-9", "nobody answered")}
+    assert found.samples == {"unreachable": [Example("line-9", 0, "nobody answered")]}
 
 
 @pytest.mark.parametrize(("ended", "waited"), [(False, {"limit": 4, "supervisor": 90}), (True, {"limit": 4})])

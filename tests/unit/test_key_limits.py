@@ -2,59 +2,75 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from mira_producer.batches.lock import is_locked
+from mira_producer.cost.prices import Price, Prices
 from mira_producer.gateway.http.errors import ApiError
 from mira_producer.gateway.key_limits import (
-    DAY_S,
-    check_cost_of_retry,
+    MAX_TRIES,
+    additional_cost,
+    cost_of_retry,
+    explained,
     max_cost,
     max_cost_of_resumed,
-    one_at_a_time,
+    open_lines,
+    price_of,
+    repeated,
 )
+from mira_producer.gateway.price_table import PriceTable
 
 from mira_queue.contract.api_key import ApiKey, Scope
 from mira_queue.contract.batch import Batch, BatchOptions, BatchOrigin, BatchStatus
+from mira_queue.contract.project_limits import NANO, LimitReached, ProjectUsage
+from mira_queue.contract.request import ChatRequest
 
 KEY = ApiKey("key_1", "app", Scope.SUBMIT, 1000, max_cost_per_day="10")
 UNLIMITED = replace(KEY, max_cost_per_day="")
+REQUEST = ChatRequest(b"x" * 400, "mira")
+PRICES = Prices("USD", {"mira": Price(Decimal("0.5"), Decimal(2))})
 
 
-def batch(
-    name: str, *, cost: str = "", limit: str = "", is_open: bool = True, age_s: float = 0, project: str = "app"
-) -> Batch:
+def batch(*, cost: str = "", limit: str = "", is_open: bool = True) -> Batch:
     status = BatchStatus.IN_PROGRESS if is_open else BatchStatus.COMPLETED
     options = BatchOptions(max_cost=limit)
-    created_at = int(time.time() - age_s)
-    return Batch(name, status, "a", "here:/a", created_at, options, cost=cost, origin=BatchOrigin(project))
+    return Batch("batch_1", status, "a", "here:/a", 1000, options, cost=cost, origin=BatchOrigin("app"))
 
 
-def test_a_batch_that_has_not_ended_reserves_its_whole_budget() -> None:
-    first = batch("1", limit=max_cost(KEY, "6", []))
-    second = batch("2", limit=max_cost(KEY, "", [first]))
+def used(cost: str = "0", reserved: str = "0") -> ProjectUsage:
+    return ProjectUsage(cost=int(Decimal(cost) * NANO), reserved=int(Decimal(reserved) * NANO))
 
-    assert (first.options.max_cost, second.options.max_cost) == ("6", "4")
+
+@pytest.mark.parametrize(
+    ("asked", "usage", "expected"),
+    [
+        ("6", used(), "6"),
+        ("", used(), "10"),
+        ("", used(reserved="6"), "4"),
+        ("", used("2.5"), "7.5"),
+        ("100", used("0.1", "0.2"), "9.7"),
+    ],
+)
+def test_a_batch_gets_what_it_asks_for_within_what_is_left_of_the_day(
+    asked: str, usage: ProjectUsage, expected: str
+) -> None:
+    assert max_cost(KEY, asked, usage) == expected
+
+
+def test_a_spent_day_leaves_nothing_for_a_batch_and_the_error_has_both_figures() -> None:
     with pytest.raises(ApiError) as caught:
-        max_cost(KEY, "1", [first, second])
-    assert (caught.value.status, caught.value.code) == (429, "max_cost_reached")
+        max_cost(KEY, "1", used("2.5", "7.5"))
 
-
-def test_a_batch_that_has_ended_counts_with_its_cost_on_the_day_of_its_creation() -> None:
-    ended = [
-        batch("1", cost="2.5", limit="10", is_open=False),
-        batch("2", cost="9", limit="10", is_open=False, age_s=DAY_S + 60),
-        batch("3", cost="9", limit="10", project="other"),
-    ]
-
-    assert max_cost(KEY, "", ended) == "7.5"
-
-
-def test_an_open_batch_of_an_earlier_day_reserves_what_it_may_still_cost() -> None:
-    assert max_cost(KEY, "", [batch("1", cost="6", limit="8", age_s=DAY_S + 60)]) == "8"
+    assert (caught.value.status, caught.value.code, caught.value.kind) == (
+        429,
+        "max_cost_reached",
+        "insufficient_quota",
+    )
+    assert caught.value.headers == {"x-should-retry": "false"}
+    assert "2.5" in caught.value.message
+    assert "7.5" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -62,41 +78,104 @@ def test_an_open_batch_of_an_earlier_day_reserves_what_it_may_still_cost() -> No
     [("", "7"), ("100", "7"), ("6.5", "6.5"), ("1", "1"), (None, None)],
 )
 def test_a_resumed_batch_gets_its_own_cost_and_what_is_left(asked: str | None, expected: str | None) -> None:
-    paused, other = batch("1", cost="4", limit="4"), batch("2", cost="1", limit="3")
+    paused = batch(cost="4", limit="4")
 
-    assert max_cost_of_resumed(KEY, asked, paused, [paused, other]) == expected
-    assert max_cost_of_resumed(UNLIMITED, asked, paused, []) == asked
+    assert max_cost_of_resumed(KEY, asked, paused, used("5", "2")) == expected
+    assert max_cost_of_resumed(UNLIMITED, asked, paused, used()) == asked
 
 
 def test_a_batch_of_an_earlier_day_is_resumed_with_its_cost_and_the_new_days_limit() -> None:
-    paused = batch("1", cost="4", limit="4", age_s=DAY_S + 60)
-
-    assert max_cost_of_resumed(KEY, "", paused, [paused]) == "14"
+    assert max_cost_of_resumed(KEY, "", batch(cost="4", limit="4"), used()) == "14"
 
 
 def test_a_batch_that_another_key_created_without_a_limit_gets_one_when_it_is_resumed() -> None:
-    paused = batch("1", cost="4")
+    paused = batch(cost="4")
 
-    assert max_cost_of_resumed(KEY, None, paused, [paused]) == "10"
+    assert max_cost_of_resumed(KEY, None, paused, used("4")) == "10"
+    assert additional_cost(paused, "10") == 6 * NANO
 
 
-def test_nothing_is_left_for_a_larger_budget_or_a_retry_of_a_spent_day() -> None:
-    mine, other = batch("1", cost="3", limit="3", is_open=False), batch("2", cost="2", limit="7")
+def test_what_a_batch_has_reserved_itself_is_left_for_it() -> None:
+    paused = batch(cost="3", limit="6")
 
+    assert max_cost_of_resumed(KEY, "8", paused, used("3", "5")) == "8"
+    assert additional_cost(paused, "8") == 2 * NANO
+    assert additional_cost(paused, "5") == 0
+    assert (cost_of_retry(replace(paused, status=BatchStatus.COMPLETED)), cost_of_retry(paused)) == (3 * NANO, 0)
+
+
+def test_nothing_is_left_for_a_larger_budget_of_a_spent_day() -> None:
     with pytest.raises(ApiError) as caught:
-        max_cost_of_resumed(KEY, "4", mine, [mine, other])
+        max_cost_of_resumed(KEY, "4", batch(cost="3", limit="3", is_open=False), used("5", "5"))
+
     assert caught.value.status == 429
-    with pytest.raises(ApiError):
-        check_cost_of_retry(KEY, mine, [mine, other])
-    check_cost_of_retry(KEY, mine, [mine])
-    check_cost_of_retry(UNLIMITED, mine, [mine, other])
 
 
-def test_the_limits_of_a_key_are_held_while_a_batch_is_created(tmp_path: Path) -> None:
-    lock = tmp_path / "limits.lock"
+def test_a_job_has_a_price_if_its_model_has_one() -> None:
+    price = price_of(UNLIMITED, PRICES, REQUEST, {"max_tokens": 1000})
 
-    with one_at_a_time(KEY, tmp_path):
-        assert is_locked(lock)
-    assert not is_locked(lock)
-    with one_at_a_time(UNLIMITED, tmp_path):
-        assert not is_locked(lock)
+    assert price is not None
+    # 100 tokens of the prompt, and at most 1,000 of the answer.
+    assert price.per_call == 100 * 500 + 1000 * 2000
+    assert price_of(UNLIMITED, Prices(), REQUEST, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("prices", "status", "code"),
+    [(Prices(), 500, "no_price_table"), (Prices("USD", {"other": PRICES.models["mira"]}), 400, "model_without_price")],
+)
+def test_a_cost_that_is_unknown_cannot_be_limited(prices: Prices, status: int, code: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        price_of(KEY, prices, REQUEST, {})
+
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+def test_lines_are_counted_as_far_as_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "input.jsonl"
+    path.write_text("{}\n\n" * 20)
+
+    assert [open_lines(replace(KEY, max_open=limit), path) for limit in (0, 5, 20, 100)] == [1, 6, 20, 20]
+    assert open_lines(replace(KEY, max_open=5), tmp_path / "missing") == 1
+
+
+def test_what_another_request_has_taken_is_computed_again_and_open_jobs_are_not() -> None:
+    tries = []
+
+    def act() -> int:
+        tries.append(1)
+        if len(tries) < 3:
+            raise LimitReached("cost")
+        return len(tries)
+
+    assert repeated(act) == 3
+    for limit, expected in (("cost", MAX_TRIES), ("open", 1)):
+        tries.clear()
+
+        def refuse(limit: str = limit) -> None:
+            tries.append(1)
+            raise LimitReached("open" if limit == "open" else "cost")
+
+        with pytest.raises(LimitReached):
+            repeated(refuse)
+        assert len(tries) == expected
+
+
+@pytest.mark.parametrize(("limit", "code"), [("open", "max_open_reached"), ("cost", "max_cost_reached")])
+def test_a_limit_that_is_reached_is_an_error_that_sdks_do_not_retry(limit: str, code: str) -> None:
+    with pytest.raises(ApiError) as caught, explained(replace(KEY, max_open=5), lambda: ProjectUsage(3, 2)):
+        raise LimitReached("open" if limit == "open" else "cost")
+
+    assert (caught.value.status, caught.value.code, caught.value.should_retry) == (429, code, False)
+
+
+def test_a_price_table_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "table.toml"
+    text = 'currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = {}\n'
+    path.write_text(text.format(2))
+    table = PriceTable(path)
+    assert table.prices().models["mira"].completion == 2
+
+    path.write_text(text.format("30"))
+
+    assert table.prices().models["mira"].completion == 30

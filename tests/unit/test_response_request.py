@@ -135,7 +135,12 @@ def test_what_a_chat_completion_cannot_express_is_rejected_by_name(given: dict[s
         ({"temperature": "hot"}, "temperature"),
         ({"service_tier": "gold"}, "service_tier"),
         ({"instructions": ["Be brief."]}, "instructions"),
-        ({"tools": {}, "tool_choice": "auto"}, None),
+        ({"tools": [], "tool_choice": "auto"}, None),
+        ({"tools": {}, "tool_choice": "auto"}, "tools"),
+        ({"input": []}, "input"),
+        ({"service_tier": ""}, "service_tier"),
+        ({"max_output_tokens": 1.5}, "max_output_tokens"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"tools": [7]}, "tools[0]"),
     ],
 )

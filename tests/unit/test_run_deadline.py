@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from mira_producer.cli.options import parse_deadline
+from mira_producer.time_text import parse_time
 
 NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -22,16 +22,16 @@ NOW = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
     ],
 )
 def test_so_long_is_counted_from_now(text: str, wait: timedelta) -> None:
-    assert parse_deadline(text, NOW) == NOW + wait
+    assert parse_time(text, NOW) == NOW + wait
 
 
 @pytest.mark.parametrize("text", ["2030-01-31T18:00:00+00:00", "2030-01-31T18:00Z", "2030-01-31 19:00:00+01:00"])
 def test_an_iso_time_is_that_time(text: str) -> None:
-    assert parse_deadline(text, NOW) == datetime(2030, 1, 31, 18, 0, tzinfo=UTC)
+    assert parse_time(text, NOW) == datetime(2030, 1, 31, 18, 0, tzinfo=UTC)
 
 
 def test_an_iso_time_without_a_zone_is_local() -> None:
-    assert parse_deadline("2030-01-31T18:00", NOW) == datetime(2030, 1, 31, 18, 0).astimezone()
+    assert parse_time("2030-01-31T18:00", NOW) == datetime(2030, 1, 31, 18, 0).astimezone()
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,10 @@ def test_an_iso_time_without_a_zone_is_local() -> None:
 )
 def test_what_is_no_time_is_refused_with_what_is(text: str) -> None:
     with pytest.raises(ValueError, match="expected "):
-        parse_deadline(text, NOW)
+        parse_time(text, NOW)
+
+
+def test_a_span_of_the_past_is_counted_backward() -> None:
+    assert parse_time("2h", NOW, is_past=True) == NOW - timedelta(hours=2)
+    assert parse_time("2030-01-31T18:00", NOW, is_past=True, zone=UTC) == datetime(2030, 1, 31, 18, 0, tzinfo=UTC)
+    assert parse_time("2030-01-31T18:00+01:00", NOW, zone=UTC) == datetime(2030, 1, 31, 17, 0, tzinfo=UTC)

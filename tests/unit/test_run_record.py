@@ -13,7 +13,16 @@ from mira_producer.cost.prices import Price, Prices
 from mira_producer.cost.usage import Usage
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING
-from mira_producer.report.recorder import FIRST_WIDTH_S, MAX_BUCKETS, MAX_SLOW, Bucket, Latencies, Recorder, merged
+from mira_producer.report.recorder import (
+    FIRST_WIDTH_S,
+    MAX_BUCKETS,
+    MAX_SLOW,
+    Bucket,
+    Example,
+    Latencies,
+    Recorder,
+    merged,
+)
 
 from mira_queue.contract.batch import Reason
 from mira_queue.contract.errors import ServerError
@@ -177,15 +186,15 @@ def test_the_slowest_lines_are_kept_and_no_others() -> None:
 # --- errors ---
 
 
-def test_of_each_code_one_line_and_the_servers_words_are_kept() -> None:
+def test_of_each_code_the_first_lines_and_the_beginnings_of_their_messages_are_kept() -> None:
     recorder = Recorder(Clock())
     for number in range(5000):
         failure = Failure.from_error(ServerError("x" * 10_000, 500 + number % 300, 5, 0))
         recorder.ended("i" * 512, failure, code=f"server_error ({500 + number % 300})")
 
     assert len(recorder.samples) == 40
-    custom_id, detail = recorder.samples["server_error (500)"]
-    assert (len(custom_id), len(detail)) == (200, 300)
+    examples = recorder.samples["server_error (500)"]
+    assert [(len(each.custom_id), len(each.detail)) for each in examples] == [(200, 300)] * 3
 
 
 def test_calls_that_were_made_again_are_counted() -> None:
@@ -213,4 +222,4 @@ def test_the_stats_tell_the_recorder_of_every_line() -> None:
     assert (everything.answers, everything.failed, everything.usage.prompt_tokens) == (2, 1, 1_000_000)
     assert everything.usage.cost == stats.usage.cost == 2
     assert [slow.custom_id for slow in recorder.slowest] == ["slow"]
-    assert recorder.samples == {"refused (418)": ("bad", "no")}
+    assert recorder.samples == {"refused (418)": [Example("bad", 0, "no")]}

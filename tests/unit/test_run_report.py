@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from mira_producer.cost.prices import Price, Prices
 from mira_producer.engine.stats import Stats
 from mira_producer.engine.wait_reason import NOTHING
 from mira_producer.jsonl.errors import InputError
+from mira_producer.report.contents import named_lines, prompts_of
 from mira_producer.report.page import check_report, write_report
 from mira_producer.report.recorder import Recorder
 
@@ -115,10 +117,11 @@ def page(
     batch: Batch = BATCH,
     errors: str = "errors.jsonl",
     where: str = "https://api.vmira.ai/v1",
+    prompts: Mapping[int, str] | None = None,
 ) -> str:
     path = tmp_path / "out.html"
     batch = replace(batch, total=stats.total, unanswered_calls=stats.unanswered_calls)
-    write_report(path, batch, errors, where, BEGAN, stats, recorder)
+    write_report(path, batch, errors, where, BEGAN, stats, recorder, prompts)
     assert list(tmp_path.iterdir()) == [path]
     return path.read_text(encoding="utf-8")
 
@@ -193,10 +196,48 @@ def test_colours_are_the_pages_own_for_light_and_dark(tmp_path: Path) -> None:
     drawings = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
 
     assert re.findall(r"#[0-9a-f]{6}\b(?!\w)", drawings) == []
-    used = set(re.findall(r"var\(--(\w+)\)", html))
+    used = set(re.findall(r"var\(--(\w+)\)", html)) - {"font", "mono"}
     (style,) = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
     for name in used:
         assert re.search(rf"--{name}: light-dark\(#[0-9a-f]{{6}}, #[0-9a-f]{{6}}\);", style), name
+
+
+def test_the_slowest_and_the_failed_lines_are_quoted_unless_that_is_switched_off(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(f'{{"custom_id": "line-{n}", "prompt": "Question <{n}>"}}\n' for n in range(1, 7)))
+    clock = Clock()
+    recorder = Recorder(clock)
+    stats = Stats(6, 0, 0, Prices(), clock, recorder)
+    stats.add(Completion("The <answer>", "stop", {}, {}, latency_ms=70), custom_id="line-2", number=2)
+    for number in (3, 4, 5, 6):
+        stats.add(Failure("refused", f"no {number}", 418), custom_id=f"line-{number}", number=number)
+    # The input was changed since.
+    stats.add(Failure("other", "no", 400), custom_id="line-of-old", number=1)
+    prompts = prompts_of(source, named_lines(recorder))
+    source.unlink()
+
+    shown = Page(page(tmp_path, stats, recorder, prompts=prompts)).text
+    hidden = Page(page(tmp_path, stats, recorder)).text
+
+    assert prompts == {number: f"Question <{number}>" for number in (2, 3, 4, 5)}
+    for words in ("The <answer>", "Question <2>", "Question <5>"):
+        assert words in shown
+        assert words not in hidden
+    for words in ("line-2", "no 3", "no 5"):
+        assert words in hidden
+
+
+def test_prompts_of_an_input_that_is_gone_are_left_out(tmp_path: Path) -> None:
+    assert prompts_of(tmp_path / "gone.jsonl", {1: "line-1"}) == {}
+
+
+def test_bars_above_the_learned_limit_are_explained(tmp_path: Path) -> None:
+    stats, recorder = a_run()
+    fast, fast_recorder = a_run()
+    fast_recorder.timeline.buckets[-1].answers = 10_000
+
+    assert "average over the window" not in Page(page(tmp_path, stats, recorder)).text
+    assert "average over the window" in Page(page(tmp_path, fast, fast_recorder)).text
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 5])
@@ -230,7 +271,8 @@ def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:
 def test_a_page_does_not_grow_with_the_run(tmp_path: Path) -> None:
     stats, recorder = a_run(lines=20_000)
 
-    assert len(page(tmp_path, stats, recorder)) < 200_000
+    # Each chart is there twice: for a wide page, and for a telephone.
+    assert len(page(tmp_path, stats, recorder)) < 400_000
 
 
 def test_a_page_of_an_earlier_run_is_replaced(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from mira_queue.runtime.accounts_file import load_accounts, served_accounts
 from mira_queue.runtime.celery_config import build_celery
 from mira_queue.runtime.network_path import network_path
 from mira_queue.runtime.settings_loader import load_settings
+from mira_queue.runtime.traces import load_traces
 from mira_worker.tasks import register
+from mira_worker.worker_runtime import TRACES
 
 try:
     _settings = load_settings()
@@ -22,6 +24,7 @@ try:
     # A worker whose calls cannot reach a server exits with the reason.
     for _account in _accounts:
         network_path(_account.base)
+    load_traces(_settings, TRACES)
     _server = QueueServer(_settings)
     _url = _server.open()
     atexit.register(_server.close)

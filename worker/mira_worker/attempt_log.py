@@ -1,14 +1,28 @@
-"""Log line of a call that has ended. Its fields are listed in docs/logs.md."""
+"""Records of a call that has ended: its log line, whose fields docs/logs.md lists, and its entry in a timeline."""
 
 from __future__ import annotations
 
 from structlog.typing import FilteringBoundLogger
 
 from mira_queue.contract.outcome import Completion
+from mira_queue.contract.timeline import CallRecord
 from mira_queue.ledger.records import Lease
 from mira_worker.decision import Decision, Defer
+from mira_worker.pacing.waiting_line import HeldPermit
 from mira_worker.response_meaning import Failed, Fault, Meaning, RateLimited
 from mira_worker.transport import HttpResponse, NoResponse
+
+
+def call_record(held: HeldPermit, response: HttpResponse | NoResponse, meaning: Meaning) -> CallRecord:
+    """Return a call as the timeline of its job has it."""
+    return CallRecord(
+        held.permit.at_ms,
+        response.status if isinstance(response, HttpResponse) else 0,
+        response.latency_ms,
+        "" if isinstance(meaning, Completion) else meaning.error.code,
+        held.waited_ms,
+        held.waited_for,
+    )
 
 
 def log_attempt(

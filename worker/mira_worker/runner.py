@@ -20,12 +20,13 @@ from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Outcome
 from mira_queue.contract.pace import Permit
 from mira_queue.contract.settings import Settings
+from mira_queue.contract.timeline import CallRecord
 from mira_queue.ledger.accounts import Counts
 from mira_queue.ledger.leases import Claimed
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.records import DecidedLease, Lease, NothingToDo
 from mira_queue.runtime.crash_points import CrashPoints
-from mira_worker.attempt_log import log_attempt
+from mira_worker.attempt_log import call_record, log_attempt
 from mira_worker.chunk_publisher import ChunkPublisher
 from mira_worker.decision import MAX_COUNTDOWN, NO_COUNTS, Decision, Defer, Finish, Requeue, decide, decide_denied
 from mira_worker.event_stream import as_stream, asks_for_stream
@@ -174,8 +175,9 @@ class JobRunner:
         try:
             held = self.pacer.acquire(lease)
             was_called = held.permit.may_start
-            decision = self._call(held) if was_called else decide_denied(held.permit, lease)
-            return self._apply(lease, decision)
+            if not was_called:
+                return self._apply(lease, decide_denied(held.permit, lease))
+            return self._apply(lease, *self._call(held))
         except Exception as error:  # noqa: BLE001
             # A bug of ours or of a library. It is charged to the job as an attempt, and never as a crash.
             self._log_exception("internal_error", lease, error)
@@ -191,7 +193,7 @@ class JobRunner:
             self.pacer.abandon(lease)
             raise
 
-    def _call(self, held: HeldPermit) -> Decision:
+    def _call(self, held: HeldPermit) -> tuple[Decision, CallRecord]:
         lease = held.lease
         body = as_stream(lease.body) if lease.history.is_streamed else lease.body
         # Only clients of a gateway show an answer before it is complete.
@@ -208,47 +210,47 @@ class JobRunner:
             self._crash_points.reach(CrashPoint.AFTER_OPEN_BREAKER)
             decision = self._decide(meaning, lease, is_charged=is_charged, account=self.pacer.counts())
         log_attempt(self._log, lease, response, meaning, decision, message)
-        return decision
+        return decision, call_record(held, response, meaning)
 
     def _decide(self, meaning: Meaning, lease: Lease, *, is_charged: bool, account: Counts = NO_COUNTS) -> Decision:
         settings, uniform = self._settings, random.uniform
         return decide(meaning, lease, is_charged=is_charged, settings=settings, uniform=uniform, account=account)
 
-    def _apply(self, lease: Lease, decision: Decision) -> Next:
+    def _apply(self, lease: Lease, decision: Decision, call: CallRecord | None = None) -> Next:
         match decision:
             case Finish(outcome=outcome):
-                return self._finish(lease, outcome)
+                return self._finish(lease, outcome, call)
             case Defer():
-                return self._defer(lease, decision)
+                return self._defer(lease, decision, call)
             case Requeue(sends_message=sends_message):
                 return self._requeue(lease, sends_message=sends_message)
 
-    def _finish(self, lease: Lease, outcome: Outcome) -> Next:
+    def _finish(self, lease: Lease, outcome: Outcome, call: CallRecord | None) -> Next:
         if self._results is None:
-            is_stored = self._ledger.finish(lease, outcome)
+            is_stored = self._ledger.finish(lease, outcome, call)
             self._crash_points.reach(CrashPoint.AFTER_FINISH)
         elif is_stored := self._ledger.record_outcome(lease, self._results.pack(outcome)):
             self._crash_points.reach(CrashPoint.AFTER_RECORD_OUTCOME)
-            return self._store(lease, outcome)
+            return self._store(lease, outcome, call)
         if is_stored:
             return Finished(outcome)
         self._log.warning("outcome_dropped", job_id=lease.job_id, why="the lease is lost")
         return Done()
 
-    def _store(self, lease: Lease, outcome: Outcome) -> Next:
+    def _store(self, lease: Lease, outcome: Outcome, call: CallRecord | None = None) -> Next:
         """Store a decided outcome. If this is interrupted, the next holder of the lease stores it."""
         assert self._results is not None
         try:
             self._results.store(lease.job_id, outcome)
             self._crash_points.reach(CrashPoint.AFTER_STORE)
-            self._ledger.finish(lease, outcome)
+            self._ledger.finish(lease, outcome, call)
         except Exception as error:  # noqa: BLE001
             # The outcome is decided and paid for: the attempt has not failed.
             self._log_exception("store_failed", lease, error)
             return Done()
         return Finished(outcome)
 
-    def _defer(self, lease: Lease, decision: Defer) -> Next:
+    def _defer(self, lease: Lease, decision: Defer, call: CallRecord | None) -> Next:
         is_deferred = self._ledger.defer(
             lease,
             decision.wait,
@@ -257,6 +259,7 @@ class JobRunner:
             unanswered_calls=decision.unanswered_calls,
             reason=str(decision.error)[:200],
             history=decision.history,
+            call=call,
         )
         self._crash_points.reach(CrashPoint.AFTER_DEFER)
         return SendAgain(decision.wait, decision.error) if is_deferred and decision.sends_message else Done()

@@ -279,6 +279,7 @@ class WorkerLife:
         signals.celeryd_after_setup.connect(self._on_setup, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
         signals.worker_shutting_down.connect(self._on_stop, weak=False)
+        signals.worker_shutdown.connect(self._on_shutdown, weak=False)
         self._app.steps["worker"].add(Tick)
 
     def _on_logging(self, **_: Any) -> None:
@@ -315,6 +316,11 @@ class WorkerLife:
             threading.Thread(target=self._exit_now, daemon=True).start()
             return
         self.runtime().stop(self._exit_now)
+
+    def _on_shutdown(self, **_: Any) -> None:
+        """Handle the end of a worker whose jobs have all finished."""
+        if self._runtime is not None:
+            self._runtime[1].close()
 
     def _on_second_interrupt(self, *_: Any) -> None:
         self.runtime().stop(self._exit_now)

@@ -18,6 +18,7 @@ from mira_queue.contract.settings import Settings
 from mira_queue.ledger.connection import FOREVER, connect
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.runtime.crash_points import CrashPoints
+from mira_queue.runtime.traces import load_traces
 from mira_worker.clock_watch import ClockWatch
 from mira_worker.cpu_affinity import CpuAffinity
 from mira_worker.groups import GroupRunner
@@ -28,7 +29,7 @@ from mira_worker.pacing.pacer_thread import PacerThread
 from mira_worker.rescue import Rescuer
 from mira_worker.runner import JobRunner, ResultStore
 from mira_worker.throttled_log import ThrottledLog
-from mira_worker.transport import MiraClient
+from mira_worker.transport import MiraClient, Transport
 
 
 class Messages(Protocol):
@@ -46,6 +47,8 @@ class Messages(Protocol):
 # The server may still deliver messages to a stopping worker until the last poll of the transport (BRPOP, one second) is
 # over. A message that is sent sooner may be delivered to this process, and would be lost with it.
 LAST_POLL_S = 1.5
+# Loaded if traces are on.
+TRACES = "mira_worker.traces.traced_runner"
 # Time to release jobs when the grace period is over.
 RELEASE_S = 3.0
 
@@ -81,6 +84,8 @@ class Runtime:
         self._results = results
         self._crash_points = crash_points
         self._single_jobs = single_jobs
+        traces = load_traces(settings, TRACES)
+        self._traces = traces and traces.Traces(settings)
         #: A runner for each account, by the account's id.
         self.runners = {account.id: self._runner(account) for account in accounts}
         self.groups = GroupRunner(
@@ -115,7 +120,7 @@ class Runtime:
             log=self.log,
             single_jobs=self._single_jobs,
         )
-        client = MiraClient(
+        client: Transport = MiraClient(
             account.base,
             account.key,
             account.headers,
@@ -125,7 +130,10 @@ class Runtime:
             max_response_bytes=settings.max_response_bytes,
             connections=settings.concurrency,
         )
-        return JobRunner(
+        make: Callable[..., JobRunner] = JobRunner
+        if self._traces is not None:
+            make, client = self._traces.runner(account.base), self._traces.transport(client)
+        return make(
             settings,
             self.ledger,
             pacer,
@@ -188,4 +196,10 @@ class Runtime:
             self.log.warning("jobs_released", jobs=len(held))
         except QueueUnavailable as error:
             self.log.warning("release_failed", jobs=len(held), error=str(error))
+        self.close()
         exit_now()
+
+    def close(self) -> None:
+        """Export the last spans, if traces are on."""
+        if self._traces is not None:
+            self._traces.close()

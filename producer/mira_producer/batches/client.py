@@ -34,8 +34,10 @@ from mira_queue.contract.commands import Cancel, Command, Pause, Resume, Retry
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import BatchNotFound, InvalidRequest, MiraQueueError, QueueUnavailable
 from mira_queue.contract.metadata import checked_metadata
+from mira_queue.contract.project_limits import NO_LIMITS, LimitReached, ProjectLimits
 from mira_queue.contract.settings import Settings
 from mira_queue.ledger.ledger import Ledger
+from mira_queue.runtime.accounts_file import path_of
 from mira_queue.runtime.crash_points import CrashPoints
 
 POLL_S = 0.5
@@ -57,13 +59,16 @@ class StoredInput:
     """An input that the gateway has stored, and that never changes: it is linked, not copied.
 
     `name` is that of the file on the client's machine. `simulated` is True if a simulator answers the batch.
-    `identity` is that of the request that creates the batch: repeating it returns the same batch.
+    `identity` is that of the request that creates the batch: repeating it returns the same batch. `limits` are those of
+    its project, and `lines` is how many of its lines count until its supervisor has counted them.
     """
 
     name: str
     origin: BatchOrigin
     simulated: bool = False
     identity: str = ""
+    limits: ProjectLimits = NO_LIMITS
+    lines: int = 1
 
     def new_batch_id(self) -> str:
         return new_batch_id(simulated=self.simulated, identity=self.identity)
@@ -97,7 +102,7 @@ class Batches:
         The file is copied: it may change or be removed afterward. `prices` is a price table; None: `prices.toml` of
         the working directory, if it exists. `account` is the name of an account; the batch keeps it, whatever key is
         set later. `stored` describes a file of the gateway. Raise InputError (a file that cannot be read, a wrong
-        option), UnknownAccount, QueueUnavailable.
+        option), UnknownAccount, QueueUnavailable, and LimitReached for a limit of the gateway.
         """
         owner = self._accounts.named(account)
         source = Path(path)
@@ -113,7 +118,15 @@ class Batches:
             _check_webhook(options.webhook, self._settings)
         batch_id = stored.new_batch_id() if stored else new_batch_id()
         queue = queue_name(self._redis_url)
-        self.spool.receive(batch_id, source, queue, table if known else None, link=stored is not None)
+        accounts = path_of(self._settings)
+        self.spool.receive(
+            batch_id,
+            source,
+            queue,
+            table if known else None,
+            accounts=accounts if accounts.exists() else None,
+            link=stored is not None,
+        )
         self._crash_points.reach(CrashPoint.AFTER_COPY)
         now_s = int(time.time())
         batch = Batch(
@@ -129,12 +142,17 @@ class Batches:
             origin=stored.origin if stored else BatchOrigin(),
         )
         try:
-            is_new = self._ledger.add_batch(batch)
-        except BaseException:
-            # It may have been written, and the response lost: a batch without files would stay forever.
-            with suppress(QueueUnavailable):
-                self._ledger.forget_batch(batch_id)
+            is_new = self._ledger.add_batch(batch, *((stored.limits, stored.lines) if stored else ()))
+        except LimitReached:
             self.spool.remove(batch_id)
+            raise
+        except BaseException:
+            # It may have been written, and the response lost: a batch without files would stay forever. The batch of a
+            # request stays, because the request may be repeated, even while this one is running.
+            if stored is None or not stored.identity:
+                with suppress(QueueUnavailable):
+                    self._ledger.forget_batch(batch_id, batch.origin.project)
+                self.spool.remove(batch_id)
             raise
         if not is_new:
             return self.get(batch_id)
@@ -159,6 +177,14 @@ class Batches:
         missing = self.spool.folders() - {batch.id for batch in found}
         found += filter(None, map(self._restored, missing))
         return [self._tended(batch) for batch in sorted(found, key=lambda batch: batch.created_at, reverse=True)]
+
+    def after(self, place: tuple[int, str] | None, count: int) -> list[tuple[Batch, Command | None]]:
+        """Return at most `count` batches after a place, the newest first, each with its command that is in progress.
+
+        A place is the time of creation and the ID of a batch. Unlike `all`, it reads no other batches, and does not
+        restore those that the server has lost.
+        """
+        return [(self._tended(batch), command) for batch, command in self._ledger.batches_after(place, count)]
 
     def pause(self, batch_id: str) -> None:
         """Send nothing more of it; calls in flight finish. Raise BatchNotFound, BatchRefused."""
@@ -188,7 +214,7 @@ class Batches:
             raise BatchRefused(f"batch {batch_id}: {batch.paused}: resume it with a larger one: {larger}")
         if max_cost:
             parse_amount(max_cost)
-        if max_cost and not batch.currency:
+        if max_cost and not (batch.currency or self._has_prices(batch)):
             raise BatchRefused(f"batch {batch_id} was submitted without a price table: it has no cost to limit")
         self._refuse_small_budget(batch, command)
         self._send(batch_id, command)
@@ -237,7 +263,8 @@ class Batches:
         batch = self.get(batch_id)
         files = self._files(batch)
         check_report(Path(path), (files.output, files.errors, files.input))
-        draw(batch, files, self._accounts.with_id(batch.account).base or self._settings.api_base, Path(path))
+        base = self._accounts.with_id(batch.account).base or self._settings.api_base
+        draw(batch, files, base, Path(path), shows_content=self._settings.report_content == "shown")
 
     def wait(self, batch_id: str, timeout: float | None = None) -> Batch:
         """Return the batch when it has ended or is paused, at the latest after `timeout` seconds (None: no limit).
@@ -261,6 +288,11 @@ class Batches:
         command = self._ledger.command_of(batch_id)
         batch = self.get(batch_id)
         return batch, batch.status.is_final or (bool(batch.paused) and (command is None or _has_ended(batch)))
+
+    def _has_prices(self, batch: Batch) -> bool:
+        """Return True if the batch has a price table. Its record has the currency only from its first progress on."""
+        files = self.spool.files_of(batch)
+        return files is not None and bool(prices_of(files))
 
     def _refuse_small_budget(self, batch: Batch, command: Resume) -> None:
         """Raise BatchRefused if the batch would pause again immediately, as far as its files are here."""
@@ -288,11 +320,7 @@ class Batches:
 
     def _reopen(self, batch_id: str) -> None:
         """Open a batch whose lines run again. It may have ended in the meantime, and its supervisor seen no command."""
-        batch = self._ledger.batch(batch_id)
-        if batch.status.is_final:
-            batch = batch.moved(BatchStatus.IN_PROGRESS, int(time.time()))
-            self._ledger.write_batch(batch)
-        self._tended(batch)
+        self._tended(self._ledger.reopen_for_retry(batch_id, int(time.time())))
 
     def _send_when_possible(self, batch_id: str, command: Command) -> None:
         """Send a command. If an earlier one has to be carried out first, wait for that."""
@@ -319,8 +347,8 @@ class Batches:
             batch = replace(at_rest(batch), answered=answered, failed=failed, paused=DATA_LOST, paused_by="lost")
         elif time.time() - batch.updated_at > self._settings.result_ttl.total_seconds():
             return None
-        self._ledger.write_batch(batch)
-        return batch
+        # Not lost, if it was submitted since the caller missed it in the ledger.
+        return self._ledger.restore_batch(batch)
 
     def _tended(self, batch: Batch) -> Batch:
         """Return the batch, and start a supervisor if its files are here and none is running.

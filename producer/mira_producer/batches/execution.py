@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from mira_producer.batches import progress
 from mira_producer.batches.owner import Owner
+from mira_producer.batches.spool import Spool
 from mira_producer.client import MiraQueue
 from mira_producer.engine.engine import Engine, Hooks
 from mira_producer.engine.plan import Plan
@@ -24,7 +25,7 @@ from mira_queue.contract.account import Account, is_named
 from mira_queue.contract.batch import Batch, BatchFiles, BatchStatus, Reason, is_simulated
 from mira_queue.contract.crash_point import CrashPoint
 from mira_queue.contract.errors import QueueUnavailable, UnknownAccount
-from mira_queue.contract.settings import SettingsError
+from mira_queue.contract.settings import Settings, SettingsError
 from mira_queue.runtime.accounts_file import load_accounts
 
 POLL_S = 0.5
@@ -59,6 +60,13 @@ class Execution:
         if self.plan is not None:
             self.plan.close()
 
+    @property
+    def settings(self) -> Settings:
+        """The settings, with the accounts file of the process that has submitted the batch: it may be another one."""
+        settings = self._queue.settings
+        file = Spool(settings.state_dir).accounts_file(self.batch.id)
+        return settings.model_copy(update={"accounts_file": file}) if file and file.exists() else settings
+
     def find_account(self) -> None:
         """Take the batch's account as it is defined now. Raises UnknownAccount and SettingsError.
 
@@ -73,7 +81,7 @@ class Execution:
         return ""
 
     def _known_account(self) -> Account:
-        accounts = load_accounts(self._queue.settings)
+        accounts = load_accounts(self.settings)
         name = self.batch.account
         if not name:
             return accounts.current

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from mira_queue.runtime.private_files import make_private_dir, private_opener
 _BATCH = "batch.json"
 # Names the queue that a batch was submitted to: only that queue's supervisor knows whether the batch still exists.
 _QUEUE = "queue"
+# Path of the accounts file of the process that has submitted the batch.
+_ACCOUNTS = "accounts"
 
 
 class Spool:
@@ -65,25 +68,35 @@ class Spool:
                 path.unlink(missing_ok=True)
 
     def receive(
-        self, batch_id: str, source: Path, queue_name: str, prices: Path | None = None, *, link: bool = False
+        self,
+        batch_id: str,
+        source: Path,
+        queue_name: str,
+        prices: Path | None = None,
+        *,
+        accounts: Path | None = None,
+        link: bool = False,
     ) -> BatchFiles:
         """Copy the input, complete and synced, so that the user may change or remove it; and the price table.
 
-        With `link`, the source is synced and never changes: it gets a second name, if the file system allows that.
-        Raise InputError.
+        With `link`, the source is synced and never changes: it gets a second name, if the file system allows that. If
+        the request that submits it is repeated, the input is here already. Raise InputError.
         """
         folder, files = self.folder(batch_id), self.files(batch_id)
-        part = folder / "input.part"
+        if self.holds(batch_id):
+            return files
+        # The same request may be handled twice at the same time.
+        part = folder / f"input.{uuid.uuid4().hex}.part"
         try:
             make_private_dir(self.root.parent)
             make_private_dir(folder)
             with open(folder / _QUEUE, "w", opener=private_opener) as queue_file:
                 queue_file.write(queue_name)
+            if accounts is not None:
+                (folder / _ACCOUNTS).write_text(str(accounts))
             if prices is not None:
                 with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write)
-            # Of a process that was killed while it received the same batch.
-            part.unlink(missing_ok=True)
             if not (link and _linked(source, part)):
                 with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write, 1024 * 1024)
@@ -91,10 +104,16 @@ class Spool:
                     os.fsync(write.fileno())
             part.rename(files.input)
         except OSError as error:
-            self.remove(batch_id)
+            if not self.holds(batch_id):
+                self.remove(batch_id)
             where = error.filename or source
             raise InputError(f"{where}: {error.strerror}: nothing was submitted") from None
         return files
+
+    def accounts_file(self, batch_id: str) -> Path | None:
+        """Return the accounts file with which a batch was submitted; None if there was none."""
+        path = _text(self.folder(batch_id) / _ACCOUNTS)
+        return Path(path) if path else None
 
     def remember(self, batch: Batch, *, is_first: bool = False) -> None:
         """Write a copy of a submitted batch next to its files. Without room for it, the batch still runs.

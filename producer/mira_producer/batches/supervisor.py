@@ -90,7 +90,7 @@ class Supervisor:
     def _pause_without_account(self, error: Exception) -> None:
         text = str(error).replace("\n", "; ")
         if isinstance(error, UnknownAccount):
-            text += f"; the supervisor of this batch reads {path_of(self._queue.settings)}: define it there, and resume"
+            text += f"; the supervisor of this batch reads {path_of(self.work.settings)}: define it there, and resume"
         self.end, self.reason = End.ACCOUNT, text
         self._pause("account", text)
 

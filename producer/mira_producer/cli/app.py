@@ -31,6 +31,7 @@ from mira_producer.cli import (
     submit,
     validate,
     verify,
+    webhooks,
     worker,
 )
 from mira_producer.cli.problems import error_lines
@@ -81,6 +82,7 @@ app.command("metrics", epilog=metrics.HELP_END)(metrics.metrics)
 app.command("worker", epilog=worker.HELP_END)(worker.worker)
 app.command("serve", epilog=serve.HELP_END)(serve.serve)
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.command("simulate", epilog=simulate.HELP_END, context_settings=simulate.CONTEXT)(simulate.simulate)
 app.command("config", epilog=config.HELP_END)(config.config)
 app.command("doctor", epilog=doctor.HELP_END)(doctor.doctor)

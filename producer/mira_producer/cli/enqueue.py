@@ -12,12 +12,14 @@ import orjson
 import typer
 
 from mira_producer.cli import console
+from mira_producer.cli.missing_key import no_key
 from mira_producer.cli.options import AccountName, Json, Metadata, Webhook, notes_of, time_option
 from mira_producer.cli.result import OUTCOME_CODES, Timeout, Wait, show, wait_for
 from mira_producer.client import MiraQueue, checked_key
 from mira_producer.request_check import check_of
 from mira_producer.request_fields import check_field_names
 from mira_producer.webhooks.target import checked_webhook
+from mira_queue.contract.account import Account
 from mira_queue.contract.job_options import JobOptions, Priority
 from mira_queue.ledger.records import NewJob
 
@@ -96,10 +98,17 @@ def enqueue(
                 console.json_data({"id": job.id})
             else:
                 console.data(job.id)
+            _hint(queue, owner)
             return
         # Printed before the wait, so that a user who interrupts it can get the answer later.
         console.error(f"job {job.id} is accepted; waiting for its answer")
         show(job.id, wait_for(queue, job, timeout), as_json)
+
+
+def _hint(queue: MiraQueue, owner: Account) -> None:
+    """Say so if no worker is here for the job, and none can be started with these settings."""
+    if owner.key is None and not any(worker.account == owner.id for worker in queue.ledger.live_workers()):
+        console.error(f"no worker serves this job: {no_key(queue.settings, owner)}, and start mira-queue worker")
 
 
 def _body(prompt: str | None, system: str | None, request: str | None) -> dict[str, Any]:

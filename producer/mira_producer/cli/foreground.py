@@ -23,6 +23,7 @@ from mira_producer.batches.spool import Spool, lock_of_run
 from mira_producer.batches.supervisor import Supervisor
 from mira_producer.cli.conclusion import Say, conclude
 from mira_producer.cli.console import say as print_text
+from mira_producer.cli.missing_key import no_key
 from mira_producer.cli.own_simulator import simulated, start_own_simulator
 from mira_producer.cli.paths import check_paths, made
 from mira_producer.cli.problems import problem_lines
@@ -39,7 +40,6 @@ from mira_producer.jsonl.errors import InputError
 from mira_producer.report.page import check_report, draw
 from mira_producer.request_check import check_of
 from mira_producer.text import plural
-from mira_queue.contract.account import Account
 from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchStatus, PausedBy, is_simulated, run_batch_id
 from mira_queue.contract.commands import Cancel
 from mira_queue.contract.errors import BatchNotFound
@@ -108,7 +108,7 @@ def run(
     check_paths(source, output, errors)
     account = load_accounts(settings).current
     if simulator is None and account.key is None and workers:
-        raise InputError(f"{_no_key(account)}, or try without a key: add --simulate")
+        raise InputError(f"{no_key(settings, account)}, or try without a key: add --simulate")
     if simulator is None and workers:
         network_path(account.base)
     if report is not None:
@@ -161,10 +161,11 @@ def run(
             plan, end, reason = supervisor.work.plan or plan, supervisor.end, supervisor.reason
         result = conclude(batch_id, plan, end, reason, say)
         if report is not None and supervisor is not None:
-            _report(supervisor.work.batch, files, where, report, say)
+            _report(supervisor.work.batch, files, where, report, say, settings)
         elif report is not None:
             # A report of an earlier run is worth more than one of nothing.
-            say(f"report: {report} was not written, because nothing was sent")
+            fix = f"mira-queue report {batch_id} -o {report}"
+            say(f"report: {report} was not written, because nothing was sent; {fix} writes that of the earlier run")
         return result
 
 
@@ -250,15 +251,9 @@ def _announce(batch_id: str, plan: Plan, target: str, say: Say) -> None:
     say(f"batch {batch_id}: status, pause, resume, and cancel work from another terminal")
 
 
-def _no_key(account: Account) -> str:
-    if account.is_named:
-        return f"no key of account {account.id}: set the variable or write the file that accounts.toml names"
-    return "MIRA_API_KEY is not set: set it, or write it to .env"
-
-
-def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say) -> None:
+def _report(batch: Batch, files: BatchFiles, where: str, path: Path, say: Say, settings: Settings) -> None:
     try:
-        draw(batch, files, where, path)
+        draw(batch, files, where, path, shows_content=settings.report_content == "shown")
         say(f"report: {path}")
     except InputError as error:
         # The answers are saved, whatever happens to the page.

@@ -15,6 +15,7 @@ from mira_producer.cli.options import Json, Metadata, notes_of, time_option
 from mira_producer.cli.status import COLUMNS as STATUS_COLUMNS
 from mira_producer.cli.status import row_of
 from mira_producer.client import MiraQueue
+from mira_producer.text import plural
 from mira_queue.contract.job_filter import MAX_LIMIT, JobFilter
 from mira_queue.contract.states import JobState
 
@@ -36,10 +37,12 @@ def jobs(
     code: Annotated[
         str | None, typer.Option(metavar="CODE", help="Only jobs that failed with this code (docs/errors.md).")
     ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs for this model.")] = None,
     metadata: Metadata = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Only jobs accepted since then: 2h or 90m ago, an ISO time.")
     ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only jobs accepted before then.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, metavar="N", help="Show at most N jobs.")] = 20,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Show the jobs that follow this one.")] = None,
     is_cancel: Annotated[bool, typer.Option("--cancel", help="Cancel all that match and have not finished.")] = False,
@@ -56,13 +59,16 @@ def jobs(
     """
     if is_cancel and is_retry:
         raise typer.BadParameter("give one of the two: --cancel or --retry", param_hint="--retry")
-    accepted_since = time_option(since, "--since", datetime.now(UTC), is_past=True)
-    wanted = JobFilter.checked(state=state, code=code, metadata=notes_of(metadata), since=accepted_since)
+    first, end = (
+        time_option(text, name, datetime.now(UTC), is_past=True)
+        for text, name in ((since, "--since"), (until, "--until"))
+    )
+    wanted = JobFilter.checked(state=state, code=code, model=model, metadata=notes_of(metadata), since=first, until=end)
     with MiraQueue() as queue:
         if is_cancel:
-            _act("cancel", "cancelled", queue.cancellable, queue.cancel_matching, wanted, is_sure, as_json)
+            _act("cancel", "cancelled", queue.count_cancellable, queue.cancel_matching, wanted, is_sure, as_json)
         elif is_retry:
-            _act("retry", "queued again", queue.retryable, queue.retry_matching, wanted, is_sure, as_json)
+            _act("retry", "queued again", queue.count_retryable, queue.retry_matching, wanted, is_sure, as_json)
         else:
             _show(queue, wanted, limit, after or "", as_json)
 
@@ -87,7 +93,7 @@ def _show(queue: MiraQueue, wanted: JobFilter, limit: int, after: str, as_json: 
 def _act(
     verb: str,
     done: str,
-    matching: Callable[[JobFilter], list[str]],
+    matching: Callable[[JobFilter], int],
     act: Callable[[JobFilter], int],
     wanted: JobFilter,
     is_sure: bool,
@@ -95,13 +101,13 @@ def _act(
 ) -> None:
     """Count first, ask, then act."""
     if not is_sure:
-        count = len(matching(wanted))
+        count = matching(wanted)
         if not sys.stdin.isatty():
-            raise typer.BadParameter(f"{count:,} jobs match: to {verb} them, add --yes", param_hint=f"--{verb}")
-        if not typer.confirm(f"{verb} {count:,} jobs?", err=True):
+            raise typer.BadParameter(f"to {verb} {plural(count, 'job')}, add --yes", param_hint=f"--{verb}")
+        if not typer.confirm(f"{verb} {plural(count, 'job')}?", err=True):
             raise typer.Exit(console.EXIT_FAILED)
     changed = act(wanted)
     if as_json:
         console.json_data({"done": changed})
     else:
-        console.message(f"{changed:,} jobs are {done}")
+        console.message(f"{plural(changed, 'job')} {'is' if changed == 1 else 'are'} {done}")

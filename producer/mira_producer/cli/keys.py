@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from mira_producer.cli import console
+from mira_producer.cli import console, options
 from mira_producer.cli.options import Json
 from mira_producer.cli.own_simulator import SERVE_GROUP, simulated
 from mira_producer.client import MiraQueue
+from mira_producer.cost.prices import load_prices
 from mira_producer.text import plural
 from mira_queue.contract.api_key import ApiKey, Scope, checked_cost, checked_key_name, new_key_id, new_secret
+from mira_queue.contract.project_limits import ProjectUsage, amount_text
 from mira_queue.runtime.settings_loader import load_settings
 
-COLUMNS = ("id", "name", "scope", "max_open", "max_cost_per_day", "account", "created")
+COLUMNS = ("id", "name", "scope", "open", "max_open", "cost_today", "max_cost_per_day", "account", "created")
 
 CREATE_HELP_END = console.help_end(
     [
@@ -54,6 +56,7 @@ def create(
     max_cost_per_day: Annotated[
         str | None, typer.Option(metavar="AMOUNT", help="Maximum cost per day, in the currency of the price table.")
     ] = None,
+    prices_path: options.PriceTable = None,
     account: Annotated[
         str | None, typer.Option(metavar="NAME", help="Account of its jobs. [default: that of the gateway]")
     ] = None,
@@ -62,7 +65,9 @@ def create(
     """Create an API key, and print it alone on standard output. It is stored as a digest, and never shown again.
 
     Files, batches, and jobs belong to the project of the key that created them. Keys with the same name have the same
-    project: to replace a key, create another one with its name, and revoke the old one by its id.
+    project: to replace a key, create another one with its name, and revoke the old one by its id. The limits count the
+    jobs and batches of the whole project. A day is one of UTC. A limit of the cost needs a price table, and so does the
+    gateway.
     """
     key = ApiKey(
         new_key_id(),
@@ -73,8 +78,11 @@ def create(
         _checked("--max-cost-per-day", checked_cost, max_cost_per_day) if max_cost_per_day else "",
         account or "",
     )
-    secret = new_secret()
-    with _queue(of_simulated) as queue:
+    if max_cost_per_day and not load_prices(prices_path):
+        reason = "needs a price table: --prices FILE, or prices.toml here. Start the gateway with the same table"
+        raise typer.BadParameter(reason, param_hint="--max-cost-per-day")
+    secret = new_secret(simulated=of_simulated)
+    with queue_of(of_simulated) as queue:
         queue.accounts.named(account)
         queue.ledger.add_api_key(secret, key)
     console.message(f"API key {key.id} of project {key.project}, with the scope {key.scope}. It is shown only now:")
@@ -83,13 +91,14 @@ def create(
 
 @app.command("list", epilog=LIST_HELP_END)
 def list_keys(of_simulated: OfSimulated = False, as_json: Json = False) -> None:
-    """List the API keys. The keys themselves are stored nowhere."""
-    with _queue(of_simulated) as queue:
+    """List the API keys, with the open jobs and today's cost of their projects. The keys are stored nowhere."""
+    with queue_of(of_simulated) as queue:
         found = queue.ledger.api_keys()
+        rows = list(zip(found, queue.ledger.usages_of([key.project for key in found]), strict=True))
     if as_json:
-        console.json_data([asdict(key) for key in found])
+        console.json_data([{**asdict(key), **_usage(usage)} for key, usage in rows])
     elif found:
-        console.table(COLUMNS, [_row(key) for key in found])
+        console.table(COLUMNS, [_row(key, usage) for key, usage in rows])
     else:
         console.message("no API keys: mira-queue keys create makes one, and so does the first mira-queue serve")
 
@@ -100,7 +109,7 @@ def revoke(
     of_simulated: OfSimulated = False,
 ) -> None:
     """Revoke API keys. Within a second, gateways reject them. Accepted jobs and batches continue."""
-    with _queue(of_simulated) as queue:
+    with queue_of(of_simulated) as queue:
         count = queue.ledger.revoke_api_keys(which)
     if not count:
         console.error(f"no API key has the id or the name {which[:80]!r}: mira-queue keys list shows all")
@@ -109,7 +118,8 @@ def revoke(
 
 
 @contextmanager
-def _queue(of_simulated: bool) -> Iterator[MiraQueue]:
+def queue_of(of_simulated: bool) -> Iterator[MiraQueue]:
+    """The queue of a gateway that was started here, with --simulate or without."""
     settings = load_settings()
     with MiraQueue(simulated(settings, SERVE_GROUP) if of_simulated else settings) as queue:
         yield queue
@@ -122,6 +132,12 @@ def _checked(option: str, check: Callable[[str], str], text: str) -> str:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
-def _row(key: ApiKey) -> list[str]:
-    shown = {field.name: str(getattr(key, field.name) or "") for field in fields(key)}
-    return [shown[name] for name in COLUMNS[:-1]] + [console.local_time(key.created_at * 1000)]
+def _usage(usage: ProjectUsage) -> dict[str, int | str]:
+    """Return the usage of a project: amounts are text, because that is exact."""
+    amounts = {"cost_today": amount_text(usage.cost), "reserved_cost": amount_text(usage.reserved)}
+    return {"open": usage.open, **amounts}
+
+
+def _row(key: ApiKey, usage: ProjectUsage) -> list[str]:
+    shown = {**asdict(key), **_usage(usage), "created": console.local_time(key.created_at * 1000)}
+    return [str(shown[name] or "") for name in COLUMNS]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from mira_producer.time_text import parse_time
 from mira_queue.contract.batch import BatchOptions, OnAccountError, OnChanged
-from mira_queue.contract.durations import duration
-
-_SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)", re.IGNORECASE)
-MAX_DEADLINE = timedelta(days=366)
 
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="Id of a batch, as submit and run print it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a script.")]
@@ -98,10 +94,9 @@ def time_option(text: str | None, name: str, now: datetime, *, is_past: bool = F
     if not text:
         return None
     try:
-        found = parse_deadline(text, now)
+        return parse_time(text, now, is_past=is_past)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=name) from None
-    return now - (found - now) if is_past and _SPAN.fullmatch(text.strip()) else found
 
 
 def notes_of(texts: list[str] | None) -> dict[str, str]:
@@ -113,20 +108,3 @@ def notes_of(texts: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"expected KEY=VALUE, got {text[:40]!r}", param_hint="--metadata")
         notes[key] = value
     return notes
-
-
-def parse_deadline(text: str, now: datetime) -> datetime:
-    """Return the time of `24h`, `90m`, or `2d` from now, or of an ISO time, which is local if it names no zone.
-
-    `now` has a zone, and so has the result. Raises ValueError with a message for the user.
-    """
-    span = _SPAN.fullmatch(text.strip())
-    if span:
-        wait = duration(span[1], span[2])
-        if not timedelta(0) < wait <= MAX_DEADLINE:
-            raise ValueError(f"expected more than 0 and at most {MAX_DEADLINE.days} days, got {text!r}")
-        return now + wait
-    try:
-        return datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"expected 24h, 90m, 2d, or a time such as 2030-01-31T18:00, got {text[:40]!r}") from None

@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 from contextlib import ExitStack, suppress
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -19,6 +20,7 @@ from mira_producer.cli.own_simulator import SERVE_GROUP, simulated, start_own_si
 from mira_producer.cli.paths import made
 from mira_producer.cli.simulator_options import split_options
 from mira_producer.client import MiraQueue
+from mira_producer.fleet import WorkersFail
 from mira_producer.processes import StartError
 from mira_queue.contract.api_key import ApiKey, Scope, new_key_id, new_secret
 from mira_queue.contract.settings import Settings, SettingsError, variable
@@ -52,6 +54,7 @@ def serve(
     simulate: options.Simulate = False,
     simulate_without_key: options.SimulateWithoutKey = False,
     simulator_options: options.SimulatorOptions = "",
+    prices_path: options.PriceTable = None,
 ) -> None:
     """Serve OpenAI's API over HTTP, with workers.
 
@@ -66,6 +69,7 @@ def serve(
     if simulator_options and not (simulate or simulate_without_key):
         raise typer.BadParameter("is for --simulate", param_hint="--simulator-options")
     service = _service_module()
+    price_table = service.PriceTable(prices_path)
     configure_logs(settings.log_format, settings.log_level)
     # A client that has gone must not end the process; neither must a closed terminal under nohup.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -81,12 +85,21 @@ def serve(
         if any(Spool(settings.state_dir).ids()):
             # After a restart of the machine, these batches have no supervisor.
             ensure_supervisor(settings)
-        codes = service.Service(settings, host, port, workers, console.message, simulate).run(_announce)
+        served = service.Service(settings, host, port, workers, console.message, simulate, price_table)
+        try:
+            codes = served.run(partial(_announce, simulate))
+        except WorkersFail as error:
+            console.error(str(error))
+            codes = [console.EXIT_FAILED]
+    _exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit after everything is closed. An idle thread may have outlived its event loop: Python would wait for it."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()
-    # Everything is closed. An idle thread may have outlived its event loop, and Python would wait for it forever.
-    os._exit(console.EXIT_FAILED if set(codes) - {0, -signal.SIGTERM} else console.EXIT_OK)
+    os._exit(code)
 
 
 def _service_module() -> Any:
@@ -108,12 +121,13 @@ def _check_accounts(settings: Settings) -> None:
         network_path(account.base)
 
 
-def _announce(queue: MiraQueue, url: str) -> None:
-    """Print the address, and the first key if there is none yet, in the variables that SDKs read."""
+def _announce(is_simulated: bool, queue: MiraQueue, url: str) -> None:
+    """Print the addresses, and the first key if there is none yet, in the variables that SDKs read."""
     console.data(f"OPENAI_BASE_URL={url}")
-    secret = new_secret()
+    secret = new_secret(simulated=is_simulated)
     first = ApiKey(new_key_id(), FIRST_KEY_NAME, Scope.ADMIN, int(time.time()))
     if queue.ledger.add_first_api_key(secret, first):
         console.data(f"OPENAI_API_KEY={secret.get_secret_value()}")
         console.message("The first API key was created. It is shown only now; mira-queue keys makes others.")
-    console.message(f"The gateway is ready: {url}. Ctrl-C stops it.")
+    page = queue.settings.page_url or url.removesuffix("/v1")
+    console.message(f"The gateway is ready: {url}. Its web page: {page}/. Ctrl-C stops it.")

@@ -39,7 +39,7 @@ def simulate(context: typer.Context) -> None:
         console.message(
             f"A local Mira API is ready. Ctrl-C stops it. To use it, run in another terminal:\n"
             f"  export MIRA_API_BASE={url}\n"
-            f"  export MIRA_API_KEY={SIMULATED_KEY}\n"
+            f"  export MIRA_API_KEY={_key_of(context.args)}\n"
             f"  mira-queue worker"
         )
         code = process.wait()
@@ -49,3 +49,12 @@ def simulate(context: typer.Context) -> None:
         return
     finally:
         stop(process, GRACE)
+
+
+def _key_of(arguments: list[str]) -> str:
+    """Return a key that the simulator accepts: the first --key, or any key."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--key":
+            return value if equals else arguments[place + 1]
+    return SIMULATED_KEY

@@ -59,12 +59,12 @@ class ResultWriter:
         # A line is marked already if it was written and the server failed before it could delete the job.
         if self._plan.index.mark_answered(line.number):
             text = self._line(each, line.custom_id, runs_again=each.is_refused)
-            buffer.add(line.number, text, partial(self._count, each, line.custom_id))
+            buffer.add(line.number, text, partial(self._count, each, line.custom_id, line.number))
         # Duplicates of a refused line were not rejected themselves: they stay pending as all other lines do.
         for number, custom_id in () if each.is_refused else self._duplicates_of(line):
             if self._plan.index.mark_answered(number):
                 text = self._line(each, custom_id, copy_number=number)
-                buffer.add(number, text, partial(self._count, each, custom_id, billed=False))
+                buffer.add(number, text, partial(self._count, each, custom_id, number, billed=False))
 
     def _line(
         self, each: Finished, custom_id: str, *, runs_again: bool = False, copy_number: int | None = None
@@ -79,10 +79,10 @@ class ResultWriter:
             simulated=self._plan.simulated,
         )
 
-    def _count(self, each: Finished, custom_id: str, *, billed: bool = True) -> None:
+    def _count(self, each: Finished, custom_id: str, number: int, *, billed: bool = True) -> None:
         if each.is_refused:
             self._plan.retryable[code_of(each.outcome)] += 1
-        self._plan.stats.add(each.outcome, each.line.model, custom_id=custom_id, billed=billed)
+        self._plan.stats.add(each.outcome, each.line.model, custom_id=custom_id, billed=billed, number=number)
 
     def _duplicates_of(self, line: OpenLine) -> Iterator[tuple[int, str]]:
         return self._plan.duplicates.of(line.digest) if self._plan.duplicates and line.digest else iter(())

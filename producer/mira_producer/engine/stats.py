@@ -49,7 +49,9 @@ class Stats:
         self.began_s = self.clock()
         self._throughput = Throughput(self.began_s)
 
-    def add(self, outcome: Outcome, model: str = "", *, custom_id: str = "", billed: bool = True) -> None:
+    def add(
+        self, outcome: Outcome, model: str = "", *, custom_id: str = "", billed: bool = True, number: int = 0
+    ) -> None:
         """Count a line. `model` is the requested one; the price is that of the answering model if only that has one.
 
         With `billed=False`, the line has the outcome of another line, and used nothing.
@@ -73,7 +75,8 @@ class Stats:
         if billed:
             self.unanswered_calls += outcome.unanswered_calls
         if self.recorder is not None:
-            self.recorder.ended(custom_id, outcome, code=code_of(outcome), usage=usage, billed=billed)
+            code = code_of(outcome)
+            self.recorder.ended(custom_id, outcome, code=code, usage=usage, billed=billed, number=number)
 
     def add_lost(self, lost: LostCalls, model: str) -> None:
         """Count what the job of a line that stays pending has cost."""

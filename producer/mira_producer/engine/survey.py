@@ -59,9 +59,12 @@ class Survey:
         self.max_cost = None if cost is None or self.max_cost is None else self.max_cost + cost
 
 
-def survey(path: Path, check: Check, default_model: str, prices: Prices) -> Survey:
-    """Read the whole file. Raises InvalidInput if it is not a file of requests, or holds none."""
-    found = Survey()
+def survey(path: Path, check: Check, default_model: str, prices: Prices, found: Survey | None = None) -> Survey:
+    """Read the whole file. Raises InvalidInput if it is not a file of requests, or holds none.
+
+    A survey that is given is filled while the file is read: another thread can show how far it is.
+    """
+    found = found or Survey()
     with LineIndex() as index, Duplicates() as duplicates:
         for line in checked_lines(path, check, index):
             if isinstance(line, Problem):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from mira_producer.gateway.http.errors import ApiError
 from mira_producer.gateway.http.threads import in_thread
-from mira_queue.contract.api_key import ApiKey, Scope, digest_of
+from mira_queue.contract.api_key import SIMULATED_KEY_PREFIX, ApiKey, Scope, digest_of
 
 # A revoked key is accepted for at most this long. Every request would cost a round trip otherwise.
 CACHE_S = 1.0
@@ -18,34 +18,53 @@ MAX_CACHED = 10_000
 
 
 class Access:
-    """The API keys, as this process has last read them. `lookup` reads the key of a digest from the ledger."""
+    """The API keys, as this process has last read them. `lookup` reads the key of a digest from the ledger.
 
-    def __init__(self, lookup: Callable[[str], ApiKey | None]) -> None:
+    `is_simulated` is True for a gateway on the simulator, which has keys of its own.
+    """
+
+    def __init__(self, lookup: Callable[[str], ApiKey | None], *, is_simulated: bool = False) -> None:
         self._lookup = lookup
+        self._is_simulated = is_simulated
         self._cached: dict[str, tuple[ApiKey, float]] = {}
 
     async def caller(self, request: Request, scope: Scope) -> ApiKey:
         """Return the API key of a request. Raises ApiError if it has none, or if that does not include the scope."""
-        digest = digest_of(_secret_of(request))
-        known = self._cached.get(digest)
-        if known is None or time.monotonic() >= known[1]:
-            known = await self._read(digest)
-        key = known[0]
+        secret = _secret_of(request)
+        key = await self.known(digest_of(secret))
+        if key is None:
+            raise _unauthorized(self._why_unknown(secret.get_secret_value()))
         if not key.scope.includes(scope):
             raise ApiError(
                 403, f"API key {key.id} has the scope {key.scope}: this needs {scope}", code="insufficient_scope"
             )
         return key
 
-    async def _read(self, digest: str) -> tuple[ApiKey, float]:
+    async def known(self, digest: str) -> ApiKey | None:
+        """Return the API key with this digest, or None if it never existed or was revoked."""
+        key, until_s = self._cached.get(digest, (None, 0.0))
+        if key is not None and time.monotonic() < until_s:
+            return key
         key = await in_thread(self._lookup, digest)
         if key is None:
             self._cached.pop(digest, None)
-            raise _unauthorized("unknown or revoked API key: mira-queue keys create makes one")
+            return None
         if len(self._cached) >= MAX_CACHED:
             self._cached.clear()
-        self._cached[digest] = known = (key, time.monotonic() + CACHE_S)
-        return known
+        self._cached[digest] = (key, time.monotonic() + CACHE_S)
+        return key
+
+    def _why_unknown(self, secret: str) -> str:
+        of_simulated = secret.startswith(SIMULATED_KEY_PREFIX)
+        if of_simulated and not self._is_simulated:
+            return "this API key is for a gateway with --simulate: mira-queue keys create makes one for this gateway"
+        if self._is_simulated and not of_simulated:
+            return (
+                "unknown or revoked API key: this gateway runs with --simulate and has keys of its own: "
+                "mira-queue keys create --simulated makes one"
+            )
+        option = " --simulated" if self._is_simulated else ""
+        return f"unknown or revoked API key: mira-queue keys create{option} makes one"
 
 
 def _secret_of(request: Request) -> SecretStr:

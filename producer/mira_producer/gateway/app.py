@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Match, Route
 
-from mira_producer.gateway import health, model_endpoints
+from mira_producer.client import TRACES
+from mira_producer.gateway import health, metrics_endpoints, model_endpoints, openapi_endpoint
 from mira_producer.gateway.batches import batch_endpoints
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.files import file_endpoints, sweep, upload_endpoints
@@ -25,11 +26,18 @@ from mira_producer.gateway.http.responses import error_response
 from mira_producer.gateway.jobs import completion_endpoints, job_endpoints, response_endpoints
 from mira_producer.gateway.retries import recognized_retries as retries
 from mira_producer.gateway.webhooks import webhook_deliveries, webhook_endpoints, webhook_task
+from mira_producer.page.error_page import error_page
+from mira_producer.page.routes import routes as page_routes
+from mira_producer.page.subpath import Subpath
+from mira_producer.page.views import is_for_browser
 from mira_queue.contract.errors import MiraQueueError
+from mira_queue.runtime.traces import load_traces
 
 # One line for each resource.
 RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     health.routes,
+    metrics_endpoints.routes,
+    openapi_endpoint.routes,
     file_endpoints.routes,
     upload_endpoints.routes,
     batch_endpoints.routes,
@@ -39,6 +47,7 @@ RESOURCES: tuple[Callable[[Context], list[BaseRoute]], ...] = (
     model_endpoints.routes,
     webhook_endpoints.routes,
     webhook_deliveries.routes,
+    page_routes,
 )
 # Tasks that run as long as the gateway. Each handles the errors that it expects.
 BACKGROUND: tuple[Callable[[Context], Coroutine[Any, Any, None]], ...] = (
@@ -54,10 +63,13 @@ _MESSAGES = {404: ("no such endpoint", "unknown_url"), 405: ("this endpoint has 
 
 def build_app(context: Context) -> Starlette:
     """Return the ASGI application of a gateway."""
+    traces = load_traces(context.settings, TRACES)
     app = Starlette(
         routes=[route for routes in RESOURCES for route in routes(context)],
         middleware=[
-            Middleware(RequestIds, log=context.log),
+            *([Middleware(traces.IncomingContext)] if traces else []),
+            Middleware(Subpath, page_url=context.settings.page_url),
+            Middleware(RequestIds, log=context.log, respond=_response),
             Middleware(AllowedHosts, hosts=context.hosts),
             Middleware(retries.RecognizedRetries, ledger=context.queue.ledger, requests=context.open_requests),
         ],
@@ -91,13 +103,26 @@ async def _lasting(task: Callable[[Context], Coroutine[Any, Any, None]], context
 async def _respond(request: Request, error: Exception) -> Response:
     """Return the response for an error of a handler, or of the router."""
     if isinstance(error, HTTPException):
+        headers = {"allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
         message, code = _MESSAGES.get(error.status_code, (error.detail, None))
         where = f"{message}: {request.method} {request.url.path[:200]}"
-        error = ApiError(error.status_code, where, code=code, headers=error.headers)
+        error = ApiError(error.status_code, where, code=code, headers=headers)
     elif isinstance(error, MiraQueueError):
         found = translated(error)
         if found is None:
             raise error
         error = found
     assert isinstance(error, ApiError)
-    return error_response(error)
+    return _response(request, error)
+
+
+def _response(request: Request, error: ApiError) -> Response:
+    """Return an error as a page for a browser, or in OpenAI's format."""
+    return error_page(request, error) if is_for_browser(request) else error_response(error)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of the request's path. Starlette names those of one route, and each has one method."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    path = next(route.path for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return sorted({method for route in routes if route.path == path for method in route.methods or ()})

@@ -12,7 +12,10 @@ from mira_producer.gateway.files.batch_files import BatchFiles
 from mira_producer.gateway.files.file_store import FileStore
 from mira_producer.gateway.files.upload_store import UploadStore
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
+from mira_producer.gateway.price_table import PriceTable
 from mira_producer.gateway.retries.open_requests import OpenRequests
+from mira_producer.page.live import LiveTopics
+from mira_producer.page.session import Sessions
 from mira_queue.contract.settings import Settings
 
 
@@ -28,6 +31,9 @@ class Context:
     batch_files: BatchFiles
     open_requests: OpenRequests
     forecast: PollForecast
+    price_table: PriceTable
     hosts: frozenset[str]
+    sessions: Sessions
+    live: LiveTopics
     log: FilteringBoundLogger
     is_simulated: bool = False

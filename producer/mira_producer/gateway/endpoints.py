@@ -1,4 +1,4 @@
-"""An endpoint: a route that checks the API key before it calls its handler."""
+"""An endpoint: a route that checks the API key before it calls its handler, and that describes itself."""
 
 from __future__ import annotations
 
@@ -9,12 +9,34 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import Described
 from mira_queue.contract.api_key import ApiKey, Scope
 
 Handler = Callable[[Request, ApiKey], Awaitable[Response]]
+OpenHandler = Callable[[Request], Awaitable[Response]]
 
 
-def endpoint(context: Context, method: str, path: str, handler: Handler, scope: Scope | None = None) -> Route:
+class Endpoint(Route):
+    """Route with its description. The document of the API has those that are described."""
+
+    def __init__(
+        self, method: str, path: str, handler: OpenHandler, described: Described | None, *, has_key: bool
+    ) -> None:
+        super().__init__(path, handler, methods=[method], name=f"{method} {path}")
+        self.method = method
+        self.described = described
+        self.has_key = has_key
+
+
+def endpoint(
+    context: Context,
+    method: str,
+    path: str,
+    handler: Handler,
+    described: Described | None = None,
+    *,
+    scope: Scope | None = None,
+) -> Endpoint:
     """Return a route whose handler gets the request and the API key of its caller.
 
     By default, a GET needs a key with the scope READ, and other methods need SUBMIT.
@@ -26,4 +48,9 @@ def endpoint(context: Context, method: str, path: str, handler: Handler, scope: 
         request.state.caller = key = await context.access.caller(request, needed)
         return await handler(request, key)
 
-    return Route(path, handle, methods=[method], name=f"{method} {path}")
+    return Endpoint(method, path, handle, described, has_key=True)
+
+
+def open_endpoint(path: str, handler: OpenHandler, described: Described) -> Endpoint:
+    """Return a route for GET that needs no API key."""
+    return Endpoint("GET", path, handler, described, has_key=False)

@@ -1,55 +1,89 @@
-"""Limits of an API key: open jobs, and the cost of a day."""
+"""Limits of an API key: open jobs, and the cost of a day. The ledger applies them when it accepts a job or a batch."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
-from mira_producer.batches.lock import wait_for_lock
-from mira_producer.gateway.http.errors import ApiError
+from mira_producer.cost.prices import Prices
+from mira_producer.gateway.http.errors import ApiError, invalid
+from mira_producer.jsonl.errors import InputError
+from mira_producer.jsonl.request_line import raw_lines
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.batch import Batch
+from mira_queue.contract.project_limits import (
+    JobPrice,
+    LimitReached,
+    ProjectLimits,
+    ProjectUsage,
+    amount_text,
+    nano,
+)
+from mira_queue.contract.request import ChatRequest
+from mira_queue.contract.token_estimate import max_completion_tokens, tokens_of_bytes
 
-DAY_S = 86_400
-_LOCK = "limits.lock"
+# Other requests may take what was left, between the read of the usage and the write.
+MAX_TRIES = 10
+NO_TABLE = (
+    "the gateway has no price table, without which no cost can be limited: its operator names one (serve --prices)"
+)
+UsageOf = Callable[[], ProjectUsage]
+T = TypeVar("T")
 
 
-def check_open(key: ApiKey, batches: Iterable[Batch], single_jobs: int) -> None:
-    """Raise ApiError (429) if the project's open jobs reach the key's limit.
+def limits_of(key: ApiKey) -> ProjectLimits:
+    return ProjectLimits(key.max_open, nano(Decimal(key.max_cost_per_day or 0)))
 
-    They are its open single jobs, and the lines of its batches that have not finished.
-    """
+
+def price_of(key: ApiKey, prices: Prices, request: ChatRequest, body: Mapping[str, Any]) -> JobPrice | None:
+    """Return the price of a job, or None if it has none. Raises ApiError if the key limits the cost of the job."""
+    price = prices.models.get(request.model)
+    if key.max_cost_per_day:
+        check_table(prices)
+        if price is None:
+            reason = (
+                f"{request.model[:80]!r} has no price in the gateway's price table, and the API key limits the cost"
+            )
+            raise invalid("model", reason, "model_without_price")
+    if price is None:
+        return None
+    estimate = prices.cost(request.model, tokens_of_bytes(len(request.body)), max_completion_tokens(body))
+    assert estimate is not None
+    return JobPrice(float(price.prompt * 1000), float(price.completion * 1000), nano(estimate))
+
+
+def check_table(prices: Prices) -> None:
+    """Raise ApiError (500) if there is no price table for a limit of a key: its operator can help, not the caller."""
+    if not prices:
+        raise ApiError(500, NO_TABLE, code="no_price_table", should_retry=False)
+
+
+def open_lines(key: ApiKey, path: Path) -> int:
+    """Return the number of lines of an input, counted as far as the key's limit: more do not fit in any case."""
     if not key.max_open:
-        return
-    # A batch whose lines are not counted yet has at least one.
-    count = single_jobs + sum(
-        max(1, batch.total - batch.done) for batch in _of_project(key, batches) if not batch.status.is_final
-    )
-    if count >= key.max_open:
-        raise ApiError(
-            429,
-            f"project {key.project} has {count:,} open jobs, and its API key allows {key.max_open:,}",
-            code="max_open_reached",
-            should_retry=False,
-        )
+        return 1
+    count = 0
+    # A file that cannot be read is a problem of the batch, which lists it.
+    with suppress(InputError, OSError):
+        count = sum(1 for _ in islice(raw_lines(path), key.max_open + 1))
+    return max(1, count)
 
 
-def max_cost(key: ApiKey, asked: str, batches: Iterable[Batch]) -> str:
+def max_cost(key: ApiKey, asked: str, usage: ProjectUsage) -> str:
     """Return the maximum cost of a new batch: what was asked for, within what is left of the key's day.
 
     Raises ApiError (429) if nothing is left.
     """
     if not key.max_cost_per_day:
         return asked
-    return _at_most(_left_of_day(key, batches), asked)
+    return _at_most(_left_of_day(key, usage), asked)
 
 
-def max_cost_of_resumed(key: ApiKey, asked: str | None, batch: Batch, batches: Iterable[Batch]) -> str | None:
+def max_cost_of_resumed(key: ApiKey, asked: str | None, batch: Batch, usage: ProjectUsage) -> str | None:
     """Return the new maximum cost of a batch, within its own cost and what is left of the key's day; None: the old one.
 
     Raises ApiError (429) if nothing is left for a larger one.
@@ -59,68 +93,81 @@ def max_cost_of_resumed(key: ApiKey, asked: str | None, batch: Batch, batches: I
         return asked
     if asked and old and Decimal(asked) <= Decimal(old):
         return asked
-    return _at_most(_cost(batch) + _left_for(key, batch, batches), asked)
+    own = reserved_by(batch)
+    left = _left_of_day(key, ProjectUsage(usage.jobs, usage.lines, usage.cost, usage.reserved - own))
+    return _at_most(_cost(batch) + left, asked)
 
 
-def check_cost_of_retry(key: ApiKey, batch: Batch, batches: Iterable[Batch]) -> None:
-    """Raise ApiError (429) if nothing is left of the key's day. The batch keeps its own maximum cost."""
-    if key.max_cost_per_day:
-        _left_for(key, batch, batches)
+def reserved_by(batch: Batch) -> int:
+    """Return what an open batch may still cost, within its own maximum."""
+    most = nano(Decimal(batch.options.max_cost or 0))
+    return 0 if batch.status.is_final else max(0, most - _cost(batch))
+
+
+def additional_cost(batch: Batch, granted: str | None) -> int:
+    """Return what a batch may cost in addition to its reservation, with another maximum cost; None: the old one."""
+    return max(0, nano(Decimal(granted)) - _cost(batch) - reserved_by(batch)) if granted else 0
+
+
+def cost_of_retry(batch: Batch) -> int:
+    """Return what a batch that has ended may cost when it runs again: it keeps its maximum cost."""
+    return max(0, nano(Decimal(batch.options.max_cost or 0)) - _cost(batch)) if batch.status.is_final else 0
 
 
 @contextmanager
-def one_at_a_time(key: ApiKey, state_dir: Path) -> Iterator[None]:
-    """Hold the limits of a key, also against other gateways: no other batch is checked until this one counts."""
-    if not (key.max_open or key.max_cost_per_day):
-        yield
-        return
-    lock = wait_for_lock(state_dir.expanduser() / _LOCK)
+def explained(key: ApiKey, usage_of: UsageOf, adding: int = 1) -> Iterator[None]:
+    """Turn a limit that is reached into an error that says how much of it is used (429)."""
     try:
         yield
-    finally:
-        os.close(lock)
+    except LimitReached as error:
+        usage = usage_of()
+        raise (_open_error(key, usage, adding) if error.limit == "open" else _cost_error(key, usage)) from None
 
 
-def _left_for(key: ApiKey, batch: Batch, batches: Iterable[Batch]) -> Decimal:
-    """Return what a batch may cost in addition to what it has cost. Raises ApiError."""
-    spent = replace(batch, options=replace(batch.options, max_cost=""))
-    return _left_of_day(key, [spent if each.id == batch.id else each for each in batches])
+def repeated(act: Callable[[], T]) -> T:
+    """Repeat an act whose amount was left when it was computed, and is not any more. Raises LimitReached."""
+    for _ in range(MAX_TRIES - 1):
+        try:
+            return act()
+        except LimitReached as error:
+            if error.limit == "open":
+                raise
+    return act()
 
 
-def _left_of_day(key: ApiKey, batches: Iterable[Batch]) -> Decimal:
-    """Return the part of the limit that no batch has used or may still use. Raises ApiError.
-
-    The cost of a batch counts for the day of its creation. What an open batch may still cost is reserved.
-    """
-    since_s = time.time() - DAY_S
-    mine = list(_of_project(key, batches))
-    used = sum((_cost(each) for each in mine if each.created_at > since_s), Decimal(0))
-    reserved = sum((_reserved(each) for each in mine if not each.status.is_final), Decimal(0))
-    left = Decimal(key.max_cost_per_day) - used - reserved
+def _left_of_day(key: ApiKey, usage: ProjectUsage) -> int:
+    """Return the part of the limit that is neither used nor reserved. Raises ApiError."""
+    left = nano(Decimal(key.max_cost_per_day)) - usage.cost - usage.reserved
     if left <= 0:
-        raise ApiError(
-            429,
-            f"the batches of project {key.project} have cost {used:f} in 24 h, and those that have not ended may cost "
-            f"{reserved:f} more: its API key allows {key.max_cost_per_day}",
-            code="max_cost_reached",
-            kind="insufficient_quota",
-            should_retry=False,
-        )
+        raise _cost_error(key, usage)
     return left
 
 
-def _at_most(most: Decimal, asked: str | None) -> str:
-    # Without the zeros that the digits of the costs have left.
-    return f"{min(most, Decimal(asked) if asked else most).normalize():f}"
+def _open_error(key: ApiKey, usage: ProjectUsage, adding: int) -> ApiError:
+    more = f", this batch has {'more than ' if adding > key.max_open else ''}{min(adding, key.max_open):,} lines"
+    return ApiError(
+        429,
+        f"project {key.project} has {usage.open:,} open jobs{more if adding > 1 else ''}, and its API key allows "
+        f"{key.max_open:,}",
+        code="max_open_reached",
+        should_retry=False,
+    )
 
 
-def _cost(batch: Batch) -> Decimal:
-    return Decimal(batch.cost or 0)
+def _cost_error(key: ApiKey, usage: ProjectUsage) -> ApiError:
+    return ApiError(
+        429,
+        f"project {key.project} has cost {amount_text(usage.cost)} today (UTC), and its open jobs and batches may cost "
+        f"{amount_text(usage.reserved)} more: its API key allows {key.max_cost_per_day} per day",
+        code="max_cost_reached",
+        kind="insufficient_quota",
+        should_retry=False,
+    )
 
 
-def _reserved(batch: Batch) -> Decimal:
-    return max(Decimal(0), Decimal(batch.options.max_cost or 0) - _cost(batch))
+def _at_most(most: int, asked: str | None) -> str:
+    return amount_text(min(most, nano(Decimal(asked))) if asked else most)
 
 
-def _of_project(key: ApiKey, batches: Iterable[Batch]) -> Iterable[Batch]:
-    return (batch for batch in batches if batch.origin.project == key.project)
+def _cost(batch: Batch) -> int:
+    return nano(Decimal(batch.cost or 0))

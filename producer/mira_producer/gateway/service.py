@@ -8,7 +8,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
@@ -24,8 +25,11 @@ from mira_producer.gateway.files.file_store import FileStore
 from mira_producer.gateway.files.upload_store import UploadStore
 from mira_producer.gateway.http.connections import MAX_CONNECTIONS, BoundedProtocol
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
+from mira_producer.gateway.price_table import PriceTable
 from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_producer.interrupts import interrupts_call
+from mira_producer.page.live import LiveTopics
+from mira_producer.page.session import Sessions
 from mira_producer.processes import StartError
 from mira_queue.contract.settings import LOOPBACK_HOSTS, Settings
 
@@ -46,6 +50,7 @@ class Service:
     workers: int
     say: Callable[[str], None]
     is_simulated: bool = False
+    price_table: PriceTable = field(default_factory=PriceTable)
 
     def run(self, announce: Callable[[MiraQueue, str], None]) -> list[int]:
         """Serve until a signal stops the process. Return the exit codes of the workers.
@@ -61,7 +66,9 @@ class Service:
                 queue.ledger.set_base(queue.accounts.current.id, queue.accounts.current.base)
             # Their users wait: single jobs do not wait for the lines of batches, nor does the first line of a batch.
             fleet = Fleet(self.settings, self.workers, None, self.say, single=min(1, self.workers))
-            server = _Server(self._config(queue), lambda: announce(queue, _url(listener)))
+            stopping = threading.Event()
+            config = self._config(queue, stopping)
+            server = _Server(config, lambda: announce(queue, _url(listener)), stopping)
             watch = _Watch(fleet, server)
             ended = threading.Event()
             with interrupts_call(server.stop):
@@ -77,20 +84,25 @@ class Service:
                 raise watch.error
             return codes
 
-    def _config(self, queue: MiraQueue) -> uvicorn.Config:
+    def _config(self, queue: MiraQueue, stopping: threading.Event) -> uvicorn.Config:
         _raise_file_limit()
         files = FileStore(self.settings.state_dir)
+        log = structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid())
+        page = urlsplit(self.settings.page_url or "")
         context = Context(
             queue,
             self.settings,
-            Access(queue.ledger.api_key),
+            Access(queue.ledger.api_key, is_simulated=self.is_simulated),
             files,
             UploadStore(self.settings.state_dir, files),
             BatchFiles(queue.batches, round(self.settings.result_ttl.total_seconds())),
             OpenRequests(queue.ledger),
             PollForecast(queue.ledger.pace_view),
-            frozenset({*self.settings.gateway_hosts, self.host.lower()}),
-            structlog.get_logger("mira_queue.gateway").bind(pid=os.getpid()),
+            self.price_table,
+            frozenset({*self.settings.gateway_hosts, self.host.lower(), page.hostname or self.host.lower()}),
+            Sessions(queue.ledger.page_secret(), is_secure=page.scheme == "https"),
+            LiveTopics(stopping, log),
+            log,
             self.is_simulated,
         )
         return uvicorn.Config(
@@ -112,11 +124,12 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to us, and reports when it accepts requests."""
+    """uvicorn's server, which leaves signals to us, and reports when it accepts requests and when it stops."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], stopping: threading.Event) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -130,6 +143,7 @@ class _Server(uvicorn.Server):
         """Stop accepting requests, and let open ones finish. A second call ends the wait for them."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._stopping.set()
 
 
 class _Watch:

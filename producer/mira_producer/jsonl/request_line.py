@@ -148,6 +148,11 @@ def line_id(number: int, content: bytes) -> str:
     return _custom_id(_entry(content), number)
 
 
+def request_fields(content: bytes) -> dict[str, Any]:
+    """Return the fields of a line's request, without a check of them. Raises InvalidRequest."""
+    return _fields(_entry(content))
+
+
 def _fields(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a line's request. A prompt becomes the messages that are sent."""
     if "body" in entry:

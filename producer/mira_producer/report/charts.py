@@ -25,7 +25,8 @@ from mira_queue.contract.batch import Kind
 
 # More points than this cannot be told apart in the width of a page.
 MAX_POINTS = 150
-WIDTH_IN, HEIGHT_IN = 9.0, 2.6
+# Of a chart on a wide page, and on a telephone.
+WIDE_IN, NARROW_IN = (9.0, 2.6), (4.4, 3.0)
 MIN_SECONDS = 0.001
 # One color for each kind of wait, and those of the other parts of a chart.
 WAITS: tuple[Kind, ...] = ("limit", "learning", "faults", "server", "worker", "retry", "paused", "supervisor")
@@ -55,23 +56,24 @@ LINE: dict[str, Any] = {"baseline": None, "linewidth": 1.6}
 DASHED: dict[str, Any] = {"linestyle": (0, (4, 3))}
 
 
-def svg(draw: Callable[[Axes, Recorder], None], recorder: Recorder, y_label: str) -> str:
-    """Return a chart that one of the functions below draws."""
+def svg(draw: Callable[[Axes, Recorder], None], recorder: Recorder, y_label: str, *, is_narrow: bool = False) -> str:
+    """Return a chart that one of the functions below draws. Text has the same size in both widths."""
     # The salt keeps the ids of one chart apart from those of the others on the page.
-    style: Any = {**STYLE, "svg.hashsalt": draw.__name__}
+    style: Any = {**STYLE, "svg.hashsalt": f"{draw.__name__}{is_narrow}"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # The browser has the glyphs that matplotlib's font lacks, such as a currency sign.
         warnings.simplefilter("ignore", UserWarning)
-        figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
+        figure = Figure(figsize=NARROW_IN if is_narrow else WIDE_IN, layout="constrained")
         axes = figure.add_subplot(ylabel=y_label)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(_short))
         draw(axes, recorder)
         if draw is not latency:
-            _label_time(axes, max(recorder.seconds, MIN_SECONDS))
+            _label_time(axes, max(recorder.seconds, MIN_SECONDS), 5 if is_narrow else 10)
             axes.set_ylim(0, 1.06 * max(axes.dataLim.y1, 0) or 1)
         if axes.get_legend_handles_labels()[0]:
-            figure.legend(loc="outside upper left", ncols=4, labelcolor=COLORS["ink"], handlelength=1.4)
+            columns = 1 if is_narrow else 4
+            figure.legend(loc="outside upper left", ncols=columns, labelcolor=COLORS["ink"], handlelength=1.4)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True)
     return _for_a_page(stream.getvalue())
@@ -90,6 +92,13 @@ def throughput(axes: Axes, recorder: Recorder) -> None:
     if any(limit <= 4 * max([*answers, 1e-9]) for limit in limits):
         label = "learned limit, averaged over its window"
         axes.stairs(limits, times, color=COLORS["limit"], label=label, **LINE, **DASHED)
+
+
+def exceeds_limit(recorder: Recorder) -> bool:
+    """Return True if a bar of the throughput is higher than the line of the learned limit."""
+    times, buckets = _points(recorder)
+    tops = _rates(times, [bucket.answers + bucket.failed for bucket in buckets])
+    return any(top > limit for top, limit in zip(tops, _held([bucket.rate_limit for bucket in buckets]), strict=True))
 
 
 def pacing(axes: Axes, recorder: Recorder) -> None:
@@ -200,12 +209,12 @@ def _marks(axes: Axes, latencies: Latencies) -> None:
         )
 
 
-def _label_time(axes: Axes, seconds: float) -> None:
+def _label_time(axes: Axes, seconds: float, max_ticks: int) -> None:
     unit, name = next(
         ((unit, name) for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")) if seconds >= 3 * unit),
         (1, "seconds"),
     )
-    ticks = MaxNLocator(10, steps=[1, 2, 5, 10]).tick_values(0, seconds / unit)
+    ticks = MaxNLocator(max_ticks, steps=[1, 2, 5, 10]).tick_values(0, seconds / unit)
     axes.set_xticks([tick * unit for tick in ticks], [f"{tick:g}" for tick in ticks])
     axes.set_xlim(0, seconds)
     axes.set_xlabel(f"{name} since the start")

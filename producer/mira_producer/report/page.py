@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,9 +12,12 @@ from mira_producer.engine.previous_results import prices_of, written
 from mira_producer.engine.stats import Stats
 from mira_producer.jsonl.errors import InputError
 from mira_producer.report import recorder_file
+from mira_producer.report.contents import named_lines, prompts_of
 from mira_producer.report.recorder import Recorder
 from mira_queue.contract.batch import Batch, BatchFiles
 from mira_queue.runtime.private_files import output_opener
+
+Render = Callable[[Batch, str, str, datetime, Stats, Recorder, Mapping[int, str] | None], str]
 
 
 def check_report(path: Path, files: Iterable[Path] = ()) -> None:
@@ -32,28 +35,38 @@ def check_report(path: Path, files: Iterable[Path] = ()) -> None:
         raise InputError(f"{path}: cannot be written: {folder} is not a directory that you can write to")
 
 
-def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path, errors: str = "") -> None:
+def draw(batch: Batch, files: BatchFiles, api_base: str, path: Path, errors: str = "", *, shows_content: bool) -> None:
     """Write the page: the files tell how the lines ended, the supervisor's record when. Raises InputError.
 
-    `errors` is the name of the error file, by default its path.
+    `errors` is the name of the error file, by default its path. If it shows content, the page quotes the prompts and
+    the answers of the slowest lines, and the prompts of failed ones.
     """
     try:
         recorder, began_s = recorder_file.saved(files.record)
     except FileNotFoundError:
         raise InputError(f"batch {batch.id}: there is nothing to report: its status is {batch.status}") from None
     began = datetime.fromtimestamp(began_s, UTC).astimezone()
-    write_report(path, batch, errors or str(files.errors), api_base, began, written(files, prices_of(files)), recorder)
+    stats = written(files, prices_of(files))
+    prompts = prompts_of(files.input, named_lines(recorder)) if shows_content else None
+    write_report(path, batch, errors or str(files.errors), api_base, began, stats, recorder, prompts)
 
 
 def write_report(
-    path: Path, batch: Batch, errors: str, where: str, began: datetime, stats: Stats, recorder: Recorder
+    path: Path,
+    batch: Batch,
+    errors: str,
+    where: str,
+    began: datetime,
+    stats: Stats,
+    recorder: Recorder,
+    prompts: Mapping[int, str] | None = None,
 ) -> None:
     """Write the page, replacing an earlier one atomically. Raises InputError.
 
     `errors` is the name of the error file. `where` is the API's address, or names the simulator. `began` has a time
-    zone.
+    zone. `prompts` are those of lines, by number; None: the page quotes neither prompts nor answers.
     """
-    page = _render()(batch, errors, where, began, stats, recorder)
+    page = _render()(batch, errors, where, began, stats, recorder, prompts)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(part, "w", encoding="utf-8", opener=output_opener) as file:
@@ -64,11 +77,11 @@ def write_report(
         raise InputError(f"{path}: cannot be written: {os.strerror(error.errno or 0)}") from None
 
 
-def _render() -> Callable[[Batch, str, str, datetime, Stats, Recorder], str]:
+def _render() -> Render:
     try:
         # Takes half a second and a large library, so only commands that write a report load it.
         module = importlib.import_module("mira_producer.report.render")
     except ImportError as error:
         raise InputError(f"--report needs two more packages ({error}): pip install matplotlib jinja2") from None
-    render: Callable[[Batch, str, str, datetime, Stats, Recorder], str] = module.render
+    render: Render = module.render
     return render

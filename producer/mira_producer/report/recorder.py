@@ -21,7 +21,7 @@ FIRST_WIDTH_S = 0.25
 # Latency classes per doubling: each latency is known to within a twelfth of itself.
 STEPS = 8
 MAX_SLOW = 20
-MAX_SAMPLES = 40
+MAX_SAMPLES, MAX_EXAMPLES = 40, 3
 MAX_ID_CHARS, MAX_DETAIL_CHARS = 200, 300
 
 
@@ -135,20 +135,30 @@ def lower_ms(index: float) -> float:
 
 
 class Slow(NamedTuple):
-    """A line and the latency of the call that answered it."""
+    """A line, the latency of the call that answered it, and the beginning of the answer."""
 
     latency_ms: int
     custom_id: str
+    number: int = 0
+    answer: str = ""
+
+
+class Example(NamedTuple):
+    """A line that has failed, and the beginning of the message."""
+
+    custom_id: str
+    number: int
+    detail: str
 
 
 @dataclass(slots=True)
 class Record:
-    """Record of a run. `samples` has, for each code, the first line that got it, and the message."""
+    """Record of a run. `samples` has, for each code, the first lines that got it."""
 
     timeline: Timeline = field(default_factory=Timeline)
     latencies: Latencies = field(default_factory=Latencies)
     slowest: list[Slow] = field(default_factory=list)
-    samples: dict[str, tuple[str, str]] = field(default_factory=dict)
+    samples: dict[str, list[Example]] = field(default_factory=dict)
     repeats: int = 0  # calls that were retried after a fault
 
 
@@ -171,9 +181,16 @@ class Recorder(Record):
         self._event: tuple[int, int] | None = None
 
     def ended(
-        self, custom_id: str, outcome: Outcome, *, code: str, usage: Usage | None = None, billed: bool = True
+        self,
+        custom_id: str,
+        outcome: Outcome,
+        *,
+        code: str,
+        usage: Usage | None = None,
+        billed: bool = True,
+        number: int = 0,
     ) -> None:
-        """Record a finished line, with the numbers that the stats count."""
+        """Record a finished line, with the numbers that the stats count. `number` is that of the line in the input."""
         bucket = self.timeline.at(self.seconds)
         if billed:
             self.repeats += max(0, outcome.attempts - 1)
@@ -182,11 +199,14 @@ class Recorder(Record):
                 bucket.answers += 1
                 bucket.usage += usage or Usage()
                 if billed and outcome.latency_ms > 0:
-                    self._add_latency(custom_id, outcome.latency_ms)
+                    self._add_latency(custom_id, number, outcome)
             case Failure():
                 bucket.failed += 1
-                if code not in self.samples and len(self.samples) < MAX_SAMPLES:
-                    self.samples[code] = (custom_id[:MAX_ID_CHARS], outcome.detail[:MAX_DETAIL_CHARS])
+                examples = self.samples.get(code, [])
+                if len(self.samples) < MAX_SAMPLES:
+                    self.samples[code] = examples
+                if len(examples) < MAX_EXAMPLES:
+                    examples.append(Example(custom_id[:MAX_ID_CHARS], number, beginning(outcome.detail)))
 
     def sampled(self, view: PaceView, reason: Reason) -> None:
         """Record a sample of the account, and the reason for a wait."""
@@ -230,7 +250,12 @@ class Recorder(Record):
     def rate_limited(self) -> int:
         return sum(bucket.rate_limited for bucket in self.timeline.buckets)
 
-    def _add_latency(self, custom_id: str, latency_ms: int) -> None:
-        self.latencies.add(latency_ms)
+    def _add_latency(self, custom_id: str, number: int, answer: Completion) -> None:
+        self.latencies.add(answer.latency_ms)
         push = heapq.heappush if len(self.slowest) < MAX_SLOW else heapq.heappushpop
-        push(self.slowest, Slow(latency_ms, custom_id[:MAX_ID_CHARS]))
+        push(self.slowest, Slow(answer.latency_ms, custom_id[:MAX_ID_CHARS], number, beginning(answer.text)))
+
+
+def beginning(text: str) -> str:
+    """Return as much of a text as a page quotes."""
+    return text if len(text) <= MAX_DETAIL_CHARS else f"{text[: MAX_DETAIL_CHARS - 1]}…"

@@ -30,7 +30,7 @@ class Saved:
     seconds: float
     saved_s: float
     ended: bool
-    format: Literal[3]
+    format: Literal[4]
 
 
 class Recording:
@@ -59,7 +59,7 @@ def save(recorder: Recorder, path: Path, *, ended: bool = False, clock: Clock = 
     """Write the file atomically. `clock` returns Unix time. Raises OSError."""
     recorder.waits(recorder.kind)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(TypeAdapter(Saved).dump_json(Saved(recorder, recorder.seconds, clock(), ended, 3)))
+    part.write_bytes(TypeAdapter(Saved).dump_json(Saved(recorder, recorder.seconds, clock(), ended, 4)))
     part.replace(path)
 
 

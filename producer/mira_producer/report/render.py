@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from mira_producer.cost.prices import money
 from mira_producer.engine.stats import Stats
@@ -15,10 +16,19 @@ from mira_producer.text import duration, milliseconds, per_time, plural
 from mira_queue.contract.batch import Batch
 
 
-def render(batch: Batch, errors_name: str, where: str, began: datetime, stats: Stats, recorder: Recorder) -> str:
+def render(
+    batch: Batch,
+    errors_name: str,
+    where: str,
+    began: datetime,
+    stats: Stats,
+    recorder: Recorder,
+    prompts: Mapping[int, str] | None,
+) -> str:
     """Return the page. The templates escape everything that comes from files, the API, or the command line."""
     templates = Environment(
-        loader=PackageLoader("mira_producer.report"),
+        # Colors and fonts are those of the web page.
+        loader=ChoiceLoader([PackageLoader("mira_producer.report"), PackageLoader("mira_producer.page", "static")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -33,6 +43,7 @@ def render(batch: Batch, errors_name: str, where: str, began: datetime, stats: S
         errors=stats.codes.most_common(),
         errors_name=errors_name,
         models=sorted(stats.models.items(), key=lambda item: -item[1].tokens),
+        prompts=prompts,
         money=lambda amount: money(amount, stats.prices.currency),
         recorder=recorder,
         slowest=sorted(recorder.slowest, reverse=True),

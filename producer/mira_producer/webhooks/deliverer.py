@@ -53,6 +53,7 @@ class Deliverer:
         self._sender = sender
         self._secrets = settings.webhook_secrets
         self._lease = settings.webhook_timeout + LEASE_MARGIN
+        self._max_waiting = settings.webhook_max_waiting
         self._log = log
         self._object_id = object_id
         self._in_flight: Counter[str] = Counter()
@@ -111,8 +112,17 @@ class Deliverer:
         found = self._ledger.webhook_events(EVENTS_PER_STEP)
         events = [(text, WebhookEvent.from_json(text)) for text in found]
         endpoints = {project: self._ledger.endpoints(project) for project in {event.project for _, event in events}}
-        self._ledger.expand_events([(text, _targets(event, endpoints[event.project])) for text, event in events])
+        expanded = [(text, _targets(event, endpoints[event.project])) for text, event in events]
+        _, dead = self._ledger.expand_events(expanded, self._max_waiting)
+        for delivery in dead:
+            self._log_of(delivery).warning("webhook_dead", result=delivery.result, attempt=0)
         return len(found)
+
+    def _log_of(self, delivery: Delivery) -> FilteringBoundLogger:
+        event = delivery.event
+        return self._log.bind(
+            delivery_id=delivery.id, event_id=event.id, type=event.type, target=_shown(delivery.target)
+        )
 
     def _claim(self, free: int) -> list[Delivery]:
         wanted = []
@@ -140,7 +150,7 @@ class Deliverer:
         if is_endpoint_id(delivery.target):
             endpoint = await asyncio.to_thread(self._ledger.endpoint, delivery.event.project, delivery.target)
             if endpoint is None:
-                await asyncio.to_thread(self._ledger.complete_delivery, delivery)
+                await asyncio.to_thread(self._ledger.drop_delivery, delivery)
                 return
             if endpoint.disabled:
                 await asyncio.to_thread(self._ledger.bury_delivery, delivery, f"endpoint disabled: {endpoint.disabled}")
@@ -153,13 +163,10 @@ class Deliverer:
 
     def _settle(self, delivery: Delivery, attempt: Attempt) -> None:
         decision = decide(attempt, delivery.attempts + 1, random.random())
-        event = delivery.event
-        log = self._log.bind(
-            delivery_id=delivery.id, event_id=event.id, type=event.type, target=_shown(delivery.target)
-        )
+        log = self._log_of(delivery)
         if isinstance(decision, Delivered):
             self._failing.discard(delivery.receiver)
-            self._ledger.complete_delivery(delivery)
+            self._ledger.complete_delivery(delivery, str(attempt))
             log.info("webhook_delivered", status=attempt.status, attempt=delivery.attempts + 1)
             return
         if isinstance(decision, Dead):

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from structlog.typing import FilteringBoundLogger
 
+from mira_queue.contract.call_times import CallTimes
 from mira_queue.contract.pace import ConfiguredLimits, Estimate, Limit, PaceState, Permit
 from mira_queue.ledger.ledger import Ledger
 from mira_worker.pacing import growth, policy
@@ -67,10 +68,19 @@ class Learner:
             self._not_worth_ms[state.reason] = state.now_ms
         return is_worth
 
-    def learn(self, call: str, permit: Permit, retry_after: timedelta, now_ms: int | None = None) -> timedelta:
+    def learn(
+        self,
+        call: str,
+        permit: Permit,
+        retry_after: timedelta,
+        times: CallTimes | None = None,
+        now_ms: int | None = None,
+    ) -> timedelta:
         """Learn from a rate-limited call. Return the wait until the account's next probe."""
         while True:
-            version, estimate, hit = self._ledger.record_rate_limit(self._account, call, permit, retry_after, now_ms)
+            version, estimate, hit = self._ledger.record_rate_limit(
+                self._account, call, permit, retry_after, now_ms, times
+            )
             known = growth.informed(estimate, self._configured)
             learned = policy.after_rate_limit(known, hit)
             if learned == known or self._store(version, learned, known):

@@ -86,7 +86,7 @@ class Pacer:
                 self._report_rate_limit(held, retry_after.wait, message)
                 is_charged = False
             case Fault(error=error, retry_after=stated):
-                is_charged = self._report_fault(held, error, stated, message)
+                is_charged = self._report_fault(held, error, stated, message, response.latency_ms)
             case Failed(error=JobFault(status=HTTPStatus.TOO_MANY_REQUESTS)):
                 # The request is larger than the limit, which says nothing about the calls that fit.
                 self.abandon(held.lease)
@@ -94,22 +94,25 @@ class Pacer:
             case Failed(error=AccountFault() as error):
                 of_model = isinstance(error, ModelNotInPlan)
                 failure = Failure.from_error(error)
-                released = self._released_permit(held, {}, None)
+                released = self._released_permit(held, response, {}, None)
                 self._ledger.record_rejection(self.account, held.lease.job_id, released, failure, of_model=of_model)
                 self._log.warning("account_rejected", code=error.code, job_id=held.lease.job_id, message=message)
                 is_charged = True
             case _:
                 usage = meaning.usage if isinstance(meaning, Completion) else {}
                 headers = response.headers if isinstance(response, HttpResponse) else {}
-                self._release(held, self._released_permit(held, usage, room_left(headers, now)))
+                self._release(held, self._released_permit(held, response, usage, room_left(headers, now)))
                 is_charged = True
         self.line.stir()
         return is_charged
 
-    def _released_permit(self, held: HeldPermit, usage: Mapping[str, Any], room: Room | None) -> ReleasedPermit:
+    def _released_permit(
+        self, held: HeldPermit, response: HttpResponse | NoResponse, usage: Mapping[str, Any], room: Room | None
+    ) -> ReleasedPermit:
         left, reset = (room.remaining, room.reset) if room else (None, timedelta(0))
         extra_tokens = tokens.used(usage, held.tokens) - held.tokens if held.tokens else 0
-        return ReleasedPermit(call_name(held.lease), held.permit, extra_tokens, left, round(reset / MILLISECOND))
+        times, reset_ms = held.times(response.latency_ms), round(reset / MILLISECOND)
+        return ReleasedPermit(call_name(held.lease), held.permit, extra_tokens, left, reset_ms, times)
 
     def _release(self, held: HeldPermit, released: ReleasedPermit) -> None:
         """Release the permit of a call that was not rate-limited, with the next request or the next tick."""
@@ -126,22 +129,27 @@ class Pacer:
         """Open the circuit breaker for a Retry-After, which all processes of the account honor, and learn from it."""
         open_for = self._ledger.open_breaker(self.account, with_wait_margin(wait), message=message)
         self._log.warning("breaker_opened", reason="limit", wait_s=round(open_for.total_seconds(), 3), message=message)
-        longer = self._learner.learn(call_name(held.lease), held.permit, wait)
+        longer = self._learner.learn(call_name(held.lease), held.permit, wait, held.times(None))
         if longer > wait:
             self._ledger.open_breaker(self.account, with_wait_margin(longer), message=message)
 
-    def _report_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
+    def _report_fault(
+        self, held: HeldPermit, fault: JobError, stated: timedelta, message: str, latency_ms: int
+    ) -> bool:
         """Record a fault. Return True if it is charged to the job, or False if the call was a probe of the service.
 
         A wait that the server states holds back the whole account.
         """
-        is_charged = self._record_fault(held, fault, stated, message)
+        is_charged = self._record_fault(held, fault, stated, message, latency_ms)
         if stated:
             self._open_for_faults(with_wait_margin(stated), message)
         return is_charged
 
-    def _record_fault(self, held: HeldPermit, fault: JobError, stated: timedelta, message: str) -> bool:
-        streak = self._ledger.record_fault(self.account, held.lease, held.permit, message=message)
+    def _record_fault(
+        self, held: HeldPermit, fault: JobError, stated: timedelta, message: str, latency_ms: int
+    ) -> bool:
+        times = held.times(latency_ms)
+        streak = self._ledger.record_fault(self.account, held.lease, held.permit, message=message, times=times)
         if streak.closed_breaker:
             self._log.info("breaker_closed")
         pause = breaker.pause(streak)

@@ -14,7 +14,8 @@ from datetime import timedelta
 from itertools import islice
 
 from mira_queue.contract import names
-from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, ReleasedPermit
+from mira_queue.contract.call_times import CallTimes
+from mira_queue.contract.pace import ConfiguredLimits, PaceState, Permit, Reason, ReleasedPermit
 from mira_queue.ledger.ledger import Ledger
 from mira_queue.ledger.pace import call_name
 from mira_queue.ledger.records import Lease
@@ -40,23 +41,33 @@ SINGLE_JOBS_WEIGHT = 1 / 4
 
 @dataclass(frozen=True, slots=True)
 class HeldPermit:
-    """Permission to make one call of a job."""
+    """Permission to make one call of a job.
+
+    `waited_ms` is how long the job waited for it, and `waited_for` the last reason.
+    """
 
     lease: Lease
     permit: Permit
     tokens: int = 0
+    waited_ms: int = 0
+    waited_for: Reason = ""
+
+    def times(self, duration_ms: int | None) -> CallTimes:
+        """Return the times of the call, whose response took so long."""
+        return CallTimes(duration_ms, self.waited_ms)
 
 
 class _Place:
     """Place of a job in the process's line."""
 
-    __slots__ = ("expires_s", "lease", "makes_room", "permit", "permit_s", "stir", "tokens")
+    __slots__ = ("expires_s", "lease", "makes_room", "permit", "permit_s", "reason", "stir", "tokens")
 
     def __init__(self, lease: Lease, estimate: int) -> None:
         self.lease = lease
         self.tokens = estimate
         self.permit: Permit | None = None
         self.permit_s = 0.0
+        self.reason: Reason = ""
         self.makes_room = False
         self.stir = threading.Event()
         left = lease.time_left
@@ -98,13 +109,15 @@ class WaitingLine:
 
     def acquire(self, lease: Lease) -> HeldPermit:
         """Block until a call may start, or must not start. If the worker stops, the verdict stays "wait"."""
+        began_s = time.monotonic()
         while True:
             place = self._wait_in_line(lease)
             if place.permit is None:
                 return HeldPermit(lease, Permit("wait"), place.tokens)
             permit = self._confirmed(lease, place.permit, place.permit_s)
             if permit.verdict != "wait":
-                return HeldPermit(lease, permit, place.tokens)
+                waited_ms = round((time.monotonic() - began_s) * 1000)
+                return HeldPermit(lease, permit, place.tokens, waited_ms, place.reason)
 
     def release(self, released: ReleasedPermit) -> None:
         """Release a permit with the next request or the next tick."""
@@ -227,6 +240,7 @@ class WaitingLine:
             with self._lock:
                 for place, permit in zip(asking, permits, strict=True):
                     if permit.verdict == "wait":
+                        place.reason = state.reason
                         continue
                     if permit.may_start:
                         self._in_flight[call_name(place.lease)] = place.lease

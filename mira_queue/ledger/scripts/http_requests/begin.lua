@@ -3,17 +3,18 @@
 -- Why atomic: two retries must not get the identity of the same request, and a request that has an identity is recorded.
 -- Uses  clock
 -- KEYS  1 zset of equal requests (see recent_requests_key)   2 zset of gateways
--- ARGV  1 name of this call, and the identity if it is a new one   2 gateway   3 1 if the client says that it retries
+-- ARGV  1 name of this call, and the identity if it is a new one   2 gateway   3 '' unless the client says that it retries,
+--       else ms for which a loss is still recognized after its time: earlier retries may have reached no gateway
 --       4 1 if there is time to find out whether another gateway, or one of its connections, still lives
 -- Returns the identity | false if the retry has to ask again: the handler of the lost request still runs, or ARGV 4
-local attempt, gateway, is_retry, has_time = unpack(ARGV)
+local attempt, gateway, late_ms, has_time = unpack(ARGV)
 local CLOSING, OWN = '9000000000000000', ':' .. gateway .. ':' .. attempt
 local now = server_ms()
 
 -- Return the entry whose identity the retry gets, or nothing; and whether to ask again.
 local function find_lost()
   -- Those whose responses were certainly lost are recognized for longer: they come first.
-  local lost = redis.call('ZREVRANGEBYSCORE', KEYS[1], '(' .. CLOSING, '(' .. now, 'LIMIT', 0, 1)[1]
+  local lost = redis.call('ZREVRANGEBYSCORE', KEYS[1], '(' .. CLOSING, '(' .. now - late_ms, 'LIMIT', 0, 1)[1]
   local is_open = false
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], CLOSING, '+inf')) do
     if string.sub(entry, -#OWN) == OWN then
@@ -35,8 +36,8 @@ local function find_lost()
 end
 
 local identity = attempt
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-if is_retry == '1' then
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - RETRY_WITHIN_MS)
+if late_ms ~= '' then
   local lost, is_open = find_lost()
   if is_open and not lost then
     return false

@@ -1,16 +1,18 @@
 -- Accept jobs of one account. Once this has returned, they are durable. A job keeps its account.
 -- Why atomic: two callers with the same idempotency key must get the same job, and a job must never be half written.
--- Uses  clock, listed
+-- Uses  clock, job_usage, listed, usage
 -- KEYS  1 queued zset   2 accounts zset   3 pace hash   4 waiting zset   5 index of open jobs
 --       6 index of open jobs of their project (the same without a project)
---       7 deadlines zset; then for each job: job hash, request, idempotency key
+--       7 deadlines zset   8 usage of their project; then for each job: job hash, request, idempotency key
 -- ARGV  1 account   2 its base URL ('' if the caller does not know it); then for each job: job id, request body,
 --       request digest, name of the idempotency key ('' for none), group, model, ms until its deadline,
 --       1 if its batch pauses when the account is rejected, options ('' for none of them)
 --       The options are a JSON object: delay_ms (it waits for so long, and rescue sends its message), priority, metadata,
---       project, view, webhook
+--       project, view, webhook, traceparent, max_open and max_cost (limits of the project),
+--       price (prompt, completion, per_call)
 -- Returns the base URL that the queue knows, if it is another one: nothing was accepted
---         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job
+--         | {position from 0, 'existing' | 'conflict', id} for each job whose idempotency key already has a job,
+--         and {position, 'open' | 'cost', ''} for each that a limit of the project does not allow
 local now = server_ms()
 local account, base = ARGV[1], ARGV[2]
 local others, queued, delayed = {}, {}, {}
@@ -26,7 +28,7 @@ if base ~= '' then
 end
 for position = 0, (#ARGV - 2) / 9 - 1 do
   local id, body, digest, name, group, model, left_ms, pauses, options = unpack(ARGV, 9 * position + 3, 9 * position + 11)
-  local job, request, key = unpack(KEYS, 3 * position + 8, 3 * position + 10)
+  local job, request, key = unpack(KEYS, 3 * position + 9, 3 * position + 11)
   -- Only if it does not exist: a repeated call may come after the job has finished, and must not change its TTL.
   local is_new = name ~= '' and redis.call('SET', key, digest .. ':' .. id, 'NX')
   if not is_new then
@@ -36,6 +38,18 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
     else
       -- The same id is the same call, repeated by a client that lost the response.
       is_new = redis.call('EXISTS', job) == 0
+    end
+  end
+  if is_new and options ~= '' then
+    options = cjson.decode(options)
+    local max_open, max_cost = options.max_open or 0, options.max_cost or 0
+    local limit = options.project and limit_reached(KEYS[8], max_open, max_cost, 1, 0)
+    if limit then
+      others[#others + 1] = { position, limit, '' }
+      is_new = false
+      if name ~= '' then
+        redis.call('DEL', key)
+      end
     end
   end
   if is_new then
@@ -54,7 +68,6 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
     redis.call('SET', request, body)
     local due_ms
     if options ~= '' then
-      options = cjson.decode(options)
       if options.priority then
         redis.call('HSET', job, 'priority', options.priority)
       end
@@ -63,6 +76,11 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
       end
       if options.project then
         redis.call('HSET', job, 'project', options.project)
+        if options.price then
+          local prompt, completion, per_call = unpack(options.price)
+          redis.call('HSET', job, 'price_prompt', prompt, 'price_completion', completion, 'price_call', per_call)
+        end
+        open_job_usage(job, KEYS[8])
         list_job(KEYS[6], now, id)
       end
       if options.view then
@@ -70,6 +88,9 @@ for position = 0, (#ARGV - 2) / 9 - 1 do
       end
       if options.webhook then
         redis.call('HSET', job, 'webhook', options.webhook)
+      end
+      if options.traceparent then
+        redis.call('HSET', job, 'traceparent', options.traceparent)
       end
       due_ms = options.delay_ms and now + options.delay_ms
     end

@@ -4,12 +4,13 @@
 -- Uses  clock, job
 -- KEYS  of the job (lib/job.lua), and the account's deadlines zset
 -- ARGV  1 job id   2 account   3 lease in ms, for storing the outcome
--- Returns {epoch, attempts, crashes, unanswered, key, history, project} | nil (there is nothing to do)
+-- Returns {epoch, attempts, crashes, unanswered, key, history, project, traceparent} | nil (there is nothing to do)
 local id, account, lease_ms = unpack(ARGV)
 local deadlines, now = KEYS[#KEYS], server_ms()
-local state, owner, epoch, deadline_ms, attempts, crashes, unanswered, key, outcome, history, project
+local state, owner, epoch, deadline_ms, attempts, crashes, unanswered, key, outcome, history, project,
+  traceparent
   = unpack(redis.call('HMGET', JOB, 'state', 'account', 'epoch', 'deadline_ms', 'attempts', 'crashes', 'unanswered', 'key',
-    'outcome', 'history', 'project'))
+    'outcome', 'history', 'project', 'traceparent'))
 if state == 'running' and owner == account then
   -- If it returns to the queue, it is taken then.
   redis.call('ZADD', deadlines, now + lease_ms, id)
@@ -29,4 +30,4 @@ leave_queue(id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZADD', LEASED, now + lease_ms, id)
 return { tonumber(epoch), tonumber(attempts or 0), tonumber(crashes or 0), tonumber(unanswered or 0), key, history or '',
-  project or '' }
+  project or '', traceparent or '' }

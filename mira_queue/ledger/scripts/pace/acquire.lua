@@ -84,7 +84,7 @@ local account = { in_flight = KEYS[4], holds = KEYS[7], holds_channel = holds_ch
   rejections = read_rejections(KEYS[8]) }
 
 local function grant(job, member, tokens)
-  redis.call('HSET', job, 'calling', 1)
+  redis.call('HSET', job, 'calling', now)
   redis.call('ZADD', KEYS[4], now + call_lease_ms, member)
   in_flight = in_flight + 1
   local verdict = { probe and 'probe' or 'go', windows[1] and used_in(windows[1], now) or 0, in_flight, now }

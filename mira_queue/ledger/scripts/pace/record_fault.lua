@@ -2,10 +2,11 @@
 -- A fault counts until the service has answered a call that started after it. Answers to older calls show nothing.
 -- A job whose fault is its own, while other jobs are answered, is sick: its faults do not count for other jobs.
 -- Why atomic: the fault that completes the streak opens the circuit breaker.
--- Uses  clock, turns
--- KEYS  1 pace hash   2 in-flight zset   3 turns zset   4 faults zset
+-- Uses  call_times, clock, turns
+-- KEYS  1 pace hash   2 in-flight zset   3 turns zset   4 faults zset   5 hash of call times
 -- ARGV  1 now in ms ('' for the server's clock)   2 job:epoch   3 job id   4 when the call started in ms
 --       5 channel of wake-ups, without the process   6 message of the server
+--       7.. what the call adds to the call times: fields and amounts
 -- Returns {jobs whose faults count (this one, too, if it is not sick), calls in flight with it, ms since faults first
 --         opened the breaker (0 if they have not since the last response), 1 if it was the probe of a breaker that faults
 --         had opened, 1 if it started before the breaker last opened, 1 if it has closed the breaker, 1 if the service has
@@ -16,7 +17,9 @@ local reason, probe, faults_since, opened_at, answered = unpack(redis.call('HMGE
   'reason', 'probe', 'faults_since', 'opened_at', 'answered'))
 answered = tonumber(answered or 0)
 local in_flight = redis.call('ZCARD', KEYS[2])
-redis.call('ZREM', KEYS[2], member)
+if redis.call('ZREM', KEYS[2], member) == 1 then
+  add_call_times(KEYS[5], 7)
+end
 
 -- The score is the time of the job's first fault that no answer has followed; negative if the job is sick.
 local score = tonumber(redis.call('ZSCORE', KEYS[4], job_id) or 0)

@@ -1,8 +1,9 @@
 -- Release the permit of a rate-limited call, and return what the account's record says about it.
 -- Why atomic: of calls that are rate-limited together, each finds the others either still counted or released.
--- Uses  clock
--- KEYS  1 pace hash   2 sent zset   3 in-flight zset
+-- Uses  call_times, clock
+-- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 hash of call times
 -- ARGV  1 now in ms ('' for the server's clock)   2 job:epoch   3 when the call started in ms   4 its Retry-After in ms
+--       5.. what the call adds to the call times: fields and amounts
 -- Returns {version of the estimate, estimate, now, calls sent in a Retry-After's length before the call started, calls
 --         in flight with it, peak in flight since the estimate was stored, duration of a call in ms, most calls in an
 --         earlier window of that length, calls in the learned rate limit's window before the call started, calls of the
@@ -11,6 +12,7 @@ local now, member, started, retry_after_ms = server_ms(ARGV[1]), unpack(ARGV, 2,
 local in_flight = redis.call('ZCARD', KEYS[3])
 if redis.call('ZREM', KEYS[3], member) == 1 then
   redis.call('HINCRBY', KEYS[1], 'rate_limited', 1)
+  add_call_times(KEYS[4], 5)
 end
 local version, estimate, peak_in_flight, sent, call_ms, window_ms, rate_limited = unpack(redis.call('HMGET', KEYS[1],
   'version', 'estimate', 'peak_in_flight', 'sent', 'call_ms', 'window_ms', 'rate_limited'))

@@ -1,10 +1,11 @@
 -- Release permits of calls that were not rate-limited, and record what these calls show.
 -- Why atomic: a response settles the faults before its call started, and the probe's response closes the circuit breaker for all.
--- Uses  clock, rejections, turns
--- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 rejections hash
+-- Uses  call_times, clock, rejections, turns
+-- KEYS  1 pace hash   2 sent zset   3 in-flight zset   4 turns zset   5 rejections hash   6 hash of call times
 -- ARGV  1 now in ms ('' for the server's clock)   2 channel of wake-ups, without the process
---       3.. for each call: job:epoch, when it started in ms, calls in flight with it, calls in the rate limit's window
---       before it, tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds
+--       3 number of calls   4.. for each call: job:epoch, when it started in ms, calls in flight with it, calls in the rate limit's window
+--       before it, tokens beyond the estimate, calls that a header left ('' for none), ms for which the header holds;
+--       then what the calls add to the call times: fields and amounts
 -- Returns 1 if this closed the circuit breaker or ended a rejection, else 0
 local now, channel = server_ms(ARGV[1]), ARGV[2]
 -- A call that has been in flight for this long was accepted: 429s come quickly.
@@ -23,7 +24,8 @@ local young = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. (now - SETTLED_MS), '+
 local unsettled = young and (sent or 0) - young or 0
 local in_flight = redis.call('ZCARD', KEYS[3])
 local released, is_closed, rejections = 0, false, read_rejections(KEYS[5])
-for at = 3, #ARGV, 7 do
+local times = 4 + 7 * ARGV[3]
+for at = 4, times - 1, 7 do
   local member, started, alongside, before, tokens, remaining, remaining_ms = unpack(ARGV, at, at + 6)
   answered = math.max(answered or 0, started)
   if redis.call('ZREM', KEYS[3], member) == 1 then
@@ -53,6 +55,8 @@ end
 if released > 0 then
   redis.call('HSET', KEYS[1], 'peak_in_flight', peak_in_flight, 'peak_sent', peak_sent, 'call_ms', call_ms,
     'at_ceiling', at_ceiling, 'spent', string.format('%.0f', spent))
+  -- Not again if this call is repeated.
+  add_call_times(KEYS[6], times)
 end
 if answered then
   -- When the latest of the answered calls started.

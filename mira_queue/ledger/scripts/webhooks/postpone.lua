@@ -6,11 +6,12 @@
 --       6 ms of the receiver's pause (0 for none)
 -- Returns 1 | 0 (it is settled already, or another gateway has made another attempt)
 local receiver, id, attempts, result, wait_ms, pause_ms = unpack(ARGV)
-if redis.call('HGET', KEYS[3], 'attempts') ~= attempts or redis.call('HEXISTS', KEYS[3], 'died_ms') == 1 then
+if redis.call('HGET', KEYS[3], 'attempts') ~= attempts or not redis.call('ZSCORE', KEYS[2], id) then
   return 0
 end
-redis.call('HSET', KEYS[3], 'attempts', attempts + 1, 'result', result)
-redis.call('ZADD', KEYS[2], server_ms() + wait_ms, id)
+local now = server_ms()
+redis.call('HSET', KEYS[3], 'attempts', attempts + 1, 'result', result, 'attempted_ms', now, 'due_ms', now + wait_ms)
+redis.call('ZADD', KEYS[2], now + wait_ms, id)
 if tonumber(pause_ms) > 0 then
   redis.call('SET', KEYS[4], 1, 'PX', pause_ms)
 end

@@ -6,16 +6,18 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from mira_producer.gateway.files.expiry import ExpiresAfter
-from mira_producer.gateway.http.json_body import Body
+from mira_producer.gateway.http.json_body import Body, Whole
 from mira_queue.contract.batch import ENDPOINT, OnAccountError
-from mira_queue.contract.metadata import MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE
+from mira_queue.contract.metadata import Metadata
 from mira_queue.contract.webhook import MAX_URL
 
 MIN_WINDOW, MAX_WINDOW = timedelta(hours=1), timedelta(days=30)
 _WINDOW = re.compile(r"(\d{1,4})(h|d)")
+# The windows in these bounds, as a pattern of the API's description.
+_WINDOWS = r"^(([1-9][0-9]?|[1-6][0-9]{2}|7[01][0-9]|720)h|([1-9]|[12][0-9]|30)d)$"
 
 
 def window_of(text: str) -> timedelta:
@@ -38,23 +40,14 @@ def _checked_endpoint(text: str) -> str:
     return text
 
 
-Metadata = Annotated[
-    dict[
-        Annotated[str, Field(max_length=MAX_METADATA_KEY)],
-        Annotated[str, Field(max_length=MAX_METADATA_VALUE)],
-    ],
-    Field(max_length=MAX_METADATA),
-]
-
-
 class OwnOptions(Body):
     """Options that OpenAI does not have: those of `mira-queue submit`."""
 
     on_account_error: OnAccountError = "pause"
     dedupe: bool = False
     ordered: bool = False
-    max_requests: Annotated[int, Field(ge=0)] = 0
-    max_tokens: Annotated[int, Field(ge=0)] = 0
+    max_requests: Annotated[Whole, Field(ge=0)] = 0
+    max_tokens: Annotated[Whole, Field(ge=0)] = 0
     max_cost: Annotated[str, Field(max_length=40)] = ""
     webhook: Annotated[str, Field(max_length=MAX_URL)] = ""
 
@@ -63,8 +56,10 @@ class CreateBatch(Body):
     """Body of `POST /v1/batches`."""
 
     input_file_id: Annotated[str, Field(max_length=200)]
-    endpoint: Annotated[str, AfterValidator(_checked_endpoint)]
-    completion_window: Annotated[str, AfterValidator(_checked_window)]
+    endpoint: Annotated[str, AfterValidator(_checked_endpoint), WithJsonSchema({"const": ENDPOINT})]
+    completion_window: Annotated[
+        str, AfterValidator(_checked_window), WithJsonSchema({"type": "string", "pattern": _WINDOWS})
+    ]
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
     mira: OwnOptions = OwnOptions()
@@ -73,8 +68,8 @@ class CreateBatch(Body):
 class ResumeBatch(Body):
     """Body of `POST /v1/batches/{id}/resume`. A limit that is given replaces the old one; 0 and "" remove it."""
 
-    max_requests: Annotated[int, Field(ge=0)] | None = None
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_requests: Annotated[Whole, Field(ge=0)] | None = None
+    max_tokens: Annotated[Whole, Field(ge=0)] | None = None
     max_cost: Annotated[str, Field(max_length=40)] | None = None
     changed: Literal["rerun", "keep"] | None = None
 

@@ -5,74 +5,77 @@ The batches are those of `mira_producer.batches`: `mira-queue batches` shows the
 
 from __future__ import annotations
 
-import math
-import re
-import tempfile
 import time
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute
 
-from mira_producer.batches.client import Batches, StoredInput
-from mira_producer.batches.verification import is_verified, verify_batch
-from mira_producer.engine.options import parse_amount, with_new_limits
-from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
-from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths
+from mira_producer.batches.client import Batches
+from mira_producer.batches.verification import is_verified
+from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch
+from mira_producer.gateway.batches.batch_object import BatchObject, VerificationObject
+from mira_producer.gateway.batches.batch_operations import BatchOperations
+from mira_producer.gateway.batches.hidden_paths import batch_without_paths
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import TEXT, Described
+from mira_producer.gateway.description.pages import PAGE
 from mira_producer.gateway.endpoints import endpoint
-from mira_producer.gateway.files.file_endpoints import found_file
-from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry
-from mira_producer.gateway.http.errors import conflict, invalid, not_found
+from mira_producer.gateway.http.errors import invalid
 from mira_producer.gateway.http.json_body import Empty, json_body
+from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.paging import Page, cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
+from mira_producer.gateway.http.spelling import http_spelling
 from mira_producer.gateway.http.threads import in_thread
-from mira_producer.gateway.key_limits import (
-    check_cost_of_retry,
-    check_open,
-    max_cost,
-    max_cost_of_resumed,
-    one_at_a_time,
-)
 from mira_producer.gateway.retries.identity import identity_of
-from mira_producer.gateway.webhook_target import webhook_target
-from mira_producer.jsonl.errors import InputError
-from mira_producer.jsonl.request_line import BATCH_URLS, raw_lines
-from mira_producer.jsonl.verify import Verdict
-from mira_producer.report.page import draw
 from mira_queue.contract.api_key import ApiKey, Scope
-from mira_queue.contract.batch import Batch, BatchFiles, BatchOptions, BatchOrigin, BatchStatus, new_batch_id
-from mira_queue.contract.commands import Cancel, Resume
-from mira_queue.contract.errors import BatchNotFound
-from mira_queue.contract.file_id import FileKind
-from mira_queue.contract.problem import INVALID_URL
+from mira_queue.contract.batch import Batch
 
 # When an SDK that polls should ask again: a part of the time that is left, within these bounds.
 MIN_POLL_S, MAX_POLL_S, POLL_SHARE = 1.0, 60.0, 0.1
-_BATCH_ID = re.compile(r"batch_[0-9a-z_]{1,80}")
 # Paths of this machine, which only the operator needs.
 _OF_OPERATOR = ("files", "output", "errors")
+
+CREATE = Described("create_batch", "Create a batch from a file.", BatchObject, CreateBatch, errors=(404, 409, 507))
+LIST = Described("list_batches", "List batches, the newest first.", Listing[BatchObject], query=PAGE)
+RETRIEVE = Described("retrieve_batch", "Return a batch.", BatchObject, polled=True)
+CANCEL = Described("cancel_batch", "Cancel a batch.", BatchObject, Empty, errors=(409,), polled=True)
+PAUSE = Described("pause_batch", "Send no more lines.", BatchObject, Empty, errors=(409,), polled=True)
+RESUME = Described(
+    "resume_batch",
+    "Send lines again, optionally with another budget.",
+    BatchObject,
+    ResumeBatch,
+    errors=(409,),
+    polled=True,
+)
+RETRY = Described(
+    "retry_batch",
+    "Run failed lines again.",
+    BatchObject,
+    RetryBatch,
+    errors=(409,),
+    polled=True,
+)
+VERIFY = Described("verify_batch", "Compare the files of a batch.", VerificationObject, errors=(409,))
+REPORT = Described("report_batch", "Return a page about a batch.", media={"text/html": TEXT}, errors=(409,))
 
 
 def routes(context: Context) -> list[BaseRoute]:
     batches = BatchResource(context)
     one = "/v1/batches/{id}"
     return [
-        endpoint(context, "POST", "/v1/batches", batches.create),
-        endpoint(context, "GET", "/v1/batches", batches.list_all),
-        endpoint(context, "GET", one, batches.retrieve),
-        endpoint(context, "POST", f"{one}/cancel", batches.cancel),
-        endpoint(context, "POST", f"{one}/pause", batches.pause),
-        endpoint(context, "POST", f"{one}/resume", batches.resume),
-        endpoint(context, "POST", f"{one}/retry", batches.retry),
-        endpoint(context, "GET", f"{one}/verify", batches.verify),
-        endpoint(context, "GET", f"{one}/report", batches.report),
+        endpoint(context, "POST", "/v1/batches", batches.create, CREATE),
+        endpoint(context, "GET", "/v1/batches", batches.list_all, LIST),
+        endpoint(context, "GET", one, batches.retrieve, RETRIEVE),
+        endpoint(context, "POST", f"{one}/cancel", batches.cancel, CANCEL),
+        endpoint(context, "POST", f"{one}/pause", batches.pause, PAUSE),
+        endpoint(context, "POST", f"{one}/resume", batches.resume, RESUME),
+        endpoint(context, "POST", f"{one}/retry", batches.retry, RETRY),
+        endpoint(context, "GET", f"{one}/verify", batches.verify, VERIFY),
+        endpoint(context, "GET", f"{one}/report", batches.report, REPORT),
     ]
 
 
@@ -80,17 +83,15 @@ class BatchResource:
     """Handlers of the resource."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
+        self._operations = BatchOperations(context)
 
     @property
     def _batches(self) -> Batches:
-        return self._context.queue.batches
+        return self._operations.batches
 
     async def create(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, CreateBatch)
-        file = await found_input(self._context, body.input_file_id, key)
-        await webhook_target(self._context, key, body.mira.webhook, "mira.webhook")
-        batch = await in_thread(self._submit, body, file, key, identity_of(request))
+        batch = await self._operations.create(body, key, identity_of(request))
         return await in_thread(self._shown, batch, key)
 
     async def list_all(self, request: Request, key: ApiKey) -> Response:
@@ -104,99 +105,40 @@ class BatchResource:
     async def cancel(self, request: Request, key: ApiKey) -> Response:
         await json_body(request, Empty)
         batch = await self._found(request, key)
-        # A retry of a request whose response was lost has nothing more to do.
-        if batch.status not in (BatchStatus.CANCELLING, BatchStatus.CANCELLED):
-            await in_thread(self._batches.cancel, batch.id)
+        await self._operations.cancel(batch)
         return await self._after(batch, key)
 
     async def pause(self, request: Request, key: ApiKey) -> Response:
         await json_body(request, Empty)
         batch = await self._found(request, key)
-        await in_thread(self._batches.pause, batch.id)
+        await self._operations.pause(batch)
         return await self._after(batch, key)
 
     async def resume(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, ResumeBatch)
         batch = await self._found(request, key)
-        await in_thread(self._resume, batch, body, key)
+        await self._operations.resume(batch, body, key)
         return await self._after(batch, key)
 
     async def retry(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, RetryBatch)
         batch = await self._found(request, key)
-        await in_thread(self._retry, batch, body, key)
+        await self._operations.retry(batch, body, key)
         return await self._after(batch, key)
 
     async def verify(self, request: Request, key: ApiKey) -> Response:
         batch = await self._found(request, key)
-        verdict = await in_thread(self._verdict, batch, key)
+        verdict = await self._operations.verdict(batch, key)
         return json_response({"object": "batch.verification", "batch_id": batch.id, **verdict.to_object()})
 
     async def report(self, request: Request, key: ApiKey) -> Response:
-        batch = await self._found(request, key)
-        return HTMLResponse(await in_thread(self._page_of_report, batch, key))
+        return HTMLResponse(await self._operations.report(await self._found(request, key), key))
 
     async def _found(self, request: Request, key: ApiKey) -> Batch:
-        batch_id = request.path_params["id"]
-        # It becomes part of a path.
-        if not _BATCH_ID.fullmatch(batch_id):
-            raise not_found("batch", batch_id)
-        batch = await in_thread(self._batches.get, batch_id)
-        if not key.sees(batch.origin.project):
-            raise not_found("batch", batch_id)
-        return batch
+        return await self._operations.found(request.path_params["id"], key.sees)
 
     async def _after(self, batch: Batch, key: ApiKey) -> Response:
         return await in_thread(lambda: self._shown(self._batches.get(batch.id), key))
-
-    def _submit(self, body: CreateBatch, file: FileEntry, key: ApiKey, identity: str) -> Batch:
-        with suppress(BatchNotFound):
-            # A retry: the limits of the key have allowed this batch.
-            return self._batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
-        _check_first_line(file.path, body.endpoint)
-        if body.mira.max_cost:
-            parse_amount(body.mira.max_cost)
-        expiry = body.output_expires_after
-        origin = BatchOrigin(key.project, file.id, body.completion_window, expiry.seconds if expiry else 0)
-        stored = StoredInput(file.filename, origin, self._context.is_simulated, identity)
-        with one_at_a_time(key, self._context.settings.state_dir):
-            mine = self._limiting(key)
-            check_open(key, mine, self._context.queue.ledger.count_open(key.project) if key.max_open else 0)
-            options = BatchOptions(
-                **{**body.mira.model_dump(), "max_cost": max_cost(key, body.mira.max_cost, mine)},
-                deadline_s=math.ceil(time.time() + window_of(body.completion_window).total_seconds()),
-            )
-            return self._batches.submit(
-                file.path, options=options, metadata=body.metadata, account=key.account or None, stored=stored
-            )
-
-    def _resume(self, batch: Batch, body: ResumeBatch, key: ApiKey) -> None:
-        if body.max_cost:
-            parse_amount(body.max_cost)
-        with one_at_a_time(key, self._context.settings.state_dir):
-            cost = max_cost_of_resumed(key, body.max_cost, batch, self._limiting(key))
-            self._batches.resume(batch.id, **{**body.model_dump(), "max_cost": cost})
-
-    def _retry(self, batch: Batch, body: RetryBatch, key: ApiKey) -> None:
-        if batch.failed and not self._files_of(batch).errors.exists():
-            raise conflict(f"batch {batch.id}: its errors were deleted: no line can be retried", "invalid_state")
-        with one_at_a_time(key, self._context.settings.state_dir):
-            check_cost_of_retry(key, batch, self._limiting(key))
-            self._batches.retry(batch.id, body.statuses)
-
-    def _limiting(self, key: ApiKey) -> list[Batch]:
-        """Return the batches that count for the limits of a key, with the limits that they were resumed with."""
-        if not (key.max_open or key.max_cost_per_day):
-            return []
-        mine = [batch for batch in self._batches.all() if batch.origin.project == key.project]
-        return [batch if batch.status.is_final else self._as_commanded(batch) for batch in mine]
-
-    def _as_commanded(self, batch: Batch) -> Batch:
-        command = self._context.queue.ledger.command_of(batch.id)
-        if not isinstance(command, Resume):
-            return batch
-        # Binding from the moment of the command, though its supervisor has not written it yet.
-        return replace(batch, options=with_new_limits(batch.options, command))
 
     def _page(self, page: Page, key: ApiKey) -> tuple[list[Batch], bool]:
         seen = {batch.id: batch for batch in self._batches.all() if key.sees(batch.origin.project)}
@@ -210,59 +152,17 @@ class BatchResource:
         return json_response(self._object(batch, key), headers=headers)
 
     def _object(self, batch: Batch, key: ApiKey) -> dict[str, Any]:
-        if not batch.status.is_final and isinstance(self._context.queue.ledger.command_of(batch.id), Cancel):
-            # Binding from the moment of the command, though its supervisor has not written it yet.
-            batch = batch.moved(BatchStatus.CANCELLING, int(time.time()))
+        batch = self._operations.as_commanded(batch)
         files = self._batches.spool.files_of(batch)
         if files is not None and key.scope is not Scope.ADMIN:
             batch = batch_without_paths(batch, files)
         shown = batch.to_object()
+        shown["mira"]["paused"] = http_spelling(batch.paused) or None
         shown["mira"]["verified"] = is_verified(files) if files else None
         if key.scope is not Scope.ADMIN:
             for name in _OF_OPERATOR:
                 del shown["mira"][name]
         return shown
-
-    def _files_of(self, batch: Batch) -> BatchFiles:
-        files = self._batches.spool.files_of(batch)
-        if files is None:
-            raise conflict(f"the files of batch {batch.id} are on another machine", "files_elsewhere")
-        return files
-
-    def _verdict(self, batch: Batch, key: ApiKey) -> Verdict:
-        files = self._files_of(batch)
-        verdict = verify_batch(batch, files)
-        return verdict if key.scope is Scope.ADMIN else verdict_without_paths(verdict, batch, files)
-
-    def _page_of_report(self, batch: Batch, key: ApiKey) -> bytes:
-        files = self._files_of(batch)
-        errors = str(files.errors) if key.scope is Scope.ADMIN else batch.file_id(FileKind.ERRORS)
-        if key.scope is not Scope.ADMIN:
-            batch = batch_without_paths(batch, files)
-        base = self._context.queue.accounts.with_id(batch.account).base or self._context.settings.api_base
-        with tempfile.TemporaryDirectory(dir=self._context.settings.state_dir) as folder:
-            path = Path(folder) / "report.html"
-            draw(batch, files, base, path, errors)
-            return path.read_bytes()
-
-
-async def found_input(context: Context, file_id: str, key: ApiKey) -> FileEntry:
-    """Return an uploaded file. Raises ApiError, which names the parameter."""
-    file = await found_file(context, file_id, key, "input_file_id")
-    if file.purpose != BATCH_PURPOSE or not context.files.holds(file):
-        raise invalid("input_file_id", f"file {file_id} was not uploaded with the purpose {BATCH_PURPOSE}")
-    return file
-
-
-def _check_first_line(path: Path, url: str) -> None:
-    """Raise ApiError if the first request is for another endpoint. The supervisor checks all lines."""
-    # A line that cannot be read is a problem of the file, which the failed batch lists.
-    with suppress(InputError, ValueError, AttributeError):
-        for _, line in raw_lines(path):
-            found = orjson.loads(line).get("url", url)
-            if found not in BATCH_URLS:
-                raise invalid("endpoint", f"line 1 of the file is for {str(found)[:80]!r}, not {url}", INVALID_URL)
-            return
 
 
 def _place(batch: Batch) -> tuple[int, str]:

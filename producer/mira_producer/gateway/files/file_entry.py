@@ -7,13 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from mira_queue.contract.known_fields import known_fields
 
 BATCH_PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
+
+
+class FileObject(TypedDict):
+    """A file. `status` is always `processed`; `expires_at` is null if it does not expire by itself."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: Literal["processed"]
+    expires_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,7 @@ class FileEntry:
     def is_expired(self) -> bool:
         return bool(self.expires_at) and time.time() >= self.expires_at
 
-    def to_object(self) -> dict[str, Any]:
+    def to_object(self) -> FileObject:
         return {
             "id": self.id,
             "object": "file",

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Annotated
 
+from pydantic import WithJsonSchema
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
@@ -26,6 +28,8 @@ MAX_FIELDS = 32
 MAX_NAME_CHARS = 255
 # Boundaries, headers of parts, and fields.
 OVERHEAD_BYTES = 1024 * 1024
+# The file of a form, as the description of the API has it.
+FormFile = Annotated[bytes, WithJsonSchema({"type": "string", "format": "binary"})]
 
 
 class Form:

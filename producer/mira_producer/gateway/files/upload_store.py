@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter
+from typing_extensions import TypedDict
 
 from mira_producer.batches.lock import wait_for_lock
-from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry
+from mira_producer.gateway.files.file_entry import BATCH_PURPOSE, FileEntry, FileObject
 from mira_producer.gateway.files.file_store import FileStore, PartialFile, storing, sync_dir
 from mira_producer.gateway.files.records import Records
 from mira_producer.gateway.http.errors import conflict, invalid, not_found
@@ -39,6 +40,20 @@ _UPLOAD_ID = re.compile(r"upload_[0-9a-f]{32}")
 _PART_ID = re.compile(r"part_[0-9a-f]{32}")
 
 Status = Literal["pending", "completed", "cancelled", "expired"]
+
+
+class UploadObject(TypedDict):
+    """An upload in parts, of which `file` is the result."""
+
+    id: str
+    object: Literal["upload"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: Status
+    file: FileObject | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +76,7 @@ class Upload:
         """Return a stored upload. Raises ValueError."""
         return _checked().validate_python(all_fields(cls, record))
 
-    def to_object(self, file: FileEntry | None = None) -> dict[str, Any]:
+    def to_object(self, file: FileEntry | None = None) -> UploadObject:
         return {
             "id": self.id,
             "object": "upload",
@@ -161,8 +176,8 @@ class UploadStore:
         count = 0
         for folder in self._root.glob("upload_*"):
             found = self._read(folder.name)
-            # One that cannot be read may belong to a newer version.
-            is_left = found is None and not (folder / _RECORD).exists()
+            # One that cannot be read may belong to a newer version. One without a record may just be created.
+            is_left = found is None and not (folder / _RECORD).exists() and _age_s(folder) > TTL_S
             if is_left or (found is not None and time.time() >= found.expires_at):
                 shutil.rmtree(folder, ignore_errors=True)
                 count += 1
@@ -212,6 +227,12 @@ class UploadStore:
             os.fsync(written.fileno())
         part.replace(path)
         sync_dir(path.parent)
+
+
+def _age_s(folder: Path) -> float:
+    with suppress(OSError):
+        return time.time() - folder.stat().st_mtime
+    return 0.0
 
 
 def check_pending(upload: Upload) -> None:

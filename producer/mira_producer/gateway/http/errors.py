@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mira_producer.batches.client import BatchRefused
+from mira_producer.gateway.http.spelling import http_spelling
 from mira_producer.jsonl.errors import InputError, InvalidInput, StorageFull
 from mira_queue.contract.errors import (
     AccountConflict,
@@ -23,6 +24,7 @@ from mira_queue.contract.errors import (
     ResultTimeout,
     UnknownAccount,
 )
+from mira_queue.contract.project_limits import LimitReached
 
 # An SDK that gets a longer `Retry-After` gives up immediately.
 MAX_RETRY_AFTER_S = 120
@@ -131,6 +133,7 @@ TABLE: tuple[tuple[type[MiraQueueError], Callable[[Any], ApiError]], ...] = (
     ),
     (JobNotFound, lambda error: not_found("job", error.job_id)),
     (BatchNotFound, lambda error: not_found("batch", error.batch_id)),
+    (LimitReached, lambda error: ApiError(429, str(error), code=f"max_{error.limit}_reached", should_retry=False)),
     (UnknownAccount, lambda error: invalid("account", str(error), "unknown_account")),
     (AccountConflict, lambda error: ApiError(500, str(error), code="account_conflict", should_retry=False)),
     (QueueUnusable, lambda error: ApiError(503, str(error), code="queue_unusable", should_retry=False)),
@@ -142,10 +145,10 @@ TABLE: tuple[tuple[type[MiraQueueError], Callable[[Any], ApiError]], ...] = (
     ),
     (ResultTimeout, lambda error: ApiError(504, str(error), code="not_finished", should_retry=True)),
     (JobError, _of_job),
-    (BatchRefused, lambda error: conflict(str(error), "invalid_state")),
+    (BatchRefused, lambda error: conflict(http_spelling(str(error)), "invalid_state")),
     (StorageFull, lambda error: storage_full(error.reason)),
     (InvalidInput, lambda error: invalid(error.problems[0].field, error.problems[0].reason, error.problems[0].code)),
-    (InputError, lambda error: invalid(None, error.brief)),
+    (InputError, lambda error: invalid(None, http_spelling(error.brief))),
 )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import Request
 
 from mira_producer.gateway.http.errors import ApiError, invalid
@@ -21,10 +21,27 @@ _CODES = {"missing": MISSING_PARAMETER, "extra_forbidden": UNKNOWN_PARAMETER}
 _REASONS = {"missing": "this parameter is required", "extra_forbidden": "no such parameter"}
 
 
+# What every language can read from JSON, and write again.
+MAX_WHOLE = 2**53 - 1
+
+
+def whole(value: Any) -> Any:
+    """Return a whole number that was written as 24.0 as 24. JSON does not tell the two apart."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, Field(le=MAX_WHOLE)]
+
+
 class Body(BaseModel):
     """Base class of request bodies. A misspelled parameter is an error, not ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return whole(value)
 
 
 class Empty(Body):

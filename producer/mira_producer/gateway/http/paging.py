@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
 from mira_producer.gateway.http.errors import invalid
+from mira_producer.gateway.http.objects import Listing
 from mira_producer.gateway.http.whole_number import whole_number
 
 T = TypeVar("T")
+ObjectT = TypeVar("ObjectT", bound=Mapping[str, Any])
 MAX_LIMIT = 100
 DEFAULT_LIMIT = 20
 
@@ -48,7 +50,7 @@ def cut(items: Sequence[T], page: Page, place_of: Callable[[T], Any], after: Any
     return ordered[: page.limit], len(ordered) > page.limit
 
 
-def listing(objects: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+def listing(objects: Sequence[ObjectT], *, has_more: bool) -> Listing[ObjectT]:
     """Return OpenAI's list object."""
     return {
         "object": "list",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from mira_producer.gateway.http.errors import server_error
-from mira_producer.gateway.http.responses import error_response
+from mira_producer.gateway.http.errors import ApiError, server_error
 from mira_queue.contract.unicode import printable
 
 HEADER = b"x-request-id"
@@ -24,11 +25,17 @@ def new_request_id() -> str:
 
 
 class RequestIds:
-    """Middleware. A handler finds the id in `request.state.request_id`."""
+    """Middleware. A handler finds the id in `request.state.request_id`.
 
-    def __init__(self, app: ASGIApp, log: FilteringBoundLogger) -> None:
+    `respond` returns the response for an exception that no handler expects.
+    """
+
+    def __init__(
+        self, app: ASGIApp, log: FilteringBoundLogger, respond: Callable[[Request, ApiError], Response]
+    ) -> None:
         self._app = app
         self._log = log
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +64,7 @@ class RequestIds:
             log.exception("gateway_error")
             if status:
                 raise
-            await error_response(server_error())(scope, receive, send_named)
+            await self._respond(Request(scope), server_error())(scope, receive, send_named)
         finally:
             write = log.debug if scope["path"] in QUIET_PATHS else log.info
             write("request", status=status, duration_s=round(time.monotonic() - started_s, 4))

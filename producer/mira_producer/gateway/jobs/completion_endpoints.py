@@ -15,10 +15,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import EVENTS, Described, Parameter
 from mira_producer.gateway.endpoints import endpoint
 from mira_producer.gateway.http.errors import ApiError, translated
 from mira_producer.gateway.http.json_body import json_object
 from mira_producer.gateway.http.responses import json_response
+from mira_producer.gateway.jobs.chat_objects import CompletionObject, CreateCompletion
 from mira_producer.gateway.jobs.chunk_feed import ChunkFeed
 from mira_producer.gateway.jobs.event_stream import EventStream, data_event
 from mira_producer.gateway.jobs.job_ids import completion_id, job_of_completion
@@ -45,6 +47,27 @@ from mira_queue.contract.outcome import Failure, Outcome
 
 KIND = "chat.completion"
 PATH = "/v1/chat/completions"
+CREATE = Described(
+    "create_chat_completion",
+    "Complete a chat: a job that the request waits for, unless it prefers not to.",
+    CompletionObject,
+    CreateCompletion,
+    headers=(
+        Parameter("Prefer", "`respond-async`: respond before there is an answer. `wait=N`: wait for N seconds first."),
+    ),
+    media=EVENTS,
+    statuses={202: "Accepted: there is no answer yet"},
+    errors=("4XX", "5XX"),
+    polled=True,
+)
+RETRIEVE = Described(
+    "retrieve_chat_completion",
+    "Return a chat completion.",
+    CompletionObject,
+    statuses={202: "There is no answer yet"},
+    errors=("4XX", "5XX"),
+    polled=True,
+)
 _WAIT = re.compile(r'wait\s*=\s*"?(\d{1,6})"?')
 
 
@@ -177,6 +200,6 @@ class _Completions:
 def routes(context: Context) -> list[BaseRoute]:
     handlers = _Completions(context)
     return [
-        endpoint(context, "POST", PATH, handlers.create),
-        endpoint(context, "GET", f"{PATH}/{{id}}", handlers.retrieve),
+        endpoint(context, "POST", PATH, handlers.create, CREATE),
+        endpoint(context, "GET", f"{PATH}/{{id}}", handlers.retrieve, RETRIEVE),
     ]

@@ -11,17 +11,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import EVENTS, Described, Parameter
 from mira_producer.gateway.endpoints import endpoint
-from mira_producer.gateway.http.errors import invalid
-from mira_producer.gateway.http.json_body import json_object
+from mira_producer.gateway.http.json_body import Empty, json_body, json_object
+from mira_producer.gateway.http.objects import Deleted
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
+from mira_producer.gateway.http.whole_number import whole_number
 from mira_producer.gateway.jobs.chunk_feed import ChunkFeed
 from mira_producer.gateway.jobs.event_stream import EventStream, named_event
 from mira_producer.gateway.jobs.job_ids import job_of_response, response_id
 from mira_producer.gateway.jobs.response_events import ResponseEvents
 from mira_producer.gateway.jobs.response_object import is_stored, response_object
 from mira_producer.gateway.jobs.response_request import parse_response_request
+from mira_producer.gateway.jobs.response_schemas import CreateResponse, ResponseObject
 from mira_producer.gateway.jobs.single_jobs import (
     Found,
     cancel_unstarted,
@@ -39,9 +42,37 @@ from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.job_options import JobOptions
 from mira_queue.contract.outcome import Failure
 from mira_queue.contract.states import JobStatus
+from mira_queue.contract.webhook import digest_of_identity
 
 KIND = "response"
+MAX_EVENT = 999_999_999
 OnDisconnect = Callable[[], Awaitable[None]] | None
+CREATE = Described(
+    "create_response",
+    "Create a response: a job that the request waits for, unless it is in the background.",
+    ResponseObject,
+    CreateResponse,
+    media=EVENTS,
+    errors=("4XX", "5XX"),
+    polled=True,
+)
+RETRIEVE = Described(
+    "retrieve_response",
+    "Return a response, or its events.",
+    ResponseObject,
+    query=(
+        Parameter("stream", "Return the events.", {"type": "boolean"}),
+        Parameter(
+            "starting_after",
+            "Return only the events after this number.",
+            {"type": "integer", "minimum": 0, "maximum": MAX_EVENT},
+        ),
+    ),
+    media=EVENTS,
+    polled=True,
+)
+CANCEL = Described("cancel_response", "Cancel a response.", ResponseObject, Empty, polled=True)
+DELETE = Described("delete_response", "Cancel and delete a response.", Deleted)
 
 
 class _Responses:
@@ -84,15 +115,16 @@ class _Responses:
         return WaitingResponse(answer, cancel)
 
     async def retrieve(self, request: Request, key: ApiKey) -> Response:
+        is_streamed = flag_of(request, "stream")
+        given = request.query_params.get("starting_after")
+        after = -1 if given is None else whole_number("starting_after", given, 0, MAX_EVENT)
         found = await self._found(key, request.path_params["id"])
-        if not flag_of(request, "stream"):
+        if not is_streamed:
             return self._show(found)
-        after = request.query_params.get("starting_after", "-1")
-        if not after.removeprefix("-").isdecimal() or len(after) > 9:
-            raise invalid("starting_after", "expected the sequence number of an event")
-        return EventStream(self._events(key, found, int(after), None))
+        return EventStream(self._events(key, found, after, None))
 
     async def cancel(self, request: Request, key: ApiKey) -> Response:
+        await json_body(request, Empty)
         found = await self._found(key, request.path_params["id"])
         await in_thread(self._context.queue.ledger.cancel, found.job.id)
         return self._show(await self._found(key, request.path_params["id"]))
@@ -102,11 +134,13 @@ class _Responses:
         found = await self._found(key, an_id)
 
         def delete() -> None:
-            self._context.queue.ledger.cancel(found.job.id)
-            self._context.queue.ledger.forget(found.job.id)
+            ledger, job = self._context.queue.ledger, found.job
+            ledger.set_deleted(digest_of_identity(job.id), job.project, job.created_ms)
+            ledger.cancel(job.id)
+            ledger.forget(job.id)
 
         await in_thread(delete)
-        return json_response({"id": an_id, "object": "response", "deleted": True})
+        return json_response(Deleted(id=an_id, object="response", deleted=True))
 
     async def _found(self, key: ApiKey, an_id: str) -> Found:
         return await find(self._context, key, job_of_response(an_id), "response", an_id, kind=KIND)
@@ -152,8 +186,8 @@ class _Responses:
 def routes(context: Context) -> list[BaseRoute]:
     handlers = _Responses(context)
     return [
-        endpoint(context, "POST", "/v1/responses", handlers.create),
-        endpoint(context, "GET", "/v1/responses/{id}", handlers.retrieve),
-        endpoint(context, "POST", "/v1/responses/{id}/cancel", handlers.cancel),
-        endpoint(context, "DELETE", "/v1/responses/{id}", handlers.delete),
+        endpoint(context, "POST", "/v1/responses", handlers.create, CREATE),
+        endpoint(context, "GET", "/v1/responses/{id}", handlers.retrieve, RETRIEVE),
+        endpoint(context, "POST", "/v1/responses/{id}/cancel", handlers.cancel, CANCEL),
+        endpoint(context, "DELETE", "/v1/responses/{id}", handlers.delete, DELETE),
     ]

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from mira_producer.gateway.jobs.job_ids import response_id
+from mira_producer.gateway.jobs.usage_object import UsageObject
 from mira_queue.contract.outcome import Completion, Failure, Outcome
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.contract.webhook import INCOMPLETE_REASONS
@@ -88,7 +89,7 @@ def seconds(unix_ms: int | None) -> int | None:
     return None if unix_ms is None else unix_ms // 1000
 
 
-def usage_object(usage: Mapping[str, Any]) -> dict[str, Any] | None:
+def usage_object(usage: Mapping[str, Any]) -> UsageObject | None:
     """Return the usage of a response; None if the server did not count."""
     if not usage:
         return None

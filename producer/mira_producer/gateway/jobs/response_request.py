@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mira_producer.gateway.http.errors import ApiError, invalid
+from mira_producer.gateway.http.json_body import MAX_WHOLE, whole
 from mira_queue.contract.job_options import Priority
 from mira_queue.contract.metadata import checked_metadata
 from mira_queue.contract.problem import MISSING_PARAMETER
@@ -30,7 +31,8 @@ _REPEATED = (
 _SUPPORTED = frozenset(
     {*_REPEATED, "background", "input", "metadata", "model", "parallel_tool_calls", "store", "stream"}
 )
-_PRIORITIES = {
+ServiceTier = Literal["auto", "default", "flex", "priority"]
+_PRIORITIES: dict[ServiceTier, Priority] = {
     "auto": Priority.NORMAL,
     "default": Priority.NORMAL,
     "flex": Priority.LOW,
@@ -68,18 +70,21 @@ def parse_response_request(found: Mapping[str, Any]) -> ResponseRequest:
     body: dict[str, Any] = {"messages": _messages(given)}
     if "model" in given:
         body["model"] = given["model"]
-    for name, of_chat in (("max_output_tokens", "max_tokens"), ("temperature", "temperature"), ("top_p", "top_p")):
+    if "max_output_tokens" in given:
+        body["max_tokens"] = _whole_number(given["max_output_tokens"], "max_output_tokens")
+    for name in ("temperature", "top_p"):
         if name in given:
-            body[of_chat] = _number(given[name], name)
+            body[name] = _number(given[name], name)
     if "text" in given:
         body |= _text_format(given["text"])
-    if given.get("tools"):
-        body["tools"] = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(_list(given["tools"], "tools"))]
+    tools = [_tool(tool, f"tools[{place}]") for place, tool in enumerate(_list(given.get("tools", []), "tools"))]
+    if tools:
+        body["tools"] = tools
         if "parallel_tool_calls" in given:
             body["parallel_tool_calls"] = _flag(given, "parallel_tool_calls")
     if "tool_choice" in given:
         choice = _tool_choice(given["tool_choice"])
-        if given.get("tools"):
+        if tools:
             body["tool_choice"] = choice
     priority = priority_of(given)
     if "service_tier" in given:
@@ -94,10 +99,13 @@ def parse_response_request(found: Mapping[str, Any]) -> ResponseRequest:
 
 def priority_of(given: Mapping[str, Any]) -> Priority:
     """Return the priority that the service tier of a request stands for. Raises ApiError for an unknown tier."""
-    tier = given.get("service_tier") or "auto"
-    if not isinstance(tier, str) or tier not in _PRIORITIES:
-        raise invalid("service_tier", f"expected {', '.join(_PRIORITIES)}")
-    return _PRIORITIES[tier]
+    tier = given.get("service_tier")
+    if tier is None:
+        return Priority.NORMAL
+    for known, priority in _PRIORITIES.items():
+        if tier == known:
+            return priority
+    raise invalid("service_tier", f"expected {', '.join(_PRIORITIES)}")
 
 
 def unsupported(param: str, reason: str = "a chat completion cannot express this") -> ApiError:
@@ -113,7 +121,10 @@ def _messages(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     content = given["input"]
     if isinstance(content, str):
         return [*messages, {"role": "user", "content": content}]
-    for place, item in enumerate(_list(content, "input")):
+    items = _list(content, "input")
+    if not items:
+        raise invalid("input", "expected at least one item")
+    for place, item in enumerate(items):
         _add_item(messages, _object(item, f"input[{place}]"), f"input[{place}]")
     return messages
 
@@ -215,6 +226,13 @@ def _flag(given: Mapping[str, Any], name: str, *, default: bool = False) -> bool
     if not isinstance(value, bool):
         raise invalid(name, "expected true or false")
     return value
+
+
+def _whole_number(value: Any, name: str) -> int:
+    found = whole(value)
+    if type(found) is not int or not 1 <= found <= MAX_WHOLE:
+        raise invalid(name, f"expected a whole number from 1 to {MAX_WHOLE:,}")
+    return found
 
 
 def _number(value: Any, name: str) -> int | float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,20 +12,22 @@ from starlette.requests import Request
 
 from mira_producer.async_client import AsyncJob
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.http.errors import not_found
+from mira_producer.gateway.http.errors import invalid, not_found
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.jobs.chunk_feed import ChunkFeed
+from mira_producer.gateway.jobs.field_names import check_field_names
 from mira_producer.gateway.jobs.project_key import project_key
-from mira_producer.gateway.key_limits import check_open
+from mira_producer.gateway.key_limits import explained, limits_of, price_of
 from mira_producer.gateway.retries.identity import withdraw_identity
 from mira_producer.request_check import check_of
-from mira_producer.request_fields import check_field_names
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.errors import JobNotFound
 from mira_queue.contract.job_options import NO_OPTIONS, JobOptions
 from mira_queue.contract.outcome import Outcome
 from mira_queue.contract.states import JobStatus
 from mira_queue.ledger.records import NewJob
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +59,21 @@ async def submit(
     check_field_names(body)
 
     def accept() -> str:
-        if key.max_open:
-            ledger = context.queue.ledger
-            with suppress(JobNotFound):
-                # A retry: the limit has allowed this job.
-                return ledger.status(identity).id
-            check_open(key, ledger.batches(), ledger.count_open(key.project))
         owner = context.queue.accounts.named(account or key.account or None)
+        checked = check_of(context.settings, owner)(body)
         job = NewJob.single(
-            check_of(context.settings, owner)(body),
+            checked,
             project_key(key.project, idempotency_key),
             options=options,
             project=key.project,
             view=orjson.dumps(view).decode() if view else "",
             is_announced=is_announced,
         )
-        return context.queue.accept([replace(job, id=identity)], owner)[0].id
+        price = price_of(key, context.price_table.prices(), checked, body)
+        # A repeated request finds its job, whatever the limits are by now.
+        wanted = replace(job, id=identity, limits=limits_of(key), price=price)
+        with explained(key, lambda: context.queue.ledger.usage_of(key.project)):
+            return context.queue.accept([wanted], owner)[0].id
 
     return await in_thread(accept)
 
@@ -145,5 +145,8 @@ def poll_headers(found: Found) -> dict[str, str]:
 
 
 def flag_of(request: Request, name: str) -> bool:
-    """Return a parameter of the query that is true or false."""
-    return request.query_params.get(name, "").lower() in ("true", "1")
+    """Return a parameter of the query that is true or false; by default false. Raises ApiError."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in _FLAGS:
+        raise invalid(name, f"expected true or false, got {text[:40]!r}")
+    return _FLAGS[text]

@@ -54,14 +54,14 @@ class OpenRequests:
                 await self._record_losses()
             await asyncio.sleep(FORGET_EVERY_S)
 
-    async def begin(self, place: str, *, is_retry: bool, is_over: Callable[[], bool]) -> OpenRequest:
+    async def begin(self, place: str, *, retry_count: int, is_over: Callable[[], bool]) -> OpenRequest:
         """Record a request before it can create anything. A retry may get the identity of a request that was lost.
 
         A retry waits while the handler of the request that it repeats still runs. Raises ClientDisconnect if
         `is_over` returns True meanwhile.
         """
         identity = new_identity()
-        if is_retry:
+        if retry_count:
             await self._record_losses()
         # A gateway that was killed before this is known to be dead by then.
         has_time_until_s = time.monotonic() + names.GATEWAY_LEASE.total_seconds() + RENEW_EVERY_S
@@ -71,7 +71,7 @@ class OpenRequests:
                 place,
                 identity,
                 self._gateway,
-                is_retry=is_retry,
+                retry_count=retry_count,
                 has_time=time.monotonic() < has_time_until_s,
             )
             if found is not None:

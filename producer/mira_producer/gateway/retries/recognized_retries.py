@@ -6,9 +6,10 @@ that says that it is a retry gets the identity of an equal request whose respons
 
 A response counts as received if the client uses the connection again, or leaves it open for RECEIVED_AFTER_S. If the
 connection breaks sooner, nothing shows whether the client has received what was in the buffers of the network: the loss
-is doubtful. A retry is then recognized for some seconds only, as long as SDKs wait. This is wrong in one case: within
-these seconds, a client sends the same request a second time, on purpose, its first attempt never reaches a gateway, and
-its retry gets the first object. The other choice would be wrong whenever a network loses a response: the work would run
+is doubtful. A retry is then recognized for some seconds only, as long as SDKs wait. A second retry is recognized for
+twice as long, because no gateway may have been running at the first one, and so on. This is wrong in one case: within
+this time, a client sends the same request a second time, on purpose, its first attempt never reaches a gateway, and its
+retry gets the first object. The other choice would be wrong whenever a network loses a response: the work would run
 twice, and be billed twice. A proxy that has received a response counts as its client: what breaks behind the proxy is
 not noticed.
 """
@@ -17,20 +18,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mira_producer.gateway.context import Context
-from mira_producer.gateway.http.errors import ApiError, invalid, is_retried
+from mira_producer.gateway.http.errors import ApiError, conflict, invalid, is_retried
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.retries.body_digest import BodyDigest
 from mira_producer.gateway.retries.identity import is_withdrawn, new_identity
 from mira_producer.gateway.retries.open_requests import OpenRequests
 from mira_queue.contract import names
 from mira_queue.contract.api_key import ApiKey
+from mira_queue.contract.webhook import digest_of_identity
 from mira_queue.ledger.http_requests import Loss, OpenRequest
 from mira_queue.ledger.ledger import Ledger
 
@@ -39,8 +40,6 @@ MAX_KEY_CHARS = 255
 # SDKs wait for at least 375 ms before a retry. A retry that comes sooner after a complete response repeats another
 # request.
 MIN_BACKOFF_S = 0.3
-# SDKs wait for at most 8 s before a retry.
-DOUBTFUL_WITHIN = timedelta(seconds=12)
 
 
 async def run(context: Context) -> None:
@@ -140,7 +139,8 @@ class _Counted(_Exchange):
         count = self._headers.get(RETRY_COUNT, "0")
         self._request = await self._requests.begin(
             names.recent_requests_key(caller.id, digest),
-            is_retry=count.isdecimal() and int(count[:9]) > 0,
+            # A larger number is recognized for no longer.
+            retry_count=int(count[:3]) if count.isdecimal() else 0,
             is_over=lambda: self._is_broken,
         )
         return self._request.identity
@@ -181,7 +181,7 @@ class _Counted(_Exchange):
             self._requests.end(request)
         elif self._written_s:
             wait_s = self._written_s + MIN_BACKOFF_S - time.monotonic()
-            asyncio.get_running_loop().call_later(wait_s, self._requests.lose, Loss(request, DOUBTFUL_WITHIN))
+            asyncio.get_running_loop().call_later(wait_s, self._requests.lose, Loss(request, names.DOUBTFUL_WITHIN))
         else:
             self._requests.lose(Loss(request))
 
@@ -199,10 +199,14 @@ class _Named(_Exchange):
         if not 1 <= len(self._key) <= MAX_KEY_CHARS:
             raise invalid("Idempotency-Key", f"expected 1 to {MAX_KEY_CHARS} characters, got {len(self._key)}")
         place = names.http_idempotency_key(caller.project, self._key)
-        identity = await in_thread(self._ledger.claim_http_key, place, new_identity(), digest)
+        fresh = new_identity()
+        identity = await in_thread(self._ledger.claim_http_key, place, fresh, digest)
         if identity is None:
             reason = "it belongs to a request with another path or body: choose another key"
             raise ApiError(422, f"Idempotency-Key: {reason}", code="idempotency_key_reused", param="Idempotency-Key")
+        if identity != fresh and await in_thread(self._ledger.deleted, digest_of_identity(identity)) is not None:
+            # Not again: it would run, and be billed, again.
+            raise conflict("Idempotency-Key: its object was deleted: choose another key", "object_deleted")
         self._claimed = (place, identity, digest)
         return identity
 

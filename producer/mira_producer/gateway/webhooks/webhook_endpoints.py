@@ -7,23 +7,28 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from mira_producer.gateway.context import Context
+from mira_producer.gateway.description.described import Described
+from mira_producer.gateway.description.pages import PAGE
 from mira_producer.gateway.endpoints import endpoint as route
 from mira_producer.gateway.http.errors import ApiError, invalid, not_found
 from mira_producer.gateway.http.json_body import Body, json_body
+from mira_producer.gateway.http.objects import Deleted, Listing
 from mira_producer.gateway.http.paging import cut, listing, page_of
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.gateway.retries.identity import identity_of
+from mira_producer.gateway.webhooks.webhook_objects import EVENT_TYPE, EndpointObject, EventTypesObject, TestResult
 from mira_producer.webhooks.sender import Sender
 from mira_queue.contract.api_key import ApiKey
 from mira_queue.contract.unicode import is_unicode
 from mira_queue.contract.webhook import (
+    ENDPOINT_PREFIX,
     EVENT_TYPES,
     SigningSecret,
     WebhookEndpoint,
@@ -54,7 +59,7 @@ def _checked_text(text: str) -> str:
     return text
 
 
-EventType = Annotated[str, AfterValidator(_checked_type)]
+EventType = Annotated[str, AfterValidator(_checked_type), WithJsonSchema(EVENT_TYPE)]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=len(EVENT_TYPES))]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_checked_text)]
 
@@ -87,23 +92,38 @@ class TestEndpoint(Body):
     event_type: EventType
 
 
+CREATE = Described("create_webhook_endpoint", "Create a receiver of events.", EndpointObject, CreateEndpoint)
+LIST = Described("list_webhook_endpoints", "List receivers, the newest first.", Listing[EndpointObject], query=PAGE)
+RETRIEVE = Described("retrieve_webhook_endpoint", "Return a receiver.", EndpointObject)
+UPDATE = Described(
+    "update_webhook_endpoint",
+    "Change a receiver, and enable it.",
+    EndpointObject,
+    UpdateEndpoint,
+)
+DELETE = Described("delete_webhook_endpoint", "Delete a receiver.", Deleted)
+ROTATE = Described("rotate_webhook_secret", "Replace the secret.", EndpointObject, RotateSecret)
+TEST = Described("test_webhook_endpoint", "Send a test event.", TestResult, TestEndpoint, errors=(502,))
+TYPES = Described("list_webhook_event_types", "List the types of events.", EventTypesObject)
+
+
 def routes(context: Context) -> list[BaseRoute]:
     resource = _Endpoints(context)
     one = f"{PATH}/{{id}}"
     return [
-        route(context, "POST", PATH, resource.create),
-        route(context, "GET", PATH, resource.list_all),
-        route(context, "GET", one, resource.retrieve),
-        route(context, "POST", one, resource.update),
-        route(context, "DELETE", one, resource.delete),
-        route(context, "POST", f"{one}/rotate_secret", resource.rotate_secret),
-        route(context, "POST", f"{one}/test", resource.test),
-        route(context, "GET", "/v1/webhook_event_types", _list_types),
+        route(context, "POST", PATH, resource.create, CREATE),
+        route(context, "GET", PATH, resource.list_all, LIST),
+        route(context, "GET", one, resource.retrieve, RETRIEVE),
+        route(context, "POST", one, resource.update, UPDATE),
+        route(context, "DELETE", one, resource.delete, DELETE),
+        route(context, "POST", f"{one}/rotate_secret", resource.rotate_secret, ROTATE),
+        route(context, "POST", f"{one}/test", resource.test, TEST),
+        route(context, "GET", "/v1/webhook_event_types", _list_types, TYPES),
     ]
 
 
 async def _list_types(request: Request, key: ApiKey) -> Response:
-    return json_response({"object": "list", "data": list(EVENT_TYPES)})
+    return json_response(EventTypesObject(object="list", data=list(EVENT_TYPES)))
 
 
 class _Endpoints:
@@ -132,7 +152,10 @@ class _Endpoints:
         found = await in_thread(self._ledger.endpoints, key.project)
         after = next((_place(each) for each in found if each.id == page.after), None)
         if page.after and after is None:
-            raise invalid("after", f"no {KIND} {page.after[:80]!r}")
+            deleted = await in_thread(self._ledger.deleted, page.after.removeprefix(ENDPOINT_PREFIX))
+            if deleted is None or deleted.project != key.project:
+                raise invalid("after", f"no {KIND} {page.after[:80]!r}")
+            after = deleted.created, page.after
         shown, has_more = cut(found, page, _place, after)
         return json_response(listing([_object(each) for each in shown], has_more=has_more))
 
@@ -156,10 +179,12 @@ class _Endpoints:
         return json_response(_object(await self._changed(request, key, change)))
 
     async def delete(self, request: Request, key: ApiKey) -> Response:
-        an_id = request.path_params["id"]
+        found = await self._found(request, key)
+        an_id = found.id
+        await in_thread(self._ledger.set_deleted, an_id.removeprefix(ENDPOINT_PREFIX), key.project, found.created_at)
         if not await in_thread(self._ledger.delete_endpoint, key.project, an_id):
             raise not_found(KIND, an_id)
-        return json_response({"id": an_id, "object": "webhook_endpoint.deleted", "deleted": True})
+        return json_response(Deleted(id=an_id, object="webhook_endpoint.deleted", deleted=True))
 
     async def rotate_secret(self, request: Request, key: ApiKey) -> Response:
         body = await json_body(request, RotateSecret)
@@ -179,13 +204,13 @@ class _Endpoints:
         if attempt.status is None:
             raise ApiError(502, f"{found.url}: {attempt.error}", code="webhook_unreachable", should_retry=False)
         return json_response(
-            {
-                "object": "webhook_endpoint.test",
-                "event_type": body.event_type,
-                "status_code": attempt.status,
-                "success": True,
-                "webhook_endpoint_id": found.id,
-            }
+            TestResult(
+                object="webhook_endpoint.test",
+                event_type=body.event_type,
+                status_code=attempt.status,
+                success=True,
+                webhook_endpoint_id=found.id,
+            )
         )
 
     async def _found(self, request: Request, key: ApiKey) -> WebhookEndpoint:
@@ -211,10 +236,10 @@ class _Endpoints:
             raise invalid("url", str(error)) from None
 
 
-def _object(found: WebhookEndpoint, *, with_secret: bool = False) -> dict[str, Any]:
+def _object(found: WebhookEndpoint, *, with_secret: bool = False) -> EndpointObject:
     newest: SecretStr = found.secrets[0].value
     secret = newest.get_secret_value()
-    return {
+    shown: EndpointObject = {
         "id": found.id,
         "object": "webhook_endpoint",
         "created_at": found.created_at,
@@ -223,9 +248,11 @@ def _object(found: WebhookEndpoint, *, with_secret: bool = False) -> dict[str, A
         "url": found.url,
         "event_types": list(found.event_types),
         "signing_secret_hint": f"whsec_...{secret[-_HINT_CHARS:]}",
-        **({"signing_secret": secret} if with_secret else {}),
         "mira": {"disabled": found.disabled or None},
     }
+    if with_secret:
+        shown["signing_secret"] = secret
+    return shown
 
 
 def _unique(event_types: list[str]) -> tuple[str, ...]:

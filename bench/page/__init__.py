@@ -1,0 +1,1 @@
+"""Benchmark of the web page: `python -m bench.page`."""

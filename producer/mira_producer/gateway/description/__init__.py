@@ -1,0 +1,1 @@
+"""The OpenAPI document: what each endpoint tells about itself, and how it becomes one document."""

@@ -1,0 +1,1 @@
+"""The web page of the gateway: HTML views for people, rendered on the server."""

@@ -1,0 +1,1 @@
+"""Views of accounts: what was learned of their limits, and their circuit breakers."""

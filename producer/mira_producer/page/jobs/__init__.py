@@ -1,0 +1,1 @@
+"""Views of single jobs: the list, one job, and actions on all that match."""

@@ -1,0 +1,1 @@
+"""The overview: what runs, what waits and why, and what it costs."""
