@@ -95,11 +95,11 @@ class BatchOperations:
             await in_thread(self.batches.cancel, batch.id)
 
     async def verdict(self, batch: Batch, key: ApiKey) -> Verdict:
-        return await in_thread(self._verdict, batch, key)
+        return await self._context.file_threads.run(self._verdict, batch, key)
 
     async def report(self, batch: Batch, key: ApiKey) -> bytes:
         """Return a page about the batch."""
-        return await in_thread(self._report, batch, key)
+        return await self._context.file_threads.run(self._report, batch, key)
 
     def as_commanded(self, batch: Batch) -> Batch:
         """Return the batch as it is with a command that its supervisor has not carried out yet.
@@ -141,7 +141,7 @@ class BatchOperations:
                 file.path,
                 options=BatchOptions(**{**body.mira.model_dump(), "max_cost": cost}, deadline_s=deadline_s),
                 metadata=body.metadata,
-                prices=self._context.price_table.path,
+                prices=self._context.price_table.content(),
                 account=key.account or None,
                 stored=stored,
             )
