@@ -42,7 +42,7 @@ def mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
 
 
 def test_no_key_is_written_twice() -> None:
-    # docker-compose 1 takes the second one; Compose v2 rejects the file.
+    # docker-compose 1 silently takes the second one; stricter parsers reject the file.
     for mapping in mappings(yaml.compose(COMPOSE_FILE)):
         keys = [key.value for key, _ in mapping.value]
         assert len(keys) == len(set(keys)), f"{mapping.start_mark}: {keys}"
