@@ -28,6 +28,7 @@ from mira_queue.ledger.embedded import EmbeddedServer
 from mira_queue.runtime.accounts_file import load_accounts
 from mira_queue.runtime.network_path import CA_VARIABLES
 from tests.support import redis_keys
+from tests.support.gateway_process import Gateway, started_gateway
 from tests.support.queue_process import QUICK, WorkerProcess
 from tests.support.simulator_process import SimulatorProcess
 from tests.support.waiting import wait_until
@@ -173,6 +174,13 @@ def start_worker(redis_url: str, simulator: SimulatorProcess, tmp_path: Path) ->
             return stack.enter_context(WorkerProcess.start(tmp_path, **settings))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def gateway(simulator_process: SimulatorProcess) -> Iterator[Gateway]:
+    """A gateway for all tests of a module, with a worker, on the session's simulator. Not to be stopped."""
+    with started_gateway(api_base=simulator_process.url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mira_queue.ledger.ledger import Ledger
 from tests.support.batch_steps import end_supervisors
 from tests.support.calls import OK
 from tests.support.embedded_process import end_server
-from tests.support.gateway_process import Gateway, started_gateway
+from tests.support.gateway_process import Gateway
 from tests.support.ledger_steps import LIFE
 from tests.support.queue_process import WorkerProcess
 from tests.support.raw_server import RawServer, always
@@ -71,13 +71,6 @@ def tls_server(certificate: Path) -> Iterator[RawServer]:
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     with RawServer(always(OK), context) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def gateway(simulator_process: SimulatorProcess) -> Iterator[Gateway]:
-    """A gateway for all tests of a module, with a worker, on the session's simulator. Not to be stopped."""
-    with started_gateway(api_base=simulator_process.url) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

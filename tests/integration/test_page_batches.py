@@ -6,7 +6,6 @@ import gzip
 import html
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -402,7 +401,7 @@ def test_a_batch_is_updated_live(browser: Browser, simulator: SimulatorProcess) 
             pytest.fail("the stream has ended before the batch")
 
 
-@pytest.mark.parametrize("batch_id", ["batch_none", f"batch_{uuid.uuid4().hex}", "..%2f..%2fetc", "x" * 300])
+@pytest.mark.parametrize("batch_id", ["batch_none", "batch_" + "0" * 32, "..%2f..%2fetc", "x" * 300])
 def test_a_batch_that_does_not_exist_is_a_page_with_a_404(browser: Browser, batch_id: str) -> None:
     answer = browser.get(f"/batches/{batch_id}")
 
