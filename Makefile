@@ -75,6 +75,9 @@ chaos: $(STAMP) ## Inject faults at random moments, then check that nothing is l
 chaos-gateway: $(STAMP) ## Kill the gateway and all behind it at random, then check every object and webhook
 	@$(BIN)/python -m tests.chaos.gateway
 
+screenshots: $(STAMP) ## Write docs/screenshots (needs Chromium)
+	@$(BIN)/python -m tests.browser.screenshots
+
 release: check ## Build sdist and wheel of a tagged commit (uploads nothing)
 	@$(BIN)/python .ci/release_check.py
 	@rm -rf dist

@@ -15,6 +15,7 @@ CALL_TOKENS = 100
 # Retry-After of 5 s once, so that no client without configured limits reaches more than 0.8.
 LOWERED_AT_S, LOWERED_CALLS = 20.0, round(20 * (3 + 2) / 0.3)
 
+_OTHERS = {"other_calls": 3.0}
 _FIXED = {"rate": RATE, "rate_window_s": WINDOW_S, "limiter": "fixed-window", "latency_s": 0.1}
 _BUCKET = {"rate": 10, "rate_window_s": 1.0, "limiter": "token-bucket", "latency_s": 0.1}
 _LEAKY = {**_BUCKET, "limiter": "leaky-bucket", "burst": 10}
@@ -30,7 +31,7 @@ def _row(name: str, title: str, api: dict[str, Any], share: float, rate_limited:
 # The table of limiters in servers.md, row by row.
 TABLE = (
     _row("log", "sliding log, 3 in flight", BOTH, 0.90, 0.005),
-    _row("log-others", "the same, other clients: 3 per s", {**BOTH, "other_calls": 3.0}, 0.85, 0.015),
+    _row("log-others", "the same, another client: 3 per s", {**BOTH, **_OTHERS, "other_calls_at": "even"}, 0.85, 0.015),
     _row("fixed-fraction", "fixed window, fractions", {**_FIXED, "retry_after_form": "fraction"}, 0.97, 0.01),
     _row("fixed-integer", "fixed window, rounded up", {**_FIXED, "retry_after_form": "integer"}, 0.97, 0.01),
     _row("fixed-ms", "fixed window, retry-after-ms", {**_FIXED, "retry_after_form": "ms"}, 0.97, 0.01),
@@ -49,6 +50,7 @@ TABLE = (
 
 # Kinds and forms that the table does not have. A target is that of the most similar row.
 MORE = (
+    _row("log-random", "sliding log, other clients: 3 per s at random", {**BOTH, **_OTHERS}, 0.85, 0.015),
     _row("leaky", "leaky bucket that holds 10, fractions", {**_LEAKY, "retry_after_form": "fraction"}, 0.97, 0.02),
     _row("leaky-1", "leaky bucket that holds 1", {**_LEAKY, "burst": 1, "retry_after_form": "fraction"}, 0.97, 0.02),
     _row("leaky-0", "leaky bucket that holds none", {**_LEAKY, "burst": 0, "retry_after_form": "fraction"}, 0.97, 0.02),

@@ -7,10 +7,11 @@ import re
 import secrets
 import uuid
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from pydantic import SecretStr
+
+from mira_queue.contract.project_limits import checked_amount
 
 KEY_PREFIX = "mq-"
 # A key of a simulated gateway says so: it is not valid on a real one, nor is a real key there.
@@ -82,10 +83,5 @@ def checked_key_name(name: str) -> str:
 
 def checked_cost(text: str) -> str:
     """Return a maximum cost. Raises ValueError."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount <= 0:
-        raise ValueError(f"expected an amount above 0, such as 10 or 0.50, got {text[:40]!r}")
+    checked_amount(text)
     return text

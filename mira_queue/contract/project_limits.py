@@ -6,13 +6,16 @@ Whole numbers add up exactly, in Redis, too. A job carries its price, so that it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Literal
 
 from mira_queue.contract.errors import MiraQueueError
 
 # Of a unit of the currency. The cheapest call costs more than one of them.
 NANO = 10**9
+# In billionths, a larger amount does not fit into the 64 bits of a number in JSON.
+MAX_AMOUNT = Decimal(10**9)
+MAX_DECIMALS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,26 @@ class LimitReached(MiraQueueError):
 NO_LIMITS = ProjectLimits()
 
 
+def checked_amount(text: str) -> Decimal:
+    """Return a maximum cost. Raises ValueError if the text is not an amount above 0, at most MAX_AMOUNT."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount <= 0:
+        raise ValueError(f"expected an amount above 0, such as 10 or 0.50, got {text[:40]!r}")
+    # Nothing is computed before this: 1e999999999 must not be written out.
+    if amount > MAX_AMOUNT or int(amount.as_tuple().exponent) < -MAX_DECIMALS:
+        raise ValueError(f"expected an amount up to {MAX_AMOUNT:,}, with up to {MAX_DECIMALS} decimals")
+    return amount
+
+
 def nano(amount: Decimal) -> int:
-    """Return an amount in billionths, rounded up."""
-    return int((amount * NANO).to_integral_value(ROUND_CEILING))
+    """Return an amount in billionths, rounded up; one over MAX_AMOUNT counts as MAX_AMOUNT, and NaN as 0."""
+    if amount.is_nan():
+        return 0
+    bounded = max(-MAX_AMOUNT, min(MAX_AMOUNT, amount))
+    return int((bounded * NANO).to_integral_value(ROUND_CEILING))
 
 
 def amount_text(billionths: int) -> str:

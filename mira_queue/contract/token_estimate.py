@@ -19,12 +19,20 @@ def tokens_of_bytes(size: int) -> int:
 
 
 def max_completion_tokens(request: Mapping[str, Any]) -> int:
-    """Return the most tokens that the answer to this request body may have."""
-    limit = request.get("max_completion_tokens") or request.get("max_tokens")
-    return count(limit) or DEFAULT_MAX_TOKENS
+    """Return the most tokens that the answers to this request body may have: `n` answers, within the larger limit.
+
+    A number over MAX_TOKENS counts as MAX_TOKENS: it is a limit, and not a missing one.
+    """
+    limit = max(_bounded(request.get(name)) for name in ("max_completion_tokens", "max_tokens"))
+    return min(MAX_TOKENS, (limit or DEFAULT_MAX_TOKENS) * max(1, _bounded(request.get("n"))))
 
 
 def count(value: object) -> int:
     """Return a reported number of tokens, or 0 for anything else."""
     # The exact type: in Python, a bool is an int.
     return value if type(value) is int and 0 < value <= MAX_TOKENS else 0
+
+
+def _bounded(value: object) -> int:
+    """Return a positive whole number, at most MAX_TOKENS, or 0 for anything else."""
+    return min(MAX_TOKENS, value) if type(value) is int and value > 0 else 0

@@ -134,7 +134,10 @@ class SimulatorConfig(BaseModel):
     )
     other_calls: Annotated[float, BeforeValidator(_parse_pace), Field(ge=0, le=10_000)] = Field(
         0.0,
-        description="calls of other clients on each account, at random times, such as 3/s: they count toward its rate",
+        description="calls of other clients on each account, such as 3/s: they count toward its rate",
+    )
+    other_calls_at: Literal["random", "even"] = Field(
+        "random", description="times of these calls: random (default), or even, as those of a client with a timer"
     )
     rate_retry_after_s: Seconds | None = Field(
         None, description="wait stated for the rate (default: the window of a sliding log, else the true time)"

@@ -57,7 +57,7 @@ class Rates:
         """Check the rate, then the tokens. A call that only its tokens exceed is counted as a call."""
         delay_s = 0.0
         if self.calls is not None:
-            self._add_other_calls(self.calls, config.other_calls, now)
+            self._add_other_calls(self.calls, config, now)
             delay = self.calls.admit(now)
             if delay is None:
                 return Verdict("rate", self._wait_s(self.calls, config, now))
@@ -74,14 +74,15 @@ class Rates:
             return calls.wait_s(now)
         return stated_wait_s(config, "rate")
 
-    def _add_other_calls(self, calls: Limiter, per_s: float, now: float) -> None:
-        """Count the calls that other clients have made by now, at random times."""
+    def _add_other_calls(self, calls: Limiter, config: SimulatorConfig, now: float) -> None:
+        """Count the calls that other clients have made by now."""
+        per_s = config.other_calls
         if not per_s:
             return
         at_s = max(self._next_other_s, now - 2 * calls.rate.window_s)
         while at_s <= now:
             calls.admit(at_s)
-            at_s += self._random.expovariate(per_s)
+            at_s += self._random.expovariate(per_s) if config.other_calls_at == "random" else 1 / per_s
         self._next_other_s = at_s
 
     def standings(self, now: float) -> list[Standing]:

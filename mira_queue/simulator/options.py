@@ -21,6 +21,7 @@ OPTIONS = (
     ("--token-limiter", "token_limiter", "KIND"),
     ("--limit-model", "limited_models", "MODEL"),
     ("--other-calls", "other_calls", "N/s"),
+    ("--other-calls-at", "other_calls_at", "TIMES"),
     ("--concurrency", "concurrency", "N"),
     ("--concurrency-retry-after", "concurrency_retry_after_s", "SECONDS"),
     ("--quota", "quota", "N"),

@@ -136,7 +136,7 @@ def find_and_retry_jobs(tab: Page, gateway: Gateway, mark: str) -> None:
         tab.get_by_label("Metadata").fill(f"tenant={tenant}")
         click(tab, "Filter")
         expect(tab.locator("#jobs table tbody tr")).to_have_count(3)
-        click(tab, "Retry all ...", "link")
+        click(tab, "Retry all that have failed ...", "link")
         click(tab, "Retry 3 jobs")
         expect(tab.get_by_text("3 of 3 jobs are queued again")).to_be_visible()
         wait_until("they succeed", lambda: all(job.status().state == "succeeded" for job in jobs))

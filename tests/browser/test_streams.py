@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, expect
 
 from mira_queue import MiraQueue
 from tests.browser.conftest import OpenTab
@@ -21,6 +21,15 @@ SHOW = """(hidden) => {
     document.dispatchEvent(new Event("visibilitychange"));
 }"""
 
+RECORD = """
+    window.streams = [];
+    window.EventSource = class extends EventSource {
+        constructor(...all) { super(...all); streams.push(this); }
+    };
+"""
+# A connection's state in /proc/net/tcp.
+ESTABLISHED = "01"
+
 
 @pytest.fixture
 def queue(gateway: Gateway) -> Iterator[MiraQueue]:
@@ -29,30 +38,38 @@ def queue(gateway: Gateway) -> Iterator[MiraQueue]:
         found.cancel_all()
 
 
-def is_stream(request: Request) -> bool:
-    return "/live/" in request.url
+def states(tab: Page) -> list[str]:
+    """Return the states of all streams that the view has opened."""
+    names = ("connecting", "open", "closed")
+    return [names[state] for state in tab.evaluate("streams.map((stream) => stream.readyState)")]
+
+
+def connections(gateway: Gateway) -> int:
+    """Return the number of connections to the gateway."""
+    port = f":{gateway.port:04X}"
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [row.split() for row in table]
+    return sum(local.endswith(port) and state == ESTABLISHED for _, local, _, state, *_ in rows[1:])
 
 
 def test_a_hidden_tab_closes_its_stream_and_a_visible_one_opens_it_again(
     open_tab: OpenTab, gateway: Gateway, queue: MiraQueue
 ) -> None:
     tab = open_tab(gateway)
-    opened: list[str] = []
-    closed: list[str] = []
-    tab.on("request", lambda each: opened.append(each.url) if is_stream(each) else None)
-    tab.on("requestfailed", lambda each: closed.append(each.url) if is_stream(each) else None)
+    tab.add_init_script(RECORD)
     tab.goto("/jobs")
-    wait_until("the stream is open", lambda: _poll(tab) and len(opened) == 1)
+    wait_until("the stream is open", lambda: states(tab) == ["open"])
+    before = connections(gateway)
 
     tab.evaluate(SHOW, True)
-    wait_until("the stream is closed", lambda: _poll(tab) and len(closed) == 1)
+    assert states(tab) == ["closed"]
+    wait_until("the gateway has a connection less", lambda: connections(gateway) < before)
     job = queue.enqueue([{"role": "user", "content": "Hello"}], delay=LATER, metadata={"tenant": "hidden"})
-    assert len(opened) == 1
     assert job.id not in tab.content()
 
     tab.evaluate(SHOW, False)
     expect(tab.locator("#jobs")).to_contain_text(job.id)
-    assert len(opened) == 2
+    assert states(tab) == ["closed", "open"]
 
 
 def test_what_a_user_types_and_where_the_focus_is_survive_an_update(
@@ -60,7 +77,7 @@ def test_what_a_user_types_and_where_the_focus_is_survive_an_update(
 ) -> None:
     first = queue.enqueue([{"role": "user", "content": "Hello"}], delay=LATER)
     tab = open_tab(gateway, path="/jobs")
-    link = tab.get_by_role("link", name="Cancel all ...")
+    link = tab.get_by_role("link", name="Cancel all that have not finished")
     link.focus()
 
     second = queue.enqueue([{"role": "user", "content": "Hello again"}], delay=LATER)
@@ -71,15 +88,10 @@ def test_what_a_user_types_and_where_the_focus_is_survive_an_update(
 
 
 def test_a_page_whose_session_has_ended_leads_to_the_sign_in_form(open_tab: OpenTab, gateway: Gateway) -> None:
-    tab = open_tab(gateway)
+    # The gateway rejects the stream.
+    tab = open_tab(gateway, expected="401")
     tab.context.clear_cookies()
     tab.evaluate(SHOW, True)
     tab.evaluate(SHOW, False)
 
     expect(tab.get_by_label("API key")).to_be_visible()
-
-
-def _poll(tab: Page) -> bool:
-    """Let Playwright deliver its events."""
-    tab.evaluate("0")
-    return True

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.queue_process import API_KEY
 from tests.support.waiting import wait_until
 
@@ -44,6 +46,13 @@ def _compose_command() -> list[str] | None:
     return ["docker-compose"] if shutil.which("docker-compose") else None
 
 
+needs_engine = [
+    pytest.mark.docker,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
+]
+
+
 class Stack:
     """`variables` are what a user would write into .env."""
 
@@ -51,12 +60,14 @@ class Stack:
         command = _compose_command()
         assert command is not None
         self.redis_port = _free_port()
+        self.gateway_port = _free_port()
         self.project = f"mira-queue-test-{uuid.uuid4().hex[:8]}"
         # Nothing of the user's own: neither his .env, nor his variables, nor his image.
         own = {name: value for name, value in os.environ.items() if not name.startswith(("MIRA_", "COMPOSE_"))}
         self._environment = own | {
             "REDIS_PASSWORD": PASSWORD,
             "REDIS_PORT": str(self.redis_port),
+            "GATEWAY_PORT": str(self.gateway_port),
             "IMAGE_TAG": "test",
             "MIRA_API_KEY": API_KEY,
             "MIRA_API_BASE": "http://simulator:8080/v1",
@@ -70,6 +81,11 @@ class Stack:
     def redis_url(self, database: int) -> str:
         """The server from this host. The workers of the stack work in database 0."""
         return f"redis://:{PASSWORD}@127.0.0.1:{self.redis_port}/{database}"
+
+    @property
+    def gateway_url(self) -> str:
+        """The gateway from this host."""
+        return f"http://127.0.0.1:{self.gateway_port}"
 
     def compose(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S, check: bool = True) -> str:
         """docker-compose with these arguments; its standard output."""

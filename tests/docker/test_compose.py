@@ -16,7 +16,7 @@ import redis
 
 from mira_queue import Job, MiraQueue
 from mira_queue.contract.states import JobState
-from tests.docker.stack import PASSWORD, ROOT, Stack, running, why_not
+from tests.docker.stack import PASSWORD, ROOT, Stack, needs_engine, running
 from tests.support.queue_process import API_KEY
 from tests.support.waiting import wait_until
 
@@ -25,11 +25,7 @@ GRACE_S = 6
 STOP_GRACE_S = GRACE_S + 10
 TESTS_TIMEOUT_S = 1500.0
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
-]
+pytestmark = needs_engine
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -30,6 +31,21 @@ OF_THE_PAGE = {
 }
 OF_FILES = {"MIRA_MAX_FILE_BYTES", "MIRA_FILE_TTL", "MIRA_REPORT_CONTENT"}
 OF_THE_GATEWAY = {"MIRA_GATEWAY_HOSTS", *OF_FILES, *OF_WEBHOOKS, *OF_THE_PAGE}
+
+
+def mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    """Every mapping of the file, the inner ones too."""
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        for _, value in node.value:
+            yield from mappings(value)
+
+
+def test_no_key_is_written_twice() -> None:
+    # docker-compose 1 silently takes the second one; stricter parsers reject the file.
+    for mapping in mappings(yaml.compose(COMPOSE_FILE)):
+        keys = [key.value for key, _ in mapping.value]
+        assert len(keys) == len(set(keys)), f"{mapping.start_mark}: {keys}"
 
 
 def test_every_setting_reaches_the_containers() -> None:

@@ -139,7 +139,9 @@ def test_wrong_lines_are_errors_of_a_failed_batch(openai_client: openai.OpenAI) 
             "invalid_value",
         ),
         ({"extra_body": {"colour": "blue"}}, "colour", "unknown_parameter"),
-        ({"extra_body": {"mira": {"max_cost": "much"}}}, None, "invalid_value"),
+        ({"extra_body": {"mira": {"max_cost": "much"}}}, "mira.max_cost", "invalid_value"),
+        ({"extra_body": {"mira": {"max_cost": "1e999000"}}}, "mira.max_cost", "invalid_value"),
+        ({"extra_body": {"mira": {"max_cost": "1e999999999"}}}, "mira.max_cost", "invalid_value"),
     ],
 )
 def test_a_wrong_parameter_is_named_when_the_batch_is_created(

@@ -162,7 +162,7 @@ def test_options_describe_a_limiter() -> None:
     options = (
         "--limiter token-bucket --rate 10/1s --burst 10 --retry-after-form ms --rate-headers openai "
         "--rate-headers-on 429 --tokens 30000/60 --token-limiter fixed-window --limit-model mira-pro "
-        "--other-calls 3/s --month-tokens 7"
+        "--other-calls 3/s --other-calls-at even --month-tokens 7"
     )
     with SimulatorProcess.start(*options.split()) as process:
         config = process.config()
@@ -178,6 +178,7 @@ def test_options_describe_a_limiter() -> None:
         "token_limiter": "fixed-window",
         "limited_models": ["mira-pro"],
         "other_calls": 3.0,
+        "other_calls_at": "even",
         "month_tokens": 7,
     }
     assert {name: config[name] for name in expected} == expected

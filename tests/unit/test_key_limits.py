@@ -179,3 +179,27 @@ def test_a_price_table_is_read_again_when_it_has_changed(tmp_path: Path) -> None
     path.write_text(text.format("30"))
 
     assert table.prices().models["mira"].completion == 30
+
+
+@pytest.mark.parametrize("broken", ["currency = ", "", "[models", "\x00"])
+def test_a_table_that_is_wrong_by_now_does_not_replace_the_last_valid_one(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "table.toml"
+    valid = 'currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = 2\n'
+    path.write_text(valid)
+    table = PriceTable(path)
+
+    path.write_text(broken)
+
+    assert table.prices().models["mira"].completion == 2
+    assert table.content() == valid.encode()
+    path.unlink()
+    assert table.prices().currency == "USD"
+
+
+def test_without_a_valid_table_there_are_no_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = PriceTable()
+
+    (tmp_path / "prices.toml").write_text("currency = ")
+
+    assert (table.prices(), table.content()) == (Prices(), b"")

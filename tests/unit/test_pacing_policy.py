@@ -622,7 +622,7 @@ def test_a_full_window_is_not_taken_for_a_longer_one_because_a_call_was_early_on
 
 
 def test_a_bucket_that_is_smaller_than_the_calls_sent_together_keeps_its_rate() -> None:
-    known = Limit(20, 2_000, NOW_MS - 1, base_calls=20, measured_ms=2_000)
+    known = Limit(20, 80, NOW_MS - 1, base_calls=20, measured_ms=2_000)
     estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 1_900, max_accepted=9)
 
     smaller = rate_of(after_rate_limit(estimate, hit(51, in_known_window=11, accepted=15)))
@@ -633,6 +633,43 @@ def test_a_bucket_that_is_smaller_than_the_calls_sent_together_keeps_its_rate() 
     assert (lower.max_calls, lower.window_ms) == (19, 1_951)
     # The next call is admitted much later than in a bucket of that rate.
     assert (window.max_calls, window.window_ms) == (15, 2_951)
+
+
+def test_a_call_that_is_rejected_alone_after_a_full_window_shows_that_the_window_is_longer() -> None:
+    known = Limit(60, 4_000, NOW_MS - 6_060)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 4_060, reset_accepted=60, max_accepted=9)
+    alone = hit(2_000, in_window=1, in_flight=1, in_known_window=60, accepted=120)
+
+    learned = rate_of(after_rate_limit(estimate, alone))
+    idle = after_rate_limit(estimate, replace(alone, accepted=90))
+
+    assert (learned.max_calls, learned.window_ms) == (60, 6_000)
+    # With fewer calls, another program has used the account.
+    assert idle.rate == known
+
+
+def test_a_window_that_states_a_second_before_its_end_is_not_a_bucket() -> None:
+    known = Limit(60, 2_000, NOW_MS - 5_070, base_calls=60, measured_ms=5_000)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 5_070, reset_accepted=60, max_accepted=9)
+
+    learned = after_rate_limit(estimate, hit(1_000, in_window=1, in_flight=1, in_known_window=60, accepted=120))
+
+    assert (rate_of(learned).max_calls, rate_of(learned).window_ms) == (60, 6_070)
+    assert learned.margin_ms == 61
+
+
+def test_a_failed_probe_for_more_does_not_lower_the_rate_that_was_measured_before() -> None:
+    known = Limit(12, 1_000, NOW_MS - 30_000, base_calls=12, measured_ms=1_200, step=1)
+    estimate = replace(NOTHING, rate=known, reset_ms=NOW_MS - 29_000, reset_accepted=12, max_accepted=9)
+
+    # From one event to the next, the bucket was not used up all the time: 290 calls in 30 s.
+    failed = after_rate_limit(estimate, hit(1_000, in_known_window=13, accepted=302))
+    lower = after_rate_limit(estimate, hit(1_000, in_known_window=13, accepted=262))
+
+    assert rate_of(failed).max_calls / rate_of(failed).window_ms == pytest.approx(12 / 1_200, rel=0.01)
+    assert rate_of(lower).max_calls / rate_of(lower).window_ms == pytest.approx(250 / 30_000, rel=0.05)
+    # A bucket forgives a call that is a little early.
+    assert failed.margin_ms == 0
 
 
 def test_calls_that_a_window_has_rejected_do_not_count_in_it_and_those_of_a_bucket_do() -> None:

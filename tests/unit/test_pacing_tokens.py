@@ -30,7 +30,7 @@ def body(**fields: Any) -> bytes:
         ({}, 4096),
         ({"max_tokens": 100}, 100),
         ({"max_completion_tokens": 50}, 50),
-        ({"max_tokens": 100, "max_completion_tokens": 50}, 50),
+        ({"max_tokens": 100, "max_completion_tokens": 50}, 100),
         ({"max_tokens": None}, 4096),
         ({"max_tokens": "100"}, 4096),
     ],

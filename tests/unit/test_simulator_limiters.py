@@ -128,6 +128,15 @@ def test_the_calls_of_other_clients_count_toward_the_rate() -> None:
     assert 1650 <= 6000 - admitted <= 1950
 
 
+def test_another_client_may_call_at_even_times() -> None:
+    config = SimulatorConfig(rate=60, rate_window_s=6.0, other_calls=3.0, other_calls_at="even")
+    account = AccountLimits()
+
+    admitted = [[account.admit(config, now).limit for _ in range(70)].count(None) for now in (0.0, 60.0, 120.0)]
+
+    assert admitted[1:] == [42, 42]
+
+
 def test_only_the_models_that_are_named_have_limits_each_its_own() -> None:
     config = SimulatorConfig(rate=2, concurrency=1, limited_models=("mira-pro", "mira-max"))
     account = AccountLimits()

@@ -12,7 +12,7 @@ from mira_producer.batches.launch import ensure_supervisor
 from mira_producer.batches.lock import SupervisorLock, is_locked, queue_name
 from mira_producer.batches.progress import at_rest
 from mira_producer.batches.spool import Spool, lock_of_run
-from mira_producer.cost.prices import DEFAULT_TABLE, load_prices
+from mira_producer.cost.prices import DEFAULT_TABLE, Prices, parse_table, read_table
 from mira_producer.engine.options import check_options, parse_amount, spending_of, with_new_limits
 from mira_producer.engine.previous_results import prices_of, used
 from mira_producer.jsonl.errors import InputError
@@ -93,7 +93,7 @@ class Batches:
         *,
         options: BatchOptions | None = None,
         metadata: Mapping[str, str] | None = None,
-        prices: Path | str | None = None,
+        prices: Path | str | bytes | None = None,
         account: str | None = None,
         stored: StoredInput | None = None,
     ) -> Batch:
@@ -108,8 +108,9 @@ class Batches:
         source = Path(path)
         options = options or BatchOptions()
         check_file(source)
-        table = Path(prices) if prices is not None else DEFAULT_TABLE
-        known = load_prices(None if prices is None else table)
+        table = Path(prices) if isinstance(prices, (str, Path)) else None
+        text = prices or None if isinstance(prices, bytes) else read_table(table)
+        known = Prices() if text is None else parse_table(text, table or DEFAULT_TABLE)
         check_options(options, known)
         if options.deadline_s and options.deadline_s <= time.time():
             raise InputError("deadline: has passed already: nothing was submitted")
@@ -123,7 +124,7 @@ class Batches:
             batch_id,
             source,
             queue,
-            table if known else None,
+            text,
             accounts=accounts if accounts.exists() else None,
             link=stored is not None,
         )

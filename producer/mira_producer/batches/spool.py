@@ -72,7 +72,7 @@ class Spool:
         batch_id: str,
         source: Path,
         queue_name: str,
-        prices: Path | None = None,
+        prices: bytes | None = None,
         *,
         accounts: Path | None = None,
         link: bool = False,
@@ -95,8 +95,8 @@ class Spool:
             if accounts is not None:
                 (folder / _ACCOUNTS).write_text(str(accounts))
             if prices is not None:
-                with prices.open("rb") as read, open(files.prices, "wb", opener=private_opener) as write:
-                    shutil.copyfileobj(read, write)
+                with open(files.prices, "wb", opener=private_opener) as write:
+                    write.write(prices)
             if not (link and _linked(source, part)):
                 with source.open("rb") as read, open(part, "xb", opener=private_opener) as write:
                     shutil.copyfileobj(read, write, 1024 * 1024)

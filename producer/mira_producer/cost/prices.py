@@ -80,18 +80,29 @@ def load_prices(path: Path | None) -> Prices:
 
     Raises InputError with the file, the key, and what is expected.
     """
+    text = read_table(path)
+    return Prices() if text is None else parse_table(text, path or DEFAULT_TABLE)
+
+
+def read_table(path: Path | None) -> bytes | None:
+    """Return the content of the table that `load_prices` uses, or None if there is none. Raises InputError."""
     if path is None:
         if not DEFAULT_TABLE.exists():
-            return Prices()
+            return None
         path = DEFAULT_TABLE
     try:
-        with path.open("rb") as file:
-            # Decimal: a million times 0.1 must be exactly 100,000.
-            table = tomllib.load(file, parse_float=Decimal)
-        # Both keys have defaults for code that has no table. A table must have both.
-        return TypeAdapter(Prices).validate_python({"currency": "", "models": {}, **table})
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from None
+
+
+def parse_table(text: bytes, path: Path) -> Prices:
+    """Return the table with this content. `path` is for the message. Raises InputError."""
+    try:
+        # Decimal: a million times 0.1 must be exactly 100,000.
+        table = tomllib.loads(text.decode(), parse_float=Decimal)
+        # Both keys have defaults for code that has no table. A table must have both.
+        return TypeAdapter(Prices).validate_python({"currency": "", "models": {}, **table})
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:

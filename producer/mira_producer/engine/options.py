@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import Enum
 from typing import get_args
 
@@ -16,6 +16,7 @@ from mira_producer.cost.usage import Usage
 from mira_producer.jsonl.errors import InputError
 from mira_queue.contract.batch import BatchOptions, OnAccountError, OnChanged
 from mira_queue.contract.commands import Resume
+from mira_queue.contract.project_limits import checked_amount
 
 
 class End(Enum):
@@ -46,14 +47,11 @@ def check_options(options: BatchOptions, prices: Prices) -> None:
 
 
 def parse_amount(text: str) -> Decimal:
-    """Return a limit of the cost. Raise InputError if the text is not an amount above 0."""
+    """Return a limit of the cost. Raise InputError if the text is not an amount that `checked_amount` accepts."""
     try:
-        cost = Decimal(text)
-    except InvalidOperation:
-        cost = Decimal("NaN")
-    if not cost.is_finite() or cost <= 0:
-        raise InputError(f"--max-cost: expected an amount above 0, such as 10 or 0.50, got {text[:40]!r}")
-    return cost
+        return checked_amount(text)
+    except ValueError as error:
+        raise InputError(f"--max-cost: {error}") from None
 
 
 def budget_of(options: BatchOptions) -> BudgetLimits | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structlog.typing import FilteringBoundLogger
 
@@ -11,6 +11,7 @@ from mira_producer.gateway.access import Access
 from mira_producer.gateway.files.batch_files import BatchFiles
 from mira_producer.gateway.files.file_store import FileStore
 from mira_producer.gateway.files.upload_store import UploadStore
+from mira_producer.gateway.http.threads import FileThreads
 from mira_producer.gateway.jobs.poll_forecast import PollForecast
 from mira_producer.gateway.price_table import PriceTable
 from mira_producer.gateway.retries.open_requests import OpenRequests
@@ -37,3 +38,4 @@ class Context:
     live: LiveTopics
     log: FilteringBoundLogger
     is_simulated: bool = False
+    file_threads: FileThreads = field(default_factory=FileThreads)

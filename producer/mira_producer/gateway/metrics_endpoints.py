@@ -7,11 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.cost.prices import Prices
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.description.described import TEXT, Described
 from mira_producer.gateway.endpoints import endpoint
-from mira_producer.gateway.http.errors import ApiError
 from mira_producer.gateway.http.responses import json_response
 from mira_producer.gateway.http.threads import in_thread
 from mira_producer.metrics.collector import registry_of
@@ -25,15 +23,7 @@ WANTED = Described("read_workers_wanted", "Return how many workers the open jobs
 def routes(context: Context) -> list[BaseRoute]:
     ledger, slots = context.queue.ledger, context.settings.concurrency
 
-    def prices() -> Prices:
-        try:
-            return context.price_table.prices()
-        except ApiError as error:
-            # The other metrics matter more than the cost.
-            context.log.warning("no_prices", error=str(error))
-            return Prices()
-
-    registry = registry_of(ledger, slots, prices)
+    registry = registry_of(ledger, slots, context.price_table.prices)
 
     async def metrics(_: Request, __: ApiKey) -> Response:
         return Response(await in_thread(generate_latest, registry), media_type=CONTENT_TYPE_LATEST)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from threading import Event
 
 import orjson
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from mira_producer.gateway.http.errors import ApiError
-from mira_queue.contract.errors import MiraQueueError, QueueUnavailable
+from mira_producer.gateway.http.errors import ApiError, translated
+from mira_queue.contract.errors import MiraQueueError
 
 INTERVAL_S = 1.0
 # Without a change, a comment follows after this. It also finds out if the user is still signed in.
 HEARTBEAT_S = 15.0
 MAX_STREAMS = 500
+# Of one API key: one user must not take all streams.
+MAX_STREAMS_PER_KEY = 20
 # The element that tells the user that the page is not up to date.
 PROBLEM_ID = "live-problem"
 UNAVAILABLE = "The queue's server is unavailable. The page updates as soon as it responds again."
@@ -34,22 +39,34 @@ class LiveTopics:
         self._stopping = stopping
         self._log = log
         self._topics: dict[Hashable, _Topic] = {}
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
 
     def is_stopping(self) -> bool:
         """Return True if the gateway stops: work in the background ends, too."""
         return self._stopping.is_set()
 
-    def stream(self, key: Hashable, read: Read, is_signed_in: Callable[[], Awaitable[bool]]) -> Response:
-        """Return a stream of fragments: first all of them, and then those that change. Raises ApiError."""
-        if self._streams >= MAX_STREAMS:
-            raise ApiError(503, f"{MAX_STREAMS} pages are open", code="too_many_streams", retry_after_s=10)
-        return StreamingResponse(self._events(key, read, is_signed_in), 200, _HEADERS, "text/event-stream")
+    async def stream(
+        self, key: Hashable, read: Read, is_signed_in: Callable[[], Awaitable[bool]], api_key: str
+    ) -> Response:
+        """Return a stream of fragments: first all of them, and then those that change. Raises ApiError.
+
+        `api_key` is the id of the user's key. Raises what `read` raises for a wrong request (400).
+        """
+        if key not in self._topics:
+            await _check(read)
+        if self._streams.total() >= MAX_STREAMS or self._streams[api_key] >= MAX_STREAMS_PER_KEY:
+            raise ApiError(503, "too many pages are open", code="too_many_streams", retry_after_s=10)
+        self._streams[api_key] += 1
+        return _LiveStream(self._events(key, read, is_signed_in), lambda: self._release(api_key))
+
+    def _release(self, api_key: str) -> None:
+        self._streams[api_key] -= 1
+        if not self._streams[api_key]:
+            del self._streams[api_key]
 
     async def _events(
         self, key: Hashable, read: Read, is_signed_in: Callable[[], Awaitable[bool]]
     ) -> AsyncIterator[bytes]:
-        self._streams += 1
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = _Topic(read, self._stopping, self._log)
@@ -67,7 +84,6 @@ class LiveTopics:
                 seen = topic.version
                 yield _event(changed) if changed else b": keep-alive\n\n"
         finally:
-            self._streams -= 1
             topic.readers -= 1
             if not topic.readers:
                 topic.stop()
@@ -121,13 +137,8 @@ class _Topic:
     async def _step(self) -> None:
         try:
             found = {PROBLEM_ID: "", **await self.read()}
-        except QueueUnavailable:
-            found = {PROBLEM_ID: UNAVAILABLE}
-        except ApiError as error:
-            found = {PROBLEM_ID: error.message}
-        except MiraQueueError as error:
-            # Such as a filter that is wrong: the stream is as wrong as the view.
-            found = {PROBLEM_ID: f"The page cannot be updated: {error}"}
+        except (MiraQueueError, ApiError) as error:
+            found = {PROBLEM_ID: escape(_text_of(error))}
         newer = self.version + 1
         changed = {name: html for name, html in found.items() if self._fragments.get(name, (0, None))[1] != html}
         if changed:
@@ -135,6 +146,35 @@ class _Topic:
             async with self._changed:
                 self.version = newer
                 self._changed.notify_all()
+
+
+class _LiveStream(StreamingResponse):
+    """A stream that calls `release` at its end, even if no event was sent."""
+
+    def __init__(self, events: AsyncIterator[bytes], release: Callable[[], None]) -> None:
+        super().__init__(events, 200, _HEADERS, "text/event-stream")
+        self._release = release
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._release()
+
+
+async def _check(read: Read) -> None:
+    """Raise the error of a wrong request. Any other problem may pass: the stream reports it."""
+    try:
+        await read()
+    except (MiraQueueError, ApiError) as error:
+        found = error if isinstance(error, ApiError) else translated(error)
+        if found is not None and found.status == 400:
+            raise found from None
+
+
+def _text_of(error: MiraQueueError | ApiError) -> str:
+    found = error if isinstance(error, ApiError) else translated(error)
+    return UNAVAILABLE if found is None or found.status == 503 else found.message
 
 
 def _event(fragments: Mapping[str, str]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from hmac import compare_digest
 from urllib.parse import parse_qsl, urlencode
 
@@ -121,11 +121,11 @@ def action(
     return Route(path, handle, methods=["POST"], name=f"page POST {path}")
 
 
-def live(context: Context, path: str, read: Reader) -> Route:
+def live(context: Context, path: str, read: Reader, fields: Collection[str] = ()) -> Route:
     """Return the route of a stream of server-sent events: the fragments that `read` returns, when they change.
 
     `read` is called once per second while a page shows the stream, once for all pages of the same audience. It uses
-    only the path and the query of the request.
+    only the path of the request, and these fields of its query.
     """
 
     async def handle(request: Request) -> Response:
@@ -137,8 +137,10 @@ def live(context: Context, path: str, read: Reader) -> Route:
             return await visitor_of(context, request) is not None
 
         audience = visitor.audience
-        topic = (path_of(request), request.url.query, audience)
-        return secured(context.live.stream(topic, lambda: read(request, audience), is_signed_in))
+        pairs = ((name, value.strip()) for name, value in request.query_params.multi_items() if name in fields)
+        topic = (path_of(request), tuple(sorted(pair for pair in pairs if pair[1])), audience)
+        stream = await context.live.stream(topic, lambda: read(request, audience), is_signed_in, visitor.key.id)
+        return secured(stream)
 
     return Route(path, handle, methods=["GET"], name=f"page {path}")
 

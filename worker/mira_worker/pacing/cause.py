@@ -34,6 +34,8 @@ def kind_of(estimate: Estimate, hit: RateLimitHit) -> Kind:
         return "other"
     if is_computed(retry_after_ms) and (not rate or rate.measured_ms or rate.confirmations <= 1):
         return "rate"
+    if rate and rate.confirmations <= 1 and _had_a_window(estimate, rate, hit):
+        return "rate"
     if alone:
         return "other"
     if fits(rate, retry_after_ms):

@@ -67,10 +67,10 @@ def guessed(hit: RateLimitHit) -> tuple[int, int]:
     return hit.in_window - 1, hit.retry_after_ms
 
 
-def _is_bucket(known: Limit, hit: RateLimitHit) -> bool:
-    """Return True if the next call is admitted as soon as a bucket of this rate has room for one, rounded up or not."""
-    interval_ms = known.window_ms / known.max_calls
-    return hit.retry_after_ms <= interval_ms or hit.retry_after_ms == ROUNDED_MS
+def is_bucket(known: Limit, hit: RateLimitHit) -> bool:
+    """Return True if each call is admitted as soon as a bucket of this rate has room for one, rounded up or not."""
+    longest_ms = max(known.window_ms / known.max_calls, ROUNDED_MS if hit.retry_after_ms == ROUNDED_MS else 0)
+    return max(known.retry_after_ms, hit.retry_after_ms) <= longest_ms
 
 
 def counts_rejected(limit: Limit, known: Limit | None) -> bool:
@@ -92,12 +92,15 @@ def measured(known: Limit, hit: RateLimitHit, period_ms: int, calls: int) -> Lim
         is_much_less
         and known.base_calls
         and not known.step
-        and _is_bucket(known, hit)
+        and is_bucket(known, hit)
         and 0 < together < known.max_calls
     ):
         # The bucket is smaller than the calls that are sent together. Its rate may be right: it is kept.
         window_ms = -(-together * known.window_ms // known.max_calls)
         return replace(known, max_calls=together, base_calls=together, measured_ms=window_ms, since_ms=hit.now_ms)
+    if known.base_calls and known.allowed > known.base_calls and not is_much_less:
+        # Before the probe for more, the limiter was not used up: the period shows less than its rate.
+        period_ms = min(period_ms, -(-calls * known.window_ms // known.base_calls))
     # A 429 never raises a rate.
     period_ms = max(period_ms, -(-calls * known.window_ms // known.max_calls))
     windows = max(1, round(period_ms / known.window_ms))

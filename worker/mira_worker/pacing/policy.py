@@ -22,7 +22,7 @@ from mira_worker.pacing.intervals import (
     first_rate_interval_ms,
     margin_ms_of,
 )
-from mira_worker.pacing.measured import counts_rejected, guessed, is_early, is_measurable, measured
+from mira_worker.pacing.measured import counts_rejected, guessed, is_bucket, is_early, is_measurable, measured
 
 # The margin grows with each 429 that is a little below the limit.
 MORE_MARGIN, MAX_MARGIN_SHARE = 1.5, 0.03
@@ -79,8 +79,8 @@ def _after_rate_hit(estimate: Estimate, hit: RateLimitHit) -> Estimate:
         limit = measured(known, hit, period_ms, calls)
         # Each further 429 of the event means one fewer of these calls.
         estimate = replace(estimate, event_in_window=calls + 1 if limit.max_calls == calls else 0)
-        # A limiter with a short window is a bucket: it forgives a call that is a little early.
-        margin_ms = round(min(MAX_MARGIN_MS, limit.window_ms * MARGIN_SHARE))
+        # A bucket forgives a call that is a little early.
+        margin_ms = 0 if is_bucket(known, hit) else round(min(MAX_MARGIN_MS, limit.window_ms * MARGIN_SHARE))
     elif known is None or not (known.measured_ms or fits(known, window_ms)):
         measured_ms = 0
         if is_computed(window_ms):

@@ -23,7 +23,7 @@ if state ~= 'running' then
 end
 local now = server_ms()
 redis.call('HSET', JOB, 'state', end_state, 'finished_ms', now, 'attempts', attempts, 'unanswered', unanswered,
-  'reason', code)
+  'reason', code, unpack(call ~= '' and {'call', call} or {}))
 count_end(KEYS[LAST_QUEUE + 1], now, group, code, model, prompt, completion, uncounted)
 if history ~= '' then
   redis.call('HSET', JOB, 'history', history)
@@ -32,9 +32,6 @@ redis.call('HDEL', JOB, 'token', 'calling', 'outcome')
 -- The request of a job that has succeeded is deleted.
 redis.call('PEXPIRE', REQUEST, end_state == 'failed' and ttl_ms or 0)
 if group == '' then
-  if call ~= '' then
-    redis.call('HSET', JOB, 'call', call)
-  end
   redis.call('PEXPIRE', KEYS[LAST_QUEUE + 2], ttl_ms)
   add_end(LAST_QUEUE + 3, id, webhook, project, epoch, ending, code)
   if project then

@@ -15,7 +15,7 @@ import orjson
 
 from mira_producer.batches.client import Batches, StoredInput
 from mira_producer.batches.verification import verify_batch
-from mira_producer.engine.options import parse_amount, with_new_limits
+from mira_producer.engine.options import with_new_limits
 from mira_producer.gateway.batches.batch_body import CreateBatch, ResumeBatch, RetryBatch, window_of
 from mira_producer.gateway.batches.hidden_paths import batch_without_paths, verdict_without_paths, without_paths
 from mira_producer.gateway.context import Context
@@ -46,7 +46,7 @@ from mira_queue.contract.commands import Cancel, Resume
 from mira_queue.contract.errors import BatchNotFound, MiraQueueError
 from mira_queue.contract.file_id import FileKind
 from mira_queue.contract.problem import INVALID_URL
-from mira_queue.contract.project_limits import NO_LIMITS, ProjectUsage
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectUsage, checked_amount
 
 _BATCH_ID = re.compile(r"batch_[0-9a-z_]{1,80}")
 
@@ -95,11 +95,11 @@ class BatchOperations:
             await in_thread(self.batches.cancel, batch.id)
 
     async def verdict(self, batch: Batch, key: ApiKey) -> Verdict:
-        return await in_thread(self._verdict, batch, key)
+        return await self._context.file_threads.run(self._verdict, batch, key)
 
     async def report(self, batch: Batch, key: ApiKey) -> bytes:
         """Return a page about the batch."""
-        return await in_thread(self._report, batch, key)
+        return await self._context.file_threads.run(self._report, batch, key)
 
     def as_commanded(self, batch: Batch) -> Batch:
         """Return the batch as it is with a command that its supervisor has not carried out yet.
@@ -141,7 +141,7 @@ class BatchOperations:
                 file.path,
                 options=BatchOptions(**{**body.mira.model_dump(), "max_cost": cost}, deadline_s=deadline_s),
                 metadata=body.metadata,
-                prices=self._context.price_table.path,
+                prices=self._context.price_table.content(),
                 account=key.account or None,
                 stored=stored,
             )
@@ -228,9 +228,9 @@ def _check_amount(text: str | None, param: str) -> None:
     """Raise ApiError if the text is not an amount; an empty one, or None, is no limit."""
     try:
         if text:
-            parse_amount(text)
-    except InputError:
-        raise invalid(param, f"expected an amount above 0, such as 10 or 0.50, got {text!r}") from None
+            checked_amount(text)
+    except ValueError as error:
+        raise invalid(param, str(error)) from None
 
 
 def _check_first_line(path: Path, url: str) -> None:

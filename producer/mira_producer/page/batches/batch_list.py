@@ -69,7 +69,7 @@ def routes(context: Context) -> list[BaseRoute]:
         found = await page(request, audience)
         return {"batches": fragment(request, audience, "parts/batch_rows.html", page=found, chosen=chosen)}
 
-    return [view(context, "/batches", show), live(context, "/live/batches", read)]
+    return [view(context, "/batches", show), live(context, "/live/batches", read, ("status", "after"))]
 
 
 def _page(

@@ -78,6 +78,10 @@ class FilterForm:
         return replace(self, since=since.isoformat() if since else "", until=min(until, now).isoformat())
 
 
+# Fields of the query.
+FIELDS = frozenset(each.name for each in fields(FilterForm))
+
+
 def _metadata(pairs: tuple[str, ...]) -> Mapping[str, str]:
     found = {}
     for pair in pairs:

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from mira_producer.client import MiraQueue
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.threads import in_thread
-from mira_producer.page.jobs.filter_form import OPEN, STATES, FilterForm
+from mira_producer.page.jobs.filter_form import FIELDS, OPEN, STATES, FilterForm
 from mira_producer.page.jobs.job_search import find_jobs, job_of_line
 from mira_producer.page.jobs.line_search import LineSearch, find_line
 from mira_producer.page.rendering import fragment, render
@@ -47,7 +47,7 @@ class JobPage:
 
 def routes(context: Context) -> list[BaseRoute]:
     views = _JobList(context)
-    return [view(context, PATH, views.show), live(context, "/live/jobs", views.changes)]
+    return [view(context, PATH, views.show), live(context, "/live/jobs", views.changes, FIELDS)]
 
 
 class _JobList:
@@ -97,7 +97,7 @@ class _JobList:
             return Redirect(request, f"{PATH}/{jobs[0].id}")
         lines = LineSearch(None)
         if not jobs and job_of_line(text):
-            lines = await in_thread(find_line, queue.batches, visitor.audience, text)
+            lines = await self._context.file_threads.run(find_line, queue.batches, visitor.audience, text)
         return render(
             request,
             visitor,

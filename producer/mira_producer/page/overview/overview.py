@@ -9,10 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from mira_producer.cost.prices import Prices
 from mira_producer.gateway.context import Context
 from mira_producer.gateway.http.threads import in_thread
-from mira_producer.jsonl.errors import InputError
 from mira_producer.page.accounts.account_reader import account_states
 from mira_producer.page.accounts.account_state import AccountState
 from mira_producer.page.batches.batch_state import BatchState
@@ -69,14 +67,6 @@ def routes(context: Context) -> list[BaseRoute]:
     return [view(context, "/", show), live(context, "/live/overview", read)]
 
 
-def _prices(context: Context) -> Prices | None:
-    """Return the prices, or None if the table cannot be read: the overview shows everything else."""
-    try:
-        return context.price_table.prices()
-    except InputError:
-        return None
-
-
 def _read(context: Context, audience: Audience) -> Overview:
     ledger = context.queue.ledger
     ids = ledger.accounts()
@@ -88,7 +78,7 @@ def _read(context: Context, audience: Audience) -> Overview:
     return Overview(
         waits_of(accounts, open_batches),
         failed_by_account(ledger, audience),
-        numbers_of(activities, now_ms, _prices(context)),
+        numbers_of(activities, now_ms, context.price_table.prices()),
         accounts,
         read_workers(ledger, ids, [state.batch for state in batches], audience),
         open_batches,

@@ -11,14 +11,21 @@ function isInUse(element) {
   return element.contains(active) && active.matches("input:not([type=hidden]), select, textarea");
 }
 
+// The same link or button before and after an update. Its place is not the same if rows were added.
+function identity(element) {
+  const names = ["id", "href", "aria-label"].map((name) => element.getAttribute(name));
+  return [...names, element.form?.getAttribute("action"), element.textContent.trim()].join("|");
+}
+
 // Return a function that focuses the element which has replaced the focused one.
 function focusKeeper(element) {
   const active = document.activeElement;
   if (!element.contains(active) || active === element) return () => {};
-  const kind = active.tagName;
-  const index = [...element.querySelectorAll(kind)].indexOf(active);
+  const alike = () => [...element.querySelectorAll(active.tagName)];
+  const [wanted, index] = [identity(active), alike().indexOf(active)];
   return () => {
-    const found = active.id ? document.getElementById(active.id) : element.querySelectorAll(kind)[index];
+    const now = alike();
+    const found = now.find((each) => identity(each) === wanted) ?? now[index];
     found?.focus({ preventScroll: true });
   };
 }

@@ -60,7 +60,7 @@ def routes(context: Context) -> list[BaseRoute]:
 
     return [
         view(context, "/webhooks", show),
-        live(context, "/live/webhooks", read),
+        live(context, "/live/webhooks", read, ("state", "after")),
         action(context, "/webhooks/deliveries/{id}/resend", resend),
     ]
 
