@@ -43,6 +43,10 @@ _ENDPOINT_ID = re.compile(r"we_[0-9a-f]{24}")
 _SECRET_BYTES = (24, 64)
 # Addresses that contain an IPv4 address which a translator on the way connects to.
 _NAT64 = IPv6Network("64:ff9b::/96")
+# Local translators, and IPv4-compatible addresses: deprecated, but some systems connect to the IPv4 address.
+_NEVER_PUBLIC = (IPv6Network("64:ff9b:1::/48"), IPv6Network("::/96"))
+# A resolver may read such a name as an IPv4 address: 127.1, 2130706433, 0177.0.0.1, 0x7f.1.
+_NUMERIC_HOST = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)\.?")
 
 
 def ending_of(outcome: Outcome) -> str:
@@ -183,7 +187,9 @@ def checked_url(text: str, private_hosts: Collection[str]) -> str:
         return text
     if parts.scheme != "https":
         raise ValueError(f"expected https://, unless MIRA_WEBHOOK_HOSTS has {host[:80]}")
-    if (address := _address(host)) is not None and not is_public(address):
+    if (address := _address(host)) is None and _NUMERIC_HOST.fullmatch(host):
+        raise ValueError(f"expected a name, or an address such as 192.0.2.1, got {host[:80]}")
+    if address is not None and not is_public(address):
         raise ValueError(f"{host[:80]} is not a public address: add it to MIRA_WEBHOOK_HOSTS")
     return text
 
@@ -201,6 +207,8 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
+        if address.is_site_local or any(address in network for network in _NEVER_PUBLIC):
+            return False
     return address.is_global and not address.is_multicast
 
 

@@ -38,6 +38,23 @@ def test_the_form_leads_to_no_other_host(gateway: Gateway, browser: Browser, pla
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+def test_another_site_cannot_sign_a_user_in(gateway: Gateway, browser: Browser, origin: str) -> None:
+    answer = browser.post("/sign-in", {"key": gateway.key}, headers={"origin": origin})
+
+    assert answer.status_code == 403
+    assert not browser.session.cookies
+    own = {"origin": f"http://127.0.0.1:{gateway.port}"}
+    assert browser.post("/sign-in", {"key": gateway.key}, headers=own).status_code == 200
+
+
+def test_a_stream_with_a_wrong_filter_is_an_error_of_the_request(gateway: Gateway) -> None:
+    with signed_in(gateway) as browser:
+        answers = [browser.get(f"/live/{path}") for path in ("jobs?since=never", "webhooks?state=lost")]
+
+    assert [answer.status_code for answer in answers] == [400, 400]
+
+
 def test_every_wrong_key_gets_the_same_page(gateway: Gateway, browser: Browser) -> None:
     revoked = gateway.create_key("gone")
     assert gateway.cli("keys", "revoke", "gone").code == 0
@@ -98,6 +115,8 @@ def test_an_action_without_the_token_of_its_user_is_rejected(gateway: Gateway) -
             ({"csrf": other.csrf}, {}),
             ({"csrf": "é"}, {}),
             ({"csrf": browser.csrf}, {"sec-fetch-site": "cross-site"}),
+            ({"csrf": browser.csrf}, {"origin": "http://evil.example"}),
+            ({"csrf": browser.csrf}, {"origin": "null"}),
         ):
             answer = browser.post("/sign-out", data, headers=headers)
             assert answer.status_code == 403, data

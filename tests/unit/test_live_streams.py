@@ -69,7 +69,8 @@ async def test_an_error_in_a_stream_is_escaped() -> None:
     stream = await topics().stream("a", read, signed_in, "key_1")
     assert isinstance(stream, StreamingResponse)
     async for event in stream.body_iterator:
-        shown = orjson.loads(bytes(event).removeprefix(b"data: "))["html"][PROBLEM_ID]
+        assert isinstance(event, bytes)
+        shown = orjson.loads(event.removeprefix(b"data: "))["html"][PROBLEM_ID]
         assert "&lt;img" in shown
         assert "<" not in shown
         break

@@ -69,6 +69,7 @@ def event(**changes: Any) -> WebhookEvent:
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
         "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
         "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::", "2002:c0a8:101::",
+        "::7f00:1", "::808:808", "64:ff9b:1::808:808", "fec0::1",
     ],
 )  # fmt: skip
 def test_an_address_of_no_public_machine_is_not_public(address: str) -> None:
@@ -86,7 +87,9 @@ def test_a_public_address_is_public(address: str) -> None:
         "", "example.com", "ftp://example.com/", "http://example.com/", "https://", "https://user:pass@example.com/",
         "https://example.com/#x", "https://example.com:port/", "https://example.com/a b", "https://example.com/é",
         "https://127.0.0.1/", "https://[::1]/", "https://10.0.0.1:8443/", "https://169.254.169.254/latest",
-        "https://[::ffff:127.0.0.1]/", f"https://example.com/{'x' * 2048}",
+        "https://[::ffff:127.0.0.1]/", "https://127.1/", "https://2130706433/", "https://0177.0.0.1/", "https://0x7f.1/",
+        "https://0/", "https://0x7f000001/", "https://127.0.0.1./", "https://[::7f00:1]/",
+        f"https://example.com/{'x' * 2048}",
     ],
 )  # fmt: skip
 def test_a_url_that_must_not_be_called_is_rejected(url: str) -> None:

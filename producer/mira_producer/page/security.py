@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -41,6 +42,15 @@ def secured(response: R) -> R:
     return response
 
 
-def is_cross_site(request: Request) -> bool:
-    """Return True if the browser says that another site has sent the request."""
-    return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+def is_cross_site(request: Request, page_url: str | None) -> bool:
+    """Return True if the browser says that another site has sent the request.
+
+    Over plain HTTP, browsers send no `Sec-Fetch-Site`. The origin is then that of the page: of the Host header, or of
+    MIRA_PAGE_URL, because a proxy may change the Host header.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    own = {request.headers.get("host", "").lower(), urlsplit(page_url or "").netloc.lower()} - {""}
+    return origin is not None and urlsplit(origin.lower()).netloc not in own

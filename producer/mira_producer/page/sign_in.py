@@ -40,7 +40,7 @@ def routes(context: Context) -> list[BaseRoute]:
     async def sign_in(request: Request) -> Response:
         fields = await form_of(request)
         place = _place(fields.get("next", ""))
-        if is_cross_site(request):
+        if is_cross_site(request, context.settings.page_url):
             raise ApiError(403, "another site has sent this form", code="csrf")
         address = request.client.host if request.client else ""
         wait_s = tries.wait_s(address)

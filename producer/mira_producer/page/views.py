@@ -84,7 +84,8 @@ def action(
         request.state.caller = visitor.key
         request.state.form = form = await form_of(request, max_form_bytes)
         token = form.get("csrf") or request.headers.get("x-csrf-token", "")
-        if is_cross_site(request) or not compare_digest(token.encode(), visitor.csrf.encode()):
+        is_foreign = is_cross_site(request, context.settings.page_url)
+        if is_foreign or not compare_digest(token.encode(), visitor.csrf.encode()):
             raise ApiError(403, "this form is too old: go back, and reload the page", code="csrf")
         error: ApiError | None = None
         try:

@@ -57,7 +57,8 @@ async def visitor_of(context: Context, request: Request) -> Visitor | None:
         scope = context.settings.page_user_scope
         # The page shows all projects to these users: a proxy knows users, and no projects.
         name = printable(user)
-        key = ApiKey(f"user_{hashlib.sha256(user.encode()).hexdigest()[:16]}", name, scope, 0)
+        # No API key can have this name, so the user's project is not that of a key.
+        key = ApiKey(f"user_{hashlib.sha256(user.encode()).hexdigest()[:16]}", f"user:{name}", scope, 0)
         audience = Audience("", scope is Scope.ADMIN)
         return Visitor(name, key, context.sessions.csrf(f"user:{user}"), audience, is_of_proxy=True)
     digest = context.sessions.digest(request)

@@ -80,6 +80,10 @@ class BatchOperations:
         await webhook_target(self._context, key, body.mira.webhook, "mira.webhook")
         return await in_thread(self._submit, body, file, key, identity, user)
 
+    async def created(self, identity: str) -> Batch | None:
+        """Return the batch that a request with this identity has created, or None."""
+        return await in_thread(self._created, identity)
+
     async def pause(self, batch: Batch) -> None:
         await in_thread(self.batches.pause, batch.id)
 
@@ -121,10 +125,15 @@ class BatchOperations:
             raise invalid("input_file_id", f"file {file_id} was not uploaded with the purpose {BATCH_PURPOSE}")
         return file
 
-    def _submit(self, body: CreateBatch, file: FileEntry, key: ApiKey, identity: str, user: str) -> Batch:
+    def _created(self, identity: str) -> Batch | None:
         with suppress(BatchNotFound):
-            # A retry: the limits of the key have allowed this batch.
             return self.batches.get(new_batch_id(simulated=self._context.is_simulated, identity=identity))
+        return None
+
+    def _submit(self, body: CreateBatch, file: FileEntry, key: ApiKey, identity: str, user: str) -> Batch:
+        if (created := self._created(identity)) is not None:
+            # A retry: the limits of the key have allowed this batch.
+            return created
         _check_first_line(file.path, body.endpoint)
         _check_amount(body.mira.max_cost, "mira.max_cost")
         expiry = body.output_expires_after

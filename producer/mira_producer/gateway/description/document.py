@@ -27,7 +27,8 @@ _PARAMETER = re.compile(r"{(\w+)(:\w+)?}")
 # Errors of every endpoint: a Host header that is not allowed, headers that are too large, a server that is down.
 _ALWAYS = (421, 431, 500, 503)
 _WITH_KEY = (400, 401, 403)
-_WITH_BODY = (413, 422, 429)
+# 409: the object of the Idempotency-Key was deleted.
+_WITH_BODY = (409, 413, 422, 429)
 _RETRIED_LATER = (429, 503)
 _HEADERS: Mapping[str, Any] = {
     "x-request-id": {"description": "Id of the request in the gateway's log.", "schema": {"type": "string"}},

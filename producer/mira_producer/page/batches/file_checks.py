@@ -134,7 +134,7 @@ class FileChecks:
             check.seconds, check.limit = known
 
     def _forget_old(self) -> None:
-        for place in list(self._checks)[: len(self._checks) - MAX_CHECKS + 1]:
+        for place in list(self._checks)[: max(0, len(self._checks) - MAX_CHECKS + 1)]:
             if place not in self._tasks:
                 del self._checks[place]
 

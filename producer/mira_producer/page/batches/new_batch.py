@@ -82,6 +82,9 @@ def routes(context: Context) -> list[BaseRoute]:
     async def start(request: Request, visitor: Visitor) -> Response:
         form = request.state.form
         identity = _identity(form, "identity")
+        if (earlier := await operations.created(identity)) is not None and visitor.sees(earlier.origin.project):
+            notice = "This batch was started before. It keeps the options of its start."
+            return Redirect(request, f"/batches/{earlier.id}", notice, is_error=True)
         check = await checks.check(await input_of(request, visitor), visitor.key.account, PATIENCE_S)
         try:
             if not check.is_valid:
