@@ -414,3 +414,14 @@ def test_the_user_who_started_a_batch_is_shown_and_logged(gateway: Gateway, brow
 
     assert "default, on this page" in browser.get(f"/batches/{batch_id}").text
     assert "page_action" in gateway.log.read_text()
+
+
+def test_a_second_start_of_a_form_names_the_batch_and_changes_nothing(browser: Browser) -> None:
+    place = uploaded(browser, text_of(lines(1, "again")))
+    identity = field(checked(browser, place), "identity")
+    first = browser.act(f"{place}/start", {"identity": identity, "completion_window": "24h"})
+
+    second = browser.act(f"{place}/start", {"identity": identity, "completion_window": "1h", "max_requests": "1"})
+
+    assert path_of(second) == path_of(first)
+    assert "was started before" in second.text
