@@ -88,8 +88,8 @@ def watch_pause_and_resume(tab: Page) -> None:
     expect(tab.get_by_role("heading", level=1)).to_contain_text("questions")
     tab.evaluate("window.isTheSame = true")
     numbers, state = tab.locator("#batch-numbers"), tab.locator("#batch-state")
-    expect(numbers).to_contain_text(re.compile(rf"[1-9]\d* of {LINES} lines have"))
-    expect(numbers).to_contain_text(re.compile(rf"([5-9]|[1-9]\d) of {LINES} lines have"))
+    expect(numbers).to_contain_text(re.compile(rf"[1-9]\d* of {LINES}\."))
+    expect(numbers).to_contain_text(re.compile(rf"([5-9]|[1-9]\d) of {LINES}\."))
     assert tab.evaluate("window.isTheSame")
     click(tab, "Pause")
     expect(state).to_contain_text("paused")
@@ -99,11 +99,11 @@ def watch_pause_and_resume(tab: Page) -> None:
 
 def retry_and_download(tab: Page, folder: Path) -> None:
     numbers, errors = tab.locator("#batch-numbers"), tab.locator("#batch-errors")
-    expect(numbers).to_contain_text(f"{LINES} of {LINES} lines have")
+    expect(numbers).to_contain_text(f"{LINES} of {LINES}.")
     expect(errors).to_contain_text("unprocessable")
     click(tab, "Retry all failed lines")
     expect(errors).not_to_contain_text("unprocessable")
-    expect(numbers).to_contain_text(f"{LINES} of {LINES} lines have")
+    expect(numbers).to_contain_text(f"{LINES} of {LINES}.")
     with tab.expect_download() as found:
         click(tab, "Download answers", "link")
     found.value.save_as(folder / "answers.jsonl")

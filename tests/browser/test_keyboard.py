@@ -99,4 +99,4 @@ def test_every_action_of_a_finished_batch_is_reached_and_failed_lines_are_retrie
     assert found.value.suggested_filename.endswith(".jsonl")
     press(tab, "Retry the lines with the error unprocessable")
     expect(tab.locator("#batch-errors")).not_to_contain_text("unprocessable")
-    expect(tab.locator("#batch-numbers")).to_contain_text("2 of 2 lines have")
+    expect(tab.locator("#batch-numbers")).to_contain_text("2 of 2.")

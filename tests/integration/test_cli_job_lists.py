@@ -32,7 +32,7 @@ def test_jobs_are_listed_and_all_that_match_are_cancelled_after_a_count(call: Ca
     assert [job["id"] for job in listed("--after", late)] == [delayed]
 
     code, _, counted = call("jobs", "--cancel", "--metadata", "tenant=7")
-    assert (code, "1 jobs match" in counted) == (2, True)
+    assert (code, "cancel 1 job, add --yes" in counted) == (2, True)
     assert listed("--cancel", "--yes", "--metadata", "tenant=7") == {"done": 1}
     assert [job["id"] for job in listed("--state", "queued")] == [late]
     assert listed("--retry", "--yes") == {"done": 0}
