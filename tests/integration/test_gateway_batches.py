@@ -296,7 +296,7 @@ def test_no_resume_and_no_second_batch_gets_more_than_the_cost_limit_of_a_key(
 ) -> None:
     (gateway.cli.folder / "prices.toml").write_text('currency = "USD"\n[models.mira]\nprompt = 1\ncompletion = 2\n')
     client = gateway.client(gateway.create_key("thrifty", "--max-cost-per-day", "10"))
-    simulator.configure(latency_s=0.5)
+    simulator.configure(latency_s=2)
     batch = created(client, lines(20, "thrifty"), extra_body={"mira": {"max_cost": "4"}})
     wait_until("it runs", lambda: ours(client.batches.retrieve(batch.id))["currency"])
     post(client, f"/batches/{batch.id}/pause")
