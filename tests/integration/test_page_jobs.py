@@ -213,7 +213,7 @@ def test_an_output_line_is_found_in_the_files_of_its_batch(browser: Browser, gat
         file = client.files.create(file=("input.jsonl", content), purpose="batch")
         batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
         done = wait_until(
-            "the batch ends", lambda: found if (found := client.batches.retrieve(batch.id)).output_file_id else None
+            "the batch ends", lambda: found if (found := client.batches.retrieve(batch.id)).completed_at else None
         )
         lines = client.files.content(str(done.output_file_id)).text.splitlines()
     # Its job is deleted: the batch has ended.

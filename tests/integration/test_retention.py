@@ -23,6 +23,7 @@ LIFE_S = 5
 OF_THE_ACCOUNT = (
     *("mira:accounts", "mira:workers", "mira:pace:", "mira:sent:", "mira:tokens:"),
     *("mira:in-flight:", "mira:turns:", "mira:turn-ends:", "mira:faults:"),
+    *("mira:activity:", "mira:call-times:", "mira:limits:"),
     # Of the ledger itself.
     *("mira:schema", "mira:clock"),
 )
