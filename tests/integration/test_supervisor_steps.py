@@ -215,9 +215,9 @@ def test_a_batch_is_adopted_when_its_last_call_has_ended_and_its_answer_is_writt
 
 
 class FailingSpool(Spool):
-    """Cannot open a file at first."""
+    """Cannot open a file, as often as `failures` says."""
 
-    failures = 2
+    failures = 0
 
     def holds(self, batch_id: str) -> bool:
         if self.failures:
@@ -258,6 +258,7 @@ def test_an_unexpected_error_does_not_end_the_supervision_of_all_batches(
     lock = SupervisorLock(spool, queue.redis_url)
     spool.receive(batch.id, source, lock.queue_name)
     queue.ledger.write_batch(batch)
+    spool.failures = 2
 
     events = supervise(spool)
 
