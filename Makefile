@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install run serve unit test test-docker test-sdks check format docs errors-doc bench bench-pacing chaos chaos-gateway release clean
+.PHONY: help install run serve unit test test-bench test-docker test-sdks check format docs errors-doc bench bench-pacing chaos chaos-gateway release clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test-docker: $(STAMP) ## Test the Compose stack on a Docker Engine (takes minute
 
 test-sdks: $(STAMP) ## Test the gateway with the Rust SDK (needs cargo; builds for minutes)
 	@MIRA_TEST_SDKS=1 $(PYTEST) tests/sdk_rust -rs
+
+test-bench: $(STAMP) ## Run each benchmark command once, with small sizes, the long ones included
+	@MIRA_TEST_BENCH=1 $(PYTEST) tests/integration/test_bench_smoke.py -rs
 
 check: $(STAMP) ## Check format, lint rules, types, and import directions
 	@$(BIN)/ruff format --check .

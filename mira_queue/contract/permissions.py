@@ -17,6 +17,7 @@ KEY_COMMANDS = (
     "HGET {key} x",
     "HGETALL {key}",
     "HINCRBY {key} x 1",
+    "HINCRBYFLOAT {key} x 1",
     "HLEN {key}",
     "HMGET {key} x",
     "HSET {key} x x",

@@ -15,6 +15,7 @@ from mira_queue.contract.errors import IdempotencyConflict, InvalidRequest, JobE
 from mira_queue.contract.job_filter import JobFilter
 from mira_queue.contract.names import Lane
 from mira_queue.contract.outcome import Completion, Failure, Outcome, celery_record
+from mira_queue.contract.project_limits import NO_LIMITS, ProjectLimits
 from mira_queue.contract.states import JobState, JobStatus
 from mira_queue.ledger.jobs import DELAYED, cancelled
 from mira_queue.ledger.records import Accepted, NewJob
@@ -142,7 +143,7 @@ class InlineLedger:
             self._end(entry, JobState.CANCELLED, cancelled(entry.status), None)
         return entry.status.state is JobState.CANCELLED
 
-    def retry(self, job_id: str) -> bool:
+    def retry(self, job_id: str, limits: ProjectLimits = NO_LIMITS) -> bool:
         entry = self.entry(job_id)
         if entry.status.state is not JobState.FAILED:
             return False

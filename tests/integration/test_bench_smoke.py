@@ -42,6 +42,8 @@ RUNS: dict[str, tuple[str, str]] = {
     "pacing server time": ("bench.pacing.server_time --jobs 100", "acquire"),
     "pacing first run": ("bench.pacing.first_run --lines 70 --scale 0.02", "ideal"),
 }
+# Runs of 20 s and more: `make test-bench`.
+LONG = {"alongside", "flat", "tail", "throughput", "page", "waits"}
 # Packages that a run needs and that only an extra installs.
 NEEDS = {"pool": "gevent", "pacing picture": "matplotlib"}
 
@@ -59,6 +61,8 @@ def test_a_benchmark_runs_to_its_end_and_prints_its_figures(name: str, tmp_path:
     package = NEEDS.get(name)
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
+    if name in LONG and not os.environ.get("MIRA_TEST_BENCH"):
+        pytest.skip("a long run: make test-bench")
     command, keyword = RUNS[name]
 
     done = run(command, tmp_path)

@@ -312,7 +312,8 @@ def test_no_resume_and_no_second_batch_gets_more_than_the_cost_limit_of_a_key(
     assert caught.value.code == "max_cost_reached"
     assert ended(client, batch.id).status == "completed"
     with MiraQueue(gateway.settings) as queue:
-        assert queue.batches.get(batch.id).options.max_cost == "10"
+        # What its own answers have cost meanwhile may be missing.
+        assert 9.99 < float(queue.batches.get(batch.id).options.max_cost) <= 10
     # What the first one has reserved, and not used, is free again.
     assert ended(client, created(client, lines(1, "second")).id).status == "completed"
     (gateway.cli.folder / "prices.toml").unlink()
