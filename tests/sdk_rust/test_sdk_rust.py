@@ -42,7 +42,7 @@ pytestmark = [
 def program() -> Path:
     """The program, built."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", FOLDER / "target"))
-    command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", str(FOLDER / "Cargo.toml")]
+    command = ["cargo", "build", "--quiet", "--manifest-path", str(FOLDER / "Cargo.toml")]
     subprocess.run([*command, "--target-dir", str(target)], check=True, timeout=BUILD_TIMEOUT_S)
     return target / "debug" / "sdk-rust"
 
