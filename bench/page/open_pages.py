@@ -71,7 +71,7 @@ async def _read(session: aiohttp.ClientSession, url: str, pages: OpenPages) -> N
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What processes hold: memory of the gateway in MiB, its open files, and the clients of the server."""
+    """Resources of processes: memory of the gateway in MiB, its open files, and the clients of the server."""
 
     mib: float
     files: int

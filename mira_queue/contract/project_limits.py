@@ -40,7 +40,7 @@ class JobPrice:
 
 @dataclass(frozen=True, slots=True)
 class ProjectUsage:
-    """What a project uses of its limits: open single jobs, open lines of batches, the cost of today (UTC).
+    """Usage of the limits of a project: open single jobs, open lines of batches, the cost of today (UTC).
 
     `reserved` is what its open jobs and batches may still cost.
     """

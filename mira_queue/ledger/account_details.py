@@ -1,4 +1,4 @@
-"""What the web page shows of accounts in addition to their pace: calls in the window of the limit, and rejections."""
+"""Details of accounts for the web page, in addition to their pace: calls in the window of the limit, and rejections."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _ADMIN = "Only for keys with the scope admin."
 
 
 class LineError(TypedDict):
-    """What is wrong with a line of the input, or with the input."""
+    """A problem of a line of the input, or of the input."""
 
     code: str
     message: str

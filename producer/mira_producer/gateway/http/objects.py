@@ -30,7 +30,7 @@ class Deleted(TypedDict):
 
 
 class ErrorDetail(TypedDict):
-    """What is wrong. `code` is for programs, `message` for people. `param` names the wrong parameter."""
+    """An error. `code` is for programs, `message` for people. `param` names the wrong parameter."""
 
     message: str
     type: str

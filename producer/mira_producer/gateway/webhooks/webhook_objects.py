@@ -48,7 +48,7 @@ class EventTypesObject(TypedDict):
 
 
 class Subject(TypedDict):
-    """What an event is about: a batch, a response, a chat completion, or a job."""
+    """Object of an event: a batch, a response, a chat completion, or a job."""
 
     id: str
 

@@ -1,4 +1,4 @@
-"""What the record of a batch tells the page: examples of its errors, and its chart."""
+"""Record of a batch, as far as the page needs it: examples of its errors, and its chart."""
 
 from __future__ import annotations
 

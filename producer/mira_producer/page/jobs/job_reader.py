@@ -1,4 +1,4 @@
-"""What the page shows of one job: everything that is known of it, in a few round trips."""
+"""One job as the page shows it: everything that is known of it, in a few round trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each live worker does. Pure."""
+"""State of each live worker. Pure."""
 
 from __future__ import annotations
 
