@@ -69,7 +69,7 @@ class ListedJobs(ScriptRunner):
     ) -> FoundJobs:
         """Return at most `limit` jobs that match, from those that follow `after`. It reads about `max_read` jobs.
 
-        A filter that few jobs match thus costs no more than another one: the next call goes on.
+        A filter that few jobs match thus costs no more than another one: the next call continues.
         """
         found: list[JobStatus] = []
         read = 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from mira_queue.ledger.embedded import EmbeddedServer, find_binary
 from mira_queue.simulator.state import account_name
 from tests.chaos import schedule, workload
 from tests.chaos.faults import FaultInjector
+from tests.chaos.folder import run_folder
 from tests.chaos.journal import JournalReader
 from tests.chaos.liveness import count_working_slots
 from tests.chaos.options import ChaosOptions
@@ -48,7 +47,7 @@ class NotEmpty(RuntimeError):
 
 def run_chaos(options: ChaosOptions, system: System, say: Say, keep: Path | None = None) -> Score:
     """Run once and return the scorecard. `keep` is a directory for the files; None uses a temporary directory."""
-    with _folder(keep) as folder, _server(options, folder) as (server, clock, url):
+    with run_folder(keep) as folder, _server(options, folder) as (server, clock, url):
         latency = list(options.answer_takes_s)
         config = {"latency_s": latency, "seed": options.seed, "early_grace_s": 1.0, **options.simulator}
         with started(options.accounts, **config) as simulators:
@@ -213,20 +212,6 @@ class _Run:
             f"without outcome {self._monitor.pending:,}, "
             f"faults {self._injector.counts.total()} of {self._options.faults}"
         )
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        keep.mkdir(parents=True)
-        yield keep.resolve()
-        return
-    # A short path: the length of a socket path is limited.
-    folder = Path(tempfile.mkdtemp(prefix="mq-chaos-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def test_a_search_goes_on_where_it_has_stopped(ledger: Ledger) -> None:
 
     assert [len(piece) for piece in pieces] == [40, 40, 40, 30]
     assert {job_id for piece in pieces for job_id in piece} == others
-    # No job matches among the first: the search stops, and the next one goes on.
+    # No job matches among the first: the search stops, and the next one continues.
     nothing = JobFilter(metadata={"n": "2"})
     first = ledger.search(nothing, None, 40, max_read=50)
     assert not first.jobs

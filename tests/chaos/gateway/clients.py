@@ -33,7 +33,7 @@ BATCH_THREADS = 4
 
 
 class Kind(StrEnum):
-    """What a create creates, and how a client names it."""
+    """Kind of object that a create makes, and its name for a client."""
 
     RESPONSE = "background response"
     NAMED_RESPONSE = "background response with an Idempotency-Key"

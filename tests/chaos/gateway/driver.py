@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from mira_queue.contract import names
 from mira_queue.contract.settings import Settings
 from mira_queue.contract.webhook import EVENT_TYPES, new_signing_secret
 from mira_queue.ledger.embedded import EmbeddedServer
+from tests.chaos.folder import run_folder
 from tests.chaos.gateway import schedule
 from tests.chaos.gateway.accounting import PATHS, expected_webhooks, missing_webhooks
 from tests.chaos.gateway.clients import Clients, Kind
@@ -52,7 +51,7 @@ Say = Callable[[str], None]
 
 def run_gateway_chaos(options: GatewayOptions, say: Say, keep: Path | None = None) -> Score:
     """Run once and return the scorecard. `keep` is a directory for the files; None uses a temporary directory."""
-    with _folder(keep) as folder, ExitStack() as stack:
+    with run_folder(keep) as folder, ExitStack() as stack:
         stack.enter_context(server := EmbeddedServer(folder / "state"))
         simulator = stack.enter_context(SimulatorProcess.start(latency_s=list(options.latency_s), seed=options.seed))
         return _Run(options, say, simulator, server, folder, stack).run()
@@ -230,17 +229,3 @@ class _Run:
             f"final {self._objects.final_count:,}, webhooks {len(self._log.arrivals):,}, "
             f"cuts {self._proxy.cuts:,}, faults {self._faults.counts.total()} of {self._options.faults}"
         )
-
-
-@contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        keep.mkdir(parents=True)
-        yield keep.resolve()
-        return
-    # A short path: the length of a socket path is limited.
-    folder = Path(tempfile.mkdtemp(prefix="mq-chaos-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the gateway has at the end, as a client with an admin key reads it."""
+"""Objects of the gateway at the end, as a client with an admin key reads it."""
 
 from __future__ import annotations
 
